@@ -1,0 +1,49 @@
+# The two commands that a new user needs: `make run` and `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Real data where it is at hand, else the seeded synthetic engines.
+TURBOFAN := $(if $(wildcard $(QANAS_DATA)/cmapss/train_FD001.txt),$(abspath $(QANAS_DATA)/cmapss),synthetic)
+
+.PHONY: run test check lint format types layers wheel clean
+
+run: $(STAMP)
+	@echo "turbofan data: $(TURBOFAN)"
+	@$(BIN)/qanas run recipes/turbofan_quick.toml --set task.data=$(TURBOFAN) --out runs/turbofan_quick
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2
+
+check: $(STAMP) lint types layers wheel
+	$(MAKE) test
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+# The wheel must import in an environment that holds only its own dependencies.
+wheel: $(STAMP)
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --quiet --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/python -c "import qanas, qanas.cli; print('wheel imports, version', qanas.__version__)" && venv/bin/qanas --help > /dev/null
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,92 @@
+"""Pareto fronts of points whose every coordinate is to be minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+
+
+def non_dominated(losses: Points) -> NDArray[np.intp]:
+    """Return the indices of the points that no other point dominates.
+
+    A point dominates another if it is nowhere worse and somewhere better. Of equal points the first one stays.
+    Points are visited in lexicographic order, in which a dominating point always precedes a dominated one.
+
+    Args:
+        losses: shape (n, k), every coordinate to be minimised; no NaN.
+
+    Returns:
+        Indices into ``losses``, in lexicographic order of the points.
+
+    >>> non_dominated(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]])).tolist()
+    [0, 1]
+    """
+    kept: list[int] = []
+    # lexsort sorts by its last key first; it is stable, so of equal points the first one comes first.
+    for index in np.lexsort(losses.T[::-1]):
+        point = losses[index]
+        if not any(np.all(losses[other] <= point) for other in kept):
+            kept.append(int(index))
+    return np.array(kept, dtype=np.intp)
+
+
+def hypervolume(losses: Points, reference: Sequence[float]) -> float:
+    """Return the volume that the points dominate below a reference point.
+
+    Slices along the last axis and recurses: O(n^(k-1) log n), meant for fronts of at most a few hundred points
+    and few objectives (Fonseca et al. 2006 describe the sweep).
+
+    Args:
+        losses: shape (n, k), every coordinate to be minimised.
+        reference: k coordinates; points beyond it in any of them add nothing.
+
+    >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), [3.0, 3.0])
+    3.0
+    """
+    bound = np.asarray(reference, dtype=np.float64)
+    inside = losses[np.all(losses < bound, axis=1)]
+    if inside.size == 0:
+        return 0.0
+    front = inside[non_dominated(inside)]
+    if front.shape[1] == 1:
+        return float(bound[0] - front[:, 0].min())
+    order = np.argsort(front[:, -1], kind="stable")
+    levels = np.append(front[order, -1], bound[-1])
+    return sum(
+        hypervolume(front[order[: rank + 1], :-1], bound[:-1].tolist()) * float(levels[rank + 1] - levels[rank])
+        for rank in range(len(order))
+        if levels[rank + 1] > levels[rank]
+    )
+
+
+def spread(losses: Points, count: int) -> NDArray[np.intp]:
+    """Choose points spread over a front: the extremes first, then always the point farthest from the chosen ones.
+
+    Distances are Euclidean over coordinates scaled to [0, 1] (greedy k-centre, Gonzalez 1985).
+
+    Args:
+        losses: shape (n, k).
+        count: how many to choose; all where there are fewer.
+
+    Returns:
+        Indices into ``losses``, in the order of the first coordinate.
+    """
+    if len(losses) <= count:
+        return np.argsort(losses[:, 0], kind="stable")
+    low, high = losses.min(axis=0), losses.max(axis=0)
+    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
+    chosen: list[int] = []
+    for axis in range(losses.shape[1]):
+        best = int(np.argmin(scaled[:, axis]))
+        if best not in chosen and len(chosen) < count:
+            chosen.append(best)
+    while len(chosen) < count:
+        gaps = np.linalg.norm(scaled[:, None, :] - scaled[None, chosen, :], axis=2).min(axis=1)
+        gaps[chosen] = -1.0
+        chosen.append(int(np.argmax(gaps)))
+    picked = np.array(sorted(chosen), dtype=np.intp)
+    return picked[np.argsort(losses[picked, 0], kind="stable")]

@@ -1,0 +1,1 @@
+"""Custom torch layers: what the quantized graph knows and torch lacks."""

@@ -1,0 +1,79 @@
+"""An LSTM layer with one bias a gate, as the deployed operator has it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class OneBiasLSTM(nn.Module):
+    """A single LSTM layer (Hochreiter & Schmidhuber 1997) without peepholes, with one bias per gate.
+
+    ``torch.nn.LSTM`` adds two biases per gate; Keras and TFLite's fused operator have one. The computation is
+    torch's own LSTM kernel with the second bias held at zero::
+
+        i, f, g, o = W_ih x_t + W_hh h_(t-1) + b        (sigmoid, sigmoid, tanh, sigmoid)
+        c_t = f * c_(t-1) + i * g
+        h_t = o * tanh(c_t)
+
+    Args:
+        input_size: features of a time step.
+        units: size of the hidden and of the cell state.
+
+    Attributes:
+        weight_ih: shape (4 * units, input_size), gates in the order i, f, g, o.
+        weight_hh: shape (4 * units, units).
+        bias: shape (4 * units,).
+    """
+
+    no_second_bias: Tensor
+
+    def __init__(self, input_size: int, units: int) -> None:
+        """Create the parameters and initialise them as Keras does (see `reset_parameters`)."""
+        super().__init__()
+        self.input_size = input_size
+        self.units = units
+        self.weight_ih = nn.Parameter(torch.empty(4 * units, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
+        self.bias = nn.Parameter(torch.empty(4 * units))
+        self.register_buffer("no_second_bias", torch.zeros(4 * units), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform kernel, orthogonal recurrent weights, zero biases but 1 for the forget gate.
+
+        The kernel's fans are those of the four gates together, as in Keras. The unit forget bias is that of
+        Jozefowicz et al. 2015.
+        """
+        bound = math.sqrt(6.0 / (self.input_size + 4 * self.units))
+        nn.init.uniform_(self.weight_ih, -bound, bound)
+        nn.init.orthogonal_(self.weight_hh)
+        with torch.no_grad():
+            self.bias.zero_()
+            self.bias[self.units : 2 * self.units] = 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run the layer over whole sequences, from a zero state.
+
+        Args:
+            inputs: shape (batch, time, input_size).
+
+        Returns:
+            The hidden state after every step, shape (batch, time, units).
+        """
+        state = inputs.new_zeros(1, inputs.shape[0], self.units)
+        weights = [self.weight_ih, self.weight_hh, self.bias, self.no_second_bias]
+        outputs, _, _ = torch.lstm(
+            inputs,
+            (state, state),
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=True,
+        )
+        return outputs

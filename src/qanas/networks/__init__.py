@@ -1,0 +1,1 @@
+"""Networks: a file a network, with its module, its configuration and its space."""

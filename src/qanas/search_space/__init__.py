@@ -1,0 +1,1 @@
+"""The machinery of search spaces: settings, conditions, groups. No network in it."""

@@ -1,0 +1,114 @@
+"""Settings: the dimensions of a search space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from qanas.core.candidate import Group, Value
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """A condition: an earlier setting is at least ``minimum``."""
+
+    setting: str
+    minimum: int
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Tell whether the condition is met by the values set so far."""
+        value = values.get(self.setting)
+        return isinstance(value, int | float) and value >= self.minimum
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A condition: an earlier setting has one of some values."""
+
+    setting: str
+    options: tuple[Value, ...]
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Tell whether the condition is met by the values set so far."""
+        return values.get(self.setting) in self.options
+
+
+Condition = AtLeast | OneOf
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Common:
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True)
+class Setting(_Common, ABC):
+    """One dimension of a space.
+
+    Attributes:
+        name: unique in the space.
+        group: which part of the candidate it belongs to.
+        seed: the seed network's value, which need not be within the range searched.
+        condition: where it is not met, a candidate doesn't have this setting.
+    """
+
+    name: str
+    group: Group
+    seed: Value
+
+    @property
+    @abstractmethod
+    def distribution(self) -> BaseDistribution:
+        """The range searched, as Optuna's samplers take it."""
+
+    def exists(self, values: Mapping[str, Value]) -> bool:
+        """Tell whether a candidate with these earlier values has this setting."""
+        return self.condition is None or self.condition.holds(values)
+
+
+@dataclass(frozen=True)
+class Integer(Setting):
+    """A whole number in [low, high]."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    @property
+    def distribution(self) -> IntDistribution:
+        """The range searched."""
+        return IntDistribution(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Float(Setting):
+    """A real number in [low, high]."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        """The range searched."""
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Choice(Setting):
+    """One of several values without order."""
+
+    options: tuple[Value, ...]
+
+    @property
+    def distribution(self) -> CategoricalDistribution:
+        """The range searched."""
+        return CategoricalDistribution(self.options)

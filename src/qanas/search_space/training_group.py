@@ -1,0 +1,61 @@
+"""The settings of the group ``training``: their names, ranges and seed values, and their parsed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, cast
+
+from qanas.core.candidate import Value
+from qanas.search_space.settings import Choice, Float, Setting
+
+Optimizer = Literal["rmsprop", "adam"]
+Scheduler = Literal["none", "cosine", "exponential"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one candidate is trained.
+
+    Attributes:
+        learning_rate: of the first step.
+        optimizer: RMSProp (decay 0.9, epsilon 1e-7, as in Keras) or Adam (0.9, 0.999, epsilon 1e-8).
+        scheduler: how the learning rate falls over all steps: not at all, along a half cosine to 0
+            (Loshchilov & Hutter 2017), or exponentially to 1 % of its first value.
+        batch_size: samples a step.
+        loss: a kind of the task's losses.
+        gradient_clip: bound on the gradient's norm.
+        ema_decay: decay a step of the moving average of the weights that is scored at the end.
+    """
+
+    learning_rate: float
+    optimizer: Optimizer
+    scheduler: Scheduler
+    batch_size: int
+    loss: str
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.99
+
+    @classmethod
+    def from_group(cls, group: Mapping[str, Value]) -> TrainingSettings:
+        """Parse a candidate's group ``training``; settings that belong to the network are left out."""
+        known = {entry.name for entry in fields(cls)}
+        return cls(**cast("dict[str, float]", {k: v for k, v in group.items() if k in known}))  # type: ignore[arg-type]
+
+
+def training_settings(losses: Sequence[str], seed: TrainingSettings) -> list[Setting]:
+    """Return the settings of the group ``training``.
+
+    Learning rates reach from a tenth to forty times the paper's seed value of 0.0025 (van de Waterlaat et al.).
+
+    Args:
+        losses: the kinds of loss of the task.
+        seed: the seed network's training.
+    """
+    return [
+        Float("learning_rate", "training", seed.learning_rate, low=2.5e-4, high=1e-1, log=True),
+        Choice("optimizer", "training", seed.optimizer, options=("rmsprop", "adam")),
+        Choice("scheduler", "training", seed.scheduler, options=("none", "cosine", "exponential")),
+        Choice("batch_size", "training", seed.batch_size, options=(32, 64, 128, 256)),
+        Choice("loss", "training", seed.loss, options=tuple(losses)),
+    ]

@@ -1,0 +1,1 @@
+"""Tasks: data, splits, loss and metrics. A file a task."""

@@ -1,0 +1,1 @@
+"""Training: the one fit loop and what makes it fast."""

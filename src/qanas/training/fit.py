@@ -1,0 +1,169 @@
+"""The one fit loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qanas.core.errors import TrainingFailed
+from qanas.search_space.training_group import Scheduler, TrainingSettings
+
+Loss = Callable[[str, Tensor, Tensor], Tensor]
+"""``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
+
+OnEpoch = Callable[[int, float], None]
+"""Told after each epoch: its number from 1, and its mean training loss."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What is trained on, as whole tensors.
+
+    Attributes:
+        inputs: shape (n, *input_shape).
+        targets: shape (n, ...).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class Trainer(Protocol):
+    """One network in training: knows how to take a step and how to average its weights."""
+
+    def step(self, indices: Tensor, learning_rate: float) -> float:
+        """Take one optimizer step on the samples at ``indices`` and return the batch's mean loss."""
+
+    def finish(self) -> None:
+        """Write the averaged weights into the network."""
+
+
+def learning_rate_factor(scheduler: Scheduler, progress: float) -> float:
+    """Return the factor on the learning rate at ``progress`` in [0, 1) of all steps.
+
+    >>> [round(learning_rate_factor(name, 0.5), 3) for name in ("none", "cosine", "exponential")]
+    [1.0, 0.5, 0.1]
+    """
+    if scheduler == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    if scheduler == "exponential":
+        return float(0.01**progress)
+    return 1.0
+
+
+def ema_weight(decay: float, step: int) -> float:
+    """Return the weight of the new value in the moving average after ``step`` steps (from 1).
+
+    Early averages are short, so that the random initial weights are soon forgotten.
+    """
+    return 1.0 - min(decay, (1.0 + step) / (10.0 + step))
+
+
+def batches(samples: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the index tensors of one epoch: a fresh permutation, the last batch smaller where it must be."""
+    order = torch.randperm(samples, generator=generator)
+    yield from order.split(batch_size)
+
+
+class TorchTrainer:
+    """Any network, on any device, through torch's autograd.
+
+    Args:
+        network: trained in place.
+        data: on the network's device.
+        loss: the task's loss.
+        settings: how to train.
+    """
+
+    def __init__(self, network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> None:
+        """Create the optimizer and the averages."""
+        self.network = network
+        self.data = data
+        self.loss = loss
+        self.settings = settings
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer: torch.optim.Optimizer
+        if settings.optimizer == "adam":
+            self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+        else:
+            self.optimizer = torch.optim.RMSprop(self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7)
+        self.averages = [p.detach().clone() for p in self.parameters]
+        self.steps = 0
+
+    def step(self, indices: Tensor, learning_rate: float) -> float:
+        """Take one step of gradient descent."""
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self.network(self.data.inputs[indices])
+        loss = self.loss(self.settings.loss, outputs, self.data.targets[indices])
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
+        self.optimizer.step()
+        self.steps += 1
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps))
+        return loss.item()
+
+    def finish(self) -> None:
+        """Write the averaged weights into the network."""
+        with torch.no_grad():
+            for parameter, average in zip(self.parameters, self.averages, strict=True):
+                parameter.copy_(average)
+        self.network.eval()
+
+
+def make_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
+    """Return the fastest trainer that knows this network and these settings."""
+    return TorchTrainer(network, data, loss, settings)
+
+
+def fit(
+    network: nn.Module,
+    data: TrainingSet,
+    loss: Loss,
+    settings: TrainingSettings,
+    *,
+    epochs: int,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> None:
+    """Train a network in place; its weights are the moving average over the steps.
+
+    The order of the samples depends on ``seed`` alone. The average is scored at the end instead of the best
+    epoch on validation data, which would select on noise.
+
+    Args:
+        network: initialised; left in evaluation mode.
+        data: on the network's device.
+        loss: the task's loss.
+        settings: how to train.
+        epochs: passes over the data.
+        seed: of the order of the samples.
+        on_epoch: told after every epoch.
+
+    Raises:
+        TrainingFailed: the loss became NaN or infinite.
+    """
+    trainer = make_trainer(network, data, loss, settings)
+    generator = torch.Generator().manual_seed(seed)
+    samples = len(data.inputs)
+    total = epochs * math.ceil(samples / settings.batch_size)
+    step = 0
+    for epoch in range(1, epochs + 1):
+        summed = 0.0
+        for indices in batches(samples, settings.batch_size, generator):
+            factor = learning_rate_factor(settings.scheduler, step / total)
+            summed += trainer.step(indices, settings.learning_rate * factor) * len(indices)
+            step += 1
+            if not math.isfinite(summed):
+                raise TrainingFailed(f"the training loss became {summed} in epoch {epoch}, step {step}")
+        if on_epoch is not None:
+            on_epoch(epoch, summed / samples)
+    trainer.finish()
