@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import TrainingFailed
 from qanas.search_space.training_group import Scheduler, TrainingSettings
+
+if TYPE_CHECKING:
+    from qanas.networks.lstm import LSTMNetwork
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
@@ -91,7 +96,9 @@ class TorchTrainer:
         if settings.optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         else:
-            self.optimizer = torch.optim.RMSprop(self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7)
+            self.optimizer = torch.optim.RMSprop(
+                self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7
+            )
         self.averages = [p.detach().clone() for p in self.parameters]
         self.steps = 0
 
@@ -108,7 +115,9 @@ class TorchTrainer:
         self.optimizer.step()
         self.steps += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps))
+            torch._foreach_lerp_(
+                self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps)
+            )
         return loss.item()
 
     def finish(self) -> None:
@@ -120,8 +129,30 @@ class TorchTrainer:
 
 
 def make_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
-    """Return the fastest trainer that knows this network and these settings."""
+    """Return the fastest trainer that knows this network and these settings; the log says why if it is
+    torch's.
+
+    The choice doesn't depend on the number of threads, so neither does the result.
+    """
+    from qanas.training.fused_lstm.support import supports
+
+    reason = supports(network, data, loss, settings)
+    if reason is None:
+        try:
+            from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+        except ImportError as error:
+            _log_once(logging.WARNING, f"LSTMs are trained with torch, several times slower: {error}")
+        else:
+            return FusedLSTMTrainer(cast("LSTMNetwork", network), data, loss, settings)
+    else:
+        _log_once(logging.INFO, f"trained with torch: {reason}")
     return TorchTrainer(network, data, loss, settings)
+
+
+@functools.cache
+def _log_once(level: int, message: str) -> None:
+    """Log a message the first time that this process has it."""
+    logging.getLogger("qanas").log(level, message)
 
 
 def fit(

@@ -1,0 +1,185 @@
+"""How much faster the compiled LSTM trainer is than torch's, in the same fit loop.
+
+Protocol: one process, one thread, both sides in one run on the same synthetic data (30 steps, 14 features),
+from the same weights, with the same order of samples. A *step* is one call of ``Trainer.step``: blocks of
+steps of the two sides alternate, and the first steps of a block are not counted, since the other side has
+used the caches. An *epoch* is the time between two calls of ``on_epoch`` in ``fit``; whole fits of the two
+sides alternate, and the first epoch of each is not counted. Reported are medians and the ratio of the
+medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable.
+
+    python benchmarks/training.py --out ratios.json          the table
+    python benchmarks/training.py --sweep --out sweep.json   is it slower anywhere in the search space?
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qanas.networks.lstm import LSTMNetwork
+from qanas.search_space.training_group import TrainingSettings
+from qanas.training import fit as fit_module
+from qanas.training.fit import Loss, TorchTrainer, Trainer, TrainingSet, fit
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHAPES = ("1x4", "1x8", "1x16", "1x32", "2x32", "1x100", "2x100", "3x16")
+SCALE = 125.0
+
+MakeTrainer = Callable[[Any, TrainingSet, Loss, TrainingSettings], Trainer]
+
+
+class ScaledLoss:
+    """Mean absolute or squared error in units of `SCALE`, with its gradient."""
+
+    def __call__(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss as a task does."""
+        error = (outputs - targets) / SCALE
+        return error.abs().mean() if kind == "mae" else error.square().mean()
+
+    def loss_gradient(
+        self, kind: str, outputs: NDArray[np.float32], targets: NDArray[np.float32]
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Return the loss and its gradient by the outputs."""
+        error = (outputs - targets) * np.float32(1.0 / SCALE)
+        factor = np.float32(1.0 / (SCALE * error.size))
+        if kind == "mae":
+            return float(np.abs(error).mean()), np.sign(error) * factor
+        return float(np.square(error).mean()), error * (np.float32(2.0) * factor)
+
+
+def scaled_loss(kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the same loss without offering its gradient."""
+    return ScaledLoss()(kind, outputs, targets)
+
+
+def training_set(samples: int, features: int) -> TrainingSet:
+    """Return synthetic data of the size of a turbofan's."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(samples, 30, features, generator=generator)
+    return TrainingSet(inputs, torch.rand(samples, 1, generator=generator) * SCALE)
+
+
+def step_times(
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, seconds: float
+) -> dict[str, float]:
+    """Return the median time of a step of each side."""
+    trainers: dict[str, Trainer] = {
+        "torch": TorchTrainer(copy.deepcopy(network), data, loss, settings),
+        "fused": FusedLSTMTrainer(copy.deepcopy(network), data, loss, settings),  # type: ignore[arg-type]
+    }
+    times: dict[str, list[float]] = {name: [] for name in trainers}
+    order = torch.randperm(len(data.inputs), generator=torch.Generator().manual_seed(1))
+    starts = range(0, len(order) - settings.batch_size + 1, settings.batch_size)
+    next_batch = itertools.cycle([order[start : start + settings.batch_size] for start in starts])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["fused"]) < 30:
+        for name, trainer in trainers.items():
+            for n in range(8):
+                indices = next(next_batch)
+                start = time.perf_counter()
+                trainer.step(indices, 1e-3)
+                if n >= 2:
+                    times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def epoch_times(
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, rounds: int
+) -> dict[str, float]:
+    """Return the median time of an epoch of each side, in `fit`."""
+    makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": FusedLSTMTrainer}
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(rounds):
+        for name, maker in makers.items():
+            ends: list[float] = []
+            with mock.patch.object(fit_module, "make_trainer", maker):
+                fit(
+                    copy.deepcopy(network),
+                    data,
+                    loss,
+                    settings,
+                    epochs=3,
+                    seed=0,
+                    on_epoch=lambda epoch, value, ends=ends: ends.append(time.perf_counter()),  # type:
+                    ignore[misc]
+                )
+            times[name] += [after - before for before, after in itertools.pairwise(ends)]
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:
+    """Return one comparison under a name."""
+    ratio = torch_and_fused["torch"] / torch_and_fused["fused"]
+    return {
+        f"{name}_torch_ms": torch_and_fused["torch"] * 1e3,
+        f"{name}_fused_ms": torch_and_fused["fused"] * 1e3,
+    } | {f"{name}_ratio": ratio}
+
+
+def table(shapes: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare the two sides for shapes such as 2x32 (layers x units)."""
+    rows: list[dict[str, Any]] = []
+    loss: Loss = scaled_loss if options.autograd else ScaledLoss()
+    for shape, batch_size in itertools.product(shapes, options.batch_sizes):
+        layers, units = map(int, shape.split("x"))
+        torch.manual_seed(0)
+        network = LSTMNetwork(options.features, [units] * layers, 1, SCALE)
+        settings = TrainingSettings(5e-3, options.optimizer, "cosine", batch_size, options.loss)
+        data = training_set(options.samples, options.features)
+        found: dict[str, Any] = {"shape": shape, "batch_size": batch_size, "optimizer": options.optimizer}
+        found |= row("step", step_times(network, data, loss, settings, options.seconds))
+        if not options.sweep:
+            found |= row("epoch", epoch_times(network, data, loss, settings, options.rounds))
+        rows.append(found)
+        shown = [f"{k} {v:8.3f}" if isinstance(v, float) else f"{v:>6}" for k, v in found.items()]
+        print("  ".join(shown), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="layers x units, such as 2x32")
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64])
+    parser.add_argument("--features", type=int, default=14)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--loss", choices=("mae", "mse"), default="mae")
+    parser.add_argument("--optimizer", choices=("rmsprop", "adam"), default="rmsprop")
+    parser.add_argument("--autograd", action="store_true", help="the loss doesn't offer its gradient")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of steps, a shape")
+    parser.add_argument("--rounds", type=int, default=3, help="fits of each side, a shape")
+    parser.add_argument("--sweep", action="store_true", help="steps over a grid of the search space")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    shapes = options.shapes
+    if options.sweep:
+        shapes = [f"{layers}x{units}" for layers in (1, 2, 3) for units in (1, 3, 10, 33, 64, 100)]
+        options.batch_sizes = [32, 64, 128, 256]
+    rows = table(shapes, options)
+    lowest = min(rows, key=lambda found: found["step_ratio"])
+    print(f"lowest ratio: {lowest['step_ratio']:.2f} for a step at {lowest['shape']}, batch
+    {lowest['batch_size']}")
+    if options.out is not None:
+        options.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

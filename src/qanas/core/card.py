@@ -1,0 +1,140 @@
+"""The card of a shipped model: how it was found, what it costs, how it scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from qanas.core.candidate import Value
+
+SCHEMA_VERSION = 1
+
+Precision = Literal["float", "quantized", "deployed"]
+SplitName = Literal["val", "test"]
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Statistic(BaseModel):
+    """One metric over the trainings of a finalist.
+
+    Attributes:
+        shipped: of the training that ships.
+        mean: over the trainings.
+        std: sample standard deviation (n - 1); 0 where n is 1.
+        n: trainings.
+    """
+
+    model_config = _STRICT
+    shipped: float
+    mean: float
+    std: float = Field(ge=0)
+    n: int = Field(ge=1)
+
+    @classmethod
+    def of(cls, values: Sequence[float], shipped: int) -> Statistic:
+        """Summarise the values of all trainings, of which the one at index ``shipped`` ships."""
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        return cls(shipped=values[shipped], mean=float(np.mean(values)), std=spread, n=len(values))
+
+
+class BorderTensor(BaseModel):
+    """The model's input or output.
+
+    Attributes:
+        shape: with the batch of 1 in front.
+        dtype: as stored.
+        scale: real value = scale * (code - zero_point).
+        zero_point: the code of 0.
+    """
+
+    model_config = _STRICT
+    shape: list[int]
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+class Parity(BaseModel):
+    """Distance between simulated and deployed outputs, in steps of the output's scale."""
+
+    model_config = _STRICT
+    max: int
+    mean: float
+    n_outputs: int
+
+
+class Latency(BaseModel):
+    """Milliseconds of one inference, and the kernels that took them."""
+
+    model_config = _STRICT
+    ms: float
+    kernels: str
+
+
+class Card(BaseModel):
+    """Everything that is known of a shipped model; `models/ID/card.json`.
+
+    Attributes:
+        schema_version: of this file's format.
+        candidate: the name of the model's folder.
+        config: the candidate's settings, group by group.
+        task: the task's name and settings.
+        protocol: how the numbers came about.
+        run_seed: the run's seed.
+        sha256: of model.tflite.
+        input: of the model.
+        output: of the model, in the target's unit.
+        preprocessing: what firmware has to do before the model.
+        metrics: by precision, split and metric.
+        weight_bytes: constants in the file.
+        packed_weight_bytes: as papers count.
+        file_bytes: size of model.tflite.
+        peak_ram_bytes: working memory without the runtime's own.
+        macs: multiply-accumulates of one inference.
+        latency_ms: by device.
+        parity_steps: over the validation and test outputs.
+    """
+
+    model_config = _STRICT
+    schema_version: Literal[1] = 1
+    candidate: str
+    config: dict[str, dict[str, Value]]
+    task: dict[str, Any]
+    protocol: dict[str, Any]
+    run_seed: int
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    input: BorderTensor
+    output: BorderTensor
+    preprocessing: dict[str, Any]
+    metrics: dict[Precision, dict[SplitName, dict[str, Statistic]]]
+    weight_bytes: int
+    packed_weight_bytes: int
+    file_bytes: int
+    peak_ram_bytes: int
+    macs: int
+    latency_ms: dict[str, Latency]
+    parity_steps: Parity
+
+    def metric(self, precision: Precision, split: SplitName, name: str) -> Statistic:
+        """Return one metric."""
+        return self.metrics[precision][split][name]
+
+    def costs(self) -> Mapping[str, float]:
+        """Return the costs by name."""
+        names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
+        measured = {"latency_ms": entry.ms for entry in list(self.latency_ms.values())[:1]}
+        return {name: float(getattr(self, name)) for name in names} | measured
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+
+
+def card_schema() -> dict[str, Any]:
+    """Return the JSON schema of a card; ``core/card.schema.json`` holds the same."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Card.model_json_schema()}

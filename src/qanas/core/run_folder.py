@@ -1,0 +1,199 @@
+"""The files of a run: their names, atomic writes, and the lock that keeps a second run out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import tomli_w
+from filelock import FileLock, Timeout
+
+from qanas.core.card import Card
+from qanas.core.errors import InputError
+
+SEED_ID = "seed"
+"""The folder of the seed network under ``models/``."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that, killed at any moment, either the old or the new content is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@contextmanager
+def folder_written_atomically(path: Path) -> Iterator[Path]:
+    """Give a folder to fill, which then appears under its name as a whole, or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def study(self) -> Path:
+        """Every trial, as Optuna's SQLite storage."""
+        return self.path / "study.db"
+
+    @property
+    def trials(self) -> Path:
+        """Every trial as a table: what was measured, or why it failed or was rejected."""
+        return self.path / "trials.csv"
+
+    @property
+    def front(self) -> Path:
+        """One row a front point."""
+        return self.path / "front.csv"
+
+    @property
+    def finalists(self) -> Path:
+        """One row a finalist: its metrics over several trainings."""
+        return self.path / "finalists.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Counts and times of the run, as JSON."""
+        return self.path / "summary.json"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with the tracebacks that the screen spares the user."""
+        return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def models(self) -> Path:
+        """One folder a shipped model."""
+        return self.path / "models"
+
+    @property
+    def trainings(self) -> Path:
+        """The finished trainings of finalists, kept so that a killed run goes on from them."""
+        return self.path / "trainings"
+
+    def model(self, identity: str) -> Path:
+        """The folder of one shipped model."""
+        return self.models / identity
+
+    def exists(self) -> bool:
+        """Tell whether a run was started here."""
+        return self.recipe.is_file()
+
+    def require(self) -> None:
+        """Refuse a folder in which no run was started.
+
+        Raises:
+            InputError: there is no recipe.toml.
+        """
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder; give the folder of a run (qanas run RECIPE --out DIR)")
+        if not self.exists():
+            raise InputError(f"{self.recipe}: missing, so this is no run's folder; give the folder of a qanas run")
+
+    def read_recipe(self) -> dict[str, Any]:
+        """Return the resolved recipe.
+
+        Raises:
+            InputError: it was damaged by hand.
+        """
+        try:
+            return tomllib.loads(self.recipe.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.recipe}: {error}; the file was damaged, start again in another folder") from error
+
+    def write_recipe(self, resolved: Mapping[str, Any]) -> None:
+        """Write the resolved recipe."""
+        write_atomically(self.recipe, tomli_w.dumps(resolved).encode())
+
+    def write_table(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Write a table as CSV; columns are those of all rows, in the order of first use."""
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        data = {name: [row.get(name) for row in rows] for name in columns}
+        write_atomically(path, pl.DataFrame(data, strict=False).write_csv().encode())
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write counts and times."""
+        write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return counts and times; empty before the search has ended once."""
+        if not self.summary.is_file():
+            return {}
+        summary: dict[str, Any] = json.loads(self.summary.read_text("utf-8"))
+        return summary
+
+    def cards(self) -> dict[str, Card]:
+        """Return the cards of the shipped models, the seed network first, then by size.
+
+        Raises:
+            InputError: a card that is no card.
+        """
+        cards = {}
+        for path in sorted(self.models.glob("[!.]*/card.json")):
+            try:
+                cards[path.parent.name] = Card.model_validate_json(path.read_bytes())
+            except ValueError as error:
+                first = str(error).splitlines()[0]
+                raise InputError(f"{path}: {first}; the card was damaged, run again to write it anew") from error
+        order = sorted(cards, key=lambda name: (name != SEED_ID, cards[name].weight_bytes, name))
+        return {name: cards[name] for name in order}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder while this one works in it.
+
+        The operating system frees the lock when its process dies, however it dies: a lock can't be stale.
+
+        Raises:
+            InputError: another run works here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = self.path / "lock.pid"
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            process = holder.read_text("utf-8").strip() if holder.is_file() else "unknown"
+            raise InputError(
+                f"{self.path}: another qanas run (process {process}) works in this folder; wait for it or choose --out"
+            ) from error
+        try:
+            write_atomically(holder, f"{os.getpid()}\n".encode())
+            yield
+            holder.unlink(missing_ok=True)
+        finally:
+            lock.release()

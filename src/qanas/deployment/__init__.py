@@ -1,0 +1,1 @@
+"""From the quantized graph to files, and the runtimes that score them."""

@@ -1,0 +1,1 @@
+"""What a network costs: bytes, operations, memory, latency. Knows nothing of the search."""

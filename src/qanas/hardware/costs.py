@@ -1,0 +1,73 @@
+"""Costs of a network as it ships, read off the graph before any weight exists."""
+
+from __future__ import annotations
+
+from qanas.deployment.tflite import write_tflite
+from qanas.hardware.memory import peak_ram_bytes
+from qanas.quantization.graph import Graph
+from qanas.quantization.program import Program
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+SHIPPED_COSTS: tuple[str, ...] = (
+    "weight_bytes",
+    "packed_weight_bytes",
+    "file_bytes",
+    "peak_ram_bytes",
+    "macs",
+)
+"""Costs of the quantized network; with ``float_`` in front, of the FP32 one."""
+
+FLOAT_PREFIX = "float_"
+
+COSTS: tuple[str, ...] = (*SHIPPED_COSTS, *(FLOAT_PREFIX + name for name in SHIPPED_COSTS))
+"""The costs that are known from shapes alone."""
+
+LATENCY = "latency_ms"
+"""Measured on a device, so known before training but not the same twice."""
+
+SCALE_BYTES = 4
+WHOLE_BITS = 32
+"""Biases, indices and float weights are never packed."""
+
+
+def weight_bytes(program: Program) -> int:
+    """Return the bytes of every constant that the file stores: weights, biases and the indices of slices."""
+    return sum(tensor.stored_bytes for tensor in program.constants())
+
+
+def packed_weight_bytes(program: Program) -> int:
+    """Return ceil(parameters * bits / 8) + biases + scales of the weights, in bytes: what papers count.
+
+    Differs from `weight_bytes` by the scales, and below 8 bits, where the file stores one weight a byte.
+    """
+    total = 0
+    for tensor in program.constants():
+        if tensor.bits <= 0:
+            raise ValueError(f"a constant of shape {tensor.shape} doesn't say how many bits it needs")
+        total += -(-tensor.elements * tensor.bits // 8)
+        if tensor.quantization is not None and tensor.bits < WHOLE_BITS:
+            total += SCALE_BYTES * len(tensor.quantization.scales)
+    return total
+
+
+def _program_costs(program: Program, macs: int) -> dict[str, float]:
+    values = (
+        weight_bytes(program),
+        packed_weight_bytes(program),
+        len(write_tflite(program)),
+        peak_ram_bytes(program),
+        macs,
+    )
+    return dict(zip(SHIPPED_COSTS, map(float, values), strict=True))
+
+
+def costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
+    """Return every cost of `COSTS`.
+
+    Args:
+        graph: the FP32 network; its weights don't matter.
+        quantized: the same network quantized; its ranges don't matter.
+    """
+    shipped = _program_costs(quantized.program(), graph.macs)
+    floating = _program_costs(graph.program(), graph.macs)
+    return shipped | {FLOAT_PREFIX + name: value for name, value in floating.items()}

@@ -1,0 +1,80 @@
+"""What an estimator is: the contract of all of them, and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from qanas.core.candidate import Candidate
+from qanas.performance_estimation.problem import Problem
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.tasks.base import FloatArray, Split
+from qanas.training.fit import OnEpoch
+
+CHUNK = 1024
+"""Samples computed at a time."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A candidate, trained and quantized.
+
+    Attributes:
+        network: the FP32 network, in evaluation mode.
+        quantized: the same network as it ships.
+        train_seconds: CPU seconds spent in training.
+    """
+
+    network: nn.Module
+    quantized: QuantizedGraph
+    train_seconds: float
+
+    @torch.no_grad()
+    def float_outputs(self, inputs: FloatArray) -> FloatArray:
+        """Return the FP32 network's outputs, (n, output_size)."""
+        chunks = [self.network(chunk) for chunk in torch.from_numpy(inputs).split(CHUNK)]
+        outputs: FloatArray = torch.cat(chunks).numpy()
+        return outputs
+
+    def codes(self, inputs: FloatArray) -> Tensor:
+        """Return the simulated output codes."""
+        return self.quantized.codes(torch.from_numpy(inputs))
+
+    def evaluate(self, problem: Problem, split: Split) -> dict[str, float]:
+        """Return every metric on a split, as ``<metric>_float`` and ``<metric>_quantized``."""
+        quantized = self.quantized.output.dequantize(self.codes(split.inputs)).numpy()
+        by_precision = {
+            "float": problem.task.evaluate(self.float_outputs(split.inputs), split),
+            "quantized": problem.task.evaluate(quantized, split),
+        }
+        return {
+            f"{metric}_{precision}": value
+            for precision, metrics in by_precision.items()
+            for metric, value in metrics.items()
+        }
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of weights and biases."""
+        return self.quantized.graph.parameters
+
+
+class Estimator(ABC):
+    """Measures candidates. Its constructor's arguments are further keys of a recipe's ``[estimation]``."""
+
+    epochs: int
+    """Passes over the data that a candidate is given."""
+
+    @abstractmethod
+    def train(
+        self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+    ) -> TrainedNetwork:
+        """Return the candidate, trained and quantized; the result depends on the arguments alone.
+
+        Raises:
+            TrainingFailed: the candidate can't be scored, with the reason.
+        """

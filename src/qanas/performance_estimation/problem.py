@@ -1,0 +1,64 @@
+"""What candidates are measured on: a task with its data, and the networks that are searched for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from qanas.core.candidate import Candidate
+from qanas.deployment.tflite import write_tflite
+from qanas.hardware.costs import costs_of
+from qanas.quantization.affine import Scheme
+from qanas.quantization.graph import trace_shapes
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.search_space.network_space import NetworkSpace, TaskShape
+from qanas.tasks.base import Task, TaskData
+
+
+def scheme_of(candidate: Candidate) -> Scheme:
+    """Return how a candidate is quantized."""
+    bits = candidate.quantization.get("weight_bits", 8)
+    return Scheme(weight_bits=bits)  # type: ignore[arg-type]  # checked by Scheme itself
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task with its data, and a family of networks.
+
+    Attributes:
+        task: data, loss and metrics.
+        data: prepared.
+        networks: builds candidates.
+    """
+
+    task: Task
+    data: TaskData
+    networks: NetworkSpace
+
+    @cached_property
+    def shape(self) -> TaskShape:
+        """What a network has to fit."""
+        return TaskShape(self.data.input_shape, self.data.output_size, self.data.target_scale, self.task.losses)
+
+    def build(self, candidate: Candidate, seed: int) -> nn.Module:
+        """Return a candidate's network with initial weights that depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.networks.build(candidate, self.shape)
+
+    def skeleton(self, candidate: Candidate) -> QuantizedGraph:
+        """Return the candidate's quantized graph with zero weights and made-up ranges."""
+        graph = trace_shapes(lambda: self.networks.build(candidate, self.shape), self.data.input_shape)
+        return QuantizedGraph.from_shapes(graph, scheme_of(candidate))
+
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Return the candidate's costs, from shapes alone."""
+        skeleton = self.skeleton(candidate)
+        return costs_of(skeleton.graph, skeleton)
+
+    def untrained_file(self, candidate: Candidate) -> bytes:
+        """Return a .tflite file as the candidate's will be but for its weights: enough to measure latency."""
+        return write_tflite(self.skeleton(candidate).program())

@@ -1,0 +1,1 @@
+"""The quantized graph: integer weights, scales, zero points and operators. What is searched is what ships."""

@@ -1,0 +1,131 @@
+"""Affine quantization: real value = scale * (code - zero point)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WeightBits = Literal[4, 6, 8]
+WEIGHT_BITS: tuple[WeightBits, ...] = (4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a network is quantized.
+
+    Activations are int8, asymmetric, with min-max ranges; weights are symmetric. Weights of fewer than 8 bits
+    are stored one to a byte.
+
+    Attributes:
+        weight_bits: bits of a weight.
+    """
+
+    weight_bits: WeightBits = 8
+
+    def __post_init__(self) -> None:
+        """Refuse bit-widths that no arithmetic here knows."""
+        if self.weight_bits not in WEIGHT_BITS:
+            raise ValueError(f"weight_bits = {self.weight_bits}: known are {WEIGHT_BITS}")
+
+
+def round_half_away(values: Tensor) -> Tensor:
+    """Round to the nearest integer, ties away from zero, as the runtimes do (torch rounds ties to even)."""
+    return torch.copysign(torch.floor(values.abs() + 0.5), values)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scale and zero point of an activation.
+
+    Attributes:
+        scale: step between two codes, a float32 value.
+        zero_point: the code of 0.
+        bits: 8 or 16; codes are signed.
+    """
+
+    scale: float
+    zero_point: int = 0
+    bits: int = 8
+
+    @property
+    def low(self) -> int:
+        """The smallest code."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return (1 << (self.bits - 1)) - 1
+
+    @classmethod
+    def from_range(cls, low: float, high: float) -> Affine:
+        """Return the int8 parameters whose codes reach from ``low`` to ``high``, widened to include 0.
+
+        A range without width (a constant zero) gets the scale 1.
+
+        >>> Affine.from_range(0.0, 255.0)
+        Affine(scale=1.0, zero_point=-128, bits=8)
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"a range from {low} to {high} can't be quantized")
+        scale = float(np.float32((high - low) / 255.0))
+        if scale < np.finfo(np.float32).tiny:
+            return cls(1.0, 0)
+        return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+    def quantize(self, values: Tensor) -> Tensor:
+        """Return the codes of real values, as float32."""
+        return (round_half_away(values / self.scale) + self.zero_point).clamp(self.low, self.high)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Return the real values of codes."""
+        return (codes - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Symmetric integer weights.
+
+    Attributes:
+        codes: int8, the shape of the weights.
+        scales: float32, shape (1,) or (channels,).
+        bits: bits that the codes need.
+        axis: the axis of the channels where there is more than one scale.
+    """
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bits: int
+    axis: int = 0
+
+    @classmethod
+    def from_float(cls, weights: Tensor, bits: int, *, per_channel: bool = False) -> QuantizedWeights:
+        """Quantize weights by their largest magnitude, over all of them or by output channel (axis 0).
+
+        Codes reach from -(2^(bits-1) - 1) to 2^(bits-1) - 1, as the kernels demand of int8 weights.
+        """
+        top = (1 << (bits - 1)) - 1
+        array = weights.detach().to(torch.float64).numpy()
+        peaks = np.abs(array).reshape(len(array), -1).max(axis=1) if per_channel else np.abs(array).max(keepdims=True)
+        peaks = peaks.reshape(-1)
+        scales = np.where(peaks > 0, peaks / top, 1.0).astype(np.float32)
+        steps = scales.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
+        codes = np.clip(np.rint(array / steps), -top, top).astype(np.int8)
+        return cls(codes, scales, bits)
+
+    def as_tensor(self) -> Tensor:
+        """Return the codes as a float32 tensor."""
+        return torch.from_numpy(self.codes.astype(np.float32))
+
+    def quantize_bias(self, bias: Tensor, input_scale: float) -> NDArray[np.int32]:
+        """Return int32 biases in steps of input scale x weight scale, the unit of the accumulator."""
+        steps = self.scales.astype(np.float64) * np.float64(np.float32(input_scale))
+        codes = np.rint(bias.detach().to(torch.float64).numpy() / steps)
+        return np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)

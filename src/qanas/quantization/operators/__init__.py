@@ -1,0 +1,15 @@
+"""The operators of the graph, a file each; `OPERATORS` is their registry."""
+
+from __future__ import annotations
+
+from qanas.quantization.operators.add import Add
+from qanas.quantization.operators.base import Operator
+from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.dense import Dense
+from qanas.quantization.operators.lstm import LSTM
+from qanas.quantization.operators.relu import ReLU
+from qanas.quantization.operators.slice import Slice
+
+OPERATORS: tuple[type[Operator], ...] = (Add, Convolution, Dense, LSTM, ReLU, Slice)
+
+__all__ = ["LSTM", "OPERATORS", "Add", "Convolution", "Dense", "Operator", "ReLU", "Slice"]

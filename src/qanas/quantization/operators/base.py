@@ -1,0 +1,109 @@
+"""What an operator of the graph is. A new operator is one file here and one line in the registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from torch import Tensor, nn
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.program import Program, RuntimeTensor
+
+Shape = tuple[int, ...]
+"""The shape of one sample, without the batch."""
+
+Activation = Literal["none", "relu"]
+ACTIVATION_CODES: Mapping[Activation, int] = {"none": 0, "relu": 1}
+"""Fused activations and their number in the file format."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What calibration saw of a node.
+
+    Attributes:
+        output: smallest and largest value of the node's output.
+        internals: the same for the values inside the operator that `Operator.observe` names.
+    """
+
+    output: Range
+    internals: Mapping[str, Range]
+
+
+class QuantizedOperator(ABC):
+    """An operator with integer weights, between inputs and an output of known scale."""
+
+    @abstractmethod
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Return the output's codes; codes are float32 tensors of integers, shape (batch, *shape)."""
+
+    @abstractmethod
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append what the runtime executes for this operator."""
+
+
+class Operator(ABC):
+    """One node's computation in floating point, with its weights."""
+
+    modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """Torch modules that `from_module` takes."""
+
+    functions: ClassVar[tuple[Callable[..., Any], ...]] = ()
+    """Functions that `from_call` takes."""
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> Self:
+        """Return the operator of a module of one of the classes `modules`."""
+        raise NotImplementedError(f"{cls.__name__} is made from calls, not from {type(module).__name__}")
+
+    @classmethod
+    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
+        """Return the operator of a call; ``arguments`` are those that are no values of the graph.
+
+        Raises:
+            ValueError: a use of the function that the operator doesn't cover.
+        """
+        raise NotImplementedError(f"{cls.__name__} is made from modules, not from calls with {arguments}")
+
+    @abstractmethod
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of one output sample.
+
+        Raises:
+            ValueError: shapes that don't fit.
+        """
+
+    @abstractmethod
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32 on (batch, *shape)."""
+
+    @abstractmethod
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Return the quantized operator and its output's parameters."""
+
+    @abstractmethod
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append what the runtime executes for this operator in float32."""
+
+    def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compute as `forward` does; return with it the values inside the operator whose ranges matter."""
+        return self.forward(*inputs), {}
+
+    def parameters(self) -> int:
+        """Return the number of weights and biases."""
+        return 0
+
+    def macs(self, *inputs: Shape) -> int:
+        """Return the multiply-accumulates of one sample; element-wise work counts as none."""
+        del inputs
+        return 0
+
+    def with_activation(self, activation: Activation) -> Self | None:
+        """Return the operator with a fused activation, or None where it can't have one."""
+        del activation
+        return None

@@ -1,0 +1,194 @@
+"""1 x k convolution over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qanas.layers.conv import Conv1xK
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.operators.base import (
+    ACTIVATION_CODES,
+    Activation,
+    Operator,
+    QuantizedOperator,
+    Ranges,
+    Shape,
+)
+from qanas.quantization.operators.requantize import Requantization, activate
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+
+VALID = 1
+"""The padding's number in the file format."""
+
+VERSION_FLOAT, VERSION_INT8 = 1, 3
+PAD_VERSION_FLOAT, PAD_VERSION_INT8 = 1, 2
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the taps of a convolution over time lie.
+
+    Attributes:
+        stride: steps of time between two outputs.
+        dilation: steps of time between two taps.
+        left_padding: zeros in front of the sequence.
+    """
+
+    stride: int
+    dilation: int
+    left_padding: int
+
+    def outputs(self, time: int, taps: int) -> int:
+        """Return the number of outputs for ``time`` inputs."""
+        return (time + self.left_padding - (taps - 1) * self.dilation - 1) // self.stride + 1
+
+    def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Return sums of products, (batch, time', out), for (batch, time, in) and (out, in, k)."""
+        padded = F.pad(inputs, (0, 0, self.left_padding, 0)).transpose(1, 2)
+        return F.conv1d(padded, weight, None, self.stride, 0, self.dilation).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Convolution(Operator):
+    """``activation(W * x + b)`` over time; shapes (time, in) to (time', out).
+
+    Attributes:
+        weight: shape (out, in, k).
+        bias: shape (out,).
+        window: where the taps lie.
+        activation: fused.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    window: Window
+    activation: Activation = "none"
+
+    modules = (Conv1xK,)
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> Self:
+        """Take the weights of a `Conv1xK`."""
+        assert isinstance(module, Conv1xK)  # noqa: S101 - narrows the type that `modules` promises
+        window = Window(module.stride, module.dilation, module.left_padding)
+        return cls(module.weight.detach(), module.bias.detach(), window)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (time', out)."""
+        time, channels = inputs[0]
+        if channels != self.weight.shape[1]:
+            raise ValueError(f"a convolution of {self.weight.shape[1]} channels got {channels}")
+        outputs = self.window.outputs(time, self.weight.shape[2])
+        if outputs < 1:
+            raise ValueError(f"a convolution of {self.weight.shape[2]} taps has no output on {time} steps")
+        return outputs, self.weight.shape[0]
+
+    def parameters(self) -> int:
+        """Return out * (in * k + 1)."""
+        return self.weight.numel() + self.bias.numel()
+
+    def macs(self, *inputs: Shape) -> int:
+        """Return those of the products, at every output step."""
+        return self.window.outputs(inputs[0][0], self.weight.shape[2]) * self.weight.numel()
+
+    def with_activation(self, activation: Activation) -> Self:
+        """Return the layer with a fused activation."""
+        return replace(self, activation=activation)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        return activate(self.window.correlate(inputs[0], self.weight) + self.bias, self.activation)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Quantize the weights with a scale an output channel."""
+        output = Affine.from_range(*ranges.output)
+        weights = QuantizedWeights.from_float(self.weight, scheme.weight_bits, per_channel=True)
+        return QuantizedConvolution(weights, self.bias, self.window, inputs[0], output, self.activation), output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        weights = RuntimeTensor.constant(_stored(self.weight.numpy()))
+        bias = RuntimeTensor.constant(self.bias.numpy())
+        _append(program, inputs[0], weights, bias, output, self.window, self.activation)
+
+
+def _stored(weight: NDArray[Any]) -> NDArray[Any]:
+    """Return (out, in, k) weights in the file's order (out, 1, k, in)."""
+    return np.ascontiguousarray(weight.transpose(0, 2, 1)[:, None])
+
+
+def _append(
+    program: Program,
+    source: RuntimeTensor,
+    weights: RuntimeTensor,
+    bias: RuntimeTensor,
+    output: RuntimeTensor,
+    window: Window,
+    activation: Activation,
+) -> None:
+    """Append CONV_2D on (1, 1, time, channels), with a PAD in front and RESHAPEs around it where needed."""
+    quantized = source.dtype == "int8"
+    source = program.reshaped(source, (1, 1, *source.shape[-2:]))
+    if window.left_padding:
+        padding = np.array([[0, 0], [0, 0], [window.left_padding, 0], [0, 0]], np.int32)
+        time, channels = source.shape[-2:]
+        padded = RuntimeTensor((1, 1, time + window.left_padding, channels), source.dtype, source.quantization)
+        version = PAD_VERSION_INT8 if quantized else PAD_VERSION_FLOAT
+        program.append(RuntimeOperator("PAD", version, [source, RuntimeTensor.constant(padding)], [padded]))
+        source = padded
+    wide = RuntimeTensor((1, 1, *output.shape[-2:]), output.dtype, output.quantization)
+    options = {
+        "padding": VALID,
+        "strideH": 1,
+        "strideW": window.stride,
+        "dilationHFactor": 1,
+        "dilationWFactor": window.dilation,
+        "fusedActivationFunction": ACTIVATION_CODES[activation],
+    }
+    version = VERSION_INT8 if quantized else VERSION_FLOAT
+    program.append(RuntimeOperator("CONV_2D", version, [source, weights, bias], [wide], options))
+    target = RuntimeTensor.constant(np.array(output.shape, np.int32))
+    program.append(RuntimeOperator("RESHAPE", 1, [wide, target], [output]))
+
+
+@dataclass(frozen=True)
+class QuantizedConvolution(QuantizedOperator):
+    """Integer convolution, requantized once by channel.
+
+    Attributes:
+        weights: (out, in, k), a scale an output channel.
+        bias: float, shape (out,).
+        window: where the taps lie.
+        input: parameters of the input's codes.
+        output: parameters of the output's codes.
+        activation: fused.
+    """
+
+    weights: QuantizedWeights
+    bias: Tensor
+    window: Window
+    input: Affine
+    output: Affine
+    activation: Activation
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Compute on codes; sums are exact in float32 below 2^24."""
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float32)
+        sums = self.window.correlate(codes[0] - self.input.zero_point, self.weights.as_tensor()) + bias
+        return Requantization.of(self.weights, self.input, self.output, self.activation)(sums)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator."""
+        codes = self.weights.quantize_bias(self.bias, self.input.scale)
+        scales = SymmetricQuantization.with_scales(self.weights.scales * np.float32(self.input.scale))
+        bias = RuntimeTensor(codes.shape, "int32", scales, codes, 32)
+        stored = QuantizedWeights(_stored(self.weights.codes), self.weights.scales, self.weights.bits)
+        _append(program, inputs[0], RuntimeTensor.weights(stored), bias, output, self.window, self.activation)

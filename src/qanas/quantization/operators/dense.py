@@ -1,0 +1,136 @@
+"""Fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.layers.linear import ScaledLinear
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.operators.base import (
+    ACTIVATION_CODES,
+    Activation,
+    Operator,
+    QuantizedOperator,
+    Ranges,
+    Shape,
+)
+from qanas.quantization.operators.requantize import Requantization, activate
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+
+VERSION_FLOAT, VERSION_INT8 = 1, 4
+
+
+@dataclass(frozen=True)
+class Dense(Operator):
+    """``activation(W x + b)`` over the last axis.
+
+    Attributes:
+        weight: shape (outputs, features).
+        bias: shape (outputs,).
+        activation: fused.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    activation: Activation = "none"
+
+    modules = (nn.Linear, ScaledLinear)
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> Self:
+        """Take the weights of a linear layer, a constant scale folded in."""
+        assert isinstance(module, nn.Linear)  # noqa: S101 - narrows the type that `modules` promises
+        if isinstance(module, ScaledLinear):
+            weight, bias = module.folded()
+            return cls(weight.detach(), bias.detach())
+        bias = module.bias if module.bias is not None else torch.zeros_like(module.weight[:, 0])
+        return cls(module.weight.detach(), bias.detach())
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (..., outputs)."""
+        if inputs[0][-1] != self.weight.shape[1]:
+            raise ValueError(f"a dense layer of {self.weight.shape[1]} features got {inputs[0][-1]}")
+        return (*inputs[0][:-1], self.weight.shape[0])
+
+    def parameters(self) -> int:
+        """Return outputs * (features + 1)."""
+        return self.weight.numel() + self.bias.numel()
+
+    def macs(self, *inputs: Shape) -> int:
+        """Return those of the matrix product, at every position of the leading axes."""
+        positions = 1
+        for size in inputs[0][:-1]:
+            positions *= size
+        return positions * self.weight.numel()
+
+    def with_activation(self, activation: Activation) -> Self:
+        """Return the layer with a fused activation."""
+        return replace(self, activation=activation)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Quantize the weights with one scale."""
+        output = Affine.from_range(*ranges.output)
+        weights = QuantizedWeights.from_float(self.weight, scheme.weight_bits)
+        return QuantizedDense(weights, self.bias, inputs[0], output, self.activation), output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        weights, bias = (RuntimeTensor.constant(array.numpy()) for array in (self.weight, self.bias))
+        _append(program, VERSION_FLOAT, [inputs[0], weights, bias], output, self.activation)
+
+
+def _append(
+    program: Program,
+    version: int,
+    inputs: Sequence[RuntimeTensor],
+    output: RuntimeTensor,
+    activation: Activation,
+) -> None:
+    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
+    if len(output.shape) > 2:  # noqa: PLR2004 - batch and outputs: what the operator gives without this option
+        options["keepNumDims"] = True
+    program.append(RuntimeOperator("FULLY_CONNECTED", version, inputs, [output], options))
+
+
+@dataclass(frozen=True)
+class QuantizedDense(QuantizedOperator):
+    """Integer matrix product, requantized once.
+
+    Attributes:
+        weights: (outputs, features).
+        bias: float, shape (outputs,).
+        input: parameters of the input's codes.
+        output: parameters of the output's codes.
+        activation: fused.
+    """
+
+    weights: QuantizedWeights
+    bias: Tensor
+    input: Affine
+    output: Affine
+    activation: Activation
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Compute on codes; sums are exact in float32 below 2^24."""
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float32)
+        sums = F.linear(codes[0] - self.input.zero_point, self.weights.as_tensor()) + bias
+        return Requantization.of(self.weights, self.input, self.output, self.activation)(sums)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator."""
+        bias = self.weights.quantize_bias(self.bias, self.input.scale)
+        scales = SymmetricQuantization.with_scales(self.weights.scales * self.input.scale)
+        stored = RuntimeTensor(bias.shape, "int32", scales, bias, 32)
+        _append(
+            program, VERSION_INT8, [inputs[0], RuntimeTensor.weights(self.weights), stored], output, self.activation
+        )

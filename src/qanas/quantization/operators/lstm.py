@@ -1,0 +1,251 @@
+"""LSTM as the runtime's fused operator computes it: int8 weights and activations, int16 cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qanas.layers.lstm import OneBiasLSTM
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+
+GATES = 4
+GATE_SCALE = 2.0**-12
+"""Step of a gate before its activation function: int16 with 3 integer bits, range [-8, 8)."""
+
+UNIT_SCALE = 2.0**-15
+"""Step of a gate after its activation function: int16 without integer bits, range [-1, 1)."""
+
+INT16_LOW, INT16_HIGH = -32768.0, 32767.0
+TANH = 4
+"""The activation function's number in the file format."""
+
+VERSION_FLOAT, VERSION_INT8 = 1, 3
+
+
+def _int16(values: Tensor) -> Tensor:
+    """Round and saturate, in place."""
+    return values.round_().clamp_(INT16_LOW, INT16_HIGH)
+
+
+def cell_exponent(largest: float) -> int:
+    """Return n of the cell's step 2^n: the smallest power of two whose int16 codes reach ``largest``.
+
+    The kernel's tanh knows 0 to 6 integer bits, so n is between -15 and -9.
+    """
+    return int(np.clip(math.ceil(math.log2(max(largest, 2.0**-15))) - 15, -15, -9))
+
+
+@dataclass(frozen=True)
+class LSTM(Operator):
+    """One LSTM layer over a whole sequence; shapes (time, features) to (time, units).
+
+    Attributes:
+        weight_ih: shape (4 * units, features), gates in the order i, f, g, o.
+        weight_hh: shape (4 * units, units).
+        bias: shape (4 * units,).
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+
+    modules = (OneBiasLSTM,)
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> Self:
+        """Take the weights of a `OneBiasLSTM`."""
+        assert isinstance(module, OneBiasLSTM)  # noqa: S101 - narrows the type that `modules` promises
+        return cls(module.weight_ih.detach(), module.weight_hh.detach(), module.bias.detach())
+
+    @property
+    def units(self) -> int:
+        """Size of the hidden and of the cell state."""
+        return self.weight_hh.shape[1]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (time, units)."""
+        time, features = inputs[0]
+        if features != self.weight_ih.shape[1]:
+            raise ValueError(f"an LSTM of {self.weight_ih.shape[1]} features got {features}")
+        return time, self.units
+
+    def parameters(self) -> int:
+        """Return 4 * units * (features + units + 1)."""
+        return self.weight_ih.numel() + self.weight_hh.numel() + self.bias.numel()
+
+    def macs(self, *inputs: Shape) -> int:
+        """Return those of the two matrix products and the three element-wise products of the cell."""
+        time = inputs[0][0]
+        return time * (self.weight_ih.numel() + self.weight_hh.numel() + 3 * self.units)
+
+    def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden and cell states after every step, each (batch, time, units)."""
+        hidden = inputs.new_zeros(len(inputs), self.units)
+        cell = hidden
+        projected = inputs @ self.weight_ih.T + self.bias
+        recurrent = self.weight_hh.T.contiguous()
+        hiddens, cells = [], []
+        for step in range(inputs.shape[1]):
+            i, f, g, o = torch.addmm(projected[:, step], hidden, recurrent).chunk(GATES, 1)
+            cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+            hidden = torch.sigmoid(o) * torch.tanh(cell)
+            hiddens.append(hidden)
+            cells.append(cell)
+        return torch.stack(hiddens, 1), torch.stack(cells, 1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the hidden states, (batch, time, units)."""
+        return self._states(inputs[0])[0]
+
+    def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the cell states too: their range decides the cell's scale."""
+        hidden, cell = self._states(inputs[0])
+        return hidden, {"cell": cell}
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Quantize weights by gate, the hidden state to int8 and the cell to int16."""
+        output = Affine.from_range(*ranges.output)
+        low, high = ranges.internals["cell"]
+        quantized = QuantizedLSTM(
+            kernel=_by_gate(self.weight_ih, scheme.weight_bits),
+            recurrent=_by_gate(self.weight_hh, scheme.weight_bits),
+            bias=self.bias,
+            input=inputs[0],
+            output=output,
+            cell_exponent=cell_exponent(max(abs(low), abs(high))),
+        )
+        return quantized, output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        split = [weights.numpy().reshape(GATES, self.units, -1) for weights in (self.weight_ih, self.weight_hh)]
+        kernel, recurrent = ([RuntimeTensor.constant(gate) for gate in gates] for gates in split)
+        bias = [RuntimeTensor.constant(gate) for gate in self.bias.numpy().reshape(GATES, self.units)]
+        states = [RuntimeTensor((1, self.units), "float32", variable=True) for _ in range(2)]
+        _append(program, VERSION_FLOAT, inputs[0], kernel, recurrent, bias, states, output)
+
+
+def _by_gate(weights: Tensor, bits: int) -> tuple[QuantizedWeights, ...]:
+    """Quantize each gate's rows with a scale of its own, as the runtime stores them."""
+    return tuple(QuantizedWeights.from_float(gate, bits) for gate in weights.chunk(GATES))
+
+
+def _append(
+    program: Program,
+    version: int,
+    source: RuntimeTensor,
+    kernel: Sequence[RuntimeTensor],
+    recurrent: Sequence[RuntimeTensor],
+    bias: Sequence[RuntimeTensor],
+    states: Sequence[RuntimeTensor],
+    output: RuntimeTensor,
+    intermediates: Sequence[RuntimeTensor] = (),
+) -> None:
+    """Append UNIDIRECTIONAL_SEQUENCE_LSTM with its 24 inputs; peepholes, projection and layer norm are left out."""
+    units = output.shape[-1]
+    none = [None]
+    program.append(
+        RuntimeOperator(
+            "UNIDIRECTIONAL_SEQUENCE_LSTM",
+            version,
+            [source, *kernel, *recurrent, *none * 3, *bias, *none * 2, *states, *none * 4],
+            [output],
+            {"fusedActivationFunction": TANH, "cellClip": 0.0, "projClip": 0.0, "timeMajor": False},
+            intermediates,
+            # One buffer a gate, in the cell's type.
+            scratch_bytes=GATES * units * (2 if output.dtype == "int8" else 4),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class QuantizedLSTM(QuantizedOperator):
+    """The integer LSTM (8x8 -> 16): sums of products saturate to int16 before the activation functions.
+
+    Attributes:
+        kernel: input weights by gate, order i, f, g, o, each (units, features).
+        recurrent: recurrent weights by gate, each (units, units).
+        bias: float, shape (4 * units,).
+        input: parameters of the input's codes.
+        output: parameters of the hidden state's codes.
+        cell_exponent: the cell's step is 2^cell_exponent.
+    """
+
+    kernel: tuple[QuantizedWeights, ...]
+    recurrent: tuple[QuantizedWeights, ...]
+    bias: Tensor
+    input: Affine
+    output: Affine
+    cell_exponent: int
+
+    def bias_codes(self) -> list[NDArray[np.int32]]:
+        """Return the int32 biases by gate, in steps of input scale x kernel scale."""
+        pairs = zip(self.kernel, self.bias.chunk(GATES), strict=True)
+        return [weights.quantize_bias(bias, self.input.scale) for weights, bias in pairs]
+
+    def _accumulators(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, Tensor]:
+        """Return the integer weights, (inputs, 4 * units), and the factors from sums to gate codes, (4 * units,)."""
+        matrix = torch.cat([gate.as_tensor() for gate in weights]).T.contiguous()
+        factors = [float(gate.scales[0]) * scale / GATE_SCALE for gate in weights]
+        units = matrix.shape[1] // GATES
+        return matrix, torch.tensor(factors, dtype=torch.float64).repeat_interleave(units).to(torch.float32)
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Run the recurrence on codes, (batch, time, features) to (batch, time, units).
+
+        Sums of products are exact in float32 below 2^24: up to 500 inputs at 8 bits.
+        """
+        kernel, kernel_factor = self._accumulators(self.kernel, self.input.scale)
+        recurrent, recurrent_factor = self._accumulators(self.recurrent, self.output.scale)
+        bias = torch.from_numpy(np.concatenate(self.bias_codes()).astype(np.float32))
+        projected = _int16(((codes[0] - self.input.zero_point) @ kernel + bias).mul_(kernel_factor))
+        recurrent *= recurrent_factor
+        cell_step = 2.0**self.cell_exponent
+        hidden_factor = UNIT_SCALE * UNIT_SCALE / self.output.scale
+        hidden = codes[0].new_zeros(len(codes[0]), recurrent.shape[0])
+        cell = torch.zeros_like(hidden)
+        outputs = []
+        for step in range(codes[0].shape[1]):
+            gates = (hidden @ recurrent).round_().add_(projected[:, step]).clamp_(INT16_LOW, INT16_HIGH)
+            i, f, g, o = gates.mul_(GATE_SCALE).chunk(GATES, 1)
+            i, f, o = (_int16(torch.sigmoid(gate).div_(UNIT_SCALE)) for gate in (i, f, o))
+            g = _int16(torch.tanh(g).div_(UNIT_SCALE))
+            kept = (f * cell).mul_(UNIT_SCALE).round_()
+            written = (i * g).mul_(UNIT_SCALE * UNIT_SCALE / cell_step).round_()
+            cell = _int16(kept.add_(written))
+            squashed = _int16(torch.tanh(cell * cell_step).div_(UNIT_SCALE))
+            hidden = (o * squashed).mul_(hidden_factor).round_()
+            hidden.clamp_(self.output.low - self.output.zero_point, self.output.high - self.output.zero_point)
+            outputs.append(hidden)
+        return torch.stack(outputs, 1).add_(self.output.zero_point)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator; states and the hidden intermediate share the output's parameters."""
+        units = self.recurrent[0].codes.shape[0]
+        cell = SymmetricQuantization.with_scales(np.array([2.0**self.cell_exponent], np.float32))
+        gate = SymmetricQuantization.with_scales(np.array([GATE_SCALE], np.float32))
+        states = [
+            RuntimeTensor((1, units), "int8", output.quantization, variable=True),
+            RuntimeTensor((1, units), "int16", cell, variable=True),
+        ]
+        before_activation = RuntimeTensor((0,), "int16", gate)
+        _append(
+            program,
+            VERSION_INT8,
+            inputs[0],
+            [RuntimeTensor.weights(gate) for gate in self.kernel],
+            [RuntimeTensor.weights(gate) for gate in self.recurrent],
+            [RuntimeTensor.constant(bias) for bias in self.bias_codes()],
+            states,
+            output,
+            [before_activation] * GATES + [RuntimeTensor((0,), "int8", output.quantization)],
+        )

@@ -1,0 +1,109 @@
+"""Parts of a value along its axes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+Index = int | slice
+
+
+@dataclass(frozen=True)
+class Slice(Operator):
+    """``x[:, index_1, index_2, ...]``: whole numbers drop their axis, slices with step 1 keep it.
+
+    Attributes:
+        indices: one an axis of the sample, the batch left out; axes beyond them are kept whole.
+    """
+
+    indices: tuple[Index, ...]
+
+    functions = (operator.getitem,)
+
+    @classmethod
+    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
+        """Take an index whose first entry leaves the batch whole."""
+        index = arguments[0]
+        entries = index if isinstance(index, tuple) else (index,)
+        known = all(isinstance(e, int) or (isinstance(e, slice) and e.step in (None, 1)) for e in entries)
+        if not known or entries[0] != slice(None):
+            raise ValueError(f"the index {index}; take the whole batch, whole numbers and slices of step 1")
+        return cls(tuple(entries[1:]))
+
+    def _bounds(self, shape: Shape) -> list[tuple[int, int, bool]]:
+        """Return start, stop and whether the axis is dropped, for every axis of the sample."""
+        bounds: list[tuple[int, int, bool]] = []
+        for axis, size in enumerate(shape):
+            entry = self.indices[axis] if axis < len(self.indices) else slice(None)
+            if isinstance(entry, int):
+                start = entry + size if entry < 0 else entry
+                if not 0 <= start < size:
+                    raise ValueError(f"the index {entry} of an axis of {size}")
+                bounds.append((start, start + 1, True))
+            else:
+                start, stop, _ = entry.indices(size)
+                if stop <= start:
+                    raise ValueError(f"the empty slice {entry.start}:{entry.stop} of an axis of {size}")
+                bounds.append((start, stop, False))
+        return bounds
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the sizes of the axes that are kept."""
+        if len(self.indices) > len(inputs[0]):
+            raise ValueError(f"{len(self.indices)} indices into the shape {inputs[0]}")
+        return tuple(stop - start for start, stop, dropped in self._bounds(inputs[0]) if not dropped)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Take the part; codes and real values alike."""
+        return inputs[0][(slice(None), *self.indices)]
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Keep the input's parameters."""
+        del ranges, scheme
+        return QuantizedSlice(self), inputs[0]
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append STRIDED_SLICE, dropped axes in its mask."""
+        source = inputs[0]
+        bounds = [(0, 1, False), *self._bounds(source.shape[1:])]
+        start, stop, step = (
+            RuntimeTensor.constant(np.array(values, np.int32))
+            for values in ([b[0] for b in bounds], [b[1] for b in bounds], [1] * len(bounds))
+        )
+        mask = sum(1 << axis for axis, bound in enumerate(bounds) if bound[2])
+        version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+        program.append(
+            RuntimeOperator(
+                "STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask}
+            )
+        )
+
+
+@dataclass(frozen=True)
+class QuantizedSlice(QuantizedOperator):
+    """The same part of the codes.
+
+    Attributes:
+        part: which.
+    """
+
+    part: Slice
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Take the part."""
+        return self.part.forward(*codes)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the operator."""
+        self.part.lower(program, inputs, output)

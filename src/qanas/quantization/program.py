@@ -1,0 +1,169 @@
+"""A program for an integer runtime: tensors and operators as a .tflite file holds them.
+
+Quantized operators are lowered to it; the exporter writes it, and costs in bytes are read off it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.quantization.affine import Affine, QuantizedWeights
+
+DType = Literal["int8", "int16", "int32", "float32"]
+ITEM_BYTES: Mapping[DType, int] = {"int8": 1, "int16": 2, "int32": 4, "float32": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class TensorQuantization:
+    """Scales and zero points of a stored tensor.
+
+    Attributes:
+        scales: float32, shape (1,) or (channels,).
+        zero_points: int64, of the same shape.
+        axis: the axis of the channels.
+    """
+
+    scales: NDArray[np.float32]
+    zero_points: NDArray[np.int64]
+    axis: int = 0
+
+    @classmethod
+    def of(cls, affine: Affine) -> TensorQuantization:
+        """Return an activation's parameters."""
+        return cls(np.array([affine.scale], np.float32), np.array([affine.zero_point], np.int64))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the kind of tensor, not chance, makes every zero point 0."""
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetricQuantization(TensorQuantization):
+    """Scales of a tensor whose zero points are 0 by construction: weights, biases, int16 states."""
+
+    @classmethod
+    def with_scales(cls, scales: NDArray[np.float32], axis: int = 0) -> SymmetricQuantization:
+        """Return the parameters of a symmetric tensor."""
+        return cls(scales, np.zeros(len(scales), np.int64), axis)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the kind of tensor, not chance, makes every zero point 0."""
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class RuntimeTensor:
+    """A tensor of the program; tensors are told apart by identity.
+
+    Attributes:
+        shape: with the batch of 1 in front, where it is an activation.
+        dtype: how it is stored.
+        quantization: None for indices and float tensors.
+        data: the values of a constant.
+        bits: bits that a value needs; fewer than stored for few-bit weights.
+        variable: whether it keeps its value between invocations (the state of an LSTM).
+    """
+
+    shape: tuple[int, ...]
+    dtype: DType
+    quantization: TensorQuantization | None = None
+    data: NDArray[Any] | None = None
+    bits: int = 0
+    variable: bool = False
+
+    @property
+    def elements(self) -> int:
+        """The number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the values take."""
+        return self.elements * ITEM_BYTES[self.dtype]
+
+    @classmethod
+    def weights(cls, weights: QuantizedWeights, shape: Sequence[int] | None = None) -> RuntimeTensor:
+        """Return int8 weights, in another shape (not another order) if asked for."""
+        codes = weights.codes if shape is None else weights.codes.reshape(shape)
+        quantization = SymmetricQuantization.with_scales(weights.scales, weights.axis)
+        return cls(codes.shape, "int8", quantization, codes, weights.bits)
+
+    @classmethod
+    def constant(cls, data: NDArray[Any]) -> RuntimeTensor:
+        """Return a constant without quantization: indices, biases of an LSTM, float weights."""
+        dtype: DType = "int32" if data.dtype == np.int32 else "float32"
+        if data.dtype not in (np.int32, np.float32):
+            raise TypeError(f"constants are int32 or float32, not {data.dtype}")
+        return cls(data.shape, dtype, None, data, 32)
+
+
+@dataclass(frozen=True, eq=False)
+class RuntimeOperator:
+    """One operator of the runtime.
+
+    Attributes:
+        kind: the name of the builtin operator, such as ``FULLY_CONNECTED``.
+        version: the operator's version for these types.
+        inputs: tensors; None where an optional input is left out.
+        outputs: tensors.
+        options: the fields of the operator's option table, by their name in the schema.
+        intermediates: tensors that hold only the quantization of values inside the operator.
+        scratch_bytes: working memory of the kernel while it runs.
+    """
+
+    kind: str
+    version: int
+    inputs: Sequence[RuntimeTensor | None]
+    outputs: Sequence[RuntimeTensor]
+    options: Mapping[str, int | float | bool] = field(default_factory=dict)
+    intermediates: Sequence[RuntimeTensor] = ()
+    scratch_bytes: int = 0
+
+
+@dataclass
+class Program:
+    """A straight-line program from one input to one output.
+
+    Attributes:
+        input: with the batch of 1 in front.
+        output: with the batch of 1 in front.
+        operators: in the order of execution.
+    """
+
+    input: RuntimeTensor
+    output: RuntimeTensor
+    operators: list[RuntimeOperator] = field(default_factory=list)
+
+    def append(self, operator: RuntimeOperator) -> None:
+        """Add an operator at the end."""
+        self.operators.append(operator)
+
+    def tensors(self) -> list[RuntimeTensor]:
+        """Return every tensor once, in the order of first use."""
+        seen: dict[int, RuntimeTensor] = {id(self.input): self.input}
+        for operator in self.operators:
+            for tensor in (*operator.inputs, *operator.intermediates, *operator.outputs):
+                if tensor is not None:
+                    seen.setdefault(id(tensor), tensor)
+        seen.setdefault(id(self.output), self.output)
+        return list(seen.values())
+
+    def constants(self) -> list[RuntimeTensor]:
+        """Return the tensors whose values the file stores."""
+        return [tensor for tensor in self.tensors() if tensor.data is not None]
+
+    def reshaped(self, tensor: RuntimeTensor, shape: tuple[int, ...]) -> RuntimeTensor:
+        """Return ``tensor`` in another shape, through a RESHAPE where it has another one."""
+        if tensor.shape == shape:
+            return tensor
+        result = RuntimeTensor(shape, tensor.dtype, tensor.quantization)
+        target = RuntimeTensor.constant(np.array(shape, np.int32))
+        self.append(RuntimeOperator("RESHAPE", 1, [tensor, target], [result]))
+        return result

@@ -1,0 +1,103 @@
+"""The quantized graph: scores what ships, and is lowered to what the runtime executes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.operators.base import QuantizedOperator, Ranges
+from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+
+CHUNK = 512
+"""Samples evaluated at a time: the values of a small recurrent network then stay in the cache."""
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """A graph whose weights are integers and whose values have a scale and a zero point.
+
+    Attributes:
+        graph: the network, activations fused.
+        operators: the quantized operator of every node.
+        affines: the parameters of every value.
+    """
+
+    graph: Graph
+    operators: Mapping[str, QuantizedOperator]
+    affines: Mapping[str, Affine]
+
+    @classmethod
+    def quantize(cls, graph: Graph, ranges: Mapping[str, Ranges], scheme: Scheme) -> QuantizedGraph:
+        """Quantize every node of a graph.
+
+        Args:
+            graph: with its weights.
+            ranges: of every value, from `Graph.calibrate`.
+            scheme: bit-widths.
+        """
+        affines = {INPUT: Affine.from_range(*ranges[INPUT].output)}
+        operators: dict[str, QuantizedOperator] = {}
+        for node in graph.nodes:
+            inputs = [affines[name] for name in node.inputs]
+            operators[node.name], affines[node.name] = node.operator.quantize(inputs, ranges[node.name], scheme)
+        return cls(graph, operators, affines)
+
+    @classmethod
+    def from_shapes(cls, graph: Graph, scheme: Scheme) -> QuantizedGraph:
+        """Quantize with made-up ranges: everything that costs depend on, before any weight exists."""
+        unit = (-1.0, 1.0)
+        ranges = {name: Ranges(unit, _AnyInternal()) for name in graph.shapes}
+        return cls.quantize(graph, ranges, scheme)
+
+    @property
+    def input(self) -> Affine:
+        """Parameters of the input's codes."""
+        return self.affines[INPUT]
+
+    @property
+    def output(self) -> Affine:
+        """Parameters of the output's codes."""
+        return self.affines[self.graph.output]
+
+    @torch.no_grad()
+    def codes(self, inputs: Tensor) -> Tensor:
+        """Simulate the runtime: real inputs, (n, *input_shape), to the output's codes as float32."""
+        return torch.cat([self._codes(chunk) for chunk in inputs.split(CHUNK)])
+
+    def _codes(self, inputs: Tensor) -> Tensor:
+        values = {INPUT: self.input.quantize(inputs)}
+        for node in self.graph.nodes:
+            values[node.name] = self.operators[node.name].forward(*(values[name] for name in node.inputs))
+        return values[self.graph.output]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Simulate the runtime: real inputs to real outputs."""
+        return self.output.dequantize(self.codes(inputs))
+
+    def program(self) -> Program:
+        """Return the integer program.
+
+        Values with equal parameters by construction (a slice of a value) share them in the file.
+        """
+        shared = {id(affine): TensorQuantization.of(affine) for affine in self.affines.values()}
+        tensors = {
+            name: RuntimeTensor((1, *shape), "int8", shared[id(self.affines[name])])
+            for name, shape in self.graph.shapes.items()
+        }
+        program = Program(tensors[INPUT], tensors[self.graph.output])
+        for node in self.graph.nodes:
+            inputs = [tensors[name] for name in node.inputs]
+            self.operators[node.name].lower(program, inputs, tensors[node.name])
+        return program
+
+
+class _AnyInternal(dict[str, tuple[float, float]]):
+    """Made-up ranges for whatever internal value an operator asks for."""
+
+    def __missing__(self, name: str) -> tuple[float, float]:
+        return (-1.0, 1.0)

@@ -1,0 +1,347 @@
+"""Recipes: TOML to objects. The only registry of names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import platform
+import re
+import sys
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from qanas.core.candidate import GROUPS, Group
+from qanas.core.errors import InputError
+from qanas.core.measurement import Direction, Limit, Objective
+from qanas.core.suggestions import nearest, unknown
+from qanas.hardware.costs import COSTS, LATENCY
+from qanas.hardware.device import Device
+from qanas.performance_estimation.base import Estimator
+from qanas.search_space.network_space import NetworkSpace
+from qanas.search_strategy.base import SamplingStrategy
+from qanas.tasks.base import Task
+from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
+
+TASKS: Mapping[str, str] = {"turbofan": "qanas.tasks.turbofan:Turbofan"}
+SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace"}
+STRATEGIES: Mapping[str, str] = {
+    "random": "qanas.search_strategy.random_search:RandomSearch",
+    "tpe": "qanas.search_strategy.tpe:TPE",
+}
+ESTIMATORS: Mapping[str, str] = {"training": "qanas.performance_estimation.full_training:FullTraining"}
+
+SYNTHETIC = "synthetic"
+"""The value of ``task.data`` that asks a task for generated data."""
+
+REJECTED_PER_TRIAL = 50
+RECORDED_PACKAGES = ("qanas", "torch", "numpy", "optuna", "ai-edge-litert")
+
+T = TypeVar("T")
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class _Named(BaseModel):
+    """A table that names a component; the component's own keys are checked against its constructor."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    name: str
+
+
+class _SpaceTable(_Named):
+    search: list[Group] = Field(default=list(GROUPS), min_length=1)
+
+
+class _StrategyTable(_Named):
+    trials: int = Field(default=100, ge=1)
+    hours: float | None = Field(default=None, gt=0)
+    max_rejected: int | None = Field(default=None, ge=1)
+
+
+class _EstimationTable(_Named):
+    name: str = "training"
+    jobs: int = Field(default=1, ge=1, le=256)
+
+
+class _DeviceTable(BaseModel):
+    model_config = _STRICT
+    name: str = "host"
+
+
+class _FinalistsTable(BaseModel):
+    model_config = _STRICT
+    count: int = Field(default=8, ge=1)
+    seeds: int = Field(default=3, ge=1)
+
+
+class _RunTable(BaseModel):
+    model_config = _STRICT
+    seed: int = Field(default=0, ge=0)
+
+
+class _Recipe(BaseModel):
+    """The whole file."""
+
+    model_config = _STRICT
+    task: _Named
+    space: _SpaceTable
+    strategy: _StrategyTable
+    estimation: _EstimationTable = _EstimationTable()
+    objectives: dict[str, Direction] = Field(min_length=1)
+    limits: dict[str, float] = Field(default_factory=dict)
+    device: _DeviceTable = _DeviceTable()
+    finalists: _FinalistsTable = _FinalistsTable()
+    run: _RunTable = _RunTable()
+
+
+WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
+"""Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Read a recipe, check every key, and return what it describes.
+
+    Args:
+        path: the TOML file, or a run's resolved one.
+        overrides: ``a.b=value`` each, the value in TOML, a bare word a string.
+
+    Raises:
+        InputError: one line that names the file, the key and the mend.
+    """
+    content = _read(path)
+    folder = Path(content.get("source", {}).get("folder", path.parent)).resolve()
+    for key in WRITTEN_BY_RUNS:
+        content.pop(key, None)
+    for override in overrides:
+        _override(content, override)
+    try:
+        return _build(content, folder)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a recipe (recipes/*.toml are examples)")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML: {error}") from error
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Set one key from the command line."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a table and a key
+        raise InputError(f"--set {override}: give a table, a key and a value, such as --set strategy.trials=20")
+    table = content
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {override}: {part} is a value, not a table")
+    try:
+        table[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[parts[-1]] = text.strip()
+
+
+def _build(content: dict[str, Any], folder: Path) -> Plan:
+    """Turn a recipe's tables into objects."""
+    if "space" in content and isinstance(content["space"], dict):
+        content["space"].setdefault("search", list(GROUPS))
+    recipe = _validated(_Recipe, content, "")
+    _resolve_data(recipe.task, folder)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    task, task_table = _component(recipe.task, "task", TASKS, Task)
+    networks, space_table = _component(recipe.space, "space", SPACES, NetworkSpace)
+    strategy, strategy_table = _component(recipe.strategy, "strategy", STRATEGIES, SamplingStrategy)
+    estimator, estimation_table = _component(recipe.estimation, "estimation", ESTIMATORS, Estimator)
+    strategy_table["max_rejected"] = recipe.strategy.max_rejected or REJECTED_PER_TRIAL * recipe.strategy.trials
+    resolved = {
+        "task": task_table,
+        "space": space_table,
+        "strategy": {key: value for key, value in strategy_table.items() if value is not None},
+        "estimation": estimation_table,
+        "objectives": dict(recipe.objectives),
+        "limits": dict(recipe.limits),
+        "device": recipe.device.model_dump(),
+        "finalists": recipe.finalists.model_dump(),
+        "run": recipe.run.model_dump(),
+        "source": {"folder": str(folder)},
+        "versions": _versions(),
+        "data_fingerprint": task.fingerprint(),
+    }
+    return Plan(
+        task=task,
+        networks=networks,
+        search=tuple(recipe.space.search),
+        strategy=strategy,
+        budget=SearchBudget(recipe.strategy.trials, recipe.strategy.hours, strategy_table["max_rejected"]),
+        estimator=estimator,
+        jobs=recipe.estimation.jobs,
+        objectives=_objectives(recipe.objectives, task),
+        limits=_limits(recipe.limits),
+        device=Device.named(recipe.device.name),
+        finalists=FinalistsPlan(recipe.finalists.count, recipe.finalists.seeds),
+        seed=recipe.run.seed,
+        recipe=resolved,
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
+
+
+# Names
+
+
+def _objectives(table: Mapping[str, Direction], task: Task) -> tuple[Objective, ...]:
+    """Check the objectives' names and directions against the task's metrics and the costs."""
+    metrics = [f"{metric}_{precision}" for metric in task.metrics for precision in ("float", "quantized")]
+    for name, direction in table.items():
+        metric = metric_of(name, task)
+        if metric is None and name not in (*COSTS, LATENCY):
+            raise InputError(f"objectives.{name}: {unknown('objective', name, [*metrics, *COSTS, LATENCY])}")
+        if metric is not None and direction != task.metrics[metric]:
+            raise InputError(f"objectives.{name}: '{direction}', but {metric} is better '{task.metrics[metric]}d'")
+    return tuple(Objective(name, direction) for name, direction in table.items())
+
+
+def _limits(table: Mapping[str, float]) -> tuple[Limit, ...]:
+    for name in table:
+        if name not in (*COSTS, LATENCY):
+            raise InputError(f"limits.{name}: {unknown('limit', name, [*COSTS, LATENCY])}")
+    return tuple(Limit(name, bound) for name, bound in table.items())
+
+
+def _resolve_data(task: _Named, folder: Path) -> None:
+    """Make ``task.data`` an absolute path: environment variables first, then relative to the recipe."""
+    extra = task.model_extra or {}
+    data = extra.get("data")
+    if not isinstance(data, str) or data == SYNTHETIC:
+        return
+    expanded = os.path.expandvars(data)
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise InputError(
+            f"task.data: the environment variable {missing[1]} of '{data}' is not set; set it or give the folder"
+        )
+    extra["data"] = str((folder / Path(expanded).expanduser()).resolve())
+
+
+# Components
+
+
+def _component(
+    table: _Named, section: str, registry: Mapping[str, str], contract: type[T]
+) -> tuple[T, dict[str, Any]]:
+    """Return the object that a table names, and the table with every default filled in."""
+    component = _find(table.name, section, registry, contract)
+    options = _validated(_options_model(component, section), dict(table.model_extra or {}), section)
+    values = {name: getattr(options, name) for name in type(options).model_fields}
+    try:
+        made = component(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{section}: {table.name} refuses its settings: {error}") from error
+    own = {name: value for name in type(table).model_fields if (value := getattr(table, name)) is not None}
+    return made, own | values
+
+
+def _find(name: str, section: str, registry: Mapping[str, str], contract: type[T]) -> type[T]:
+    """Return the class of a registered name or of ``module:Class``."""
+    if ":" not in name and name not in registry:
+        raise InputError(f"{section}.name: {unknown(section, name, registry)}, or module:Class of your own")
+    module_name, _, class_name = registry.get(name, name).partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        raise InputError(f"{section}.name: '{name}' can't be imported: {error}") from error
+    if not inspect.isclass(found):
+        raise InputError(f"{section}.name: '{name}' is no class; give module:Class")
+    lacking = sorted(
+        method for method in contract.__abstractmethods__ if getattr(found, method, None) is getattr(contract, method)
+        or not hasattr(found, method)
+    )  # type: ignore[attr-defined]
+    lacking += sorted(
+        attribute
+        for attribute in typing.get_type_hints(contract)
+        if not hasattr(contract, attribute) and not _has(found, attribute)
+    )
+    if lacking:
+        raise InputError(f"{section}.name: '{name}' lacks {', '.join(lacking)}; see {contract.__module__}")
+    return typing.cast("type[T]", found)
+
+
+def _has(found: type[Any], attribute: str) -> bool:
+    """Tell whether instances of a class will have an attribute."""
+    return hasattr(found, attribute) or attribute in getattr(found, "__dataclass_fields__", {})
+
+
+def _options_model(component: type[Any], section: str) -> type[BaseModel]:
+    """Return a model of the constructor's arguments: their annotations are the types and bounds that are checked."""
+    source = component if hasattr(component, "__dataclass_fields__") else component.__init__
+    hints = typing.get_type_hints(source, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(component).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise InputError(f"{section}.name: the constructor of {component.__name__} takes *{name}; name its arguments")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hints.get(name, Any), default)
+    return create_model(f"{component.__name__}Options", __config__=_STRICT, **fields)
+
+
+# Messages
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _validated(model: type[M], content: Mapping[str, Any], prefix: str) -> M:
+    """Validate a table; the first error becomes one line."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"] if part != "[key]"]
+        key = ".".join([prefix, *location] if prefix else location)
+        raise InputError(_message(model, key, location, first)) from error
+
+
+def _message(model: type[BaseModel], key: str, location: list[str], error: Mapping[str, Any]) -> str:
+    """Say what is wrong with one key, and the mend."""
+    given = error.get("input")
+    kind = str(error["type"])
+    if kind == "extra_forbidden":
+        known = _known_keys(model, location)
+        close = nearest(location[-1], known)
+        hint = f"did you mean '{close}'?" if close else f"known here: {', '.join(sorted(known))}"
+        return f"{key}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{key}: missing; add it"
+    if kind == "literal_error":
+        expected = error["ctx"]["expected"]
+        close = nearest(str(given), re.findall(r"'([^']*)'", expected))
+        hint = f"; did you mean '{close}'?" if close else ""
+        return f"{key}: {given!r} is not {expected}{hint}"
+    message = str(error["msg"])
+    return f"{key}: {given!r}: {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
+    """Return the keys of the table in which an unknown one was found."""
+    *tables, _ = location
+    for table in tables:
+        annotation = model.model_fields[table].annotation
+        if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+

@@ -1,0 +1,1 @@
+"""Tables, plots, the report and the live display: drawn from run folders alone."""

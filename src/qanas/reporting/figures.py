@@ -1,0 +1,72 @@
+"""A plot of the report as data: what plotly.js draws, with the choices that a reader has."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+Spec = dict[str, Any]
+
+# The page's script replaces these by the colours of the light or dark theme.
+MUTED, ACCENT, SECOND, SEED, GRID = "@muted", "@accent", "@second", "@seed", "@grid"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What changes when a reader picks an entry of the plot's menu.
+
+    Attributes:
+        label: the entry.
+        traces: by the trace's position, the properties that change.
+        layout: the axes that change.
+    """
+
+    label: str
+    traces: Mapping[int, Spec] = field(default_factory=dict)
+    layout: Spec = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One plot.
+
+    Attributes:
+        name: of its element on the page.
+        traces: plotly's.
+        layout: plotly's, without what all plots share.
+        caption: the sentence below it.
+        menu: what its choices choose; empty where there is none.
+        choices: the first one is what ``traces`` and ``layout`` show.
+        height: pixels.
+        width: pixels at most; 0 for the page's width.
+    """
+
+    name: str
+    traces: Sequence[Spec]
+    layout: Spec
+    caption: str = ""
+    menu: str = ""
+    choices: Sequence[Choice] = ()
+    height: int = 460
+    width: int = 0
+
+    def script(self) -> Markup:
+        """Return the plot as JSON that can't end the script element it stands in."""
+        spec = {
+            "traces": list(self.traces),
+            "layout": self.layout,
+            "choices": [{"traces": choice.traces, "layout": choice.layout} for choice in self.choices],
+        }
+        text = json.dumps(spec, allow_nan=False, separators=(",", ":"))
+        safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        return Markup(safe)  # noqa: S704 - JSON in which every character that HTML knows is escaped
+
+
+def hover(lines: Sequence[str]) -> str:
+    """Join hover lines; plotly reads a little HTML in them, so theirs is escaped."""
+    return "<br>".join(html.escape(line, quote=False) for line in lines)

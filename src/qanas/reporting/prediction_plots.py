@@ -1,0 +1,223 @@
+"""Plots of a shipped model's predictions against what was true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import SEED_ID
+from qanas.reporting.figures import ACCENT, MUTED, Choice, Figure, Spec, hover
+from qanas.reporting.wording import count, number
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qanas.reporting.run_data import RunData
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_ENGINES = 6
+_COLUMNS = 3
+_MOST_DOTS_AN_ENGINE = 120
+_MOST_DOTS = 1000
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A shipped model's predictions."""
+
+    name: str
+    arrays: Arrays
+
+    def column(self, name: str) -> NDArray[np.float64] | None:
+        """Return an array with one number a row; None if there is none such."""
+        array = self.arrays.get(name)
+        if array is None:
+            return None
+        rows = np.asarray(array, dtype=np.float64).reshape(len(array), -1)
+        return rows[:, 0] if rows.shape[1] == 1 and len(rows) else None
+
+    def has(self, split: str, *names: str) -> bool:
+        """Tell whether all arrays of a split are there, of one length."""
+        columns = [self.column(f"{split}_{name}") for name in ("outputs", "targets", *names)]
+        lengths = {len(column) for column in columns if column is not None}
+        return all(column is not None for column in columns) and len(lengths) == 1
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        column = self.column(name)
+        if column is None:
+            raise KeyError(name)
+        return column
+
+
+def prediction_plots(data: RunData) -> list[Figure]:
+    """Draw engines' lives where predictions tell engine and cycle, and predicted against true values."""
+    models = _models(data)
+    drawn = []
+    lives = [model for model in models if model.has("val", "engine", "cycle")]
+    if lives:
+        drawn.append(_lives(lives))
+    for split, named in (("test", "test"), ("val", "validation")):
+        scored = [model for model in models if model.has(split)]
+        if scored:
+            drawn.append(_scatter(scored, split, named, "cycles" if lives else ""))
+            break
+    return drawn
+
+
+def _models(data: RunData) -> list[_Model]:
+    """Read the predictions of every shipped model, the best one first: the plots open with it."""
+    names = sorted(data.cards, key=lambda name: (name == SEED_ID, _loss(data, name)))
+    paths = {name: data.folder.model(name) / "predictions.npz" for name in names}
+    return [_Model(name, _arrays(path)) for name, path in paths.items() if path.is_file()]
+
+
+def _arrays(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
+
+
+def _loss(data: RunData, name: str) -> float:
+    """Return a model's deployed validation score, with the sign that makes smaller better."""
+    metrics = data.cards[name].metrics.get("deployed", {}).get("val", {})
+    for objective in data.scores:
+        metric = objective.name.rpartition("_")[0]
+        if metric in metrics:
+            return objective.loss(metrics[metric].mean)
+    return 0.0
+
+
+def _lives(models: Sequence[_Model]) -> Figure:
+    first = models[0]
+    engines = _spread_engines(first["val_engine"])
+    traces: list[Spec] = []
+    layout: Spec = {"showlegend": True, "annotations": [], "grid": _grid(len(engines))}
+    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"}
+    for place, engine in enumerate(engines):
+        axis = "" if place == 0 else str(place + 1)
+        shared: Spec = {"type": "scatter", "xaxis": f"x{axis}", "yaxis": f"y{axis}", "showlegend": place == 0}
+        rows = _rows(first, engine)
+        line = {"x": _rounded(first["val_cycle"][rows]), "y": _rounded(first["val_targets"][rows])}
+        style: Spec = {"mode": "lines", "line": {"width": 1.5, "color": MUTED}, "name": "true, capped"}
+        traces.append(shared | line | style | {"hoverinfo": "skip"})
+        traces.append(shared | _dots(first, engine))
+        layout |= _life_axes(axis, place, len(engines))
+        layout["annotations"].append(_heading(f"engine {engine}, {count(len(rows), 'cycle')}", axis))
+    choices = [
+        Choice(model.name, {2 * place + 1: _dots(model, engine) for place, engine in enumerate(engines)})
+        for model in models
+    ]
+    caption = (
+        f"{count(len(engines), 'validation engine')} from the shortest to the longest life, the same for every model. "
+        "The line is the true remaining useful life, capped as in training; dots are the shipped model's predictions."
+    )
+    return Figure(
+        "lives", traces, layout, caption, "Model", choices, height=250 * -(-len(engines) // _COLUMNS) + 60
+    )
+
+
+def _spread_engines(engine: NDArray[np.float64]) -> list[int]:
+    """Choose engines from the shortest to the longest life."""
+    names, cycles = np.unique(engine.astype(np.int64), return_counts=True)
+    order = names[np.argsort(cycles, kind="stable")]
+    places = np.unique(np.linspace(0, len(order) - 1, min(_ENGINES, len(order))).round().astype(int))
+    return [int(order[place]) for place in places]
+
+
+def _rows(model: _Model, engine: int) -> NDArray[np.intp]:
+    rows = np.flatnonzero(model["val_engine"] == engine)
+    return rows[np.argsort(model["val_cycle"][rows], kind="stable")]
+
+
+def _dots(model: _Model, engine: int) -> Spec:
+    rows = _rows(model, engine)
+    rows = rows[:: max(1, -(-len(rows) // _MOST_DOTS_AN_ENGINE))]
+    return {
+        "x": _rounded(model["val_cycle"][rows]),
+        "y": _rounded(model["val_outputs"][rows]),
+        "mode": "markers",
+        "marker": {"size": 4, "color": ACCENT, "opacity": 0.8},
+        "name": "predicted",
+        "hovertemplate": "cycle %{x}: predicted %{y:.1f}<extra></extra>",
+    }
+
+
+def _grid(engines: int) -> Spec:
+    columns = min(engines, _COLUMNS)
+    rows = -(-engines // columns)
+    return {"rows": rows, "columns": columns, "pattern": "independent", "xgap": 0.12, "ygap": 0.32}
+
+
+def _life_axes(axis: str, place: int, engines: int) -> Spec:
+    leftmost, lowest = place % _COLUMNS == 0, place + _COLUMNS >= engines
+    shared: Spec = {"matches": "y"} if place else {}
+    return {
+        f"xaxis{axis}": {"title": {"text": "cycle"} if lowest else {}, "rangemode": "tozero"},
+        f"yaxis{axis}": shared
+        | {"title": {"text": "RUL, cycles"} if leftmost else {}, "rangemode": "tozero"},
+    }
+
+
+def _heading(text: str, axis: str) -> Spec:
+    where = {"xref": f"x{axis} domain", "yref": f"y{axis} domain", "x": 0, "y": 1.02}
+    return {"text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", **where}
+
+
+def _scatter(models: Sequence[_Model], split: str, named: str, unit: str) -> Figure:
+    first = models[0]
+    ends = [float(first[f"{split}_targets"].min()), float(first[f"{split}_targets"].max())]
+    diagonal: Spec = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip"}
+    diagonal |= {"line": {"width": 1.5, "color": MUTED}, "name": "predicted = true"}
+    choices = [Choice(model.name, {1: _pairs(model, split)}) for model in models]
+    suffix = f", {unit}" if unit else ""
+    layout = {
+        "showlegend": False,
+        "xaxis": {"title": {"text": f"true{suffix}"}},
+        "yaxis": {"title": {"text": f"predicted{suffix}"}},
+    }
+    total = len(first[f"{split}_targets"])
+    thinned = f" {_MOST_DOTS:,} of them are drawn." if total > _MOST_DOTS else ""
+    caption = (
+        f"Every prediction of the shipped model on the {named} split ({count(total, 'sample')}) against the true value; "
+        f"on the line they agree.{thinned}"
+    )
+    return Figure("scatter", [diagonal, _pairs(first, split)], layout, caption, "Model", choices, 480, 620)
+
+
+def _pairs(model: _Model, split: str) -> Spec:
+    total = len(model[f"{split}_targets"])
+    rows = np.unique(np.linspace(0, total - 1, min(total, _MOST_DOTS)).round().astype(int))
+    engines = model.column(f"{split}_engine")
+    true, predicted = model[f"{split}_targets"][rows], model[f"{split}_outputs"][rows]
+    where = [
+        "" if engines is None or len(engines) != total else f"engine {int(engines[row])}" for row in rows
+    ]
+    texts = [
+        hover([line for line in (place, f"true {number(float(a))}", f"predicted {number(float(b))}") if line])
+        for place, a, b in zip(where, true, predicted, strict=True)
+    ]
+    return {
+        "type": "scatter",
+        "x": _rounded(true),
+        "y": _rounded(predicted),
+        "mode": "markers",
+        "marker": {"size": 6, "color": ACCENT, "opacity": 0.6},
+        "text": texts,
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float | None]:
+    """Keep four digits of the largest value: a plot shows no more, and the page stays small."""
+    finite = values[np.isfinite(values)]
+    size = float(np.abs(finite).max()) if finite.size else 1.0
+    places = 3 - int(np.floor(np.log10(size))) if size > 0 else 0
+    return [round(float(value), places) if np.isfinite(value) else None for value in values]

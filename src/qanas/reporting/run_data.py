@@ -1,0 +1,156 @@
+"""What the files of a run say, read once; a file that is not there yet reads as empty."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from qanas.core.errors import InputError
+from qanas.core.measurement import Objective
+from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.reporting.wording import is_cost, metric_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qanas.core.card import Card
+
+Row = Mapping[str, Any]
+
+_TEXT_COLUMNS = ("candidate", "key", "outcome", "reason", "status")
+_NO_SETTINGS = {*_TEXT_COLUMNS, "number", "index", "seed_network", "feasible", "train_seconds"}
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run, as far as its files tell.
+
+    Attributes:
+        folder: where it lies.
+        recipe: resolved.
+        trials: one row a trial, in the order in which they were asked for.
+        front: one row a front point.
+        finalists: one row a finalist.
+        summary: counts and times.
+        cards: of the shipped models, the seed network first.
+        missing: the names of the files that are not there yet.
+    """
+
+    folder: RunFolder
+    recipe: dict[str, Any]
+    trials: list[dict[str, Any]]
+    front: list[dict[str, Any]]
+    finalists: list[dict[str, Any]]
+    summary: dict[str, Any]
+    cards: dict[str, Card]
+    missing: tuple[str, ...]
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The axes of the front, in the recipe's order."""
+        named = self.recipe.get("objectives", {})
+        return tuple(Objective(name, direction) for name, direction in named.items())
+
+    @cached_property
+    def scores(self) -> tuple[Objective, ...]:
+        """The objectives that are metrics."""
+        return tuple(objective for objective in self.objectives if not is_cost(objective.name))
+
+    @cached_property
+    def costs(self) -> tuple[Objective, ...]:
+        """The objectives that are costs."""
+        return tuple(objective for objective in self.objectives if is_cost(objective.name))
+
+    @cached_property
+    def shipped(self) -> dict[str, Card]:
+        """The cards of the models that the search found: all but the seed network's."""
+        return {name: card for name, card in self.cards.items() if name != SEED_ID}
+
+    @cached_property
+    def measured(self) -> list[dict[str, Any]]:
+        """The trials with a finite value for every objective, in the order of their index."""
+        names = [objective.name for objective in self.objectives]
+        measured = (row for row in self.trials if row.get("outcome") == "measured")
+        rows = [row for row in measured if all(finite(row.get(name)) is not None for name in names)]
+        return sorted(rows, key=lambda row: (row.get("index") is None, row.get("index") or 0))
+
+    @cached_property
+    def outcomes(self) -> dict[str, int]:
+        """How many trials ended in which way, from the table or else from the summary."""
+        if self.trials:
+            return dict(Counter(str(row["outcome"]) for row in self.trials))
+        return {name: int(amount) for name, amount in self.summary.get("trials", {}).items()}
+
+    @cached_property
+    def failures(self) -> list[tuple[str, str]]:
+        """The finalists that did not ship, with the reason: from both files that may tell."""
+        listed = self.summary.get("finalists", {}).get("failures", [])
+        told = {str(entry["candidate"]): str(entry["reason"]) for entry in listed}
+        for row in self.finalists:
+            if row.get("status") == "failed":
+                told.setdefault(
+                    str(row.get("candidate") or row.get("key")), str(row.get("reason") or "no reason")
+                )
+        return list(told.items())
+
+    def settings(self, row: Row) -> dict[str, Any]:
+        """Return the settings of a table's row: the columns that are nothing else."""
+        return {name: value for name, value in row.items() if value is not None and is_setting(name)}
+
+
+def is_setting(column: str) -> bool:
+    """Tell the settings among a table's columns."""
+    return column not in _NO_SETTINGS and not is_cost(column) and metric_parts(column) is None
+
+
+def finite(value: object) -> float | None:
+    """Return a cell as a number; None where it holds no finite one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def read_run(folder: RunFolder) -> RunData:
+    """Read a run's files.
+
+    Raises:
+        InputError: the folder holds no run, or a file that can't be read.
+    """
+    folder.require()
+    tables = (folder.trials, folder.front, folder.finalists)
+    trials, front, finalists = (_rows(path) for path in tables)
+    cards = folder.cards()
+    missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
+    if not cards:
+        missing.append("models/")
+    return RunData(
+        folder, folder.read_recipe(), trials, front, finalists, _summary(folder), cards, tuple(missing)
+    )
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return folder.read_summary()
+    except ValueError as error:
+        raise InputError(
+            f"{folder.summary}: {error}; the file was damaged, run again to write it anew"
+        ) from error
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file() or not path.read_bytes().strip():
+        return []
+    try:
+        table = pl.read_csv(path, infer_schema_length=None)
+        # Names made of digits alone must stay as they were written.
+        text = {name: pl.String for name in _TEXT_COLUMNS if name in table.columns}
+        return pl.read_csv(path, infer_schema_length=None, schema_overrides=text).to_dicts()
+    except pl.exceptions.PolarsError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error

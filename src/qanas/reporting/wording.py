@@ -1,0 +1,149 @@
+"""How names and numbers of a run are written for people."""
+
+from __future__ import annotations
+
+import math
+
+COSTS = {
+    "weight_bytes": "weights, bytes",
+    "packed_weight_bytes": "packed weights, bytes",
+    "file_bytes": "file, bytes",
+    "peak_ram_bytes": "peak RAM, bytes",
+    "macs": "MACs",
+    "latency_ms": "latency, ms",
+}
+"""The costs that a run can hold, as axis and column titles."""
+
+FLOAT_PREFIX = "float_"
+PRECISIONS = ("float", "quantized", "deployed")
+_ACRONYMS = {"auc", "f1", "iou", "mae", "miou", "mse", "nsr", "rmse"}
+_MINUTE, _HOUR = 60, 3600
+_TENTHS_BELOW = 10  # seconds
+
+EMPTY = "\N{EN DASH}"
+"""What an empty cell shows."""
+
+
+def is_cost(name: str) -> bool:
+    """Tell costs from metrics and settings.
+
+    >>> is_cost("float_weight_bytes"), is_cost("mae_quantized")
+    (True, False)
+    """
+    return name.removeprefix(FLOAT_PREFIX) in COSTS
+
+
+def metric_parts(name: str) -> tuple[str, str] | None:
+    """Split a metric's column into metric and precision; None for any other column.
+
+    >>> metric_parts("mae_uncapped_quantized")
+    ('mae_uncapped', 'quantized')
+    """
+    metric, _, precision = name.rpartition("_")
+    return (metric, precision) if metric and precision in PRECISIONS else None
+
+
+def words(name: str) -> str:
+    """Write a metric's or setting's name in words.
+
+    >>> words("mae_uncapped")
+    'MAE uncapped'
+    """
+    return " ".join(part.upper() if part in _ACRONYMS else part for part in name.split("_"))
+
+
+def title(name: str) -> str:
+    """Write the title of a column or an axis.
+
+    >>> title("float_weight_bytes"), title("mae_quantized")
+    ('weights, bytes (float)', 'MAE (quantized)')
+    """
+    if is_cost(name):
+        base = COSTS[name.removeprefix(FLOAT_PREFIX)]
+        return f"{base} (float)" if name.startswith(FLOAT_PREFIX) else base
+    parts = metric_parts(name)
+    return f"{words(parts[0])} ({parts[1]})" if parts else words(name)
+
+
+def decimals(value: float) -> int:
+    """Return how many decimals tell values of this size apart."""
+    size = abs(value)
+    steps = ((1000.0, 0), (100.0, 1), (1.0, 2), (0.1, 3))
+    return next((places for bound, places in steps if size >= bound), 4)
+
+
+def number(value: float | None, places: int | None = None) -> str:
+    """Write a number with the digits that a reader can use.
+
+    >>> number(128460), number(9.4123), number(0.00001234), number(float("nan"))
+    ('128,460', '9.41', '1.23e-05', 'not finite')
+    """
+    if value is None:
+        return EMPTY
+    if not math.isfinite(value):
+        return "not finite"
+    if float(value).is_integer() and places is None:
+        return f"{int(value):,}"
+    if places is None and 0 < abs(value) < 10**-4:
+        return f"{value:.3g}"
+    return f"{value:,.{decimals(value) if places is None else places}f}"
+
+
+def signed(value: float, places: int | None = None) -> str:
+    """Write a difference with its sign; a true minus lines up with the plus.
+
+    >>> signed(0.25), signed(1.5, 1)
+    ('+0.250', '+1.5')
+    """
+    text = number(abs(value), places)
+    return f"\N{MINUS SIGN}{text}" if value < 0 else f"+{text}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time span in its two largest units.
+
+    >>> duration(0.4), duration(75), duration(3660)
+    ('0.4 s', '1 min 15 s', '1 h 1 min')
+    """
+    if seconds < _TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def rough_duration(seconds: float) -> str:
+    """Write a time span that is only an estimate.
+
+    >>> rough_duration(12.3), rough_duration(185), rough_duration(3700)
+    ('12 s', '3 min', '1 h 2 min')
+    """
+    if seconds < _MINUTE:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes} min" if seconds < _HOUR else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(amount: int, singular: str) -> str:
+    """Write an amount and its noun.
+
+    >>> count(1, "trial"), count(2, "trial")
+    ('1 trial', '2 trials')
+    """
+    return f"{amount:,} {singular}" if amount == 1 else f"{amount:,} {singular}s"
+
+
+def setting(value: object) -> str:
+    """Write a setting's value.
+
+    >>> setting(0.00312345), setting(True)
+    ('0.00312', 'true')
+    """
+    if value is None:
+        return EMPTY
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) and not value.is_integer() else str(value)

@@ -1,0 +1,49 @@
+"""What a network family brings: its settings, and how to build a candidate. A user's ``module:Class`` has this shape."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from qanas.core.candidate import Candidate
+from qanas.search_space.settings import Setting
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """What a network has to fit.
+
+    Attributes:
+        input_shape: of one sample.
+        output_size: values put out per sample.
+        output_scale: size of the targets; the last layer is multiplied by it (see `ScaledLinear`).
+        losses: the kinds of training loss.
+    """
+
+    input_shape: tuple[int, ...]
+    output_size: int
+    output_scale: float
+    losses: tuple[str, ...]
+
+
+class NetworkSpace(ABC):
+    """A family of networks around a seed network. Its constructor's arguments are the keys of a recipe's ``[space]``."""
+
+    @abstractmethod
+    def settings(self, shape: TaskShape) -> Sequence[Setting]:
+        """Return every setting, in an order in which a condition's setting comes before it.
+
+        The seed network is the candidate in which each setting has its seed value. Settings of the group
+        ``training`` must contain those of `qanas.search_space.training_group.training_settings`.
+        """
+
+    @abstractmethod
+    def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
+        """Return the candidate's network with initial weights, drawn from torch's global generator.
+
+        The network maps (batch, *input_shape) to (batch, output_size) and consists of what the quantized graph
+        knows.
+        """

@@ -1,0 +1,90 @@
+"""A search space: settings around a seed network, some groups of which are free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from optuna.distributions import BaseDistribution
+
+from qanas.core.candidate import GROUPS, Candidate, Group, Value
+from qanas.search_space.settings import Setting
+
+Suggest = Callable[[str, BaseDistribution], Value]
+"""Chooses a value for a named setting from its range: a sampler, seen from the space."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The candidates of a search. Groups that are not free stay at the seed's values.
+
+    Freeze ``training`` and it is NAS; free it and it is NAS & HPO; no other code tells the two apart.
+
+    Attributes:
+        settings: every setting; one that a condition names comes before it.
+        free: the groups that are searched.
+
+    Raises:
+        ValueError: names that occur twice, a condition on a later setting, or nothing to search.
+    """
+
+    settings: tuple[Setting, ...]
+    free: frozenset[Group]
+
+    def __post_init__(self) -> None:
+        """Check the settings against each other."""
+        seen: set[str] = set()
+        for setting in self.settings:
+            if setting.name in seen:
+                raise ValueError(f"two settings are called '{setting.name}'")
+            if setting.condition is not None and setting.condition.setting not in seen:
+                raise ValueError(
+                    f"the condition of '{setting.name}' names '{setting.condition.setting}', which is no setting before it"
+                )
+            seen.add(setting.name)
+        if not any(setting.group in self.free for setting in self.settings):
+            raise ValueError(f"nothing is searched: no setting is in the groups {sorted(self.free)}")
+
+    @cached_property
+    def seed(self) -> Candidate:
+        """The seed network's candidate."""
+        return self._assemble(lambda setting, _: setting.seed)
+
+    def sample(self, suggest: Suggest) -> Candidate:
+        """Return a candidate whose free settings are chosen by ``suggest``, in the order of the settings."""
+        return self._assemble(
+            lambda setting, _: suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
+        )
+
+    def _assemble(self, choose: Callable[[Setting, Mapping[str, Value]], Value]) -> Candidate:
+        values: dict[str, Value] = {}
+        groups: dict[Group, dict[str, Value]] = {group: {} for group in GROUPS}
+        for setting in self.settings:
+            if setting.exists(values):
+                values[setting.name] = choose(setting, values)
+                groups[setting.group][setting.name] = values[setting.name]
+        return Candidate(groups["architecture"], groups["training"], groups["quantization"])
+
+    def parameters(self, candidate: Candidate) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
+        """Return a candidate's free settings that lie within their ranges, with the ranges.
+
+        This is what a sampler may learn from a candidate that it didn't propose, such as the seed network.
+        """
+        values: dict[str, Value] = {name: value for group in candidate.config.values() for name, value in group.items()}
+        chosen: dict[str, Value] = {}
+        ranges: dict[str, BaseDistribution] = {}
+        for setting in self.settings:
+            if setting.group not in self.free or setting.name not in values:
+                continue
+            distribution = setting.distribution
+            value = values[setting.name]
+            if distribution._contains(distribution.to_internal_repr(value)):
+                chosen[setting.name] = value
+                ranges[setting.name] = distribution
+        return chosen, ranges
+
+
+def space_of(settings: Sequence[Setting], search: Sequence[Group]) -> SearchSpace:
+    """Return the space of some settings in which the groups ``search`` are free."""
+    return SearchSpace(tuple(settings), frozenset(search))

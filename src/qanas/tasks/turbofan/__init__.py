@@ -1,0 +1,5 @@
+"""Remaining useful life of turbofan engines (NASA C-MAPSS)."""
+
+from qanas.tasks.turbofan.task import Turbofan
+
+__all__ = ["Turbofan"]

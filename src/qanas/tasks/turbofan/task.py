@@ -1,0 +1,231 @@
+"""The task: predict how many cycles a turbofan engine has left from its last sensor readings."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from qanas.core.errors import InputError
+from qanas.core.measurement import Direction
+from qanas.core.seeds import derive_seed
+from qanas.core.suggestions import unknown
+from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows, window_ends
+from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories
+from qanas.tasks.turbofan.synthetic import write_synthetic
+
+SubsetName = Literal["FD001", "FD002", "FD003", "FD004"]
+Booleans = NDArray[np.bool_]
+SYNTHETIC = "synthetic"
+_SYNTHETIC_SEED = 0
+_FEWEST_ENGINES = 2
+_LARGEST_EXPONENT = 500.0
+
+
+@dataclass(frozen=True)
+class Turbofan(Task):
+    """Remaining useful life (RUL) in cycles on NASA's C-MAPSS data (Saxena et al., PHM 2008).
+
+    Attributes:
+        data: the folder with the raw text files, or "synthetic" for generated ones in the same format.
+        subset: which of the four; FD002 and FD004 fly in six operating conditions, FD003 and FD004 fail in
+            two ways.
+        window: cycles that the network sees.
+        rul_cap: cycles. Larger RULs count as this one, in training and in test: a healthy engine does not
+            show how long it will live (Heimes 2008).
+        validation_fraction: share of the training engines that is held out, by engine.
+        split_seed: which ones.
+        stride: cycles from one training window to the next; validation takes every window.
+    """
+
+    data: str
+    subset: SubsetName = "FD001"
+    window: Annotated[int, Field(ge=2, le=512)] = 30
+    rul_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 125.0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    stride: Annotated[int, Field(ge=1)] = 1
+
+    metrics: ClassVar[Mapping[str, Direction]] = {
+        "mae": "minimize",
+        "rmse": "minimize",
+        "mae_uncapped": "minimize",
+        "score": "minimize",
+    }
+    losses: ClassVar[tuple[str, ...]] = ("mae", "mse")
+    parity_tolerance: ClassVar[Mapping[str, float]] = {"mae": 0.1}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the three raw files, whatever their folder is called.
+
+        Raises:
+            InputError: the folder or a file is missing.
+        """
+        with self._files() as files:
+            return files.digest()
+
+    def load(self) -> TaskData:
+        """Read, check, split by engine, standardise and cut into windows.
+
+        Inputs have shape (n, window, sensors), targets (n, 1) in cycles. The extras of each split are
+        ``engine``, ``cycle`` (of the window's last row) and ``uncapped`` (the true RUL), each of shape (n,).
+
+        Raises:
+            InputError: the data is missing or damaged, or has too few engines to split.
+        """
+        with self._files() as files:
+            raw = files.read()
+            validation = self._validation_engines(raw.train.engines, files.train)
+            held_out = np.isin(raw.train.engine, validation)
+            preprocessing = Preprocessing.fit(raw.train.settings[~held_out], raw.train.sensors[~held_out])
+            if not len(preprocessing.sensors):
+                raise InputError(f"{files.train}: every sensor is constant: fetch the file again")
+        train, val, test = self._splits(raw, held_out, preprocessing)
+        return TaskData(
+            train=train,
+            val=val,
+            test=test,
+            output_size=1,
+            target_scale=self.rul_cap,
+            preprocessing=self._preprocessing_notes(preprocessing),
+            protocol=self._protocol(validation, train, val, test),
+        )
+
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean absolute or squared error in units of ``rul_cap``: about 1 at the start.
+
+        Args:
+            kind: "mae" or "mse".
+            outputs: cycles, shape (batch, 1).
+            targets: cycles, shape (batch, 1).
+
+        Raises:
+            InputError: another kind.
+        """
+        if kind == "mae":
+            return F.l1_loss(outputs / self.rul_cap, targets / self.rul_cap)
+        if kind == "mse":
+            return F.mse_loss(outputs / self.rul_cap, targets / self.rul_cap)
+        raise InputError(unknown("loss", kind, self.losses))
+
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        """Return the metrics, in cycles but for the score.
+
+        Args:
+            outputs: shape (n, 1).
+            split: its targets are capped; ``mae_uncapped`` is against the true RUL.
+        """
+        predicted = outputs.reshape(-1).astype(np.float64)
+        errors = predicted - split.targets.reshape(-1)
+        return {
+            "mae": float(np.abs(errors).mean()),
+            "rmse": float(np.sqrt((errors**2).mean())),
+            "mae_uncapped": float(np.abs(predicted - split.extras["uncapped"]).mean()),
+            "score": phm08_score(errors),
+        }
+
+    @contextmanager
+    def _files(self) -> Iterator[SubsetFiles]:
+        """Yield the three raw files; synthetic ones live as long as the context."""
+        if self.data != SYNTHETIC:
+            yield SubsetFiles.find(Path(self.data), self.subset)
+            return
+        with tempfile.TemporaryDirectory(prefix="turbofan-") as folder:
+            write_synthetic(Path(folder), self.subset, _SYNTHETIC_SEED)
+            yield SubsetFiles.find(Path(folder), self.subset)
+
+    def _validation_engines(self, engines: Integers, path: Path) -> Integers:
+        """Draw the engines that are held out, at least one and not all, ascending."""
+        if len(engines) < _FEWEST_ENGINES:
+            raise InputError(
+                f"{path}: found {len(engines)} engine, expected at least {_FEWEST_ENGINES}: "
+                "training and validation need one each"
+            )
+        count = min(max(round(self.validation_fraction * len(engines)), 1), len(engines) - 1)
+        generator = np.random.default_rng(derive_seed(self.split_seed, "turbofan", "split"))
+        return np.sort(generator.permutation(np.sort(engines))[:count])
+
+    def _splits(
+        self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing
+    ) -> tuple[Split, Split, Split]:
+        """Cut the windows of training, validation and test."""
+        train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
+        train_ends = window_ends(raw.train, self.window, self.stride)
+        val_ends = window_ends(raw.train, self.window, 1)
+        test_ends = raw.test.last_rows
+        features = preprocessing.features(raw.train.settings, raw.train.sensors)
+        test_features = preprocessing.features(raw.test.settings, raw.test.sensors)
+        kept, val = train_ends[~held_out[train_ends]], val_ends[held_out[val_ends]]
+        return (
+            self._split(raw.train, features, kept, train_rul[kept]),
+            self._split(raw.train, features, val, train_rul[val]),
+            self._split(raw.test, test_features, test_ends, raw.test_rul),
+        )
+
+    def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
+        """Cut the windows that end at ``ends``; ``rul`` is theirs, uncapped."""
+        return Split(
+            inputs=cut_windows(features, rows.first[ends], ends, self.window),
+            targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],
+            extras={
+                "engine": rows.engine[ends].astype(np.int32),
+                "cycle": rows.cycle[ends].astype(np.int32),
+                "uncapped": rul.astype(np.float32),
+            },
+        )
+
+    def _preprocessing_notes(self, preprocessing: Preprocessing) -> dict[str, Any]:
+        """Return all that it takes to compute a network's input from raw text."""
+        return {
+            **preprocessing.describe(),
+            "window": self.window,
+            "rul_cap": self.rul_cap,
+            "padding": "an engine with fewer cycles than the window repeats its first cycle in front",
+            "input": "the last cycles, oldest first, each with the kept sensors in the order above",
+        }
+
+    def _protocol(self, validation: Integers, train: Split, val: Split, test: Split) -> dict[str, Any]:
+        """Return how the numbers come about."""
+        synthetic = self.data == SYNTHETIC
+        return {
+            "dataset": "synthetic run-to-failure data in the format of C-MAPSS"
+            if synthetic
+            else "NASA C-MAPSS",
+            "source": "synthetic" if synthetic else "real",
+            "subset": self.subset,
+            "window": self.window,
+            "rul_cap": self.rul_cap,
+            "validation_fraction": self.validation_fraction,
+            "validation_engines": validation.tolist(),
+            "split_seed": self.split_seed,
+            "stride": self.stride,
+            "windows": {"train": len(train), "val": len(val), "test": len(test)},
+            "val": "all windows of the validation engines",
+            "test": "the last window of each test engine",
+            "cap": "at rul_cap in every split, test included; mae_uncapped is against the true RUL",
+            "score": "PHM08 score, mean per sample instead of the sum, on capped RUL",
+        }
+
+
+def phm08_score(errors: Floats) -> float:
+    """Return the score of the PHM 2008 challenge (Saxena et al. 2008), its mean per sample.
+
+    ``exp(-e / 13) - 1`` for early predictions (e < 0), ``exp(e / 10) - 1`` for late ones. Exponents are
+    bounded, so that a diverged network's score is huge but finite.
+
+    Args:
+        errors: predicted minus true RUL in cycles, shape (n,).
+
+    >>> round(phm08_score(np.array([-13.0, 10.0])), 3)
+    1.718
+    """
+    exponents = np.where(errors < 0, -errors / 13.0, errors / 10.0)
+    return float(np.expm1(np.minimum(exponents, _LARGEST_EXPONENT)).mean())

@@ -1,0 +1,1 @@
+"""Whole jobs: sampled search, finalists, export, verify."""

@@ -1,0 +1,257 @@
+"""Finalists: front points retrained with several seeds, exported, and re-measured in the runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from qanas.core.candidate import Candidate
+from qanas.core.card import Precision, SplitName
+from qanas.core.pareto import spread
+from qanas.core.run_folder import SEED_ID, RunFolder, write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.deployment.litert import LiteRTModel, dequantize
+from qanas.deployment.parity import ParitySteps, parity_failure
+from qanas.deployment.tflite import write_tflite
+from qanas.performance_estimation.base import TrainedNetwork
+from qanas.tasks.base import FloatArray, Split
+from qanas.workflows.plan import Setup
+from qanas.workflows.progress import Progress
+from qanas.workflows.trial_store import TrialRecord
+from qanas.workflows.workers import Failure, Unit, make_executor
+
+logger = logging.getLogger("qanas")
+
+Metrics = Mapping[Precision, Mapping[SplitName, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate that may ship.
+
+    Attributes:
+        identity: the name of its folder.
+        candidate: its settings.
+    """
+
+    identity: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Training:
+    """One finished training of a finalist.
+
+    Attributes:
+        seed: the training's number, from 0.
+        metrics: by precision, split and metric; empty if it failed.
+        parity: distance between simulated and deployed outputs.
+        failure: why it can't ship; empty if it can.
+        sha256: of the file.
+    """
+
+    seed: int
+    metrics: Metrics
+    parity: ParitySteps
+    failure: str = ""
+    sha256: str = ""
+
+    @classmethod
+    def failed(cls, seed: int, reason: str) -> Training:
+        """Return a training without a model."""
+        return cls(seed, {}, ParitySteps(0, 0.0, 0), reason)
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where one training of a finalist is kept until it ships."""
+
+    folder: Path
+    seed: int
+
+    @property
+    def result(self) -> Path:
+        """Metrics and parity, written last: where it is, the others are."""
+        return self.folder / f"{self.seed}.json"
+
+    @property
+    def model(self) -> Path:
+        """The .tflite file."""
+        return self.folder / f"{self.seed}.tflite"
+
+    @property
+    def weights(self) -> Path:
+        """The FP32 weights."""
+        return self.folder / f"{self.seed}.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Deployed outputs beside targets, for the report."""
+        return self.folder / f"{self.seed}.npz"
+
+    def read(self) -> Training | None:
+        """Return the finished training, or None where it isn't finished."""
+        if not self.result.is_file():
+            return None
+        content = json.loads(self.result.read_text("utf-8"))
+        return Training(**{**content, "parity": ParitySteps(**content["parity"])})
+
+
+def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> TrainingFiles:
+    """Return where a training of a finalist is kept."""
+    return TrainingFiles(folder.trainings / finalist.candidate.key, seed)
+
+
+def choose_finalists(setup: Setup, front: list[TrialRecord]) -> list[Finalist]:
+    """Return the seed network and points spread over the front.
+
+    Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
+    """
+    seed = setup.space.seed
+    chosen = [Finalist(SEED_ID, seed)]
+    distinct = list({record.candidate.key: record for record in front if record.candidate != seed}.values())
+    if distinct:
+        objectives = setup.plan.objectives
+        losses = np.array([[o.loss(r.measurement.value(o.name)) for o in objectives] for r in distinct])
+        costs = [position for position, o in enumerate(objectives) if o.name in setup.plan.cost_names]
+        for position in costs:
+            if (losses[:, position] > 0).all():
+                losses[:, position] = np.log(losses[:, position])
+        picked = spread(losses, setup.plan.finalists.count)
+        chosen += [Finalist(distinct[i].candidate.key, distinct[i].candidate) for i in picked]
+    return chosen
+
+
+@dataclass(frozen=True)
+class TrainingUnit(Unit[Training]):
+    """One training of a finalist, from initial weights to deployed metrics.
+
+    Attributes:
+        finalist: what is trained.
+        seed: the training's number.
+        files: where the result goes.
+    """
+
+    finalist: Finalist
+    seed: int
+    files: TrainingFiles
+
+    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> Training:
+        """Train, quantize, export, run in LiteRT on validation and test data, and keep everything."""
+        seed = derive_seed(setup.plan.seed, "finalist", self.finalist.candidate.key, self.seed)
+        trained = setup.plan.estimator.train(setup.problem, self.finalist.candidate, seed, on_epoch)
+        content = write_tflite(trained.quantized.program())
+        model = LiteRTModel(content)
+        splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
+        scored = {name: _score(setup, trained, model, split) for name, split in splits.items()}
+        steps = ParitySteps.between(
+            np.concatenate([entry.simulated for entry in scored.values()]),
+            np.concatenate([entry.deployed for entry in scored.values()]),
+        )
+        metrics: Metrics = {
+            precision: {name: entry.metrics[precision] for name, entry in scored.items()}
+            for precision in ("float", "quantized", "deployed")
+        }
+        failure = self._parity_failure(setup, steps, metrics)
+        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest())
+        write_atomically(self.files.model, content)
+        write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
+        _save_predictions(self.files.predictions, splits, {name: entry.outputs for name, entry in scored.items()})
+        write_atomically(self.files.result, json.dumps(asdict(training)).encode())
+        return training
+
+    def _parity_failure(self, setup: Setup, steps: ParitySteps, metrics: Metrics) -> str:
+        tolerance = dict(setup.plan.task.parity_tolerance)
+        for split in ("val", "test"):
+            simulated, deployed = metrics["quantized"][split], metrics["deployed"][split]
+            reason = parity_failure(steps, dict(simulated), dict(deployed), tolerance)
+            if reason is not None:
+                return f"outside parity on {split}: {reason}"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    metrics: Mapping[Precision, Mapping[str, float]]
+    simulated: NDArray[Any]
+    deployed: NDArray[Any]
+    outputs: FloatArray
+
+
+def _score(setup: Setup, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
+    """Score the FP32 network, its simulation and the deployed file on the same samples."""
+    affine = trained.quantized.output
+    simulated = trained.codes(split.inputs).numpy().astype(np.int8)
+    deployed = model.codes(split.inputs)
+    outputs = dequantize(deployed, affine)
+    evaluate = setup.plan.task.evaluate
+    metrics: dict[Precision, Mapping[str, float]] = {
+        "float": evaluate(trained.float_outputs(split.inputs), split),
+        "quantized": evaluate(dequantize(simulated, affine), split),
+        "deployed": evaluate(outputs, split),
+    }
+    return _Scored(metrics, simulated, deployed, outputs)
+
+
+def _save_predictions(path: Path, splits: Mapping[SplitName, Split], outputs: Mapping[SplitName, FloatArray]) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in splits.items():
+        arrays |= {f"{name}_outputs": outputs[name], f"{name}_targets": split.targets}
+        arrays |= {f"{name}_{extra}": values for extra, values in split.extras.items()}
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
+
+
+def train_finalists(
+    setup: Setup, folder: RunFolder, finalists: list[Finalist], progress: Progress
+) -> dict[str, list[Training]]:
+    """Return the trainings of every finalist, by identity; those that were finished before are read.
+
+    Args:
+        setup: plan and data.
+        folder: of the run.
+        finalists: what is trained.
+        progress: who watches.
+    """
+    seeds = range(setup.plan.finalists.seeds)
+    finished: dict[tuple[str, int], Training] = {}
+    waiting: list[TrainingUnit] = []
+    for finalist in finalists:
+        for seed in seeds:
+            files = training_files(folder, finalist, seed)
+            training = files.read()
+            if training is None:
+                waiting.append(TrainingUnit(finalist, seed, files))
+            else:
+                finished[finalist.identity, seed] = training
+    progress.stage("finalists", len(finalists) * len(seeds), len(finished))
+    order = {id(unit): position for position, unit in enumerate(waiting)}
+
+    def on_epoch(unit: Unit[Training], epoch: int, loss: float) -> None:
+        progress.epoch(order[id(unit)], epoch, setup.plan.estimator.epochs, loss)
+
+    with make_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
+        queue, running = list(reversed(waiting)), 0
+        while queue or running:
+            while queue and running < executor.capacity:
+                executor.submit(queue.pop())
+                running += 1
+            unit, result = executor.next_finished()
+            running -= 1
+            assert isinstance(unit, TrainingUnit)  # noqa: S101 - nothing else was submitted
+            if isinstance(result, Failure):
+                result = Training.failed(unit.seed, result.reason)
+                logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.failure)
+            finished[unit.finalist.identity, unit.seed] = result
+            progress.unit_finished(f"{unit.finalist.identity}, training {unit.seed + 1}")
+    return {f.identity: [finished[f.identity, seed] for seed in seeds] for f in finalists}

@@ -1,0 +1,127 @@
+"""A recipe as objects: what one run does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from qanas.core.candidate import Group
+from qanas.core.measurement import Limit, Objective
+from qanas.hardware.costs import COSTS, LATENCY
+from qanas.hardware.device import Device
+from qanas.performance_estimation.base import Estimator
+from qanas.performance_estimation.problem import Problem
+from qanas.search_space.network_space import NetworkSpace
+from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_strategy.base import SamplingStrategy
+from qanas.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class SearchBudget:
+    """When a search ends.
+
+    Attributes:
+        trials: candidates that are measured or fail, the seed network included.
+        hours: of wall-clock time over all sessions of the run; None for no bound.
+        max_rejected: candidates over a limit.
+    """
+
+    trials: int
+    hours: float | None
+    max_rejected: int
+
+
+@dataclass(frozen=True)
+class FinalistsPlan:
+    """How finalists are chosen and trained.
+
+    Attributes:
+        count: front points that are retrained.
+        seeds: trainings of each.
+    """
+
+    count: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs; picklable.
+
+    Attributes:
+        task: data, loss and metrics.
+        networks: the family of networks.
+        search: the groups that are free.
+        strategy: proposes candidates.
+        budget: when the search ends.
+        estimator: measures candidates.
+        jobs: worker processes.
+        objectives: axes of the front.
+        limits: bounds on costs.
+        device: where latency is measured.
+        finalists: how they are chosen and trained.
+        seed: the run's seed.
+        recipe: the resolved recipe, as written into the run's folder.
+    """
+
+    task: Task
+    networks: NetworkSpace
+    search: tuple[Group, ...]
+    strategy: SamplingStrategy
+    budget: SearchBudget
+    estimator: Estimator
+    jobs: int
+    objectives: tuple[Objective, ...]
+    limits: tuple[Limit, ...]
+    device: Device
+    finalists: FinalistsPlan
+    seed: int
+    recipe: Mapping[str, Any]
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that decides between trainings of a finalist: that of the first objective that has one."""
+        for objective in self.objectives:
+            metric = metric_of(objective.name, self.task)
+            if metric is not None:
+                return metric
+        return next(iter(self.task.metrics))
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """The costs that every candidate gets; latency only where somebody asks for it."""
+        asked = {objective.name for objective in self.objectives} | {limit.cost for limit in self.limits}
+        return (*COSTS, LATENCY) if LATENCY in asked else COSTS
+
+
+def metric_of(objective: str, task: Task) -> str | None:
+    """Return the metric that an objective is about, or None for a cost."""
+    for precision in ("_float", "_quantized"):
+        if objective.endswith(precision) and objective.removesuffix(precision) in task.metrics:
+            return objective.removesuffix(precision)
+    return None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A plan with its data loaded: what the main process and every worker hold."""
+
+    plan: Plan
+    problem: Problem
+
+    @classmethod
+    def load(cls, plan: Plan) -> Setup:
+        """Load the task's data.
+
+        Raises:
+            InputError: the data is missing or damaged.
+        """
+        return cls(plan, Problem(plan.task, plan.task.load(), plan.networks))
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space that is searched."""
+        return space_of(self.plan.networks.settings(self.problem.shape), self.plan.search)

@@ -1,0 +1,70 @@
+"""What a run tells whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from qanas.core.candidate import Value
+
+
+class Progress(Protocol):
+    """A watcher of a run; told often, so it has to be cheap."""
+
+    def start(self, total_trials: int, done: int, resumed: bool) -> None:
+        """The search starts, or goes on."""
+
+    def trial_started(self, index: int, label: str) -> None:
+        """A trial starts."""
+
+    def epoch(self, index: int, epoch: int, epochs: int, loss: float) -> None:
+        """An epoch of a trial or of another unit ended."""
+
+    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
+        """A trial ended; values by objective, or the reason why there are none."""
+
+    def rejected(self, reason: str, count: int) -> None:
+        """A candidate was over a limit; ``count`` so far."""
+
+    def front(self, rows: Sequence[Mapping[str, Value]]) -> None:
+        """The front changed."""
+
+    def stage(self, name: str, total: int, done: int) -> None:
+        """A stage after the search starts: finalists' trainings."""
+
+    def unit_finished(self, label: str) -> None:
+        """One unit of the stage ended."""
+
+    def message(self, text: str) -> None:
+        """A line for the person."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def start(self, total_trials: int, done: int, resumed: bool) -> None:
+        """Ignore."""
+
+    def trial_started(self, index: int, label: str) -> None:
+        """Ignore."""
+
+    def epoch(self, index: int, epoch: int, epochs: int, loss: float) -> None:
+        """Ignore."""
+
+    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
+        """Ignore."""
+
+    def rejected(self, reason: str, count: int) -> None:
+        """Ignore."""
+
+    def front(self, rows: Sequence[Mapping[str, Value]]) -> None:
+        """Ignore."""
+
+    def stage(self, name: str, total: int, done: int) -> None:
+        """Ignore."""
+
+    def unit_finished(self, label: str) -> None:
+        """Ignore."""
+
+    def message(self, text: str) -> None:
+        """Ignore."""

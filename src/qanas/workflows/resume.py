@@ -1,0 +1,64 @@
+"""Whether a folder's run is the same one that a recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+
+MAY_CHANGE: tuple[str, ...] = ("strategy.trials", "strategy.hours", "strategy.max_rejected", "estimation.jobs", "finalists.")
+"""Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table."""
+
+INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data")
+"""Written down, but no reason to refuse: where the data lies doesn't matter, its fingerprint does."""
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted key.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _matters(key: str) -> bool:
+    return not any(
+        key.startswith(entry) if entry.endswith(".") else key == entry for entry in (*MAY_CHANGE, *INFORMATION)
+    )
+
+
+def check_resumable(recipe: Mapping[str, Any], folder: RunFolder) -> None:
+    """Refuse to go on with a run of another recipe or on other data; touches no file.
+
+    Args:
+        recipe: resolved.
+        folder: new, or with an earlier session's run.
+
+    Raises:
+        InputError: names the differences.
+    """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise InputError(f"{folder.path}: this is a file; choose a folder with --out")
+    if not folder.exists():
+        return
+    before, now = flatten(folder.read_recipe()), flatten(recipe)
+    differences = [
+        f"{key} was {before.get(key, 'not set')}, now {now.get(key, 'not set')}"
+        for key in sorted(before.keys() | now.keys())
+        if _matters(key) and before.get(key) != now.get(key)
+    ]
+    if differences:
+        raise InputError(
+            f"{folder.path}: holds the run of another recipe ({'; '.join(differences)}); "
+            f"choose another folder with --out, or change it back"
+        )

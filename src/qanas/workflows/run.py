@@ -1,0 +1,126 @@
+"""A whole run: search, finalists, shipping. Run again on its folder, it goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.workflows.finalists import choose_finalists, train_finalists
+from qanas.workflows.plan import Setup
+from qanas.workflows.progress import Progress
+from qanas.workflows.resume import check_resumable
+from qanas.workflows.sampled_search import SampledSearch, front_of
+from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
+from qanas.workflows.trial_store import TrialRecord, TrialStore
+
+logger = logging.getLogger("qanas")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        folder: with all files.
+        front: sorted by the objectives.
+        shipments: what became of the seed network and the finalists.
+    """
+
+    folder: RunFolder
+    front: list[TrialRecord]
+    shipments: list[Shipment]
+
+    @property
+    def shipped(self) -> int:
+        """Models in ``models/``."""
+        return sum(shipment.card is not None for shipment in self.shipments)
+
+    @property
+    def failed(self) -> list[Shipment]:
+        """Finalists that didn't ship."""
+        return [shipment for shipment in self.shipments if shipment.card is None]
+
+
+def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
+    """Search, train the finalists, ship them, and write every table.
+
+    Args:
+        setup: plan and data.
+        folder: a new one, or that of an earlier session of the same recipe.
+        progress: who watches.
+
+    Raises:
+        InputError: the folder holds another run, or another process works in it.
+    """
+    check_resumable(setup.plan.recipe, folder)
+    with folder.locked():
+        folder.write_recipe(setup.plan.recipe)
+        with _logged_to(folder):
+            return _run(setup, folder, progress)
+
+
+def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
+    store = TrialStore(folder.study, setup.plan.objectives, setup.plan.limits)
+    search = SampledSearch(setup, store, progress)
+    summary: dict[str, object] = {"status": "searching"}
+    try:
+        records = search.run()
+    finally:
+        _write_trials(folder, search.records)
+        folder.write_table(folder.front, front_rows(front_of(setup, search.records), []))
+        summary |= _count_trials(search.records, store)
+        folder.write_summary(summary | {"status": "interrupted"})
+    front = front_of(setup, records)
+    started = time.monotonic()
+    finalists = choose_finalists(setup, front)
+    trainings = train_finalists(setup, folder, finalists, progress)
+    shipments = [ship(setup, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
+    remove_stale_models(folder, shipments)
+    folder.write_table(folder.front, front_rows(front, shipments))
+    folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])
+    result = RunResult(folder, front, shipments)
+    seconds = {"search": store.search_seconds, "finalists": time.monotonic() - started}
+    folder.write_summary(summary | {"status": "done", "finalists": _count_finalists(result), "seconds": seconds})
+    return result
+
+
+def _write_trials(folder: RunFolder, records: list[TrialRecord]) -> None:
+    folder.write_table(folder.trials, [record.row() for record in records])
+
+
+def _count_trials(records: list[TrialRecord], store: TrialStore) -> dict[str, object]:
+    outcomes = Counter(record.outcome for record in records)
+    return {
+        "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
+        "seconds": {"search": store.search_seconds},
+        "train_cpu_seconds": sum(record.train_seconds for record in records),
+    }
+
+
+def _count_finalists(result: RunResult) -> dict[str, object]:
+    failures = [{"candidate": s.finalist.identity, "reason": s.failure} for s in result.failed]
+    return {"shipped": result.shipped, "failed": len(failures), "failures": failures}
+
+
+class _logged_to:  # noqa: N801 - used as a function
+    """Send the package's log to the run's log.txt while the run lasts."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._handler: logging.Handler = logging.FileHandler(folder.log, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def __enter__(self) -> None:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self._handler)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            logger.error("the run ended early", exc_info=error)
+        logger.removeHandler(self._handler)
+        self._handler.close()
+
+

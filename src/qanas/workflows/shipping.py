@@ -1,0 +1,184 @@
+"""Shipping: the median training of each finalist, with its card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qanas.core.candidate import Value
+from qanas.core.card import BorderTensor, Card, Latency, Parity, Precision, SplitName, Statistic
+from qanas.core.run_folder import RunFolder, folder_written_atomically
+from qanas.deployment.litert import LiteRTModel
+from qanas.hardware.costs import SHIPPED_COSTS
+from qanas.workflows.finalists import Finalist, Training, training_files
+from qanas.workflows.plan import Setup
+
+PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
+SPLITS: tuple[SplitName, ...] = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What became of a finalist.
+
+    Attributes:
+        finalist: which.
+        card: of the shipped model; None where it didn't ship.
+        statistics: metrics over its trainings; empty where all of them failed.
+        costs: known from shapes.
+        failure: why it didn't ship; empty if it did.
+    """
+
+    finalist: Finalist
+    card: Card | None
+    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
+    costs: Mapping[str, float]
+    failure: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return the finalist as a row of a table; deterministic columns only."""
+        row: dict[str, Any] = {
+            "candidate": self.finalist.identity,
+            "key": self.finalist.candidate.key,
+            "status": "shipped" if self.card is not None else "failed",
+            "reason": self.failure,
+        }
+        row |= {name: self.costs[name] for name in SHIPPED_COSTS}
+        for precision, splits in self.statistics.items():
+            for split, metrics in splits.items():
+                for metric, statistic in metrics.items():
+                    prefix = f"{metric}_{precision}_{split}"
+                    row |= {f"{prefix}_mean": statistic.mean, f"{prefix}_std": statistic.std, f"{prefix}_n": statistic.n}
+        return row
+
+
+def median_training(setup: Setup, trainings: list[Training]) -> int:
+    """Return the position of the training whose quantized validation score is the median (the lower of two)."""
+    metric = setup.plan.main_metric
+    scores = [training.metrics["quantized"]["val"][metric] for training in trainings]
+    order = sorted(range(len(scores)), key=lambda position: (scores[position], position))
+    return order[(len(order) - 1) // 2]
+
+
+def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
+    """Put the median training of a finalist into ``models/``, or say why it can't ship.
+
+    A model that is there already, from the same trainings, is left as it is.
+    """
+    costs = setup.problem.costs(finalist.candidate)
+    scored = [training for training in trainings if training.metrics]
+    if not scored:
+        return Shipment(finalist, None, {}, costs, trainings[0].failure)
+    position = median_training(setup, scored)
+    shipped = scored[position]
+    statistics = {
+        precision: {
+            split: {
+                metric: Statistic.of([t.metrics[precision][split][metric] for t in scored], position)
+                for metric in setup.plan.task.metrics
+            }
+            for split in SPLITS
+        }
+        for precision in PRECISIONS
+    }
+    if shipped.failure:
+        return Shipment(finalist, None, statistics, costs, shipped.failure)
+    card = _existing_card(folder, finalist, shipped, len(scored))
+    if card is None:
+        files = training_files(folder, finalist, shipped.seed)
+        content = files.model.read_bytes()
+        card = _make_card(setup, finalist, shipped, statistics, costs, content)
+        with folder_written_atomically(folder.model(finalist.identity)) as target:
+            shutil.copyfile(files.model, target / "model.tflite")
+            shutil.copyfile(files.weights, target / "weights.safetensors")
+            shutil.copyfile(files.predictions, target / "predictions.npz")
+            (target / "card.json").write_text(card.to_json(), "utf-8")
+    return Shipment(finalist, card, statistics, costs)
+
+
+def _existing_card(folder: RunFolder, finalist: Finalist, shipped: Training, trainings: int) -> Card | None:
+    path = folder.model(finalist.identity) / "card.json"
+    if not path.is_file():
+        return None
+    card = Card.model_validate_json(path.read_bytes())
+    same = card.sha256 == shipped.sha256 and card.protocol.get("trainings") == trainings
+    return card if same else None
+
+
+def _make_card(
+    setup: Setup,
+    finalist: Finalist,
+    shipped: Training,
+    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+    costs: Mapping[str, float],
+    content: bytes,
+) -> Card:
+    plan, data = setup.plan, setup.problem.data
+    model = LiteRTModel(content)
+    latency = Latency(ms=plan.device.latency_ms(content), kernels=f"LiteRT {plan.device.latency.kernels}, 1 thread")
+    return Card(
+        candidate=finalist.identity,
+        config=finalist.candidate.config,
+        task=dict(plan.recipe["task"]),
+        protocol=_protocol(setup, shipped, statistics),
+        run_seed=plan.seed,
+        sha256=shipped.sha256,
+        input=_border(model.input_shape, model.input),
+        output=_border(model.output_shape, model.output),
+        preprocessing=dict(data.preprocessing),
+        metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
+        **{name: int(costs[name]) for name in SHIPPED_COSTS},  # type: ignore[arg-type]
+        latency_ms={plan.device.name: latency},
+        parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
+    )
+
+
+def _protocol(
+    setup: Setup,
+    shipped: Training,
+    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+) -> dict[str, Any]:
+    plan = setup.plan
+    first = next(iter(statistics["deployed"]["val"].values()))
+    return {
+        **setup.problem.data.protocol,
+        "estimation": dict(plan.recipe["estimation"]),
+        "trainings": first.n,
+        "shipped_training": shipped.seed,
+        "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
+        "scored_weights": "exponential moving average over the steps, at the end of training",
+        "quantization": "int8 weights and activations, min-max ranges on training samples; LSTM cell int16",
+        "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",
+        "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
+        "weight_bytes": "every constant in the file: weights, biases and the indices of slices",
+    }
+
+
+def _border(shape: tuple[int, ...], affine: Any) -> BorderTensor:  # noqa: ANN401 - narrowed below
+    if affine is None:
+        raise TypeError("a shipped model has int8 inputs and outputs")
+    return BorderTensor(shape=list(shape), dtype="int8", scale=affine.scale, zero_point=affine.zero_point)
+
+
+def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
+    """Remove models of earlier sessions that are no finalists any more, and what a killed export left."""
+    current = {shipment.finalist.identity for shipment in shipments if shipment.card is not None}
+    if folder.models.is_dir():
+        for entry in folder.models.iterdir():
+            if entry.name not in current:
+                shutil.rmtree(entry)
+
+
+def front_rows(front: list[Any], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+    """Return the rows of front.csv; deterministic columns only."""
+    shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
+    rows: list[dict[str, Value | None]] = []
+    for record in front:
+        row = {"candidate": shipped.get(record.candidate.key), "key": record.candidate.key}
+        rows.append({**row, **{n: v for n, v in record.row().items() if n not in _UNSTABLE_COLUMNS}})
+    return rows
+
+
+_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "feasible"})

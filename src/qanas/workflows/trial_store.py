@@ -1,0 +1,187 @@
+"""The trials of a run, in Optuna's storage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from qanas.core.candidate import Candidate, Value
+from qanas.core.measurement import Limit, Measurement, Objective
+from qanas.search_space.space import SearchSpace
+
+STUDY = "qanas"
+RECORD = "record"
+SEARCH_SECONDS = "search_seconds"
+
+Outcome = Literal["measured", "failed", "rejected"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what was measured, or why it failed or was rejected.
+
+    Attributes:
+        index: of the counted trial, from 0, the seed network; a rejected one has that of the trial it was to be.
+        outcome: ``measured`` and ``failed`` ones count; ``rejected`` ones cost no training.
+        config: the candidate's settings, group by group.
+        costs: from shapes alone.
+        metrics: validation metrics; empty unless measured.
+        reason: why it failed or was rejected.
+        blamed: the cost whose limit rejected it.
+        is_seed: whether it is the seed network.
+        feasible: whether it meets every limit; the seed network is measured even if not.
+        train_seconds: CPU seconds spent in training.
+        number: Optuna's number of the trial.
+    """
+
+    index: int
+    outcome: Outcome
+    config: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    blamed: str = ""
+    is_seed: bool = False
+    feasible: bool = True
+    train_seconds: float = 0.0
+    number: int = -1
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was tried."""
+        return Candidate(**self.config)
+
+    @property
+    def measurement(self) -> Measurement:
+        """What was measured."""
+        return Measurement(self.metrics, self.costs, self.train_seconds)
+
+    def row(self) -> dict[str, Any]:
+        """Return the trial as a row of a table."""
+        settings = {name: value for group in self.config.values() for name, value in group.items()}
+        return {
+            "number": self.number,
+            "index": self.index if self.outcome in ("measured", "failed") else None,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "seed_network": self.is_seed,
+            "feasible": self.feasible,
+            **self.metrics,
+            **self.costs,
+            **settings,
+            "train_seconds": self.train_seconds,
+        }
+
+
+class TrialStore:
+    """All trials of a run, kept by Optuna in SQLite: its dashboard opens the file.
+
+    A trial is there as a whole or as one that is still running; one that was running when its process died is
+    closed without a record when the store is opened again, and its index is free again.
+
+    Args:
+        path: the SQLite file.
+        objectives: axes of the front.
+        limits: bounds on costs, known to samplers as constraints.
+    """
+
+    def __init__(self, path: Path, objectives: tuple[Objective, ...], limits: tuple[Limit, ...]) -> None:
+        """Open the study, or create it."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.objectives = objectives
+        self.limits = limits
+        directions = [objective.direction for objective in objectives]
+        if not path.exists():
+            # Created beside and renamed: a half-made database would stop every later run.
+            partial = path.with_name(f".{path.name}.partial")
+            partial.unlink(missing_ok=True)
+            optuna.create_study(study_name=STUDY, storage=_url(partial), directions=directions).set_metric_names(
+                [objective.name for objective in objectives]
+            )
+            partial.replace(path)
+        self.study = optuna.load_study(study_name=STUDY, storage=_url(path))
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def records(self) -> list[TrialRecord]:
+        """Return every finished trial, in the order of Optuna's numbers."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [_record(trial) for trial in trials if trial.state.is_finished() and RECORD in trial.user_attrs]
+
+    @property
+    def search_seconds(self) -> float:
+        """Wall-clock seconds that the search has taken, over all sessions."""
+        return float(self.study.user_attrs.get(SEARCH_SECONDS, 0.0))
+
+    def set_search_seconds(self, seconds: float) -> None:
+        """Store the wall-clock seconds."""
+        self.study.set_user_attr(SEARCH_SECONDS, seconds)
+
+    def ask(self, space: SearchSpace, sampler: BaseSampler) -> tuple[Trial, Candidate]:
+        """Return a new trial and the candidate that the sampler proposes for it."""
+        self.study.sampler = sampler
+        trial = self.study.ask()
+        return trial, space.sample(lambda name, distribution: _suggest(trial, name, distribution))
+
+    def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
+        """Close an asked trial with what became of it."""
+        for limit in self.limits:
+            trial.set_constraint(limit.cost, limit.excess(record.costs))
+        trial.set_user_attr(RECORD, asdict(record))
+        if record.outcome == "measured":
+            self.study.tell(trial, [record.measurement.value(objective.name) for objective in self.objectives])
+        else:
+            # Pruned, a rejected trial teaches samplers which limit it broke; failed ones teach nothing.
+            self.study.tell(trial, state=TrialState.PRUNED if record.outcome == "rejected" else TrialState.FAIL)
+        return replace(record, number=trial.number)
+
+    def add_seed(self, space: SearchSpace, record: TrialRecord) -> TrialRecord:
+        """Add the seed network's trial, in one piece; samplers learn its settings as far as they are searched."""
+        parameters, distributions = space.parameters(record.candidate)
+        measured = record.outcome == "measured"
+        values = [record.measurement.value(objective.name) for objective in self.objectives] if measured else None
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.COMPLETE if measured else TrialState.FAIL,
+                values=values,
+                params=parameters,
+                distributions=distributions,
+                user_attrs={RECORD: asdict(record)},
+                constraints={limit.cost: limit.excess(record.costs) for limit in self.limits},
+            )
+        )
+        number = len(self.study.get_trials(deepcopy=False)) - 1
+        return replace(record, number=number)
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
+    """Let the trial's sampler choose a value from a range."""
+    match distribution:
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        case CategoricalDistribution():
+            return cast("Value", trial.suggest_categorical(name, distribution.choices))
+    raise TypeError(f"{name}: no setting has a {type(distribution).__name__}")
+
+
+def _url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    return TrialRecord(**{**trial.user_attrs[RECORD], "number": trial.number})
+
+
+def most_blamed(records: list[TrialRecord]) -> tuple[str, int]:
+    """Return the cost whose limit rejected most, and how many."""
+    return Counter(record.blamed for record in records if record.outcome == "rejected").most_common(1)[0]

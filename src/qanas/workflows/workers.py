@@ -1,0 +1,214 @@
+"""Units of work, run here or in worker processes of one thread each."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing as mp
+import signal
+import traceback
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+
+from qanas.core.errors import TrainingFailed
+from qanas.workflows.plan import Plan, Setup
+
+logger = logging.getLogger("qanas")
+
+R = TypeVar("R")
+
+OnUnitEpoch = Callable[["Unit[Any]", int, float], None]
+"""Told after each epoch of a unit: the unit, the epoch from 1, its loss."""
+
+
+class Unit(ABC, Generic[R]):
+    """A piece of work: picklable, and its result depends on it and the plan alone."""
+
+    @abstractmethod
+    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> R:
+        """Do the work."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit has no result.
+
+    Attributes:
+        reason: one line.
+    """
+
+    reason: str
+
+
+def _attempt(unit: Unit[R], setup: Setup, on_epoch: Callable[[int, float], None]) -> tuple[R | Failure, str]:
+    """Run a unit; return its result or why it has none, and the traceback of an unexpected error."""
+    try:
+        return unit.run(setup, on_epoch), ""
+    except TrainingFailed as error:
+        return Failure(str(error)), ""
+    except Exception as error:  # noqa: BLE001 - a defect in one unit must not lose the others
+        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"), traceback.format_exc()
+
+
+class Executor(ABC, Generic[R]):
+    """Runs units; used as a context manager.
+
+    Attributes:
+        capacity: how many units it works on at a time.
+    """
+
+    capacity: int
+
+    @abstractmethod
+    def submit(self, unit: Unit[R]) -> None:
+        """Take a unit; at most `capacity` at a time."""
+
+    @abstractmethod
+    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+        """Wait for a unit to end and return it with its result."""
+
+    def close(self) -> None:
+        """End the workers."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers."""
+        self.close()
+
+
+class InlineExecutor(Executor[R]):
+    """Runs units in this process, one at a time.
+
+    Args:
+        setup: what units work on.
+        on_epoch: told after every epoch.
+    """
+
+    capacity = 1
+
+    def __init__(self, setup: Setup, on_epoch: OnUnitEpoch) -> None:
+        """Start."""
+        self._setup = setup
+        self._on_epoch = on_epoch
+        self._queue: deque[Unit[R]] = deque()
+        torch.set_num_threads(1)
+
+    def submit(self, unit: Unit[R]) -> None:
+        """Take a unit."""
+        self._queue.append(unit)
+
+    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+        """Run the oldest unit."""
+        unit = self._queue.popleft()
+        result, trace = _attempt(unit, self._setup, lambda epoch, loss: self._on_epoch(unit, epoch, loss))
+        if trace:
+            logger.error("%s", trace)
+        return unit, result
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+
+
+class ProcessExecutor(Executor[R]):
+    """Runs units in worker processes.
+
+    A worker that dies fails its unit and is replaced. Workers end with this process, however that ends: their
+    pipe breaks.
+
+    Args:
+        plan: each worker loads its data once.
+        jobs: workers.
+        on_epoch: told after every epoch.
+    """
+
+    def __init__(self, plan: Plan, jobs: int, on_epoch: OnUnitEpoch) -> None:
+        """Start; workers are started when they are needed."""
+        self.capacity = jobs
+        self._plan = plan
+        self._on_epoch = on_epoch
+        self._context = mp.get_context("spawn")
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, tuple[_Worker, Unit[R]]] = {}
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(self._plan, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def submit(self, unit: Unit[R]) -> None:
+        """Give a unit to an idle worker."""
+        worker = self._idle.pop() if self._idle else self._start()
+        self._busy[worker.connection] = (worker, unit)
+        worker.connection.send(unit)
+
+    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+        """Wait for any worker to end its unit."""
+        while True:
+            for ready in wait(list(self._busy)):
+                assert isinstance(ready, Connection)  # noqa: S101 - nothing else was waited for
+                finished = self._receive(ready)
+                if finished is not None:
+                    return finished
+
+    def _receive(self, connection: Connection) -> tuple[Unit[R], R | Failure] | None:
+        worker, unit = self._busy[connection]
+        try:
+            kind, *content = connection.recv()
+        except (EOFError, ConnectionError):
+            worker.process.join()
+            del self._busy[connection]
+            return unit, Failure(f"the worker process ended with exit code {worker.process.exitcode}")
+        if kind == "epoch":
+            self._on_epoch(unit, *content)
+            return None
+        result, trace = content
+        if trace:
+            logger.error("%s", trace)
+        del self._busy[connection]
+        self._idle.append(worker)
+        return unit, result
+
+    def close(self) -> None:
+        """End the workers at once; what they were working on is lost."""
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            worker.process.terminate()
+            worker.process.join()
+            worker.connection.close()
+        self._idle, self._busy = [], {}
+
+
+def _work(plan: Plan, connection: Connection) -> None:
+    """Be a worker: load the data once, then run what comes through the pipe until it breaks."""
+    # Ctrl-C reaches the whole process group; the main process decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    setup = Setup.load(plan)
+    try:
+        while True:
+            unit: Unit[Any] = connection.recv()
+            result, trace = _attempt(unit, setup, lambda epoch, loss: connection.send(("epoch", epoch, loss)))
+            connection.send(("result", result, trace))
+    except (EOFError, ConnectionError, OSError):
+        return
+
+
+def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
+    """Return an executor for ``jobs`` units at a time."""
+    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, jobs, on_epoch)
