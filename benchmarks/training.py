@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import itertools
 import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 SHAPES = ("1x4", "1x8", "1x16", "1x32", "2x32", "1x100", "2x100", "3x16")
 SCALE = 125.0
+
+ENOUGH = 30
+"""Steps for a median."""
+
+BLOCK, WARM_UP = 8, 2
+"""Steps of one side in turn, and how many of them only warm the caches."""
 
 MakeTrainer = Callable[[Any, TrainingSet, Loss, TrainingSettings], Trainer]
 
@@ -87,13 +94,13 @@ def step_times(
     starts = range(0, len(order) - settings.batch_size + 1, settings.batch_size)
     next_batch = itertools.cycle([order[start : start + settings.batch_size] for start in starts])
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["fused"]) < 30:
+    while time.perf_counter() < end or len(times["fused"]) < ENOUGH:
         for name, trainer in trainers.items():
-            for n in range(8):
+            for n in range(BLOCK):
                 indices = next(next_batch)
                 start = time.perf_counter()
                 trainer.step(indices, 1e-3)
-                if n >= 2:
+                if n >= WARM_UP:
                     times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
@@ -115,11 +122,15 @@ def epoch_times(
                     settings,
                     epochs=3,
                     seed=0,
-                    on_epoch=lambda epoch, value, ends=ends: ends.append(time.perf_counter()),  # type:
-                    ignore[misc]
+                    on_epoch=functools.partial(_note_time, ends),
                 )
             times[name] += [after - before for before, after in itertools.pairwise(ends)]
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _note_time(times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
+    """Append the time at which an epoch ended."""
+    times.append(time.perf_counter())
 
 
 def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:
@@ -175,8 +186,8 @@ def main() -> None:
         options.batch_sizes = [32, 64, 128, 256]
     rows = table(shapes, options)
     lowest = min(rows, key=lambda found: found["step_ratio"])
-    print(f"lowest ratio: {lowest['step_ratio']:.2f} for a step at {lowest['shape']}, batch
-    {lowest['batch_size']}")
+    where = f"{lowest['shape']}, batch {lowest['batch_size']}"
+    print(f"lowest ratio of a step: {lowest['step_ratio']:.2f} at {where}")
     if options.out is not None:
         options.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -241,9 +241,7 @@ def _resolve_data(task: _Named, folder: Path) -> None:
 # Components
 
 
-def _component(
-    table: _Named, section: str, registry: Mapping[str, str], contract: type[T]
-) -> tuple[T, dict[str, Any]]:
+def _component(table: _Named, section: str, registry: Mapping[str, str], contract: type[T]) -> tuple[T, dict[str, Any]]:
     """Return the object that a table names, and the table with every default filled in."""
     component = _find(table.name, section, registry, contract)
     options = _validated(_options_model(component, section), dict(table.model_extra or {}), section)
@@ -263,14 +261,12 @@ def _find(name: str, section: str, registry: Mapping[str, str], contract: type[T
     module_name, _, class_name = registry.get(name, name).partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise InputError(f"{section}.name: '{name}' can't be imported: {error}") from error
+    except Exception as error:
+        raise InputError(f"{section}.name: '{name}' can't be imported: {type(error).__name__}: {error}") from error
     if not inspect.isclass(found):
         raise InputError(f"{section}.name: '{name}' is no class; give module:Class")
-    lacking = sorted(
-        method for method in contract.__abstractmethods__ if getattr(found, method, None) is getattr(contract, method)
-        or not hasattr(found, method)
-    )  # type: ignore[attr-defined]
+    abstract: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
+    lacking = sorted(name for name in abstract if getattr(found, name, None) in (None, getattr(contract, name)))
     lacking += sorted(
         attribute
         for attribute in typing.get_type_hints(contract)
@@ -293,7 +289,9 @@ def _options_model(component: type[Any], section: str) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(component).parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise InputError(f"{section}.name: the constructor of {component.__name__} takes *{name}; name its arguments")
+            raise InputError(
+                f"{section}.name: the constructor of {component.__name__} takes *{name}; name its arguments"
+            )
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
     return create_model(f"{component.__name__}Options", __config__=_STRICT, **fields)
@@ -343,5 +341,3 @@ def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
         if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
             model = annotation
     return list(model.model_fields)
-
-

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import logging
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,8 +26,9 @@ from qanas.training.fused_lstm.support import supports
 from qanas.training.fused_lstm.trainer import FusedLSTMTrainer, Regularization
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
 SCALE = 10.0
 
@@ -73,7 +74,7 @@ def training(
     return network, TrainingSet(inputs, targets)
 
 
-def settings(**changes: Any) -> TrainingSettings:
+def settings(**changes: Any) -> TrainingSettings:  # noqa: ANN401
     base = TrainingSettings(5e-3, "rmsprop", "none", 32, "mse")
     return dataclasses.replace(base, **changes)
 
@@ -96,7 +97,7 @@ def flat_split(network: nn.Module, flat: NDArray[np.float32]) -> list[NDArray[np
     return np.split(flat, np.cumsum([p.numel() for p in network.parameters()])[:-1])
 
 
-@hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     units=st.lists(st.integers(1, 37), min_size=1, max_size=3),
     features=st.integers(1, 21),
@@ -112,8 +113,7 @@ def test_gradients_are_torchs(
     trainer = FusedLSTMTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
     indices = torch.randperm(160, generator=torch.Generator().manual_seed(1))
     value = 0.0
-    for part in batches(indices, batch):  # of several batches, so that nothing is left over from the one
-    before
+    for part in batches(indices, batch):  # nothing may be left over from the batch before
         value = trainer.value_and_gradient(part)
     expected = loss(kind, network(data.inputs[part]), data.targets[part])
     expected.backward()  # type: ignore[no-untyped-call]
@@ -127,8 +127,8 @@ def test_gradients_of_wide_layers_are_torchs(units: list[int]) -> None:
     trainer = FusedLSTMTrainer(network, data, loss, settings(batch_size=64))
     indices = torch.arange(64)
     trainer.value_and_gradient(indices)
-    loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type:
-    ignore[no-untyped-call] assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
+    loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type: ignore[no-untyped-call]
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 def test_saturated_gates_have_torchs_gradients() -> None:
@@ -325,3 +325,14 @@ def test_the_network_is_left_alone_until_the_end() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     trainer.finish()
     assert not all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_batch_that_would_leave_the_memory_is_refused() -> None:
+    network, data = training([4])
+    trainer = FusedLSTMTrainer(network, data, loss, settings())
+    with pytest.raises(ValueError, match="33 samples"):
+        trainer.step(torch.arange(33), 1e-2)
+    with pytest.raises(IndexError):
+        trainer.step(torch.tensor([0, 90]), 1e-2)
+    with pytest.raises(IndexError):
+        trainer.step(torch.tensor([-1]), 1e-2)

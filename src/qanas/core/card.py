@@ -127,8 +127,8 @@ class Card(BaseModel):
     def costs(self) -> Mapping[str, float]:
         """Return the costs by name."""
         names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
-        measured = {"latency_ms": entry.ms for entry in list(self.latency_ms.values())[:1]}
-        return {name: float(getattr(self, name)) for name in names} | measured
+        device = next(iter(self.latency_ms.values()))
+        return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
         """Return the file's text."""

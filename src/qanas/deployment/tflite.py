@@ -84,7 +84,7 @@ class _Writer:
             self.written[key] = write()
         return self.written[key]
 
-    def _table(self, name: str, **fields: int | float | bool | None) -> int:
+    def _table(self, name: str, **fields: float | bool | None) -> int:
         """Write a table with the given fields; None leaves a field out."""
         getattr(schema, f"{name}Start")(self.builder)
         for field, value in fields.items():
@@ -152,9 +152,7 @@ class _Writer:
             key = ("zeros", len(points)) if quantization.symmetric else ("points", id(quantization))
             zero_points = self._once(key, lambda: self._vector(points))
             axis = quantization.axis or None
-            return self._table(
-                "QuantizationParameters", Scale=scales, ZeroPoint=zero_points, QuantizedDimension=axis
-            )
+            return self._table("QuantizationParameters", Scale=scales, ZeroPoint=zero_points, QuantizedDimension=axis)
 
         return self._once(("quantization", id(quantization)), write)
 

@@ -28,9 +28,7 @@ class LSTMNetwork(nn.Module):
         output_scale: constant factor of the head, see `ScaledLinear`.
     """
 
-    def __init__(
-        self, input_size: int, units: Sequence[int], output_size: int = 1, output_scale: float = 1.0
-    ) -> None:
+    def __init__(self, input_size: int, units: Sequence[int], output_size: int = 1, output_scale: float = 1.0) -> None:
         """Create the layers."""
         super().__init__()
         widths = [input_size, *units]
@@ -44,9 +42,7 @@ class LSTMNetwork(nn.Module):
         return output
 
 
-SEED_TRAINING = TrainingSettings(
-    learning_rate=0.0025, optimizer="rmsprop", scheduler="none", batch_size=64, loss="mae"
-)
+SEED_TRAINING = TrainingSettings(learning_rate=0.0025, optimizer="rmsprop", scheduler="none", batch_size=64, loss="mae")
 """How the paper trains its seed network (seed document 2); batch size and loss are not stated there."""
 
 

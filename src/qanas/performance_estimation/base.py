@@ -36,7 +36,7 @@ class TrainedNetwork:
     @torch.no_grad()
     def float_outputs(self, inputs: FloatArray) -> FloatArray:
         """Return the FP32 network's outputs, (n, output_size)."""
-        chunks = [self.network(chunk) for chunk in torch.from_numpy(inputs).split(CHUNK)]
+        chunks = [self.network(chunk) for chunk in torch.split(torch.from_numpy(inputs), CHUNK)]
         outputs: FloatArray = torch.cat(chunks).numpy()
         return outputs
 

@@ -129,7 +129,9 @@ class Graph:
         try:
             traced = tracer.trace(network)
         except fx.proxy.TraceError as error:
-            raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
+            raise UnsupportedNetworkError(
+                f"{type(network).__name__}: {error}; remove control flow on values"
+            ) from error
         nodes: list[Node] = []
         names: dict[fx.Node, str] = {}
         output = INPUT

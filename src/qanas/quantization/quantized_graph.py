@@ -67,7 +67,7 @@ class QuantizedGraph:
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:
         """Simulate the runtime: real inputs, (n, *input_shape), to the output's codes as float32."""
-        return torch.cat([self._codes(chunk) for chunk in inputs.split(CHUNK)])
+        return torch.cat([self._codes(chunk) for chunk in torch.split(inputs, CHUNK)])
 
     def _codes(self, inputs: Tensor) -> Tensor:
         values = {INPUT: self.input.quantize(inputs)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Spec = dict[str, Any]
 

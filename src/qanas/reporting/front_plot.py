@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class _Finalists:
 
 
 def front_plot(data: RunData) -> Figure | None:
-    """Draw all trials, the front, the seed network and the retrained finalists; None without measured points."""
+    """Draw trials, front, seed network and retrained finalists; None without measured points."""
     rows = data.measured or data.front
     pairs = _pairs(data, rows)
     if not pairs:
@@ -61,9 +61,7 @@ def front_plot(data: RunData) -> Figure | None:
         Choice(f"{title(y.name)} against {title(x.name)}", traces, layout)
         for (x, y), (traces, layout) in zip(pairs, views, strict=True)
     ]
-    drawn = [
-        style | changes for style, changes in zip(_styles(data, rows), views[0][0].values(), strict=True)
-    ]
+    drawn = [style | changes for style, changes in zip(_styles(data, rows), views[0][0].values(), strict=True)]
     return Figure(
         "front",
         drawn,
@@ -76,7 +74,7 @@ def front_plot(data: RunData) -> Figure | None:
 
 
 def _pairs(data: RunData, rows: Sequence[Row]) -> list[tuple[Objective, Objective]]:
-    """Return which axes to offer: score against cost first, then all pairs, then costs that were not searched."""
+    """Return the axes to offer: score against cost, then all pairs, then costs that were not searched."""
     if not rows or not data.objectives:
         return []
     others = [
@@ -201,7 +199,7 @@ def _axis(name: str, values: Sequence[float]) -> Spec:
     }
 
 
-def _ticks(values: Sequence[float]) -> Any:
+def _ticks(values: Sequence[float]) -> str | int:
     """Label 1, 2 and 5 of each decade where there are few decades."""
     return "D2" if max(values) / min(values) < 10**3 else 1
 
@@ -229,11 +227,7 @@ def _score_axis(y: Objective, dots: Sequence[float], shown: Sequence[float]) -> 
 def _caption(data: RunData, rows: Sequence[Row], pair: tuple[Objective, Objective]) -> str:
     x, y = pair
     better = {"minimize": "lower", "maximize": "higher"}
-    dots = [
-        value
-        for row in rows
-        if not row.get("seed_network") and (value := finite(row.get(y.name))) is not None
-    ]
+    dots = [value for row in rows if not row.get("seed_network") and (value := finite(row.get(y.name))) is not None]
     finalists = _finalists(data, x, y)
     shown = [
         *finalists.y,
@@ -249,8 +243,6 @@ def _caption(data: RunData, rows: Sequence[Row], pair: tuple[Objective, Objectiv
         if finalists.x
         else "",
         f"{count(over, 'trial')} over a limit can't be on the front." if over else "",
-        f"The worst {count(hidden, 'trial')} lie outside the view: double-click to see all."
-        if hidden
-        else "",
+        f"The worst {count(hidden, 'trial')} lie outside the view: double-click to see all." if hidden else "",
     ]
     return " ".join(part for part in parts if part)

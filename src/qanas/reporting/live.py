@@ -113,10 +113,10 @@ class LiveDisplay:
         with self._lock:
             running = self._running.setdefault(index, _Running(""))
             running.epoch, running.epochs, running.loss = epoch, epochs, loss
+            if self._stage is not None and epoch >= epochs:
+                del self._running[index]
 
-    def trial_finished(
-        self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str
-    ) -> None:
+    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
         """Record how a trial ended; ``values`` are its objectives if it was measured."""
         with self._lock:
             self._running.pop(index, None)
@@ -156,6 +156,7 @@ class LiveDisplay:
             if stage is None:
                 return
             stage.done += 1
+            self._running.clear()  # units have no index here: those still training come back at their next epoch
             line = f"{stage.name} {stage.done}/{stage.total} {label}{self._left(stage)}"
         if self.plain:
             self._print(line)
@@ -173,9 +174,7 @@ class LiveDisplay:
     def _open(self) -> None:
         if self.plain or self._live is not None:
             return
-        self._live = Live(
-            console=self._console, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_SECOND
-        )
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_SECOND)
         self._live.start()
 
     def _print(self, line: str) -> None:
@@ -221,25 +220,22 @@ class LiveDisplay:
 
     def _running_lines(self) -> Table:
         grid = Table.grid(padding=(0, 2))
+        noun = "trial" if self._stage is None else "training"
         for index, running in sorted(self._running.items()):
             loss = "" if running.loss is None else f"loss {running.loss:.4g}"
             epochs = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starts"
             label = Text(running.label, style="dim", no_wrap=True, overflow="ellipsis")
-            grid.add_row(Text(f"  trial {index}"), Text(epochs), Text(loss), label)
+            grid.add_row(Text(f"  {noun} {index}"), Text(epochs), Text(loss), label)
         return grid
 
     def _front_table(self) -> Table:
         rows = _thinned(self._front, _MOST_ROWS)
         columns = _fitting(rows, self._console.width, self._objectives)
         shown = "" if len(rows) == len(self._front) else f", {len(rows)} of them shown"
-        table = Table(
-            title=Text(f"front: {counted(len(self._front), 'point')}{shown}"), title_justify="left", box=None
-        )
+        table = Table(title=Text(f"front: {counted(len(self._front), 'point')}{shown}"), title_justify="left", box=None)
         for name in columns:
             style = "bold" if name in self._objectives else None
-            table.add_column(
-                Text(_heading(name, self._objectives)), justify="right", style=style, no_wrap=True
-            )
+            table.add_column(Text(_heading(name, self._objectives)), justify="right", style=style, no_wrap=True)
         for row in rows:
             table.add_row(*(Text(_cell(row.get(name))) for name in columns))
         return table

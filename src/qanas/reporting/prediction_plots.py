@@ -117,11 +117,11 @@ def _lives(models: Sequence[_Model]) -> Figure:
     ]
     caption = (
         f"{count(len(engines), 'validation engine')} from the shortest to the longest life, the same for every model. "
-        "The line is the true remaining useful life, capped as in training; dots are the shipped model's predictions."
+        "The line is the true remaining useful life, capped as in training; dots are the shipped model's "
+        "predictions."
     )
-    return Figure(
-        "lives", traces, layout, caption, "Model", choices, height=250 * -(-len(engines) // _COLUMNS) + 60
-    )
+    height = 250 * -(-len(engines) // _COLUMNS) + 60
+    return Figure("lives", traces, layout, caption, "Model", choices, height)
 
 
 def _spread_engines(engine: NDArray[np.float64]) -> list[int]:
@@ -161,8 +161,7 @@ def _life_axes(axis: str, place: int, engines: int) -> Spec:
     shared: Spec = {"matches": "y"} if place else {}
     return {
         f"xaxis{axis}": {"title": {"text": "cycle"} if lowest else {}, "rangemode": "tozero"},
-        f"yaxis{axis}": shared
-        | {"title": {"text": "RUL, cycles"} if leftmost else {}, "rangemode": "tozero"},
+        f"yaxis{axis}": shared | {"title": {"text": "RUL, cycles"} if leftmost else {}, "rangemode": "tozero"},
     }
 
 
@@ -186,8 +185,8 @@ def _scatter(models: Sequence[_Model], split: str, named: str, unit: str) -> Fig
     total = len(first[f"{split}_targets"])
     thinned = f" {_MOST_DOTS:,} of them are drawn." if total > _MOST_DOTS else ""
     caption = (
-        f"Every prediction of the shipped model on the {named} split ({count(total, 'sample')}) against the true value; "
-        f"on the line they agree.{thinned}"
+        f"Every prediction of the shipped model on the {named} split ({count(total, 'sample')}) against the "
+        f"true value; on the line they agree.{thinned}"
     )
     return Figure("scatter", [diagonal, _pairs(first, split)], layout, caption, "Model", choices, 480, 620)
 
@@ -197,9 +196,7 @@ def _pairs(model: _Model, split: str) -> Spec:
     rows = np.unique(np.linspace(0, total - 1, min(total, _MOST_DOTS)).round().astype(int))
     engines = model.column(f"{split}_engine")
     true, predicted = model[f"{split}_targets"][rows], model[f"{split}_outputs"][rows]
-    where = [
-        "" if engines is None or len(engines) != total else f"engine {int(engines[row])}" for row in rows
-    ]
+    where = ["" if engines is None or len(engines) != total else f"engine {int(engines[row])}" for row in rows]
     texts = [
         hover([line for line in (place, f"true {number(float(a))}", f"predicted {number(float(b))}") if line])
         for place, a, b in zip(where, true, predicted, strict=True)

@@ -55,19 +55,12 @@ def search_progress(data: RunData) -> Progress | None:
     """
     counted = sorted((row for row in data.trials if finite(row.get("index")) is not None), key=_index)
     feasible = [
-        row
-        for row in data.measured
-        if row.get("feasible") is not False and finite(row.get("index")) is not None
+        row for row in data.measured if row.get("feasible") is not False and finite(row.get("index")) is not None
     ]
     if not feasible or not data.objectives:
         return None
-    axes = [
-        _Axis.over(objective, [float(row[objective.name]) for row in feasible])
-        for objective in data.objectives
-    ]
-    points = {
-        _index(row): [axis.scaled(float(row[axis.objective.name])) for axis in axes] for row in feasible
-    }
+    axes = [_Axis.over(objective, [float(row[objective.name]) for row in feasible]) for objective in data.objectives]
+    points = {_index(row): [axis.scaled(float(row[axis.objective.name])) for axis in axes] for row in feasible}
     front = np.empty((0, len(axes)))
     volumes, volume = [], 0.0
     for row in counted:

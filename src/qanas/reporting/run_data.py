@@ -94,9 +94,7 @@ class RunData:
         told = {str(entry["candidate"]): str(entry["reason"]) for entry in listed}
         for row in self.finalists:
             if row.get("status") == "failed":
-                told.setdefault(
-                    str(row.get("candidate") or row.get("key")), str(row.get("reason") or "no reason")
-                )
+                told.setdefault(str(row.get("candidate") or row.get("key")), str(row.get("reason") or "no reason"))
         return list(told.items())
 
     def settings(self, row: Row) -> dict[str, Any]:
@@ -129,18 +127,14 @@ def read_run(folder: RunFolder) -> RunData:
     missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
     if not cards:
         missing.append("models/")
-    return RunData(
-        folder, folder.read_recipe(), trials, front, finalists, _summary(folder), cards, tuple(missing)
-    )
+    return RunData(folder, folder.read_recipe(), trials, front, finalists, _summary(folder), cards, tuple(missing))
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
     try:
         return folder.read_summary()
     except ValueError as error:
-        raise InputError(
-            f"{folder.summary}: {error}; the file was damaged, run again to write it anew"
-        ) from error
+        raise InputError(f"{folder.summary}: {error}; the file was damaged, run again to write it anew") from error
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a network family brings: its settings, and how to build a candidate. A user's ``module:Class`` has this shape."""
+"""What a network family brings: its settings, and how to build a candidate. Users' classes have this shape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TaskShape:
 
 
 class NetworkSpace(ABC):
-    """A family of networks around a seed network. Its constructor's arguments are the keys of a recipe's ``[space]``."""
+    """A family of networks around a seed network. Its constructor's arguments are keys of a recipe's ``[space]``."""
 
     @abstractmethod
     def settings(self, shape: TaskShape) -> Sequence[Setting]:

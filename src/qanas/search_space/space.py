@@ -39,9 +39,8 @@ class SearchSpace:
             if setting.name in seen:
                 raise ValueError(f"two settings are called '{setting.name}'")
             if setting.condition is not None and setting.condition.setting not in seen:
-                raise ValueError(
-                    f"the condition of '{setting.name}' names '{setting.condition.setting}', which is no setting before it"
-                )
+                named = setting.condition.setting
+                raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
             seen.add(setting.name)
         if not any(setting.group in self.free for setting in self.settings):
             raise ValueError(f"nothing is searched: no setting is in the groups {sorted(self.free)}")
@@ -54,7 +53,9 @@ class SearchSpace:
     def sample(self, suggest: Suggest) -> Candidate:
         """Return a candidate whose free settings are chosen by ``suggest``, in the order of the settings."""
         return self._assemble(
-            lambda setting, _: suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
+            lambda setting, _: (
+                suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
+            )
         )
 
     def _assemble(self, choose: Callable[[Setting, Mapping[str, Value]], Value]) -> Candidate:

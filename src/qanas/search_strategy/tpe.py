@@ -35,5 +35,4 @@ class TPE(SamplingStrategy):
                 n_startup_trials=self.startup_trials,
                 multivariate=True,
                 group=True,
-                warn_independent_sampling=False,
             )

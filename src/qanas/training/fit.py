@@ -72,7 +72,7 @@ def ema_weight(decay: float, step: int) -> float:
 def batches(samples: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the index tensors of one epoch: a fresh permutation, the last batch smaller where it must be."""
     order = torch.randperm(samples, generator=generator)
-    yield from order.split(batch_size)
+    yield from torch.split(order, batch_size)
 
 
 class TorchTrainer:
@@ -91,14 +91,12 @@ class TorchTrainer:
         self.data = data
         self.loss = loss
         self.settings = settings
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         self.optimizer: torch.optim.Optimizer
         if settings.optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
         else:
-            self.optimizer = torch.optim.RMSprop(
-                self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7
-            )
+            self.optimizer = torch.optim.RMSprop(self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7)
         self.averages = [p.detach().clone() for p in self.parameters]
         self.steps = 0
 
@@ -115,9 +113,7 @@ class TorchTrainer:
         self.optimizer.step()
         self.steps += 1
         with torch.no_grad():
-            torch._foreach_lerp_(
-                self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps)
-            )
+            torch._foreach_lerp_(self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps))
         return loss.item()
 
     def finish(self) -> None:
@@ -129,10 +125,10 @@ class TorchTrainer:
 
 
 def make_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
-    """Return the fastest trainer that knows this network and these settings; the log says why if it is
-    torch's.
+    """Return the fastest trainer that knows this network and these settings.
 
-    The choice doesn't depend on the number of threads, so neither does the result.
+    If that is torch's, the log says why. The choice doesn't depend on the number of threads, so neither does
+    the result.
     """
     from qanas.training.fused_lstm.support import supports
 

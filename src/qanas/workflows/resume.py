@@ -8,7 +8,13 @@ from typing import Any
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 
-MAY_CHANGE: tuple[str, ...] = ("strategy.trials", "strategy.hours", "strategy.max_rejected", "estimation.jobs", "finalists.")
+MAY_CHANGE: tuple[str, ...] = (
+    "strategy.trials",
+    "strategy.hours",
+    "strategy.max_rejected",
+    "estimation.jobs",
+    "finalists.",
+)
 """Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table."""
 
 INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data")

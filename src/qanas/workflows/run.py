@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.workflows.finalists import choose_finalists, train_finalists
 from qanas.workflows.plan import Setup
@@ -122,5 +121,3 @@ class _logged_to:  # noqa: N801 - used as a function
             logger.error("the run ended early", exc_info=error)
         logger.removeHandler(self._handler)
         self._handler.close()
-
-

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import Trial
 
-from qanas.core.candidate import Candidate
+from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import InputError
 from qanas.core.measurement import Measurement
 from qanas.core.pareto import non_dominated
@@ -127,13 +127,15 @@ class SampledSearch:
         taken = self._counted() | set(self.running)
         return next(index for index in range(len(taken) + 1) if index not in taken)
 
-    def _front_rows(self) -> list[dict[str, float | int | str | bool]]:
+    def _front_rows(self) -> list[dict[str, Value]]:
         names = [objective.name for objective in self.plan.objectives]
-        return [
-            {name: record.measurement.value(name) for name in names}
-            | {name: value for group in record.config.values() for name, value in group.items()}
-            for record in front_of(self.setup, self.records)
-        ]
+        rows: list[dict[str, Value]] = []
+        for record in front_of(self.setup, self.records):
+            row: dict[str, Value] = {name: record.measurement.value(name) for name in names}
+            for group in record.config.values():
+                row |= group
+            rows.append(row)
+        return rows
 
     # One trial
 
@@ -183,7 +185,7 @@ class SampledSearch:
             limit = next(entry for entry in self.plan.limits if entry.cost == blamed)
             raise InputError(
                 f"limits.{blamed} = {limit.bound:g} rejected {times} of {rejected} candidates "
-                f"(strategy.max_rejected = {self.plan.budget.max_rejected}): raise that limit or search smaller networks"
+                f"(strategy.max_rejected = {self.plan.budget.max_rejected}): raise it or search smaller networks"
             )
 
     def _finish_trial(self, unit: TrialUnit, result: Measurement | Failure) -> None:

@@ -50,7 +50,11 @@ class Shipment:
             for split, metrics in splits.items():
                 for metric, statistic in metrics.items():
                     prefix = f"{metric}_{precision}_{split}"
-                    row |= {f"{prefix}_mean": statistic.mean, f"{prefix}_std": statistic.std, f"{prefix}_n": statistic.n}
+                    row |= {
+                        f"{prefix}_mean": statistic.mean,
+                        f"{prefix}_std": statistic.std,
+                        f"{prefix}_n": statistic.n,
+                    }
         return row
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -103,9 +106,10 @@ class TrialStore:
             # Created beside and renamed: a half-made database would stop every later run.
             partial = path.with_name(f".{path.name}.partial")
             partial.unlink(missing_ok=True)
-            optuna.create_study(study_name=STUDY, storage=_url(partial), directions=directions).set_metric_names(
-                [objective.name for objective in objectives]
-            )
+            study = optuna.create_study(study_name=STUDY, storage=_url(partial), directions=directions)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names([objective.name for objective in objectives])
             partial.replace(path)
         self.study = optuna.load_study(study_name=STUDY, storage=_url(path))
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
@@ -129,7 +133,7 @@ class TrialStore:
         """Return a new trial and the candidate that the sampler proposes for it."""
         self.study.sampler = sampler
         trial = self.study.ask()
-        return trial, space.sample(lambda name, distribution: _suggest(trial, name, distribution))
+        return trial, space.sample(partial(suggest, trial))
 
     def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
         """Close an asked trial with what became of it."""
@@ -162,7 +166,7 @@ class TrialStore:
         return replace(record, number=number)
 
 
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
     """Let the trial's sampler choose a value from a range."""
     match distribution:
         case IntDistribution():

@@ -47,7 +47,7 @@ class Failure:
     reason: str
 
 
-def _attempt(unit: Unit[R], setup: Setup, on_epoch: Callable[[int, float], None]) -> tuple[R | Failure, str]:
+def _attempt(unit: Unit[Any], setup: Setup, on_epoch: Callable[[int, float], None]) -> tuple[Any, str]:
     """Run a unit; return its result or why it has none, and the traceback of an unexpected error."""
     try:
         return unit.run(setup, on_epoch), ""

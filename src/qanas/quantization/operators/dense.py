@@ -132,5 +132,9 @@ class QuantizedDense(QuantizedOperator):
         scales = SymmetricQuantization.with_scales(self.weights.scales * self.input.scale)
         stored = RuntimeTensor(bias.shape, "int32", scales, bias, 32)
         _append(
-            program, VERSION_INT8, [inputs[0], RuntimeTensor.weights(self.weights), stored], output, self.activation
+            program,
+            VERSION_INT8,
+            [inputs[0], RuntimeTensor.weights(self.weights), stored],
+            output,
+            self.activation,
         )

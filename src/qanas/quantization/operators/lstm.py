@@ -131,7 +131,7 @@ class LSTM(Operator):
         kernel, recurrent = ([RuntimeTensor.constant(gate) for gate in gates] for gates in split)
         bias = [RuntimeTensor.constant(gate) for gate in self.bias.numpy().reshape(GATES, self.units)]
         states = [RuntimeTensor((1, self.units), "float32", variable=True) for _ in range(2)]
-        _append(program, VERSION_FLOAT, inputs[0], kernel, recurrent, bias, states, output)
+        _append(program, VERSION_FLOAT, inputs[0], [kernel, recurrent, bias], states, output)
 
 
 def _by_gate(weights: Tensor, bits: int) -> tuple[QuantizedWeights, ...]:
@@ -143,14 +143,13 @@ def _append(
     program: Program,
     version: int,
     source: RuntimeTensor,
-    kernel: Sequence[RuntimeTensor],
-    recurrent: Sequence[RuntimeTensor],
-    bias: Sequence[RuntimeTensor],
+    gates: Sequence[Sequence[RuntimeTensor]],
     states: Sequence[RuntimeTensor],
     output: RuntimeTensor,
     intermediates: Sequence[RuntimeTensor] = (),
 ) -> None:
     """Append UNIDIRECTIONAL_SEQUENCE_LSTM with its 24 inputs; peepholes, projection and layer norm are left out."""
+    kernel, recurrent, bias = gates
     units = output.shape[-1]
     none = [None]
     program.append(
@@ -242,9 +241,11 @@ class QuantizedLSTM(QuantizedOperator):
             program,
             VERSION_INT8,
             inputs[0],
-            [RuntimeTensor.weights(gate) for gate in self.kernel],
-            [RuntimeTensor.weights(gate) for gate in self.recurrent],
-            [RuntimeTensor.constant(bias) for bias in self.bias_codes()],
+            [
+                [RuntimeTensor.weights(gate) for gate in self.kernel],
+                [RuntimeTensor.weights(gate) for gate in self.recurrent],
+                [RuntimeTensor.constant(bias) for bias in self.bias_codes()],
+            ],
             states,
             output,
             [before_activation] * GATES + [RuntimeTensor((0,), "int8", output.quantization)],

@@ -38,9 +38,7 @@ class Requantization:
     activation: Activation
 
     @classmethod
-    def of(
-        cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation
-    ) -> Requantization:
+    def of(cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation) -> Requantization:
         """Return the requantization of products of ``source`` and ``weights``."""
         factors = weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
         return cls(torch.from_numpy(factors.astype(np.float32)), output, activation)

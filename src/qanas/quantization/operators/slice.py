@@ -84,9 +84,7 @@ class Slice(Operator):
         mask = sum(1 << axis for axis, bound in enumerate(bounds) if bound[2])
         version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
         program.append(
-            RuntimeOperator(
-                "STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask}
-            )
+            RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
         )
 
 

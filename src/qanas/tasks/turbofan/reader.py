@@ -108,9 +108,7 @@ class SubsetFiles:
         files = cls(*(folder / f"{part}_{subset}.txt" for part in ("train", "test", "RUL")))
         for path in (files.train, files.test, files.rul):
             if not path.is_file():
-                raise InputError(
-                    f"{path} is missing: put the C-MAPSS file there, or change task.data or task.subset"
-                )
+                raise InputError(f"{path} is missing: put the C-MAPSS file there, or change task.data or task.subset")
         return files
 
     def digest(self) -> str:
@@ -173,8 +171,7 @@ def read_rul(path: Path, engines: int, test_name: str) -> Floats:
     rul = read_table(path, 1)[:, 0]
     if len(rul) != engines:
         raise InputError(
-            f"{path}: found {len(rul)} lines, expected {engines}: "
-            f"{test_name} has {engines} engines, give each a line"
+            f"{path}: found {len(rul)} lines, expected {engines}: {test_name} has {engines} engines, give each a line"
         )
     if (rul < 0).any():
         row = int(np.argmax(rul < 0))
@@ -203,9 +200,7 @@ def read_table(path: Path, columns: int) -> Floats:
     if not content.isascii() or b"\0" in content:
         found = _NOT_TEXT.search(content)
         line = content.count(b"\n", 0, found.start() if found else 0) + 1
-        raise InputError(
-            f"{path}, line {line}: not plain text: expected {columns} numbers a line, unpack the file"
-        )
+        raise InputError(f"{path}, line {line}: not plain text: expected {columns} numbers a line, unpack the file")
     table = _parse_fast(content, columns)
     if table is None:
         table = _parse_with_checks(path, content, columns)
@@ -217,9 +212,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}): check the path and its permissions"
-        ) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
 def _parse_fast(content: bytes, columns: int) -> Floats | None:

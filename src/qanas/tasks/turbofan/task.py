@@ -153,9 +153,7 @@ class Turbofan(Task):
         generator = np.random.default_rng(derive_seed(self.split_seed, "turbofan", "split"))
         return np.sort(generator.permutation(np.sort(engines))[:count])
 
-    def _splits(
-        self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing
-    ) -> tuple[Split, Split, Split]:
+    def _splits(self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing) -> tuple[Split, Split, Split]:
         """Cut the windows of training, validation and test."""
         train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
         train_ends = window_ends(raw.train, self.window, self.stride)
@@ -196,9 +194,7 @@ class Turbofan(Task):
         """Return how the numbers come about."""
         synthetic = self.data == SYNTHETIC
         return {
-            "dataset": "synthetic run-to-failure data in the format of C-MAPSS"
-            if synthetic
-            else "NASA C-MAPSS",
+            "dataset": "synthetic run-to-failure data in the format of C-MAPSS" if synthetic else "NASA C-MAPSS",
             "source": "synthetic" if synthetic else "real",
             "subset": self.subset,
             "window": self.window,

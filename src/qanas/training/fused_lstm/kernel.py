@@ -22,6 +22,8 @@ and h units, a layer has in there (the last axis is always the sample)::
 and its weights are (h, d + h + 1, 4): unit, row, gate. The head's are (outputs, h + 1), the bias last.
 """
 
+# ruff: noqa: ARG001 - the signatures of the functions that write instructions are Numba's
+
 from __future__ import annotations
 
 import operator
@@ -74,7 +76,7 @@ def _operator(function: LLVM, instruction: str) -> None:
     """Let ``function`` of two `Lanes` be one LLVM instruction."""
 
     class _Template(ConcreteTemplate):
-        cases = [signature(LANES, LANES, LANES)]  # type: ignore[no-untyped-call]
+        cases = [signature(LANES, LANES, LANES)]  # type: ignore[no-untyped-call] # noqa: RUF012 - Numba's protocol
 
     infer_global(function)(_Template)  # type: ignore[no-untyped-call]
 
@@ -158,7 +160,8 @@ def fma(typing_context: LLVM, a: LLVM, b: LLVM, c: LLVM) -> LLVM:
     def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
         function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         name = f"llvm.fmuladd.v{WIDTH}f32"
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), args)
+        callee = cgutils.get_or_insert_function(builder.module, function, name)  # type: ignore[no-untyped-call]
+        return builder.call(callee, args)
 
     return LANES(LANES, LANES, LANES), generate
 
@@ -177,8 +180,7 @@ def clamp(typing_context: LLVM, value: LLVM, low: LLVM, high: LLVM) -> LLVM:
 
 @_vector_instruction
 def power_of_two(typing_context: LLVM, shifted: LLVM) -> LLVM:
-    """2^n for ``shifted = n + 1.5 * 2^23``, whose lowest bits are the integer n: moved to the exponent's
-    place."""
+    """2^n for ``shifted = n + 1.5 * 2^23``: its lowest bits, n, are moved to the exponent's."""
 
     def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
         bits = builder.bitcast(args[0], _INTEGERS)
@@ -247,7 +249,7 @@ def copy_transposed(
         source, places, target, start, stride = args
         v = [
             builder.load(_pointer(context, builder, sig, (source, place)), align=4)
-            for place in cgutils.unpack_tuple(builder, places, WIDTH)
+            for place in cgutils.unpack_tuple(builder, places, WIDTH)  # type: ignore[no-untyped-call]
         ]
         # 8 x 8 in three rounds: interleave floats of neighbours, then pairs of floats, then halves
         rounds = [
@@ -262,7 +264,8 @@ def copy_transposed(
             builder.store(vector, _pointer(context, builder, target_signature, (target, place)), align=4)
         return context.get_dummy_value()
 
-    return types.void(source, types.UniTuple(types.int64, WIDTH), target, types.int64, types.int64), generate
+    eight = types.UniTuple(types.int64, WIDTH)  # type: ignore[no-untyped-call]
+    return types.void(source, eight, target, types.int64, types.int64), generate
 
 
 # ------------------------------------------------ compilation
@@ -270,12 +273,12 @@ def copy_transposed(
 
 def _inlined(function: Function) -> Function:
     """Compile into its callers."""
-    return cast('Function', numba.njit(forceinline=True, error_model="numpy")(function))
+    return cast("Function", numba.njit(forceinline=True, error_model="numpy")(function))
 
 
 def _part(function: Function) -> Function:
     """Compile as a part of an entry point."""
-    return cast('Function', numba.njit(error_model="numpy")(function))
+    return cast("Function", numba.njit(error_model="numpy")(function))
 
 
 def _entry_point(types_of_arguments: str) -> Callable[[Function], Function]:
@@ -292,7 +295,7 @@ def _entry_point(types_of_arguments: str) -> Callable[[Function], Function]:
             if "cannot cache" not in str(error):
                 raise
             compiled = numba.njit(types_of_arguments, error_model="numpy")(function)
-        return cast('Function', compiled)
+        return cast("Function", compiled)
 
     return compile_function
 
@@ -302,13 +305,22 @@ def _entry_point(types_of_arguments: str) -> Callable[[Function], Function]:
 
 @_inlined
 def exp(x: Lanes) -> Lanes:
-    """Exponential function within 1e-7 relative for |x| <= 87 (clamped beyond): 2^n times a polynomial of |r|
-    <= ln(2) / 2.""" x = clamp(x, splat(-87.0), splat(88.0)) shifted = fma(x, splat(1.4426950408889634),
-    splat(12582912.0))  # the sum rounds to an integer n = shifted - splat(12582912.0) # x - n ln 2 with ln 2
-    in two parts, the first of few bits so that its product is exact r = fma(n, splat(2.12194440e-4), fma(n,
-    splat(-0.693359375), x)) p = fma(splat(1.9875691500e-4), r, splat(1.3981999507e-3)) p = fma(p, r,
-    splat(8.3334519073e-3)) p = fma(p, r, splat(4.1665795894e-2)) p = fma(p, r, splat(1.6666665459e-1)) p =
-    fma(p, r, splat(5.0000001201e-1)) p = fma(p, r * r, r + splat(1.0)) return p * power_of_two(shifted)
+    """Exponential function within 1e-7 relative for -87 <= x <= 88, clamped beyond.
+
+    2^n times a polynomial of the rest r, |r| <= ln(2) / 2 (Cephes).
+    """
+    x = clamp(x, splat(-87.0), splat(88.0))
+    shifted = fma(x, splat(1.4426950408889634), splat(12582912.0))  # the sum rounds to an integer
+    n = shifted - splat(12582912.0)
+    # x - n ln 2 with ln 2 in two parts, the first of few bits so that its product is exact
+    r = fma(n, splat(2.12194440e-4), fma(n, splat(-0.693359375), x))
+    p = fma(splat(1.9875691500e-4), r, splat(1.3981999507e-3))
+    p = fma(p, r, splat(8.3334519073e-3))
+    p = fma(p, r, splat(4.1665795894e-2))
+    p = fma(p, r, splat(1.6666665459e-1))
+    p = fma(p, r, splat(5.0000001201e-1))
+    p = fma(p, r * r, r + splat(1.0))
+    return p * power_of_two(shifted)
 
 
 @_inlined
@@ -500,8 +512,15 @@ def forward(
         inputs: shape (samples * steps * features,).
         indices: the batch.
         outputs: shape (output_size, lanes of all chunks), to be filled.
+
+    Raises:
+        IndexError: an index is not one of a sample.
     """
     steps, lanes, chunk_size, head = shape[0], shape[1], shape[2], shape[3]
+    samples = len(inputs) // (steps * layers[0, 0])
+    for index in indices:
+        if index < 0 or index >= samples:  # nothing else would keep it from reading some other memory
+            raise IndexError("a batch has a sample that the data has not")
     for first in range(0, len(indices), lanes):
         base = first // lanes * chunk_size
         used = min(lanes, (len(indices) - first + PAIR - 1) // PAIR * PAIR)
@@ -583,8 +602,7 @@ def _row_gradients(
     sizes: tuple[int, ...],
     wanted: tuple[int, int],
 ) -> None:
-    """Gradients of the rows [wanted[0], wanted[1]) of one step: the transposed weights times the gates'
-    gradients.
+    """Gradients of a range of rows of one step: the transposed weights times the gates' gradients.
 
     Four rows of 16 samples at once, 8 sums in registers. The last block is moved back to overlap the one
     before it rather than be a smaller one.
@@ -594,7 +612,7 @@ def _row_gradients(
         space: the workspace.
         at: where the layer's weights, the step's gates and the step's drows start.
         sizes: rows, units, lanes, used lanes.
-        wanted: the rows.
+        wanted: first row, and the one after the last.
     """
     w, gates, drows = at
     rows, units, lanes, used = sizes
@@ -645,17 +663,17 @@ def _row_gradients(
 
 
 @_part
-def _weight_gradients(
+def _weight_gradients(  # noqa: PLR0915 - unrolled, so that the sums stay in registers
     gradient: FloatArray,
     space: FloatArray,
     at: tuple[int, int, int],
     sizes: tuple[int, int, int, int],
     steps: int,
 ) -> None:
-    """Add one layer's weight gradients: for a unit and three rows, 12 sums over steps and samples in
-    registers.
+    """Add one layer's weight gradients.
 
-    Four units in turn use the same three rows while those are in the first-level cache.
+    Those of a unit and three rows are 12 sums over steps and samples that stay in registers. Four units in
+    turn use the same three rows while those are in the first-level cache.
 
     Args:
         gradient: of all parameters, added to.

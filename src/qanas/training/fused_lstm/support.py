@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,11 +11,10 @@ from torch import nn
 from qanas.layers.linear import ScaledLinear
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qanas.training.fit import Loss, TrainingSet
     from qanas.search_space.training_group import TrainingSettings
+    from qanas.training.fit import Loss, TrainingSet
 
 KNOWN_SETTINGS = frozenset(
     {"learning_rate", "optimizer", "scheduler", "batch_size", "loss", "gradient_clip", "ema_decay"}
@@ -47,7 +47,7 @@ def _unsupported_data(data: TrainingSet) -> str | None:
             return f"the kernel computes on the CPU, the data is on {tensor.device}"
     if data.inputs.dtype != torch.float32:
         return f"the kernel computes in float32, the inputs are {data.inputs.dtype}"
-    if data.inputs.ndim != 3:
+    if data.inputs.ndim != 3:  # noqa: PLR2004 - sample, step, feature
         return "the inputs are no sequences"
     return None
 
@@ -63,8 +63,6 @@ def _unsupported_network(network: nn.Module) -> str | None:
         if module._forward_hooks or module._forward_pre_hooks:
             return f"the kernel doesn't run the hooks on {type(module).__name__}"
     for name, parameter in network.named_parameters():
-        if not (
-            parameter.requires_grad and parameter.dtype == torch.float32 and parameter.device.type == "cpu"
-        ):
+        if not (parameter.requires_grad and parameter.dtype == torch.float32 and parameter.device.type == "cpu"):
             return f"the kernel trains all weights, in float32 on the CPU: {name} isn't so"
     return "the head has no bias" if network.head.bias is None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-CHUNK_LANES = 64
-"""Samples that are computed together: more reuse of weights in registers, less of samples in the cache."""
+CHUNK_LANES = 32
+"""Samples that are computed together: more of them reuse a weight more often, fewer fit the caches."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Regularization:
 
 
 LossGradient = Callable[[str, FloatArray, NDArray[Any]], tuple[float, FloatArray] | None]
-"""``loss_gradient(kind, outputs, targets)``: the mean loss and its gradient by the outputs, or None if
-unknown."""
+"""``loss_gradient(kind, outputs, targets)``: the mean loss and its gradient by the outputs, or None if it
+doesn't know the kind."""
 
 
 def loss_gradient_of(loss: Loss) -> LossGradient | None:
@@ -129,9 +129,7 @@ class FusedLSTMTrainer:
         self.space = _aligned_zeros(chunks * used)
         for d, h, _, first_row, *_ in layers:
             rows = d + h + 1
-            block = self.space.reshape(chunks, used)[
-                :, first_row : first_row + (time_steps + 1) * rows * lanes
-            ]
+            block = self.space.reshape(chunks, used)[:, first_row : first_row + (time_steps + 1) * rows * lanes]
             block.reshape(chunks, time_steps + 1, rows, lanes)[:, :, -1] = 1.0
         outputs = network.head.out_features
         self.outputs: FloatArray = np.zeros((outputs, chunks * lanes), np.float32)
@@ -154,8 +152,18 @@ class FusedLSTMTrainer:
         return loss
 
     def value_and_gradient(self, indices: Tensor) -> float:
-        """Return the batch's mean loss; its gradient is then in ``gradient``, in the kernel's order."""
+        """Return the batch's mean loss; its gradient is then in ``gradient``, in the kernel's order.
+
+        Args:
+            indices: the batch, at most ``settings.batch_size`` samples.
+
+        Raises:
+            ValueError: it is larger than the workspace.
+            IndexError: an index is not one of a sample.
+        """
         batch = len(indices)
+        if batch > self.settings.batch_size:
+            raise ValueError(f"a batch of {batch} samples where {self.settings.batch_size} were announced")
         kernel.forward(
             self.weights,
             self.space,
@@ -170,9 +178,7 @@ class FusedLSTMTrainer:
         value, gradient = self._loss_and_gradient(outputs, indices)
         self.douts[:, :batch] = gradient.T
         self.douts[:, batch:] = 0.0
-        kernel.backward(
-            self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch
-        )
+        kernel.backward(self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch)
         penalty = 0.0
         if self.penalties is not None:
             penalty = kernel.add_penalty(self.weights, self.gradient, *self.penalties)

@@ -1,0 +1,173 @@
+"""The command line. Imports are inside the commands: `qanas --help` must not wait for torch."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qanas.core.errors import InputError
+
+if TYPE_CHECKING:
+    from qanas.core.run_folder import RunFolder
+    from qanas.workflows.run import RunResult
+
+DONE, DIFFERENCE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    help="Quantization-aware neural architecture search for edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; recipes/ has examples.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
+]
+
+
+def _folder(path: Path) -> RunFolder:
+    from qanas.core.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    folder.require()
+    return folder
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
+) -> None:
+    """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    from qanas.core.run_folder import RunFolder
+    from qanas.recipe import load_plan
+    from qanas.reporting.live import LiveDisplay
+    from qanas.workflows.plan import Setup
+    from qanas.workflows.run import run_search
+
+    folder = RunFolder(out if out is not None else Path("runs") / recipe.stem)
+    setup = Setup.load(load_plan(recipe, settings or []))
+    try:
+        with LiveDisplay() as display:
+            result = run_search(setup, folder, display)
+    except KeyboardInterrupt:
+        again = "qanas " + " ".join(sys.argv[1:])
+        typer.echo(f"stopped; nothing finished is lost. To go on: {again}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _conclude(result)
+
+
+def _conclude(result: RunResult) -> None:
+    from rich.console import Console
+
+    from qanas.reporting.report import write_report
+    from qanas.reporting.terminal import print_models
+
+    report = write_report(result.folder)
+    print_models(Console(), result.folder)
+    for shipment in result.failed:
+        typer.echo(f"not shipped: {shipment.finalist.identity}: {shipment.failure}", err=True)
+    typer.echo(f"{result.shipped} models shipped, {len(result.failed)} failed; report: {report}")
+    if result.shipped == 0:
+        raise typer.Exit(DIFFERENCE)
+
+
+@app.command()
+def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
+    """Validate a recipe, cost its seed network, estimate the hours. Runs nothing."""
+    from qanas.recipe import load_plan
+    from qanas.workflows.check import forecast
+    from qanas.workflows.plan import Setup
+
+    plan = load_plan(recipe, settings or [])
+    expected = forecast(Setup.load(plan))
+    typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
+    for name, value in expected.seed_costs.items():
+        over = (
+            "  over its limit: the seed network is measured, but marked infeasible"
+            if name in expected.over_limit
+            else ""
+        )
+        typer.echo(f"seed network {name} {value:g}{over}")
+    if plan.limits:
+        typer.echo(f"{expected.candidates_within:.0%} of randomly drawn candidates are within the limits")
+    typer.echo(f"about {expected.hours:.2g} hours with {plan.jobs} jobs (estimated from a few timed training steps)")
+
+
+@app.command()
+def report(folder: FolderArgument) -> None:
+    """Rebuild report.html from the run's files alone."""
+    from rich.console import Console
+
+    from qanas.reporting.report import write_report
+    from qanas.reporting.terminal import print_models
+
+    run_folder = _folder(folder)
+    path = write_report(run_folder)
+    print_models(Console(), run_folder)
+    typer.echo(f"report: {path}")
+
+
+@app.command()
+def verify(folder: FolderArgument) -> None:
+    """Re-measure every shipped model against its card."""
+    from qanas.recipe import load_plan
+    from qanas.workflows.plan import Setup
+    from qanas.workflows.verify import require_same_data, verify_models
+
+    run_folder = _folder(folder)
+    setup = Setup.load(load_plan(run_folder.recipe))
+    require_same_data(setup, run_folder)
+    verdicts = list(verify_models(setup, run_folder))
+    for verdict in verdicts:
+        outcome = "; ".join(verdict.differences) or "as its card says"
+        typer.echo(f"{verdict.identity}: {outcome}; latency {verdict.latency_ms:.3g} ms")
+    if not verdicts:
+        typer.echo(f"{run_folder.models}: no model was shipped", err=True)
+    if not verdicts or any(verdict.differences for verdict in verdicts):
+        raise typer.Exit(DIFFERENCE)
+
+
+@app.command()
+def pick(
+    folder: FolderArgument,
+    limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
+) -> None:
+    """Name the best shipped model within some limits, and why."""
+    from qanas.recipe import load_plan
+    from qanas.workflows.pick import parse_limit, pick_model
+
+    run_folder = _folder(folder)
+    plan = load_plan(run_folder.recipe)
+    metric = plan.main_metric
+    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], metric, plan.task.metrics[metric])
+    typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
+
+
+@app.command()
+def devices() -> None:
+    """List the devices that latency can be had for."""
+    from qanas.hardware.device import Device, device_names
+
+    for name in device_names():
+        typer.echo(f"{name}: {Device.named(name).description}")
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"qanas: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,163 @@
+"""The shipped models as a table: what they cost, and how they score in the runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qanas.reporting.wording import COSTS, EMPTY, decimals, number, signed, words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qanas.core.card import Card, Precision, SplitName, Statistic
+    from qanas.reporting.run_data import RunData
+
+SPLITS: Mapping[SplitName, str] = {"val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: with the digits that a reader can use.
+        exact: every digit; empty where the text has them.
+        note: what qualifies the number.
+    """
+
+    text: str
+    exact: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        title: what it holds.
+        unit: or what qualifies all its cells.
+        cells: one a model.
+        brief: also on the terminal.
+    """
+
+    title: str
+    unit: str
+    cells: list[Cell]
+    brief: bool = True
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """All shipped models.
+
+    Attributes:
+        names: of the models' folders.
+        columns: what is known of them.
+    """
+
+    names: list[str]
+    columns: list[Column]
+
+
+def statistic(card: Card, precision: Precision, split: SplitName, metric: str) -> Statistic | None:
+    """Return one metric of a card; None where it was not measured."""
+    return card.metrics.get(precision, {}).get(split, {}).get(metric)
+
+
+def main_metric(data: RunData) -> str | None:
+    """Return the metric of the first objective that is one, or else the first that the cards hold."""
+    held = [
+        name
+        for card in data.cards.values()
+        for splits in card.metrics.values()
+        for metrics in splits.values()
+        for name in metrics
+    ]
+    wanted = [objective.name.rpartition("_")[0] for objective in data.scores]
+    return next((name for name in [*wanted, *held] if name in held), None)
+
+
+def model_table(data: RunData) -> ModelTable:
+    """Return the table of shipped models, the seed network first."""
+    cards = list(data.cards.values())
+    columns = [_cost(name, cards) for name in COSTS if name != "latency_ms"]
+    devices = dict.fromkeys(device for card in cards for device in card.latency_ms)
+    columns += [_latency(device, cards) for device in devices]
+    metric = main_metric(data)
+    if metric is not None:
+        columns += [_score(metric, split, cards) for split in SPLITS]
+        columns.append(_quantization_cost(metric, cards))
+    columns.append(_parity(cards))
+    return ModelTable(list(data.cards), columns)
+
+
+def metric_table(data: RunData) -> tuple[list[str], list[tuple[str, str, list[Cell]]]]:
+    """Return every metric of every model: the columns' titles, and a row for each model and precision."""
+    cards = data.cards
+    metrics = dict.fromkeys(
+        (metric, split)
+        for card in cards.values()
+        for splits in card.metrics.values()
+        for split, held in splits.items()
+        for metric in held
+    )
+    order = sorted(metrics, key=lambda pair: list(SPLITS).index(pair[1]))
+    rows = []
+    for name, card in cards.items():
+        for precision in card.metrics:
+            found = (statistic(card, precision, split, metric) for metric, split in order)
+            rows.append((name, str(precision), [_statistic_cell(entry) for entry in found]))
+    return [f"{words(metric)}, {SPLITS[split]}" for metric, split in order], rows
+
+
+def _cost(name: str, cards: list[Card]) -> Column:
+    heading, _, unit = COSTS[name].partition(", ")
+    cells = [Cell(number(int(getattr(card, name))), str(getattr(card, name))) for card in cards]
+    return Column(heading, unit, cells, brief=name in ("weight_bytes", "peak_ram_bytes", "macs"))
+
+
+def _latency(device: str, cards: list[Card]) -> Column:
+    entries = [card.latency_ms.get(device) for card in cards]
+    cells = [
+        Cell(EMPTY) if entry is None else Cell(number(entry.ms), repr(entry.ms), entry.kernels) for entry in entries
+    ]
+    return Column(f"latency, {device}", "ms", cells)
+
+
+def _score(metric: str, split: SplitName, cards: list[Card]) -> Column:
+    cells = [_statistic_cell(statistic(card, "deployed", split, metric)) for card in cards]
+    return Column(f"{words(metric)}, {SPLITS[split]}", "deployed", cells)
+
+
+def _statistic_cell(found: Statistic | None) -> Cell:
+    if found is None:
+        return Cell(EMPTY)
+    places = decimals(found.mean)
+    text = f"{number(found.mean, places)} ± {number(found.std, places)}"
+    return Cell(text, f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}", f"({found.n})")
+
+
+def _quantization_cost(metric: str, cards: list[Card]) -> Column:
+    cells = []
+    for card in cards:
+        quantized, exact = (statistic(card, precision, "val", metric) for precision in ("quantized", "float"))
+        if quantized is None or exact is None:
+            cells.append(Cell(EMPTY))
+        else:
+            difference = quantized.mean - exact.mean
+            cells.append(Cell(signed(difference, max(decimals(exact.mean), 2)), repr(difference)))
+    return Column("quantization cost", f"{words(metric)}, validation", cells, brief=False)
+
+
+def _parity(cards: list[Card]) -> Column:
+    cells = [
+        Cell(
+            number(card.parity_steps.max),
+            f"mean {card.parity_steps.mean!r} over {card.parity_steps.n_outputs} outputs",
+            f"({card.parity_steps.mean:.2g})",
+        )
+        for card in cards
+    ]
+    return Column("parity", "steps, max (mean)", cells, brief=False)

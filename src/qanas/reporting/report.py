@@ -1,0 +1,71 @@
+"""report.html: one page that opens offline and needs no other file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.reporting import headline
+from qanas.reporting.front_plot import front_plot
+from qanas.reporting.model_table import metric_table, model_table
+from qanas.reporting.prediction_plots import prediction_plots
+from qanas.reporting.progress_plot import progress_plot
+from qanas.reporting.protocol import protocol, reasons, versions
+from qanas.reporting.run_data import RunData, read_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TEMPLATE = "report.html.jinja"
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Write the report of a run, finished or not.
+
+    Args:
+        folder: of the run; only recipe.toml must be there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: the folder holds no run, or a file that can't be read.
+    """
+    write_atomically(folder.report, render(read_run(folder)).encode())
+    return folder.report
+
+
+def render(data: RunData) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("qanas.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["url"] = lambda name: quote(str(name), safe="")
+    return environment.get_template(_TEMPLATE).render(
+        name=data.folder.path.resolve().name,
+        heading=headline.heading(data),
+        sentences=headline.sentences(data),
+        status=data.summary.get("status", "no summary yet"),
+        missing=data.missing,
+        front=front_plot(data),
+        models=model_table(data) if data.cards else None,
+        metrics=metric_table(data),
+        failures=data.failures,
+        predictions=prediction_plots(data),
+        progress=progress_plot(data),
+        protocol=protocol(data),
+        versions=versions(data),
+        outcomes=data.outcomes,
+        reasons=reasons(data),
+        recipe=data.folder.recipe.read_text("utf-8"),
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own source
+    )

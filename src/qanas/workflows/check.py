@@ -1,0 +1,89 @@
+"""What a recipe would do, without doing it: the seed network's costs, and how long the run may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import optuna
+import torch
+from optuna.samplers import RandomSampler
+
+from qanas.core.candidate import Candidate
+from qanas.core.seeds import derive_seed
+from qanas.search_space.training_group import TrainingSettings
+from qanas.training.fit import TrainingSet, make_trainer
+from qanas.workflows.plan import Setup
+from qanas.workflows.sampled_search import candidate_costs
+from qanas.workflows.trial_store import suggest
+
+PROBED_CANDIDATES = 6
+PROBED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known before a run.
+
+    Attributes:
+        seed_costs: of the seed network.
+        over_limit: costs of the seed network over their limit.
+        candidates_within: share of randomly drawn candidates within the limits.
+        hours: wall-clock time of search and finalists, from a few timed steps of the seed network and of random
+            candidates; a strategy that turns to small networks is faster.
+    """
+
+    seed_costs: dict[str, float]
+    over_limit: list[str]
+    candidates_within: float
+    hours: float
+
+
+def forecast(setup: Setup) -> Forecast:
+    """Build and cost the seed network and some random candidates; time a few steps of each.
+
+    Raises:
+        InputError: from the space or the task.
+    """
+    torch.set_num_threads(1)
+    plan = setup.plan
+    seed = setup.space.seed
+    costs = candidate_costs(setup, seed)
+    candidates = list(_random_candidates(setup))
+    within = [c for c in candidates if all(limit.excess(candidate_costs(setup, c)) <= 0 for limit in plan.limits)]
+    seed_seconds = _training_seconds(setup, seed)
+    typical = float(np.mean([_training_seconds(setup, candidate) for candidate in within or candidates]))
+    trainings = (plan.budget.trials - 1) * typical + seed_seconds
+    finalists = plan.finalists.seeds * (plan.finalists.count * typical + seed_seconds)
+    seconds = (trainings + finalists) / plan.jobs
+    if plan.budget.hours is not None:
+        seconds = min(trainings / plan.jobs, plan.budget.hours * 3600) + finalists / plan.jobs
+    over = [limit.cost for limit in plan.limits if limit.excess(costs) > 0]
+    return Forecast(costs, over, len(within) / len(candidates), seconds / 3600)
+
+
+def _random_candidates(setup: Setup) -> Iterator[Candidate]:
+    sampler = RandomSampler(derive_seed(setup.plan.seed, "check"))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=sampler)
+    for _ in range(PROBED_CANDIDATES):
+        trial = study.ask()
+        yield setup.space.sample(partial(suggest, trial))
+
+
+def _training_seconds(setup: Setup, candidate: Candidate) -> float:
+    """Return the seconds of a whole training, from a few steps."""
+    split = setup.problem.data.train
+    data = TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
+    settings = TrainingSettings.from_group(candidate.training)
+    trainer = make_trainer(setup.problem.build(candidate, 0), data, setup.plan.task.loss, settings)
+    indices = torch.arange(min(settings.batch_size, len(split)))
+    trainer.step(indices, 0.0)
+    start = time.perf_counter()
+    for _ in range(PROBED_STEPS):
+        trainer.step(indices, 0.0)
+    step = (time.perf_counter() - start) / PROBED_STEPS
+    return step * setup.plan.estimator.epochs * len(split) / settings.batch_size

@@ -1,0 +1,78 @@
+"""Verification: every shipped model re-measured against its card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qanas.core.card import Card, SplitName
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.deployment.litert import LiteRTModel
+from qanas.tasks.base import Split
+from qanas.workflows.plan import Setup
+from qanas.workflows.resume import flatten
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one model.
+
+    Attributes:
+        identity: its folder.
+        differences: one line each; none where the card is true.
+        latency_ms: measured now; printed, not judged.
+    """
+
+    identity: str
+    differences: tuple[str, ...]
+    latency_ms: float
+
+
+def require_same_data(setup: Setup, folder: RunFolder) -> None:
+    """Refuse to verify against other data than the run's.
+
+    Raises:
+        InputError: the fingerprints differ.
+    """
+    before, now = folder.read_recipe().get("data_fingerprint"), setup.plan.recipe["data_fingerprint"]
+    if before != now:
+        raise InputError(
+            f"{folder.recipe}: data_fingerprint is {before}, but {flatten(setup.plan.recipe)['task.data']} has {now}; "
+            "give the run's data back its place"
+        )
+
+
+def verify_models(setup: Setup, folder: RunFolder) -> Iterator[Verdict]:
+    """Yield a verdict on every shipped model, as soon as it is there."""
+    for identity, card in folder.cards().items():
+        yield _verify(setup, folder, identity, card)
+
+
+def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdict:
+    path = folder.model(identity) / "model.tflite"
+    if not path.is_file():
+        return Verdict(identity, ("model.tflite is missing",), float("nan"))
+    content = path.read_bytes()
+    differences = []
+    if len(content) != card.file_bytes:
+        differences.append(f"file_bytes is {len(content)}, the card says {card.file_bytes}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.sha256:
+        differences.append(f"sha256 is {digest}, the card says {card.sha256}")
+    try:
+        model = LiteRTModel(content)
+    except ValueError as error:
+        return Verdict(identity, (*differences, str(error)), float("nan"))
+    data = setup.problem.data
+    splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
+    for name, split in splits:
+        measured = setup.plan.task.evaluate(model.predict(split.inputs), split)
+        for metric, value in measured.items():
+            claimed = card.metric("deployed", name, metric).shipped
+            if not abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed)):
+                differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
+    return Verdict(identity, tuple(differences), setup.plan.device.latency_ms(content))
