@@ -26,11 +26,19 @@ from qanas.training.fused_lstm.support import supports
 from qanas.training.fused_lstm.trainer import FusedLSTMTrainer, Regularization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
 SCALE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # on small matrices torch's threads mostly wait for each other
+    yield
+    torch.set_num_threads(before)
 
 
 def loss(kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -106,9 +114,7 @@ def flat_split(network: nn.Module, flat: NDArray[np.float32]) -> list[NDArray[np
     batch=st.integers(1, 150),
     kind=st.sampled_from(["mse", "mae"]),
 )
-def test_gradients_are_torchs(
-    units: list[int], features: int, steps: int, outputs: int, batch: int, kind: str
-) -> None:
+def test_gradients_are_torchs(units: list[int], features: int, steps: int, outputs: int, batch: int, kind: str) -> None:
     network, data = training(units, samples=160, steps=steps, features=features, outputs=outputs)
     trainer = FusedLSTMTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
     indices = torch.randperm(160, generator=torch.Generator().manual_seed(1))
@@ -178,9 +184,7 @@ def trained(
 def test_a_fit_agrees_with_torchs(
     optimizer: Optimizer, scheduler: Scheduler, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = settings(
-        optimizer=optimizer, scheduler=scheduler, loss=kind
-    )  # 90 samples: the last batch has 26
+    chosen = settings(optimizer=optimizer, scheduler=scheduler, loss=kind)  # 90 samples: the last batch has 26
     expected, expected_losses = trained(TorchTrainer, chosen, monkeypatch)
     found, losses = trained(FusedLSTMTrainer, chosen, monkeypatch)
     # RMSProp and Adam divide by the gradient's size: rounding errors of tiny gradients count like large ones
@@ -189,9 +193,7 @@ def test_a_fit_agrees_with_torchs(
 
 
 @pytest.mark.parametrize("changes", [{"gradient_clip": 1e-3}, {"gradient_clip": 100.0}, {"ema_decay": 0.0}])
-def test_clipping_and_averaging_agree_with_torchs(
-    changes: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clipping_and_averaging_agree_with_torchs(changes: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(optimizer="adam", **changes)
     expected, _ = trained(TorchTrainer, chosen, monkeypatch)
     found, _ = trained(FusedLSTMTrainer, chosen, monkeypatch)
@@ -199,16 +201,10 @@ def test_clipping_and_averaging_agree_with_torchs(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_two_runs_are_bitwise_equal_whatever_the_threads(
-    threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = torch.get_num_threads()
+def test_two_runs_are_bitwise_equal_whatever_the_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = trained(FusedLSTMTrainer, settings(), monkeypatch, units=(20, 17))
     torch.set_num_threads(threads)
-    try:
-        second, _ = trained(FusedLSTMTrainer, settings(), monkeypatch, units=(20, 17))
-    finally:
-        torch.set_num_threads(before)
+    second, _ = trained(FusedLSTMTrainer, settings(), monkeypatch, units=(20, 17))
     assert first.tobytes() == second.tobytes()
 
 
@@ -219,9 +215,7 @@ def test_a_losses_own_gradient_is_used() -> None:
     for kind in ("mse", "mae"):  # it knows the first, and leaves the second to autograd
         own = FusedLSTMTrainer(network, data, offered.loss, settings(loss=kind))
         autograd = FusedLSTMTrainer(network, data, loss, settings(loss=kind))
-        assert own.value_and_gradient(indices) == pytest.approx(
-            autograd.value_and_gradient(indices), rel=1e-6
-        )
+        assert own.value_and_gradient(indices) == pytest.approx(autograd.value_and_gradient(indices), rel=1e-6)
         np.testing.assert_allclose(own.flat_gradient(), autograd.flat_gradient(), rtol=1e-5, atol=1e-7)
     assert offered.asked == 2
 
@@ -273,11 +267,10 @@ def other_layer() -> nn.Module:
         (frozen_weight(), settings(), "head.weight"),
         (hooked(), settings(), "hooks"),
         (other_layer(), settings(), "layer Dropout"),
+        (LSTMNetwork(5, [4, 193]), settings(), "193 units"),
     ],
 )
-def test_what_the_kernel_does_not_know_has_a_reason(
-    network: nn.Module, chosen: TrainingSettings, reason: str
-) -> None:
+def test_what_the_kernel_does_not_know_has_a_reason(network: nn.Module, chosen: TrainingSettings, reason: str) -> None:
     found = supports(network, training([4])[1], loss, chosen)
     assert found is not None
     assert reason in found
@@ -285,9 +278,7 @@ def test_what_the_kernel_does_not_know_has_a_reason(
 
 def test_other_data_has_a_reason() -> None:
     network, data = training([4])
-    assert "float64" in str(
-        supports(network, TrainingSet(data.inputs.double(), data.targets), loss, settings())
-    )
+    assert "float64" in str(supports(network, TrainingSet(data.inputs.double(), data.targets), loss, settings()))
     assert "sequences" in str(supports(network, TrainingSet(data.inputs[0], data.targets), loss, settings()))
 
 
@@ -303,9 +294,7 @@ def test_falling_back_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_without_numba_torch_trains(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_numba_torch_trains(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     network, data = training([4])
     fit_module._log_once.cache_clear()
     for module in ("trainer", "kernel"):

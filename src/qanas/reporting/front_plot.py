@@ -66,7 +66,7 @@ def front_plot(data: RunData) -> Figure | None:
         "front",
         drawn,
         views[0][1] | {"legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}},
-        _caption(data, rows, pairs[0]),
+        _caption(data, rows, pairs[0][1], views[0][0], views[0][1]["yaxis"]),
         "Axes" if len(pairs) > 1 else "",
         choices if len(pairs) > 1 else (),
         height=520,
@@ -126,7 +126,7 @@ def _styles(data: RunData, rows: Sequence[Row]) -> list[Spec]:
     exact = len(data.objectives) == _TWO
     line = "Pareto front" if exact else "best of these two axes"
     base: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": _HOVER}
-    dots = f"trials ({len(rows):,})"
+    dots = f"trials ({sum(not row.get('seed_network') for row in rows):,})"
     return [
         base | {"name": dots, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
         base
@@ -224,25 +224,18 @@ def _score_axis(y: Objective, dots: Sequence[float], shown: Sequence[float]) -> 
     return axis | {"autorange": False, "range": ends}
 
 
-def _caption(data: RunData, rows: Sequence[Row], pair: tuple[Objective, Objective]) -> str:
-    x, y = pair
+def _caption(data: RunData, rows: Sequence[Row], y: Objective, traces: dict[int, Spec], axis: Spec) -> str:
     better = {"minimize": "lower", "maximize": "higher"}
-    dots = [value for row in rows if not row.get("seed_network") and (value := finite(row.get(y.name))) is not None]
-    finalists = _finalists(data, x, y)
-    shown = [
-        *finalists.y,
-        *(v for r in [*data.front, *rows] if r.get("seed_network") and (v := finite(r.get(y.name)))),
-    ]
-    bound = _bound(y, dots, shown)
-    hidden = 0 if bound is None else sum(y.loss(value) > bound for value in dots)
+    low, high = axis.get("range", (-np.inf, np.inf))
+    hidden = sum(not low <= value <= high for value in traces[0]["y"])
     over = sum(row.get("feasible") is False for row in rows)
-    parts = [
-        f"Scores are of the validation data; {better[y.direction]} is better.",
-        "A dot is one trial, trained once." if data.measured else "",
-        "A diamond is a finalist trained again: its mean, with one standard deviation over the trainings."
-        if finalists.x
-        else "",
-        f"{count(over, 'trial')} over a limit can't be on the front." if over else "",
-        f"The worst {count(hidden, 'trial')} lie outside the view: double-click to see all." if hidden else "",
-    ]
-    return " ".join(part for part in parts if part)
+    parts = [f"Scores are of the validation data; {better[y.direction]} is better."]
+    if data.measured:
+        parts.append("A dot is one trial, trained once.")
+    if traces[4]["x"]:
+        parts.append("A diamond is a finalist trained again: the mean and one standard deviation over its trainings.")
+    if over:
+        parts.append(f"{count(over, 'trial')} over a limit can't be on the front.")
+    if hidden:
+        parts.append(f"Of the first view the worst {count(hidden, 'trial')} are left out: double-click to see all.")
+    return " ".join(parts)

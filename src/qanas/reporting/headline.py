@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.model_table import main_metric, statistic
 from qanas.reporting.wording import COSTS, FLOAT_PREFIX, count, duration, number, signed, words
@@ -22,7 +23,7 @@ def heading(data: RunData) -> str:
 
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the seed network."""
-    found = [_searched(data), _tried(data), _shipped(data), _smallest(data), _against_seed(data)]
+    found = [_searched(data), _tried(data), _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
     return [sentence for sentence in found if sentence]
 
 
@@ -108,6 +109,36 @@ def _against_seed(data: RunData) -> str:
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, seed))
     scored = f" with {signed(own.mean - its.mean)} in validation {words(str(metric))}" if own and its else ""
     return f"Against the seed network ({_sized(cost, seed)}{_scored(data, seed)}) it is {compared}{scored}."
+
+
+def _as_good(data: RunData) -> str:
+    """Name the smallest model that scores at least as well as the seed network, or else the best one."""
+    seed, metric = data.cards.get(SEED_ID), main_metric(data)
+    if seed is None or metric is None or not data.shipped:
+        return ""
+    scores = (score for score in data.scores if score.name.rpartition("_")[0] == metric)
+    searched = next(scores, Objective(metric))
+    losses = {}
+    for name, card in data.cards.items():
+        found = statistic(card, "deployed", "val", metric)
+        if found is not None:
+            losses[name] = searched.loss(found.mean)
+    limit = losses.pop(SEED_ID, None)
+    if limit is None or not losses:
+        return ""
+    cost = _cost_name(data)
+    good = [name for name, loss in losses.items() if loss <= limit]
+    if not good:
+        best = min(losses, key=lambda name: losses[name])
+        card = data.cards[best]
+        return (
+            f"None scores as well as the seed network; the best, {best}, has {_sized(cost, card)}{_scored(data, card)}."
+        )
+    name = min(good, key=lambda name: data.cards[name].costs()[cost])
+    return (
+        f"The smallest that scores at least as well as the seed network on validation, {name}, has "
+        f"{_sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
+    )
 
 
 def _times(ratio: float) -> str:

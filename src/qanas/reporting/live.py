@@ -237,14 +237,13 @@ class LiveDisplay:
             style = "bold" if name in self._objectives else None
             table.add_column(Text(_heading(name, self._objectives)), justify="right", style=style, no_wrap=True)
         for row in rows:
-            table.add_row(*(Text(_cell(row.get(name))) for name in columns))
+            table.add_row(*(Text(_cell(name, row, self._objectives)) for name in columns))
         return table
 
 
-def _cell(value: float | str | bool | None) -> str:
-    if isinstance(value, float) and (value.is_integer() or abs(value) >= 1):
-        return number(value)
-    return setting(value)
+def _cell(name: str, row: Row, objectives: tuple[str, ...]) -> str:
+    value = row.get(name)
+    return number(value) if name in objectives and isinstance(value, int | float) else setting(value)
 
 
 def _heading(name: str, objectives: tuple[str, ...]) -> str:
@@ -263,7 +262,7 @@ def _fitting(rows: Sequence[Row], width: int, objectives: tuple[str, ...]) -> li
     fitting: list[str] = []
     used = 0
     for name in names:
-        texts = [_heading(name, objectives), *(_cell(row.get(name)) for row in rows)]
+        texts = [_heading(name, objectives), *(_cell(name, row, objectives) for row in rows)]
         used += max(map(len, texts)) + 2
         if used > width:
             break

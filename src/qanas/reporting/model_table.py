@@ -120,10 +120,15 @@ def _cost(name: str, cards: list[Card]) -> Column:
 
 def _latency(device: str, cards: list[Card]) -> Column:
     entries = [card.latency_ms.get(device) for card in cards]
-    cells = [
-        Cell(EMPTY) if entry is None else Cell(number(entry.ms), repr(entry.ms), entry.kernels) for entry in entries
-    ]
-    return Column(f"latency, {device}", "ms", cells)
+    kernels = dict.fromkeys(entry.kernels for entry in entries if entry is not None)
+    shared = next(iter(kernels)) if len(kernels) == 1 else ""
+    cells = []
+    for entry in entries:
+        if entry is None:
+            cells.append(Cell(EMPTY))
+        else:
+            cells.append(Cell(number(entry.ms), repr(entry.ms), "" if shared else entry.kernels))
+    return Column(f"latency, {device}", f"ms, {shared}" if shared else "ms", cells)
 
 
 def _score(metric: str, split: SplitName, cards: list[Card]) -> Column:

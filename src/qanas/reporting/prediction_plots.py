@@ -32,7 +32,13 @@ class _Model:
     """A shipped model's predictions."""
 
     name: str
+    weight_bytes: int
     arrays: Arrays
+
+    @property
+    def label(self) -> str:
+        """Name and size."""
+        return f"{self.name}, {self.weight_bytes:,} bytes"
 
     def column(self, name: str) -> NDArray[np.float64] | None:
         """Return an array with one number a row; None if there is none such."""
@@ -74,7 +80,9 @@ def _models(data: RunData) -> list[_Model]:
     """Read the predictions of every shipped model, the best one first: the plots open with it."""
     names = sorted(data.cards, key=lambda name: (name == SEED_ID, _loss(data, name)))
     paths = {name: data.folder.model(name) / "predictions.npz" for name in names}
-    return [_Model(name, _arrays(path)) for name, path in paths.items() if path.is_file()]
+    return [
+        _Model(name, data.cards[name].weight_bytes, _arrays(path)) for name, path in paths.items() if path.is_file()
+    ]
 
 
 def _arrays(path: Path) -> Arrays:
@@ -110,9 +118,9 @@ def _lives(models: Sequence[_Model]) -> Figure:
         traces.append(shared | line | style | {"hoverinfo": "skip"})
         traces.append(shared | _dots(first, engine))
         layout |= _life_axes(axis, place, len(engines))
-        layout["annotations"].append(_heading(f"engine {engine}, {count(len(rows), 'cycle')}", axis))
+        layout["annotations"].append(_heading(f"engine {engine}, {int(first['val_cycle'][rows].max())} cycles", axis))
     choices = [
-        Choice(model.name, {2 * place + 1: _dots(model, engine) for place, engine in enumerate(engines)})
+        Choice(model.label, {2 * place + 1: _dots(model, engine) for place, engine in enumerate(engines)})
         for model in models
     ]
     caption = (
@@ -175,7 +183,7 @@ def _scatter(models: Sequence[_Model], split: str, named: str, unit: str) -> Fig
     ends = [float(first[f"{split}_targets"].min()), float(first[f"{split}_targets"].max())]
     diagonal: Spec = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip"}
     diagonal |= {"line": {"width": 1.5, "color": MUTED}, "name": "predicted = true"}
-    choices = [Choice(model.name, {1: _pairs(model, split)}) for model in models]
+    choices = [Choice(model.label, {1: _pairs(model, split)}) for model in models]
     suffix = f", {unit}" if unit else ""
     layout = {
         "showlegend": False,

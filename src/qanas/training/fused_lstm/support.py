@@ -21,6 +21,10 @@ KNOWN_SETTINGS = frozenset(
 )
 """Settings that the kernel honours, or that the fit loop and the task's loss see to."""
 
+MAX_UNITS = 192
+"""Widest layer that the kernel was measured to be faster for (``benchmarks/training.py``): the ratio to torch falls
+from 20 at 4 units to 1.3 here, and to 1.1 for two layers of 256, where a tuned matrix product has caught up."""
+
 
 def supports(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> str | None:
     """Return why `FusedLSTMTrainer` cannot train this or would be slower than torch, or None if it should.
@@ -65,4 +69,7 @@ def _unsupported_network(network: nn.Module) -> str | None:
     for name, parameter in network.named_parameters():
         if not (parameter.requires_grad and parameter.dtype == torch.float32 and parameter.device.type == "cpu"):
             return f"the kernel trains all weights, in float32 on the CPU: {name} isn't so"
+    widest = max(layer.units for layer in network.lstm if isinstance(layer, OneBiasLSTM))
+    if widest > MAX_UNITS:
+        return f"the kernel is no faster for a layer of {widest} units, more than {MAX_UNITS}"
     return "the head has no bias" if network.head.bias is None else None

@@ -48,10 +48,9 @@ doesn't know the kind."""
 def loss_gradient_of(loss: Loss) -> LossGradient | None:
     """Return the analytic gradient that comes with a loss, if one does.
 
-    Autograd of a loss takes longer than all of a small network's step. A loss may therefore offer its
-    gradient in
-    NumPy: as the attribute ``loss_gradient`` of the callable or, for a bound method, of its object (a
-    `Task`).
+    Autograd of a loss can take longer than all the rest of a small network's step. A loss may therefore offer
+    its gradient in NumPy: as the attribute ``loss_gradient`` of the callable or, for a bound method, of its
+    object (a `Task`).
     """
     owner = getattr(loss, "__self__", loss)
     found: LossGradient | None = getattr(owner, "loss_gradient", None)
@@ -61,9 +60,8 @@ def loss_gradient_of(loss: Loss) -> LossGradient | None:
 class FusedLSTMTrainer:
     """An `LSTMNetwork` on the CPU, on one thread.
 
-    Forward and backward pass, clipping, optimizer and weight average are compiled (`kernel`); only the loss,
-    of one number per sample, is the task's own in torch. The parameters live in one flat array until
-    `finish`.
+    Forward and backward pass, clipping, optimizer and weight average are compiled (`kernel`); only the loss is
+    the task's own. The parameters live in one flat array until `finish`.
 
     Args:
         network: trained in place.
@@ -205,8 +203,12 @@ class FusedLSTMTrainer:
         """Write the averaged weights into the network."""
         flat = np.empty_like(self.weights)
         flat[self.order] = self.moments[2]
+        start = 0
         with torch.no_grad():
-            nn.utils.vector_to_parameters(torch.from_numpy(flat), self.network.parameters())
+            for parameter in self.network.parameters():
+                values = flat[start : start + parameter.numel()]
+                parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+                start += parameter.numel()
         self.network.eval()
 
 

@@ -1,11 +1,13 @@
-"""A run folder as a finished run leaves it, made of small files and seeded numbers."""
+"""Run folders as finished runs leave them, made of small files and seeded numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
 from qanas.core.run_folder import RunFolder
@@ -17,7 +19,7 @@ FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most
 LIMIT_REASON = "peak_ram_bytes {} is over the limit of 4096"
 
 
-def recipe(**changes: Any) -> dict[str, Any]:
+def _recipe(changes: Row) -> dict[str, Any]:
     """Return a resolved recipe; ``changes`` replace whole tables."""
     return {
         "task": {"name": "turbofan", "data": "synthetic", "subset": "FD001", "window": 30, "rul_cap": 125.0},
@@ -63,7 +65,7 @@ def _costs(settings: Row) -> Row:
     return exact | {f"float_{name}": 4 * value if "bytes" in name else value for name, value in exact.items()}
 
 
-def trial_rows(count: int = 60) -> list[Row]:
+def _trial_rows(count: int = 60) -> list[Row]:
     """Return the rows of trials.csv: the seed network, then measured, rejected and failed trials."""
     rng = np.random.default_rng(3)
     rows: list[Row] = []
@@ -97,7 +99,7 @@ def trial_rows(count: int = 60) -> list[Row]:
     return rows
 
 
-def front_rows(trials: list[Row]) -> list[Row]:
+def _front_rows(trials: list[Row]) -> list[Row]:
     """Return the rows of front.csv: the trials that no other one beats."""
     kept: list[Row] = []
     measured = [row for row in trials if row["outcome"] == "measured" and row["feasible"]]
@@ -112,7 +114,7 @@ def front_rows(trials: list[Row]) -> list[Row]:
     ]
 
 
-def make_card(name: str, row: Row, seed: int = 0) -> Card:
+def _make_card(name: str, row: Row, seed: int = 0) -> Card:
     """Return a card with metrics around those of the search."""
     rng = np.random.default_rng(seed)
     metrics: Any = {
@@ -125,7 +127,9 @@ def make_card(name: str, row: Row, seed: int = 0) -> Card:
         }
         for precision, source in (("float", "float"), ("quantized", "quantized"), ("deployed", "quantized"))
     }
-    costs = {cost: row[cost] for cost in ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")}
+    costs = {
+        cost: row[cost] for cost in ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
+    }
     groups = {"architecture": ("layers", "units_1", "units_2"), "training": ("learning_rate", "optimizer")}
     return Card(
         candidate=name,
@@ -150,7 +154,7 @@ def make_card(name: str, row: Row, seed: int = 0) -> Card:
     )
 
 
-def write_predictions(path: Path, seed: int, error: float) -> None:
+def _write_predictions(path: Path, seed: int, error: float) -> None:
     """Write predictions over the lives of eight validation engines and forty test engines."""
     rng = np.random.default_rng(seed)
     lives = [140 + 23 * place for place in range(8)]
@@ -185,26 +189,26 @@ def _finalist_row(name: str, key: str, card: Card, failed: bool) -> Row:
     return {"candidate": name, "key": key, **told, "n_seeds": TRAINED, **costs, **statistics}
 
 
-def make_run(path: Path, *, trials: int = 60, settings: dict[str, Any] | None = None) -> RunFolder:
+def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> RunFolder:
     """Write a finished run: three models and the seed network shipped, one finalist failed."""
     folder = RunFolder(path)
-    folder.write_recipe(settings or recipe())
-    rows = trial_rows(trials)
-    front = front_rows(rows)
+    folder.write_recipe(_recipe(tables or {}))
+    rows = _trial_rows(trials)
+    front = _front_rows(rows)
     folder.write_table(folder.trials, rows)
     folder.write_table(folder.front, front)
     finalists = []
     for place, row in enumerate([rows[0], *front[:FINALISTS]]):
         failed = place == FINALISTS
         name = "seed" if place == 0 else f"m{place - 1}"
-        card = make_card(name, row, place)
+        card = _make_card(name, row, place)
         finalists.append(_finalist_row(name, str(row.get("key", "f" * 12)), card, failed))
         if not failed:
             model = folder.model(name)
             model.mkdir(parents=True)
             (model / "card.json").write_text(card.to_json())
             (model / "model.tflite").write_bytes(b"TFL3")
-            write_predictions(model / "predictions.npz", place, row["mae_quantized"])
+            _write_predictions(model / "predictions.npz", place, row["mae_quantized"])
     folder.write_table(folder.finalists, finalists)
     outcomes = [row["outcome"] for row in rows]
     failure = {"candidate": f"m{FINALISTS - 1}", "reason": FAILED_REASON}
@@ -217,4 +221,23 @@ def make_run(path: Path, *, trials: int = 60, settings: dict[str, Any] | None = 
             "train_cpu_seconds": 1893.5,
         }
     )
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_run(tmp_path / "turbofan_quick")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
+    """Write a run whose recipe has the given tables in place of the usual ones."""
+    return lambda **tables: write_run(tmp_path / "changed", tables=tables)
+
+
+@pytest.fixture
+def bare_run(tmp_path: Path) -> RunFolder:
+    """A run that has only started."""
+    folder = RunFolder(tmp_path / "bare")
+    folder.write_recipe(_recipe({}))
     return folder

@@ -1,0 +1,142 @@
+"""Turn the folder of a finished run into the three files of a result in ``docs/results``: JSON, SVG, Markdown.
+
+    python benchmarks/results.py runs/turbofan_fd001 docs/results/turbofan_fd001 --title "..."
+
+Everything is read from the run's files; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import polars as pl
+from matplotlib import pyplot as plt
+
+from qanas.core.run_folder import RunFolder
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "qanas"
+
+METRIC = "mae"
+COST = "weight_bytes"
+
+
+def statistic(card: dict[str, Any], precision: str, split: str) -> str:
+    """Return a metric of a card as text: mean +- sd over its trainings."""
+    value = card["metrics"][precision][split][METRIC]
+    return f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def collect(folder: RunFolder) -> dict[str, Any]:
+    """Return what the result's JSON holds."""
+    cards = {name: card.model_dump(mode="json") for name, card in folder.cards().items()}
+    kept = (
+        "config",
+        "metrics",
+        "weight_bytes",
+        "packed_weight_bytes",
+        "file_bytes",
+        "peak_ram_bytes",
+        "macs",
+        "latency_ms",
+        "parity_steps",
+        "sha256",
+    )
+    recipe = folder.read_recipe()
+    recipe.pop("source", None)
+    recipe["task"]["data"] = Path(recipe["task"]["data"]).name
+    protocol = dict(next(iter(cards.values()))["protocol"])
+    return {
+        "recipe": recipe,
+        "protocol": protocol,
+        "summary": folder.read_summary(),
+        "front": pl.read_csv(folder.front).to_dicts(),
+        "models": {name: {key: card[key] for key in kept} for name, card in cards.items()},
+    }
+
+
+def draw(folder: RunFolder, path: Path, title: str) -> None:
+    """Draw every trial, the front, and the shipped models with their spread over trainings."""
+    trials = pl.read_csv(folder.trials, infer_schema_length=None).filter(pl.col("outcome") == "measured")
+    front = pl.read_csv(folder.front)
+    figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
+    axes.scatter(trials[COST], trials["mae_quantized"], s=14, color="#9aa5b1", label="trials (INT8, one training)")
+    axes.step(front[COST], front["mae_quantized"], where="post", color="#1f6feb", lw=1.2, label="front of the search")
+    for name, card in folder.cards().items():
+        value = card.metric("deployed", "val", METRIC)
+        test = card.metric("deployed", "test", METRIC)
+        marker, label = ("*", "seed network") if name == "seed" else ("o", "shipped")
+        size = 9 if name == "seed" else 5
+        axes.errorbar(card.weight_bytes, value.mean, value.std, fmt=marker, ms=size, color="#d1570b", label=label)
+        axes.errorbar(card.weight_bytes, test.mean, test.std, fmt=marker, ms=size, color="#2da44e", alpha=0.7)
+    axes.plot([], [], "o", color="#2da44e", label="the same on test engines")
+    axes.set_xscale("log")
+    best = float(front["mae_quantized"].min())  # type: ignore[arg-type]
+    axes.set_ylim(best * 0.85, best * 2.0)
+    axes.set_xlabel("weight bytes in the file")
+    axes.set_ylabel("MAE of remaining useful life [cycles]")
+    axes.set_title(title, fontsize=10)
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes.legend(unique.values(), unique.keys(), fontsize=8, frameon=False)
+    axes.grid(visible=True, which="both", alpha=0.2)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def table(models: dict[str, Any]) -> list[str]:
+    """Return the shipped models as lines of a Markdown table."""
+    columns = {
+        "model": "---",
+        "layers and units": "---",
+        "weight bytes": "---:",
+        "file bytes": "---:",
+        "RAM bytes": "---:",
+        "val MAE, INT8 in LiteRT": "---:",
+        "test MAE, INT8 in LiteRT": "---:",
+        "test MAE, FP32": "---:",
+        "parity: steps, max / mean": "---:",
+    }
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(columns.values())}|"]
+    for name, card in models.items():
+        architecture = card["config"]["architecture"]
+        units = "-".join(str(architecture[f"units_{layer}"]) for layer in range(1, architecture["layers"] + 1))
+        parity = card["parity_steps"]
+        lines.append(
+            f"| `{name}` | {units} | {card['weight_bytes']:,} | {card['file_bytes']:,} | {card['peak_ram_bytes']:,} "
+            f"| {statistic(card, 'deployed', 'val')} | {statistic(card, 'deployed', 'test')} "
+            f"| {statistic(card, 'float', 'test')} | {parity['max']} / {parity['mean']:.2f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Write the three files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("out", type=Path, help="the result's path without its ending")
+    parser.add_argument("--title", required=True)
+    arguments = parser.parse_args()
+    folder = RunFolder(arguments.run)
+    folder.require()
+    result = collect(folder)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    draw(folder, arguments.out.with_suffix(".svg"), arguments.title)
+    trials, finalists = result["summary"]["trials"], result["summary"]["finalists"]
+    counts = (
+        f"{trials['measured']} trials measured, {trials['failed']} failed, {trials['rejected']} rejected; "
+        f"{finalists['shipped']} models shipped, {finalists['failed']} failed. "
+        f"Mean ± sample standard deviation over {result['protocol']['trainings']} trainings."
+    )
+    picture = f"![front]({arguments.out.name}.svg)"
+    end = "Protocol, recipe and versions: the JSON file beside this one."
+    text = [f"# {arguments.title}", "", picture, "", counts, "", *table(result["models"]), "", end, ""]
+    arguments.out.with_suffix(".md").write_text("\n".join(text), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Runs the installed command as often as it is told, each time in a fork of this process.
+
+Importing torch takes seconds, and the acceptance tests start the command about a hundred times. So this process
+imports everything once, and then for each request forks: the child runs the console script from its file, as the
+shell would, with its own arguments, working directory, environment and output files. A request may also name a
+function at whose k-th call the process is killed as by ``kill -9``, or functions whose calls are counted.
+
+Requests and answers are JSON, one a line, on standard input and output.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+Function = Callable[..., Any]
+
+
+def wrap(target: str, wrapper: Callable[[Function], Function]) -> None:
+    """Replace ``module:function`` or ``module:Class.method`` wherever qanas refers to it."""
+    module, _, path = target.partition(":")
+    owner: Any = import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    found = getattr(owner, name)
+    wrapped = functools.wraps(found)(wrapper(found))
+    setattr(owner, name, wrapped)
+    for key, loaded in list(sys.modules.items()):
+        if key.startswith("qanas") and vars(loaded).get(name) is found:
+            setattr(loaded, name, wrapped)
+
+
+def killing(call: int) -> Callable[[Function], Function]:
+    """Return a wrapper that kills this process at the beginning of a call, counted from 1."""
+    calls = 0
+
+    def wrapper(function: Function) -> Function:
+        def killed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return killed
+
+    return wrapper
+
+
+def counting(name: str, path: Path) -> Callable[[Function], Function]:
+    """Return a wrapper that appends a line to a file for every call."""
+
+    def wrapper(function: Function) -> Function:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with path.open("a") as file:
+                file.write(f"{name}\n")
+            return function(*args, **kwargs)
+
+        return counted
+
+    return wrapper
+
+
+def become(request: dict[str, Any]) -> None:
+    """Be the command: runs in the child."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        opened = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if request["count"]:
+        wrap(request["count"], counting(request["count"], Path(request["calls"])))
+    if request["kill"]:
+        wrap(request["kill"][0], killing(request["kill"][1]))
+    sys.argv = [request["command"], *request["args"]]
+    sys.path[0] = str(Path(request["command"]).parent)
+    runpy.run_path(request["command"], run_name="__main__")
+
+
+def serve() -> None:
+    """Answer requests until standard input ends."""
+    for name in (
+        "qanas.cli",
+        "qanas.recipe",
+        "qanas.networks.lstm",
+        "qanas.performance_estimation.full_training",
+        "qanas.reporting.live",
+        "qanas.reporting.report",
+        "qanas.reporting.terminal",
+        "qanas.search_strategy.random_search",
+        "qanas.search_strategy.tpe",
+        "qanas.tasks.turbofan",
+        "qanas.workflows.check",
+        "qanas.workflows.pick",
+        "qanas.workflows.run",
+        "qanas.workflows.verify",
+    ):
+        import_module(name)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            become(json.loads(line))
+            sys.exit(0)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)  # noqa: T201 - the protocol
+
+
+if __name__ == "__main__":
+    serve()

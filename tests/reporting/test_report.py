@@ -1,0 +1,334 @@
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs
+
+from qanas.core.card import Card
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.reporting.report import write_report
+
+EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
+ALL_PLOTS = ["front", "lives", "scatter", "progress"]
+
+
+FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most 1 allowed"
+TRAINED = 3
+MakeRun = Callable[..., RunFolder]
+
+
+class Page(HTMLParser):
+    """A report as a browser sees it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        assert html.count(get_plotlyjs()) <= 1
+        self.html = html.replace(get_plotlyjs(), "")
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.cells: list[str] = []
+        self.titles: list[str] = []
+        self._open: list[str] = []
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in {"td", "th"}:
+            self.cells.append("")
+            self.titles.append(dict(attrs).get("title") or "")
+        if tag not in {"meta", "link", "img", "br"}:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self._open or "style" in self._open:
+            return
+        self.texts.append(data)
+        if "td" in self._open or "th" in self._open:
+            self.cells[-1] += data
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.texts))
+
+    def attributes(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
+
+    def plot(self, name: str) -> dict[str, Any]:
+        found = re.search(rf'id="spec-{name}">(.*?)</script>', self.html, re.DOTALL)
+        assert found is not None, f"no plot {name}"
+        spec: dict[str, Any] = json.loads(found.group(1))
+        return spec
+
+    @property
+    def plots(self) -> list[str]:
+        return re.findall(r'id="spec-(\w+)"', self.html)
+
+
+def _page(run: RunFolder) -> Page:
+    return Page(write_report(run).read_text("utf-8"))
+
+
+def _coloured(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Do what the page's script does: look colours up by their names."""
+    if isinstance(value, dict):
+        return {name: _coloured(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_coloured(entry) for entry in value]
+    return "#123456" if isinstance(value, str) and value.startswith("@") else value
+
+
+def test_a_finished_run_has_every_section_and_plot(run: RunFolder) -> None:
+    page = _page(run)
+    assert page.plots == ALL_PLOTS
+    for heading in ("Score against cost", "Shipped models", "Predicted against true", "Search progress", "Protocol"):
+        assert heading in page.text
+    assert "not complete" not in page.text
+
+
+def test_the_headline_tells_what_came_out(run: RunFolder) -> None:
+    text = _page(run).text
+    assert "3 models shipped, besides the seed network; 1 finalist failed." in text
+    assert "60 trials measured, 14 rejected before training, 1 failed" in text
+    smallest, seed = run.cards()["m0"], run.cards()["seed"]
+    assert f"The smallest, m0, has {smallest.weight_bytes} bytes of weights" in text
+    assert "None scores as well as the seed network; the best, " in text
+    assert f"{seed.weight_bytes / smallest.weight_bytes:.0f} times smaller" in text
+
+
+def test_the_headline_names_the_smallest_model_that_is_as_good_as_the_seed(run: RunFolder) -> None:
+    card = run.cards()["seed"].model_copy(update={"candidate": "m1", "weight_bytes": 1234})
+    (run.model("m1") / "card.json").write_text(card.to_json())
+    told = "The smallest that scores at least as well as the seed network on validation, m1, has 1,234 bytes"
+    assert told in _page(run).text
+
+
+def test_plots_are_valid_for_plotly_with_every_choice(run: RunFolder) -> None:
+    page = _page(run)
+    for name in page.plots:
+        spec = _coloured(page.plot(name))
+        for choice in spec["choices"] or [{"traces": {}, "layout": {}}]:
+            traces = [trace | choice["traces"].get(str(place), {}) for place, trace in enumerate(spec["traces"])]
+            figure = go.Figure({"data": traces, "layout": spec["layout"] | choice["layout"]})
+            assert len(figure.data) == len(spec["traces"])
+
+
+def test_nothing_is_loaded_from_elsewhere(run: RunFolder) -> None:
+    page = _page(run)
+    assert "default-src 'none'" in page.html
+    assert not any(value.startswith(("http", "//")) for name in ("src", "href") for value in page.attributes(name))
+    assert not {tag for tag, _ in page.elements} & {"link", "iframe", "img", "object", "embed"}
+    assert "@import" not in page.html
+    assert "url(" not in page.html
+
+
+def test_plotly_is_there_once_and_the_page_is_small(run: RunFolder) -> None:
+    path = write_report(run)
+    assert path.read_text("utf-8").count(get_plotlyjs()[:2000]) == 1
+    assert path.stat().st_size < 6_000_000
+
+
+def test_numbers_in_the_table_are_the_cards(run: RunFolder) -> None:
+    page = _page(run)
+    for card in run.cards().values():
+        for name in ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs"):
+            value = getattr(card, name)
+            cells = zip(page.cells, page.titles, strict=True)
+            assert any(text.strip() == f"{value:,}" and title == str(value) for text, title in cells)
+        for split in ("val", "test"):
+            found = card.metric("deployed", split, "mae")
+            place = page.titles.index(f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}")
+            assert page.cells[place].strip() == f"{found.mean:.2f} ± {found.std:.2f} ({TRAINED})"
+        cost = card.metric("quantized", "val", "mae").mean - card.metric("float", "val", "mae").mean
+        assert repr(cost) in page.titles
+
+
+def test_models_link_to_their_files(run: RunFolder) -> None:
+    links = _page(run).attributes("href")
+    assert len(links) == 8
+    assert all((run.path / link).is_file() for link in links)
+
+
+def test_failures_are_listed_with_their_reason(run: RunFolder) -> None:
+    text = _page(run).text
+    assert "Not shipped: 1" in text
+    assert f"m3: {FAILED_REASON}" in text
+
+
+def test_failures_are_known_from_either_file(run: RunFolder) -> None:
+    run.summary.unlink()
+    assert f"m3: {FAILED_REASON}" in _page(run).text
+    run.write_summary({"status": "done", "finalists": {"failures": [{"candidate": "m3", "reason": FAILED_REASON}]}})
+    run.finalists.unlink()
+    assert f"m3: {FAILED_REASON}" in _page(run).text
+
+
+def test_rejection_reasons_that_differ_in_numbers_count_as_one(run: RunFolder) -> None:
+    text = _page(run).text
+    assert re.search(r"14 rejected, for example: peak_ram_bytes \d+ is over the limit of 4096", text)
+    assert "1 failed: the loss is not finite" in text
+
+
+def test_protocol_versions_and_recipe_are_told(run: RunFolder) -> None:
+    text = _page(run).text
+    for told in (
+        "split.val",
+        "all windows of the validation engines",
+        "2, 5, 9, 14, 21",
+        "LiteRT 2.3.0",
+        "5f5f5f",
+    ):
+        assert told in text
+    assert 'mae_quantized = "minimize"' in text
+
+
+def test_a_protocol_that_differs_between_models_says_so(run: RunFolder) -> None:
+    path = run.model("m1") / "card.json"
+    card = Card.model_validate_json(path.read_bytes())
+    path.write_text(card.model_copy(update={"protocol": card.protocol | {"cap": "none"}}).to_json())
+    assert "differs between the models" in _page(run).text
+
+
+@pytest.mark.parametrize("missing", ["trials.csv", "front.csv", "finalists.csv", "summary.json", "models"])
+def test_a_missing_file_is_named_and_the_rest_is_shown(run: RunFolder, missing: str) -> None:
+    path = run.path / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = _page(run)
+    assert "not complete" in page.text
+    assert missing in page.text
+    assert "front" in page.plots
+    assert ("progress" in page.plots) == (missing != "trials.csv")
+
+
+def test_a_recipe_alone_is_enough(bare_run: RunFolder) -> None:
+    page = _page(bare_run)
+    assert page.plots == []
+    assert "No trial is recorded yet" in page.text
+    assert "trials.csv, front.csv, finalists.csv, summary.json, models/" in page.text
+
+
+def test_empty_tables_are_no_error(run: RunFolder) -> None:
+    for path in (run.trials, run.front, run.finalists):
+        run.write_table(path, [])
+    assert "lives" in _page(run).plots
+
+
+def test_missing_predictions_leave_out_their_plots(run: RunFolder) -> None:
+    for path in run.models.glob("*/predictions.npz"):
+        path.unlink()
+    assert _page(run).plots == ["front", "progress"]
+
+
+def test_predictions_without_engines_give_a_scatter_alone(run: RunFolder) -> None:
+    targets = np.linspace(0, 1, 3000)[:, None]
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, val_outputs=targets, val_targets=targets, test_outputs=targets, test_targets=targets)
+    page = _page(run)
+    assert page.plots == ["front", "scatter", "progress"]
+    assert "1,000 of them are drawn" in page.text
+
+
+def test_predictions_of_many_outputs_give_no_plot(run: RunFolder) -> None:
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, test_outputs=np.zeros((5, 3)), test_targets=np.zeros((5, 3)))
+    assert _page(run).plots == ["front", "progress"]
+
+
+def test_every_model_can_be_chosen(run: RunFolder) -> None:
+    page = _page(run)
+    labels = [value for _, attributes in page.elements if (value := attributes.get("data-menu"))]
+    assert labels == ["front", "lives", "scatter"]
+    assert page.plot("lives")["layout"]["annotations"][0]["text"] == "engine 2, 140 cycles"
+    assert len(page.plot("lives")["choices"]) == len(run.cards())
+
+
+def test_text_from_the_run_is_escaped(make_run: MakeRun) -> None:
+    run = make_run(task={"name": EVIL, "subset": EVIL}, versions={EVIL: EVIL}, data_fingerprint=EVIL)
+    for name in ("trials", "front", "finalists"):
+        path = getattr(run, name)
+        path.write_text(path.read_text().replace("adam", "<script>alert(2)</script>"))
+    card = run.cards()["m1"].model_copy(update={"protocol": {EVIL: EVIL}})
+    (run.model("m1") / "card.json").write_text(card.to_json())
+    failure = {"candidate": EVIL, "reason": EVIL}
+    run.write_summary({"status": EVIL, "finalists": {"failures": [failure]}})
+    page = _page(run)
+    assert "<script>alert" not in page.html
+    assert "<img" not in page.html
+    assert EVIL in page.text
+    hovers = [text for trace in page.plot("front")["traces"] for text in trace.get("text", [])]
+    assert any("&lt;script&gt;" in text for text in hovers)
+    assert not any("<script" in text for text in hovers)
+
+
+def test_the_front_plot_has_a_log_axis_a_seed_and_error_bars(run: RunFolder) -> None:
+    spec = _page(run).plot("front")
+    dots, line, front, seed, finalists = spec["traces"]
+    assert spec["layout"]["xaxis"]["type"] == "log"
+    assert len(dots["x"]) == 59
+    assert line["line"]["shape"] == "hv"
+    assert line["x"] == sorted(line["x"])
+    assert (line["x"], line["y"]) == (front["x"], front["y"])
+    assert len(seed["x"]) == 1
+    card = run.cards()["m0"].metric("quantized", "val", "mae")
+    assert finalists["y"][1] == pytest.approx(card.mean)
+    assert finalists["error_y"]["array"][1] == pytest.approx(card.std)
+
+
+def test_three_objectives_are_shown_in_pairs_and_maximised_ones_climb(make_run: MakeRun) -> None:
+    objectives = {"rmse_quantized": "maximize", "peak_ram_bytes": "minimize", "macs": "minimize"}
+    page = _page(make_run(objectives=objectives))
+    assert "RMSE (quantized) against peak RAM, bytes" in page.text
+    assert "MACs against peak RAM, bytes" in page.text
+    line = page.plot("front")["traces"][1]
+    assert line["y"] == sorted(line["y"])
+    assert len(page.plot("front")["choices"]) > 3
+
+
+def test_objectives_of_the_float_network_place_finalists_by_key(make_run: MakeRun) -> None:
+    objectives = {"mae_float": "minimize", "float_weight_bytes": "minimize"}
+    run = make_run(objectives=objectives)
+    finalists = _page(run).plot("front")["traces"][4]
+    assert finalists["x"][0] == 4 * run.cards()["m0"].weight_bytes
+
+
+def test_one_objective_is_plotted_against_a_cost(make_run: MakeRun) -> None:
+    page = _page(make_run(objectives={"mae_quantized": "minimize"}))
+    assert page.plot("front")["layout"]["xaxis"]["title"]["text"].startswith("weights, bytes")
+    assert "progress" in page.plots
+
+
+def test_hypervolume_grows_and_its_reference_is_told(run: RunFolder) -> None:
+    page = _page(run)
+    volumes, seconds = (trace["y"] for trace in page.plot("progress")["traces"])
+    assert volumes == sorted(volumes)
+    assert 0 < volumes[-1] <= 1
+    assert seconds == sorted(seconds)
+    assert "Reference point: MAE (quantized)" in page.text
+    assert "by its log10" in page.text
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "summary.json", "models/m0/predictions.npz", "models/m0/card.json"])
+def test_a_damaged_file_is_named(run: RunFolder, name: str) -> None:
+    (run.path / name).write_bytes(b'a,b\n"1,2\n3,4,5,6\n')
+    with pytest.raises(InputError, match=name.rpartition("/")[2]):
+        write_report(run)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"recipe\.toml"):
+        write_report(RunFolder(tmp_path))
+
+
+def test_the_report_is_the_same_each_time(run: RunFolder) -> None:
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first

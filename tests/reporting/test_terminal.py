@@ -1,0 +1,30 @@
+from io import StringIO
+
+from rich.console import Console
+
+from qanas.core.run_folder import RunFolder
+from qanas.reporting.terminal import print_models
+
+
+def _printed(run: RunFolder) -> str:
+    console = Console(file=StringIO(), width=120)
+    print_models(console, run)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_every_shipped_model_is_printed_with_the_cards_numbers(run: RunFolder) -> None:
+    lines = _printed(run).splitlines()
+    for name, card in run.cards().items():
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        found = card.metric("deployed", "test", "mae")
+        assert f"{card.weight_bytes:,}" in line
+        assert f"{found.mean:.2f} ± {found.std:.2f}" in line
+
+
+def test_failures_are_printed_with_their_reason(run: RunFolder) -> None:
+    assert "1 finalist failed:\n  m3: parity: 3 steps between simulated and deployed outputs" in _printed(run)
+
+
+def test_a_run_that_shipped_nothing_says_so(bare_run: RunFolder) -> None:
+    assert "no model has shipped yet" in _printed(bare_run)
