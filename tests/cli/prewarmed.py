@@ -10,16 +10,19 @@ Requests and answers are JSON, one a line, on standard input and output.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import json
 import os
 import runpy
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Function = Callable[..., Any]
 
@@ -70,7 +73,7 @@ def counting(name: str, path: Path) -> Callable[[Function], Function]:
     return wrapper
 
 
-def become(request: dict[str, Any]) -> None:
+def become(request: dict[str, Any]) -> NoReturn:
     """Be the command: runs in the child."""
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -86,7 +89,27 @@ def become(request: dict[str, Any]) -> None:
         wrap(request["kill"][0], killing(request["kill"][1]))
     sys.argv = [request["command"], *request["args"]]
     sys.path[0] = str(Path(request["command"]).parent)
-    runpy.run_path(request["command"], run_name="__main__")
+    end(run_script(request["command"]))
+
+
+def run_script(path: str) -> int:
+    """Run a script and return its exit code."""
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def end(code: int) -> NoReturn:
+    """Leave as the interpreter does, but for the half second that it takes to free all of torch."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def serve() -> None:
@@ -108,11 +131,11 @@ def serve() -> None:
         "qanas.workflows.verify",
     ):
         import_module(name)
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             become(json.loads(line))
-            sys.exit(0)
         _, status = os.waitpid(child, 0)
         print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)  # noqa: T201 - the protocol
 

@@ -197,3 +197,16 @@ def test_uncapped_mae_is_beside_the_capped(raw: Path) -> None:
     assert split.extras["uncapped"].tolist() == [10.0, 200.0, 0.0, 130.0]
     metrics = task.evaluate(split.targets, split)
     assert metrics == {"mae": 0.0, "rmse": 0.0, "mae_uncapped": 20.0, "score": 0.0}
+
+
+@pytest.mark.parametrize("kind", Turbofan.losses)
+def test_the_losses_own_gradient_is_that_of_autograd(kind: str) -> None:
+    task = Turbofan(data="synthetic")
+    generator = torch.Generator().manual_seed(0)
+    outputs = (torch.rand(7, 1, generator=generator) * 125).requires_grad_()
+    targets = torch.rand(7, 1, generator=generator) * 125
+    loss = task.loss(kind, outputs, targets)
+    (expected,) = torch.autograd.grad(loss, outputs)
+    value, gradient = task.loss_gradient(kind, outputs.detach().numpy(), targets.numpy())
+    assert value == pytest.approx(loss.item(), rel=1e-6)
+    np.testing.assert_allclose(gradient, expected.numpy(), rtol=1e-5)

@@ -102,6 +102,14 @@ class Task(ABC):
             targets: shape (batch, ...) as in `Split.targets`.
         """
 
+    def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray] | None:
+        """Return `loss` and its gradient by the outputs, or None where the task leaves that to autograd.
+
+        Offering it saves small networks the better part of a training step; the result must be autograd's.
+        """
+        del kind, outputs, targets
+        return None
+
     @abstractmethod
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return every metric of `metrics`.

@@ -116,6 +116,20 @@ class Turbofan(Task):
             return F.mse_loss(outputs / self.rul_cap, targets / self.rul_cap)
         raise InputError(unknown("loss", kind, self.losses))
 
+    def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
+        """Return `loss` and its gradient by the outputs, for trainers that do without autograd.
+
+        Args:
+            kind: "mae" or "mse".
+            outputs: cycles, shape (batch, 1).
+            targets: cycles, shape (batch, 1).
+        """
+        error = (outputs - targets) * np.float32(1.0 / self.rul_cap)
+        factor = np.float32(1.0 / (self.rul_cap * error.size))
+        if kind == "mae":
+            return float(np.abs(error).mean()), np.sign(error) * factor
+        return float(np.square(error).mean()), error * (np.float32(2.0) * factor)
+
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return the metrics, in cycles but for the score.
 
