@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -47,21 +48,24 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
     """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    try:
+        _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
+    except KeyboardInterrupt:
+        again = shlex.join(["qanas", *sys.argv[1:]])
+        typer.echo(f"stopped; nothing finished is lost. To go on: {again}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _run(recipe: Path, settings: list[str], out: Path) -> None:
     from qanas.core.run_folder import RunFolder
     from qanas.recipe import load_plan
     from qanas.reporting.live import LiveDisplay
     from qanas.workflows.plan import Setup
     from qanas.workflows.run import run_search
 
-    folder = RunFolder(out if out is not None else Path("runs") / recipe.stem)
-    setup = Setup.load(load_plan(recipe, settings or []))
-    try:
-        with LiveDisplay() as display:
-            result = run_search(setup, folder, display)
-    except KeyboardInterrupt:
-        again = "qanas " + " ".join(sys.argv[1:])
-        typer.echo(f"stopped; nothing finished is lost. To go on: {again}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    setup = Setup.load(load_plan(recipe, settings))
+    with LiveDisplay() as display:
+        result = run_search(setup, RunFolder(out), display)
     _conclude(result)
 
 
@@ -129,7 +133,8 @@ def verify(folder: FolderArgument) -> None:
     verdicts = list(verify_models(setup, run_folder))
     for verdict in verdicts:
         outcome = "; ".join(verdict.differences) or "as its card says"
-        typer.echo(f"{verdict.identity}: {outcome}; latency {verdict.latency_ms:.3g} ms")
+        latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"
+        typer.echo(f"{verdict.identity}: {outcome}{latency}")
     if not verdicts:
         typer.echo(f"{run_folder.models}: no model was shipped", err=True)
     if not verdicts or any(verdict.differences for verdict in verdicts):
@@ -142,13 +147,10 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
-    from qanas.recipe import load_plan
     from qanas.workflows.pick import parse_limit, pick_model
 
     run_folder = _folder(folder)
-    plan = load_plan(run_folder.recipe)
-    metric = plan.main_metric
-    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], metric, plan.task.metrics[metric])
+    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
 
 
@@ -163,11 +165,16 @@ def devices() -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one line and exit code 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except InputError as error:
         typer.echo(f"qanas: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"qanas: {error.filename}: {error.strerror}; check the path, its permissions and the disk", err=True)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

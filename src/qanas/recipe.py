@@ -9,11 +9,13 @@ import platform
 import re
 import sys
 import tomllib
+import traceback
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -30,12 +32,19 @@ from qanas.tasks.base import Task
 from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
 
 TASKS: Mapping[str, str] = {"turbofan": "qanas.tasks.turbofan:Turbofan"}
-SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace"}
+SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace", "tcn": "qanas.networks.tcn:TCNSpace"}
 STRATEGIES: Mapping[str, str] = {
     "random": "qanas.search_strategy.random_search:RandomSearch",
     "tpe": "qanas.search_strategy.tpe:TPE",
 }
 ESTIMATORS: Mapping[str, str] = {"training": "qanas.performance_estimation.full_training:FullTraining"}
+REGISTRIES: Mapping[str, Mapping[str, str]] = {
+    "task": TASKS,
+    "space": SPACES,
+    "strategy": STRATEGIES,
+    "estimation": ESTIMATORS,
+}
+"""The registry of each table that names a component."""
 
 SYNTHETIC = "synthetic"
 """The value of ``task.data`` that asks a task for generated data."""
@@ -46,6 +55,8 @@ RECORDED_PACKAGES = ("qanas", "torch", "numpy", "optuna", "ai-edge-litert")
 T = TypeVar("T")
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+
+_Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Named(BaseModel):
@@ -95,7 +106,7 @@ class _Recipe(BaseModel):
     strategy: _StrategyTable
     estimation: _EstimationTable = _EstimationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
-    limits: dict[str, float] = Field(default_factory=dict)
+    limits: dict[str, _Bound] = Field(default_factory=dict)
     device: _DeviceTable = _DeviceTable()
     finalists: _FinalistsTable = _FinalistsTable()
     run: _RunTable = _RunTable()
@@ -116,9 +127,11 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         InputError: one line that names the file, the key and the mend.
     """
     content = _read(path)
-    folder = Path(content.get("source", {}).get("folder", path.parent)).resolve()
-    for key in WRITTEN_BY_RUNS:
-        content.pop(key, None)
+    folder = path.parent.resolve()
+    if "data_fingerprint" in content:
+        folder = Path(content.get("source", {}).get("folder", folder))
+        for key in WRITTEN_BY_RUNS:
+            content.pop(key, None)
     for override in overrides:
         _override(content, override)
     try:
@@ -128,6 +141,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; give the path of a recipe (recipes/*.toml are examples)")
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a recipe (recipes/*.toml are examples)")
     try:
@@ -161,10 +176,10 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
     _resolve_data(recipe.task, folder)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    task, task_table = _component(recipe.task, "task", TASKS, Task)
-    networks, space_table = _component(recipe.space, "space", SPACES, NetworkSpace)
-    strategy, strategy_table = _component(recipe.strategy, "strategy", STRATEGIES, SamplingStrategy)
-    estimator, estimation_table = _component(recipe.estimation, "estimation", ESTIMATORS, Estimator)
+    task, task_table = _component(recipe.task, "task", Task)
+    networks, space_table = _component(recipe.space, "space", NetworkSpace)
+    strategy, strategy_table = _component(recipe.strategy, "strategy", SamplingStrategy)
+    estimator, estimation_table = _component(recipe.estimation, "estimation", Estimator)
     strategy_table["max_rejected"] = recipe.strategy.max_rejected or REJECTED_PER_TRIAL * recipe.strategy.trials
     resolved = {
         "task": task_table,
@@ -211,8 +226,9 @@ def _objectives(table: Mapping[str, Direction], task: Task) -> tuple[Objective, 
         metric = metric_of(name, task)
         if metric is None and name not in (*COSTS, LATENCY):
             raise InputError(f"objectives.{name}: {unknown('objective', name, [*metrics, *COSTS, LATENCY])}")
-        if metric is not None and direction != task.metrics[metric]:
-            raise InputError(f"objectives.{name}: '{direction}', but {metric} is better '{task.metrics[metric]}d'")
+        better = "minimize" if metric is None else task.metrics[metric]
+        if direction != better:
+            raise InputError(f"objectives.{name}: '{direction}' would look for the worst; write '{better}'")
     return tuple(Objective(name, direction) for name, direction in table.items())
 
 
@@ -241,28 +257,31 @@ def _resolve_data(task: _Named, folder: Path) -> None:
 # Components
 
 
-def _component(table: _Named, section: str, registry: Mapping[str, str], contract: type[T]) -> tuple[T, dict[str, Any]]:
+def _component(table: _Named, section: str, contract: type[T]) -> tuple[T, dict[str, Any]]:
     """Return the object that a table names, and the table with every default filled in."""
-    component = _find(table.name, section, registry, contract)
-    options = _validated(_options_model(component, section), dict(table.model_extra or {}), section)
+    component = _find(table.name, section, contract)
+    own_keys = type(table).model_fields
+    options = _validated(_options_model(component, section), table.model_extra or {}, section, own_keys)
     values = {name: getattr(options, name) for name in type(options).model_fields}
     try:
         made = component(**values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{section}: {table.name} refuses its settings: {error}") from error
-    own = {name: value for name in type(table).model_fields if (value := getattr(table, name)) is not None}
+    except Exception as error:
+        raise InputError(f"{section}: {table.name} refuses its settings: {_described(error)}") from error
+    own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
     return made, own | values
 
 
-def _find(name: str, section: str, registry: Mapping[str, str], contract: type[T]) -> type[T]:
+def _find(name: str, section: str, contract: type[T]) -> type[T]:
     """Return the class of a registered name or of ``module:Class``."""
-    if ":" not in name and name not in registry:
+    registry = REGISTRIES[section]
+    if name not in registry and not re.fullmatch(r"[\w.]+:\w+", name):
         raise InputError(f"{section}.name: {unknown(section, name, registry)}, or module:Class of your own")
     module_name, _, class_name = registry.get(name, name).partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
-        raise InputError(f"{section}.name: '{name}' can't be imported: {type(error).__name__}: {error}") from error
+        with _no_bytecode():
+            found = getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{section}.name: '{name}' can't be imported: {_described(error)}") from error
     if not inspect.isclass(found):
         raise InputError(f"{section}.name: '{name}' is no class; give module:Class")
     abstract: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
@@ -277,6 +296,25 @@ def _find(name: str, section: str, registry: Mapping[str, str], contract: type[T
     return typing.cast("type[T]", found)
 
 
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Import without writing ``__pycache__``: a user's folder is not ours to write into."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _described(error: BaseException) -> str:
+    """Return an error of a user's code with its place: the screen spares them the traceback."""
+    ours = (__file__, importlib.__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
 def _has(found: type[Any], attribute: str) -> bool:
     """Tell whether instances of a class will have an attribute."""
     return hasattr(found, attribute) or attribute in getattr(found, "__dataclass_fields__", {})
@@ -285,7 +323,13 @@ def _has(found: type[Any], attribute: str) -> bool:
 def _options_model(component: type[Any], section: str) -> type[BaseModel]:
     """Return a model of the constructor's arguments: their annotations are the types and bounds that are checked."""
     source = component if hasattr(component, "__dataclass_fields__") else component.__init__
-    hints = typing.get_type_hints(source, include_extras=True)
+    try:
+        hints = typing.get_type_hints(source, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise InputError(
+            f"{section}.name: the types of {component.__module__}:{component.__name__}'s arguments are unknown "
+            f"({error}); import what their annotations name"
+        ) from error
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(component).parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -302,42 +346,60 @@ def _options_model(component: type[Any], section: str) -> type[BaseModel]:
 M = TypeVar("M", bound=BaseModel)
 
 
-def _validated(model: type[M], content: Mapping[str, Any], prefix: str) -> M:
-    """Validate a table; the first error becomes one line."""
+def _validated(model: type[M], content: Mapping[str, Any], prefix: str, also_known: Iterable[str] = ()) -> M:
+    """Validate a table; one error becomes one line.
+
+    Args:
+        model: of the table.
+        content: the table.
+        prefix: its name; empty for the whole file.
+        also_known: keys of the same table that were taken out before.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is told before the missing one that it was meant to be.
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
         location = [str(part) for part in first["loc"] if part != "[key]"]
         key = ".".join([prefix, *location] if prefix else location)
-        raise InputError(_message(model, key, location, first)) from error
+        known = [*_known_keys(model, location), *also_known]
+        raise InputError(f"{key}: {_message(key, known, first)}") from error
 
 
-def _message(model: type[BaseModel], key: str, location: list[str], error: Mapping[str, Any]) -> str:
-    """Say what is wrong with one key, and the mend."""
+def _message(key: str, known: Iterable[str], error: Mapping[str, Any]) -> str:
+    """Say what is wrong with one key, and the mend.
+
+    Args:
+        key: dotted.
+        known: keys of the table that it is in.
+        error: as pydantic reports it.
+    """
     given = error.get("input")
-    kind = str(error["type"])
-    if kind == "extra_forbidden":
-        known = _known_keys(model, location)
-        close = nearest(location[-1], known)
-        hint = f"did you mean '{close}'?" if close else f"known here: {', '.join(sorted(known))}"
-        return f"{key}: unknown key; {hint}"
-    if kind == "missing":
-        return f"{key}: missing; add it"
-    if kind == "literal_error":
-        expected = error["ctx"]["expected"]
-        close = nearest(str(given), re.findall(r"'([^']*)'", expected))
-        hint = f"; did you mean '{close}'?" if close else ""
-        return f"{key}: {given!r} is not {expected}{hint}"
-    message = str(error["msg"])
-    return f"{key}: {given!r}: {message[0].lower()}{message[1:]}"
+    match str(error["type"]):
+        case "extra_forbidden":
+            close = nearest(key.rpartition(".")[2], known)
+            hint = f"did you mean '{close}'?" if close else f"known here: {', '.join(sorted(known))}"
+            return f"unknown key; {hint}"
+        case "missing":
+            registry = REGISTRIES.get(key.removesuffix(".name"), {}) if key.endswith(".name") else {}
+            return f"missing; give {', '.join([*registry, 'or module:Class'])}" if registry else "missing; add it"
+        case "literal_error":
+            expected = error["ctx"]["expected"]
+            close = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            hint = f"; did you mean '{close}'?" if close else ""
+            return f"{given!r} is not {expected}{hint}"
+        case "model_type" | "dict_type":
+            return f"{given!r} is not a table; write [{key}] and its keys below"
+        case "too_short":
+            return "empty; give at least one"
+    text = str(error["msg"])
+    return f"{given!r}: {text[0].lower()}{text[1:]}"
 
 
-def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
-    """Return the keys of the table in which an unknown one was found."""
-    *tables, _ = location
-    for table in tables:
-        annotation = model.model_fields[table].annotation
-        if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-            model = annotation
+def _known_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """Return the keys of the table in which a key was found wrong."""
+    for table in location[:-1]:
+        field = model.model_fields.get(table)
+        if field is not None and inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
     return list(model.model_fields)

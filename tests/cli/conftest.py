@@ -89,9 +89,19 @@ class Workplace:
     tables: Tables
     environment: dict[str, str] = field(default_factory=dict)
 
+    def elsewhere(self, folder: Path) -> Workplace:
+        """The same with data of its own in another folder."""
+        write_engines(folder / "data")
+        return Workplace(folder, self.prewarmed, self.tables, self.environment)
+
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    @property
+    def python(self) -> str:
+        """The interpreter that the command runs in."""
+        return sys.executable
 
     @property
     def calls(self) -> Path:
@@ -220,4 +230,8 @@ def finished_once(
 def finished(tmp_path: Path, finished_once: Workplace) -> Workplace:
     """A copy of the workplace with a finished run in runs/tiny, to be changed at will."""
     shutil.copytree(finished_once.folder, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "runs").rglob("*"):
+        if path.suffix in {".toml", ".json", ".html"}:
+            text = path.read_text("utf-8").replace(str(finished_once.folder), str(tmp_path))
+            path.write_text(text, "utf-8")
     return Workplace(tmp_path, finished_once.prewarmed, finished_once.tables, finished_once.environment)

@@ -1,7 +1,7 @@
 """Runs the installed command as often as it is told, each time in a fork of this process.
 
-Importing torch takes seconds, and the acceptance tests start the command about a hundred times. So this process
-imports everything once, and then for each request forks: the child runs the console script from its file, as the
+Importing torch takes seconds, and the acceptance tests start the command about two hundred times. So this process
+imports everything once, what an earlier child needed included, and for each request forks: the child runs the console script from its file, as the
 shell would, with its own arguments, working directory, environment and output files. A request may also name a
 function at whose k-th call the process is killed as by ``kill -9``, or functions whose calls are counted.
 
@@ -20,6 +20,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,11 +74,12 @@ def counting(name: str, path: Path) -> Callable[[Function], Function]:
     return wrapper
 
 
-def become(request: dict[str, Any]) -> NoReturn:
+def become(request: dict[str, Any], writer: int) -> NoReturn:
     """Be the command: runs in the child."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    sys.dont_write_bytecode = False
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         opened = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, descriptor)
@@ -89,7 +91,10 @@ def become(request: dict[str, Any]) -> NoReturn:
         wrap(request["kill"][0], killing(request["kill"][1]))
     sys.argv = [request["command"], *request["args"]]
     sys.path[0] = str(Path(request["command"]).parent)
-    end(run_script(request["command"]))
+    code = run_script(request["command"])
+    with os.fdopen(writer, "w") as names:
+        names.write(json.dumps(loaded(request["cwd"])))
+    end(code)
 
 
 def run_script(path: str) -> int:
@@ -112,31 +117,36 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
+def loaded(cwd: str) -> list[str]:
+    """Return the modules that this process has imported, but for those in its working directory."""
+    modules = list(sys.modules.items())
+    return [name for name, module in modules if not str(getattr(module, "__file__", None) or "").startswith(cwd)]
+
+
+def import_all(names: list[str]) -> None:
+    """Import what a child needed, so that the next one need not."""
+    for name in names:
+        if name not in sys.modules and "__" not in name:
+            with suppress(Exception):
+                import_module(name)
+    gc.freeze()
+
+
 def serve() -> None:
     """Answer requests until standard input ends."""
-    for name in (
-        "qanas.cli",
-        "qanas.recipe",
-        "qanas.networks.lstm",
-        "qanas.performance_estimation.full_training",
-        "qanas.reporting.live",
-        "qanas.reporting.report",
-        "qanas.reporting.terminal",
-        "qanas.search_strategy.random_search",
-        "qanas.search_strategy.tpe",
-        "qanas.tasks.turbofan",
-        "qanas.workflows.check",
-        "qanas.workflows.pick",
-        "qanas.workflows.run",
-        "qanas.workflows.verify",
-    ):
-        import_module(name)
-    gc.freeze()
+    import_all(["qanas.cli", "qanas.recipe", "qanas.reporting.report", "qanas.tasks.turbofan", "qanas.workflows.run"])
     for line in sys.stdin:
+        request = json.loads(line)
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            become(json.loads(line))
+            os.close(reader)
+            become(request, writer)
+        os.close(writer)
+        with os.fdopen(reader) as names:
+            told = names.read()
         _, status = os.waitpid(child, 0)
+        import_all(json.loads(told or "[]"))
         print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)  # noqa: T201 - the protocol
 
 

@@ -20,7 +20,7 @@ candidates = st.builds(Candidate, groups, groups, groups)
 
 @given(candidates)
 def test_key_is_the_same_whatever_the_order_of_the_settings(candidate: Candidate) -> None:
-    reversed_groups = [dict(reversed(candidate.group(name).items())) for name in GROUPS]
+    reversed_groups = [dict(reversed(list(candidate.group(name).items()))) for name in GROUPS]
     again = Candidate(*reversed_groups)
     assert again == candidate
     assert again.key == candidate.key

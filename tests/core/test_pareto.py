@@ -49,7 +49,7 @@ def test_of_equal_points_the_first_one_stays_and_the_front_is_in_lexicographic_o
 
 @given(point_sets(7), st.integers(0, 8))
 def test_hypervolume_is_that_of_the_union_of_boxes(losses: Points, bound: int) -> None:
-    reference = np.full(losses.shape[1], float(bound)) + np.arange(losses.shape[1])
+    reference = bound + np.arange(losses.shape[1], dtype=np.float64)
     assert hypervolume(losses, reference.tolist()) == pytest.approx(union_volume(losses, reference), abs=1e-9)
 
 

@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ class Killed(BaseException):
 
 def killed(*_: object, **__: object) -> None:
     raise Killed
+
+
+def killed_while_writing(folder: Path, name: str) -> None:
+    with suppress(Killed), folder_written_atomically(folder) as partial:
+        (partial / name).write_text("{")
+        raise Killed
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -65,9 +72,7 @@ def test_a_folder_whose_writing_failed_leaves_the_old_one_and_no_leftovers_later
     target = tmp_path / "seed"
     with folder_written_atomically(target) as partial:
         (partial / "old").touch()
-    with pytest.raises(Killed), folder_written_atomically(target) as partial:
-        (partial / "half").touch()
-        raise Killed
+    killed_while_writing(target, "half")
     assert [path.name for path in target.iterdir()] == ["old"]
     with folder_written_atomically(target) as partial:
         (partial / "new").touch()
@@ -77,9 +82,7 @@ def test_a_folder_whose_writing_failed_leaves_the_old_one_and_no_leftovers_later
 
 def test_a_half_written_model_is_not_among_the_cards(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(Killed), folder_written_atomically(folder.model("seed")) as partial:
-        (partial / "card.json").write_text("{")
-        raise Killed
+    killed_while_writing(folder.model("seed"), "card.json")
     assert folder.cards() == {}
 
 

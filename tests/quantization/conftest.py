@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.quantization.affine import Scheme, WeightBits
-from qanas.quantization.graph import Graph
+from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
 
 Steps = NDArray[np.int64]
@@ -41,6 +41,26 @@ def steps_from_runtime(network: nn.Module, samples: Tensor, *, weight_bits: Weig
     return difference
 
 
+def steps_by_operator(network: nn.Module, samples: Tensor) -> dict[str, Steps]:
+    """Simulated minus deployed codes of every operator, given the deployed codes of its inputs.
+
+    A whole network can't be held to one step: where terms cancel, a step of an input is many of the output.
+    """
+    graph = traced(network, samples)
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
+    inputs = torch.cat([samples, 1.5 * samples])
+    values = {INPUT: quantized.input.quantize(inputs)}
+    steps: dict[str, Steps] = {}
+    for position, node in enumerate(graph.nodes):
+        simulated = quantized.operators[node.name].forward(*(values[name] for name in node.inputs)).numpy()
+        part = Graph(graph.input_shape, graph.nodes[: position + 1], node.name)
+        program = QuantizedGraph(part, quantized.operators, quantized.affines).program()
+        deployed = LiteRTModel(write_tflite(program)).codes(inputs.numpy())
+        values[node.name] = torch.from_numpy(deployed.astype(np.float32))
+        steps[node.name] = simulated.astype(np.int64) - deployed
+    return steps
+
+
 def float_gap(network: nn.Module, samples: Tensor) -> float:
     """Largest distance between torch and the float program in LiteRT, relative to the outputs' size."""
     graph = traced(network, samples)
@@ -56,6 +76,12 @@ def float_gap(network: nn.Module, samples: Tensor) -> float:
 def compare() -> Compare:
     """`steps_from_runtime`."""
     return steps_from_runtime
+
+
+@pytest.fixture(scope="session")
+def compare_by_operator() -> Callable[[nn.Module, Tensor], dict[str, Steps]]:
+    """`steps_by_operator`."""
+    return steps_by_operator
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,10 @@ class Candidate:
         for group in GROUPS:
             object.__setattr__(self, group, _frozen(getattr(self, group)))
 
+    def __eq__(self, other: object) -> bool:
+        """Compare keys: 1, 1.0 and True are equal in Python but make different candidates."""
+        return isinstance(other, Candidate) and self.key == other.key
+
     def __hash__(self) -> int:
         """Hash the key: mappings have no hash of their own."""
         return hash(self.key)

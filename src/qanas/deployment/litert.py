@@ -64,14 +64,18 @@ class LiteRTModel:
         output: NDArray[Any] = self._interpreter.get_tensor(self._target_index)
         return output
 
-    def codes(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
-        """Quantize real inputs, (n, *input_shape), and return the output codes of every sample, (n, ...)."""
+    def quantize(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Return the input codes of real inputs."""
         if self.input is None:
             raise ValueError("the model has a float input, not codes")
         scaled = inputs.astype(np.float32) / np.float32(self.input.scale)
         rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
-        quantized = np.clip(rounded + self.input.zero_point, -128, 127).astype(np.int8)
-        return np.concatenate([self.invoke(sample[None]) for sample in quantized])
+        codes: NDArray[np.int8] = np.clip(rounded + self.input.zero_point, -128, 127).astype(np.int8)
+        return codes
+
+    def codes(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Quantize real inputs, (n, *input_shape), and return the output codes of every sample, (n, ...)."""
+        return np.concatenate([self.invoke(sample[None]) for sample in self.quantize(inputs)])
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the real outputs of real inputs, one sample at a time."""

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 MAX_STEPS = 3
 """Fast simulation and runtime may differ by this many output steps: the runtime's own two kernel sets do."""
 
+MAX_MEAN_STEPS = 0.4
+MAX_BIAS_STEPS = 0.15
+"""Bounds on the mean distance and on the mean signed distance, in steps. On 24 trained LSTMs the unchanged simulation
+stays below 0.21 and 0.04; rounding down instead of to nearest in the head gives a bias of 0.21 and more, in the hidden
+state a mean of 0.44 and more, and any zero point that is off by one more still."""
+
 
 @dataclass(frozen=True)
 class ParitySteps:
@@ -19,18 +25,31 @@ class ParitySteps:
     Attributes:
         max: the largest.
         mean: over all outputs.
+        bias: the mean of deployed minus simulated, with its sign.
         n_outputs: how many were compared.
     """
 
     max: int
     mean: float
+    bias: float
     n_outputs: int
 
     @classmethod
     def between(cls, simulated: NDArray[Any], deployed: NDArray[Any]) -> ParitySteps:
         """Compare output codes of one shape."""
-        steps = np.abs(simulated.astype(np.int32) - deployed.astype(np.int32))
-        return cls(int(steps.max()), float(steps.mean()), steps.size)
+        signed = deployed.astype(np.int32) - simulated.astype(np.int32)
+        steps = np.abs(signed)
+        return cls(int(steps.max()), float(steps.mean()), float(signed.mean()), steps.size)
+
+    def failure(self) -> str | None:
+        """Return which bound the distance breaks, or None where it breaks none."""
+        if self.max > MAX_STEPS:
+            return f"outputs differ by up to {self.max} steps, more than {MAX_STEPS}"
+        if self.mean > MAX_MEAN_STEPS:
+            return f"outputs differ by {self.mean:.2f} steps on average, more than {MAX_MEAN_STEPS}"
+        if abs(self.bias) > MAX_BIAS_STEPS:
+            return f"outputs are off by {self.bias:+.2f} steps to one side, more than {MAX_BIAS_STEPS}"
+        return None
 
 
 def parity_failure(
@@ -47,8 +66,9 @@ def parity_failure(
         deployed: the runtime's metrics on the same samples.
         tolerance: how far each metric may be off; metrics it doesn't name are not judged.
     """
-    if steps.max > MAX_STEPS:
-        return f"outputs differ by up to {steps.max} steps, more than {MAX_STEPS}"
+    reason = steps.failure()
+    if reason is not None:
+        return reason
     for metric, allowed in tolerance.items():
         gap = abs(simulated[metric] - deployed[metric])
         if not gap <= allowed:

@@ -1,19 +1,22 @@
-"""Convolution over time with channels last, as the runtime has it."""
+"""Convolution over time with channels last, as the runtime has it, and the batch norm that follows it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
+from torch.autograd import Function
 
 Padding = Literal["valid", "causal"]
 
 
 class Conv1xK(nn.Module):
-    """A 1 x k convolution over (batch, time, channels).
+    """A 1 x k convolution over (batch, ..., time, channels).
 
-    ``torch.nn.Conv1d`` wants channels in front; deployed, that costs transposes around every layer.
+    ``torch.nn.Conv1d`` wants channels in front; deployed, that costs transposes around every layer. The runtime
+    itself convolves (batch, 1, time, channels): a network that keeps its values so, through
+    ``torch.unsqueeze(x, 1)`` at its start, ships without reshapes between its layers.
 
     Args:
         in_channels: channels of the input.
@@ -22,12 +25,15 @@ class Conv1xK(nn.Module):
         stride: steps of time between two outputs.
         dilation: steps of time between two taps.
         padding: ``valid`` computes only where every tap has input; ``causal`` puts (k - 1) * dilation zeros in
-            front, so that output t sees inputs up to t (Bai et al. 2018).
+            front, so that output t sees inputs up to t (Bai et al. 2018); a number puts that many.
+        bias: whether there is one; before a batch norm it would be without effect.
 
     Attributes:
         weight: shape (out_channels, in_channels, k).
-        bias: shape (out_channels,).
+        bias: shape (out_channels,), or None.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -37,24 +43,115 @@ class Conv1xK(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        padding: Padding = "valid",
+        padding: Padding | int = "valid",
+        bias: bool = True,
     ) -> None:
         """Create the parameters, initialised as torch does."""
         super().__init__()
-        conv = nn.Conv1d(in_channels, out_channels, kernel_size)
+        conv = nn.Conv1d(in_channels, out_channels, kernel_size, bias=bias)
         self.weight = conv.weight
-        self.bias = conv.bias if conv.bias is not None else nn.Parameter(conv.weight.new_zeros(out_channels))
+        self.bias = cast("nn.Parameter | None", conv.bias)
         self.stride = stride
         self.dilation = dilation
-        self.padding: Padding = padding
+        self.padding: Padding | int = padding
 
     @property
     def left_padding(self) -> int:
         """Zeros in front of the sequence."""
+        if isinstance(self.padding, int):
+            return self.padding
         return (self.weight.shape[2] - 1) * self.dilation if self.padding == "causal" else 0
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, time, in_channels) to (batch, time', out_channels)."""
-        padded = F.pad(inputs, (0, 0, self.left_padding, 0))
-        outputs = F.conv1d(padded.transpose(1, 2), self.weight, self.bias, self.stride, 0, self.dilation)
-        return outputs.transpose(1, 2)
+        """Map (batch, ..., time, in_channels) to (batch, ..., time', out_channels)."""
+        outputs = correlate(inputs, self.weight, self.stride, self.dilation, self.left_padding)
+        return outputs if self.bias is None else outputs + self.bias
+
+
+class ChannelNorm(nn.BatchNorm1d):
+    """Batch norm (Ioffe & Szegedy 2015) with channels last, for any number of axes in front of them.
+
+    Folded into the layer before it, it ships at no cost.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise (..., channels); a single value a channel has no deviation and takes the running statistics."""
+        rows = inputs.reshape(-1, self.num_features)
+        if len(rows) > 1:
+            return super().forward(rows).reshape(inputs.shape)
+        return F.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def correlate(inputs: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1, left_padding: int = 0) -> Tensor:
+    """Return the sums of products of a convolution over time.
+
+    With channels last, the inputs of all taps of one output lie in one piece of memory (or in k pieces under
+    dilation), so that they are copied fast and the rest is one matrix product. On one CPU thread, forward and
+    backward with batch norm (batch 64, 16-64 channels, 30 steps) this takes 0.6-0.9 of the time of
+    ``torch.conv1d`` with channels first, and 0.5-0.7 of that with transposes around it.
+
+    Args:
+        inputs: shape (batch, ..., time, in).
+        weight: shape (out, in, k).
+        stride: steps of time between two outputs.
+        dilation: steps of time between two taps.
+        left_padding: zeros in front of the sequence.
+
+    Returns:
+        Shape (batch, ..., time', out).
+    """
+    *leading, time, channels = inputs.shape
+    sequences = inputs.reshape(-1, time, channels)
+    if weight.shape[2] == stride == 1 and not left_padding:
+        outputs = F.linear(sequences, weight[:, :, 0])
+    else:
+        outputs = _Correlation.apply(sequences, weight, stride, dilation, left_padding)  # type: ignore[no-untyped-call]
+    return outputs.reshape(*leading, *outputs.shape[1:])
+
+
+class _Correlation(Function):
+    """Sums of products over (batch, time, in), by one matrix product over copied windows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        inputs: Tensor,
+        weight: Tensor,
+        stride: int,
+        dilation: int,
+        left_padding: int,
+    ) -> Tensor:
+        batch, time, channels = inputs.shape
+        taps = weight.shape[2]
+        if left_padding:
+            padded = inputs.new_zeros(batch, time + left_padding, channels)
+            padded[:, left_padding:] = inputs
+            inputs = padded
+        outputs = (inputs.shape[1] - (taps - 1) * dilation - 1) // stride + 1
+        by_sample, by_step, by_channel = inputs.stride()
+        windows = inputs.as_strided(
+            (batch, outputs, taps, channels), (by_sample, stride * by_step, dilation * by_step, by_channel)
+        ).reshape(batch * outputs, taps * channels)
+        matrix = weight.transpose(1, 2).reshape(len(weight), taps * channels)
+        ctx.save_for_backward(windows, matrix)
+        ctx.shape, ctx.places = inputs.shape, (outputs, taps, stride, dilation, left_padding)
+        return (windows @ matrix.T).view(batch, outputs, len(weight))
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, Tensor, None, None, None]:
+        windows, matrix = ctx.saved_tensors
+        (batch, _, channels), (outputs, taps, stride, dilation, left_padding) = ctx.shape, ctx.places
+        rows = gradient.reshape(batch * outputs, len(matrix))
+        by_weight = (rows.T @ windows).view(len(matrix), taps, channels).transpose(1, 2)
+        if not ctx.needs_input_grad[0]:
+            return None, by_weight, None, None, None
+        by_window = (rows @ matrix).view(batch, outputs, taps, channels)
+        by_input = gradient.new_zeros(ctx.shape)
+        span = (outputs - 1) * stride + 1
+        for tap in range(taps):
+            start = tap * dilation
+            by_input[:, start : start + span : stride] += by_window[:, :, tap]
+        return by_input[:, left_padding:], by_weight, None, None, None

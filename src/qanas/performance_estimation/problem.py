@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import trace_shapes
+from qanas.quantization.graph import UnsupportedNetworkError, trace_shapes
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.tasks.base import Task, TaskData
@@ -50,8 +51,17 @@ class Problem:
             return self.networks.build(candidate, self.shape)
 
     def skeleton(self, candidate: Candidate) -> QuantizedGraph:
-        """Return the candidate's quantized graph with zero weights and made-up ranges."""
-        graph = trace_shapes(lambda: self.networks.build(candidate, self.shape), self.data.input_shape)
+        """Return the candidate's quantized graph with zero weights and made-up ranges.
+
+        Raises:
+            InputError: a user's own network has what the graph doesn't.
+        """
+        try:
+            graph = trace_shapes(lambda: self.networks.build(candidate, self.shape), self.data.input_shape)
+            _ = graph.shapes
+        except UnsupportedNetworkError as error:
+            name = type(self.networks).__name__
+            raise InputError(f"space: a network of {name} can't be quantized: {error}") from error
         return QuantizedGraph.from_shapes(graph, scheme_of(candidate))
 
     def costs(self, candidate: Candidate) -> dict[str, float]:

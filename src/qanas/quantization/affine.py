@@ -14,6 +14,9 @@ from torch import Tensor
 WeightBits = Literal[4, 6, 8]
 WEIGHT_BITS: tuple[WeightBits, ...] = (4, 6, 8)
 
+BIAS_REACH = 2.0**30
+"""The largest code of a bias: half of int32, the rest is left to the sum of products."""
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -106,16 +109,36 @@ class QuantizedWeights:
     axis: int = 0
 
     @classmethod
-    def from_float(cls, weights: Tensor, bits: int, *, per_channel: bool = False) -> QuantizedWeights:
+    def from_float(
+        cls,
+        weights: Tensor,
+        bits: int,
+        *,
+        per_channel: bool = False,
+        bias: Tensor | None = None,
+        input_scale: float = 1.0,
+    ) -> QuantizedWeights:
         """Quantize weights by their largest magnitude, over all of them or by output channel (axis 0).
 
-        Codes reach from -(2^(bits-1) - 1) to 2^(bits-1) - 1, as the kernels demand of int8 weights.
+        Codes reach from -(2^(bits-1) - 1) to 2^(bits-1) - 1, as the kernels demand of int8 weights. Weights that
+        are (nearly) zero get a scale at which the bias still fits into its int32 codes.
+
+        Args:
+            weights: output channels in front.
+            bits: of a weight.
+            per_channel: whether each output channel has a scale of its own.
+            bias: one a channel, stored in steps of input scale x weight scale; None where there is none.
+            input_scale: of the weights' inputs.
         """
         top = (1 << (bits - 1)) - 1
         array = weights.detach().to(torch.float64).numpy()
         peaks = np.abs(array).reshape(len(array), -1).max(axis=1) if per_channel else np.abs(array).max(keepdims=True)
         peaks = peaks.reshape(-1)
-        scales = np.where(peaks > 0, peaks / top, 1.0).astype(np.float32)
+        scales = peaks / top
+        if bias is not None:
+            sizes = np.abs(bias.detach().to(torch.float64).numpy())
+            scales = np.maximum(scales, (sizes if per_channel else sizes.max()) / (BIAS_REACH * input_scale))
+        scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
         steps = scales.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
         codes = np.clip(np.rint(array / steps), -top, top).astype(np.int8)
         return cls(codes, scales, bits)

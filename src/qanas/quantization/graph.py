@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qanas.quantization.fold import fold_batch_norm, fuse_activation
 from qanas.quantization.operators import OPERATORS
 from qanas.quantization.operators.base import Operator, Ranges, Shape
-from qanas.quantization.operators.relu import ReLU
+from qanas.quantization.operators.batch_norm import BatchNorm
 from qanas.quantization.program import Program, RuntimeTensor
 
 INPUT = "input"
@@ -117,7 +118,7 @@ class Graph:
 
     @classmethod
     def trace(cls, network: nn.Module, input_shape: Shape) -> Graph:
-        """Return the graph of a network, activations fused.
+        """Return the graph of a network, batch norms folded and activations fused.
 
         The weights are referred to, not copied.
 
@@ -137,7 +138,11 @@ class Graph:
         output = INPUT
         for entry in traced.nodes:
             if entry.op == "placeholder":
+                if names:
+                    raise UnsupportedNetworkError(f"{entry.name}: a second input; the network must take one tensor")
                 names[entry] = INPUT
+            elif entry.op != "output" and not entry.users:
+                raise UnsupportedNetworkError(f"{entry.name}: its result is not used; remove it from the network")
             elif entry.op == "output":
                 output = names[_only_value(entry)]
             else:
@@ -146,7 +151,14 @@ class Graph:
                 nodes.append(Node(entry.name, operator, inputs))
                 names[entry] = entry.name
         graph = cls(input_shape, tuple(nodes), output)
-        return _fuse_activations(graph)
+        graph = _absorb(graph, fold_batch_norm)
+        for node in graph.nodes:
+            if isinstance(node.operator, BatchNorm):
+                raise UnsupportedNetworkError(
+                    f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
+                    "layer whose output nothing else takes"
+                )
+        return _absorb(graph, fuse_activation)
 
 
 def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
@@ -209,6 +221,10 @@ def _operator_of(network: nn.Module, entry: fx.Node) -> Operator:
         )
     target: Any = entry.target
     if entry.op == "call_function":
+        # In place or not, the value is the same.
+        options = sorted(set(entry.kwargs) - {"inplace"})
+        if options:
+            raise UnsupportedNetworkError(f"{entry.name}: the options {', '.join(options)} are not known here")
         for operator in OPERATORS:
             if target in operator.functions:
                 rest = [argument for argument in entry.args if not isinstance(argument, fx.Node)]
@@ -223,18 +239,18 @@ def _known_modules() -> str:
     return ", ".join(sorted(module.__name__ for operator in OPERATORS for module in operator.modules))
 
 
-def _fuse_activations(graph: Graph) -> Graph:
-    """Fuse each ReLU into the operator before it, where that feeds nothing else and can have one."""
+def _absorb(graph: Graph, merged: Callable[[Operator, Operator], Operator | None]) -> Graph:
+    """Merge each node into the one before it, where that feeds nothing else and ``merged`` gives an operator."""
     uses = Counter(name for node in graph.nodes for name in node.inputs)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
         before = nodes.get(inputs[0])
-        if isinstance(node.operator, ReLU) and before is not None and uses[node.inputs[0]] == 1:
-            fused = before.operator.with_activation("relu")
-            if fused is not None:
-                nodes[before.name] = replace(before, operator=fused)
+        if before is not None and uses[node.inputs[0]] == 1:
+            operator = merged(before.operator, node.operator)
+            if operator is not None:
+                nodes[before.name] = replace(before, operator=operator)
                 renamed[node.name] = before.name
                 continue
         nodes[node.name] = replace(node, inputs=inputs)

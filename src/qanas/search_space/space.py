@@ -80,10 +80,18 @@ class SearchSpace:
                 continue
             distribution = setting.distribution
             value = values[setting.name]
-            if distribution._contains(distribution.to_internal_repr(value)):
+            if _covers(distribution, value):
                 chosen[setting.name] = value
                 ranges[setting.name] = distribution
         return chosen, ranges
+
+
+def _covers(distribution: BaseDistribution, value: Value) -> bool:
+    """Tell whether a range has a value; Optuna's choices raise where they don't."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:
+        return False
 
 
 def space_of(settings: Sequence[Setting], search: Sequence[Group]) -> SearchSpace:

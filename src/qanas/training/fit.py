@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from qanas.core.errors import TrainingFailed
 from qanas.search_space.training_group import Scheduler, TrainingSettings
@@ -75,6 +77,30 @@ def batches(samples: int, batch_size: int, generator: torch.Generator) -> Iterat
     yield from torch.split(order, batch_size)
 
 
+STATISTICS_SAMPLES = 8192
+"""Training samples, spread evenly, whose statistics a batch norm has in the end."""
+
+STATISTICS_CHUNK = 1024
+"""Of them, computed at a time."""
+
+
+def refresh_batch_norms(network: nn.Module, inputs: Tensor) -> None:
+    """Give every batch norm the statistics that training data has under the network's present weights.
+
+    Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
+    spread over the data as a whole is, so that the mean of their variances is that of all samples.
+
+    Args:
+        network: with or without batch norms; its mode stays as it is.
+        inputs: shape (n, *input_shape).
+    """
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        samples = min(STATISTICS_SAMPLES, len(inputs))
+        chosen = torch.linspace(0, len(inputs) - 1, samples, dtype=torch.float64).long()
+        chunks = -(-samples // STATISTICS_CHUNK)
+        update_bn([inputs[chosen[first::chunks]] for first in range(chunks)], network)
+
+
 class TorchTrainer:
     """Any network, on any device, through torch's autograd.
 
@@ -117,10 +143,11 @@ class TorchTrainer:
         return loss.item()
 
     def finish(self) -> None:
-        """Write the averaged weights into the network."""
+        """Write the averaged weights into the network, and the statistics that go with them."""
         with torch.no_grad():
             for parameter, average in zip(self.parameters, self.averages, strict=True):
                 parameter.copy_(average)
+        refresh_batch_norms(self.network, self.data.inputs)
         self.network.eval()
 
 

@@ -68,7 +68,7 @@ class Training:
     @classmethod
     def failed(cls, seed: int, reason: str) -> Training:
         """Return a training without a model."""
-        return cls(seed, {}, ParitySteps(0, 0.0, 0), reason)
+        return cls(seed, {}, ParitySteps(0, 0.0, 0.0, 0), reason)
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,8 @@ def _save_predictions(path: Path, splits: Mapping[SplitName, Split], outputs: Ma
 
 def train_finalists(
     setup: Setup, folder: RunFolder, finalists: list[Finalist], progress: Progress
-) -> dict[str, list[Training]]:
-    """Return the trainings of every finalist, by identity; those that were finished before are read.
+) -> tuple[dict[str, list[Training]], int]:
+    """Return the trainings of every finalist, by identity, and how many weren't finished by an earlier session.
 
     Args:
         setup: plan and data.
@@ -254,4 +254,4 @@ def train_finalists(
                 logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.failure)
             finished[unit.finalist.identity, unit.seed] = result
             progress.unit_finished(f"{unit.finalist.identity}, training {unit.seed + 1}")
-    return {f.identity: [finished[f.identity, seed] for seed in seeds] for f in finalists}
+    return {f.identity: [finished[f.identity, seed] for seed in seeds] for f in finalists}, len(waiting)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
-from qanas.core.measurement import Direction, Limit
+from qanas.core.measurement import Limit, Objective
 from qanas.core.run_folder import RunFolder
 from qanas.core.suggestions import unknown
 
@@ -30,27 +32,25 @@ def parse_limit(text: str) -> Limit:
     Raises:
         InputError: it is something else.
     """
-    name, equals, bound = text.partition("=")
+    name, _, bound = text.partition("=")
     try:
         value = float(bound)
     except ValueError:
-        equals = ""
-        value = 0.0
-    if not equals:
+        value = math.nan
+    if not name.strip() or math.isnan(value):
         raise InputError(f"--limit {text}: give a cost and a number, such as --limit weight_bytes=20000")
     return Limit(name.strip(), value)
 
 
-def pick_model(folder: RunFolder, limits: list[Limit], metric: str, direction: Direction) -> Pick:
-    """Return the shipped model with the best deployed validation score within the limits.
+def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
+    """Return the best shipped model within the limits, from the run's files alone.
 
-    Of models with equal scores the smaller one is taken.
+    The best one has the best deployed validation score, in the metric of the first objective that is about one;
+    of equal ones the smaller. Where all objectives are costs, the smallest model is the best.
 
     Args:
         folder: of the run.
         limits: bounds on costs of the cards.
-        metric: that decides.
-        direction: which way it is better.
 
     Raises:
         InputError: no model was shipped, an unknown cost, or no model within the limits.
@@ -67,24 +67,36 @@ def pick_model(folder: RunFolder, limits: list[Limit], metric: str, direction: D
         closest = min(cards, key=lambda name: max(limit.excess(cards[name].costs()) for limit in limits))
         costs = ", ".join(f"{limit.cost} {cards[closest].costs()[limit.cost]:g}" for limit in limits)
         raise InputError(f"no shipped model is within the limits; the closest is {closest} with {costs}")
-    sign = 1.0 if direction == "minimize" else -1.0
+    score = _score(folder, cards)
 
     def rank(name: str) -> tuple[float, int]:
-        return sign * _score(cards[name], metric), cards[name].weight_bytes
+        loss = score.loss(cards[name].metric("deployed", "val", score.name).shipped) if score is not None else 0.0
+        return loss, cards[name].weight_bytes
 
     best = min(within, key=rank)
-    return Pick(best, _reason(cards[best], metric, limits, len(within), len(cards)))
+    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)))
 
 
-def _score(card: Card, metric: str) -> float:
-    return card.metric("deployed", "val", metric).shipped
+def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Objective | None:
+    """Return the metric of the first objective that is about one, and which way it is better."""
+    metrics = next(iter(cards.values())).metrics["deployed"]["val"]
+    for name, direction in folder.read_recipe()["objectives"].items():
+        metric = name.removesuffix("_float").removesuffix("_quantized")
+        if metric != name and metric in metrics:
+            return Objective(metric, direction)
+    return None
 
 
-def _reason(card: Card, metric: str, limits: list[Limit], within: int, total: int) -> str:
+def _reason(card: Card, score: Objective | None, limits: list[Limit], within: int, total: int) -> str:
     bounds = " and ".join(f"{limit.cost} <= {limit.bound:g}" for limit in limits) or "no limit"
-    score = card.metric("deployed", "val", metric)
+    best = "smallest"
+    if score is not None:
+        found = card.metric("deployed", "val", score.name)
+        best = (
+            f"best deployed validation {score.name} ({found.shipped:.4g}; mean {found.mean:.4g} +- {found.std:.2g} "
+            f"over {found.n} trainings)"
+        )
     return (
-        f"best deployed validation {metric} ({score.shipped:.4g}; mean {score.mean:.4g} +- {score.std:.2g} over "
-        f"{score.n} trainings) of the {within} of {total} shipped models with {bounds}; "
+        f"{best} of the {within} of {total} shipped models with {bounds}; "
         f"{card.weight_bytes} weight bytes, {card.file_bytes} file bytes, {card.peak_ram_bytes} bytes of RAM"
     )

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from qanas.core.candidate import Group
+from qanas.core.errors import InputError
 from qanas.core.measurement import Limit, Objective
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
@@ -15,6 +16,7 @@ from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.problem import Problem
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.training_group import TrainingSettings
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
 
@@ -123,5 +125,15 @@ class Setup:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space that is searched."""
-        return space_of(self.plan.networks.settings(self.problem.shape), self.plan.search)
+        """The space that is searched.
+
+        Raises:
+            InputError: the settings of a user's own space don't fit together.
+        """
+        name = self.plan.recipe["space"]["name"]
+        try:
+            space = space_of(self.plan.networks.settings(self.problem.shape), self.plan.search)
+            TrainingSettings.from_group(space.seed.training)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"space: the settings of {name} can't be searched: {error}") from error
+        return space

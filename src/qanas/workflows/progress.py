@@ -39,32 +39,5 @@ class Progress(Protocol):
         """A line for the person."""
 
 
-class Silent:
-    """Watches nothing."""
-
-    def start(self, total_trials: int, done: int, resumed: bool) -> None:
-        """Ignore."""
-
-    def trial_started(self, index: int, label: str) -> None:
-        """Ignore."""
-
-    def epoch(self, index: int, epoch: int, epochs: int, loss: float) -> None:
-        """Ignore."""
-
-    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
-        """Ignore."""
-
-    def rejected(self, reason: str, count: int) -> None:
-        """Ignore."""
-
-    def front(self, rows: Sequence[Mapping[str, Value]]) -> None:
-        """Ignore."""
-
-    def stage(self, name: str, total: int, done: int) -> None:
-        """Ignore."""
-
-    def unit_finished(self, label: str) -> None:
-        """Ignore."""
-
-    def message(self, text: str) -> None:
-        """Ignore."""
+class Silent(Progress):
+    """Watches nothing: every method is the protocol's own, which does nothing."""

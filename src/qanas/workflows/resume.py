@@ -53,8 +53,9 @@ def check_resumable(recipe: Mapping[str, Any], folder: RunFolder) -> None:
     Raises:
         InputError: names the differences.
     """
-    if folder.path.exists() and not folder.path.is_dir():
-        raise InputError(f"{folder.path}: this is a file; choose a folder with --out")
+    existing = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing}: this is a file; choose a folder with --out")
     if not folder.exists():
         return
     before, now = flatten(folder.read_recipe()), flatten(recipe)

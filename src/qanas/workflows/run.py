@@ -65,37 +65,47 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
 def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
     store = TrialStore(folder.study, setup.plan.objectives, setup.plan.limits)
     search = SampledSearch(setup, store, progress)
-    summary: dict[str, object] = {"status": "searching"}
+    summary: dict[str, object] = {}
+    finalist_seconds = _finalist_seconds(folder)
     try:
         records = search.run()
     finally:
         _write_trials(folder, search.records)
         folder.write_table(folder.front, front_rows(front_of(setup, search.records), []))
-        summary |= _count_trials(search.records, store)
+        summary |= _count_trials(search.records)
+        summary |= {"seconds": {"search": store.search_seconds, "finalists": finalist_seconds}}
         folder.write_summary(summary | {"status": "interrupted"})
     front = front_of(setup, records)
     started = time.monotonic()
     finalists = choose_finalists(setup, front)
-    trainings = train_finalists(setup, folder, finalists, progress)
+    trainings, trained = train_finalists(setup, folder, finalists, progress)
     shipments = [ship(setup, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
     remove_stale_models(folder, shipments)
     folder.write_table(folder.front, front_rows(front, shipments))
     folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])
     result = RunResult(folder, front, shipments)
-    seconds = {"search": store.search_seconds, "finalists": time.monotonic() - started}
+    finalist_seconds += time.monotonic() - started if trained else 0.0
+    seconds = {"search": store.search_seconds, "finalists": finalist_seconds}
     folder.write_summary(summary | {"status": "done", "finalists": _count_finalists(result), "seconds": seconds})
     return result
 
 
 def _write_trials(folder: RunFolder, records: list[TrialRecord]) -> None:
-    folder.write_table(folder.trials, [record.row() for record in records])
+    folder.write_table(folder.trials, [record.row() for record in sorted(records, key=lambda r: r.number)])
 
 
-def _count_trials(records: list[TrialRecord], store: TrialStore) -> dict[str, object]:
+def _finalist_seconds(folder: RunFolder) -> float:
+    """Return what the finalists have taken in earlier sessions."""
+    try:
+        return float(folder.read_summary()["seconds"]["finalists"])
+    except (KeyError, ValueError):  # a first session, or a damaged file, which is written anew
+        return 0.0
+
+
+def _count_trials(records: list[TrialRecord]) -> dict[str, object]:
     outcomes = Counter(record.outcome for record in records)
     return {
         "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
-        "seconds": {"search": store.search_seconds},
         "train_cpu_seconds": sum(record.train_seconds for record in records),
     }
 

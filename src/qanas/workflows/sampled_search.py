@@ -60,6 +60,7 @@ def candidate_costs(setup: Setup, candidate: Candidate) -> dict[str, float]:
 def front_of(setup: Setup, records: list[TrialRecord]) -> list[TrialRecord]:
     """Return the measured trials within the limits that no other one dominates, sorted by the objectives."""
     measured = [record for record in records if record.outcome == "measured" and record.feasible]
+    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
     if not measured:
         return []
     objectives = setup.plan.objectives

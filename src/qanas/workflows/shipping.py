@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from qanas.workflows.plan import Setup
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")
+MODEL_FILES: tuple[str, ...] = ("model.tflite", "weights.safetensors", "predictions.npz", "card.json")
+"""What a shipped model consists of."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def median_training(setup: Setup, trainings: list[Training]) -> int:
 def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
     """Put the median training of a finalist into ``models/``, or say why it can't ship.
 
-    A model that is there already, from the same trainings, is left as it is.
+    A model that is there already, from the same trainings and undamaged, is left as it is.
     """
     costs = setup.problem.costs(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
@@ -89,7 +92,7 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
     }
     if shipped.failure:
         return Shipment(finalist, None, statistics, costs, shipped.failure)
-    card = _existing_card(folder, finalist, shipped, len(scored))
+    card = _intact_card(folder, finalist, shipped, statistics)
     if card is None:
         files = training_files(folder, finalist, shipped.seed)
         content = files.model.read_bytes()
@@ -102,12 +105,22 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
     return Shipment(finalist, card, statistics, costs)
 
 
-def _existing_card(folder: RunFolder, finalist: Finalist, shipped: Training, trainings: int) -> Card | None:
-    path = folder.model(finalist.identity) / "card.json"
-    if not path.is_file():
+def _intact_card(
+    folder: RunFolder,
+    finalist: Finalist,
+    shipped: Training,
+    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+) -> Card | None:
+    """Return the card of a model that was shipped before, or None where anything of it is missing or different."""
+    target = folder.model(finalist.identity)
+    if not all((target / name).is_file() for name in MODEL_FILES):
         return None
-    card = Card.model_validate_json(path.read_bytes())
-    same = card.sha256 == shipped.sha256 and card.protocol.get("trainings") == trainings
+    try:
+        card = Card.model_validate_json((target / "card.json").read_bytes())
+    except ValueError:
+        return None
+    digest = hashlib.sha256((target / "model.tflite").read_bytes()).hexdigest()
+    same = digest == card.sha256 == shipped.sha256 and card.metrics == statistics
     return card if same else None
 
 

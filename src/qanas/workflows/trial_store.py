@@ -87,8 +87,9 @@ class TrialRecord:
 class TrialStore:
     """All trials of a run, kept by Optuna in SQLite: its dashboard opens the file.
 
-    A trial is there as a whole or as one that is still running; one that was running when its process died is
-    closed without a record when the store is opened again, and its index is free again.
+    A trial is there as a whole or as one that is still running. Of those that were running when their process
+    died, the ones that have a record are closed as it says when the store is opened again; the others are closed
+    without one, and their index is free again.
 
     Args:
         path: the SQLite file.
@@ -113,7 +114,8 @@ class TrialStore:
             partial.replace(path)
         self.study = optuna.load_study(study_name=STUDY, storage=_url(path))
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            record = _record(trial) if RECORD in trial.user_attrs else None
+            self._close(trial.number, record)
 
     def records(self) -> list[TrialRecord]:
         """Return every finished trial, in the order of Optuna's numbers."""
@@ -140,12 +142,17 @@ class TrialStore:
         for limit in self.limits:
             trial.set_constraint(limit.cost, limit.excess(record.costs))
         trial.set_user_attr(RECORD, asdict(record))
-        if record.outcome == "measured":
-            self.study.tell(trial, [record.measurement.value(objective.name) for objective in self.objectives])
-        else:
-            # Pruned, a rejected trial teaches samplers which limit it broke; failed ones teach nothing.
-            self.study.tell(trial, state=TrialState.PRUNED if record.outcome == "rejected" else TrialState.FAIL)
+        self._close(trial.number, record)
         return replace(record, number=trial.number)
+
+    def _close(self, number: int, record: TrialRecord | None) -> None:
+        """End a running trial as its record says; failed where there is none."""
+        if record is not None and record.outcome == "measured":
+            self.study.tell(number, [record.measurement.value(objective.name) for objective in self.objectives])
+            return
+        # Pruned, a rejected trial teaches samplers which limit it broke; failed ones teach nothing.
+        rejected = record is not None and record.outcome == "rejected"
+        self.study.tell(number, state=TrialState.PRUNED if rejected else TrialState.FAIL)
 
     def add_seed(self, space: SearchSpace, record: TrialRecord) -> TrialRecord:
         """Add the seed network's trial, in one piece; samplers learn its settings as far as they are searched."""

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import polars as pl
+
 from qanas.core.card import Card, SplitName
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
 from qanas.tasks.base import Split
 from qanas.workflows.plan import Setup
-from qanas.workflows.resume import flatten
+from qanas.workflows.shipping import MODEL_FILES
 
 TOLERANCE = 1e-6
 
@@ -24,12 +26,12 @@ class Verdict:
     Attributes:
         identity: its folder.
         differences: one line each; none where the card is true.
-        latency_ms: measured now; printed, not judged.
+        latency_ms: measured now; printed, not judged; None where the model can't be run.
     """
 
     identity: str
     differences: tuple[str, ...]
-    latency_ms: float
+    latency_ms: float | None = None
 
 
 def require_same_data(setup: Setup, folder: RunFolder) -> None:
@@ -40,23 +42,36 @@ def require_same_data(setup: Setup, folder: RunFolder) -> None:
     """
     before, now = folder.read_recipe().get("data_fingerprint"), setup.plan.recipe["data_fingerprint"]
     if before != now:
+        place = setup.plan.recipe["task"].get("data", "the task")
         raise InputError(
-            f"{folder.recipe}: data_fingerprint is {before}, but {flatten(setup.plan.recipe)['task.data']} has {now}; "
-            "give the run's data back its place"
+            f"{folder.recipe}: data_fingerprint is {before}, but {place} has {now}; give the run's data back its place"
         )
 
 
 def verify_models(setup: Setup, folder: RunFolder) -> Iterator[Verdict]:
     """Yield a verdict on every shipped model, as soon as it is there."""
-    for identity, card in folder.cards().items():
-        yield _verify(setup, folder, identity, card)
+    cards = folder.cards()
+    for identity in dict.fromkeys([*cards, *_shipped(folder)]):
+        missing = tuple(name for name in MODEL_FILES if not (folder.model(identity) / name).is_file())
+        if missing:
+            yield Verdict(identity, tuple(f"{name} is missing" for name in missing))
+        else:
+            yield _verify(setup, folder, identity, cards[identity])
+
+
+def _shipped(folder: RunFolder) -> list[str]:
+    """Return the models that were shipped, whether they are still there or not."""
+    if not folder.finalists.is_file():
+        return []
+    try:
+        table = pl.read_csv(folder.finalists, infer_schema=False)  # names made of digits alone stay as they are
+        return table.filter(pl.col("status") == "shipped")["candidate"].to_list()
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
 
 
 def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdict:
-    path = folder.model(identity) / "model.tflite"
-    if not path.is_file():
-        return Verdict(identity, ("model.tflite is missing",), float("nan"))
-    content = path.read_bytes()
+    content = (folder.model(identity) / "model.tflite").read_bytes()
     differences = []
     if len(content) != card.file_bytes:
         differences.append(f"file_bytes is {len(content)}, the card says {card.file_bytes}")
@@ -66,7 +81,7 @@ def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdi
     try:
         model = LiteRTModel(content)
     except ValueError as error:
-        return Verdict(identity, (*differences, str(error)), float("nan"))
+        return Verdict(identity, (*differences, str(error)))
     data = setup.problem.data
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing as mp
+import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
@@ -127,8 +129,7 @@ class _Worker:
 class ProcessExecutor(Executor[R]):
     """Runs units in worker processes.
 
-    A worker that dies fails its unit and is replaced. Workers end with this process, however that ends: their
-    pipe breaks.
+    A worker that dies fails its unit and is replaced. Workers end with this process, however that ends.
 
     Args:
         plan: each worker loads its data once.
@@ -148,15 +149,25 @@ class ProcessExecutor(Executor[R]):
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(self._plan, theirs), daemon=True)
-        process.start()
+        # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
+        # when a process starts stays so, even while it still imports.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         theirs.close()
         return _Worker(process, ours)
 
     def submit(self, unit: Unit[R]) -> None:
         """Give a unit to an idle worker."""
         worker = self._idle.pop() if self._idle else self._start()
+        try:
+            worker.connection.send(unit)
+        except ConnectionError:  # it died while it was idle
+            worker = self._start()
+            worker.connection.send(unit)
         self._busy[worker.connection] = (worker, unit)
-        worker.connection.send(unit)
 
     def next_finished(self) -> tuple[Unit[R], R | Failure]:
         """Wait for any worker to end its unit."""
@@ -196,8 +207,7 @@ class ProcessExecutor(Executor[R]):
 
 def _work(plan: Plan, connection: Connection) -> None:
     """Be a worker: load the data once, then run what comes through the pipe until it breaks."""
-    # Ctrl-C reaches the whole process group; the main process decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     setup = Setup.load(plan)
     try:
@@ -207,6 +217,14 @@ def _work(plan: Plan, connection: Connection) -> None:
             connection.send(("result", result, trace))
     except (EOFError, ConnectionError, OSError):
         return
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the main one is gone, in the middle of an epoch too."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:

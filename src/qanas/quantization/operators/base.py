@@ -107,3 +107,8 @@ class Operator(ABC):
         """Return the operator with a fused activation, or None where it can't have one."""
         del activation
         return None
+
+    def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
+        """Return the operator that computes ``scale * y + offset`` by channel, or None where it can't."""
+        del scale, offset
+        return None

@@ -8,11 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.layers.conv import Conv1xK
+from qanas.layers.conv import Conv1xK, correlate
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
@@ -51,14 +50,13 @@ class Window:
         return (time + self.left_padding - (taps - 1) * self.dilation - 1) // self.stride + 1
 
     def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return sums of products, (batch, time', out), for (batch, time, in) and (out, in, k)."""
-        padded = F.pad(inputs, (0, 0, self.left_padding, 0)).transpose(1, 2)
-        return F.conv1d(padded, weight, None, self.stride, 0, self.dilation).transpose(1, 2)
+        """Return sums of products, (batch, ..., time', out), for (batch, ..., time, in) and (out, in, k)."""
+        return correlate(inputs, weight, self.stride, self.dilation, self.left_padding)
 
 
 @dataclass(frozen=True)
 class Convolution(Operator):
-    """``activation(W * x + b)`` over time; shapes (time, in) to (time', out).
+    """``activation(W * x + b)`` over time; shapes (time, in) to (time', out), with or without a 1 in front.
 
     Attributes:
         weight: shape (out, in, k).
@@ -79,17 +77,20 @@ class Convolution(Operator):
         """Take the weights of a `Conv1xK`."""
         assert isinstance(module, Conv1xK)  # noqa: S101 - narrows the type that `modules` promises
         window = Window(module.stride, module.dilation, module.left_padding)
-        return cls(module.weight.detach(), module.bias.detach(), window)
+        bias = module.bias if module.bias is not None else torch.zeros_like(module.weight[:, 0, 0])
+        return cls(module.weight.detach(), bias.detach(), window)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (time', out)."""
-        time, channels = inputs[0]
+        """Return (..., time', out)."""
+        *leading, time, channels = inputs[0]
+        if leading not in ([], [1]):
+            raise ValueError(f"a convolution over time got {inputs[0]}; it takes (time, channels), (1, time, channels)")
         if channels != self.weight.shape[1]:
             raise ValueError(f"a convolution of {self.weight.shape[1]} channels got {channels}")
         outputs = self.window.outputs(time, self.weight.shape[2])
         if outputs < 1:
             raise ValueError(f"a convolution of {self.weight.shape[2]} taps has no output on {time} steps")
-        return outputs, self.weight.shape[0]
+        return (*leading, outputs, self.weight.shape[0])
 
     def parameters(self) -> int:
         """Return out * (in * k + 1)."""
@@ -97,11 +98,17 @@ class Convolution(Operator):
 
     def macs(self, *inputs: Shape) -> int:
         """Return those of the products, at every output step."""
-        return self.window.outputs(inputs[0][0], self.weight.shape[2]) * self.weight.numel()
+        return self.window.outputs(inputs[0][-2], self.weight.shape[2]) * self.weight.numel()
 
     def with_activation(self, activation: Activation) -> Self:
         """Return the layer with a fused activation."""
         return replace(self, activation=activation)
+
+    def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
+        """Fold ``scale * y + offset`` into weights and biases."""
+        if self.activation != "none":
+            return None
+        return replace(self, weight=self.weight * scale[:, None, None], bias=self.bias * scale + offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
@@ -110,7 +117,9 @@ class Convolution(Operator):
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize the weights with a scale an output channel."""
         output = Affine.from_range(*ranges.output)
-        weights = QuantizedWeights.from_float(self.weight, scheme.weight_bits, per_channel=True)
+        weights = QuantizedWeights.from_float(
+            self.weight, scheme.weight_bits, per_channel=True, bias=self.bias, input_scale=inputs[0].scale
+        )
         return QuantizedConvolution(weights, self.bias, self.window, inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -144,7 +153,8 @@ def _append(
         version = PAD_VERSION_INT8 if quantized else PAD_VERSION_FLOAT
         program.append(RuntimeOperator("PAD", version, [source, RuntimeTensor.constant(padding)], [padded]))
         source = padded
-    wide = RuntimeTensor((1, 1, *output.shape[-2:]), output.dtype, output.quantization)
+    shape = (1, 1, *output.shape[-2:])
+    wide = output if output.shape == shape else RuntimeTensor(shape, output.dtype, output.quantization)
     options = {
         "padding": VALID,
         "strideH": 1,
@@ -155,8 +165,9 @@ def _append(
     }
     version = VERSION_INT8 if quantized else VERSION_FLOAT
     program.append(RuntimeOperator("CONV_2D", version, [source, weights, bias], [wide], options))
-    target = RuntimeTensor.constant(np.array(output.shape, np.int32))
-    program.append(RuntimeOperator("RESHAPE", 1, [wide, target], [output]))
+    if wide is not output:
+        target = RuntimeTensor.constant(np.array(output.shape, np.int32))
+        program.append(RuntimeOperator("RESHAPE", 1, [wide, target], [output]))
 
 
 @dataclass(frozen=True)

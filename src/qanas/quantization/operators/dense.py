@@ -73,6 +73,12 @@ class Dense(Operator):
         """Return the layer with a fused activation."""
         return replace(self, activation=activation)
 
+    def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
+        """Fold ``scale * y + offset`` into weights and biases."""
+        if self.activation != "none":
+            return None
+        return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
@@ -80,7 +86,9 @@ class Dense(Operator):
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize the weights with one scale."""
         output = Affine.from_range(*ranges.output)
-        weights = QuantizedWeights.from_float(self.weight, scheme.weight_bits)
+        weights = QuantizedWeights.from_float(
+            self.weight, scheme.weight_bits, bias=self.bias, input_scale=inputs[0].scale
+        )
         return QuantizedDense(weights, self.bias, inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -112,12 +112,17 @@ class LSTM(Operator):
         return hidden, {"cell": cell}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Quantize weights by gate, the hidden state to int8 and the cell to int16."""
+        """Quantize weights with a scale a gate, the hidden state to int8 and the cell to int16."""
         output = Affine.from_range(*ranges.output)
         low, high = ranges.internals["cell"]
         quantized = QuantizedLSTM(
-            kernel=_by_gate(self.weight_ih, scheme.weight_bits),
-            recurrent=_by_gate(self.weight_hh, scheme.weight_bits),
+            kernel=tuple(
+                QuantizedWeights.from_float(gate, scheme.weight_bits, bias=bias, input_scale=inputs[0].scale)
+                for gate, bias in zip(self.weight_ih.chunk(GATES), self.bias.chunk(GATES), strict=True)
+            ),
+            recurrent=tuple(
+                QuantizedWeights.from_float(gate, scheme.weight_bits) for gate in self.weight_hh.chunk(GATES)
+            ),
             bias=self.bias,
             input=inputs[0],
             output=output,
@@ -132,11 +137,6 @@ class LSTM(Operator):
         bias = [RuntimeTensor.constant(gate) for gate in self.bias.numpy().reshape(GATES, self.units)]
         states = [RuntimeTensor((1, self.units), "float32", variable=True) for _ in range(2)]
         _append(program, VERSION_FLOAT, inputs[0], [kernel, recurrent, bias], states, output)
-
-
-def _by_gate(weights: Tensor, bits: int) -> tuple[QuantizedWeights, ...]:
-    """Quantize each gate's rows with a scale of its own, as the runtime stores them."""
-    return tuple(QuantizedWeights.from_float(gate, bits) for gate in weights.chunk(GATES))
 
 
 def _append(

@@ -21,7 +21,7 @@ Index = int | slice
 
 @dataclass(frozen=True)
 class Slice(Operator):
-    """``x[:, index_1, index_2, ...]``: whole numbers drop their axis, slices with step 1 keep it.
+    """``x[:, index_1, index_2, ...]``: whole numbers drop their axis, slices keep it.
 
     Attributes:
         indices: one an axis of the sample, the batch left out; axes beyond them are kept whole.
@@ -34,35 +34,36 @@ class Slice(Operator):
     @classmethod
     def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
         """Take an index whose first entry leaves the batch whole."""
+        if len(arguments) != 1:
+            raise ValueError("an index that is a value; take whole numbers and slices of a positive step")
         index = arguments[0]
         entries = index if isinstance(index, tuple) else (index,)
-        known = all(isinstance(e, int) or (isinstance(e, slice) and e.step in (None, 1)) for e in entries)
-        if not known or entries[0] != slice(None):
-            raise ValueError(f"the index {index}; take the whole batch, whole numbers and slices of step 1")
+        if not all(map(_known, entries)) or entries[:1] != (slice(None),):
+            raise ValueError(f"the index {index}; take the whole batch, whole numbers and slices of a positive step")
         return cls(tuple(entries[1:]))
 
-    def _bounds(self, shape: Shape) -> list[tuple[int, int, bool]]:
-        """Return start, stop and whether the axis is dropped, for every axis of the sample."""
-        bounds: list[tuple[int, int, bool]] = []
+    def _bounds(self, shape: Shape) -> list[tuple[range, bool]]:
+        """Return the positions and whether the axis is dropped, for every axis of the sample."""
+        bounds: list[tuple[range, bool]] = []
         for axis, size in enumerate(shape):
             entry = self.indices[axis] if axis < len(self.indices) else slice(None)
             if isinstance(entry, int):
                 start = entry + size if entry < 0 else entry
                 if not 0 <= start < size:
                     raise ValueError(f"the index {entry} of an axis of {size}")
-                bounds.append((start, start + 1, True))
+                bounds.append((range(start, start + 1), True))
             else:
-                start, stop, _ = entry.indices(size)
-                if stop <= start:
+                positions = range(*entry.indices(size))
+                if not positions:
                     raise ValueError(f"the empty slice {entry.start}:{entry.stop} of an axis of {size}")
-                bounds.append((start, stop, False))
+                bounds.append((positions, False))
         return bounds
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the sizes of the axes that are kept."""
         if len(self.indices) > len(inputs[0]):
             raise ValueError(f"{len(self.indices)} indices into the shape {inputs[0]}")
-        return tuple(stop - start for start, stop, dropped in self._bounds(inputs[0]) if not dropped)
+        return tuple(len(positions) for positions, dropped in self._bounds(inputs[0]) if not dropped)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Take the part; codes and real values alike."""
@@ -76,16 +77,23 @@ class Slice(Operator):
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append STRIDED_SLICE, dropped axes in its mask."""
         source = inputs[0]
-        bounds = [(0, 1, False), *self._bounds(source.shape[1:])]
+        bounds = [(range(1), False), *self._bounds(source.shape[1:])]
         start, stop, step = (
-            RuntimeTensor.constant(np.array(values, np.int32))
-            for values in ([b[0] for b in bounds], [b[1] for b in bounds], [1] * len(bounds))
+            RuntimeTensor.constant(np.array([getattr(positions, name) for positions, _ in bounds], np.int32))
+            for name in ("start", "stop", "step")
         )
-        mask = sum(1 << axis for axis, bound in enumerate(bounds) if bound[2])
+        mask = sum(1 << axis for axis, (_, dropped) in enumerate(bounds) if dropped)
         version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
         program.append(
             RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
         )
+
+
+def _known(entry: object) -> bool:
+    """Tell whether an index is a whole number or a slice forwards."""
+    if isinstance(entry, slice):
+        return entry.step is None or (isinstance(entry.step, int) and entry.step > 0)
+    return isinstance(entry, int)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""What firmware needs beside the model file: C sources that a microcontroller's project takes as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from qanas.deployment.litert import LiteRTModel
+
+RESOLVER_METHODS: Mapping[str, str] = {
+    "ADD": "AddAdd",
+    "CONV_2D": "AddConv2D",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "PAD": "AddPad",
+    "RELU": "AddRelu",
+    "RESHAPE": "AddReshape",
+    "STRIDED_SLICE": "AddStridedSlice",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+}
+"""The method of TFLite Micro's MicroMutableOpResolver that registers each kind of operator."""
+
+BASE_OVERHEAD_BYTES = 2900
+OPERATOR_OVERHEAD_BYTES = 74
+SCALE_OVERHEAD_BYTES = 4.8
+"""TFLite Micro's own book-keeping in the arena, measured: a constant, and by operator and by scale."""
+
+ARENA_MARGIN = 1.1
+BYTES_PER_LINE = 12
+
+RULE = """\
+A fused LSTM keeps its hidden and cell state between invocations. Call interpreter.Reset() before each
+independent window, or the model continues the sequence it saw before."""
+
+
+@dataclass(frozen=True)
+class GoldenVectors:
+    """Inputs and the outputs that LiteRT's reference kernels give for them, states reset before each.
+
+    Attributes:
+        inputs: int8 codes, shape (n, ...).
+        outputs: int8 codes, shape (n, ...).
+    """
+
+    inputs: NDArray[np.int8]
+    outputs: NDArray[np.int8]
+
+    @classmethod
+    def record(cls, model: LiteRTModel, inputs: NDArray[np.float32]) -> GoldenVectors:
+        """Run a model on real inputs, (n, *input_shape)."""
+        codes = model.quantize(inputs)
+        return cls(codes, np.concatenate([model.invoke(sample[None]) for sample in codes]))
+
+
+def operator_kinds(content: bytes) -> list[str]:
+    """Return the kinds of operators in a .tflite file, each once."""
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    model = schema.Model.GetRootAs(content)
+    return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
+
+
+def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
+    """Return a tensor arena that suffices for TFLite Micro, in bytes, a multiple of 16.
+
+    The activations' peak plus the runtime's book-keeping, a tenth added: the book-keeping differs by version.
+    """
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    scales = 0
+    for index in range(graph.TensorsLength()):
+        quantization = graph.Tensors(index).Quantization()
+        scales += quantization.ScaleLength() if quantization is not None else 0
+    overhead = BASE_OVERHEAD_BYTES + OPERATOR_OVERHEAD_BYTES * graph.OperatorsLength() + SCALE_OVERHEAD_BYTES * scales
+    return -(-int(ARENA_MARGIN * (peak_ram_bytes + overhead)) // 16) * 16
+
+
+def firmware_files(
+    content: bytes, peak_ram_bytes: int, preprocessing: Mapping[str, Any], golden: GoldenVectors
+) -> dict[str, str]:
+    """Return the texts of the firmware folder by file name.
+
+    Args:
+        content: the .tflite file.
+        peak_ram_bytes: working memory of its tensors.
+        preprocessing: the card's.
+        golden: at least one input with its output.
+    """
+    return {
+        "model.h": _header(content, peak_ram_bytes),
+        "model.c": _array_source(content),
+        "operators.h": _operators(content),
+        "preprocessing.h": _preprocessing(preprocessing),
+        "golden.h": _golden(golden),
+        "README.md": _readme(content, peak_ram_bytes),
+    }
+
+
+def _guarded(name: str, body: str) -> str:
+    return f"#ifndef QANAS_{name}_H_\n#define QANAS_{name}_H_\n\n{body}\n#endif\n"
+
+
+def _numbers(values: Sequence[int | float | str], per_line: int = BYTES_PER_LINE) -> str:
+    lines = [values[start : start + per_line] for start in range(0, len(values), per_line)]
+    return ",\n".join("    " + ", ".join(map(str, line)) for line in lines)
+
+
+def _header(content: bytes, peak_ram_bytes: int) -> str:
+    model = LiteRTModel(content)
+    if model.input is None or model.output is None:
+        raise ValueError("firmware takes a model with int8 inputs and outputs")
+    sizes = {
+        "INPUT_SIZE": int(np.prod(model.input_shape)),
+        "OUTPUT_SIZE": int(np.prod(model.output_shape)),
+        "INPUT_SCALE": f"{model.input.scale!r}f",
+        "INPUT_ZERO_POINT": f"({model.input.zero_point})",
+        "OUTPUT_SCALE": f"{model.output.scale!r}f",
+        "OUTPUT_ZERO_POINT": f"({model.output.zero_point})",
+        "ARENA_BYTES": arena_bytes(content, peak_ram_bytes),
+    }
+    lines = [f"#define QANAS_MODEL_{name} {value}" for name, value in sizes.items()]
+    array = (
+        '#ifdef __cplusplus\nextern "C" {\n#endif\n'
+        f"extern const unsigned char qanas_model[{len(content)}];\n"
+        "#ifdef __cplusplus\n}\n#endif\n"
+        f"#define QANAS_MODEL_BYTES {len(content)}"
+    )
+    rule = "\n".join(f" * {line}" for line in RULE.splitlines())
+    return _guarded("MODEL", "\n".join([f"/*\n{rule}\n */", array, *lines, ""]))
+
+
+def _array_source(content: bytes) -> str:
+    body = _numbers([f"0x{byte:02x}" for byte in content])
+    return f'#include "model.h"\n\n_Alignas(16) const unsigned char qanas_model[{len(content)}] = {{\n{body}\n}};\n'
+
+
+def _operators(content: bytes) -> str:
+    kinds = operator_kinds(content)
+    calls = " ".join(f"(resolver).{RESOLVER_METHODS[kind]}();" for kind in kinds)
+    body = (
+        "/* For tflite::MicroMutableOpResolver<QANAS_OPERATOR_COUNT>. */\n"
+        f"#define QANAS_OPERATOR_COUNT {len(kinds)}\n"
+        f"#define QANAS_ADD_OPERATORS(resolver) do {{ {calls} }} while (0)\n"
+    )
+    return _guarded("OPERATORS", body)
+
+
+def _flat_numbers(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, list[int | float]]]:
+    """Yield every number and list of numbers in nested tables and lists, with a name made of the path."""
+    for key, value in table.items():
+        name = f"{prefix}_{key}"
+        if isinstance(value, Mapping):
+            yield from _flat_numbers(value, name)
+        elif isinstance(value, bool | str) or value is None:
+            continue
+        elif isinstance(value, int | float):
+            yield name, [value]
+        elif value and all(isinstance(entry, int | float) for entry in value):
+            yield name, list(value)
+        else:
+            yield from _flat_numbers({str(index): entry for index, entry in enumerate(value)}, name)
+
+
+def _preprocessing(preprocessing: Mapping[str, Any]) -> str:
+    lines = []
+    for name, values in _flat_numbers(preprocessing, "qanas"):
+        whole = all(isinstance(value, int) for value in values)
+        kind = "int" if whole else "float"
+        texts = [str(value) if whole else f"{float(value)!r}f" for value in values]
+        lines.append(f"static const {kind} {name}[{len(values)}] = {{\n{_numbers(texts, 6)}\n}};\n")
+    return _guarded("PREPROCESSING", "\n".join(lines))
+
+
+def _golden(golden: GoldenVectors) -> str:
+    count = len(golden.inputs)
+    inputs, outputs = golden.inputs.reshape(count, -1), golden.outputs.reshape(count, -1)
+
+    def rows(values: NDArray[np.int8]) -> str:
+        return ",\n".join(f"  {{\n{_numbers(row.tolist(), 20)}\n  }}" for row in values)
+
+    body = (
+        "#include <stdint.h>\n\n"
+        f"#define QANAS_GOLDEN_COUNT {count}\n"
+        f"static const int8_t qanas_golden_input[{count}][{inputs.shape[1]}] = {{\n{rows(inputs)}\n}};\n"
+        f"static const int8_t qanas_golden_output[{count}][{outputs.shape[1]}] = {{\n{rows(outputs)}\n}};\n"
+    )
+    return _guarded("GOLDEN", body)
+
+
+def _readme(content: bytes, peak_ram_bytes: int) -> str:
+    kinds = "\n".join(f"- {kind}: `{RESOLVER_METHODS[kind]}`" for kind in operator_kinds(content))
+    return f"""# Firmware hand-over
+
+- `model.h`, `model.c`: the model as an aligned C array; scales and zero points of its input and output.
+- `operators.h`: registers what the model needs with TFLite Micro's resolver.
+- `preprocessing.h`: the constants of the card's `preprocessing`, under the names of its keys.
+- `golden.h`: inputs and the outputs that LiteRT's reference kernels give. Run them on the board first.
+
+Operators:
+
+{kinds}
+
+Tensor arena: {arena_bytes(content, peak_ram_bytes)} bytes, an estimate with a tenth to spare; TFLite Micro's
+`arena_used_bytes()` tells exactly.
+
+{RULE}
+"""

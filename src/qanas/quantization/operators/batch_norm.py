@@ -1,0 +1,60 @@
+"""Batch norm after training: a scale and an offset a channel, folded into the layer before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Self
+
+import torch
+from torch import Tensor, nn
+
+from qanas.layers.conv import ChannelNorm
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Operator, Ranges, Shape
+from qanas.quantization.program import Program, RuntimeTensor
+
+
+@dataclass(frozen=True)
+class BatchNorm(Operator):
+    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.fold` has folded it.
+
+    Attributes:
+        scale: shape (channels,).
+        offset: shape (channels,).
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    modules = (ChannelNorm,)
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> Self:
+        """Take the running statistics, whatever mode the module is in."""
+        assert isinstance(module, ChannelNorm)  # noqa: S101 - narrows the type that `modules` promises
+        if module.running_mean is None or module.running_var is None:
+            raise ValueError("a batch norm without running statistics")
+        scale = torch.rsqrt(module.running_var + module.eps)
+        if module.affine:
+            scale = scale * module.weight.detach()
+        offset = -module.running_mean * scale
+        return cls(scale, offset + module.bias.detach() if module.affine else offset)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        if inputs[0][-1] != len(self.scale):
+            raise ValueError(f"a batch norm of {len(self.scale)} channels got {inputs[0][-1]}")
+        return inputs[0]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        return inputs[0] * self.scale + self.offset
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("a batch norm is folded before anything is quantized")
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("a batch norm is folded before anything is lowered")

@@ -1,0 +1,40 @@
+"""A small LSTM, really trained, shared by the tests of what ships."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork
+from qanas.quantization.affine import Scheme
+from qanas.quantization.graph import Graph
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.tasks.base import Split
+from qanas.tasks.turbofan.task import Turbofan
+from qanas.training.fit import TrainingSet, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, quantized, with its task and some validation samples."""
+
+    task: Turbofan
+    network: LSTMNetwork
+    quantized: QuantizedGraph
+    split: Split
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    """An LSTM of 8 units after 6 epochs on synthetic engines."""
+    task = Turbofan("synthetic", stride=3)
+    data = task.load()
+    inputs, targets = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.targets)
+    torch.manual_seed(0)
+    network = LSTMNetwork(data.input_shape[-1], [8], 1, data.target_scale)
+    fit(network, TrainingSet(inputs, targets), task.loss, SEED_TRAINING, epochs=6, seed=0)
+    graph = Graph.trace(network, data.input_shape)
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(inputs), Scheme())
+    rows = slice(None, None, 8)
+    extras = {name: values[rows] for name, values in data.val.extras.items()}
+    return Trained(task, network, quantized, Split(data.val.inputs[rows], data.val.targets[rows], extras))

@@ -1,0 +1,76 @@
+"""The firmware folder: compiled by the C compiler, and what it says held against the model."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qanas.deployment.firmware import GoldenVectors, firmware_files, operator_kinds
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
+from qanas.hardware.memory import peak_ram_bytes
+from qanas.networks.lstm import LSTMNetwork
+from qanas.quantization.affine import Scheme
+from qanas.quantization.graph import Graph
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+MAIN = r"""
+#include <stdio.h>
+#include "model.h"
+#include "golden.h"
+#include "preprocessing.h"
+int main(void) {
+  unsigned long sum = 0;
+  for (int i = 0; i < QANAS_MODEL_BYTES; ++i) sum += qanas_model[i];
+  printf("%lu %d %d %d %.6f\n", sum, QANAS_GOLDEN_COUNT, (int)sizeof qanas_golden_input[0],
+         qanas_golden_output[QANAS_GOLDEN_COUNT - 1][0], (double)qanas_conditions_0_means[1]);
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> tuple[bytes, int]:
+    torch.manual_seed(0)
+    graph = Graph.trace(LSTMNetwork(3, [4], 1, 125.0).eval(), (10, 3))
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(torch.randn(50, 10, 3)), Scheme())
+    program = quantized.program()
+    return write_tflite(program), peak_ram_bytes(program)
+
+
+def test_the_operators_are_those_of_the_file(model: tuple[bytes, int]) -> None:
+    assert operator_kinds(model[0]) == ["FULLY_CONNECTED", "STRIDED_SLICE", "UNIDIRECTIONAL_SEQUENCE_LSTM"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
+def test_the_sources_compile_and_hold_the_model(model: tuple[bytes, int], tmp_path: Path) -> None:
+    content, peak = model
+    inputs = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float32)
+    golden = GoldenVectors.record(LiteRTModel(content), inputs)
+    preprocessing = {"note": "text is left out", "conditions": [{"means": [1.0, 2.5, -3.0]}]}
+    for name, text in firmware_files(content, peak, preprocessing, golden).items():
+        (tmp_path / name).write_text(text, "utf-8")
+    (tmp_path / "main.c").write_text(MAIN, "utf-8")
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-const-variable"]
+    subprocess.run(["cc", *strict, "main.c", "model.c", "-o", "main"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.split()
+    expected = [sum(content), 2, 30, int(LiteRTModel(content).codes(inputs)[1, 0])]
+    assert [int(value) for value in printed[:4]] == expected
+    assert float(printed[4]) == 2.5
+
+
+def test_the_readme_says_that_an_lstm_keeps_its_state(model: tuple[bytes, int]) -> None:
+    content, peak = model
+    golden = GoldenVectors.record(LiteRTModel(content), np.zeros((1, 10, 3), np.float32))
+    files = firmware_files(content, peak, {}, golden)
+    assert "keeps its hidden and cell state" in files["README.md"]
+    arena = re.search(r"QANAS_MODEL_ARENA_BYTES (\d+)", files["model.h"])
+    assert arena is not None
+    assert int(arena[1]) > peak
+    assert int(arena[1]) % 16 == 0

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qanas.core.errors import InputError
+from qanas.deployment.tflite import write_tflite
+from qanas.hardware.costs import COSTS, FLOAT_PREFIX, SHIPPED_COSTS, costs_of, packed_weight_bytes
+from qanas.hardware.device import Device, device_names
+from qanas.networks.lstm import LSTMNetwork
+from qanas.quantization.affine import Scheme, WeightBits
+from qanas.quantization.graph import Graph, trace_shapes
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+WINDOW, SENSORS = 30, 14
+
+
+def costs(units: list[int], bits: WeightBits = 8) -> dict[str, float]:
+    graph = trace_shapes(lambda: LSTMNetwork(SENSORS, units, 1, 125.0), (WINDOW, SENSORS))
+    return costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(bits)))
+
+
+# The last step is taken by a slice with begin, end and strides of three axes: nine int32.
+SLICE = 9 * 4
+
+ONE_OF_EIGHT = {
+    "weight_bytes": 4 * 8 * (14 + 8) + 4 * 8 * 4 + SLICE + 8 + 4,
+    "packed_weight_bytes": 880 + (8 + 1) * 4,
+    "macs": 30 * (4 * 8 * (14 + 8) + 3 * 8) + 8,
+    "float_weight_bytes": 4 * (4 * 8 * (14 + 8 + 1) + 8 + 1) + SLICE,
+    "float_macs": 30 * (4 * 8 * (14 + 8) + 3 * 8) + 8,
+}
+TWO_OF_THREE = {
+    "weight_bytes": 4 * 3 * (14 + 3) + 4 * 3 * 4 + 4 * 3 * (3 + 3) + 4 * 3 * 4 + SLICE + 3 + 4,
+    "packed_weight_bytes": 411 + 4 + (16 + 1) * 4,
+    "macs": 30 * (4 * 3 * (14 + 3) + 3 * 3) + 30 * (4 * 3 * (3 + 3) + 3 * 3) + 3,
+    "float_weight_bytes": 4 * (4 * 3 * (14 + 3 + 1) + 4 * 3 * (3 + 3 + 1) + 3 + 1) + SLICE,
+    "float_packed_weight_bytes": 4 * (4 * 3 * (14 + 3 + 1) + 4 * 3 * (3 + 3 + 1) + 3 + 1) + SLICE,
+}
+
+
+@pytest.mark.parametrize(("units", "expected"), [([8], ONE_OF_EIGHT), ([3, 3], TWO_OF_THREE)])
+def test_costs_of_small_lstms_are_those_counted_by_hand(units: list[int], expected: dict[str, int]) -> None:
+    found = costs(units)
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("bits", "weights"), [(8, 704 + 8), (6, 528 + 6), (4, 352 + 4)])
+def test_packed_bytes_count_the_bits_of_the_weights_and_whole_biases_and_scales(bits: WeightBits, weights: int) -> None:
+    found = costs([8], bits)
+    assert found["packed_weight_bytes"] == weights + (4 * 8 + 1) * 4 + (8 + 1) * 4 + SLICE
+    assert found["weight_bytes"] == costs([8])["weight_bytes"], "the file holds a weight a byte"
+    assert found["float_packed_weight_bytes"] == found["float_weight_bytes"]
+
+
+def test_every_cost_is_there_and_positive() -> None:
+    found = costs([8])
+    assert tuple(found) == COSTS
+    assert all(value > 0 for value in found.values())
+    assert SHIPPED_COSTS + tuple(FLOAT_PREFIX + name for name in SHIPPED_COSTS) == COSTS
+
+
+def test_the_file_of_twenty_units_is_small() -> None:
+    assert costs([20])["file_bytes"] <= 6200
+
+
+def random_weights(network: LSTMNetwork, kind: str) -> LSTMNetwork:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if kind == "equal":
+                parameter.fill_(0.1)
+            elif kind == "zero":
+                parameter.zero_()
+            elif kind == "shifted":
+                parameter.abs_()
+    return network
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    units=st.lists(st.integers(1, 100), min_size=1, max_size=3),
+    kind=st.sampled_from(["random", "equal", "zero", "shifted"]),
+    data=st.sampled_from(["normal", "positive", "constant", "symmetric"]),
+)
+def test_sizes_from_shapes_are_those_of_any_weights(units: list[int], kind: str, data: str) -> None:
+    torch.manual_seed(sum(units))
+    graph = Graph.trace(random_weights(LSTMNetwork(SENSORS, units, 1, 125.0), kind), (6, SENSORS))
+    samples = {
+        "normal": torch.randn(4, 6, SENSORS),
+        "positive": torch.rand(4, 6, SENSORS),
+        "constant": torch.zeros(4, 6, SENSORS),
+        # Range and so zero point of the input are those of a hidden state or of nobody, as it happens.
+        "symmetric": torch.linspace(-1.0, 1.0, 24 * SENSORS).reshape(4, 6, SENSORS),
+    }[data]
+    trained = costs_of(graph, QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme()))
+    shapes = trace_shapes(lambda: LSTMNetwork(SENSORS, units, 1, 125.0), (6, SENSORS))
+    assert costs_of(shapes, QuantizedGraph.from_shapes(shapes, Scheme())) == trained
+
+
+def test_the_graph_of_shapes_alone_is_that_of_the_network() -> None:
+    shapes = trace_shapes(lambda: LSTMNetwork(SENSORS, [5, 4]), (WINDOW, SENSORS))
+    whole = Graph.trace(LSTMNetwork(SENSORS, [5, 4]), (WINDOW, SENSORS))
+    assert shapes.shapes == whole.shapes
+    assert len(write_tflite(shapes.program())) == len(write_tflite(whole.program()))
+
+
+def test_a_constant_of_unknown_width_has_no_cost() -> None:
+    source = RuntimeTensor((1, 2), "float32")
+    unknown = RuntimeTensor((2,), "float32", data=np.zeros(2, np.float32))
+    program = Program(source, source, [RuntimeOperator("ADD", 1, [source, unknown], [source])])
+    with pytest.raises(ValueError, match="how many bits"):
+        packed_weight_bytes(program)
+
+
+def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"device\.name.*did you mean 'host'"):
+        Device.named("hots")
+    assert "host" in device_names()
+
+
+def test_every_device_file_is_valid_and_measures_a_latency() -> None:
+    graph = trace_shapes(lambda: LSTMNetwork(SENSORS, [4]), (WINDOW, SENSORS))
+    content = write_tflite(QuantizedGraph.from_shapes(graph, Scheme()).program())
+    for name in device_names():
+        device = Device.named(name)
+        assert device.name == name
+        assert 0.0 < device.latency_ms(content) < 1000.0

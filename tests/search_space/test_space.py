@@ -1,0 +1,216 @@
+from collections.abc import Callable, Sequence
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution
+
+from qanas.core.candidate import GROUPS, Candidate, Group, Value
+from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork, LSTMSpace
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.settings import AtLeast, Choice, Condition, Float, Integer, OneOf, Setting
+from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.training_group import TrainingSettings, training_settings
+
+SHAPE = TaskShape((30, 14), 1, 125.0, ("mae", "mse"))
+LAYERS = Integer("layers", "architecture", 2, low=1, high=3)
+UNITS_2 = Integer("units_2", "architecture", 8, low=1, high=100, log=True, condition=AtLeast("layers", 2))
+RATE = Float("rate", "training", 0.01, low=1e-4, high=1e-1, log=True)
+RULE = Choice("rule", "training", "adam", options=("adam", "sgd"))
+MOMENTUM = Float("momentum", "training", 0.9, low=0.0, high=0.99, condition=OneOf("rule", ("sgd",)))
+
+
+def lowest(_: str, distribution: BaseDistribution) -> Value:
+    """Suggest the first value of a range."""
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        first = distribution.choices[0]
+        assert first is not None
+        return first
+    assert isinstance(distribution, optuna.distributions.IntDistribution | optuna.distributions.FloatDistribution)
+    return distribution.low
+
+
+def values_of(candidate: Candidate) -> dict[str, Value]:
+    return {name: value for group in candidate.config.values() for name, value in group.items()}
+
+
+def test_a_setting_exists_exactly_where_its_condition_holds() -> None:
+    space = space_of([LAYERS, UNITS_2, RULE, MOMENTUM], ["architecture", "training"])
+    assert dict(space.seed.architecture) == {"layers": 2, "units_2": 8}
+    assert dict(space.seed.training) == {"rule": "adam"}, "momentum is that of another rule"
+    assert values_of(space.sample(lowest)) == {"layers": 1, "rule": "adam"}
+
+
+def test_a_condition_on_a_setting_that_is_absent_does_not_hold() -> None:
+    third = Integer("units_3", "architecture", 4, low=1, high=9, condition=AtLeast("units_2", 1))
+    space = space_of([LAYERS, UNITS_2, third], ["architecture"])
+    assert dict(space.sample(lowest).architecture) == {"layers": 1}
+
+
+def test_groups_that_are_not_searched_stay_at_the_seeds_values() -> None:
+    space = space_of([LAYERS, UNITS_2, RATE, RULE], ["training"])
+    candidate = space.sample(lowest)
+    assert candidate.architecture == space.seed.architecture
+    assert dict(candidate.training) == {"rate": 1e-4, "rule": "adam"}
+
+
+def test_only_free_settings_are_suggested() -> None:
+    asked: list[str] = []
+
+    def suggest(name: str, distribution: BaseDistribution) -> Value:
+        asked.append(name)
+        return lowest(name, distribution)
+
+    space_of([LAYERS, UNITS_2, RATE, RULE], ["architecture"]).sample(suggest)
+    assert asked == ["layers"]
+
+
+def test_a_sampler_learns_the_seed_where_it_is_within_the_ranges() -> None:
+    space = space_of([LAYERS, UNITS_2, RATE, RULE], ["architecture", "training"])
+    values, ranges = space.parameters(space.seed)
+    assert values == {"layers": 2, "units_2": 8, "rate": 0.01, "rule": "adam"}
+    assert ranges == {s.name: s.distribution for s in (LAYERS, UNITS_2, RATE, RULE)}
+    optuna.create_study().add_trial(optuna.create_trial(params=values, distributions=ranges, value=1.0))
+
+
+def test_a_sampler_does_not_learn_frozen_settings() -> None:
+    space = space_of([LAYERS, RATE], ["training"])
+    assert space.parameters(space.seed)[0] == {"rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        Integer("outside", "architecture", 500, low=1, high=100),
+        Float("outside", "architecture", 5.0, low=0.1, high=1.0, log=True),
+        Choice("outside", "architecture", "c", options=("a", "b")),
+    ],
+)
+def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Setting) -> None:
+    space = space_of([LAYERS, outside], ["architecture"])
+    assert space.seed.architecture["outside"] == outside.seed
+    values, ranges = space.parameters(space.seed)
+    assert values == {"layers": 2}
+    assert set(ranges) == {"layers"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "free", "message"),
+    [
+        ([LAYERS, LAYERS], ["architecture"], "two settings are called 'layers'"),
+        ([UNITS_2, LAYERS], ["architecture"], "condition of 'units_2' names 'layers'"),
+        ([LAYERS], ["training"], "nothing is searched"),
+        ([LAYERS], [], "nothing is searched"),
+        ([], ["architecture"], "nothing is searched"),
+    ],
+)
+def test_spaces_that_make_no_sense_are_refused(entries: list[Setting], free: list[Group], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space_of(entries, free)
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> SearchSpace:
+    """Spaces of integers, floats and choices with conditions on earlier ones."""
+    entries: list[Setting] = []
+    for position in range(draw(st.integers(1, 6))):
+        name, group = f"s{position}", draw(st.sampled_from(GROUPS))
+        condition: Condition | None = None
+        conditional = draw(st.booleans())
+        if entries and conditional:
+            before = draw(st.sampled_from(entries))
+            if isinstance(before, Choice):
+                condition = OneOf(before.name, draw(st.sampled_from([("a",), ("b", "c"), ("z",)])))
+            else:
+                condition = AtLeast(before.name, draw(st.integers(0, 6)))
+        kind = draw(st.sampled_from(["integer", "float", "choice"]))
+        low, width = draw(st.integers(1, 4)), draw(st.integers(0, 4))
+        seed = draw(st.integers(1, 8))
+        if kind == "integer":
+            log = draw(st.booleans())
+            entries.append(Integer(name, group, seed, low=low, high=low + width, log=log, condition=condition))
+        elif kind == "float":
+            entries.append(
+                Float(name, group, float(seed), low=float(low), high=float(low + width), condition=condition)
+            )
+        else:
+            entries.append(Choice(name, group, "a", options=("a", "b", "c"), condition=condition))
+    free = draw(st.sets(st.sampled_from(sorted({entry.group for entry in entries})), min_size=1))
+    return space_of(entries, sorted(free))
+
+
+def holds(condition: Condition | None, values: dict[str, Value]) -> bool:
+    if condition is None:
+        return True
+    if condition.setting not in values:
+        return False
+    value = values[condition.setting]
+    if isinstance(condition, OneOf):
+        return value in condition.options
+    assert isinstance(value, int | float)
+    return value >= condition.minimum
+
+
+def assert_consistent(space: SearchSpace, candidate: Candidate) -> None:
+    values = values_of(candidate)
+    for setting in space.settings:
+        assert (setting.name in values) == holds(setting.condition, values), setting.name
+        assert (setting.name in candidate.group(setting.group)) == (setting.name in values)
+        if setting.name in values and setting.group not in space.free:
+            assert values[setting.name] == setting.seed
+    assert set(values) <= {setting.name for setting in space.settings}
+
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=2),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@settings(deadline=None, max_examples=20)
+@given(space=spaces(), seed=st.integers(0, 1000))
+def test_any_sampler_gives_candidates_whose_settings_exist_exactly_where_they_should(
+    sampler: str, space: SearchSpace, seed: int
+) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=SAMPLERS[sampler](seed))
+    assert_consistent(space, space.seed)
+    for number in range(4):
+        trial = study.ask()
+
+        def suggest(name: str, distribution: BaseDistribution, trial: optuna.Trial = trial) -> Value:
+            value: Value = trial._suggest(name, distribution)
+            return value
+
+        candidate = space.sample(suggest)
+        assert_consistent(space, candidate)
+        values, ranges = space.parameters(candidate)
+        assert values == trial.params
+        assert ranges == trial.distributions
+        study.tell(trial, float(number))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_lstm_spaces_have_units_of_the_layers_that_exist_and_build_them(layers: int) -> None:
+    space = space_of(LSTMSpace(seed_layers=layers, seed_units=5).settings(SHAPE), ["architecture", "training"])
+    units = [f"units_{layer}" for layer in range(1, layers + 1)]
+    assert dict(space.seed.architecture) == {"layers": layers, **dict.fromkeys(units, 5)}
+    network = LSTMSpace().build(space.seed, SHAPE)
+    assert isinstance(network, LSTMNetwork)
+    assert [p.shape[1] for name, p in network.named_parameters() if name.endswith("weight_hh")] == [5] * layers
+
+
+def test_a_seed_network_with_more_layers_than_are_searched_is_buildable() -> None:
+    family = LSTMSpace(max_layers=1, seed_layers=3, seed_units=4)
+    space = space_of(family.settings(SHAPE), ["architecture"])
+    assert dict(space.seed.architecture) == {"layers": 3, "units_1": 4, "units_2": 4, "units_3": 4}
+    assert dict(space.sample(lowest).architecture) == {"layers": 1, "units_1": 1}
+    family.build(space.seed, SHAPE)
+
+
+def test_training_settings_parse_back_and_leave_the_networks_own_out() -> None:
+    entries: Sequence[Setting] = training_settings(("mae", "mse"), SEED_TRAINING)
+    group = {entry.name: entry.seed for entry in entries}
+    assert TrainingSettings.from_group({**group, "dropout": 0.1}) == SEED_TRAINING

@@ -1,0 +1,184 @@
+"""One contract for all strategies: what the search relies on, whatever the space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from qanas.core.candidate import Candidate
+from qanas.core.measurement import Limit, Objective
+from qanas.core.seeds import derive_seed
+from qanas.networks.lstm import LSTMSpace
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
+from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_strategy.base import SamplingStrategy
+from qanas.search_strategy.random_search import RandomSearch
+from qanas.search_strategy.tpe import TPE
+from qanas.workflows.trial_store import TrialRecord, TrialStore
+
+STRATEGIES: list[SamplingStrategy] = [RandomSearch(), TPE(startup_trials=3)]
+OBJECTIVES = (Objective("error"), Objective("size"))
+LIMITS = (Limit("size", 12.0),)
+
+SPACES: dict[str, Sequence[Setting]] = {
+    "one setting": [Integer("width", "architecture", 3, low=1, high=9)],
+    "one option": [
+        Choice("bits", "quantization", 8, options=(8,)),
+        Integer("width", "architecture", 3, low=1, high=1),
+        Float("rate", "training", 0.1, low=0.1, high=0.1),
+    ],
+    "every kind": [
+        Integer("width", "architecture", 3, low=1, high=9, log=True),
+        Float("rate", "training", 0.01, low=1e-4, high=1.0, log=True),
+        Float("share", "training", 0.5, low=0.0, high=1.0),
+        Choice("kind", "architecture", "b", options=("a", "b", 3, True)),
+    ],
+    "conditional": [
+        Integer("layers", "architecture", 2, low=1, high=3),
+        Integer("units_2", "architecture", 3, low=1, high=9, condition=AtLeast("layers", 2)),
+        Integer("units_3", "architecture", 3, low=1, high=9, condition=AtLeast("layers", 3)),
+        Choice("kind", "architecture", "a", options=("a", "b")),
+        Float("slope", "training", 0.5, low=0.0, high=1.0, condition=OneOf("kind", ("b",))),
+    ],
+    "lstm": LSTMSpace(max_units=9, seed_units=100).settings(TaskShape((5, 3), 1, 1.0, ("mae", "mse"))),
+}
+
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
+every_space = pytest.mark.parametrize("settings", SPACES.values(), ids=SPACES)
+
+
+def measured(index: int, candidate: Candidate) -> TrialRecord:
+    """Score a candidate by its settings alone."""
+    values = [value for group in candidate.config.values() for value in group.values()]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    size = sum(numbers)
+    over = size > LIMITS[0].bound
+    metrics = {} if over else {"error": 1.0 / (1.0 + size)}
+    outcome = "rejected" if over else "measured"
+    return TrialRecord(index, outcome, candidate.config, {"size": size}, metrics, blamed="size" if over else "")
+
+
+class Search:
+    """A search as the workflow does it, without training."""
+
+    def __init__(self, path: Path, space: SearchSpace, strategy: SamplingStrategy, seed: int = 0) -> None:
+        self.store = TrialStore(path, OBJECTIVES, LIMITS)
+        self.space = space
+        self.strategy = strategy
+        self.seed = seed
+
+    def propose(self, trials: int) -> list[Candidate]:
+        """Go on until there are that many trials, rejected ones included; return all candidates so far."""
+        records = self.store.records()
+        if not records:
+            record = TrialRecord(0, "measured", self.space.seed.config, {"size": 6.0}, {"error": 0.5}, is_seed=True)
+            records.append(self.store.add_seed(self.space, record))
+        for index in range(len(records), trials):
+            sampler = self.strategy.sampler(derive_seed(self.seed, "sampler", index))
+            trial, candidate = self.store.ask(self.space, sampler)
+            records.append(self.store.tell(trial, measured(index, candidate)))
+        return [record.candidate for record in records]
+
+
+def within(space: SearchSpace, candidate: Candidate) -> bool:
+    """Tell whether a candidate has exactly the settings that its conditions ask for, within their ranges."""
+    values = {name: value for group in candidate.config.values() for name, value in group.items()}
+    seen: dict[str, bool | int | float | str] = {}
+    for setting in space.settings:
+        if setting.exists(seen) != (setting.name in values):
+            return False
+        if setting.exists(seen):
+            distribution = setting.distribution
+            value = seen[setting.name] = values[setting.name]
+            if setting.group in space.free and not distribution._contains(distribution.to_internal_repr(value)):
+                return False
+    return True
+
+
+@every_strategy
+@every_space
+def test_settings_stay_in_range_and_conditions_hold(
+    tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
+) -> None:
+    space = space_of(settings, ["architecture", "training", "quantization"])
+    candidates = Search(tmp_path / "study.db", space, strategy).propose(14)
+    assert all(within(space, candidate) for candidate in candidates[1:])
+
+
+@every_strategy
+@every_space
+def test_a_resumed_study_gives_the_same_proposals(
+    tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
+) -> None:
+    space = space_of(settings, ["architecture", "training", "quantization"])
+    whole = Search(tmp_path / "whole.db", space, strategy).propose(12)
+    for trials in (3, 4, 9, 12):
+        session = Search(tmp_path / "resumed.db", space, strategy)
+        resumed = session.propose(trials)
+        session.store.ask(space, strategy.sampler(99))  # under way when the process died
+    assert resumed == whole
+
+
+@every_strategy
+def test_another_seed_gives_other_proposals(tmp_path: Path, strategy: SamplingStrategy) -> None:
+    space = space_of(SPACES["every kind"], ["architecture", "training"])
+    first, second = (Search(tmp_path / f"{seed}.db", space, strategy, seed).propose(10) for seed in (0, 1))
+    assert first[1:] != second[1:]
+
+
+@every_strategy
+def test_proposals_of_one_study_differ(tmp_path: Path, strategy: SamplingStrategy) -> None:
+    space = space_of(SPACES["every kind"], ["architecture", "training"])
+    candidates = Search(tmp_path / "study.db", space, strategy).propose(14)
+    assert len(set(candidates)) >= 12
+
+
+@every_strategy
+@every_space
+def test_several_candidates_may_be_asked_for_before_any_is_told(
+    tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
+) -> None:
+    space = space_of(settings, ["architecture", "training", "quantization"])
+    search = Search(tmp_path / "study.db", space, strategy)
+    search.propose(5)
+    asked = [search.store.ask(space, strategy.sampler(derive_seed(7, index))) for index in range(4)]
+    for index, (trial, candidate) in reversed(list(enumerate(asked, start=5))):
+        assert within(space, candidate)
+        search.store.tell(trial, measured(index, candidate))
+    assert len(search.store.records()) == 9
+
+
+@every_strategy
+def test_groups_that_are_not_free_stay_at_the_seeds_values(tmp_path: Path, strategy: SamplingStrategy) -> None:
+    space = space_of(SPACES["every kind"], ["training"])
+    candidates = Search(tmp_path / "study.db", space, strategy).propose(10)
+    assert {tuple(candidate.architecture.items()) for candidate in candidates} == {(("kind", "b"), ("width", 3))}
+    assert len({candidate.training["rate"] for candidate in candidates}) > 3
+
+
+def test_a_strategy_that_learns_turns_away_from_what_the_limits_reject(tmp_path: Path) -> None:
+    space = space_of([Integer("width", "architecture", 3, low=1, high=60)], ["architecture"])
+
+    def rejected(strategy: SamplingStrategy, name: str) -> int:
+        widths = [int(c.architecture["width"]) for c in Search(tmp_path / name, space, strategy).propose(60)]
+        return sum(width > LIMITS[0].bound for width in widths)
+
+    assert rejected(TPE(), "tpe.db") < rejected(RandomSearch(), "random.db") / 2
+
+
+def test_a_strategy_that_learns_beats_chance(tmp_path: Path) -> None:
+    space = space_of([Float("rate", "training", 0.5, low=0.0, high=1.0), *SPACES["one setting"]], ["training"])
+
+    def best(strategy: SamplingStrategy) -> float:
+        store = TrialStore(tmp_path / f"{type(strategy).__name__}.db", (Objective("error"),), ())
+        errors = []
+        for index in range(40):
+            trial, candidate = store.ask(space, strategy.sampler(derive_seed(0, index)))
+            errors.append((float(candidate.training["rate"]) - 0.37) ** 2)
+            store.tell(trial, TrialRecord(index, "measured", candidate.config, {}, {"error": errors[-1]}))
+        return sum(errors[20:])
+
+    assert best(TPE()) < best(RandomSearch()) / 3

@@ -1,0 +1,42 @@
+"""Runs inside the test's process, of a task that takes milliseconds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from qanas.recipe import load_plan
+from qanas.workflows.plan import Setup
+
+SINE = Path(__file__).parents[1] / "cli" / "sine.py"
+
+MakeSetup = Callable[..., Setup]
+
+
+@pytest.fixture
+def make_setup(tmp_path: Path) -> MakeSetup:
+    """Return a function that reads a recipe with some changed tables; a value of None leaves a key out."""
+
+    def make(**changes: dict[str, Any]) -> Setup:
+        tables: dict[str, dict[str, Any]] = {
+            "task": {"name": "sine:Sine"},
+            "space": {"name": "sine:ConvOrLSTM"},
+            "strategy": {"name": "random", "trials": 4},
+            "estimation": {"epochs": 1},
+            "objectives": {"worst_quantized": "minimize", "weight_bytes": "minimize"},
+            "finalists": {"count": 2, "seeds": 3},
+        }
+        for section, table in changes.items():
+            merged = tables.get(section, {}) | table
+            tables[section] = {key: value for key, value in merged.items() if value is not None}
+        shutil.copy(SINE, tmp_path)
+        path = tmp_path / "sine.toml"
+        path.write_text(tomli_w.dumps(tables), "utf-8")
+        return Setup.load(load_plan(path))
+
+    return make

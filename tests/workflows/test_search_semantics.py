@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.workflows import finalists as finalists_module
+from qanas.workflows import sampled_search
+from qanas.workflows.progress import Silent
+from qanas.workflows.run import RunResult, run_search
+from qanas.workflows.shipping import median_training
+from qanas.workflows.trial_store import TrialRecord, TrialStore
+
+if TYPE_CHECKING:
+    from qanas.workflows.plan import Setup
+    from tests.workflows.conftest import MakeSetup
+
+
+def run(setup: Setup, path: Path) -> RunResult:
+    return run_search(setup, RunFolder(path / "run"), Silent())
+
+
+def records(setup: Setup, path: Path) -> list[TrialRecord]:
+    return TrialStore(RunFolder(path / "run").study, setup.plan.objectives, setup.plan.limits).records()
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The candidates that were trained, in order."""
+    calls: list[Any] = []
+    train = FullTraining.train
+
+    def counted(self: FullTraining, problem: Any, candidate: Any, *rest: Any) -> Any:
+        calls.append(candidate)
+        return train(self, problem, candidate, *rest)
+
+    monkeypatch.setattr(FullTraining, "train", counted)
+    return calls
+
+
+def test_rejected_trials_cost_no_training_and_do_not_count(
+    make_setup: MakeSetup, tmp_path: Path, trained: list[Any]
+) -> None:
+    setup = make_setup(limits={"weight_bytes": 40}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 5})
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    rejected = [record for record in found if record.outcome == "rejected"]
+    assert rejected
+    assert sorted(record.index for record in found if record.outcome == "measured") == [0, 1, 2, 3, 4]
+    assert len(trained) == 5 + len(result.shipments)
+    assert not {record.candidate for record in rejected} & set(trained)
+    for record in rejected:
+        assert record.reason == f"weight_bytes {record.costs['weight_bytes']:g} > 40"
+        assert record.train_seconds == 0
+        assert not record.metrics
+    assert all(record.costs["weight_bytes"] <= 40 for record in result.front)
+
+
+def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeSetup, tmp_path: Path) -> None:
+    setup = make_setup(limits={"weight_bytes": 18}, strategy={"trials": 2, "max_rejected": 1000})
+    result = run(setup, tmp_path)
+    seed = next(record for record in records(setup, tmp_path) if record.is_seed)
+    assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)
+    assert seed.candidate == setup.space.seed
+    assert not any(record.is_seed for record in result.front)
+    assert result.shipments[0].finalist.identity == "seed"
+    assert result.shipments[0].card is not None
+
+
+SYSTEMS = {
+    "NAS": (["architecture"], {"worst_float": "minimize", "float_weight_bytes": "minimize"}),
+    "NAS & HPO": (["architecture", "training"], {"worst_float": "minimize", "float_weight_bytes": "minimize"}),
+    "QA-NAS & HPO": (
+        ["architecture", "training", "quantization"],
+        {"worst_quantized": "minimize", "weight_bytes": "minimize"},
+    ),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_recipe_alone_tells_the_systems_apart(make_setup: MakeSetup, tmp_path: Path, system: str) -> None:
+    search, objectives = SYSTEMS[system]
+    left_out = dict.fromkeys(("worst_quantized", "weight_bytes"))
+    setup = make_setup(
+        space={"search": search}, objectives={**left_out, **objectives}, strategy={"trials": 8, "name": "tpe"}
+    )
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    seed = setup.space.seed
+    assert len({record.candidate for record in found}) > 1
+    assert all((record.candidate.training == seed.training) == ("training" not in search) for record in found[1:])
+    scored, cost = objectives
+    best = [(record.metrics[scored], record.costs[cost]) for record in result.front]
+    for record in found:
+        point = (record.metrics[scored], record.costs[cost])
+        assert point in best or any(a <= point[0] and b <= point[1] for a, b in best)
+
+
+def test_a_metric_that_is_better_large(make_setup: MakeSetup, tmp_path: Path) -> None:
+    setup = make_setup(objectives={"worst_quantized": None, "weight_bytes": None, "r2_quantized": "maximize"})
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    assert [record.metrics["r2_quantized"] for record in result.front] == [
+        max(record.metrics["r2_quantized"] for record in found)
+    ]
+
+
+def test_nan_fails_the_trial_with_its_reason_and_the_run_goes_on(make_setup: MakeSetup, tmp_path: Path) -> None:
+    setup = make_setup(task={"level": float("nan")})
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    assert [record.outcome for record in found] == ["failed"] * 4
+    assert all("the training loss became nan in epoch 1" in record.reason for record in found)
+    assert (result.shipped, [s.finalist.identity for s in result.failed]) == (0, ["seed"])
+    assert "nan" in result.failed[0].failure
+
+
+def test_an_unexpected_error_fails_the_trial_and_its_traceback_is_in_the_log(
+    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = FullTraining.train
+
+    def fragile(self: FullTraining, problem: Any, candidate: Any, *rest: Any) -> Any:
+        if candidate.architecture["kind"] == "lstm":
+            raise ZeroDivisionError("over\nseveral lines")
+        return train(self, problem, candidate, *rest)
+
+    monkeypatch.setattr(FullTraining, "train", fragile)
+    setup = make_setup(strategy={"trials": 8})
+    run(setup, tmp_path)
+    failed = [record for record in records(setup, tmp_path) if record.outcome == "failed"]
+    assert failed
+    assert {record.reason for record in failed} == {"ZeroDivisionError: over several lines"}
+    assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_setup: MakeSetup, tmp_path: Path) -> None:
+    setup = make_setup(
+        space={"deadly": 1, "most": 2}, estimation={"jobs": 2}, strategy={"trials": 6}, finalists={"count": 1, "seeds": 1}
+    )  # fmt: skip
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    assert len(found) == 6
+    failed = [record for record in found if record.outcome == "failed"]
+    assert failed
+    assert {record.reason for record in failed} == {"the worker process ended with exit code -9"}
+    assert {record.config["architecture"]["width"] for record in failed} == {1}
+    assert result.shipped
+
+
+def test_hours_stop_the_search_and_the_finalists_still_ship(
+    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 60.0
+        return now
+
+    monkeypatch.setattr(sampled_search.time, "monotonic", clock)
+    setup = make_setup(strategy={"trials": 500, "hours": 0.5})
+    result = run(setup, tmp_path)
+    found = records(setup, tmp_path)
+    assert 2 <= len(found) <= 30
+    assert result.shipped >= 1
+    again = run(setup, tmp_path)
+    assert len(records(setup, tmp_path)) == len(found), "an exhausted budget is not renewed"
+    assert again.shipped == result.shipped
+
+
+def test_the_median_training_ships(make_setup: MakeSetup, tmp_path: Path) -> None:
+    setup = make_setup()
+    result = run(setup, tmp_path)
+    for shipment in result.shipments:
+        key = shipment.finalist.candidate.key
+        paths = [tmp_path / "run" / "trainings" / key / f"{seed}.json" for seed in range(3)]
+        trainings = [finalists_module.TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
+        scores = [t.metrics["quantized"]["val"]["worst"] for t in trainings if t is not None]
+        assert shipment.card is not None
+        assert shipment.card.metric("quantized", "val", "worst").shipped == sorted(scores)[1]
+        assert shipment.card.metric("quantized", "val", "worst").mean == pytest.approx(sum(scores) / 3)
+        assert shipment.card.metric("quantized", "val", "worst").n == 3
+        shipped = next(t for t in trainings if t is not None and t.seed == shipment.card.protocol["shipped_training"])
+        assert shipped.sha256 == shipment.card.sha256
+
+
+@pytest.mark.parametrize(("scores", "position"), [([3.0, 1.0, 2.0], 2), ([4.0, 1.0, 3.0, 2.0], 3), ([5.0], 0)])
+def test_of_an_even_number_the_lower_one_is_the_median(
+    make_setup: MakeSetup, scores: list[float], position: int
+) -> None:
+    trainings = [
+        finalists_module.Training(
+            seed, {"quantized": {"val": {"worst": score}}}, finalists_module.ParitySteps(0, 0.0, 1)
+        )
+        for seed, score in enumerate(scores)
+    ]
+    assert median_training(make_setup(), trainings) == position
+
+
+def test_a_model_outside_parity_is_reported_and_never_shipped(
+    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make_setup(strategy={"trials": 6})
+    first = run(setup, tmp_path)
+    other = next(s.finalist.identity for s in first.shipments if s.finalist.identity != "seed")
+    assert (tmp_path / "run" / "models" / other).is_dir()
+
+    judge = finalists_module.TrainingUnit._parity_failure
+
+    def strict(self: finalists_module.TrainingUnit, *rest: Any) -> str:
+        return "outside parity on val: made up" if self.finalist.identity == other else judge(self, *rest)
+
+    monkeypatch.setattr(finalists_module.TrainingUnit, "_parity_failure", strict)
+    for path in (tmp_path / "run" / "trainings" / other).glob("*.json"):
+        path.unlink()  # trained again, and judged more strictly
+    result = run(setup, tmp_path)
+    assert [(s.finalist.identity, s.failure) for s in result.failed] == [(other, "outside parity on val: made up")]
+    assert result.shipped == first.shipped - 1
+    assert not (tmp_path / "run" / "models" / other).exists()
+    with (tmp_path / "run" / "finalists.csv").open(newline="") as file:
+        told = {row["candidate"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
+    assert told[other] == ("failed", "outside parity on val: made up")
+    with (tmp_path / "run" / "front.csv").open(newline="") as file:
+        assert other not in {row["candidate"] for row in csv.DictReader(file)}
+    summary = RunFolder(tmp_path / "run").read_summary()
+    assert summary["finalists"]["failed"] == 1
+    assert summary["finalists"]["failures"] == [{"candidate": other, "reason": "outside parity on val: made up"}]
+
+
+def test_parity_itself_is_judged_on_the_written_file(
+    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = finalists_module.LiteRTModel.codes
+    monkeypatch.setattr(finalists_module.LiteRTModel, "codes", lambda self, inputs: codes(self, inputs) // 2)
+    result = run(make_setup(), tmp_path)
+    assert result.shipped == 0
+    assert all("outside parity on val: outputs differ by up to" in s.failure for s in result.failed)
+    assert not list((tmp_path / "run").glob("models/*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"space": {"name": "twice:Twice"}}, "two settings are called 'width'"),
+        ({"space": {"name": "twice:Untrained"}}, "learning_rate"),
+        ({"space": {"name": "twice:Unknown"}}, "Tanh has no operator"),
+    ],
+)
+def test_a_space_that_cannot_be_searched(
+    make_setup: MakeSetup, tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    (tmp_path / "twice.py").write_text(
+        "from torch import nn\n"
+        "from sine import ConvOrLSTM\n"
+        "class Twice(ConvOrLSTM):\n"
+        "    def settings(self, shape):\n"
+        "        return super().settings(shape) + super().settings(shape)[1:2]\n"
+        "class Untrained(ConvOrLSTM):\n"
+        "    def settings(self, shape):\n"
+        "        return super().settings(shape)[:3]\n"
+        "class Unknown(ConvOrLSTM):\n"
+        "    def build(self, candidate, shape):\n"
+        "        return nn.Sequential(nn.Linear(1, 1), nn.Tanh())\n",
+        "utf-8",
+    )
+    with pytest.raises(InputError, match=expected) as caught:
+        run(make_setup(**changes), tmp_path)
+    assert str(caught.value).startswith("space: ")
