@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,10 @@ class Workplace:
         """The same with data of its own in another folder."""
         write_engines(folder / "data")
         return Workplace(folder, self.prewarmed, self.tables, self.environment)
+
+    def with_tables(self, tables: Tables) -> Workplace:
+        """The same with another recipe."""
+        return replace(self, tables=tables)
 
     @property
     def data(self) -> Path:

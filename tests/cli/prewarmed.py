@@ -1,9 +1,10 @@
 """Runs the installed command as often as it is told, each time in a fork of this process.
 
 Importing torch takes seconds, and the acceptance tests start the command about two hundred times. So this process
-imports everything once, what an earlier child needed included, and for each request forks: the child runs the console script from its file, as the
-shell would, with its own arguments, working directory, environment and output files. A request may also name a
-function at whose k-th call the process is killed as by ``kill -9``, or functions whose calls are counted.
+imports everything once, what an earlier child needed included, and forks for each request: the child runs the
+console script from its file, as the shell would, with its own arguments, working directory, environment and output
+files. A request may also name a function at whose k-th call the process is killed as by ``kill -9``, and one whose
+calls are counted.
 
 Requests and answers are JSON, one a line, on standard input and output.
 """
@@ -48,7 +49,7 @@ def killing(call: int) -> Callable[[Function], Function]:
     calls = 0
 
     def wrapper(function: Function) -> Function:
-        def killed(*args: Any, **kwargs: Any) -> Any:
+        def killed(*args: object, **kwargs: object) -> object:
             nonlocal calls
             calls += 1
             if calls == call:
@@ -64,7 +65,7 @@ def counting(name: str, path: Path) -> Callable[[Function], Function]:
     """Return a wrapper that appends a line to a file for every call."""
 
     def wrapper(function: Function) -> Function:
-        def counted(*args: Any, **kwargs: Any) -> Any:
+        def counted(*args: object, **kwargs: object) -> object:
             with path.open("a") as file:
                 file.write(f"{name}\n")
             return function(*args, **kwargs)

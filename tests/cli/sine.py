@@ -38,9 +38,7 @@ class Sine(Task):
     metrics: ClassVar[Mapping[str, Any]] = {"r2": "maximize", "worst": "minimize"}
     losses: ClassVar[tuple[str, ...]] = ("mse",)
 
-    def __init__(
-        self, samples: Annotated[int, Field(ge=16)] = 64, noise: float = 0.05, level: float = 0.0
-    ) -> None:
+    def __init__(self, samples: Annotated[int, Field(ge=16)] = 64, noise: float = 0.05, level: float = 0.0) -> None:
         self.samples = samples
         self.noise = noise
         self.level = level
@@ -50,13 +48,13 @@ class Sine(Task):
 
     def load(self) -> TaskData:
         generator = np.random.default_rng(0)
-        splits = [self._split(generator, count) for count in (self.samples, 32, 32)]
-        return TaskData(*splits, output_size=1, protocol={"val": "32 windows", "test": "32 windows"})
+        train, val, test = (self._split(generator, count) for count in (self.samples, 32, 32))
+        return TaskData(train, val, test, output_size=1, protocol={"val": "32 windows", "test": "32 windows"})
 
     def _split(self, generator: np.random.Generator, count: int) -> Split:
         phases = generator.uniform(0, 2 * np.pi, (count, 1))
-        values = np.sin(phases + 0.5 * np.arange(WINDOW + 1)) + generator.normal(0, self.noise, (count, WINDOW + 1))
-        values = values.astype(np.float32)
+        noise = generator.normal(0, self.noise, (count, WINDOW + 1))
+        values: FloatArray = (np.sin(phases + 0.5 * np.arange(WINDOW + 1)) + noise).astype(np.float32)
         return Split(values[:, :-1, None], values[:, -1:] + np.float32(self.level))
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def word(position: int, text: str) -> Callable[[list[str]], list[str]]:
         pytest.param(TEST, line(4, word(6, "inf")), ["line 4", "column 7", "inf"], id="infinity"),
         pytest.param(TRAIN, line(5, word(1, "9")), ["line 5", "cycle 9", "expected 5"], id="cycles that jump"),
         pytest.param(TRAIN, line(5, word(1, "4")), ["line 5", "cycle 4", "expected 5"], id="cycles that repeat"),
-        pytest.param(TRAIN, lambda lines: lines[:25], ["line 25", "engine 2", "single cycle"], id="engine of one cycle"),
+        pytest.param(TRAIN, lambda lines: lines[:25], ["line 25", "engine 2", "single cycle"], id="single cycle"),
         pytest.param(RUL, lambda lines: lines[:-1], ["3 lines", "expected 4", TEST], id="a RUL line too few"),
         pytest.param(RUL, lambda lines: [*lines, "7"], ["5 lines", "expected 4", TEST], id="a RUL line too many"),
         pytest.param(RUL, line(2, word(0, "-3")), ["line 2", "-3"], id="negative RUL"),

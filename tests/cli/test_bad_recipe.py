@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Changes = Mapping[str, Mapping[str, Any]]
 
+NO_TASK = dict.fromkeys(("data", "subset", "window", "rul_cap", "stride"))
+NO_OBJECTIVES = dict.fromkeys(("mae_quantized", "weight_bytes"))
+NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for table in ("task", "space", "strategy"))
+
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
@@ -41,7 +45,7 @@ Changes = Mapping[str, Mapping[str, Any]]
         pytest.param({"estimation": {"epochs": 0}}, ["estimation.epochs: ", "1"], id="no epochs"),
         pytest.param({"estimation": {"jobs": 0}}, ["estimation.jobs: ", "1"], id="no jobs"),
         pytest.param({"task": {"window": 1}}, ["task.window: ", "2"], id="window too short"),
-        pytest.param({"task": {"validation_fraction": 1.0}}, ["task.validation_fraction: ", "1"], id="no training data"),
+        pytest.param({"task": {"validation_fraction": 1.0}}, ["task.validation_fraction: ", "1"], id="no training"),
         pytest.param({"space": {"max_units": 0}}, ["space.max_units: ", "1"], id="no units"),
         pytest.param({"space": {"search": []}}, ["space.search: ", "at least one"], id="nothing to search"),
         pytest.param({"finalists": {"count": 0}}, ["finalists.count: ", "1"], id="no finalists"),
@@ -61,16 +65,16 @@ Changes = Mapping[str, Mapping[str, Any]]
             id="objective",
         ),
         pytest.param({"objectives": {"mae": "minimize"}}, ["objectives.mae: ", "mae_float"], id="metric alone"),
-        pytest.param({"objectives": {"rmse_float": "minimise"}}, ["objectives.rmse_float: ", "'minimize'"], id="direction"),
-        pytest.param({"objectives": {"rmse_float": "maximize"}}, ["objectives.rmse_float: ", "'minimize'"], id="worst best"),
+        pytest.param({"objectives": {"r": "minimise"}}, ["objectives.r: ", "'minimize'"], id="spelling"),
+        pytest.param({"objectives": {"macs": "maximize"}}, ["objectives.macs: ", "'minimize'"], id="worst cost"),
         pytest.param({"limits": {"weight_byte": 100}}, ["limits.weight_byte: ", "'weight_bytes'"], id="limit"),
         pytest.param({"limits": {"mae_float": 10}}, ["limits.mae_float: ", "weight_bytes"], id="limit on a metric"),
         pytest.param({"device": {"name": "hots"}}, ["device.name: ", "'host'"], id="device"),
         # Left out
         pytest.param({"task": {"data": None}}, ["task.data: missing"], id="no data"),
-        pytest.param({"task": dict.fromkeys(("name", "data", "subset", "window", "rul_cap", "stride"))}, ["task: missing"], id="no task"),
+        pytest.param({"task": NO_TASK | {"name": None}}, ["task: missing"], id="no task"),
         pytest.param({"strategy": {"name": None}}, ["strategy.name: missing", "random", "tpe"], id="no name"),
-        pytest.param({"objectives": dict.fromkeys(("mae_quantized", "weight_bytes"))}, ["objectives: missing"], id="no objectives"),
+        pytest.param({"objectives": NO_OBJECTIVES}, ["objectives: missing"], id="no objectives"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_recipe(workplace: Workplace, changes: Changes, expected: list[str]) -> None:
@@ -95,7 +99,10 @@ def plain_words(message: str) -> bool:
         ("source = 3\n", ["source: unknown key"]),
         ("[taks]\nname = 'turbofan'\n", ["taks: unknown key; did you mean 'task'?"]),
         ("[source]\nfolder = 3\n", ["task: missing"]),
-        ("objectives = {}\n[task]\nname='turbofan'\n[space]\nname='lstm'\n[strategy]\nname='tpe'\n", ["objectives: ", "at least one"]),
+        (
+            "objectives = {}\n[task]\nname='turbofan'\n[space]\nname='lstm'\n[strategy]\nname='tpe'\n",
+            ["objectives: ", "at least one"],
+        ),
     ],
 )
 def test_a_file_that_is_no_recipe(workplace: Workplace, text: str, expected: list[str]) -> None:
@@ -235,7 +242,7 @@ def test_a_class_of_ones_own_that_does_not_work(workplace: Workplace, name: str,
     (workplace.folder / "raising.py").write_text("a = 1\n1 / 0\n", "utf-8")
     (workplace.folder / "leaving.py").write_text("import sys\nsys.exit(3)\n", "utf-8")
     (workplace.folder / "wrong.py").write_text("class Task(:\n", "utf-8")
-    changes = {"task": {"name": name, **dict.fromkeys(("data", "subset", "window", "rul_cap", "stride"))}}
+    changes = {"task": {"name": name, **NO_TASK}}
     message = workplace.refusal("run", workplace.recipe(changes))
     assert "task" in message
     assert all(part in message for part in expected), message

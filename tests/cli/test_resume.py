@@ -48,9 +48,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    tmp_path_factory: pytest.TempPathFactory, finished_once: Workplace
-) -> tuple[bytes, bytes, int]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, finished_once: Workplace) -> tuple[bytes, bytes, int]:
     """The tables of a run that nobody stopped, and how many trainings it took."""
     place = finished_once.elsewhere(tmp_path_factory.mktemp("uninterrupted"))
     outcome = place.qanas("run", place.recipe(LIMITS), count=TRAIN)
@@ -71,28 +69,28 @@ def test_another_seed_gives_other_tables(workplace: Workplace, uninterrupted: tu
     assert tables(workplace)[1] != uninterrupted[1]
 
 
-MOMENTS = [
+MOMENTS = [  # the second of a kind is left to the slow tests
     ("qanas.workflows.trial_store:TrialStore.__init__", 1),
-    ("qanas.core.run_folder:write_atomically", 1),
-    (TRAIN, 1),
+    pytest.param(*("qanas.core.run_folder:write_atomically", 1), marks=pytest.mark.slow),
+    pytest.param(*(TRAIN, 1), marks=pytest.mark.slow),
     (TRAIN, 3),
     ("qanas.workflows.sampled_search:SampledSearch._on_epoch", 4),
     ("qanas.workflows.trial_store:TrialStore.add_seed", 1),
     ("qanas.workflows.trial_store:TrialStore.ask", 3),
-    ("qanas.workflows.trial_store:TrialStore.tell", 1),
+    pytest.param(*("qanas.workflows.trial_store:TrialStore.tell", 1), marks=pytest.mark.slow),
     ("qanas.workflows.trial_store:TrialStore._close", 2),
-    ("qanas.workflows.trial_store:TrialStore._close", 4),
-    ("qanas.workflows.trial_store:TrialStore.set_search_seconds", 3),
-    ("optuna.storages._rdb.storage:RDBStorage.set_trial_user_attr", 2),
+    pytest.param(*("qanas.workflows.trial_store:TrialStore._close", 4), marks=pytest.mark.slow),
+    pytest.param(*("qanas.workflows.trial_store:TrialStore.set_search_seconds", 3), marks=pytest.mark.slow),
+    pytest.param(*("optuna.storages._rdb.storage:RDBStorage.set_trial_user_attr", 2), marks=pytest.mark.slow),
     ("optuna.storages._rdb.storage:RDBStorage.set_trial_state_values", 3),
-    ("qanas.core.run_folder:RunFolder.write_table", 2),
+    pytest.param(*("qanas.core.run_folder:RunFolder.write_table", 2), marks=pytest.mark.slow),
     (TRAIN, TRIALS + 2),
-    ("qanas.workflows.finalists:_save_predictions", 3),
+    pytest.param(*("qanas.workflows.finalists:_save_predictions", 3), marks=pytest.mark.slow),
     ("qanas.workflows.finalists:ParitySteps.between", 2),
-    ("qanas.core.run_folder:folder_written_atomically", 2),
+    pytest.param(*("qanas.core.run_folder:folder_written_atomically", 2), marks=pytest.mark.slow),
     ("shutil:copyfile", 4),
-    ("shutil:rmtree", 2),
-    ("qanas.workflows.shipping:remove_stale_models", 1),
+    pytest.param(*("shutil:rmtree", 2), marks=pytest.mark.slow),
+    pytest.param(*("qanas.workflows.shipping:remove_stale_models", 1), marks=pytest.mark.slow),
     ("qanas.core.run_folder:RunFolder.write_summary", 2),
     ("qanas.reporting.report:render", 1),
 ]
@@ -159,7 +157,14 @@ def test_no_worker_survives_the_main_process(workplace: Workplace) -> None:
     wait_until(lambda: not any(alive(worker) for worker in workers), seconds=15)
 
 
-@pytest.mark.parametrize(("jobs", "sent"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("jobs", "sent"),
+    [
+        (1, signal.SIGINT),
+        pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_run_says_how_to_go_on_and_does(workplace: Workplace, jobs: int, sent: signal.Signals) -> None:
     """Ctrl-C reaches the whole process group."""
     recipe = workplace.recipe({"strategy": {"trials": 400}, "estimation": {"epochs": 1, "jobs": jobs}})
@@ -184,7 +189,7 @@ def test_a_second_run_in_the_same_folder_is_refused(workplace: Workplace) -> Non
     recipe = workplace.recipe(ENDLESS)
     process = workplace.start("run", recipe)
     try:
-        wait_until(lambda: (workplace.folder / RUN / "lock.pid").is_file())
+        wait_until((workplace.folder / RUN / "lock.pid").is_file)
         second = workplace.qanas("run", recipe)
         assert second.code == 2
         assert f"another qanas run (process {process.pid}) works in this folder" in second.line
@@ -222,7 +227,7 @@ def test_more_trials_are_added_to_the_first_ones(finished: Workplace) -> None:
 
 
 def test_other_finalists_are_trained_without_another_search(finished: Workplace) -> None:
-    changes = ("--set", "finalists.count=1", "--set", "finalists.seeds=3", "--set", "estimation.jobs=2")
+    changes = ("--set", "finalists.count=1", "--set", "finalists.seeds=3")
     outcome = finished.qanas("run", finished.recipe(), *changes)
     assert outcome.code == 0, outcome.err
     assert told(finished) == list(range(TRIALS))

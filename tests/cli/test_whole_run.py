@@ -6,10 +6,11 @@ import csv
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from qanas.core.card import card_schema
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 RUN = Path("runs") / "tiny"
 UNSTABLE = {"number", "outcome", "reason", "train_seconds"}
+
+
+Damage = Callable[[Path], None]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -43,7 +47,7 @@ def test_every_file_of_the_contract_is_there(finished_once: Workplace) -> None:
     for identity in cards(finished_once):
         model = folder / "models" / identity
         assert all((model / name).stat().st_size > 0 for name in ("model.tflite", "weights.safetensors"))
-    assert not [path for path in folder.rglob("*.partial*")]
+    assert not list(folder.rglob("*.partial*"))
 
 
 def test_the_counts_agree(finished_once: Workplace) -> None:
@@ -60,7 +64,7 @@ def test_the_counts_agree(finished_once: Workplace) -> None:
     assert not UNSTABLE & front[0].keys()
     assert {row["candidate"] for row in front} - {""} <= cards(finished_once).keys()
     finalists = rows(folder / "finalists.csv")
-    assert [row["candidate"] for row in finalists][0] == "seed"
+    assert finalists[0]["candidate"] == "seed"
     assert all(row["status"] == "shipped" and row["mae_deployed_test_n"] == "2" for row in finalists)
 
 
@@ -168,7 +172,7 @@ def change_metric(folder: Path) -> None:
         (shutil.rmtree, "card.json is missing"),
     ],
 )
-def test_verify_sees_damage_and_the_same_run_again_mends_it(finished: Workplace, damage: Any, expected: str) -> None:
+def test_verify_sees_damage_and_the_same_run_again_mends_it(finished: Workplace, damage: Damage, expected: str) -> None:
     identity = next(name for name in cards(finished) if name != "seed")
     damage(finished.folder / RUN / "models" / identity)
     outcome = finished.qanas("verify", RUN)

@@ -28,6 +28,7 @@ from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import Graph, UnsupportedNetworkError, trace_shapes
 from qanas.quantization.operators import BatchNorm, Convolution
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.tasks.turbofan import Turbofan
@@ -298,8 +299,7 @@ def test_random_candidates_ship_as_costed_and_as_simulated(number: int) -> None:
     assert costs["float_file_bytes"] == len(write_tflite(graph.program()))
     assert costs["macs"] == graph.macs
     steps = np.abs(quantized.codes(samples).numpy() - LiteRTModel(content).codes(samples.numpy()))
-    assert steps.max() <= 3
-    assert steps.mean() <= 0.2
+    assert steps.max() <= 1
     with torch.no_grad():
         expected = network(samples).numpy()
     outputs = LiteRTModel(write_tflite(graph.program())).predict(samples.numpy())
@@ -314,20 +314,26 @@ def test_any_configuration_ships_as_simulated(configuration: Configuration) -> N
     graph = Graph.trace(network, tuple(samples.shape[1:]))
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
     runtime = LiteRTModel(write_tflite(quantized.program()))
-    assert np.abs(quantized.codes(samples).numpy() - runtime.codes(samples.numpy())).max() <= 3
+    assert np.abs(quantized.codes(samples).numpy() - runtime.codes(samples.numpy())).max() <= 1
 
 
 def test_no_reshape_lies_between_the_layers() -> None:
     graph = Graph.trace(TCNNetwork((30, 14), [8, 8, 4], 3, 2), (30, 14))
     kinds = [operator.kind for operator in QuantizedGraph.from_shapes(graph, Scheme()).program().operators]
-    block = ["CONV_2D", "CONV_2D", "STRIDED_SLICE", "ADD"]
+    block = ["STRIDED_SLICE", "CONV_2D", "CONV_2D"]
     assert kinds == [
         *("STRIDED_SLICE", "RESHAPE"),  # 29 of the 30 steps are seen
-        *("CONV_2D", "CONV_2D", "STRIDED_SLICE", "CONV_2D", "ADD"),
-        *block,
-        *("CONV_2D", "CONV_2D", "STRIDED_SLICE", "CONV_2D", "ADD"),
+        *(*block, "CONV_2D", "ADD"),
+        *(*block, "ADD"),
+        *(*block, "CONV_2D", "ADD"),
         *("RESHAPE", "FULLY_CONNECTED"),
     ]
+
+
+def test_the_recipe_describes_the_space() -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "turbofan_tcn.toml"
+    plan = load_plan(recipe, ["task.data=synthetic", "space.max_blocks=2"])
+    assert plan.networks == TCNSpace(max_blocks=2)
 
 
 # Training

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,21 +9,27 @@ import pytest
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.workflows import finalists as finalists_module
-from qanas.workflows import sampled_search
 from qanas.workflows.progress import Silent
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.shipping import median_training
 from qanas.workflows.trial_store import TrialRecord, TrialStore
 
 if TYPE_CHECKING:
-    from qanas.workflows.plan import Setup
     from tests.workflows.conftest import MakeSetup
+
+    from qanas.core.candidate import Candidate
+    from qanas.deployment.parity import ParitySteps
+    from qanas.performance_estimation.base import TrainedNetwork
+    from qanas.performance_estimation.problem import Problem
+    from qanas.training.fit import OnEpoch
+    from qanas.workflows.plan import Setup
 
 
 def run(setup: Setup, path: Path) -> RunResult:
-    return run_search(setup, RunFolder(path / "run"), Silent())
+    return run_search(setup, RunFolder(path / "run"), Silent())  # type: ignore[abstract]
 
 
 def records(setup: Setup, path: Path) -> list[TrialRecord]:
@@ -30,23 +37,25 @@ def records(setup: Setup, path: Path) -> list[TrialRecord]:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
     """The candidates that were trained, in order."""
-    calls: list[Any] = []
+    calls: list[Candidate] = []
     train = FullTraining.train
 
-    def counted(self: FullTraining, problem: Any, candidate: Any, *rest: Any) -> Any:
+    def counted(
+        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+    ) -> TrainedNetwork:
         calls.append(candidate)
-        return train(self, problem, candidate, *rest)
+        return train(self, problem, candidate, seed, on_epoch)
 
     monkeypatch.setattr(FullTraining, "train", counted)
     return calls
 
 
 def test_rejected_trials_cost_no_training_and_do_not_count(
-    make_setup: MakeSetup, tmp_path: Path, trained: list[Any]
+    make_setup: MakeSetup, tmp_path: Path, trained: list[Candidate]
 ) -> None:
-    setup = make_setup(limits={"weight_bytes": 40}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 5})
+    setup = make_setup(limits={"weight_bytes": 100}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 5})
     result = run(setup, tmp_path)
     found = records(setup, tmp_path)
     rejected = [record for record in found if record.outcome == "rejected"]
@@ -55,14 +64,14 @@ def test_rejected_trials_cost_no_training_and_do_not_count(
     assert len(trained) == 5 + len(result.shipments)
     assert not {record.candidate for record in rejected} & set(trained)
     for record in rejected:
-        assert record.reason == f"weight_bytes {record.costs['weight_bytes']:g} > 40"
+        assert record.reason == f"weight_bytes {record.costs['weight_bytes']:g} > 100"
         assert record.train_seconds == 0
         assert not record.metrics
-    assert all(record.costs["weight_bytes"] <= 40 for record in result.front)
+    assert all(record.costs["weight_bytes"] <= 100 for record in result.front)
 
 
 def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(limits={"weight_bytes": 18}, strategy={"trials": 2, "max_rejected": 1000})
+    setup = make_setup(limits={"weight_bytes": 120}, strategy={"trials": 3, "max_rejected": 40})
     result = run(setup, tmp_path)
     seed = next(record for record in records(setup, tmp_path) if record.is_seed)
     assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)
@@ -125,10 +134,12 @@ def test_an_unexpected_error_fails_the_trial_and_its_traceback_is_in_the_log(
 ) -> None:
     train = FullTraining.train
 
-    def fragile(self: FullTraining, problem: Any, candidate: Any, *rest: Any) -> Any:
+    def fragile(
+        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+    ) -> TrainedNetwork:
         if candidate.architecture["kind"] == "lstm":
             raise ZeroDivisionError("over\nseveral lines")
-        return train(self, problem, candidate, *rest)
+        return train(self, problem, candidate, seed, on_epoch)
 
     monkeypatch.setattr(FullTraining, "train", fragile)
     setup = make_setup(strategy={"trials": 8})
@@ -142,8 +153,11 @@ def test_an_unexpected_error_fails_the_trial_and_its_traceback_is_in_the_log(
 @pytest.mark.slow
 def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_setup: MakeSetup, tmp_path: Path) -> None:
     setup = make_setup(
-        space={"deadly": 1, "most": 2}, estimation={"jobs": 2}, strategy={"trials": 6}, finalists={"count": 1, "seeds": 1}
-    )  # fmt: skip
+        space={"deadly": 1, "most": 2},
+        estimation={"jobs": 2},
+        strategy={"trials": 6},
+        finalists={"count": 1, "seeds": 1},
+    )
     result = run(setup, tmp_path)
     found = records(setup, tmp_path)
     assert len(found) == 6
@@ -164,7 +178,7 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
         now += 60.0
         return now
 
-    monkeypatch.setattr(sampled_search.time, "monotonic", clock)
+    monkeypatch.setattr("qanas.workflows.sampled_search.time.monotonic", clock)
     setup = make_setup(strategy={"trials": 500, "hours": 0.5})
     result = run(setup, tmp_path)
     found = records(setup, tmp_path)
@@ -196,9 +210,7 @@ def test_of_an_even_number_the_lower_one_is_the_median(
     make_setup: MakeSetup, scores: list[float], position: int
 ) -> None:
     trainings = [
-        finalists_module.Training(
-            seed, {"quantized": {"val": {"worst": score}}}, finalists_module.ParitySteps(0, 0.0, 1)
-        )
+        replace(finalists_module.Training.failed(seed, ""), metrics={"quantized": {"val": {"worst": score}}})
         for seed, score in enumerate(scores)
     ]
     assert median_training(make_setup(), trainings) == position
@@ -214,8 +226,11 @@ def test_a_model_outside_parity_is_reported_and_never_shipped(
 
     judge = finalists_module.TrainingUnit._parity_failure
 
-    def strict(self: finalists_module.TrainingUnit, *rest: Any) -> str:
-        return "outside parity on val: made up" if self.finalist.identity == other else judge(self, *rest)
+    def strict(
+        self: finalists_module.TrainingUnit, setup: Setup, steps: ParitySteps, metrics: finalists_module.Metrics
+    ) -> str:
+        mine = self.finalist.identity == other
+        return "outside parity on val: made up" if mine else judge(self, setup, steps, metrics)
 
     monkeypatch.setattr(finalists_module.TrainingUnit, "_parity_failure", strict)
     for path in (tmp_path / "run" / "trainings" / other).glob("*.json"):
@@ -237,8 +252,8 @@ def test_a_model_outside_parity_is_reported_and_never_shipped(
 def test_parity_itself_is_judged_on_the_written_file(
     make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = finalists_module.LiteRTModel.codes
-    monkeypatch.setattr(finalists_module.LiteRTModel, "codes", lambda self, inputs: codes(self, inputs) // 2)
+    codes = LiteRTModel.codes
+    monkeypatch.setattr(LiteRTModel, "codes", lambda self, inputs: codes(self, inputs) // 2)
     result = run(make_setup(), tmp_path)
     assert result.shipped == 0
     assert all("outside parity on val: outputs differ by up to" in s.failure for s in result.failed)

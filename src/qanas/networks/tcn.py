@@ -136,9 +136,10 @@ class ResidualBlock(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, 1, positions, in_channels) to (batch, 1, positions', out_channels)."""
         around = inputs if self.keeps_all else inputs[:, :, self.kept]
+        hidden = self.convolutions(inputs)
         if self.shortcut is not None:
             around = self.shortcut(around)
-        return torch.relu(self.convolutions(inputs) + around)
+        return torch.relu(hidden + around)
 
 
 class TCNNetwork(nn.Module):
@@ -170,6 +171,8 @@ class TCNNetwork(nn.Module):
         self.unused = window - cones[0].first.inputs
         self.blocks = nn.Sequential(*map(ResidualBlock, widths, channels, cones))
         self.head = ScaledLinear(channels[-1], output_size, output_scale)
+        # As Bai et al. draw theirs: the values before it have no bound, and large outputs are long unlearnt.
+        nn.init.normal_(self.head.weight, 0.0, 0.01)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, window, features) to (batch, output_size)."""

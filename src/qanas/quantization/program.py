@@ -140,6 +140,12 @@ class Program:
     input: RuntimeTensor
     output: RuntimeTensor
     operators: list[RuntimeOperator] = field(default_factory=list)
+    _indices: dict[tuple[tuple[int, ...], bytes], RuntimeTensor] = field(default_factory=dict)
+
+    def indices(self, values: Sequence[int] | Sequence[Sequence[int]]) -> RuntimeTensor:
+        """Return a constant that follows from shapes alone (sizes, positions); equal ones are one tensor."""
+        data = np.array(values, np.int32)
+        return self._indices.setdefault((data.shape, data.tobytes()), RuntimeTensor.constant(data))
 
     def append(self, operator: RuntimeOperator) -> None:
         """Add an operator at the end."""
@@ -164,6 +170,5 @@ class Program:
         if tensor.shape == shape:
             return tensor
         result = RuntimeTensor(shape, tensor.dtype, tensor.quantization)
-        target = RuntimeTensor.constant(np.array(shape, np.int32))
-        self.append(RuntimeOperator("RESHAPE", 1, [tensor, target], [result]))
+        self.append(RuntimeOperator("RESHAPE", 1, [tensor, self.indices(shape)], [result]))
         return result

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme, round_half_away
+from qanas.quantization.affine import Affine, Scheme
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
@@ -19,10 +19,13 @@ from qanas.quantization.operators.base import (
     Ranges,
     Shape,
 )
-from qanas.quantization.operators.requantize import activate, clamp_codes
+from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+FINE_STEPS = 2.0**20
+"""Steps into which the kernels divide one of their inputs' codes before they add."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,22 @@ class QuantizedAdd(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes."""
-        real = self.first.dequantize(codes[0]) + self.second.dequantize(codes[1])
-        rounded = round_half_away(real / self.output.scale) + self.output.zero_point
+        """Compute on codes, exactly as the reference kernels do.
+
+        Both inputs are brought to one scale, in steps of 2^-20 of twice the larger one's, and added; the sum is
+        brought to the output's scale.
+        """
+        common = 2.0 * max(self.first.scale, self.second.scale)
+        total = self._rescaled(codes[0], self.first, common) + self._rescaled(codes[1], self.second, common)
+        factor = FixedPoint.of(common / (FINE_STEPS * self.output.scale))
+        rounded = factor(total).to(torch.float32) + self.output.zero_point
         return clamp_codes(rounded, self.output, self.activation)
+
+    @staticmethod
+    def _rescaled(codes: Tensor, affine: Affine, common: float) -> Tensor:
+        every_code = torch.arange(affine.low, affine.high + 1, dtype=torch.float64)
+        fine = FixedPoint.of(affine.scale / common)((every_code - affine.zero_point) * FINE_STEPS)
+        return fine[codes.long() - affine.low]
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

@@ -21,7 +21,7 @@ from qanas.quantization.operators.base import (
     Ranges,
     Shape,
 )
-from qanas.quantization.operators.requantize import Requantization, activate
+from qanas.quantization.operators.requantize import FixedPointRequantization, activate
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 
 VALID = 1
@@ -29,6 +29,9 @@ VALID = 1
 
 VERSION_FLOAT, VERSION_INT8 = 1, 3
 PAD_VERSION_FLOAT, PAD_VERSION_INT8 = 1, 2
+
+EXACT_IN_FLOAT32 = 2.0**24
+"""Whole numbers up to this are exact in float32, whatever the order in which they are added."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,11 @@ def _append(
     quantized = source.dtype == "int8"
     source = program.reshaped(source, (1, 1, *source.shape[-2:]))
     if window.left_padding:
-        padding = np.array([[0, 0], [0, 0], [window.left_padding, 0], [0, 0]], np.int32)
+        padding = program.indices([[0, 0], [0, 0], [window.left_padding, 0], [0, 0]])
         time, channels = source.shape[-2:]
         padded = RuntimeTensor((1, 1, time + window.left_padding, channels), source.dtype, source.quantization)
         version = PAD_VERSION_INT8 if quantized else PAD_VERSION_FLOAT
-        program.append(RuntimeOperator("PAD", version, [source, RuntimeTensor.constant(padding)], [padded]))
+        program.append(RuntimeOperator("PAD", version, [source, padding], [padded]))
         source = padded
     shape = (1, 1, *output.shape[-2:])
     wide = output if output.shape == shape else RuntimeTensor(shape, output.dtype, output.quantization)
@@ -166,8 +169,7 @@ def _append(
     version = VERSION_INT8 if quantized else VERSION_FLOAT
     program.append(RuntimeOperator("CONV_2D", version, [source, weights, bias], [wide], options))
     if wide is not output:
-        target = RuntimeTensor.constant(np.array(output.shape, np.int32))
-        program.append(RuntimeOperator("RESHAPE", 1, [wide, target], [output]))
+        program.append(RuntimeOperator("RESHAPE", 1, [wide, program.indices(output.shape)], [output]))
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,14 @@ class QuantizedConvolution(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes; sums are exact in float32 below 2^24."""
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float32)
-        sums = self.window.correlate(codes[0] - self.input.zero_point, self.weights.as_tensor()) + bias
-        return Requantization.of(self.weights, self.input, self.output, self.activation)(sums)
+        """Compute on codes, exactly as the reference kernels do."""
+        weights = self.weights.as_tensor()
+        largest = float(weights.abs().sum((1, 2)).max()) * (self.input.high - self.input.low)
+        exact = torch.float32 if largest < EXACT_IN_FLOAT32 else torch.float64
+        sums = self.window.correlate((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
+        requantized = FixedPointRequantization.of(self.weights, self.input, self.output, self.activation)
+        return requantized(sums.to(torch.float64) + bias)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

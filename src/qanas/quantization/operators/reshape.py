@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +29,7 @@ class _Reshape(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append RESHAPE."""
-        target = RuntimeTensor.constant(np.array(output.shape, np.int32))
-        program.append(RuntimeOperator("RESHAPE", 1, [inputs[0], target], [output]))
+        program.append(RuntimeOperator("RESHAPE", 1, [inputs[0], program.indices(output.shape)], [output]))
 
 
 @dataclass(frozen=True)

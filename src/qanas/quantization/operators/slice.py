@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 from torch import Tensor
 
 from qanas.quantization.affine import Affine, Scheme
@@ -79,8 +78,7 @@ class Slice(Operator):
         source = inputs[0]
         bounds = [(range(1), False), *self._bounds(source.shape[1:])]
         start, stop, step = (
-            RuntimeTensor.constant(np.array([getattr(positions, name) for positions, _ in bounds], np.int32))
-            for name in ("start", "stop", "step")
+            program.indices([getattr(positions, name) for positions, _ in bounds]) for name in ("start", "stop", "step")
         )
         mask = sum(1 << axis for axis, (_, dropped) in enumerate(bounds) if dropped)
         version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
