@@ -2,8 +2,8 @@
 
     python benchmarks/jobs.py recipes/turbofan_quick.toml --set task.data=/data/cmapss
 
-Protocol: candidates are drawn at random with a fixed seed, so that both sides train the same ones; workers are started
-and warmed with one trial before the clock runs; sides alternate (1, 2, 1, 2, ...); the ratio is of median wall-clock times.
+Protocol: candidates are drawn at random with a fixed seed, so that both sides train the same; workers are started
+and warmed with one trial before the clock runs; sides alternate (1, 2, 1, 2, ...); the ratio is of median wall times.
 Trials are handed out as in a search: the next one when a worker is free.
 """
 

@@ -34,6 +34,8 @@ from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
 TASKS: Mapping[str, str] = {"turbofan": "qanas.tasks.turbofan:Turbofan"}
 SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace", "tcn": "qanas.networks.tcn:TCNSpace"}
 STRATEGIES: Mapping[str, str] = {
+    "gp": "qanas.search_strategy.gp:GP",
+    "nsga2": "qanas.search_strategy.nsga2:NSGA2",
     "random": "qanas.search_strategy.random_search:RandomSearch",
     "tpe": "qanas.search_strategy.tpe:TPE",
 }

@@ -71,7 +71,7 @@ def test_rejected_trials_cost_no_training_and_do_not_count(
 
 
 def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(limits={"weight_bytes": 120}, strategy={"trials": 3, "max_rejected": 40})
+    setup = make_setup(limits={"weight_bytes": 100}, strategy={"trials": 3, "max_rejected": 40})
     result = run(setup, tmp_path)
     seed = next(record for record in records(setup, tmp_path) if record.is_seed)
     assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)

@@ -105,6 +105,11 @@ class RunFolder:
         """The finished trainings of finalists, kept so that a killed run goes on from them."""
         return self.path / "trainings"
 
+    @property
+    def prepared(self) -> Path:
+        """The task's data as worker processes map it; there while a run with several jobs works."""
+        return self.path / "prepared"
+
     def model(self, identity: str) -> Path:
         """The folder of one shipped model."""
         return self.models / identity

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from optuna.distributions import BaseDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
 from qanas.search_space.settings import Setting
+
+Encoding = Literal["conditional", "fixed_length"]
+"""How samplers see the space. ``conditional``: only the settings that the candidate has are chosen. ``fixed_length``:
+every free setting is, and those that the candidate doesn't have are ignored; for samplers that need the same settings
+in every trial."""
 
 Suggest = Callable[[str, BaseDistribution], Value]
 """Chooses a value for a named setting from its range: a sampler, seen from the space."""
@@ -24,6 +30,7 @@ class SearchSpace:
     Attributes:
         settings: every setting; one that a condition names comes before it.
         free: the groups that are searched.
+        encoding: how samplers see the settings that not every candidate has.
 
     Raises:
         ValueError: names that occur twice, a condition on a later setting, or nothing to search.
@@ -31,6 +38,7 @@ class SearchSpace:
 
     settings: tuple[Setting, ...]
     free: frozenset[Group]
+    encoding: Encoding = "conditional"
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
@@ -48,22 +56,25 @@ class SearchSpace:
     @cached_property
     def seed(self) -> Candidate:
         """The seed network's candidate."""
-        return self._assemble(lambda setting, _: setting.seed)
+        return self._assemble(lambda setting: setting.seed)
 
     def sample(self, suggest: Suggest) -> Candidate:
         """Return a candidate whose free settings are chosen by ``suggest``, in the order of the settings."""
-        return self._assemble(
-            lambda setting, _: (
-                suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
-            )
-        )
 
-    def _assemble(self, choose: Callable[[Setting, Mapping[str, Value]], Value]) -> Candidate:
+        def choose(setting: Setting) -> Value:
+            return suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
+
+        if self.encoding == "conditional":
+            return self._assemble(choose)
+        chosen = {setting.name: choose(setting) for setting in self.settings}
+        return self._assemble(lambda setting: chosen[setting.name])
+
+    def _assemble(self, choose: Callable[[Setting], Value]) -> Candidate:
         values: dict[str, Value] = {}
         groups: dict[Group, dict[str, Value]] = {group: {} for group in GROUPS}
         for setting in self.settings:
             if setting.exists(values):
-                values[setting.name] = choose(setting, values)
+                values[setting.name] = choose(setting)
                 groups[setting.group][setting.name] = values[setting.name]
         return Candidate(groups["architecture"], groups["training"], groups["quantization"])
 
@@ -73,6 +84,8 @@ class SearchSpace:
         This is what a sampler may learn from a candidate that it didn't propose, such as the seed network.
         """
         values: dict[str, Value] = {name: value for group in candidate.config.values() for name, value in group.items()}
+        if self.encoding == "fixed_length":
+            values = {setting.name: setting.seed for setting in self.settings} | values
         chosen: dict[str, Value] = {}
         ranges: dict[str, BaseDistribution] = {}
         for setting in self.settings:
@@ -94,6 +107,6 @@ def _covers(distribution: BaseDistribution, value: Value) -> bool:
         return False
 
 
-def space_of(settings: Sequence[Setting], search: Sequence[Group]) -> SearchSpace:
+def space_of(settings: Sequence[Setting], search: Sequence[Group], encoding: Encoding = "conditional") -> SearchSpace:
     """Return the space of some settings in which the groups ``search`` are free."""
-    return SearchSpace(tuple(settings), frozenset(search))
+    return SearchSpace(tuple(settings), frozenset(search), encoding)

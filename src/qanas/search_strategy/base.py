@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from optuna.samplers import BaseSampler
+
+from qanas.search_space.space import Encoding
 
 
 class SamplingStrategy(ABC):
@@ -13,6 +16,9 @@ class SamplingStrategy(ABC):
     The search makes a new sampler for every proposal, seeded by the proposal's index, and the sampler learns of
     the past from the study alone. That is what makes a resumed search equal an uninterrupted one.
     """
+
+    encoding: ClassVar[Encoding] = "conditional"
+    """How the sampler sees settings that not every candidate has."""
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:

@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler, GPSampler
 from pydantic import Field
 
 from qanas.core.errors import InputError
+from qanas.search_space.space import Encoding
 from qanas.search_strategy.base import SamplingStrategy
 
 
@@ -26,7 +27,7 @@ class GP(SamplingStrategy):
         startup_trials: random ones before the model is used.
     """
 
-    fixed_length: ClassVar[bool] = True
+    encoding: ClassVar[Encoding] = "fixed_length"
 
     startup_trials: Annotated[int, Field(ge=1)] = 10
 

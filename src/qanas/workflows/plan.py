@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Group
 from qanas.core.errors import InputError
 from qanas.core.measurement import Limit, Objective
+from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
@@ -19,6 +23,7 @@ from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
+from qanas.tasks.prepared import load_prepared, save_prepared
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,17 @@ def metric_of(objective: str, task: Task) -> str | None:
 
 @dataclass(frozen=True)
 class Setup:
-    """A plan with its data loaded: what the main process and every worker hold."""
+    """A plan with its data loaded: what the main process and every worker hold.
+
+    Attributes:
+        plan: what a run does.
+        problem: task, data and networks.
+        prepared: the folder that the data is mapped from; None where it is in this process's memory alone.
+    """
 
     plan: Plan
     problem: Problem
+    prepared: Path | None = None
 
     @classmethod
     def load(cls, plan: Plan) -> Setup:
@@ -123,6 +135,27 @@ class Setup:
         """
         return cls(plan, Problem(plan.task, plan.task.load(), plan.networks))
 
+    @classmethod
+    def map(cls, plan: Plan, prepared: Path) -> Setup:
+        """Map the data that another process prepared."""
+        return cls(plan, Problem(plan.task, load_prepared(prepared), plan.networks), prepared)
+
+    @contextmanager
+    def shared(self, folder: Path) -> Iterator[Setup]:
+        """Give a setup whose data lies in a folder while the context lasts, for worker processes to map.
+
+        With one job there is nobody to share with: the setup stays as it is.
+        """
+        if self.plan.jobs == 1:
+            yield self
+            return
+        with folder_written_atomically(folder) as partial:
+            save_prepared(self.problem.data, partial)
+        try:
+            yield Setup.map(self.plan, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     @cached_property
     def space(self) -> SearchSpace:
         """The space that is searched.
@@ -132,7 +165,9 @@ class Setup:
         """
         name = self.plan.recipe["space"]["name"]
         try:
-            space = space_of(self.plan.networks.settings(self.problem.shape), self.plan.search)
+            space = space_of(
+                self.plan.networks.settings(self.problem.shape), self.plan.search, self.plan.strategy.encoding
+            )
             TrainingSettings.from_group(space.seed.training)
         except (TypeError, ValueError) as error:
             raise InputError(f"space: the settings of {name} can't be searched: {error}") from error

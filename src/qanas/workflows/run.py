@@ -58,8 +58,8 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
     check_resumable(setup.plan.recipe, folder)
     with folder.locked():
         folder.write_recipe(setup.plan.recipe)
-        with _logged_to(folder):
-            return _run(setup, folder, progress)
+        with _logged_to(folder), setup.shared(folder.prepared) as shared:
+            return _run(shared, folder, progress)
 
 
 def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:

@@ -6,11 +6,15 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from qanas.core.candidate import Value
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Precision, SplitName, Statistic
 from qanas.core.run_folder import RunFolder, folder_written_atomically
+from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.workflows.finalists import Finalist, Training, training_files
@@ -18,7 +22,14 @@ from qanas.workflows.plan import Setup
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")
-MODEL_FILES: tuple[str, ...] = ("model.tflite", "weights.safetensors", "predictions.npz", "card.json")
+GOLDEN_SAMPLES = 4
+MODEL_FILES: tuple[str, ...] = (
+    "model.tflite",
+    "weights.safetensors",
+    "predictions.npz",
+    "card.json",
+    "firmware/README.md",
+)
 """What a shipped model consists of."""
 
 
@@ -102,7 +113,18 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
             shutil.copyfile(files.weights, target / "weights.safetensors")
             shutil.copyfile(files.predictions, target / "predictions.npz")
             (target / "card.json").write_text(card.to_json(), "utf-8")
+            _write_firmware(setup, card, content, target / "firmware")
     return Shipment(finalist, card, statistics, costs)
+
+
+def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> None:
+    """Write the C sources; the golden vectors are validation samples spread over the split."""
+    inputs = setup.problem.data.val.inputs
+    chosen = np.unique(np.linspace(0, len(inputs) - 1, GOLDEN_SAMPLES).astype(np.int64))
+    golden = GoldenVectors.record(LiteRTModel(content), inputs[chosen])
+    target.mkdir()
+    for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():
+        (target / name).write_text(text, "utf-8")
 
 
 def _intact_card(
@@ -166,7 +188,7 @@ def _protocol(
         "shipped_training": shipped.seed,
         "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
         "scored_weights": "exponential moving average over the steps, at the end of training",
-        "quantization": "int8 weights and activations, min-max ranges on training samples; LSTM cell int16",
+        "quantization": "int8 weights and activations, min-max ranges on training samples; cells of LSTMs int16",
         "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",
         "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
         "weight_bytes": "every constant in the file: weights, biases and the indices of slices",

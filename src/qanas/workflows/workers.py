@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -132,15 +133,17 @@ class ProcessExecutor(Executor[R]):
     A worker that dies fails its unit and is replaced. Workers end with this process, however that ends.
 
     Args:
-        plan: each worker loads its data once.
+        plan: what units work on.
+        prepared: the folder of the prepared data, which the workers map; None: each loads the task's data.
         jobs: workers.
         on_epoch: told after every epoch.
     """
 
-    def __init__(self, plan: Plan, jobs: int, on_epoch: OnUnitEpoch) -> None:
+    def __init__(self, plan: Plan, prepared: Path | None, jobs: int, on_epoch: OnUnitEpoch) -> None:
         """Start; workers are started when they are needed."""
         self.capacity = jobs
         self._plan = plan
+        self._prepared = prepared
         self._on_epoch = on_epoch
         self._context = mp.get_context("spawn")
         self._idle: list[_Worker] = []
@@ -148,7 +151,7 @@ class ProcessExecutor(Executor[R]):
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(self._plan, theirs), daemon=True)
+        process = self._context.Process(target=_work, args=(self._plan, self._prepared, theirs), daemon=True)
         # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
         # when a process starts stays so, even while it still imports.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -205,11 +208,11 @@ class ProcessExecutor(Executor[R]):
         self._idle, self._busy = [], {}
 
 
-def _work(plan: Plan, connection: Connection) -> None:
-    """Be a worker: load the data once, then run what comes through the pipe until it breaks."""
+def _work(plan: Plan, prepared: Path | None, connection: Connection) -> None:
+    """Be a worker: map or load the data once, then run what comes through the pipe until it breaks."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    setup = Setup.load(plan)
+    setup = Setup.load(plan) if prepared is None else Setup.map(plan, prepared)
     try:
         while True:
             unit: Unit[Any] = connection.recv()
@@ -229,4 +232,4 @@ def _end_with_parent() -> None:
 
 def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
     """Return an executor for ``jobs`` units at a time."""
-    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, jobs, on_epoch)
+    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, setup.prepared, jobs, on_epoch)
