@@ -15,11 +15,19 @@ from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_strategy.base import SamplingStrategy
+from qanas.search_strategy.gp import GP
+from qanas.search_strategy.nsga2 import NSGA2
 from qanas.search_strategy.random_search import RandomSearch
 from qanas.search_strategy.tpe import TPE
 from qanas.workflows.trial_store import Outcome, TrialRecord, TrialStore
 
-STRATEGIES: list[SamplingStrategy] = [RandomSearch(), TPE(startup_trials=3)]
+STRATEGIES = [
+    RandomSearch(),
+    TPE(startup_trials=3),
+    NSGA2(population_size=4),
+    # Fitting its processes anew for every proposal takes minutes over all spaces.
+    pytest.param(GP(startup_trials=3), marks=pytest.mark.slow),
+]
 OBJECTIVES = (Objective("error"), Objective("size"))
 LIMITS = (Limit("size", 12.0),)
 
@@ -46,7 +54,7 @@ SPACES: dict[str, Sequence[Setting]] = {
     "lstm": LSTMSpace(max_units=9, seed_units=100).settings(TaskShape((5, 3), 1, 1.0, ("mae", "mse"))),
 }
 
-every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=["random", "tpe", "nsga2", "gp"])
 every_space = pytest.mark.parametrize("settings", SPACES.values(), ids=SPACES)
 
 
@@ -103,7 +111,7 @@ def within(space: SearchSpace, candidate: Candidate) -> bool:
 def test_settings_stay_in_range_and_conditions_hold(
     tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
 ) -> None:
-    space = space_of(settings, ["architecture", "training", "quantization"])
+    space = space_of(settings, ["architecture", "training", "quantization"], strategy.encoding)
     candidates = Search(tmp_path / "study.db", space, strategy).propose(9)
     assert all(within(space, candidate) for candidate in candidates[1:])
 
@@ -113,7 +121,7 @@ def test_settings_stay_in_range_and_conditions_hold(
 def test_a_resumed_study_gives_the_same_proposals(
     tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
 ) -> None:
-    space = space_of(settings, ["architecture", "training", "quantization"])
+    space = space_of(settings, ["architecture", "training", "quantization"], strategy.encoding)
     whole = Search(tmp_path / "whole.db", space, strategy).propose(9)
     for trials in (3, 4, 9):
         session = Search(tmp_path / "resumed.db", space, strategy)
@@ -141,7 +149,7 @@ def test_proposals_of_one_study_differ(tmp_path: Path, strategy: SamplingStrateg
 def test_several_candidates_may_be_asked_for_before_any_is_told(
     tmp_path: Path, strategy: SamplingStrategy, settings: Sequence[Setting]
 ) -> None:
-    space = space_of(settings, ["architecture", "training", "quantization"])
+    space = space_of(settings, ["architecture", "training", "quantization"], strategy.encoding)
     search = Search(tmp_path / "study.db", space, strategy)
     search.propose(5)
     asked = [search.store.ask(space, strategy.sampler(derive_seed(7, index))) for index in range(4)]
@@ -182,3 +190,10 @@ def test_a_strategy_that_learns_beats_chance(tmp_path: Path) -> None:
         return sum(errors[20:])
 
     assert best(TPE()) < best(RandomSearch())
+
+
+def test_a_gaussian_process_proposes_what_the_conditions_allow(tmp_path: Path) -> None:
+    strategy = GP(startup_trials=2)
+    space = space_of(SPACES["conditional"], ["architecture", "training"], strategy.encoding)
+    candidates = Search(tmp_path / "study.db", space, strategy).propose(4)
+    assert all(within(space, candidate) for candidate in candidates)

@@ -16,9 +16,7 @@ def _row(generator: random.Random, engine: int, cycle: int) -> str:
     sensors[0] = 518.67  # constant
     sensors[4] = 3.9 + point  # constant in each condition, at another value
     sensors[5] = 21.61 if point == 0 else generator.gauss(15.0, 1.0)  # constant in the first condition only
-    sensors[6] = (
-        1.0 if cycle == 9 and engine in {1, 3, 5} else 0.7
-    )  # more than 95 % of the rows have one value
+    sensors[6] = 1.0 if cycle == 9 and engine in {1, 3, 5} else 0.7  # more than 95 % of the rows have one value
     numbers = [f"{value:.4f}" for value in (*settings, *sensors)]
     return " ".join([str(engine), str(cycle), *numbers]) + "  \n"
 

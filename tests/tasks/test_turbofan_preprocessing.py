@@ -120,9 +120,7 @@ def test_card_is_enough_to_recompute_the_inputs(raw: Path) -> None:
     notes = data.preprocessing
     for index, rows in enumerate(naive_rows(raw / "test_FD001.txt").values()):
         padded = [rows[0]] * (notes["window"] - len(rows)) + rows[-notes["window"] :]
-        np.testing.assert_allclose(
-            data.test.inputs[index], [recompute(notes, row) for row in padded], rtol=1e-6
-        )
+        np.testing.assert_allclose(data.test.inputs[index], [recompute(notes, row) for row in padded], rtol=1e-6)
 
 
 def recompute(notes: Mapping[str, Any], row: Row) -> list[float]:

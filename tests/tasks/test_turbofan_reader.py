@@ -100,10 +100,7 @@ def test_not_finite(raw: Path, line: int, column: int, text: str) -> None:
 @pytest.mark.parametrize("column", [1, 2])
 def test_not_a_whole_number(raw: Path, column: int, text: str) -> None:
     change_line(raw, 5, put(column, text))
-    assert (
-        f"line 5, column {column}: {('engine', 'cycle')[column - 1]} {text} is not a whole"
-        in load_message(raw)
-    )
+    assert f"line 5, column {column}: {('engine', 'cycle')[column - 1]} {text} is not a whole" in load_message(raw)
 
 
 @pytest.mark.parametrize(
@@ -251,13 +248,9 @@ def test_digest_depends_on_content_alone(raw: Path, tmp_path_factory: pytest.Tem
     name=st.sampled_from([TRAIN, "test_FD001.txt", "RUL_FD001.txt"]),
     place=st.floats(0, 1),
     length=st.integers(0, 200),
-    noise=st.one_of(
-        st.binary(max_size=8), st.text("0123456789.-+eE \n\t\"'#,nainf", max_size=8).map(str.encode)
-    ),
+    noise=st.one_of(st.binary(max_size=8), st.text("0123456789.-+eE \n\t\"'#,nainf", max_size=8).map(str.encode)),
 )
-def test_any_damage_is_an_input_error_or_loads(
-    raw: Path, name: str, place: float, length: int, noise: bytes
-) -> None:
+def test_any_damage_is_an_input_error_or_loads(raw: Path, name: str, place: float, length: int, noise: bytes) -> None:
     original = (raw / name).read_bytes()
     start = int(place * len(original))
     (raw / name).write_bytes(original[:start] + noise + original[start + length :])

@@ -79,8 +79,7 @@ def test_is_a_task_that_pydantic_can_validate(raw: Path) -> None:
     hints = get_type_hints(Turbofan.__init__, include_extras=True)
     parameters = [p for name, p in inspect.signature(Turbofan).parameters.items() if name != "self"]
     fields: dict[str, Any] = {
-        p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default)
-        for p in parameters
+        p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
     }
     model = pydantic.create_model("Recipe", **fields)
     assert model(data=str(raw)).model_dump() == {
@@ -178,9 +177,7 @@ def test_metrics_equal_naive_formulas(samples: list[tuple[float, float, float]])
         "mae_uncapped": sum(abs(o - u) for o, u in zip(outputs, uncapped, strict=True)) / n,
         "score": sum(math.exp(-e / 13) - 1 if e < 0 else math.exp(e / 10) - 1 for e in errors) / n,
     }
-    found = Turbofan("synthetic").evaluate(
-        np.array(outputs, dtype=np.float32)[:, None], make_split(targets, uncapped)
-    )
+    found = Turbofan("synthetic").evaluate(np.array(outputs, dtype=np.float32)[:, None], make_split(targets, uncapped))
     assert list(found) == list(Turbofan.metrics)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert all(isinstance(value, float) for value in found.values())

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.full_training import FullTraining
+from qanas.reporting.live import LiveDisplay
 from qanas.workflows import finalists as finalists_module
-from qanas.workflows.progress import Silent
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.shipping import median_training
 from qanas.workflows.trial_store import TrialRecord, TrialStore
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run(setup: Setup, path: Path) -> RunResult:
-    return run_search(setup, RunFolder(path / "run"), Silent())  # type: ignore[abstract]
+    return run_search(setup, RunFolder(path / "run"), LiveDisplay(Console(file=io.StringIO())))
 
 
 def records(setup: Setup, path: Path) -> list[TrialRecord]:

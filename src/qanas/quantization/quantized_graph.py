@@ -13,8 +13,8 @@ from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
 
-CHUNK = 512
-"""Samples evaluated at a time: the values of a small recurrent network then stay in the cache."""
+CHUNK = 1024
+"""Samples evaluated at a time."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Training:
     @classmethod
     def failed(cls, seed: int, reason: str) -> Training:
         """Return a training without a model."""
-        return cls(seed, {}, ParitySteps(0, 0.0, 0.0, 0), reason)
+        return cls(seed, {}, ParitySteps(0, 0.0, 0), reason)
 
 
 @dataclass(frozen=True)

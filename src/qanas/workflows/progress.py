@@ -37,7 +37,3 @@ class Progress(Protocol):
 
     def message(self, text: str) -> None:
         """A line for the person."""
-
-
-class Silent(Progress):
-    """Watches nothing: every method is the protocol's own, which does nothing."""

@@ -130,8 +130,8 @@ class QuantizedDense(QuantizedOperator):
 
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes; sums are exact in float32 below 2^24."""
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float32)
-        sums = F.linear(codes[0] - self.input.zero_point, self.weights.as_tensor()) + bias
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float64)
+        sums = F.linear(codes[0] - self.input.zero_point, self.weights.as_tensor()).to(torch.float64) + bias
         return Requantization.of(self.weights, self.input, self.output, self.activation)(sums)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

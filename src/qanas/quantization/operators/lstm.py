@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.layers.lstm import OneBiasLSTM
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
+from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.requantize import FixedPoint
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 
 GATES = 4
@@ -31,9 +33,9 @@ TANH = 4
 VERSION_FLOAT, VERSION_INT8 = 1, 3
 
 
-def _int16(values: Tensor) -> Tensor:
-    """Round and saturate, in place."""
-    return values.round_().clamp_(INT16_LOW, INT16_HIGH)
+def _saturate(values: Tensor) -> Tensor:
+    """Bring codes into the range of int16, in place."""
+    return values.clamp_(INT16_LOW, INT16_HIGH)
 
 
 def cell_exponent(largest: float) -> int:
@@ -191,38 +193,42 @@ class QuantizedLSTM(QuantizedOperator):
         pairs = zip(self.kernel, self.bias.chunk(GATES), strict=True)
         return [weights.quantize_bias(bias, self.input.scale) for weights, bias in pairs]
 
-    def _accumulators(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, Tensor]:
+    def _products(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, FixedPoint]:
         """Return the integer weights, (inputs, 4 * units), and the factors from sums to gate codes, (4 * units,)."""
         matrix = torch.cat([gate.as_tensor() for gate in weights]).T.contiguous()
-        factors = [float(gate.scales[0]) * scale / GATE_SCALE for gate in weights]
+        # The runtime multiplies the scales in float32.
+        factors = [np.float32(gate.scales[0]) * np.float32(scale) / np.float32(GATE_SCALE) for gate in weights]
         units = matrix.shape[1] // GATES
-        return matrix, torch.tensor(factors, dtype=torch.float64).repeat_interleave(units).to(torch.float32)
+        return matrix, FixedPoint.of(np.repeat(np.array(factors, np.float64), units))
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Run the recurrence on codes, (batch, time, features) to (batch, time, units).
+        """Run the recurrence on codes, (batch, time, features) to (batch, time, units), bit by bit as the kernel does.
 
         Sums of products are exact in float32 below 2^24: up to 500 inputs at 8 bits.
         """
-        kernel, kernel_factor = self._accumulators(self.kernel, self.input.scale)
-        recurrent, recurrent_factor = self._accumulators(self.recurrent, self.output.scale)
-        bias = torch.from_numpy(np.concatenate(self.bias_codes()).astype(np.float32))
-        projected = _int16(((codes[0] - self.input.zero_point) @ kernel + bias).mul_(kernel_factor))
-        recurrent *= recurrent_factor
-        cell_step = 2.0**self.cell_exponent
-        hidden_factor = UNIT_SCALE * UNIT_SCALE / self.output.scale
+        kernel, to_gates = self._products(self.kernel, self.input.scale)
+        recurrent, recurrent_to_gates = self._products(self.recurrent, self.output.scale)
+        bias = torch.from_numpy(np.concatenate(self.bias_codes()).astype(np.float64))
+        projected = _saturate(to_gates(((codes[0] - self.input.zero_point) @ kernel).to(torch.float64).add_(bias)))
+        projected = projected.to(torch.float32)
+        logistic, tanh = logistic_table(), tanh_table(GATE_INTEGER_BITS)
+        tanh_of_cell = tanh_table(15 + self.cell_exponent)
+        to_cell = UNIT_SCALE * UNIT_SCALE / 2.0**self.cell_exponent
+        to_hidden = FixedPoint.of(float(np.float32(UNIT_SCALE * UNIT_SCALE / self.output.scale)))
         hidden = codes[0].new_zeros(len(codes[0]), recurrent.shape[0])
         cell = torch.zeros_like(hidden)
         outputs = []
         for step in range(codes[0].shape[1]):
-            gates = (hidden @ recurrent).round_().add_(projected[:, step]).clamp_(INT16_LOW, INT16_HIGH)
-            i, f, g, o = gates.mul_(GATE_SCALE).chunk(GATES, 1)
-            i, f, o = (_int16(torch.sigmoid(gate).div_(UNIT_SCALE)) for gate in (i, f, o))
-            g = _int16(torch.tanh(g).div_(UNIT_SCALE))
-            kept = (f * cell).mul_(UNIT_SCALE).round_()
-            written = (i * g).mul_(UNIT_SCALE * UNIT_SCALE / cell_step).round_()
-            cell = _int16(kept.add_(written))
-            squashed = _int16(torch.tanh(cell * cell_step).div_(UNIT_SCALE))
-            hidden = (o * squashed).mul_(hidden_factor).round_()
+            sums = recurrent_to_gates((hidden @ recurrent).to(torch.float64)).to(torch.float32)
+            gates = _saturate(sums.add_(projected[:, step])).chunk(GATES, 1)
+            i, f, o = (look_up(logistic, gates[gate]) for gate in (0, 1, 3))
+            g = look_up(tanh, gates[2])
+            # Products of 15 and 16 bits need float64: float32 would round them first.
+            kept = round_half_away(f.to(torch.float64) * cell * UNIT_SCALE)
+            written = _saturate(round_half_away(i.to(torch.float64) * g * to_cell))
+            cell = _saturate(_saturate(kept).add_(written)).to(torch.float32)
+            squashed = look_up(tanh_of_cell, cell)
+            hidden = to_hidden(o.to(torch.float64) * squashed).to(torch.float32)
             hidden.clamp_(self.output.low - self.output.zero_point, self.output.high - self.output.zero_point)
             outputs.append(hidden)
         return torch.stack(outputs, 1).add_(self.output.zero_point)

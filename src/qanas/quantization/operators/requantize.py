@@ -65,10 +65,10 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class Requantization:
-    """``clamp(round(sum * factor) + zero point)``.
+    """``clamp(round(sum * factor) + zero point)`` in double precision, as the reference kernel of dense layers does.
 
     Attributes:
-        factors: input scale x weight scale / output scale, a scalar or one a channel of the last axis.
+        factors: float64, input scale x weight scale / output scale, a scalar or one a channel of the last axis.
         output: parameters of the output's codes.
         activation: fused.
     """
@@ -81,11 +81,12 @@ class Requantization:
     def of(cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation) -> Requantization:
         """Return the requantization of products of ``source`` and ``weights``."""
         factors = weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
-        return cls(torch.from_numpy(factors.astype(np.float32)), output, activation)
+        return cls(torch.from_numpy(factors), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """Return the output's codes for integer sums, channels last."""
-        return clamp_codes(round_half_away(sums * self.factors) + self.output.zero_point, self.output, self.activation)
+        """Return the output's codes, float32, for integer sums in float64, channels last."""
+        codes = round_half_away(sums * self.factors).to(torch.float32) + self.output.zero_point
+        return clamp_codes(codes, self.output, self.activation)
 
 
 @dataclass(frozen=True)
