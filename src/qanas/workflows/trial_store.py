@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from qanas.core.candidate import Candidate, Value
 from qanas.core.measurement import Limit, Measurement, Objective
 from qanas.search_space.space import SearchSpace
+from qanas.workflows.interrupts import interrupts_deferred
 
 STUDY = "qanas"
 RECORD = "record"
@@ -97,6 +98,7 @@ class TrialStore:
         limits: bounds on costs, known to samplers as constraints.
     """
 
+    @interrupts_deferred()
     def __init__(self, path: Path, objectives: tuple[Objective, ...], limits: tuple[Limit, ...]) -> None:
         """Open the study, or create it."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -117,6 +119,7 @@ class TrialStore:
             record = _record(trial) if RECORD in trial.user_attrs else None
             self._close(trial.number, record)
 
+    @interrupts_deferred()
     def records(self) -> list[TrialRecord]:
         """Return every finished trial, in the order of Optuna's numbers."""
         trials = self.study.get_trials(deepcopy=False)
@@ -127,16 +130,19 @@ class TrialStore:
         """Wall-clock seconds that the search has taken, over all sessions."""
         return float(self.study.user_attrs.get(SEARCH_SECONDS, 0.0))
 
+    @interrupts_deferred()
     def set_search_seconds(self, seconds: float) -> None:
         """Store the wall-clock seconds."""
         self.study.set_user_attr(SEARCH_SECONDS, seconds)
 
+    @interrupts_deferred()
     def ask(self, space: SearchSpace, sampler: BaseSampler) -> tuple[Trial, Candidate]:
         """Return a new trial and the candidate that the sampler proposes for it."""
         self.study.sampler = sampler
         trial = self.study.ask()
         return trial, space.sample(partial(suggest, trial))
 
+    @interrupts_deferred()
     def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
         """Close an asked trial with what became of it."""
         for limit in self.limits:
@@ -154,6 +160,7 @@ class TrialStore:
         rejected = record is not None and record.outcome == "rejected"
         self.study.tell(number, state=TrialState.PRUNED if rejected else TrialState.FAIL)
 
+    @interrupts_deferred()
     def add_seed(self, space: SearchSpace, record: TrialRecord) -> TrialRecord:
         """Add the seed network's trial, in one piece; samplers learn its settings as far as they are searched."""
         parameters, distributions = space.parameters(record.candidate)
