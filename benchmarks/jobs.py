@@ -39,14 +39,9 @@ def draw_trials(setup: Setup, count: int) -> list[TrialUnit]:
 
 def work_off(executor: Executor[Measurement], units: list[TrialUnit]) -> float:
     """Train every unit; return the wall-clock seconds."""
-    waiting, running = list(reversed(units)), 0
     start = time.perf_counter()
-    while waiting or running:
-        while waiting and running < executor.capacity:
-            executor.submit(waiting.pop())
-            running += 1
-        executor.next_finished()
-        running -= 1
+    for _ in executor.work_off(units):
+        pass
     return time.perf_counter() - start
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +55,6 @@ class TrainedNetwork:
             for precision, metrics in by_precision.items()
             for metric, value in metrics.items()
         }
-
-    @cached_property
-    def parameters(self) -> int:
-        """The number of weights and biases."""
-        return self.quantized.graph.parameters
 
 
 class Estimator(ABC):

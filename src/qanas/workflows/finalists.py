@@ -241,17 +241,11 @@ def train_finalists(
         progress.epoch(order[id(unit)], epoch, setup.plan.estimator.epochs, loss)
 
     with make_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
-        queue, running = list(reversed(waiting)), 0
-        while queue or running:
-            while queue and running < executor.capacity:
-                executor.submit(queue.pop())
-                running += 1
-            unit, result = executor.next_finished()
-            running -= 1
+        for unit, result in executor.work_off(waiting):
             assert isinstance(unit, TrainingUnit)  # noqa: S101 - nothing else was submitted
+            training = result if isinstance(result, Training) else Training.failed(unit.seed, result.reason)
             if isinstance(result, Failure):
-                result = Training.failed(unit.seed, result.reason)
-                logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.failure)
-            finished[unit.finalist.identity, unit.seed] = result
+                logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.reason)
+            finished[unit.finalist.identity, unit.seed] = training
             progress.unit_finished(f"{unit.finalist.identity}, training {unit.seed + 1}")
     return {f.identity: [finished[f.identity, seed] for seed in seeds] for f in finalists}, len(waiting)

@@ -154,22 +154,24 @@ class TrialStore:
     def _close(self, number: int, record: TrialRecord | None) -> None:
         """End a running trial as its record says; failed where there is none."""
         if record is not None and record.outcome == "measured":
-            self.study.tell(number, [record.measurement.value(objective.name) for objective in self.objectives])
+            self.study.tell(number, self._values(record))
             return
         # Pruned, a rejected trial teaches samplers which limit it broke; failed ones teach nothing.
         rejected = record is not None and record.outcome == "rejected"
         self.study.tell(number, state=TrialState.PRUNED if rejected else TrialState.FAIL)
+
+    def _values(self, record: TrialRecord) -> list[float]:
+        return [record.measurement.value(objective.name) for objective in self.objectives]
 
     @interrupts_deferred()
     def add_seed(self, space: SearchSpace, record: TrialRecord) -> TrialRecord:
         """Add the seed network's trial, in one piece; samplers learn its settings as far as they are searched."""
         parameters, distributions = space.parameters(record.candidate)
         measured = record.outcome == "measured"
-        values = [record.measurement.value(objective.name) for objective in self.objectives] if measured else None
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.COMPLETE if measured else TrialState.FAIL,
-                values=values,
+                values=self._values(record) if measured else None,
                 params=parameters,
                 distributions=distributions,
                 user_attrs={RECORD: asdict(record)},

@@ -10,7 +10,7 @@ import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -76,6 +76,16 @@ class Executor(ABC, Generic[R]):
     @abstractmethod
     def next_finished(self) -> tuple[Unit[R], R | Failure]:
         """Wait for a unit to end and return it with its result."""
+
+    def work_off(self, units: Sequence[Unit[R]]) -> Iterator[tuple[Unit[R], R | Failure]]:
+        """Run units, the next one whenever there is room; yield each with its result as it ends."""
+        waiting, running = deque(units), 0
+        while waiting or running:
+            while waiting and running < self.capacity:
+                self.submit(waiting.popleft())
+                running += 1
+            yield self.next_finished()
+            running -= 1
 
     def close(self) -> None:
         """End the workers."""

@@ -63,6 +63,11 @@ class FixedPoint:
         return round_half_away(high * self.after)
 
 
+def _factors(weights: QuantizedWeights, source: Affine, output: Affine) -> NDArray[np.float64]:
+    """Return input scale x weight scale / output scale, in double precision of float32 scales."""
+    return weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
+
+
 @dataclass(frozen=True)
 class Requantization:
     """``clamp(round(sum * factor) + zero point)`` in double precision, as the reference kernel of dense layers does.
@@ -80,8 +85,7 @@ class Requantization:
     @classmethod
     def of(cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation) -> Requantization:
         """Return the requantization of products of ``source`` and ``weights``."""
-        factors = weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
-        return cls(torch.from_numpy(factors), output, activation)
+        return cls(torch.from_numpy(_factors(weights, source, output)), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
         """Return the output's codes, float32, for integer sums in float64, channels last."""
@@ -108,8 +112,7 @@ class FixedPointRequantization:
         cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation
     ) -> FixedPointRequantization:
         """Return the requantization of products of ``source`` and ``weights``."""
-        factors = weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
-        return cls(FixedPoint.of(factors), output, activation)
+        return cls(FixedPoint.of(_factors(weights, source, output)), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
         """Return the output's codes, float32, for integer sums in float64, channels last."""
