@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from qanas.layers.initializers import BiasInitializer, Initializer, initialize, initialize_bias
+
+
+@dataclass(frozen=True)
+class LSTMInitialization:
+    """How a layer's weights are drawn; the defaults are Keras's.
+
+    Attributes:
+        kernel: of the input weights; their fans are those of the four gates together, as in Keras.
+        recurrent: of the recurrent weights.
+        bias: of the biases.
+    """
+
+    kernel: Initializer = "glorot_uniform"
+    recurrent: Initializer = "orthogonal"
+    bias: BiasInitializer = "unit_forget"
 
 
 class OneBiasLSTM(nn.Module):
@@ -41,18 +58,12 @@ class OneBiasLSTM(nn.Module):
         self.register_buffer("no_second_bias", torch.zeros(4 * units), persistent=False)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Glorot-uniform kernel, orthogonal recurrent weights, zero biases but 1 for the forget gate.
-
-        The kernel's fans are those of the four gates together, as in Keras. The unit forget bias is that of
-        Jozefowicz et al. 2015.
-        """
-        bound = math.sqrt(6.0 / (self.input_size + 4 * self.units))
-        nn.init.uniform_(self.weight_ih, -bound, bound)
-        nn.init.orthogonal_(self.weight_hh)
-        with torch.no_grad():
-            self.bias.zero_()
-            self.bias[self.units : 2 * self.units] = 1.0
+    def reset_parameters(self, initialization: LSTMInitialization | None = None) -> None:
+        """Draw the weights anew, as Keras does by default."""
+        initialization = initialization or LSTMInitialization()
+        initialize(self.weight_ih, initialization.kernel, self.input_size, 4 * self.units)
+        initialize(self.weight_hh, initialization.recurrent, self.units, 4 * self.units)
+        initialize_bias(self.bias, initialization.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the layer over whole sequences, from a zero state.

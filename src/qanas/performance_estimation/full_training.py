@@ -43,7 +43,16 @@ class FullTraining(Estimator):
         settings = TrainingSettings.from_group(candidate.training)
         start = time.process_time()
         order = derive_seed(seed, "order")
-        fit(network, data, problem.task.loss, settings, epochs=self.epochs, seed=order, on_epoch=on_epoch)
+        fit(
+            network,
+            data,
+            problem.task.loss,
+            settings,
+            epochs=self.epochs,
+            seed=order,
+            penalties=problem.networks.penalties(candidate, network),
+            on_epoch=on_epoch,
+        )
         train_seconds = time.process_time() - start
         return TrainedNetwork(network, self._quantize(problem, candidate, network), train_seconds)
 
