@@ -60,6 +60,7 @@ class LSTMSpace(NetworkSpace):
     Attributes:
         max_layers: layers searched: 1 to this many.
         max_units: units searched in each layer: 1 to this many.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
         per_layer_training: whether regularization and initialization of each layer belong to what is searched with
             the group ``training`` (seed document 2), or stay at the seed network's.
         units_scale: whether samplers see units on a logarithmic or a linear scale. Size saturates early on
@@ -72,6 +73,7 @@ class LSTMSpace(NetworkSpace):
     max_units: Annotated[int, Field(ge=1, le=1024)] = 100
     units_scale: Literal["log", "linear"] = "log"
     per_layer_training: bool = True
+    weight_bits: Annotated[tuple[Literal[4, 6, 8], ...], Field(strict=False)] = (8,)
     seed_layers: Annotated[int, Field(ge=1, le=8)] = 2
     seed_units: Annotated[int, Field(ge=1, le=1024)] = 100
 
@@ -97,7 +99,7 @@ class LSTMSpace(NetworkSpace):
         training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
             training += [setting for layer in numbers for setting in _layer_settings(layer)]
-        return [layers, *units, *training, *quantization_settings()]
+        return [layers, *units, *training, *quantization_settings(self.weight_bits)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `LSTMNetwork`."""

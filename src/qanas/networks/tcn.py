@@ -218,6 +218,7 @@ class TCNSpace(NetworkSpace):
         max_blocks: blocks searched: 1 to this many.
         max_channels: channels searched in each block: 1 to this many.
         channels_scale: whether samplers see channels on a logarithmic or a linear scale.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
         per_layer_training: whether regularization and initialization of each block belong to what is searched with
             the group ``training``, or stay at the seed network's.
         max_kernel_size: taps searched: 2 to this many, the same in all blocks.
@@ -232,6 +233,7 @@ class TCNSpace(NetworkSpace):
     max_channels: Annotated[int, Field(ge=1, le=1024)] = 64
     channels_scale: Literal["log", "linear"] = "log"
     per_layer_training: bool = True
+    weight_bits: Annotated[tuple[Literal[4, 6, 8], ...], Field(strict=False)] = (8,)
     max_kernel_size: Annotated[int, Field(ge=2, le=16)] = 7
     max_dilation_base: Annotated[int, Field(ge=1, le=4)] = 3
     seed_blocks: Annotated[int, Field(ge=1, le=8)] = 4
@@ -267,7 +269,7 @@ class TCNSpace(NetworkSpace):
         training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
             training += [setting for block in numbers for setting in _block_settings(block)]
-        return [blocks, *channels, kernel, base, *training, *quantization_settings()]
+        return [blocks, *channels, kernel, base, *training, *quantization_settings(self.weight_bits)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `TCNNetwork`.
