@@ -54,10 +54,19 @@ class FullTraining(Estimator):
     def train(
         self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
     ) -> TrainedNetwork:
-        """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
+        """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told.
+
+        A seed network whose weights are the user's is not trained.
+        """
+        start = time.process_time()
+        network = problem.pretrained(candidate) or self._trained(problem, candidate, seed, on_epoch)
+        quantized = self.quantize(problem, candidate, network, seed)
+        return TrainedNetwork(network, quantized, time.process_time() - start)
+
+    def _trained(self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None) -> nn.Module:
+        """Return the candidate with trained weights."""
         network = problem.build(candidate, derive_seed(seed, "weights"))
         settings = TrainingSettings.from_group(candidate.training)
-        start = time.process_time()
         order = derive_seed(seed, "order")
         fit(
             network,
@@ -69,8 +78,7 @@ class FullTraining(Estimator):
             penalties=problem.networks.penalties(candidate, network),
             on_epoch=on_epoch,
         )
-        quantized = self.quantize(problem, candidate, network, seed)
-        return TrainedNetwork(network, quantized, time.process_time() - start)
+        return network
 
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as the candidate says that it ships; the network stays as it is."""
