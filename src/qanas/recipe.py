@@ -184,6 +184,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         content["space"].setdefault("search", list(GROUPS))
     recipe = _validated(_Recipe, content, "")
     _resolve_data(recipe.task, folder)
+    _resolve_cache(recipe.estimation, folder)
     seed_weights = None if recipe.seed.weights is None else _resolved("seed.weights", recipe.seed.weights, folder)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -259,6 +260,13 @@ def _resolve_data(task: _Named, folder: Path) -> None:
     if not isinstance(data, str) or data == SYNTHETIC:
         return
     extra["data"] = str(_resolved("task.data", data, folder))
+
+
+def _resolve_cache(estimation: _EstimationTable, folder: Path) -> None:
+    """Make ``estimation.cache`` an absolute path."""
+    extra = estimation.model_extra or {}
+    if isinstance(extra.get("cache"), str):
+        extra["cache"] = str(_resolved("estimation.cache", extra["cache"], folder))
 
 
 def _resolved(key: str, path: str, folder: Path) -> Path:

@@ -25,7 +25,7 @@ class TrainedNetwork:
     Attributes:
         network: the FP32 network, in evaluation mode; before quantization-aware training, where there was any.
         quantized: the network as it ships.
-        train_seconds: CPU seconds spent in training and quantizing.
+        train_seconds: CPU seconds that training and quantizing took, when they were done.
     """
 
     network: nn.Module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +17,7 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import Estimator, TrainedNetwork
 from qanas.performance_estimation.problem import Problem, scheme_of
+from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.graph import Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
@@ -44,12 +46,15 @@ class FullTraining(Estimator):
     Attributes:
         epochs: passes over the data.
         calibration_samples: training samples, spread evenly over the split, whose ranges are taken.
+        cache: a folder that trained weights are kept in and taken from, for runs that train the same candidates
+            with the same seeds on the same data; None to train always.
         qat_epochs: further passes of quantization-aware training for candidates with weights of fewer than 8 bits.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 100
     calibration_samples: Annotated[int, Field(ge=1)] = 2048
     qat_epochs: Annotated[int, Field(ge=0)] = 0
+    cache: str | None = None
 
     def train(
         self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
@@ -58,14 +63,33 @@ class FullTraining(Estimator):
 
         A seed network whose weights are the user's is not trained.
         """
+        network, train_seconds = problem.pretrained(candidate), 0.0
+        if network is None:
+            network, train_seconds = self._trained(problem, candidate, seed, on_epoch)
         start = time.process_time()
-        network = problem.pretrained(candidate) or self._trained(problem, candidate, seed, on_epoch)
         quantized = self.quantize(problem, candidate, network, seed)
-        return TrainedNetwork(network, quantized, time.process_time() - start)
+        return TrainedNetwork(network, quantized, train_seconds + time.process_time() - start)
 
-    def _trained(self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None) -> nn.Module:
-        """Return the candidate with trained weights."""
+    def _trained(
+        self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None
+    ) -> tuple[nn.Module, float]:
+        """Return the candidate with trained weights, from the cache if they are there, and their CPU seconds."""
         network = problem.build(candidate, derive_seed(seed, "weights"))
+        if self.cache is None:
+            return network, self._fit(problem, candidate, network, seed, on_epoch)
+        cache = TrainingCache(Path(self.cache))
+        path = cache.path(problem, candidate, seed, self.epochs)
+        train_seconds = cache.load(path, network)
+        if train_seconds is None:
+            train_seconds = self._fit(problem, candidate, network, seed, on_epoch)
+            cache.keep(path, network, train_seconds)
+        return network, train_seconds
+
+    def _fit(
+        self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int, on_epoch: OnEpoch | None
+    ) -> float:
+        """Train a network in place; return the CPU seconds."""
+        start = time.process_time()
         settings = TrainingSettings.from_group(candidate.training)
         order = derive_seed(seed, "order")
         fit(
@@ -78,7 +102,7 @@ class FullTraining(Estimator):
             penalties=problem.networks.penalties(candidate, network),
             on_epoch=on_epoch,
         )
-        return network
+        return time.process_time() - start
 
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as the candidate says that it ships; the network stays as it is."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -48,6 +50,15 @@ class Problem:
     def shape(self) -> TaskShape:
         """What a network has to fit."""
         return TaskShape(self.data.input_shape, self.data.output_size, self.data.target_scale, self.task.losses)
+
+    @cached_property
+    def training_data_digest(self) -> str:
+        """A digest of the prepared training data."""
+        digest = hashlib.sha256()
+        for array in (self.data.train.inputs, self.data.train.targets):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @cached_property
     def _seed(self) -> Candidate:
