@@ -304,7 +304,7 @@ def _component(table: _Named, section: str, contract: type[T]) -> tuple[T, dict[
         raise InputError(f"{section}: {table.name} refuses its settings: {_described(error)}") from error
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
     # As TOML gives it back: a list is a list, or a resumed run would seem another one.
-    return made, own | options.model_dump(mode="json")
+    return made, own | options.model_dump(mode="json", exclude_none=True)
 
 
 def _find(name: str, section: str, contract: type[T]) -> type[T]:

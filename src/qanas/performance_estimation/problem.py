@@ -61,7 +61,8 @@ class Problem:
         return digest.hexdigest()
 
     @cached_property
-    def _seed(self) -> Candidate:
+    def seed(self) -> Candidate:
+        """The seed network's candidate, whatever is searched."""
         return space_of(self.networks.settings(self.shape), GROUPS).seed
 
     def pretrained(self, candidate: Candidate) -> nn.Module | None:
@@ -70,7 +71,7 @@ class Problem:
         Raises:
             InputError: the file isn't there, or holds other weights than the seed network's.
         """
-        if self.seed_weights is None or candidate != self._seed:
+        if self.seed_weights is None or candidate != self.seed:
             return None
         network = self.build(candidate, 0)
         load_weights(network, self.seed_weights)
