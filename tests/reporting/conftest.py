@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 
 Row = dict[str, Any]
 TRAINED = 3
@@ -66,7 +68,7 @@ def _costs(settings: Row) -> Row:
 
 
 def _trial_rows(count: int = 60) -> list[Row]:
-    """Return the rows of trials.csv: the seed network, then measured, rejected and failed trials."""
+    """Return the rows of the trials: the seed network, then measured, rejected and failed trials."""
     rng = np.random.default_rng(3)
     rows: list[Row] = []
     for number in range(count + count // 4):
@@ -195,7 +197,7 @@ def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> Run
     folder.write_recipe(_recipe(tables or {}))
     rows = _trial_rows(trials)
     front = _front_rows(rows)
-    folder.write_table(folder.trials, rows)
+    write_parquet(folder.trials, pl.DataFrame(rows, infer_schema_length=None))
     folder.write_table(folder.front, front)
     finalists = []
     for place, row in enumerate([rows[0], *front[:FINALISTS]]):

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 from qanas.reporting.report import write_report
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -199,7 +201,7 @@ def test_a_protocol_that_differs_between_models_says_so(run: RunFolder) -> None:
     assert "differs between the models" in _page(run).text
 
 
-@pytest.mark.parametrize("missing", ["trials.csv", "front.csv", "finalists.csv", "summary.json", "models"])
+@pytest.mark.parametrize("missing", ["trials.parquet", "front.csv", "finalists.csv", "summary.json", "models"])
 def test_a_missing_file_is_named_and_the_rest_is_shown(run: RunFolder, missing: str) -> None:
     path = run.path / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -207,14 +209,14 @@ def test_a_missing_file_is_named_and_the_rest_is_shown(run: RunFolder, missing: 
     assert "not complete" in page.text
     assert missing in page.text
     assert "front" in page.plots
-    assert ("progress" in page.plots) == (missing != "trials.csv")
+    assert ("progress" in page.plots) == (missing != "trials.parquet")
 
 
 def test_a_recipe_alone_is_enough(bare_run: RunFolder) -> None:
     page = _page(bare_run)
     assert page.plots == []
     assert "No trial is recorded yet" in page.text
-    assert "trials.csv, front.csv, finalists.csv, summary.json, models/" in page.text
+    assert "trials.parquet, front.csv, finalists.csv, summary.json, models/" in page.text
 
 
 def test_empty_tables_are_no_error(run: RunFolder) -> None:
@@ -254,8 +256,9 @@ def test_every_model_can_be_chosen(run: RunFolder) -> None:
 
 def test_text_from_the_run_is_escaped(make_run: MakeRun) -> None:
     run = make_run(task={"name": EVIL, "subset": EVIL}, versions={EVIL: EVIL}, data_fingerprint=EVIL)
-    for name in ("trials", "front", "finalists"):
-        path = getattr(run, name)
+    evil = pl.col("optimizer").str.replace("adam", "<script>alert(2)</script>")
+    write_parquet(run.trials, pl.read_parquet(run.trials).with_columns(evil))
+    for path in (run.front, run.finalists):
         path.write_text(path.read_text().replace("adam", "<script>alert(2)</script>"))
     card = run.cards()["m1"].model_copy(update={"protocol": {EVIL: EVIL}})
     (run.model("m1") / "card.json").write_text(card.to_json())
@@ -317,7 +320,7 @@ def test_hypervolume_grows_and_its_reference_is_told(run: RunFolder) -> None:
     assert "by its log10" in page.text
 
 
-@pytest.mark.parametrize("name", ["trials.csv", "summary.json", "models/m0/predictions.npz", "models/m0/card.json"])
+@pytest.mark.parametrize("name", ["trials.parquet", "summary.json", "models/m0/predictions.npz", "models/m0/card.json"])
 def test_a_damaged_file_is_named(run: RunFolder, name: str) -> None:
     (run.path / name).write_bytes(b'a,b\n"1,2\n3,4,5,6\n')
     with pytest.raises(InputError, match=name.rpartition("/")[2]):
@@ -332,3 +335,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_the_report_is_the_same_each_time(run: RunFolder) -> None:
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
+
+
+def test_trials_of_early_runs_are_read_from_their_csv(run: RunFolder) -> None:
+    before = _page(run).plot("front")
+    rows = pl.read_parquet(run.trials).to_dicts()
+    run.write_table(run.trials_csv, rows)
+    run.trials.unlink()
+    page = _page(run)
+    assert page.plot("front") == before
+    assert "not complete" not in page.text

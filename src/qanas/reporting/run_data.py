@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from qanas.core.errors import InputError
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.core.tables import TEXT_COLUMNS, read_table
 from qanas.reporting.wording import is_cost, metric_parts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from qanas.core.card import Card
 
 Row = Mapping[str, Any]
 
-_TEXT_COLUMNS = ("candidate", "key", "outcome", "reason", "status")
-_NO_SETTINGS = {*_TEXT_COLUMNS, "number", "index", "seed_network", "feasible", "train_seconds"}
+_TIMES = ("train_seconds", "started_at", "finished_at")
+_NO_SETTINGS = {*TEXT_COLUMNS, *_TIMES, "number", "index", "seed_network", "feasible"}
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,9 @@ def read_run(folder: RunFolder) -> RunData:
         InputError: the folder holds no run, or a file that can't be read.
     """
     folder.require()
-    tables = (folder.trials, folder.front, folder.finalists)
-    trials, front, finalists = (_rows(path) for path in tables)
+    old = folder.trials_csv.is_file() and not folder.trials.is_file()
+    tables = (folder.trials_csv if old else folder.trials, folder.front, folder.finalists)
+    trials, front, finalists = (read_table(path).to_dicts() for path in tables)
     cards = folder.cards()
     missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
     if not cards:
@@ -135,16 +133,3 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         return folder.read_summary()
     except ValueError as error:
         raise InputError(f"{folder.summary}: {error}; the file was damaged, run again to write it anew") from error
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file() or not path.read_bytes().strip():
-        return []
-    try:
-        table = pl.read_csv(path, infer_schema_length=None)
-        # Names made of digits alone must stay as they were written.
-        text = {name: pl.String for name in _TEXT_COLUMNS if name in table.columns}
-        return pl.read_csv(path, infer_schema_length=None, schema_overrides=text).to_dicts()
-    except pl.exceptions.PolarsError as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error
