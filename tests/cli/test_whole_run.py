@@ -266,6 +266,34 @@ def test_report_of_a_run_that_was_stopped_early(workplace: Workplace) -> None:
     assert "no model was shipped" in pick
 
 
+# compare
+
+
+def test_compare_writes_a_page_and_its_numbers(finished_once: Workplace, tmp_path: Path) -> None:
+    outcome = finished_once.qanas("compare", RUN, RUN, "--out", tmp_path / "both")
+    assert outcome.code == 0, outcome.err
+    assert "hypervolume" in outcome.out
+    assert (tmp_path / "both" / "compare.html").is_file()
+    numbers = json.loads((tmp_path / "both" / "compare.json").read_text("utf-8"))
+    first, second = (run["search"]["hypervolume"] for run in numbers["runs"])
+    assert 0 < first == second
+    named = ("--score", "mae_float", "--cost", "float_weight_bytes")
+    assert finished_once.qanas("compare", RUN, RUN, *named, "--out", tmp_path / "float.html").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ([RUN], "two or more"),
+        ([RUN, "nowhere"], "nowhere: no such folder"),
+        ([RUN, RUN, "--score", "mea_quantized"], "did you mean 'mae_quantized'?"),
+        ([RUN, RUN, "--cost", "weight_byte"], "did you mean 'weight_bytes'?"),
+    ],
+)
+def test_compare_refuses_in_one_line(finished: Workplace, args: list[str | Path], told: str) -> None:
+    assert told in finished.refusal("compare", *args)
+
+
 # Other programs
 
 
