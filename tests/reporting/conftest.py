@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ from qanas.core.tables import write_parquet
 Row = dict[str, Any]
 TRAINED = 3
 FINALISTS = 4
+IMPORTANCE = {
+    "method": "PED-ANOVA",
+    "trials": 60,
+    "good_trials": 6,
+    "targets": {
+        "front": {"units_1": 0.5, "layers": 0.3, "learning_rate": 0.2},
+        "mae_quantized": {"learning_rate": 0.9, "units_1": 0.1},
+        "weight_bytes": {},
+    },
+}
 FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most 1 allowed"
 LIMIT_REASON = "peak_ram_bytes {} is over the limit of 4096"
 
@@ -212,6 +223,7 @@ def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> Run
             (model / "model.tflite").write_bytes(b"TFL3")
             _write_predictions(model / "predictions.npz", place, row["mae_quantized"])
     folder.write_table(folder.finalists, finalists)
+    folder.importance.write_text(json.dumps(IMPORTANCE))
     outcomes = [row["outcome"] for row in rows]
     failure = {"candidate": f"m{FINALISTS - 1}", "reason": FAILED_REASON}
     folder.write_summary(

@@ -86,6 +86,11 @@ class RunFolder:
         return self.path / "finalists.csv"
 
     @property
+    def importance(self) -> Path:
+        """How much each setting mattered, as JSON."""
+        return self.path / "importance.json"
+
+    @property
     def summary(self) -> Path:
         """Counts and times of the run, as JSON."""
         return self.path / "summary.json"

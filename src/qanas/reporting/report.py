@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.reporting import headline
 from qanas.reporting.front_plot import front_plot
+from qanas.reporting.importance_plot import importance_note, importance_plot
 from qanas.reporting.model_table import metric_table, model_table
 from qanas.reporting.page import render_page
+from qanas.reporting.parallel_plot import parallel_plot
 from qanas.reporting.prediction_plots import prediction_plots
 from qanas.reporting.progress_plot import progress_plot
 from qanas.reporting.protocol import protocol, reasons, versions
+from qanas.reporting.quantization_plot import quantization_plot
 from qanas.reporting.run_data import RunData, read_run
 
 if TYPE_CHECKING:
@@ -39,9 +42,10 @@ def write_report(folder: RunFolder) -> Path:
 def render(data: RunData) -> str:
     """Return the page."""
     front, progress, predictions = front_plot(data), progress_plot(data), prediction_plots(data)
+    quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
     return render_page(
         _TEMPLATE,
-        [front, progress, *predictions],
+        [front, quantization, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
@@ -53,6 +57,10 @@ def render(data: RunData) -> str:
         failures=data.failures,
         predictions=predictions,
         progress=progress,
+        quantization=quantization,
+        importance=importance,
+        importance_note=importance_note(data),
+        parallel=parallel,
         protocol=protocol(data),
         versions=versions(data),
         outcomes=data.outcomes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from qanas.core.tables import TEXT_COLUMNS, read_table
 from qanas.reporting.wording import is_cost, metric_parts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qanas.core.card import Card
 
 Row = Mapping[str, Any]
@@ -35,6 +38,7 @@ class RunData:
         front: one row a front point.
         finalists: one row a finalist.
         summary: counts and times.
+        importance: how much each setting mattered; empty where that was not computed.
         cards: of the shipped models, the seed network first.
         missing: the names of the files that are not there yet.
     """
@@ -45,6 +49,7 @@ class RunData:
     front: list[dict[str, Any]]
     finalists: list[dict[str, Any]]
     summary: dict[str, Any]
+    importance: dict[str, Any]
     cards: dict[str, Card]
     missing: tuple[str, ...]
 
@@ -125,11 +130,15 @@ def read_run(folder: RunFolder) -> RunData:
     missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
     if not cards:
         missing.append("models/")
-    return RunData(folder, folder.read_recipe(), trials, front, finalists, _summary(folder), cards, tuple(missing))
+    summary, importance = _json(folder.summary), _json(folder.importance)
+    return RunData(folder, folder.read_recipe(), trials, front, finalists, summary, importance, cards, tuple(missing))
 
 
-def _summary(folder: RunFolder) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        return folder.read_summary()
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{folder.summary}: {error}; the file was damaged, run again to write it anew") from error
+        raise InputError(f"{path}: {error}; the file was damaged, run again to write it anew") from error
+    return content

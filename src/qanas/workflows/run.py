@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from qanas.core.run_folder import RunFolder
 from qanas.core.tables import write_parquet
 from qanas.workflows.finalists import choose_finalists, train_finalists
+from qanas.workflows.importance import write_importance
 from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.resume import check_resumable
@@ -78,6 +79,7 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
         summary |= _count_trials(search.records)
         summary |= {"seconds": {"search": store.search_seconds, "finalists": finalist_seconds}}
         folder.write_summary(summary | {"status": "interrupted"})
+    write_importance(folder.importance, store.study, setup.plan.objectives)
     front = front_of(setup, records)
     started = time.monotonic()
     finalists = choose_finalists(setup, front)
