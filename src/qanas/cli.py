@@ -121,6 +121,31 @@ def report(folder: FolderArgument) -> None:
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The folders of two or more runs.")],
+    score: Annotated[
+        str | None,
+        typer.Option(help="The score's column, such as mae_quantized; the runs' own if left out."),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="The cost's column, such as weight_bytes; the runs' own if left out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A page's name (*.html), or a folder for compare.html.")] = Path(),
+) -> None:
+    """Overlay the fronts of runs, with hypervolumes on one scale; writes a page and its numbers as JSON."""
+    from rich.console import Console
+
+    from qanas.reporting.comparison import compare_runs
+    from qanas.reporting.comparison_page import write_comparison
+    from qanas.reporting.comparison_table import print_comparison
+
+    comparison = compare_runs([_folder(path) for path in folders], score, cost)
+    page, numbers = write_comparison(comparison, out)
+    print_comparison(Console(), comparison)
+    typer.echo(f"page: {page}; numbers: {numbers}")
+
+
+@app.command()
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan

@@ -228,4 +228,4 @@ def front_rows(front: list[Any], shipments: list[Shipment]) -> list[dict[str, Va
     return rows
 
 
-_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "feasible"})
+_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})
