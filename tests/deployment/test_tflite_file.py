@@ -16,9 +16,9 @@ from qanas.hardware.costs import costs_of, weight_bytes
 from qanas.layers.conv import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph, trace_shapes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace, trace_shapes
 
 
 class EveryOperator(nn.Module):
@@ -35,7 +35,7 @@ class EveryOperator(nn.Module):
 
 
 def quantized(network: nn.Module, shape: tuple[int, ...] = (9, 5)) -> QuantizedGraph:
-    graph = Graph.trace(network, shape)
+    graph = trace(network, shape)
     samples = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
 

@@ -37,10 +37,12 @@ TENSOR_TYPES: Mapping[DType, int] = {
 OPTION_TABLES: Mapping[str, str] = {
     "ADD": "AddOptions",
     "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "PAD": "PadOptions",
     "RESHAPE": "ReshapeOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "TRANSPOSE": "TransposeOptions",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
 }
 """The option table of each kind of operator that has one."""

@@ -15,8 +15,8 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import Estimator, TrainedNetwork
 from qanas.performance_estimation.problem import Problem, scheme_of
-from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import OnEpoch, TrainingSet, fit
 
@@ -48,7 +48,7 @@ class FullTraining(Estimator):
         return TrainedNetwork(network, self._quantize(problem, candidate, network), train_seconds)
 
     def _quantize(self, problem: Problem, candidate: Candidate, network: torch.nn.Module) -> QuantizedGraph:
-        graph = Graph.trace(network, problem.data.input_shape)
+        graph = trace(network, problem.data.input_shape)
         inputs = problem.data.train.inputs
         chosen = np.unique(np.linspace(0, len(inputs) - 1, self.calibration_samples).astype(np.int64))
         try:
