@@ -386,7 +386,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "a transposition of the batch": (lambda _, x: x.transpose(0, 1), "over the batch"),
     "a squeeze of everything": (lambda _, x: x.squeeze(), "name the axis"),
     "a missing axis": (lambda _, x: x.transpose(1, 4), "axis 4 of a value of 4 axes"),
-    "an option that is not known": (lambda _, x: x.transpose(1, 2, copy=True), "copy"),
+    "an option that is not known": (lambda _, x: x.transpose(1, 2, copy=True), "copy"),  # type: ignore[call-arg]
     "an attribute that is not known": (lambda m, x: m.layers.conv(x.T), "the attribute T of a value"),
     "channels that don't fit": (lambda m, x: m.layers.conv(x[:, 1:]), "a convolution of 4 channels got 3"),
     "an image that is too small": (lambda m, x: m.layers.valid(x[:, :, :2]), "has no output"),
