@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -99,12 +100,19 @@ class _RunTable(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
+class _SeedTable(BaseModel):
+    model_config = _STRICT
+    weights: str | None = None
+    sha256: str | None = None  # of a resolved recipe
+
+
 class _Recipe(BaseModel):
     """The whole file."""
 
     model_config = _STRICT
     task: _Named
     space: _SpaceTable
+    seed: _SeedTable = _SeedTable()
     strategy: _StrategyTable
     estimation: _EstimationTable = _EstimationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
@@ -176,6 +184,8 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         content["space"].setdefault("search", list(GROUPS))
     recipe = _validated(_Recipe, content, "")
     _resolve_data(recipe.task, folder)
+    _resolve_cache(recipe.estimation, folder)
+    seed_weights = None if recipe.seed.weights is None else _resolved("seed.weights", recipe.seed.weights, folder)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     task, task_table = _component(recipe.task, "task", Task)
@@ -186,6 +196,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
     resolved = {
         "task": task_table,
         "space": space_table,
+        **_seed_table(seed_weights),
         "strategy": {key: value for key, value in strategy_table.items() if value is not None},
         "estimation": estimation_table,
         "objectives": dict(recipe.objectives),
@@ -210,6 +221,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         device=Device.named(recipe.device.name),
         finalists=FinalistsPlan(recipe.finalists.count, recipe.finalists.seeds),
         seed=recipe.run.seed,
+        seed_weights=seed_weights,
         recipe=resolved,
     )
 
@@ -242,18 +254,39 @@ def _limits(table: Mapping[str, float]) -> tuple[Limit, ...]:
 
 
 def _resolve_data(task: _Named, folder: Path) -> None:
-    """Make ``task.data`` an absolute path: environment variables first, then relative to the recipe."""
+    """Make ``task.data`` an absolute path."""
     extra = task.model_extra or {}
     data = extra.get("data")
     if not isinstance(data, str) or data == SYNTHETIC:
         return
-    expanded = os.path.expandvars(data)
+    extra["data"] = str(_resolved("task.data", data, folder))
+
+
+def _resolve_cache(estimation: _EstimationTable, folder: Path) -> None:
+    """Make ``estimation.cache`` an absolute path."""
+    extra = estimation.model_extra or {}
+    if isinstance(extra.get("cache"), str):
+        extra["cache"] = str(_resolved("estimation.cache", extra["cache"], folder))
+
+
+def _resolved(key: str, path: str, folder: Path) -> Path:
+    """Return a path of a recipe as an absolute one: environment variables first, then relative to the recipe."""
+    expanded = os.path.expandvars(path)
     missing = re.search(r"\$\{?(\w+)", expanded)
     if missing:
         raise InputError(
-            f"task.data: the environment variable {missing[1]} of '{data}' is not set; set it or give the folder"
+            f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
         )
-    extra["data"] = str((folder / Path(expanded).expanduser()).resolve())
+    return (folder / Path(expanded).expanduser()).resolve()
+
+
+def _seed_table(weights: Path | None) -> dict[str, Any]:
+    """Return the resolved table ``[seed]``; other weights in the same file make it another run."""
+    if weights is None:
+        return {}
+    if not weights.is_file():
+        raise InputError(f"seed.weights: {weights}: no such file; give a state dict as .safetensors, .pt or .pth")
+    return {"seed": {"weights": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}}
 
 
 # Components
@@ -270,7 +303,8 @@ def _component(table: _Named, section: str, contract: type[T]) -> tuple[T, dict[
     except Exception as error:
         raise InputError(f"{section}: {table.name} refuses its settings: {_described(error)}") from error
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
-    return made, own | values
+    # As TOML gives it back: a list is a list, or a resumed run would seem another one.
+    return made, own | options.model_dump(mode="json")
 
 
 def _find(name: str, section: str, contract: type[T]) -> type[T]:

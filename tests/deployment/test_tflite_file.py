@@ -15,7 +15,8 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of, weight_bytes
 from qanas.layers.conv import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.affine import Scheme
+from qanas.networks.tcn import TCNNetwork
+from qanas.quantization.affine import Scheme, WeightBits
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, trace_shapes
@@ -34,10 +35,10 @@ class EveryOperator(nn.Module):
         return output
 
 
-def quantized(network: nn.Module, shape: tuple[int, ...] = (9, 5)) -> QuantizedGraph:
+def quantized(network: nn.Module, shape: tuple[int, ...] = (9, 5), *, weight_bits: WeightBits = 8) -> QuantizedGraph:
     graph = trace(network, shape)
     samples = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
-    return QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
+    return QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme(weight_bits))
 
 
 @pytest.fixture(scope="module", params=["int8", "float32"])
@@ -177,6 +178,31 @@ def test_bytes_known_from_shapes_are_those_in_the_file(units: list[int], feature
         file = write_tflite(program)
         assert costs[f"{prefix}file_bytes"] == len(file)
         assert costs[f"{prefix}weight_bytes"] == constant_bytes(file) == weight_bytes(program)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize(
+    "network", [LSTMNetwork(5, [7, 3]), TCNNetwork((9, 5), [3, 4], 3, 2)], ids=lambda network: type(network).__name__
+)
+def test_weights_of_few_bits_lie_in_the_file_one_a_byte(network: nn.Module, bits: WeightBits) -> None:
+    torch.manual_seed(bits)
+    graph = quantized(network.eval(), weight_bits=bits)
+    file = write_tflite(graph.program())
+    model = parsed(file)
+    stored = [tensor for tensor in tensors_of(model) if tensor.Buffer()]
+    packed, top = 0, 0
+    for tensor in stored:
+        data = model.Buffers(tensor.Buffer()).DataAsNumpy()
+        if tensor.Type() == schema.TensorType.INT8:
+            codes = data.view(np.int8)
+            top = max(top, int(np.abs(codes).max()))
+            packed += -(-codes.size * bits // 8) + 4 * tensor.Quantization().ScaleLength()
+        else:
+            packed += data.size
+    assert top == 2 ** (bits - 1) - 1
+    costs = costs_of(graph.graph, graph)
+    assert costs["weight_bytes"] == constant_bytes(file)
+    assert costs["packed_weight_bytes"] == packed
 
 
 def test_bytes_known_from_shapes_are_those_of_a_trained_network(trained: Any) -> None:  # noqa: ANN401

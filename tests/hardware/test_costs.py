@@ -9,6 +9,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import COSTS, FLOAT_PREFIX, SHIPPED_COSTS, costs_of, packed_weight_bytes
 from qanas.hardware.device import Device, device_names
 from qanas.networks.lstm import LSTMNetwork
+from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import Scheme, WeightBits
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -53,6 +54,22 @@ def test_packed_bytes_count_the_bits_of_the_weights_and_whole_biases_and_scales(
     assert found["packed_weight_bytes"] == weights + (4 * 8 + 1) * 4 + (8 + 1) * 4 + SLICE
     assert found["weight_bytes"] == costs([8])["weight_bytes"], "the file holds a weight a byte"
     assert found["float_packed_weight_bytes"] == found["float_weight_bytes"]
+
+
+# One block of four channels that sees 5 of 30 steps: two convolutions of three taps, one around them, and the head.
+TCN_WEIGHTS = (4 * 14 * 3, 4 * 4 * 3, 4 * 14 * 1, 4)
+TCN_BIASES = 4 + 4 + 4 + 1
+# Slices of three and of four axes (begin, end, strides) and the shape of two sizes; that of four is the slice's end.
+TCN_INDICES = 3 * 3 + 3 * 4 + 2
+
+
+@pytest.mark.parametrize(("bits", "weights"), [(8, 276), (6, 126 + 36 + 42 + 3), (4, 84 + 24 + 28 + 2)])
+def test_packed_bytes_of_a_tcn_count_a_scale_a_channel(bits: WeightBits, weights: int) -> None:
+    graph = trace_shapes(lambda: TCNNetwork((WINDOW, SENSORS), [4], 3, 1), (WINDOW, SENSORS))
+    found = costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(bits)))
+    assert found["weight_bytes"] == sum(TCN_WEIGHTS) + 4 * (TCN_BIASES + TCN_INDICES)
+    scales = 4 + 4 + 4 + 1
+    assert found["packed_weight_bytes"] == weights + 4 * (TCN_BIASES + TCN_INDICES + scales)
 
 
 def test_every_cost_is_there_and_positive() -> None:

@@ -164,11 +164,12 @@ def test_constant_data_and_zero_weights_ship(value: float) -> None:
 
 @pytest.mark.parametrize("peak", [1e-44, 1e-38, 1e-20])
 def test_weights_of_hardly_any_size_are_quantized_without_dividing_by_zero(peak: float) -> None:
-    for per_channel in (False, True):
-        weights = QuantizedWeights.from_float(torch.tensor([[peak, -peak], [1.0, 0.5]]), 8, per_channel=per_channel)
+    for groups in (1, 2):
+        weights = QuantizedWeights.from_float(torch.tensor([[peak, -peak], [1.0, 0.5]]), 8, groups=groups)
         assert np.all(weights.scales > 0)
         assert np.abs(weights.codes[1]).max() == 127
-        only = QuantizedWeights.from_float(torch.tensor([[peak, -peak]]), 8, per_channel=per_channel)
+    for rows in (1, 2):
+        only = QuantizedWeights.from_float(torch.tensor([[peak, -peak]] * rows), 8, groups=rows)
         assert np.all(only.scales > 0)
         assert np.allclose(only.codes * only.scales.astype(np.float64), [[peak, -peak]], atol=1e-37)
 
@@ -218,19 +219,20 @@ def test_ties_are_rounded_away_from_zero(value: float, expected: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_weights_are_symmetric_and_within_half_a_step(bits: int, per_channel: bool) -> None:
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_weights_are_symmetric_and_within_half_a_step(bits: int, groups: int) -> None:
     weights = (
         torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(bits)) * torch.logspace(-3, 3, 6)[:, None, None]
     )
-    quantized = QuantizedWeights.from_float(weights, bits, per_channel=per_channel)
+    quantized = QuantizedWeights.from_float(weights, bits, groups=groups)
     top = 2 ** (bits - 1) - 1
-    assert quantized.scales.shape == ((6,) if per_channel else (1,))
-    peaks = np.abs(quantized.codes).reshape(6, -1).max(axis=1)
-    assert peaks.max() == top
-    assert not per_channel or np.all(peaks == top), "every channel uses all codes"
-    steps = quantized.scales.reshape(-1, 1, 1)
+    assert quantized.scales.shape == (groups,)
+    assert np.all(np.abs(quantized.codes).reshape(groups, -1).max(axis=1) == top), "every group uses all codes"
+    steps = np.repeat(quantized.scales, 6 // groups).reshape(-1, 1, 1)
     assert np.all(np.abs(quantized.codes * steps - weights.numpy()) <= 0.5001 * steps)
+    assert np.array_equal(quantized.dequantize().numpy(), quantized.codes * steps)
+    by_group = [part.dequantize() for part in quantized.split()]
+    assert torch.equal(torch.cat(by_group), quantized.dequantize())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
 from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork, LSTMSpace
 from qanas.search_space.network_space import TaskShape
+from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Choice, Condition, Float, Integer, OneOf, Setting
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings, training_settings
@@ -40,6 +41,26 @@ def test_a_setting_exists_exactly_where_its_condition_holds() -> None:
     assert dict(space.seed.architecture) == {"layers": 2, "units_2": 8}
     assert dict(space.seed.training) == {"rule": "adam"}, "momentum is that of another rule"
     assert values_of(space.sample(lowest)) == {"layers": 1, "rule": "adam"}
+
+
+def test_the_widths_of_weights_that_are_searched_are_the_spaces_choice_and_the_seed_has_8() -> None:
+    for widths in ((8,), (4, 6, 8), (4,)):
+        space = space_of(quantization_settings(widths), ["quantization"])
+        assert dict(space.seed.quantization) == {"weight_bits": 8}
+        asked: list[BaseDistribution] = []
+
+        def first(_: str, distribution: BaseDistribution, asked: list[BaseDistribution] = asked) -> Value:
+            asked.append(distribution)
+            return lowest(_, distribution)
+
+        assert dict(space.sample(first).quantization) == {"weight_bits": widths[0]}
+        assert asked == [optuna.distributions.CategoricalDistribution(widths)]
+
+
+@pytest.mark.parametrize("widths", [(), (4, 4)])
+def test_widths_of_weights_are_named_once(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="weight_bits"):
+        quantization_settings(widths)
 
 
 def test_a_condition_on_a_setting_that_is_absent_does_not_hold() -> None:

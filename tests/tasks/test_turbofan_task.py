@@ -154,7 +154,7 @@ def test_losses() -> None:
     assert outputs.grad is not None
     with pytest.raises(InputError, match="unknown loss 'msee': did you mean 'mse'"):
         task.loss("msee", outputs, targets)
-    assert Turbofan.losses == ("mae", "mse")
+    assert Turbofan.losses == ("mae", "mse", "huber")
 
 
 @given(

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from qanas.core.errors import TrainingFailed
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
+from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import Optimizer, Scheduler, TrainingSettings
 from qanas.training import fit as fit_module
 from qanas.training.fit import TorchTrainer, TrainingSet, fit, make_trainer
 from qanas.training.fused_lstm.support import supports
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer, Regularization
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -148,19 +149,50 @@ def test_saturated_gates_have_torchs_gradients() -> None:
     assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
-def test_regularization_adds_to_loss_and_gradient() -> None:
+PENALTIES = {
+    "lstm.0.weight_ih": Penalty(l1=0.02),
+    "lstm.1.weight_hh": Penalty(l2=0.05),
+    "lstm.1.bias": Penalty(0.01, 0.03),
+}
+
+
+def penalised_loss(network: LSTMNetwork, data: TrainingSet) -> Tensor:
+    """Add the penalties `PENALTIES` to the first 32 samples' loss, each written out."""
+    first, second = network.layers
+    penalty = 0.02 * first.weight_ih.abs().sum() + 0.05 * second.weight_hh.square().sum()
+    penalty = penalty + 0.01 * second.bias.abs().sum() + 0.03 * second.bias.square().sum()
+    return loss("mse", network(data.inputs[:32]), data.targets[:32]) + penalty
+
+
+def test_penalties_add_to_loss_and_gradient() -> None:
     network, data = training([4, 3])
-    size = sum(p.numel() for p in network.parameters())
-    random = np.random.default_rng(0)
-    l1, l2 = (random.uniform(0.0, 0.1, size).astype(np.float32) for _ in range(2))
-    trainer = FusedLSTMTrainer(network, data, loss, settings(), Regularization(l1, l2))
+    trainer = FusedLSTMTrainer(network, data, loss, settings(), PENALTIES)
     value = trainer.value_and_gradient(torch.arange(32))
-    flat = nn.utils.parameters_to_vector(network.parameters())
-    penalty = (torch.from_numpy(l1) * flat.abs() + torch.from_numpy(l2) * flat.square()).sum()
-    expected = loss("mse", network(data.inputs[:32]), data.targets[:32]) + penalty
+    expected = penalised_loss(network, data)
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
     assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
+
+
+@pytest.mark.parametrize("maker", [TorchTrainer, FusedLSTMTrainer])
+def test_a_step_follows_the_penalties_gradient(maker: Any) -> None:  # noqa: ANN401
+    network, data = training([4, 3])
+    reference = copy.deepcopy(network)
+    chosen = settings(optimizer="rmsprop", gradient_clip=0.5)
+    trainer = maker(network, data, loss, chosen, PENALTIES)
+    value = trainer.step(torch.arange(32), 0.01)
+    expected = penalised_loss(reference, data)
+    optimizer = torch.optim.RMSprop(reference.parameters(), lr=0.01, alpha=0.9, eps=1e-7)
+    expected.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+    optimizer.step()
+    trainer.settings = settings(ema_decay=0.0)
+    if isinstance(trainer, FusedLSTMTrainer):
+        trainer.moments[2] = trainer.weights
+        trainer.finish()
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    for found, wanted in zip(network.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def trained(

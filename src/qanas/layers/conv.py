@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 from torch.autograd import Function
+
+from qanas.layers.initializers import Initializer, initialize
 
 Padding = Literal["valid", "causal"]
 
@@ -46,14 +49,21 @@ class Conv1xK(nn.Module):
         padding: Padding | int = "valid",
         bias: bool = True,
     ) -> None:
-        """Create the parameters, initialised as torch does."""
+        """Create the parameters."""
         super().__init__()
-        conv = nn.Conv1d(in_channels, out_channels, kernel_size, bias=bias)
-        self.weight = conv.weight
-        self.bias = cast("nn.Parameter | None", conv.bias)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.stride = stride
         self.dilation = dilation
         self.padding: Padding | int = padding
+        self.reset_parameters()
+
+    def reset_parameters(self, initializer: Initializer = "he_uniform") -> None:
+        """Draw the weights, for a ReLU behind them by default; biases are zero."""
+        outputs, inputs, taps = self.weight.shape
+        initialize(self.weight, initializer, inputs * taps, outputs * taps)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     @property
     def left_padding(self) -> int:

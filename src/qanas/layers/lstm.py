@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from qanas.layers.initializers import BiasInitializer, Initializer, initialize, initialize_bias
+
+
+@dataclass(frozen=True)
+class LSTMInitialization:
+    """How a layer's weights are drawn; the defaults are Keras's.
+
+    Attributes:
+        kernel: of the input weights; their fans are those of the four gates together, as in Keras.
+        recurrent: of the recurrent weights.
+        bias: of the biases.
+    """
+
+    kernel: Initializer = "glorot_uniform"
+    recurrent: Initializer = "orthogonal"
+    bias: BiasInitializer = "unit_forget"
 
 
 class OneBiasLSTM(nn.Module):
@@ -28,8 +45,6 @@ class OneBiasLSTM(nn.Module):
         bias: shape (4 * units,).
     """
 
-    no_second_bias: Tensor
-
     def __init__(self, input_size: int, units: int) -> None:
         """Create the parameters and initialise them as Keras does (see `reset_parameters`)."""
         super().__init__()
@@ -38,21 +53,14 @@ class OneBiasLSTM(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(4 * units, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
         self.bias = nn.Parameter(torch.empty(4 * units))
-        self.register_buffer("no_second_bias", torch.zeros(4 * units), persistent=False)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Glorot-uniform kernel, orthogonal recurrent weights, zero biases but 1 for the forget gate.
-
-        The kernel's fans are those of the four gates together, as in Keras. The unit forget bias is that of
-        Jozefowicz et al. 2015.
-        """
-        bound = math.sqrt(6.0 / (self.input_size + 4 * self.units))
-        nn.init.uniform_(self.weight_ih, -bound, bound)
-        nn.init.orthogonal_(self.weight_hh)
-        with torch.no_grad():
-            self.bias.zero_()
-            self.bias[self.units : 2 * self.units] = 1.0
+    def reset_parameters(self, initialization: LSTMInitialization | None = None) -> None:
+        """Draw the weights anew, as Keras does by default."""
+        initialization = initialization or LSTMInitialization()
+        initialize(self.weight_ih, initialization.kernel, self.input_size, 4 * self.units)
+        initialize(self.weight_hh, initialization.recurrent, self.units, 4 * self.units)
+        initialize_bias(self.bias, initialization.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the layer over whole sequences, from a zero state.
@@ -63,17 +71,31 @@ class OneBiasLSTM(nn.Module):
         Returns:
             The hidden state after every step, shape (batch, time, units).
         """
-        state = inputs.new_zeros(1, inputs.shape[0], self.units)
-        weights = [self.weight_ih, self.weight_hh, self.bias, self.no_second_bias]
-        outputs, _, _ = torch.lstm(
-            inputs,
-            (state, state),
-            weights,
-            has_biases=True,
-            num_layers=1,
-            dropout=0.0,
-            train=self.training,
-            bidirectional=False,
-            batch_first=True,
-        )
-        return outputs
+        return run_lstm(inputs, self.weight_ih, self.weight_hh, self.bias)
+
+
+def run_lstm(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> Tensor:
+    """Run an LSTM layer by torch's own kernel, from a zero state.
+
+    Args:
+        inputs: shape (batch, time, features).
+        weight_ih: shape (4 * units, features), gates in the order i, f, g, o.
+        weight_hh: shape (4 * units, units).
+        bias: shape (4 * units,).
+
+    Returns:
+        The hidden state after every step, shape (batch, time, units).
+    """
+    state = inputs.new_zeros(1, inputs.shape[0], weight_hh.shape[1])
+    outputs, _, _ = torch.lstm(
+        inputs,
+        (state, state),
+        [weight_ih, weight_hh, bias, torch.zeros_like(bias)],
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=torch.is_grad_enabled(),
+        bidirectional=False,
+        batch_first=True,
+    )
+    return outputs

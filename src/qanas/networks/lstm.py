@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from qanas.core.candidate import Candidate
+from qanas.core.candidate import Candidate, Value
+from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.lstm import LSTMInitialization, OneBiasLSTM
+from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
@@ -35,6 +37,11 @@ class LSTMNetwork(nn.Module):
         self.lstm = nn.Sequential(*(OneBiasLSTM(width, size) for width, size in zip(widths, units, strict=False)))
         self.head = ScaledLinear(units[-1], output_size, output_scale)
 
+    @property
+    def layers(self) -> list[OneBiasLSTM]:
+        """The LSTM layers, from the first to the last."""
+        return [layer for layer in self.lstm if isinstance(layer, OneBiasLSTM)]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, time, input_size) to (batch, output_size)."""
         hidden: Tensor = self.lstm(inputs)
@@ -53,6 +60,9 @@ class LSTMSpace(NetworkSpace):
     Attributes:
         max_layers: layers searched: 1 to this many.
         max_units: units searched in each layer: 1 to this many.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
+        per_layer_training: whether regularization and initialization of each layer belong to what is searched with
+            the group ``training`` (seed document 2), or stay at the seed network's.
         units_scale: whether samplers see units on a logarithmic or a linear scale. Size saturates early on
             small tasks, so that most of a linear scale is wasted on networks that are too large.
         seed_layers: layers of the seed network.
@@ -62,12 +72,17 @@ class LSTMSpace(NetworkSpace):
     max_layers: Annotated[int, Field(ge=1, le=8)] = 3
     max_units: Annotated[int, Field(ge=1, le=1024)] = 100
     units_scale: Literal["log", "linear"] = "log"
+    per_layer_training: bool = True
+    weight_bits: Annotated[tuple[Literal[4, 6, 8], ...], Field(strict=False)] = (8,)
     seed_layers: Annotated[int, Field(ge=1, le=8)] = 2
     seed_units: Annotated[int, Field(ge=1, le=1024)] = 100
 
     def settings(self, shape: TaskShape) -> list[Setting]:
-        """Return layers, units by layer (those of a layer exist only if the layer does), training, quantization."""
-        most = max(self.max_layers, self.seed_layers)
+        """Return layers, units by layer, training, training by layer, quantization.
+
+        Settings of a layer exist only if the layer does.
+        """
+        numbers = range(1, max(self.max_layers, self.seed_layers) + 1)
         units = [
             Integer(
                 f"units_{layer}",
@@ -76,16 +91,60 @@ class LSTMSpace(NetworkSpace):
                 low=1,
                 high=self.max_units,
                 log=self.units_scale == "log",
-                condition=AtLeast("layers", layer) if layer > 1 else None,
+                condition=_exists(layer),
             )
-            for layer in range(1, most + 1)
+            for layer in numbers
         ]
         layers = Integer("layers", "architecture", self.seed_layers, low=1, high=self.max_layers)
-        seed = replace(SEED_TRAINING, loss=shape.losses[0])
-        return [layers, *units, *training_settings(shape.losses, seed), *quantization_settings()]
+        training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
+        if self.per_layer_training:
+            training += [setting for layer in numbers for setting in _layer_settings(layer)]
+        return [layers, *units, *training, *quantization_settings(self.weight_bits)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `LSTMNetwork`."""
         architecture = candidate.architecture
         units = [int(architecture[f"units_{layer}"]) for layer in range(1, int(architecture["layers"]) + 1)]
-        return LSTMNetwork(shape.input_shape[-1], units, shape.output_size, shape.output_scale)
+        network = LSTMNetwork(shape.input_shape[-1], units, shape.output_size, shape.output_scale)
+        for number, layer in enumerate(network.layers, 1):
+            initialization = _initialization(candidate.training, number)
+            if initialization != LSTMInitialization():
+                layer.reset_parameters(initialization)
+        return network
+
+    def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
+        """Return the penalties on the kernels, recurrent weights and biases of the layers."""
+        del network
+        found = {
+            f"lstm.{layer - 1}.{parameter}": penalty_of(candidate.training, weights, layer)
+            for layer in range(1, int(candidate.architecture["layers"]) + 1)
+            for weights, parameter in _PARAMETERS.items()
+        }
+        return {name: penalty for name, penalty in found.items() if penalty is not None}
+
+
+_PARAMETERS = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias"}
+
+
+def _exists(layer: int) -> AtLeast | None:
+    """Return the condition under which a layer exists."""
+    return AtLeast("layers", layer) if layer > 1 else None
+
+
+def _layer_settings(layer: int) -> list[Setting]:
+    """Return how one layer is initialised and regularised."""
+    exists, seed = _exists(layer), LSTMInitialization()
+    return [
+        initializer_setting("kernel", layer, exists, INITIALIZERS, seed.kernel),
+        initializer_setting("recurrent", layer, exists, INITIALIZERS, seed.recurrent),
+        initializer_setting("bias", layer, exists, get_args(BiasInitializer), seed.bias),
+        *(setting for weights in _PARAMETERS for setting in regularizer_settings(weights, layer, exists)),
+    ]
+
+
+def _initialization(training: Mapping[str, Value], layer: int) -> LSTMInitialization:
+    """Return a layer's initialization; where it isn't searched, the seed network's."""
+    searched = {
+        weights: training[name] for weights in _PARAMETERS if (name := f"{weights}_initializer_{layer}") in training
+    }
+    return LSTMInitialization(**searched)  # type: ignore[arg-type] # the setting's options are initializers

@@ -8,9 +8,9 @@ this smaller network; what comes out is what the whole one gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.layers.conv import ChannelNorm, Conv1xK
+from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
 from qanas.layers.linear import ScaledLinear
+from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
@@ -133,6 +135,14 @@ class ResidualBlock(nn.Module):
         self.keeps_all = cone.first.inputs == cone.second.outputs
         self.shortcut = Conv1xK(in_channels, out_channels, 1) if in_channels != out_channels else None
 
+    def reset_parameters(self, kernel: Initializer, bias: BiasInitializer) -> None:
+        """Draw the kernels anew, and the batch norms' offsets."""
+        for module in self.modules():
+            if isinstance(module, Conv1xK):
+                module.reset_parameters(kernel)
+            elif isinstance(module, ChannelNorm):
+                initialize_bias(module.bias, bias)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, 1, positions, in_channels) to (batch, 1, positions', out_channels)."""
         around = inputs if self.keeps_all else inputs[:, :, self.kept]
@@ -174,6 +184,11 @@ class TCNNetwork(nn.Module):
         # As Bai et al. draw theirs: the values before it have no bound, and large outputs are long unlearnt.
         nn.init.normal_(self.head.weight, 0.0, 0.01)
 
+    @property
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """The blocks, from the first to the last."""
+        return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, window, features) to (batch, output_size)."""
         seen = inputs[:, self.unused :] if self.unused else inputs
@@ -184,6 +199,9 @@ class TCNNetwork(nn.Module):
 
 SEED_TRAINING = TrainingSettings(learning_rate=0.0025, optimizer="adam", scheduler="none", batch_size=64, loss="mae")
 """The LSTM's seed training but for Adam, with which Bai et al. train most TCNs, at rates of 0.0005 to 0.004."""
+
+SEED_KERNEL: Initializer = "he_uniform"
+SEED_BIAS: BiasInitializer = "zeros"
 
 
 @dataclass(frozen=True)
@@ -200,6 +218,9 @@ class TCNSpace(NetworkSpace):
         max_blocks: blocks searched: 1 to this many.
         max_channels: channels searched in each block: 1 to this many.
         channels_scale: whether samplers see channels on a logarithmic or a linear scale.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
+        per_layer_training: whether regularization and initialization of each block belong to what is searched with
+            the group ``training``, or stay at the seed network's.
         max_kernel_size: taps searched: 2 to this many, the same in all blocks.
         max_dilation_base: bases searched: 1 (no dilation) to this; a single block has none.
         seed_blocks: blocks of the seed network.
@@ -211,6 +232,8 @@ class TCNSpace(NetworkSpace):
     max_blocks: Annotated[int, Field(ge=1, le=8)] = 5
     max_channels: Annotated[int, Field(ge=1, le=1024)] = 64
     channels_scale: Literal["log", "linear"] = "log"
+    per_layer_training: bool = True
+    weight_bits: Annotated[tuple[Literal[4, 6, 8], ...], Field(strict=False)] = (8,)
     max_kernel_size: Annotated[int, Field(ge=2, le=16)] = 7
     max_dilation_base: Annotated[int, Field(ge=1, le=4)] = 3
     seed_blocks: Annotated[int, Field(ge=1, le=8)] = 4
@@ -219,8 +242,8 @@ class TCNSpace(NetworkSpace):
     seed_dilation_base: Annotated[int, Field(ge=1, le=4)] = 2
 
     def settings(self, shape: TaskShape) -> list[Setting]:
-        """Return blocks, what belongs to them (if they exist), training, quantization."""
-        most = max(self.max_blocks, self.seed_blocks)
+        """Return blocks, what belongs to them (if they exist), training, training by block, quantization."""
+        numbers = range(1, max(self.max_blocks, self.seed_blocks) + 1)
         channels = [
             Integer(
                 f"channels_{block}",
@@ -229,9 +252,9 @@ class TCNSpace(NetworkSpace):
                 low=1,
                 high=self.max_channels,
                 log=self.channels_scale == "log",
-                condition=AtLeast("blocks", block) if block > 1 else None,
+                condition=_exists(block),
             )
-            for block in range(1, most + 1)
+            for block in numbers
         ]
         blocks = Integer("blocks", "architecture", self.seed_blocks, low=1, high=self.max_blocks)
         kernel = Integer("kernel_size", "architecture", self.seed_kernel_size, low=2, high=self.max_kernel_size)
@@ -241,10 +264,12 @@ class TCNSpace(NetworkSpace):
             self.seed_dilation_base,
             low=1,
             high=self.max_dilation_base,
-            condition=AtLeast("blocks", 2),
+            condition=_exists(2),
         )
-        seed = replace(SEED_TRAINING, loss=shape.losses[0])
-        return [blocks, *channels, kernel, base, *training_settings(shape.losses, seed), *quantization_settings()]
+        training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
+        if self.per_layer_training:
+            training += [setting for block in numbers for setting in _block_settings(block)]
+        return [blocks, *channels, kernel, base, *training, *quantization_settings(self.weight_bits)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `TCNNetwork`.
@@ -256,7 +281,7 @@ class TCNSpace(NetworkSpace):
             raise ValueError(f"a TCN takes sequences of shape (steps, features), not {shape.input_shape}")
         window, features = shape.input_shape
         architecture = candidate.architecture
-        return TCNNetwork(
+        network = TCNNetwork(
             (window, features),
             [int(architecture[f"channels_{block}"]) for block in range(1, int(architecture["blocks"]) + 1)],
             int(architecture["kernel_size"]),
@@ -264,3 +289,40 @@ class TCNSpace(NetworkSpace):
             shape.output_size,
             shape.output_scale,
         )
+        for number, block in enumerate(network.residual_blocks, 1):
+            block.reset_parameters(
+                cast("Initializer", candidate.training.get(f"kernel_initializer_{number}", SEED_KERNEL)),
+                cast("BiasInitializer", candidate.training.get(f"bias_initializer_{number}", SEED_BIAS)),
+            )
+        return network
+
+    def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
+        """Return the penalties on the blocks' kernels and on their biases, which are the batch norms' offsets."""
+        found: dict[str, Penalty] = {}
+        for name, module in network.named_modules():
+            weights, parameter = _PENALISED.get(type(module), ("", ""))
+            if name.startswith("blocks.") and weights:
+                penalty = penalty_of(candidate.training, weights, int(name.split(".")[1]) + 1)
+                if penalty is not None:
+                    found[f"{name}.{parameter}"] = penalty
+        return found
+
+
+_PENALISED: Mapping[type[nn.Module], tuple[str, str]] = {Conv1xK: ("kernel", "weight"), ChannelNorm: ("bias", "bias")}
+"""For each kind of layer which weights of a block it has, and what the layer calls them."""
+
+
+def _exists(block: int) -> AtLeast | None:
+    """Return the condition under which a block exists."""
+    return AtLeast("blocks", block) if block > 1 else None
+
+
+def _block_settings(block: int) -> list[Setting]:
+    """Return how one block is initialised and regularised."""
+    exists = _exists(block)
+    return [
+        initializer_setting("kernel", block, exists, INITIALIZERS, SEED_KERNEL),
+        initializer_setting("bias", block, exists, ("zeros", "uniform"), SEED_BIAS),
+        *regularizer_settings("kernel", block, exists),
+        *regularizer_settings("bias", block, exists),
+    ]

@@ -23,9 +23,9 @@ class TrainedNetwork:
     """A candidate, trained and quantized.
 
     Attributes:
-        network: the FP32 network, in evaluation mode.
-        quantized: the same network as it ships.
-        train_seconds: CPU seconds spent in training.
+        network: the FP32 network, in evaluation mode; before quantization-aware training, where there was any.
+        quantized: the network as it ships.
+        train_seconds: CPU seconds that training and quantizing took, when they were done.
     """
 
     network: nn.Module

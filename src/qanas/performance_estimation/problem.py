@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from qanas.core.candidate import Candidate
+from qanas.core.candidate import GROUPS, Candidate
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
@@ -17,7 +20,9 @@ from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
+from qanas.search_space.space import space_of
 from qanas.tasks.base import Task, TaskData
+from qanas.training.pretrained import load_weights
 
 
 def scheme_of(candidate: Candidate) -> Scheme:
@@ -34,16 +39,43 @@ class Problem:
         task: data, loss and metrics.
         data: prepared.
         networks: builds candidates.
+        seed_weights: a state dict that the seed network has instead of being trained; None where there is none.
     """
 
     task: Task
     data: TaskData
     networks: NetworkSpace
+    seed_weights: Path | None = None
 
     @cached_property
     def shape(self) -> TaskShape:
         """What a network has to fit."""
         return TaskShape(self.data.input_shape, self.data.output_size, self.data.target_scale, self.task.losses)
+
+    @cached_property
+    def training_data_digest(self) -> str:
+        """A digest of the prepared training data."""
+        digest = hashlib.sha256()
+        for array in (self.data.train.inputs, self.data.train.targets):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    @cached_property
+    def _seed(self) -> Candidate:
+        return space_of(self.networks.settings(self.shape), GROUPS).seed
+
+    def pretrained(self, candidate: Candidate) -> nn.Module | None:
+        """Return the candidate with the user's weights, in evaluation mode, or None where it has to be trained.
+
+        Raises:
+            InputError: the file isn't there, or holds other weights than the seed network's.
+        """
+        if self.seed_weights is None or candidate != self._seed:
+            return None
+        network = self.build(candidate, 0)
+        load_weights(network, self.seed_weights)
+        return network.eval()
 
     def build(self, candidate: Candidate, seed: int) -> nn.Module:
         """Return a candidate's network with initial weights that depend on the seed alone."""

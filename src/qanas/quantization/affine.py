@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class QuantizedWeights:
 
     Attributes:
         codes: int8, the shape of the weights.
-        scales: float32, shape (1,) or (channels,).
+        scales: float32, shape (groups,); each belongs to an equal number of consecutive rows (axis 0).
         bits: bits that the codes need.
         axis: the axis of the channels where there is more than one scale.
     """
@@ -114,11 +114,11 @@ class QuantizedWeights:
         weights: Tensor,
         bits: int,
         *,
-        per_channel: bool = False,
+        groups: int = 1,
         bias: Tensor | None = None,
         input_scale: float = 1.0,
     ) -> QuantizedWeights:
-        """Quantize weights by their largest magnitude, over all of them or by output channel (axis 0).
+        """Quantize weights by their largest magnitude, over all of them or by groups of output channels (axis 0).
 
         Codes reach from -(2^(bits-1) - 1) to 2^(bits-1) - 1, as the kernels demand of int8 weights. Weights that
         are (nearly) zero get a scale at which the bias still fits into its int32 codes.
@@ -126,29 +126,46 @@ class QuantizedWeights:
         Args:
             weights: output channels in front.
             bits: of a weight.
-            per_channel: whether each output channel has a scale of its own.
+            groups: scales; each belongs to an equal number of consecutive output channels.
             bias: one a channel, stored in steps of input scale x weight scale; None where there is none.
             input_scale: of the weights' inputs.
         """
         top = (1 << (bits - 1)) - 1
         array = weights.detach().to(torch.float64).numpy()
-        peaks = np.abs(array).reshape(len(array), -1).max(axis=1) if per_channel else np.abs(array).max(keepdims=True)
-        peaks = peaks.reshape(-1)
-        scales = peaks / top
+        scales = np.abs(array).reshape(groups, -1).max(axis=1) / top
         if bias is not None:
-            sizes = np.abs(bias.detach().to(torch.float64).numpy())
-            scales = np.maximum(scales, (sizes if per_channel else sizes.max()) / (BIAS_REACH * input_scale))
+            largest = np.abs(bias.detach().to(torch.float64).numpy()).reshape(groups, -1).max(axis=1)
+            scales = np.maximum(scales, largest / (BIAS_REACH * input_scale))
         scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
-        steps = scales.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
+        steps = _by_row(scales, array).astype(np.float64)
         codes = np.clip(np.rint(array / steps), -top, top).astype(np.int8)
         return cls(codes, scales, bits)
+
+    @property
+    def groups(self) -> int:
+        """How many scales there are."""
+        return len(self.scales)
+
+    def split(self) -> tuple[QuantizedWeights, ...]:
+        """Return the weights of each scale by themselves."""
+        parts = zip(np.split(self.codes, self.groups), np.split(self.scales, self.groups), strict=True)
+        return tuple(QuantizedWeights(codes, scales, self.bits) for codes, scales in parts)
 
     def as_tensor(self) -> Tensor:
         """Return the codes as a float32 tensor."""
         return torch.from_numpy(self.codes.astype(np.float32))
+
+    def dequantize(self) -> Tensor:
+        """Return the real values that the codes stand for, float32."""
+        return torch.from_numpy(self.codes.astype(np.float32) * _by_row(self.scales, self.codes))
 
     def quantize_bias(self, bias: Tensor, input_scale: float) -> NDArray[np.int32]:
         """Return int32 biases in steps of input scale x weight scale, the unit of the accumulator."""
         steps = self.scales.astype(np.float64) * np.float64(np.float32(input_scale))
         codes = np.rint(bias.detach().to(torch.float64).numpy() / steps)
         return np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def _by_row(scales: NDArray[np.float32], rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the scale of every row, shaped so that it multiplies the rows."""
+    return np.repeat(scales, len(rows) // len(scales)).reshape(-1, *[1] * (rows.ndim - 1))

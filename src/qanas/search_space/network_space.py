@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.search_space.layer_training import Penalty
 from qanas.search_space.settings import Setting
 
 
@@ -47,3 +48,13 @@ class NetworkSpace(ABC):
         The network maps (batch, *input_shape) to (batch, output_size) and consists of what the quantized graph
         knows.
         """
+
+    def penalties(self, candidate: Candidate, network: nn.Module) -> Mapping[str, Penalty]:
+        """Return which penalties are added to the training loss, by the names of the network's parameters.
+
+        Args:
+            candidate: in training.
+            network: as `build` returned it.
+        """
+        del candidate, network
+        return {}

@@ -24,7 +24,7 @@ class TrainingSettings:
             (Loshchilov & Hutter 2017), or exponentially to 1 % of its first value.
         batch_size: samples a step.
         loss: a kind of the task's losses.
-        gradient_clip: bound on the gradient's norm.
+        gradient_clip: bound on the norm of the gradient of all weights (Pascanu et al. 2013).
         ema_decay: decay a step of the moving average of the weights that is scored at the end.
     """
 
@@ -58,4 +58,5 @@ def training_settings(losses: Sequence[str], seed: TrainingSettings) -> list[Set
         Choice("scheduler", "training", seed.scheduler, options=("none", "cosine", "exponential")),
         Choice("batch_size", "training", seed.batch_size, options=(32, 64, 128, 256)),
         Choice("loss", "training", seed.loss, options=tuple(losses)),
+        Float("gradient_clip", "training", seed.gradient_clip, low=0.1, high=10.0, log=True),
     ]

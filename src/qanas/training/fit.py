@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -15,13 +16,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from qanas.core.errors import TrainingFailed
+from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import Scheduler, TrainingSettings
+from qanas.training.flat_parameters import FlatParameters
 
 if TYPE_CHECKING:
     from qanas.networks.lstm import LSTMNetwork
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
+
+Penalties = Mapping[str, Penalty]
+"""What is added to the loss, by the names of the network's parameters."""
+
+NO_PENALTIES: Penalties = MappingProxyType({})
 
 OnEpoch = Callable[[int, float], None]
 """Told after each epoch: its number from 1, and its mean training loss."""
@@ -109,21 +117,31 @@ class TorchTrainer:
         data: on the network's device.
         loss: the task's loss.
         settings: how to train.
+        penalties: on the weights.
     """
 
-    def __init__(self, network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        data: TrainingSet,
+        loss: Loss,
+        settings: TrainingSettings,
+        penalties: Penalties = NO_PENALTIES,
+    ) -> None:
         """Create the optimizer and the averages."""
         self.network = network
         self.data = data
         self.loss = loss
         self.settings = settings
-        self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
+        self.flat = FlatParameters(p for p in network.parameters() if p.requires_grad)
         self.optimizer: torch.optim.Optimizer
         if settings.optimizer == "adam":
-            self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+            self.optimizer = torch.optim.Adam([self.flat.values], lr=settings.learning_rate)
         else:
-            self.optimizer = torch.optim.RMSprop(self.parameters, lr=settings.learning_rate, alpha=0.9, eps=1e-7)
-        self.averages = [p.detach().clone() for p in self.parameters]
+            self.optimizer = torch.optim.RMSprop([self.flat.values], lr=settings.learning_rate, alpha=0.9, eps=1e-7)
+        self.penalties = [(network.get_parameter(name), penalty) for name, penalty in penalties.items()]
+        self.flat.values.grad = self.flat.gradient
+        self.average = self.flat.values.clone()
         self.steps = 0
 
     def step(self, indices: Tensor, learning_rate: float) -> float:
@@ -131,27 +149,32 @@ class TorchTrainer:
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.flat.gradient.zero_()
         outputs = self.network(self.data.inputs[indices])
         loss = self.loss(self.settings.loss, outputs, self.data.targets[indices])
+        for weights, penalty in self.penalties:
+            loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
+        nn.utils.clip_grad_norm_([self.flat.values], self.settings.gradient_clip)
         self.optimizer.step()
         self.steps += 1
-        with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.parameters, ema_weight(self.settings.ema_decay, self.steps))
+        self.average.lerp_(self.flat.values, ema_weight(self.settings.ema_decay, self.steps))
         return loss.item()
 
     def finish(self) -> None:
         """Write the averaged weights into the network, and the statistics that go with them."""
-        with torch.no_grad():
-            for parameter, average in zip(self.parameters, self.averages, strict=True):
-                parameter.copy_(average)
+        self.flat.release(self.average)
         refresh_batch_norms(self.network, self.data.inputs)
         self.network.eval()
 
 
-def make_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
+def make_trainer(
+    network: nn.Module,
+    data: TrainingSet,
+    loss: Loss,
+    settings: TrainingSettings,
+    penalties: Penalties = NO_PENALTIES,
+) -> Trainer:
     """Return the fastest trainer that knows this network and these settings.
 
     If that is torch's, the log says why. The choice doesn't depend on the number of threads, so neither does
@@ -166,10 +189,10 @@ def make_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: Tr
         except ImportError as error:
             _log_once(logging.WARNING, f"LSTMs are trained with torch, several times slower: {error}")
         else:
-            return FusedLSTMTrainer(cast("LSTMNetwork", network), data, loss, settings)
+            return FusedLSTMTrainer(cast("LSTMNetwork", network), data, loss, settings, penalties)
     else:
         _log_once(logging.INFO, f"trained with torch: {reason}")
-    return TorchTrainer(network, data, loss, settings)
+    return TorchTrainer(network, data, loss, settings, penalties)
 
 
 @functools.cache
@@ -186,6 +209,7 @@ def fit(
     *,
     epochs: int,
     seed: int,
+    penalties: Penalties = NO_PENALTIES,
     on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train a network in place; its weights are the moving average over the steps.
@@ -200,12 +224,13 @@ def fit(
         settings: how to train.
         epochs: passes over the data.
         seed: of the order of the samples.
+        penalties: added to the loss.
         on_epoch: told after every epoch.
 
     Raises:
         TrainingFailed: the loss became NaN or infinite.
     """
-    trainer = make_trainer(network, data, loss, settings)
+    trainer = make_trainer(network, data, loss, settings, penalties)
     generator = torch.Generator().manual_seed(seed)
     samples = len(data.inputs)
     total = epochs * math.ceil(samples / settings.batch_size)

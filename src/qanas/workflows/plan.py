@@ -71,6 +71,7 @@ class Plan:
         device: where latency is measured.
         finalists: how they are chosen and trained.
         seed: the run's seed.
+        seed_weights: the seed network's, from a file; None where it is trained like any other.
         recipe: the resolved recipe, as written into the run's folder.
     """
 
@@ -86,6 +87,7 @@ class Plan:
     device: Device
     finalists: FinalistsPlan
     seed: int
+    seed_weights: Path | None
     recipe: Mapping[str, Any]
 
     @property
@@ -131,14 +133,17 @@ class Setup:
         """Load the task's data.
 
         Raises:
-            InputError: the data is missing or damaged.
+            InputError: the data is missing or damaged, or the seed network's weights don't fit.
         """
-        return cls(plan, Problem(plan.task, plan.task.load(), plan.networks))
+        setup = cls(plan, Problem(plan.task, plan.task.load(), plan.networks, plan.seed_weights))
+        if plan.seed_weights is not None:
+            setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
+        return setup
 
     @classmethod
     def map(cls, plan: Plan, prepared: Path) -> Setup:
         """Map the data that another process prepared."""
-        return cls(plan, Problem(plan.task, load_prepared(prepared), plan.networks), prepared)
+        return cls(plan, Problem(plan.task, load_prepared(prepared), plan.networks, plan.seed_weights), prepared)
 
     @contextmanager
     def shared(self, folder: Path) -> Iterator[Setup]:

@@ -13,11 +13,12 @@ MAY_CHANGE: tuple[str, ...] = (
     "strategy.hours",
     "strategy.max_rejected",
     "estimation.jobs",
+    "estimation.cache",
     "finalists.",
 )
 """Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table."""
 
-INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data")
+INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data", "seed.weights")
 """Written down, but no reason to refuse: where the data lies doesn't matter, its fingerprint does."""
 
 

@@ -163,7 +163,7 @@ def _make_card(
         candidate=finalist.identity,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
-        protocol=_protocol(setup, shipped, statistics),
+        protocol=_protocol(setup, finalist, shipped, statistics),
         run_seed=plan.seed,
         sha256=shipped.sha256,
         input=_border_tensor(model.input_shape, model.input, model.border.input),
@@ -178,6 +178,7 @@ def _make_card(
 
 def _protocol(
     setup: Setup,
+    finalist: Finalist,
     shipped: Training,
     statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
 ) -> dict[str, Any]:
@@ -186,6 +187,7 @@ def _protocol(
     return {
         **setup.problem.data.protocol,
         "estimation": dict(plan.recipe["estimation"]),
+        **_pretrained(setup, finalist),
         "trainings": first.n,
         "shipped_training": shipped.seed,
         "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
@@ -195,6 +197,12 @@ def _protocol(
         "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
         "weight_bytes": "every constant in the file: weights, biases and the indices of slices",
     }
+
+
+def _pretrained(setup: Setup, finalist: Finalist) -> dict[str, str]:
+    if setup.plan.seed_weights is None or finalist.candidate != setup.space.seed:
+        return {}
+    return {"pretrained": f"weights of {setup.plan.seed_weights.name}, not trained here: every training is the same"}
 
 
 def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:

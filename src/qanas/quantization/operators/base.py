@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
 from qanas.quantization.program import Program, RuntimeTensor
 
 Shape = tuple[int, ...]
@@ -79,6 +79,24 @@ class Operator(ABC):
     def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Compute as `forward` does; return with it the values inside the operator whose ranges matter."""
         return self.forward(*inputs), {}
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return weights and biases by the name of their field."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
+        """Return the integer weights by the name of the field that holds the real ones; biases are none of them.
+
+        The one statement of how an operator's weights are quantized: `quantize` ships these, quantization-aware
+        training computes with their real values.
+
+        Args:
+            inputs: parameters of the inputs' codes.
+            scheme: bit-widths.
+        """
+        del inputs, scheme
+        return {}
 
     def parameters(self) -> int:
         """Return the number of weights and biases."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -111,12 +111,17 @@ class Convolution(Operator):
         """Compute in float32."""
         return activate(self.kernel.correlate(inputs[0], self.weight) + self.bias, self.activation)
 
-    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+    def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
         """Quantize the weights with a scale an output channel."""
-        output = Affine.from_range(*ranges.output)
         weights = QuantizedWeights.from_float(
-            self.weight, scheme.weight_bits, per_channel=True, bias=self.bias, input_scale=inputs[0].scale
+            self.weight, scheme.weight_bits, groups=len(self.weight), bias=self.bias, input_scale=inputs[0].scale
         )
+        return {"weight": weights}
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Quantize weights and output."""
+        output = Affine.from_range(*ranges.output)
+        weights = self.quantized_weights(inputs, scheme)["weight"]
         return QuantizedConvolution(weights, self.bias, self.kernel, inputs[0], output), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -71,12 +71,17 @@ class Dense(Operator):
         """Compute in float32."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
 
-    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+    def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
         """Quantize the weights with one scale."""
-        output = Affine.from_range(*ranges.output)
         weights = QuantizedWeights.from_float(
             self.weight, scheme.weight_bits, bias=self.bias, input_scale=inputs[0].scale
         )
+        return {"weight": weights}
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Quantize weights and output."""
+        output = Affine.from_range(*ranges.output)
+        weights = self.quantized_weights(inputs, scheme)["weight"]
         return QuantizedDense(weights, self.bias, inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qanas.layers.lstm import run_lstm
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
@@ -96,25 +97,29 @@ class LSTM(Operator):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the hidden states, (batch, time, units)."""
-        return self._states(inputs[0])[0]
+        return run_lstm(inputs[0], self.weight_ih, self.weight_hh, self.bias)
 
     def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the cell states too: their range decides the cell's scale."""
         hidden, cell = self._states(inputs[0])
         return hidden, {"cell": cell}
 
+    def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
+        """Quantize weights with a scale a gate: the kernel reads one of each."""
+        bits = scheme.weight_bits
+        kernel = QuantizedWeights.from_float(
+            self.weight_ih, bits, groups=GATES, bias=self.bias, input_scale=inputs[0].scale
+        )
+        return {"weight_ih": kernel, "weight_hh": QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES)}
+
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Quantize weights with a scale a gate, the hidden state to int8 and the cell to int16."""
+        """Quantize the weights, the hidden state to int8 and the cell to int16."""
         output = Affine.from_range(*ranges.output)
         low, high = ranges.internals["cell"]
+        weights = self.quantized_weights(inputs, scheme)
         quantized = QuantizedLSTM(
-            kernel=tuple(
-                QuantizedWeights.from_float(gate, scheme.weight_bits, bias=bias, input_scale=inputs[0].scale)
-                for gate, bias in zip(self.weight_ih.chunk(GATES), self.bias.chunk(GATES), strict=True)
-            ),
-            recurrent=tuple(
-                QuantizedWeights.from_float(gate, scheme.weight_bits) for gate in self.weight_hh.chunk(GATES)
-            ),
+            kernel=weights["weight_ih"].split(),
+            recurrent=weights["weight_hh"].split(),
             bias=self.bias,
             input=inputs[0],
             output=output,

@@ -28,6 +28,8 @@ SYNTHETIC = "synthetic"
 _SYNTHETIC_SEED = 0
 _FEWEST_ENGINES = 2
 _LARGEST_EXPONENT = 500.0
+HUBER_DELTA = 0.1
+"""In units of the cap: errors are squared up to 12.5 cycles, about a good network's mean error."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Turbofan(Task):
         "mae_uncapped": "minimize",
         "score": "minimize",
     }
-    losses: ClassVar[tuple[str, ...]] = ("mae", "mse")
+    losses: ClassVar[tuple[str, ...]] = ("mae", "mse", "huber")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"mae": 0.1}
 
     def fingerprint(self) -> str:
@@ -100,10 +102,12 @@ class Turbofan(Task):
         )
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean absolute or squared error in units of ``rul_cap``: about 1 at the start.
+        """Return the mean absolute, squared or Huber error in units of ``rul_cap``: at most about 1 at the start.
+
+        Huber's (1964) is divided by its threshold `HUBER_DELTA`, so that it has the absolute error's slope.
 
         Args:
-            kind: "mae" or "mse".
+            kind: one of `losses`.
             outputs: cycles, shape (batch, 1).
             targets: cycles, shape (batch, 1).
 
@@ -114,13 +118,16 @@ class Turbofan(Task):
             return F.l1_loss(outputs / self.rul_cap, targets / self.rul_cap)
         if kind == "mse":
             return F.mse_loss(outputs / self.rul_cap, targets / self.rul_cap)
+        if kind == "huber":
+            huber = F.huber_loss(outputs / self.rul_cap, targets / self.rul_cap, delta=HUBER_DELTA)
+            return huber / HUBER_DELTA
         raise InputError(unknown("loss", kind, self.losses))
 
     def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
         """Return `loss` and its gradient by the outputs, for trainers that do without autograd.
 
         Args:
-            kind: "mae" or "mse".
+            kind: one of `losses`.
             outputs: cycles, shape (batch, 1).
             targets: cycles, shape (batch, 1).
         """
@@ -128,6 +135,10 @@ class Turbofan(Task):
         factor = np.float32(1.0 / (self.rul_cap * error.size))
         if kind == "mae":
             return float(np.abs(error).mean()), np.sign(error) * factor
+        if kind == "huber":
+            inside = np.clip(error * np.float32(1.0 / HUBER_DELTA), np.float32(-1.0), np.float32(1.0))
+            value = np.float32(0.5 * HUBER_DELTA) * np.square(inside) + np.abs(error) - HUBER_DELTA * np.abs(inside)
+            return float(value.mean()), inside * factor
         return float(np.square(error).mean()), error * (np.float32(2.0) * factor)
 
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:

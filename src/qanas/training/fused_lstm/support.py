@@ -69,7 +69,7 @@ def _unsupported_network(network: nn.Module) -> str | None:
     for name, parameter in network.named_parameters():
         if not (parameter.requires_grad and parameter.dtype == torch.float32 and parameter.device.type == "cpu"):
             return f"the kernel trains all weights, in float32 on the CPU: {name} isn't so"
-    widest = max(layer.units for layer in network.lstm if isinstance(layer, OneBiasLSTM))
+    widest = max(layer.units for layer in network.layers)
     if widest > MAX_UNITS:
         return f"the kernel is no faster for a layer of {widest} units, more than {MAX_UNITS}"
     return "the head has no bias" if network.head.bias is None else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.layers.lstm import OneBiasLSTM
-from qanas.training.fit import Loss, TrainingSet, ema_weight
+from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight
 from qanas.training.fused_lstm import kernel
 
 if TYPE_CHECKING:
@@ -25,19 +23,6 @@ IntArray = NDArray[np.int64]
 
 CHUNK_LANES = 32
 """Samples that are computed together: more of them reuse a weight more often, fewer fit the caches."""
-
-
-@dataclass(frozen=True)
-class Regularization:
-    """Penalties on the weights as in Keras: ``sum(l1 * |w|) + sum(l2 * w^2)`` is added to the loss.
-
-    Attributes:
-        l1: a coefficient for each parameter, in the order of ``network.parameters()``, flattened.
-        l2: likewise.
-    """
-
-    l1: FloatArray
-    l2: FloatArray
 
 
 LossGradient = Callable[[str, FloatArray, NDArray[Any]], tuple[float, FloatArray] | None]
@@ -68,7 +53,7 @@ class FusedLSTMTrainer:
         data: on the CPU.
         loss: the task's loss.
         settings: how to train; `qanas.training.fused_lstm.support.supports` has nothing against any of these.
-        regularization: penalties on the weights, or none.
+        penalties: on the weights.
     """
 
     def __init__(
@@ -77,7 +62,7 @@ class FusedLSTMTrainer:
         data: TrainingSet,
         loss: Loss,
         settings: TrainingSettings,
-        regularization: Regularization | None = None,
+        penalties: Penalties = NO_PENALTIES,
     ) -> None:
         """Copy the parameters and lay out the workspace."""
         self.network = network
@@ -95,8 +80,9 @@ class FusedLSTMTrainer:
         self.moments = np.zeros((3, len(self.weights)), np.float32)
         self.moments[2] = self.weights
         self.penalties = None
-        if regularization is not None:
-            self.penalties = regularization.l1[self.order], regularization.l2[self.order]
+        if penalties:
+            l1, l2 = _flat_penalties(network, penalties)
+            self.penalties = l1[self.order], l2[self.order]
 
     def _plan(self, network: LSTMNetwork, time_steps: int) -> None:
         """Place layers and chunks in the workspace, see `kernel`."""
@@ -105,7 +91,7 @@ class FusedLSTMTrainer:
         chunks = -(-batch // lanes)
         weights = used = 0
         layers = []
-        for layer in _layers(network):
+        for layer in network.layers:
             d, h = layer.input_size, layer.units
             rows = d + h + 1
             entry = [d, h, weights]
@@ -218,6 +204,18 @@ def _flat(network: nn.Module) -> FloatArray:
     return flat
 
 
+def _flat_penalties(network: nn.Module, penalties: Penalties) -> tuple[FloatArray, FloatArray]:
+    """Return the coefficients l1 and l2 of every parameter in torch's order, flattened."""
+    l1, l2 = np.zeros((2, len(_flat(network))), np.float32)
+    start = 0
+    for name, parameter in network.named_parameters():
+        stop = start + parameter.numel()
+        if name in penalties:
+            l1[start:stop], l2[start:stop] = penalties[name].l1, penalties[name].l2
+        start = stop
+    return l1, l2
+
+
 def _kernel_order(network: LSTMNetwork) -> IntArray:
     """Return for each parameter in the kernel's layout its place in torch's order."""
     order: list[IntArray] = []
@@ -229,18 +227,13 @@ def _kernel_order(network: LSTMNetwork) -> IntArray:
         start += math.prod(shape)
         return np.arange(start - math.prod(shape), start).reshape(shape)
 
-    for layer in _layers(network):
+    for layer in network.layers:
         d, h = layer.input_size, layer.units
         rows = np.concatenate([places(4, h, d), places(4, h, h), places(4, h, 1)], axis=2)
         order.append(rows.transpose(1, 2, 0).reshape(-1))
     outputs = network.head.out_features
     order.append(np.concatenate([places(outputs, h), places(outputs, 1)], axis=1).reshape(-1))
     return np.concatenate(order)
-
-
-def _layers(network: LSTMNetwork) -> list[OneBiasLSTM]:
-    """Return the LSTM layers, from the first to the last."""
-    return [layer for layer in network.lstm if isinstance(layer, OneBiasLSTM)]
 
 
 def _aligned_zeros(size: int) -> FloatArray:

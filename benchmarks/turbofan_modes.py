@@ -1,0 +1,164 @@
+"""The five curves of van de Waterlaat et al. 2023 on C-MAPSS FD001, for an LSTM and a TCN seed network.
+
+    python benchmarks/turbofan_modes.py runs/turbofan_modes --network lstm
+    python benchmarks/turbofan_modes.py runs/turbofan_modes --network tcn
+    python benchmarks/turbofan_modes_result.py runs/turbofan_modes docs/results/turbofan_modes
+
+Protocol (`turbofan_modes.toml` has the numbers): each mode searches three times, with run seeds 0, 1 and 2, training on
+every third window, the seed network being the first trial. The three searches of a mode are merged; finalists spread
+over the merged front are trained three times on every window, and scored in FP32 and, quantized, in LiteRT. Random
+search doesn't look at scores: NAS & HPO (RS) and QA-NAS & HPO (RS) read the same trials, each by its own objectives.
+A network that is a finalist of several modes is trained once for all of them. Everything is resumed where it was left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from qanas.core.candidate import Group
+from qanas.core.measurement import Objective
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.performance_estimation.problem import Problem
+from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
+from qanas.workflows.plan import Setup
+from qanas.workflows.sampled_search import SampledSearch, front_of
+from qanas.workflows.trial_store import TrialRecord, TrialStore
+
+RECIPE = Path(__file__).with_suffix(".toml")
+SEEDS = (0, 1, 2)
+
+FLOAT = (Objective("mae_float"), Objective("float_weight_bytes"))
+QUANTIZED = (Objective("mae_quantized"), Objective("weight_bytes"))
+
+ARCHITECTURE: tuple[Group, ...] = ("architecture",)
+WITH_HPO: tuple[Group, ...] = ("architecture", "training")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One curve.
+
+    Attributes:
+        search: the name of its searches; modes of one name share them.
+        strategy: proposes candidates.
+        groups: that are free.
+        objectives: that the search is told, and the front is made of.
+    """
+
+    search: str
+    strategy: Literal["random", "tpe"]
+    groups: tuple[Group, ...]
+    objectives: tuple[Objective, ...]
+
+
+MODES = {
+    "NAS (RS)": Mode("nas_rs", "random", ARCHITECTURE, FLOAT),
+    "NAS & HPO (RS)": Mode("hpo_rs", "random", WITH_HPO, FLOAT),
+    "NAS & HPO (TPE)": Mode("hpo_tpe", "tpe", WITH_HPO, FLOAT),
+    "QA-NAS & HPO (RS)": Mode("hpo_rs", "random", WITH_HPO, QUANTIZED),
+    "QA-NAS & HPO (TPE)": Mode("qa_hpo_tpe", "tpe", WITH_HPO, QUANTIZED),
+}
+
+
+class Experiment:
+    """All searches and finalists of one family of networks.
+
+    Args:
+        folder: where everything is kept.
+        network: the name of the space.
+        overrides: of the recipe, for a trial of the script itself.
+    """
+
+    def __init__(self, folder: Path, network: str, overrides: list[str]) -> None:
+        """Load the data, once for the searches and once for the finalists."""
+        self.folder = folder / network
+        self.base = [f"space.name={network}", *overrides]
+        self.searched = Setup.load(load_plan(RECIPE, self.base))
+        every_window = Setup.load(load_plan(RECIPE, [*self.base, "task.stride=1"]))
+        self.finalist_setup = every_window
+
+    def setup(self, mode: Mode, seed: int) -> Setup:
+        """Return the setup of one search; the data is shared."""
+        plan = load_plan(RECIPE, [*self.base, f"strategy.name={mode.strategy}", f"run.seed={seed}"])
+        plan = replace(plan, search=mode.groups, objectives=mode.objectives)
+        return Setup(plan, Problem(plan.task, self.searched.problem.data, plan.networks))
+
+    def search(self, mode: Mode, seed: int) -> list[TrialRecord]:
+        """Return the trials of one search, doing those that are missing."""
+        setup = self.setup(mode, seed)
+        path = self.folder / f"{mode.search}_{seed}"
+        path.mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(path)
+        # Where two modes share a search, the store holds the objectives of the first one; the records hold all values.
+        first = next(other for other in MODES.values() if other.search == mode.search)
+        store = TrialStore(folder.study, first.objectives, setup.plan.limits)
+        owner = self.setup(first, seed)
+        with LiveDisplay() as display:
+            records = SampledSearch(owner, store, display).run()
+        folder.write_table(folder.trials, [record.row() for record in sorted(records, key=lambda r: r.index)])
+        return records
+
+    def finalists(self, name: str, mode: Mode) -> list[Finalist]:
+        """Return the finalists of a mode, the seed network in front, from its searches' merged front."""
+        merged = [record for seed in SEEDS for record in self.search(mode, seed)]
+        setup = self.setup(mode, SEEDS[0])
+        front = front_of(setup, merged)
+        chosen = choose_finalists(setup, front)
+        content = {
+            "mode": name,
+            "objectives": [objective.name for objective in mode.objectives],
+            "finalists": [
+                {
+                    "key": finalist.candidate.key,
+                    "is_seed": finalist.candidate == setup.space.seed,
+                    "config": finalist.candidate.config,
+                    "costs": setup.problem.costs(finalist.candidate),
+                }
+                for finalist in chosen
+            ],
+        }
+        write_atomically(self.folder / f"mode_{list(MODES).index(name)}.json", json.dumps(content, indent=1).encode())
+        return chosen
+
+    def run(self) -> None:
+        """Search in every mode, then train every finalist."""
+        for seed in SEEDS:
+            for mode in {mode.search: mode for mode in MODES.values()}.values():
+                self.search(mode, seed)
+        distinct: dict[str, Finalist] = {}
+        for name, mode in MODES.items():
+            distinct |= {finalist.candidate.key: finalist for finalist in self.finalists(name, mode)}
+        named = [Finalist(key, finalist.candidate) for key, finalist in distinct.items()]
+        with LiveDisplay() as display:
+            train_finalists(self.finalist_setup, RunFolder(self.folder), named, display)
+        (self.folder / "recipe.json").write_text(json.dumps(self.searched.plan.recipe, indent=1), "utf-8")
+
+
+def main() -> None:
+    """Do what is missing of one family's experiment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--network", choices=("lstm", "tcn"), required=True)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.process_time()
+    experiment = Experiment(arguments.out, arguments.network, arguments.settings)
+    try:
+        experiment.run()
+    finally:
+        with (experiment.folder / "cpu_seconds.txt").open("a", encoding="ascii") as file:
+            file.write(f"{time.process_time() - started:.0f}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Quantization-aware training: a graph that trains in float32 on the values that its integers will stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
+from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.operators.base import Operator, Ranges
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+
+class FakeQuantizedGraph(nn.Module):
+    """A graph as a module whose weights and values are rounded to what their codes stand for (Jacob et al. 2018).
+
+    Weights are quantized anew at every step as `QuantizedGraph` will quantize them, but for biases, whose 32 bits
+    are not rounded. Values are quantized at every node's output; those inside an operator, such as the cell of an
+    LSTM, are not. Gradients pass the rounding unchanged (straight-through, Bengio et al. 2013) and are zero where
+    the codes saturate.
+
+    Args:
+        graph: with its weights, batch norms folded; is not changed.
+        ranges: of every value, from `Graph.calibrate`; they stay as they are.
+        scheme: bit-widths.
+    """
+
+    def __init__(self, graph: Graph, ranges: Mapping[str, Ranges], scheme: Scheme) -> None:
+        """Copy the graph's weights into parameters."""
+        super().__init__()
+        self._graph = graph
+        self._scheme = scheme
+        self._affines = QuantizedGraph.quantize(graph, ranges, scheme).affines
+        tensors = {node.name: node.operator.tensors() for node in graph.nodes}
+        self._places = [(name, field) for name, fields in tensors.items() for field in fields]
+        self._tensors = nn.ParameterList(tensors[name][field].detach().clone() for name, field in self._places)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, *input_shape) to the output."""
+        trained = self._by_node()
+        values = {INPUT: fake_quantize(inputs, self._affines[INPUT])}
+        for node in self._graph.nodes:
+            operator = self._fake(node, trained.get(node.name, {}))
+            outputs = operator.forward(*(values[name] for name in node.inputs))
+            values[node.name] = fake_quantize(outputs, self._affines[node.name])
+        return values[self._graph.output]
+
+    def graph(self) -> Graph:
+        """Return the graph with the trained weights, not rounded: to be calibrated and quantized as any other."""
+        trained = self._by_node()
+        nodes = tuple(
+            replace(node, operator=_with(node.operator, {k: v.detach().clone() for k, v in tensors.items()}))
+            for node in self._graph.nodes
+            for tensors in [trained.get(node.name, {})]
+        )
+        return replace(self._graph, nodes=nodes)
+
+    def _by_node(self) -> dict[str, dict[str, Tensor]]:
+        found: dict[str, dict[str, Tensor]] = {}
+        for (name, field), tensor in zip(self._places, self._tensors, strict=True):
+            found.setdefault(name, {})[field] = tensor
+        return found
+
+    def _fake(self, node: Node, tensors: Mapping[str, Tensor]) -> Operator:
+        """Return a node's operator with the present weights, rounded."""
+        operator = _with(node.operator, tensors)
+        quantized = operator.quantized_weights([self._affines[name] for name in node.inputs], self._scheme)
+        return _with(operator, {name: fake_quantize_weights(tensors[name], quantized[name]) for name in quantized})
+
+
+def _with(operator: Operator, tensors: Mapping[str, Tensor]) -> Operator:
+    """Return an operator with other weights."""
+    return replace(operator, **tensors) if tensors else operator  # type: ignore[type-var]
+
+
+def fake_quantize(values: Tensor, affine: Affine) -> Tensor:
+    """Return the values that the codes of ``values`` stand for; see `FakeQuantizedGraph` for the gradient."""
+    with torch.no_grad():
+        codes = round_half_away(values / affine.scale) + affine.zero_point
+        inside = (codes >= affine.low) & (codes <= affine.high)
+        rounded = affine.dequantize(codes.clamp(affine.low, affine.high))
+    result: Tensor = _StraightThrough.apply(values, rounded, inside)  # type: ignore[no-untyped-call]
+    return result
+
+
+def fake_quantize_weights(values: Tensor, quantized: QuantizedWeights) -> Tensor:
+    """Return the values that ``quantized``, the codes of ``values``, stand for.
+
+    Scales are set by the largest magnitude, so that no weight is outside its codes: all of the gradient passes.
+    """
+    rounded = quantized.dequantize()
+    result: Tensor = _StraightThrough.apply(values, rounded, torch.ones_like(rounded, dtype=torch.bool))  # type: ignore[no-untyped-call]
+    return result
+
+
+class _StraightThrough(Function):
+    """Rounded values forward, the gradient of the values themselves backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        values: Tensor,
+        rounded: Tensor,
+        inside: Tensor,
+    ) -> Tensor:
+        del values
+        ctx.save_for_backward(inside)
+        return rounded
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        gradient: Tensor,
+    ) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None, None

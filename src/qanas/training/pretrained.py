@@ -1,0 +1,74 @@
+"""Weights from a file that somebody else trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from qanas.core.errors import InputError
+
+TORCH_ENDINGS = (".pt", ".pth")
+NAMED = 5
+"""Tensors that a message names at most."""
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Copy weights into a network by their names, all of them; no code in the file is run.
+
+    Args:
+        network: changed in place.
+        path: a state dict as safetensors, or one that ``torch.save`` wrote (.pt, .pth; read with ``weights_only``).
+
+    Raises:
+        InputError: no such file, another format, or tensors that are missing, too many or of another shape.
+    """
+    found = _read(path)
+    wanted = network.state_dict()
+    problems = [
+        _listed("it lacks", [name for name in wanted if name not in found]),
+        _listed("the network has no", [name for name in found if name not in wanted]),
+        _listed("of another shape:", _misshapen(found, wanted)),
+    ]
+    if any(problems):
+        raise InputError(
+            f"{path}: not the weights of this {type(network).__name__}: {'; '.join(filter(None, problems))}"
+        )
+    network.load_state_dict(dict(found))
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a state dict as .safetensors, .pt or .pth")
+    try:
+        if path.suffix in TORCH_ENDINGS:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            found = load_file(path)
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+        raise InputError(
+            f"{path}: can't be read as weights ({' '.join(str(error).split())[:120]}); "
+            "save the state dict with safetensors.torch.save_file"
+        ) from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path}: holds {type(found).__name__}, not a state dict; save network.state_dict()")
+    return found
+
+
+def _misshapen(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    """Return the first names as a part of a sentence, empty where there are none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{what} {', '.join(names[:NAMED])}{more}"

@@ -1,0 +1,84 @@
+"""Full training with weights of few bits, with and without quantization-aware training."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import TrainingFailed
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
+from qanas.networks.lstm import LSTMSpace
+from qanas.networks.tcn import TCNSpace
+from qanas.performance_estimation.base import TrainedNetwork
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
+from qanas.search_space.network_space import NetworkSpace
+from qanas.search_space.space import space_of
+from qanas.tasks.turbofan.task import Turbofan
+
+TASK = Turbofan("synthetic", stride=12)
+DATA = TASK.load()
+SPACES: dict[str, NetworkSpace] = {
+    "lstm": LSTMSpace(seed_layers=2, seed_units=6),
+    "tcn": TCNSpace(seed_blocks=2, seed_channels=6),
+}
+
+
+def trained(name: str, bits: int, *, qat_epochs: int, seed: int = 0) -> TrainedNetwork:
+    problem = Problem(TASK, DATA, SPACES[name])
+    settings = space_of(SPACES[name].settings(problem.shape), ["architecture"]).seed
+    candidate = Candidate(settings.architecture, settings.training, {"weight_bits": bits})
+    return FullTraining(epochs=2, qat_epochs=qat_epochs).train(problem, candidate, seed)
+
+
+def weights(outcome: TrainedNetwork) -> Any:  # noqa: ANN401 - a flat tensor
+    return torch.cat([t.flatten() for node in outcome.quantized.graph.nodes for t in node.operator.tensors().values()])
+
+
+@pytest.mark.parametrize("qat_epochs", [0, 1])
+@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize("name", SPACES)
+def test_a_file_with_weights_of_few_bits_computes_what_was_scored(name: str, bits: int, qat_epochs: int) -> None:
+    outcome = trained(name, bits, qat_epochs=qat_epochs)
+    inputs = np.concatenate([DATA.val.inputs[::16], 1.5 * DATA.val.inputs[::64]])
+    deployed = LiteRTModel(write_tflite(outcome.quantized.program())).codes(inputs)
+    assert len(np.unique(deployed)) > 10
+    assert np.array_equal(outcome.codes(inputs).numpy(), deployed), "0 steps"
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_quantization_aware_training_changes_what_ships_and_not_the_fp32_network(name: str) -> None:
+    without, with_it, again = (trained(name, 4, qat_epochs=epochs) for epochs in (0, 1, 1))
+    for ours, theirs in zip(without.network.state_dict().values(), with_it.network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(weights(without), weights(with_it))
+    assert torch.equal(weights(with_it), weights(again)), "deterministic"
+    other = trained(name, 4, qat_epochs=1, seed=1)
+    assert not torch.equal(weights(with_it), weights(other))
+
+
+def test_weights_of_8_bits_are_not_trained_further() -> None:
+    without, with_it = (trained("lstm", 8, qat_epochs=epochs) for epochs in (0, 3))
+    assert torch.equal(weights(without), weights(with_it))
+    inputs = DATA.val.inputs[::16]
+    assert torch.equal(without.codes(inputs), with_it.codes(inputs))
+
+
+def test_no_epochs_of_quantization_aware_training_is_post_training_quantization() -> None:
+    outcome = trained("lstm", 4, qat_epochs=0)
+    trained_weights = torch.cat([value.flatten() for value in outcome.network.state_dict().values()])
+    # The head's weights are scaled where they are folded; the LSTMs' are those of the network.
+    before_head = trained_weights[: -(6 + 1)]
+    assert torch.equal(weights(outcome)[: len(before_head)], before_head)
+
+
+def test_candidates_that_can_not_be_quantized_fail_with_the_reason() -> None:
+    data = replace(DATA, train=replace(DATA.train, inputs=np.full_like(DATA.train.inputs, np.nan)))
+    problem = Problem(TASK, data, SPACES["lstm"])
+    candidate = space_of(SPACES["lstm"].settings(problem.shape), ["architecture"]).seed
+    with pytest.raises(TrainingFailed, match="nan"):
+        FullTraining(epochs=1).train(problem, candidate, 0)

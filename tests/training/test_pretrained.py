@@ -1,0 +1,83 @@
+"""Weights from a user's file: taken by name, or refused in one line that says what is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from qanas.core.errors import InputError
+from qanas.networks.lstm import LSTMNetwork
+from qanas.training.pretrained import load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def network(units: tuple[int, ...] = (3, 2)) -> LSTMNetwork:
+    return LSTMNetwork(4, units)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt", "pth"])
+def test_weights_are_copied_by_name(tmp_path: Path, ending: str) -> None:
+    source, target = network(), network()
+    path = tmp_path / f"weights.{ending}"
+    if ending == "safetensors":
+        save_file(source.state_dict(), path)
+    else:
+        torch.save(source.state_dict(), path)
+    load_weights(target, path)
+    for name, tensor in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = network((3, 5)).state_dict()
+    del state["head.bias"]
+    save_file({**state, "extra": torch.zeros(1)}, path)
+    with pytest.raises(InputError) as caught:
+        load_weights(network(), path)
+    text = str(caught.value)
+    assert text.count("\n") == 0
+    for part in (str(path), "it lacks head.bias", "has no extra", "lstm.1.weight_hh (20, 5) instead of (8, 2)"):
+        assert part in text
+
+
+def test_many_misfits_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({}, path)
+    with pytest.raises(InputError, match=r"lacks lstm\.0\.weight_ih, .* and 3 more"):
+        load_weights(network(), path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x02."])
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_another_format_is_one_line(tmp_path: Path, ending: str, content: bytes) -> None:
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="can't be read as weights") as caught:
+        load_weights(network(), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(InputError, match="can't be read as weights"):
+        load_weights(network(), path)
+
+
+def test_no_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(InputError, match="holds Tensor, not a state dict"):
+        load_weights(network(), path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_weights(network(), tmp_path / "none.safetensors")
