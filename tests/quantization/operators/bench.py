@@ -94,6 +94,12 @@ class Randomness:
         low, high = bounds.get(kind, (0.0, 0.0))
         return float(low * size), float(high * size)
 
+    def decimal_range(self) -> Range:
+        """A range whose scale is a round decimal fraction: quotients of such scales make many exact ties."""
+        scale = float(self.generator.choice([0.1, 0.2, 0.3, 0.05, 0.02, 0.6, 0.7, 0.25, 1.5]))
+        zero_point = self.integer(-128, 127)
+        return scale * (-128 - zero_point), scale * (127 - zero_point)
+
     def range_about(self, affine: Affine) -> Range:
         """A range that is a fraction or a multiple of what some codes reach."""
         size = float(affine.scale * 255.0 * 10.0 ** self.generator.uniform(-1.5, 1.0))

@@ -50,16 +50,19 @@ def test_products_are_those_of_the_kernel(seed: int, activation: Activation) -> 
     assert deployed.differing_codes(random.codes(20, graph.input_shape)) == 0
 
 
-def test_every_product_of_two_codes() -> None:
-    """All 65,536 of them."""
-    random = Randomness(0)
-    parts = [Slice((slice(0, 1),)), Slice((slice(1, 2),))]
-    graph = of_parts(Multiply(), (2, 256), *parts)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_product_of_two_codes_of_scales_that_make_ties(seed: int) -> None:
+    """All 65,536 of them; ties tell products of float32 from those of more digits."""
+    random = Randomness(seed)
+    graph = of_parts(Multiply(), (2, 256), Slice((slice(0, 1),)), Slice((slice(1, 2),)))
     everything = np.arange(-128, 128)
     codes = np.stack([np.stack([everything, np.roll(everything, shift)]) for shift in range(256)]).astype(np.int8)
-    ranges: dict[str, Range] = {INPUT: (-1, 1), "slice_0": (0, 0), "slice_1": (0, 0), "part_0": (-1.02, 0.97)}
-    deployed = Deployed.of(graph, ranges | {"part_1": (-0.6, 1.2), "result": random.range(0.0)})
-    assert deployed.differing_codes(codes) == 0
+    source = random.decimal_range()
+    ranges = dict.fromkeys(graph.shapes, source) | {"part_1": random.decimal_range()}
+    low, high = random.decimal_range()
+    for size in (1.0, 10.0, 100.0):
+        deployed = Deployed.of(graph, ranges | {"result": (size * low, size * high)})
+        assert deployed.differing_codes(codes) == 0
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -85,8 +88,12 @@ def test_rescaling_is_that_of_the_kernel_for_every_code(seed: int) -> None:
     random = Randomness(seed)
     source = random.range()
     graph = chain((256,), Quantize())
-    ranges = {INPUT: source, graph.output: random.range_about(Affine.from_range(*source))}
-    assert Deployed.of(graph, ranges).differing_codes(np.arange(-128, 128, dtype=np.int8)[None]) == 0
+    for pair in (
+        (source, random.range_about(Affine.from_range(*source))),
+        (random.decimal_range(), random.decimal_range()),
+    ):
+        deployed = Deployed.of(graph, dict(zip((INPUT, graph.output), pair, strict=True)))
+        assert deployed.differing_codes(np.arange(-128, 128, dtype=np.int8)[None]) == 0
 
 
 def test_codes_of_other_parameters_by_hand() -> None:
@@ -98,7 +105,7 @@ def test_codes_of_other_parameters_by_hand() -> None:
 
 def test_a_product_that_was_always_zero_has_a_scale_that_the_kernel_reaches() -> None:
     graph = of_parts(Multiply(), (2, 3), Slice((slice(0, 1),)), Slice((slice(1, 2),)))
-    wide = (-3e4, 3e4)
+    wide = (-3e6, 3e6)
     ranges: dict[str, Range] = {INPUT: wide, "slice_0": wide, "slice_1": wide, "part_0": wide, "part_1": wide}
     deployed = Deployed.of(graph, ranges | {"result": (0.0, 0.0)})
     assert deployed.differing_codes(Randomness(0).codes(50, (2, 3))) == 0

@@ -24,6 +24,7 @@ FUNCTIONS: dict[str, tuple[Operator, Callable[[Tensor], Tensor]]] = {
     "tanh": (Tanh(), torch.tanh),
     "ReLU6": (ReLU6(), lambda values: values.clamp(0, 6)),
     "leaky ReLU": (LeakyReLU(0.01), lambda values: torch.where(values > 0, values, 0.01 * values)),
+    "leaky ReLU with ties": (LeakyReLU(0.1), lambda values: torch.where(values > 0, values, 0.1 * values)),
     "steep leaky ReLU": (LeakyReLU(1.7), lambda values: torch.where(values > 0, values, 1.7 * values)),
     "leaky ReLU of slope 0": (LeakyReLU(0.0), torch.relu),
     "hard swish": (HardSwish(), lambda values: values * (values + 3).clamp(0, 6) / 6),
@@ -31,7 +32,7 @@ FUNCTIONS: dict[str, tuple[Operator, Callable[[Tensor], Tensor]]] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_code_is_that_of_the_kernel_on_random_scales(name: str, seed: int) -> None:
     operator, function = FUNCTIONS[name]
     random = Randomness(seed)
@@ -42,8 +43,9 @@ def test_every_code_is_that_of_the_kernel_on_random_scales(name: str, seed: int)
         # Half of the outputs have the range that calibration would find, the others any.
         calibrated = (float(values.min()), float(values.max()))
         result = calibrated if random.integer(0, 1) else random.range_about(Affine.from_range(*calibrated))
-        deployed = Deployed.of(graph, {INPUT: (low, high), graph.output: result})
-        assert deployed.differing_codes(EVERY_CODE) == 0, (low, high, result)
+        for pair in (((low, high), result), (random.decimal_range(), random.decimal_range())):
+            deployed = Deployed.of(graph, dict(zip((INPUT, graph.output), pair, strict=True)))
+            assert deployed.differing_codes(EVERY_CODE) == 0, pair
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -37,6 +37,15 @@ def test_resized_codes_are_those_of_the_kernel(seed: int, kind: str) -> None:
     assert deployed.differing_codes(random.codes(4, shape)) == 0
 
 
+@pytest.mark.parametrize(("size", "wanted"), [(2, 41), (2, 82), (3, 123), (4, 98), (6, 74)])
+def test_the_nearest_pixels_are_those_of_float32_where_more_digits_give_others(size: int, wanted: int) -> None:
+    random = Randomness(size)
+    for kind in ("nearest", "nearest-exact"):
+        for shape, resize in (((size, 1, 1), resizes(wanted, 1)), ((1, size, 1), resizes(1, wanted))):
+            deployed = Deployed.of(chain(shape, resize[kind]), {INPUT: (-1.0, 1.0), "node_0": (0.0, 0.0)})
+            assert deployed.differing_codes(random.codes(3, shape)) == 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (7, 9), (2, 3), (3, 1), (1, 5)])
 def test_resizes_in_float_are_those_of_torch(height: int, width: int, kind: str) -> None:

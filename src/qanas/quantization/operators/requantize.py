@@ -37,11 +37,9 @@ def with_reachable_scale(output: Affine, step: float) -> Affine:
     Their factors shift left in 32 bits, and overflow unchecked. Only an output that is constant on all samples that
     were looked at (a product with zeros, say) gets so fine a scale; a coarser one loses nothing there.
     """
-    return (
-        output
-        if step <= LARGEST_FACTOR * output.scale
-        else replace(output, scale=float(np.float32(step / LARGEST_FACTOR)))
-    )
+    if step <= LARGEST_FACTOR * output.scale:
+        return output
+    return replace(output, scale=float(np.float32(step / LARGEST_FACTOR)))
 
 
 def float32_factor(numerators: Sequence[float], denominator: float) -> float:
