@@ -11,6 +11,7 @@ from torch import Tensor
 from qanas.quantization.affine import Affine, Scheme
 from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.base import Operator, Ranges
+from qanas.quantization.operators.hard_sigmoid import HardSigmoid
 from qanas.quantization.operators.hard_swish import HardSwish
 from qanas.quantization.operators.rectifiers import LeakyReLU, ReLU6
 from qanas.quantization.operators.sigmoids import Logistic, Tanh
@@ -27,6 +28,7 @@ FUNCTIONS: dict[str, tuple[Operator, Callable[[Tensor], Tensor]]] = {
     "leaky ReLU with ties": (LeakyReLU(0.1), lambda values: torch.where(values > 0, values, 0.1 * values)),
     "steep leaky ReLU": (LeakyReLU(1.7), lambda values: torch.where(values > 0, values, 1.7 * values)),
     "leaky ReLU of slope 0": (LeakyReLU(0.0), torch.relu),
+    "hard sigmoid": (HardSigmoid(), lambda values: (values + 3).clamp(0, 6) / 6),
     "hard swish": (HardSwish(), lambda values: values * (values + 3).clamp(0, 6) / 6),
 }
 
