@@ -36,6 +36,14 @@ UNDERFLOW_BITS = 5
 """Beyond -2^5 the exponential is 0."""
 
 
+def multiplier_and_power(factor: float) -> tuple[int, int]:
+    """Return a positive factor as a multiplier in Q0.31, at least a half, and a power of two."""
+    mantissa, power = np.frexp(factor)
+    multiplier = int(np.floor(mantissa * 2.0**31 + 0.5))
+    # A mantissa that is rounded up to 1 is brought back under it.
+    return (multiplier >> 1, int(power) + 1) if multiplier == 1 << 31 else (multiplier, int(power))
+
+
 def halve(values: Codes, times: int | Codes) -> Codes:
     """Divide by 2^times, once or more, to the nearest, ties away from zero."""
     rounded: Codes = np.sign(values) * ((np.abs(values) + (1 << (np.asarray(times) - 1))) >> times)

@@ -13,7 +13,7 @@ from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.base import Operator, Ranges
 from qanas.quantization.operators.hard_sigmoid import HardSigmoid
 from qanas.quantization.operators.hard_swish import HardSwish
-from qanas.quantization.operators.rectifiers import LeakyReLU, ReLU6
+from qanas.quantization.operators.leaky_relu import LeakyReLU
 from qanas.quantization.operators.sigmoids import Logistic, Tanh
 from qanas.quantization.operators.softmax import Softmax
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
@@ -23,7 +23,6 @@ EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]
 FUNCTIONS: dict[str, tuple[Operator, Callable[[Tensor], Tensor]]] = {
     "logistic": (Logistic(), torch.sigmoid),
     "tanh": (Tanh(), torch.tanh),
-    "ReLU6": (ReLU6(), lambda values: values.clamp(0, 6)),
     "leaky ReLU": (LeakyReLU(0.01), lambda values: torch.where(values > 0, values, 0.01 * values)),
     "leaky ReLU with ties": (LeakyReLU(0.1), lambda values: torch.where(values > 0, values, 0.1 * values)),
     "steep leaky ReLU": (LeakyReLU(1.7), lambda values: torch.where(values > 0, values, 1.7 * values)),
@@ -70,14 +69,14 @@ def test_outputs_of_sigmoids_have_the_parameters_that_the_kernels_demand() -> No
 
 
 def test_codes_by_hand() -> None:
-    # Steps of 1: logistic(0) = 128/256, logistic(2) = 225.5/256, tanh(-128) = -1; 6 and above is 6.
+    # Steps of 1: logistic(0) = 128/256, logistic(2) = 225.5/256, tanh(-128) = -1.
     inputs = Affine(1.0)
     codes = torch.tensor([[0.0, 2.0, -128.0, 127.0]])
     ranges = Ranges((0.0, 255.0), {})
     expected = {
         Logistic(): [0.0, 97.0, -128.0, 127.0],
         Tanh(): [0.0, 123.0, -128.0, 127.0],
-        ReLU6(): [-128.0, -126.0, -128.0, -122.0],
+        LeakyReLU(0.5): [-128.0, -126.0, -128.0, -1.0],
     }
     for operator, row in expected.items():
         quantized, _ = operator.quantize([inputs], ranges, Scheme())

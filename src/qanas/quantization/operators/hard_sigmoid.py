@@ -13,9 +13,10 @@ from qanas.quantization.affine import Affine, Scheme
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.multiply import Multiply
-from qanas.quantization.operators.rectifiers import SIX, ReLU6
 from qanas.quantization.operators.with_constant import WithConstant
-from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, TensorQuantization
+
+SIX = 6.0
 
 SHIFT = WithConstant(Add(), torch.tensor([SIX / 2.0]))
 SCALING = WithConstant(Multiply(), torch.tensor([1.0 / SIX]))
@@ -43,7 +44,7 @@ class HardSigmoid(Operator):
         """Append the float32 operators, which don't saturate."""
         shifted, clipped = (RuntimeTensor(output.shape, output.dtype) for _ in range(2))
         SHIFT.lower(program, inputs, shifted)
-        ReLU6().lower(program, [shifted], clipped)
+        program.append(RuntimeOperator("RELU6", 1, [shifted], [clipped]))
         SCALING.lower(program, [clipped], output)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.fixed_point_functions import Codes, Word, halve
+from qanas.quantization.fixed_point_functions import Codes, Word, halve, multiplier_and_power
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.lookup import ElementwiseFunction, steps_from_zero
 from qanas.quantization.operators.requantize import float32_factor
@@ -29,12 +29,9 @@ LARGEST_OUTPUT_FACTOR = 127.0 / 128.0
 
 
 def _multiplier(factor: float) -> tuple[int, int]:
-    """Return a factor as a number in Q0.15 and a power of two."""
-    mantissa, exponent = np.frexp(factor)
-    whole = int(np.floor(mantissa * 2.0**31 + 0.5))
-    if whole == 1 << 31:
-        whole, exponent = whole >> 1, exponent + 1
-    return min(WORD.constant(whole), WORD.high), int(exponent)
+    """Return a factor as a multiplier in Q0.15 and a power of two."""
+    multiplier, exponent = multiplier_and_power(factor)
+    return min(WORD.constant(multiplier), WORD.high), exponent
 
 
 @dataclass(frozen=True)

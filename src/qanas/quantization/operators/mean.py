@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.fixed_point_functions import multiplier_and_power
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
 from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
@@ -72,10 +72,7 @@ def factor_of_sum(scale: float, output_scale: float, count: int) -> FixedPoint:
 
     The division goes into the 31-bit multiplier, kept large by a shift first, and is truncated.
     """
-    mantissa, exponent = np.frexp(scale / output_scale)
-    multiplier, exponent = int(np.floor(mantissa * 2.0**31 + 0.5)), int(exponent)
-    if multiplier == 1 << 31:
-        multiplier, exponent = multiplier >> 1, exponent + 1
+    multiplier, exponent = multiplier_and_power(scale / output_scale)
     shift = min(count.bit_length() - 1, 32, 31 + exponent)
     multiplier = (multiplier << shift) // count
     power = exponent - shift

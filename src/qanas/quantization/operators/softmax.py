@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.quantization.affine import Affine, Scheme
-from qanas.quantization.fixed_point_functions import Codes, Word, halve
+from qanas.quantization.fixed_point_functions import Codes, Word, halve, multiplier_and_power
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.lookup import HIGHEST, LOWEST
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
@@ -68,14 +68,11 @@ def _append(program: Program, version: int, inputs: Sequence[RuntimeTensor], out
 def exponentials(scale: float) -> Codes:
     """Return exp(-scale * n) in Q0.31 for n = 0, ..., 255; 0 where the kernel leaves it out."""
     factor = min(scale * 2.0 ** (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS), float(WORD.high))
-    mantissa, shift = np.frexp(factor)
-    multiplier = int(np.floor(mantissa * 2.0**31 + 0.5))
-    if multiplier == 1 << 31:
-        multiplier, shift = multiplier >> 1, shift + 1
-    reach = ((1 << DIFFERENCE_INTEGER_BITS) - 1) << (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS) >> int(shift)
+    multiplier, shift = multiplier_and_power(factor)
+    reach = ((1 << DIFFERENCE_INTEGER_BITS) - 1) << (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS) >> shift
     differences: Codes = np.arange(LARGEST_DIFFERENCE + 1, dtype=np.int64)
     counted = differences <= reach
-    fine = WORD.multiply(-np.where(counted, differences, 0) << int(shift), multiplier)
+    fine = WORD.multiply(-np.where(counted, differences, 0) << shift, multiplier)
     return np.where(counted, WORD.exp_of_negative(fine, DIFFERENCE_INTEGER_BITS), 0)
 
 

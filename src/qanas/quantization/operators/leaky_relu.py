@@ -1,4 +1,4 @@
-"""ReLU6 and leaky ReLU where they could not be fused into the operator before them."""
+"""Leaky ReLU: each side of zero has a factor of its own."""
 
 from __future__ import annotations
 
@@ -16,30 +16,11 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.operators.lookup import Codes, ElementwiseFunction, steps_from_zero
 from qanas.quantization.operators.requantize import FixedPoint, float32_factor
 
-SIX = 6.0
-
 
 def _rescaled(steps: Codes, factor: float) -> NDArray[np.float64]:
     """Return steps of the input as whole steps of the output."""
     rescaled: NDArray[np.float64] = FixedPoint.of(factor)(torch.from_numpy(steps.astype(np.float64))).numpy()
     return rescaled
-
-
-@dataclass(frozen=True)
-class ReLU6(ElementwiseFunction):
-    """``min(max(x, 0), 6)``."""
-
-    kind = "RELU6"
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
-        return F.relu6(inputs[0])
-
-    def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Rescale, then clip to the codes of 0 and 6."""
-        rescaled = _rescaled(steps_from_zero(source), float32_factor([source.scale], output.scale))
-        six = np.floor(float32_factor([SIX], output.scale) + 0.5)
-        return rescaled.clip(0, six) + output.zero_point
 
 
 @dataclass(frozen=True)
