@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import UnsupportedNetworkError
-from qanas.quantization.operators.window import Window, same_padding
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace
 
@@ -139,23 +138,6 @@ def test_rows_that_no_tap_reads_are_not_padded() -> None:
     pad = program.operators[0]
     assert pad.kind == "PAD"
     assert pad.outputs[0].shape == (1, 9, 9, 1), "torch pads to 10, the last row is not read"
-
-
-@given(
-    size=st.integers(1, 40),
-    taps=st.integers(1, 7),
-    stride=st.integers(1, 4),
-    dilation=st.integers(1, 4),
-)
-def test_same_padding_gives_as_many_outputs_as_strides_start(size: int, taps: int, stride: int, dilation: int) -> None:
-    before, after = same_padding(size, taps, stride, dilation)
-    assert 0 <= after - before <= 1
-    window = Window((taps, 1), (stride, 1), (dilation, 1), (before, 0), (after, 0))
-    starts = [start for start in range(size) if start % stride == 0]
-    assert window.outputs((size, 1)) == (len(starts), 1)
-    # Not a row less would do: the last tap of the last output reads the last padded row, if there is any.
-    assert after == 0 or starts[-1] + (taps - 1) * dilation - before == size + after - 1
-    assert window.mode((size, 1)) == ("SAME" if before or after else "VALID")
 
 
 @pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])

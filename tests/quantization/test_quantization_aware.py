@@ -15,6 +15,7 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, WeightBits
 from qanas.quantization.graph import Graph
+from qanas.quantization.operators.conv import Convolution
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantization_aware import FakeQuantizedGraph, fake_quantize, fake_quantize_weights
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -197,7 +198,8 @@ def test_a_convolution_is_rounded_by_channel() -> None:
     with torch.no_grad():
         network.get_parameter("0.weight").mul_(torch.tensor([1e-3, 1.0, 10.0, 1e3])[:, None, None])
     graph, module, quantized = fake(network, 4)
-    rounded = module._fake(graph.nodes[0], graph.nodes[0].operator.tensors()).tensors()["weight"]
-    assert torch.equal(rounded, quantized.operators[graph.nodes[0].name].weights.dequantize())  # type: ignore[attr-defined]
-    peaks = rounded.abs().amax((1, 2)) / network.get_parameter("0.weight").abs().amax((1, 2))
+    node = next(node for node in graph.nodes if isinstance(node.operator, Convolution))
+    rounded = module._fake(node, node.operator.tensors()).tensors()["weight"]
+    assert torch.equal(rounded, quantized.operators[node.name].weights.dequantize())  # type: ignore[attr-defined]
+    peaks = rounded.abs().amax((1, 2, 3)) / network.get_parameter("0.weight").abs().amax((1, 2))
     assert torch.allclose(peaks, torch.ones(4))

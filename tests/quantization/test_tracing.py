@@ -389,7 +389,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "an option that is not known": (lambda _, x: x.transpose(1, 2, copy=True), "copy"),  # type: ignore[call-arg]
     "an attribute that is not known": (lambda m, x: m.layers.conv(x.T), "the attribute T of a value"),
     "channels that don't fit": (lambda m, x: m.layers.conv(x[:, 1:]), "a convolution of 4 channels got 3"),
-    "an image that is too small": (lambda m, x: m.layers.valid(x[:, :, :2]), "has no output"),
+    "an image that is too small": (lambda m, x: m.layers.valid(x[:, :, :2]), "a window of 3 x 3 on"),
     "a norm that is not there": (lambda m, x: m.layers.norm(x), "can't be folded"),
     "a constant": (lambda m, x: m.layers.conv(x) + m.weight[0, 0, 0, 0], "the addition of a constant"),
     "shapes that don't match": (lambda _, x: x + x[:, :, :1], "they must be equal"),

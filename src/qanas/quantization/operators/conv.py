@@ -22,12 +22,12 @@ from qanas.quantization.operators.base import (
     Shape,
     composed,
 )
+from qanas.quantization.operators.pad import padded, with_padding
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype
-from qanas.quantization.operators.window import Window
+from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 
 VERSION_FLOAT, VERSION_INT8 = 1, 3
-PAD_VERSION_FLOAT, PAD_VERSION_INT8 = 1, 2
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Kernel:
     """What a convolution does with its weights, apart from their values.
 
     Attributes:
-        window: where the taps lie.
+        window: where the taps lie, the gaps between them included.
+        dilation: rows and columns from one tap to the next.
         groups: parts of the channels that don't see each other; as many as there are input channels: by channel.
         activation: fused.
     """
 
     window: Window
+    dilation: Pair = (1, 1)
     groups: int = 1
     activation: Activation = "none"
 
@@ -50,12 +52,17 @@ class Kernel:
 
     def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """Return sums of products, (batch, rows', columns', out), for (batch, rows, columns, in) and the weights."""
-        rows, columns = self.window.read_padding((inputs.shape[1], inputs.shape[2]))
-        channels_first = inputs.permute(0, 3, 1, 2)
-        if any((*rows, *columns)):
-            channels_first = F.pad(channels_first, (*columns, *rows))
-        kernel = weight.permute(0, 3, 1, 2)
-        sums = F.conv2d(channels_first, kernel, None, self.window.stride, 0, self.window.dilation, self.groups)
+        padding = self.window.sample_padding(tuple(inputs.shape[1:]))
+        image = padded(inputs, padding, 0.0) if any(map(any, padding)) else inputs
+        sums = F.conv2d(
+            image.permute(0, 3, 1, 2),
+            weight.permute(0, 3, 1, 2),
+            None,
+            self.window.stride,
+            0,
+            self.dilation,
+            self.groups,
+        )
         return sums.permute(0, 2, 3, 1)
 
 
@@ -80,13 +87,11 @@ class Convolution(Operator):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (rows', columns', out)."""
-        if len(inputs[0]) != 3:  # noqa: PLR2004 - rows, columns, channels
-            raise ValueError(f"a convolution got {inputs[0]}; it takes (rows, columns, channels)")
-        rows, columns, channels = inputs[0]
-        outputs, expected = self.weight.shape[0], self.weight.shape[3] * self.kernel.groups
-        if channels != expected:
-            raise ValueError(f"a convolution of {expected} channels got {channels}")
-        return (*self.kernel.window.outputs((rows, columns)), outputs)
+        rows, columns = self.kernel.window.positions(inputs[0])
+        expected = self.weight.shape[3] * self.kernel.groups
+        if inputs[0][2] != expected:
+            raise ValueError(f"a convolution of {expected} channels got {inputs[0][2]}")
+        return rows, columns, self.weight.shape[0]
 
     def parameters(self) -> int:
         """Return the number of weights and biases."""
@@ -139,32 +144,24 @@ def _stored(weight: NDArray[Any], kernel: Kernel) -> NDArray[Any]:
 def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor, kernel: Kernel) -> None:
     """Append CONV_2D or DEPTHWISE_CONV_2D for (source, weights, bias), with a PAD in front of it where needed."""
     source, weights, bias = inputs
-    quantized = source.dtype == "int8"
-    mode = kernel.window.mode((source.shape[1], source.shape[2]))
-    if mode is None:
-        source = _padded(program, source, kernel.window)
-    options = kernel.window.options(mode or "VALID") | {
-        "dilationHFactor": kernel.window.dilation[0],
-        "dilationWFactor": kernel.window.dilation[1],
+    shape = source.shape[1:]
+    mode = VALID if kernel.window.is_valid(shape) else SAME
+    if mode == SAME and not kernel.window.is_same(shape):
+        source, mode = with_padding(program, source, kernel.window.sample_padding(shape), "zero"), VALID
+    options = {
+        "padding": mode,
+        "strideH": kernel.window.stride[0],
+        "strideW": kernel.window.stride[1],
+        "dilationHFactor": kernel.dilation[0],
+        "dilationWFactor": kernel.dilation[1],
         "fusedActivationFunction": ACTIVATION_CODES[kernel.activation],
     }
     kind = "CONV_2D"
     if kernel.by_channel(source.shape[3]):
         kind = "DEPTHWISE_CONV_2D"
         options["depthMultiplier"] = output.shape[3] // source.shape[3]
-    version = VERSION_INT8 if quantized else VERSION_FLOAT
+    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
     program.append(RuntimeOperator(kind, version, [source, weights, bias], [output], options))
-
-
-def _padded(program: Program, source: RuntimeTensor, window: Window) -> RuntimeTensor:
-    """Append PAD with zeros."""
-    rows, columns = window.read_padding((source.shape[1], source.shape[2]))
-    shape = (1, source.shape[1] + sum(rows), source.shape[2] + sum(columns), source.shape[3])
-    padded = RuntimeTensor(shape, source.dtype, source.quantization)
-    version = PAD_VERSION_INT8 if source.dtype == "int8" else PAD_VERSION_FLOAT
-    padding = program.indices([(0, 0), rows, columns, (0, 0)])
-    program.append(RuntimeOperator("PAD", version, [source, padding], [padded]))
-    return padded
 
 
 @dataclass(frozen=True)

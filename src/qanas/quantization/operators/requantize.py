@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -53,6 +55,27 @@ def exact_dtype(weights: Tensor, source: Affine) -> torch.dtype:
     reach = max(source.high - source.zero_point, source.zero_point - source.low)
     largest = float(weights.abs().flatten(1).sum(1, dtype=torch.float64).max()) * reach
     return torch.float32 if largest < EXACT_IN_FLOAT32 else torch.float64
+
+
+LARGEST_FACTOR = 2.0**14
+"""From a kernel's integers to the output's codes: products of two codes, shifted left by this, still fit 32 bits."""
+
+
+def with_reachable_scale(output: Affine, step: float) -> Affine:
+    """Return ``output`` with a scale that integer kernels reach from values in units of ``step``.
+
+    Their factors shift left in 32 bits, and overflow unchecked. Only an output that is constant on all samples that
+    were looked at (a product with zeros, say) gets so fine a scale; a coarser one loses nothing there.
+    """
+    if step <= LARGEST_FACTOR * output.scale:
+        return output
+    return replace(output, scale=float(np.float32(step / LARGEST_FACTOR)))
+
+
+def float32_factor(numerators: Sequence[float], denominator: float) -> float:
+    """Return a product over a denominator, rounded to float32 after each step: what C makes of float operands."""
+    product = reduce(operator.mul, map(np.float32, numerators))
+    return float(product / np.float32(denominator))
 
 
 @dataclass(frozen=True)

@@ -19,28 +19,30 @@ MOST_AXES = 6
 
 @dataclass(frozen=True)
 class Transpose(Operator):
-    """The axes of every sample in another order.
+    """Axes in another order.
 
     Attributes:
-        order: for each axis of the output, its number in the input; the batch is not counted.
+        axes: for each axis of the output's sample, that of the input's sample.
     """
 
-    order: tuple[int, ...]
+    axes: tuple[int, ...]
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the sizes in the new order."""
-        if sorted(self.order) != list(range(len(inputs[0]))):
-            raise ValueError(f"the order {self.order} of the axes of {inputs[0]}")
-        if len(self.order) >= MOST_AXES:
-            raise ValueError(f"a transposition of {len(self.order) + 1} axes; {MOST_AXES} are the most")
-        return tuple(inputs[0][axis] for axis in self.order)
+        if sorted(self.axes) != list(range(len(inputs[0]))):
+            raise ValueError(f"the order of axes {self.axes} for the shape {inputs[0]}")
+        if len(self.axes) >= MOST_AXES:
+            raise ValueError(f"a transposition of {len(self.axes) + 1} axes; the runtime has {MOST_AXES} at most")
+        return tuple(inputs[0][axis] for axis in self.axes)
 
-    def _with_batch(self) -> tuple[int, ...]:
-        return (0, *(axis + 1 for axis in self.order))
+    @property
+    def batched_axes(self) -> tuple[int, ...]:
+        """The order with the batch in front, which stays there."""
+        return (0, *(axis + 1 for axis in self.axes))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Transpose; codes and real values alike."""
-        return inputs[0].permute(self._with_batch()).contiguous()
+        return inputs[0].permute(self.batched_axes)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Keep the input's parameters."""
@@ -49,14 +51,14 @@ class Transpose(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append TRANSPOSE."""
-        version = VERSION_INT8 if output.dtype == "int8" else VERSION_FLOAT
-        order = program.indices(self._with_batch())
+        version = VERSION_INT8 if inputs[0].dtype == "int8" else VERSION_FLOAT
+        order = program.indices(self.batched_axes)
         program.append(RuntimeOperator("TRANSPOSE", version, [inputs[0], order], [output]))
 
 
 @dataclass(frozen=True)
 class QuantizedTranspose(QuantizedOperator):
-    """The same codes with their axes in another order.
+    """Codes with their axes in another order.
 
     Attributes:
         transpose: which.

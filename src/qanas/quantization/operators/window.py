@@ -1,85 +1,72 @@
-"""Where the taps of a convolution, or the cells of a pool, lie on the rows and columns of an image."""
+"""Where a window of two axes is put on a value (height, width, channels), and how the file format says so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+
+from qanas.quantization.operators.base import Shape
+from qanas.quantization.operators.pad import Padding
+
+SAME, VALID = 0, 1
+"""The paddings' numbers in the file format."""
 
 Pair = tuple[int, int]
-
-PaddingMode = Literal["SAME", "VALID"]
-PADDING_CODES: Mapping[PaddingMode, int] = {"SAME": 0, "VALID": 1}
-"""The paddings that the runtime's operators have, and their number in the file format."""
-
-
-def same_padding(size: int, taps: int, stride: int, dilation: int) -> Pair:
-    """Return what the runtime's SAME puts in front of and behind ``size`` rows.
-
-    As many outputs as ceil(size / stride); what can't be halved goes behind.
-
-    >>> same_padding(8, 3, 2, 1), same_padding(9, 3, 2, 1)
-    ((0, 1), (1, 1))
-    """
-    total = max((-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
 
 
 @dataclass(frozen=True)
 class Window:
-    """Taps over rows and columns; the first entry of each pair is the rows'.
+    """A window that moves over height and width.
 
     Attributes:
-        taps: how many.
-        stride: rows and columns between two outputs.
-        dilation: rows and columns between two taps.
-        before: rows above, columns to the left that are padding.
-        after: rows below, columns to the right that are padding.
+        size: rows and columns that it covers, counted with the gaps of a dilation.
+        stride: rows and columns from one position to the next.
+        padding: rows above and below, columns left and right.
     """
 
-    taps: Pair
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    before: Pair = (0, 0)
-    after: Pair = (0, 0)
+    size: Pair
+    stride: Pair
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
 
-    def outputs(self, size: Pair) -> Pair:
-        """Return the rows and columns of the output.
+    def positions(self, shape: Shape) -> Pair:
+        """Return the number of positions along height and width.
 
         Raises:
-            ValueError: the taps reach further than the padded image.
+            ValueError: a value that isn't (height, width, channels), or is smaller than the window.
         """
-        rows, columns = (self._outputs(axis, size[axis]) for axis in (0, 1))
-        if rows < 1 or columns < 1:
-            raise ValueError(f"a window of {self.taps} taps with dilation {self.dilation} has no output on {size}")
-        return rows, columns
+        if len(shape) != 3:  # noqa: PLR2004 - height, width, channels
+            raise ValueError(f"a window over {shape}; it takes (height, width, channels)")
+        height, width = (self._positions(shape[axis], axis) for axis in (0, 1))
+        if min(height, width) < 1:
+            raise ValueError(f"a window of {self.size[0]} x {self.size[1]} on {shape}, padded by {self.padding}")
+        return height, width
 
-    def _reach(self, axis: int) -> int:
-        return (self.taps[axis] - 1) * self.dilation[axis] + 1
+    def _positions(self, size: int, axis: int) -> int:
+        return (size + sum(self.padding[axis]) - self.size[axis]) // self.stride[axis] + 1
 
-    def _outputs(self, axis: int, size: int) -> int:
-        return (size + self.before[axis] + self.after[axis] - self._reach(axis)) // self.stride[axis] + 1
+    def read_padding(self, shape: Shape) -> tuple[Pair, Pair]:
+        """Return the padding without what lies behind the last position: nobody reads it."""
+        above_below, left_right = (
+            (
+                self.padding[axis][0],
+                max(0, (count - 1) * self.stride[axis] + self.size[axis] - shape[axis] - self.padding[axis][0]),
+            )
+            for axis, count in enumerate(self.positions(shape))
+        )
+        return above_below, left_right
 
-    def read_padding(self, size: Pair) -> tuple[Pair, Pair]:
-        """Return the padding (before, after) of rows and of columns, without what is behind the last tap."""
-        rows, columns = (self._read_padding(axis, size[axis]) for axis in (0, 1))
-        return rows, columns
+    def is_same(self, shape: Shape) -> bool:
+        """Tell whether this is TensorFlow's SAME: ceil(size / stride) positions, of the padding half in front."""
+        return all(
+            count == -(-shape[axis] // self.stride[axis]) and before == (before + behind) // 2
+            for axis, (count, (before, behind)) in enumerate(
+                zip(self.positions(shape), self.read_padding(shape), strict=True)
+            )
+        )
 
-    def _read_padding(self, axis: int, size: int) -> Pair:
-        read = (self._outputs(axis, size) - 1) * self.stride[axis] + self._reach(axis)
-        return self.before[axis], max(read - size - self.before[axis], 0)
+    def is_valid(self, shape: Shape) -> bool:
+        """Tell whether no padding is read."""
+        return not any(map(any, self.read_padding(shape)))
 
-    def mode(self, size: Pair) -> PaddingMode | None:
-        """Return the runtime's padding that gives this window's outputs, or None: then a PAD must come before VALID."""
-        padding = self.read_padding(size)
-        if padding == ((0, 0), (0, 0)):
-            return "VALID"
-        for axis in (0, 1):
-            same = same_padding(size[axis], self.taps[axis], self.stride[axis], self.dilation[axis])
-            if padding[axis] != same or self._outputs(axis, size[axis]) != -(-size[axis] // self.stride[axis]):
-                return None
-        return "SAME"
-
-    def options(self, mode: PaddingMode) -> dict[str, Any]:
-        """Return the fields that the file's option tables of convolutions and pools share."""
-        return {"padding": PADDING_CODES[mode], "strideH": self.stride[0], "strideW": self.stride[1]}
+    def sample_padding(self, shape: Shape) -> Padding:
+        """Return the padding that is read, an entry for each axis of the sample."""
+        return (*self.read_padding(shape), (0, 0))

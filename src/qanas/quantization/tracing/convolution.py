@@ -38,8 +38,8 @@ def conv2d(
     if len(value.torch) != 3:  # noqa: PLR2004 - channels, rows, columns
         raise ValueError(f"a convolution over images got {value.shape}; it takes (channels, rows, columns)")
     channels, rows, columns = value.torch
-    window = _window(weight, stride, padding, dilation)
-    output, image = _convolve(builder, value, (channels, rows, columns), weight, bias, Kernel(window, groups))
+    kernel = _kernel(weight, stride, padding, dilation, groups)
+    output, image = _convolve(builder, value, (channels, rows, columns), weight, bias, kernel)
     return output.with_torch_axes(image)
 
 
@@ -61,8 +61,8 @@ def conv1d(
     if not isinstance(padding, str):
         padding = (0, pair(padding)[1])
     weight = weight[:, :, None]
-    window = _window(weight, (1, pair(stride)[1]), padding, (1, pair(dilation)[1]))
-    output, (channels, _, time) = _convolve(builder, value, (channels, (), time), weight, bias, Kernel(window, groups))
+    kernel = _kernel(weight, (1, pair(stride)[1]), padding, (1, pair(dilation)[1]), groups)
+    output, (channels, _, time) = _convolve(builder, value, (channels, (), time), weight, bias, kernel)
     return output.with_torch_axes((channels, time))
 
 
@@ -90,28 +90,24 @@ def conv_1xk(builder: Builder, module: Conv1xK, value: Value, /) -> Value:
         raise ValueError(
             f"a convolution over time got {value.shape}; it takes (time, channels) and (1, time, channels)"
         )
-    window = Window(
-        (1, module.weight.shape[2]),
-        (1, module.stride),
-        (1, module.dilation),
-        before=(0, module.left_padding),
-    )
-    output, (channels, _, time) = _convolve(
-        builder, value, (channels, (), time), module.weight[:, :, None], module.bias, Kernel(window)
-    )
+    weight = module.weight[:, :, None]
+    reach = (module.weight.shape[2] - 1) * module.dilation + 1
+    window = Window((1, reach), (1, module.stride), ((0, 0), (module.left_padding, 0)))
+    kernel = Kernel(window, (1, module.dilation))
+    output, (channels, _, time) = _convolve(builder, value, (channels, (), time), weight, module.bias, kernel)
     return output.with_torch_axes((*leading, time, channels))
 
 
-def _window(weight: Tensor, stride: Sizes, padding: Sizes | str, dilation: Sizes) -> Window:
-    """Return the window of torch's arguments; ``same`` puts what can't be halved behind."""
-    taps = (weight.shape[2], weight.shape[3])
-    strides, dilations = pair(stride), pair(dilation)
+def _kernel(weight: Tensor, stride: Sizes, padding: Sizes | str, dilation: Sizes, groups: int) -> Kernel:
+    """Return the kernel of torch's arguments; ``same`` puts what can't be halved behind."""
+    dilations = pair(dilation)
+    gaps = ((weight.shape[2] - 1) * dilations[0], (weight.shape[3] - 1) * dilations[1])
     if padding == "same":
-        total = [(taps[axis] - 1) * dilations[axis] for axis in (0, 1)]
-        before = (total[0] // 2, total[1] // 2)
-        return Window(taps, strides, dilations, before, (total[0] - before[0], total[1] - before[1]))
-    before = (0, 0) if isinstance(padding, str) else pair(padding)
-    return Window(taps, strides, dilations, before, before)
+        sides = [(gap // 2, gap - gap // 2) for gap in gaps]
+    else:
+        sides = [(amount, amount) for amount in ((0, 0) if isinstance(padding, str) else pair(padding))]
+    window = Window((gaps[0] + 1, gaps[1] + 1), pair(stride), (sides[0], sides[1]))
+    return Kernel(window, dilations, groups)
 
 
 Image = tuple[Factors, Factors, Factors]
@@ -142,7 +138,7 @@ def _convolve(
         weight, bias = weight[stored_at], bias[stored_at]
     elif order != channels:
         weight = weight[..., positions(channels, order)]
-    size = kernel.window.outputs((size_of(rows), size_of(columns)))
+    size = kernel.window.positions((size_of(rows), size_of(columns), inputs))
     down, across = new_axis(size[0]), new_axis(size[1])
     output = builder.emit(Convolution(weight, bias, kernel), [source], (out_axis, down, across), (down, across, stored))
     return output, (out_axis, down, across)
