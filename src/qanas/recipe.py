@@ -32,7 +32,10 @@ from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
 from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
 
-TASKS: Mapping[str, str] = {"turbofan": "qanas.tasks.turbofan:Turbofan"}
+TASKS: Mapping[str, str] = {
+    "segmentation": "qanas.tasks.segmentation:Segmentation",
+    "turbofan": "qanas.tasks.turbofan:Turbofan",
+}
 SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace", "tcn": "qanas.networks.tcn:TCNSpace"}
 STRATEGIES: Mapping[str, str] = {
     "gp": "qanas.search_strategy.gp:GP",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from qanas.core.measurement import Direction
 
@@ -22,12 +22,12 @@ class Split:
 
     Attributes:
         inputs: shape (n, *input_shape).
-        targets: shape (n, ...), in the unit of the network's output.
+        targets: shape (n, ...): numbers in the unit of the network's output, or classes.
         extras: further arrays of n rows that metrics or plots need (which engine, uncapped targets, ...).
     """
 
     inputs: FloatArray
-    targets: FloatArray
+    targets: NDArray[Any]
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class TaskData:
         train: what is trained and calibrated on.
         val: what the search scores on.
         test: touched for the seed network and the finalists only.
-        output_size: how many values the network puts out per sample.
+        output_size: how many values the network puts out per sample, or per pixel of it.
         target_scale: the network's output is in units of the target; its last layer is multiplied by this
             constant, so that weights of ordinary size reach targets of this size.
         preprocessing: what firmware has to do before the network; goes onto the card as it is.
@@ -67,14 +67,19 @@ class TaskData:
 class Task(ABC):
     """Data, splits, losses and metrics. Its constructor's arguments are the keys of a recipe's ``[task]``."""
 
-    metrics: ClassVar[Mapping[str, Direction]]
-    """Metrics that `evaluate` returns, and which way each is better; the first one is the task's main metric."""
-
     losses: ClassVar[tuple[str, ...]]
     """Kinds of training loss that `loss` knows; the first one is the default."""
 
     parity_tolerance: ClassVar[Mapping[str, float]] = {}
     """How far a deployed metric may be from the simulated one."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Direction]:
+        """Metrics that `evaluate` returns, and which way each is better; the first one is the task's main metric.
+
+        A class variable where they don't depend on the settings.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -98,9 +103,20 @@ class Task(ABC):
 
         Args:
             kind: one of `losses`.
-            outputs: shape (batch, output_size).
+            outputs: shape (batch, output_size, ...).
             targets: shape (batch, ...) as in `Split.targets`.
         """
+
+    def augment(self, inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return a training batch with random changes, drawn anew each time it is seen; by default none.
+
+        Args:
+            inputs: shape (batch, *input_shape); not to be changed in place.
+            targets: shape (batch, ...); likewise.
+            generator: all random numbers come from it.
+        """
+        del generator
+        return inputs, targets
 
     def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray] | None:
         """Return `loss` and its gradient by the outputs, or None where the task leaves that to autograd.
@@ -115,6 +131,6 @@ class Task(ABC):
         """Return every metric of `metrics`.
 
         Args:
-            outputs: shape (n, output_size), the network's output on the split's samples.
+            outputs: shape (n, output_size, ...), the network's output on the split's samples.
             split: the samples.
         """

@@ -1,0 +1,197 @@
+"""DeepLabv3 (Chen et al. 2017) with MobileNetV2 as its encoder, in the light form of Sandler et al. (2018, sec. 6.3).
+
+Shapes, for an input of h x w, width 1: stem 16 x h/2 x w/2; blocks 24 x h/4 x w/4, 32 x h/8 x w/8, then 64, 96, 160
+and 320 channels at h/8 x w/8; head: classes x h x w. Sizes are rounded up where they don't divide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.layers.conv_norm import ConvNormReLU6
+from qanas.networks.mobilenet_v2 import (
+    MOBILENET_V2_BLOCKS,
+    Blocks,
+    MobileNetV2Encoder,
+    scaled_channels,
+    strides_and_dilations,
+)
+
+OUTPUT_STRIDE = 8
+ASPP_CHANNELS = 256
+LARGEST_KERNEL = 7
+"""The largest kernel that block-wise search puts into a block."""
+
+Size = tuple[int, int]
+Upsampling = Literal["steps", "at_once"]
+"""In x2 bilinear steps, which microcontrollers' accelerators have, or in one: two networks that differ."""
+
+
+def halved(size: Size, times: int) -> Size:
+    """Return height and width after strides of 2, rounded up each time.
+
+    >>> halved((360, 500), 3)
+    (45, 63)
+    """
+    factor = 2**times
+    return -(-size[0] // factor), -(-size[1] // factor)
+
+
+def dilations_for(input_size: Size, kernel_size: int = LARGEST_KERNEL) -> tuple[int, ...]:
+    """Return the dilation of each block, that of `strides_and_dilations` halved until its kernels fit the features.
+
+    Dilation is meant for maps of Cityscapes' size (64 x 128 at stride 8). On maps of 12 x 16, a kernel of 7 at
+    dilation 4 spans 25 positions: most of its taps would see nothing but padding.
+
+    Args:
+        input_size: height and width of the network's input.
+        kernel_size: the largest kernel there will be; the same for teacher and students, so that they agree.
+
+    >>> dilations_for((360, 480)), dilations_for((192, 256)), dilations_for((96, 128))
+    ((1, 1, 2, 2, 4, 4), (1, 1, 2, 2, 2, 2), (1, 1, 1, 1, 1, 1))
+    """
+    room = min(halved(input_size, 3))
+    dilations = []
+    for dilation in strides_and_dilations(OUTPUT_STRIDE)[1]:
+        fitting = dilation
+        while fitting > 1 and (kernel_size - 1) * fitting >= room:
+            fitting //= 2
+        dilations.append(fitting)
+    return tuple(dilations)
+
+
+class ImagePooling(nn.Module):
+    """What the whole image says, at every position: mean, 1 x 1 convolution, copied back to the map's size.
+
+    It has a bias and no batch norm: a batch of one sample has a single value a channel here, and no deviation.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        size: height and width of the map.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: Size) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, out_channels, 1), nn.ReLU6(inplace=True)
+        )
+        self.size = size
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, in_channels, *size) to (batch, out_channels, *size)."""
+        return F.interpolate(self.layers(inputs), size=self.size, mode="nearest")
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al. 2017, figure 5): views of several extents, concatenated.
+
+    Without rates, the light form: 1 x 1 and image pooling. An atrous branch is depthwise separable, as in
+    DeepLabv3+ (Chen et al. 2018, section 3.1).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of every branch and of the output.
+        size: height and width of the map.
+        rates: dilations of the 3 x 3 branches.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: Size, rates: Sequence[int] = ()) -> None:
+        """Create the branches."""
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                ConvNormReLU6(in_channels, out_channels),
+                *(
+                    nn.Sequential(
+                        ConvNormReLU6(in_channels, in_channels, 3, dilation=rate, groups=in_channels),
+                        ConvNormReLU6(in_channels, out_channels),
+                    )
+                    for rate in rates
+                ),
+                ImagePooling(in_channels, out_channels, size),
+            ]
+        )
+        self.project = ConvNormReLU6(len(self.branches) * out_channels, out_channels)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, in_channels, *size) to (batch, out_channels, *size)."""
+        views = torch.cat([branch(inputs) for branch in self.branches], dim=1)
+        projected: Tensor = self.project(views)
+        return projected
+
+
+class Upsample(nn.Module):
+    """Bilinear resizing (corners not aligned) through given sizes, one after the other.
+
+    Args:
+        sizes: heights and widths, the last one the output's.
+    """
+
+    def __init__(self, sizes: Sequence[Size]) -> None:
+        """Store the sizes."""
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to (batch, channels, *sizes[-1])."""
+        for size in self.sizes:
+            inputs = F.interpolate(inputs, size=size, mode="bilinear", align_corners=False)
+        return inputs
+
+
+class DeepLabV3(nn.Module):
+    """Semantic segmentation: MobileNetV2 at output stride 8, ASPP, classes, upsampling.
+
+    Block-wise search cuts it at ``encoder.stem``, the six of ``encoder.blocks``, and ``head``
+    (Lu et al. 2023, table I).
+
+    Args:
+        input_size: height and width of the input.
+        classes: channels of the output.
+        width: factor on all channels.
+        blocks: kernel and expansion of each layer of each of the six blocks.
+        dilations: of each block; `dilations_for` the input's size where there are none.
+        aspp_channels: of the head, at width 1.
+        atrous_rates: of the head's 3 x 3 branches; none is the light form.
+        upsampling: "steps" doubles three times (to the sizes that the encoder had, where they are odd), "at_once"
+            resizes once. The two are different networks.
+
+    Attributes:
+        encoder: (batch, 3, h, w) to (batch, 320 width, ceil(h / 8), ceil(w / 8)).
+        head: from there to logits, (batch, classes, h, w).
+    """
+
+    def __init__(
+        self,
+        input_size: Size,
+        classes: int,
+        *,
+        width: float = 1.0,
+        blocks: Blocks = MOBILENET_V2_BLOCKS,
+        dilations: Sequence[int] | None = None,
+        aspp_channels: int = ASPP_CHANNELS,
+        atrous_rates: Sequence[int] = (),
+        upsampling: Upsampling = "steps",
+    ) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.encoder = MobileNetV2Encoder(width, OUTPUT_STRIDE, blocks, dilations or dilations_for(input_size))
+        channels = scaled_channels(aspp_channels, width)
+        sizes = [halved(input_size, 2), halved(input_size, 1), input_size]
+        self.head = nn.Sequential(
+            ASPP(self.encoder.channels[-1], channels, halved(input_size, 3), atrous_rates),
+            nn.Conv2d(channels, classes, 1),
+            Upsample(sizes if upsampling == "steps" else sizes[-1:]),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, 3, h, w) to logits, (batch, classes, h, w)."""
+        logits: Tensor = self.head(self.encoder(inputs))
+        return logits

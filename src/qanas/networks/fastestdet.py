@@ -1,0 +1,163 @@
+"""FastestDet: a one-stage detector with a single map of cells at stride 16, on ShuffleNetV2.
+
+The graph alone; targets, losses and decoding are a task's. Two things differ from the published one. The head puts
+out raw numbers: sigmoid, tanh and softmax of 14 x 14 cells are nothing, and raw numbers share one scale. And a single
+class has no branch of its own: the softmax of one number is 1 whatever that number is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qanas.core.errors import InputError
+from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
+from qanas.layers.same_pool import SameAvgPool2d
+from qanas.networks.shufflenet_v2 import STAGE_CHANNELS, ShuffleNetV2
+
+STRIDE = 16
+"""Pixels of the input a cell, in height and in width."""
+
+_COARSEST = 2 * STRIDE
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What is searched of the head.
+
+    Attributes:
+        channels: of every inner map.
+        spp_kernels: of each parallel chain of depthwise convolutions, in the chain's order.
+        spp_groups: of the 1 x 1 convolution behind the chains; more than one is followed by one of a single group.
+        stem_groups: of the 1 x 1 convolution in front of the branches; likewise.
+        objectness_kernel: of the depthwise convolution of the branch that tells objects from background.
+        box_kernel: likewise, of the branch of the four numbers of a box.
+        class_kernel: likewise, of the branch of the classes.
+    """
+
+    channels: int = 96
+    spp_kernels: tuple[tuple[int, ...], ...] = ((5,), (5, 5), (5, 5, 5))
+    spp_groups: int = 1
+    stem_groups: int = 1
+    objectness_kernel: int = 5
+    box_kernel: int = 5
+    class_kernel: int = 5
+
+    def __post_init__(self) -> None:
+        """Check what torch would only find later.
+
+        Raises:
+            InputError: groups that don't divide the channels.
+        """
+        for name in ("spp_groups", "stem_groups"):
+            groups = getattr(self, name)
+            if self.channels % groups:
+                raise InputError(f"{name} = {groups} doesn't divide {self.channels} channels; change one of them")
+
+
+def require_input_size(height: int, width: int) -> None:
+    """Refuse inputs whose map at stride 32, doubled, is not the one at stride 16.
+
+    Raises:
+        InputError: names the side and the nearest sizes that fit.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if size < 1 or -(-size // STRIDE) % 2:
+            below = size // _COARSEST * _COARSEST
+            nearest = f"{below} or {below + STRIDE + 1}" if below > 0 else f"{STRIDE + 1}"
+            raise InputError(
+                f"input {name} {size}: its map at stride 32, doubled, is not the one at stride 16; take {nearest}"
+            )
+
+
+def mixed_groups(in_channels: int, out_channels: int, groups: int) -> list[tuple[str, nn.Module]]:
+    """Return the layers of a 1 x 1 convolution: in groups and then across them, if there is more than one."""
+    if groups == 1:
+        return [("mix", ConvNorm(in_channels, out_channels))]
+    return [
+        ("grouped", ConvNormReLU6(in_channels, out_channels, groups=groups)),
+        ("mix", ConvNorm(out_channels, out_channels)),
+    ]
+
+
+class SPP(nn.Module):
+    """Parallel chains of depthwise convolutions that see ever farther, mixed and added to what they saw.
+
+    Args:
+        in_channels: channels of the input.
+        settings: of the head.
+    """
+
+    def __init__(self, in_channels: int, settings: HeadSettings) -> None:
+        """Create the layers."""
+        super().__init__()
+        channels = settings.channels
+        self.reduce = ConvNormReLU6(in_channels, channels)
+        self.chains = nn.ModuleList(
+            nn.Sequential(*(ConvNormReLU6(channels, channels, kernel, groups=channels) for kernel in kernels))
+            for kernels in settings.spp_kernels
+        )
+        self.output = nn.Sequential(
+            OrderedDict(mixed_groups(len(self.chains) * channels, channels, settings.spp_groups))
+        )
+        self.activation = nn.ReLU6()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, in_channels, h, w) to (batch, channels, h, w)."""
+        reduced = self.reduce(inputs)
+        seen = torch.cat([chain(reduced) for chain in self.chains], dim=1)
+        output: Tensor = self.activation(reduced + self.output(seen))
+        return output
+
+
+def branch(channels: int, kernel_size: int, outputs: int) -> nn.Sequential:
+    """Return a branch of the head, (batch, channels, h, w) to (batch, outputs, h, w)."""
+    return nn.Sequential(
+        ConvNormReLU6(channels, channels, kernel_size, groups=channels),
+        ConvNorm(channels, outputs),
+    )
+
+
+class FastestDet(nn.Module):
+    """Backbone, a neck that gathers its three maps at stride 16, and the head.
+
+    Args:
+        input_size: height and width; see `require_input_size`.
+        classes: kinds of object.
+        head: what is searched.
+
+    Raises:
+        InputError: an input size that doesn't fit.
+    """
+
+    def __init__(self, input_size: tuple[int, int], classes: int = 1, head: HeadSettings | None = None) -> None:
+        """Create the layers."""
+        super().__init__()
+        require_input_size(*input_size)
+        settings = head or HeadSettings()
+        channels = settings.channels
+        self.backbone = ShuffleNetV2()
+        self.shrink = SameAvgPool2d(3, 2)
+        self.grow = nn.Upsample(scale_factor=2, mode="nearest")
+        self.spp = SPP(sum(STAGE_CHANNELS), settings)
+        self.stem = nn.Sequential(
+            OrderedDict([*mixed_groups(channels, channels, settings.stem_groups), ("activation", nn.ReLU6())])
+        )
+        kernels = [(settings.objectness_kernel, 1), (settings.box_kernel, 4)]
+        if classes > 1:
+            kernels.append((settings.class_kernel, classes))
+        self.branches = nn.ModuleList(branch(channels, kernel, outputs) for kernel, outputs in kernels)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, 3, h, w) to the numbers of every cell, (batch, outputs, ceil(h / 16), ceil(w / 16)).
+
+        The outputs are in this order, all raw: objectness (its logit), the box (4 numbers), and the logits of the
+        classes where there is more than one.
+        """
+        fine, middle, coarse = self.backbone(inputs)
+        gathered = torch.cat((self.shrink(fine), middle, self.grow(coarse)), dim=1)
+        hidden = self.stem(self.spp(gathered))
+        return torch.cat([part(hidden) for part in self.branches], dim=1)

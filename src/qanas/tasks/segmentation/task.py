@@ -1,0 +1,255 @@
+"""The task: tell for every pixel of a street scene what it belongs to."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from qanas.core.errors import InputError
+from qanas.core.measurement import Direction
+from qanas.core.suggestions import unknown
+from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.segmentation.augmentation import Augmentation
+from qanas.tasks.segmentation.folders import Pairs, digest, find_cityscapes_pairs, find_pairs
+from qanas.tasks.segmentation.labels import (
+    CAMVID_CLASSES,
+    CAMVID_VOID,
+    VOID,
+    Labels,
+    cityscapes_labels,
+    numbered_labels,
+)
+from qanas.tasks.segmentation.metrics import score
+from qanas.tasks.segmentation.preprocessing import channel_statistics, standardise
+from qanas.tasks.segmentation.reader import RESIZING, Frames, read_frames
+from qanas.tasks.segmentation.synthetic import write_synthetic
+
+Dataset = Literal["camvid", "cityscapes", "folders"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(ge=0.1, le=10)]
+
+SYNTHETIC = "synthetic"
+OWN_VOID = -1
+"""The setting ``void_id`` that stands for the data set's own."""
+
+HARD_PIXELS = 0.25
+"""Share of a batch's pixels that the loss ``hard_cross_entropy`` is over."""
+
+_SYNTHETIC_SEED = 0
+_FOLDERS_VOID = 255
+
+
+@dataclass(frozen=True)
+class Segmentation(Task):
+    """Semantic segmentation: a class for every pixel.
+
+    Attributes:
+        data: the folder of the data set, or "synthetic" for generated scenes in CamVid's layout and classes.
+        dataset: "camvid" and "folders" have ``train/``, ``trainannot/``, ``val/``, ... with an image and a .png mask
+            of equal names; "cityscapes" has ``leftImg8bit/`` and ``gtFine/``.
+        height: pixels that the network sees; images are resized.
+        width: likewise.
+        classes: their names in the order of their ids; none are CamVid's. Cityscapes has its own.
+        void_id: the id of pixels that count for nothing; -1 is 11 in CamVid and 255 in folders. Cityscapes has
+            its own.
+        min_scale: smallest random scale in training; below 1 there is void around the image.
+        max_scale: largest one; a random part of the image is seen.
+        mirror: share of the training samples that are mirrored.
+        brightness: largest random offset of all colours in training, in standard deviations.
+        contrast: largest random deviation of the contrast from 1 in training.
+        saturation: largest random deviation of the saturation from 1 in training.
+    """
+
+    data: str
+    dataset: Dataset = "camvid"
+    height: Annotated[int, Field(ge=8, le=4096)] = 96
+    width: Annotated[int, Field(ge=8, le=4096)] = 128
+    classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    void_id: Annotated[int, Field(ge=OWN_VOID, le=255)] = OWN_VOID
+    min_scale: Scale = 0.75
+    max_scale: Scale = 1.5
+    mirror: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+
+    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "hard_cross_entropy")
+    parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """The mean IoU, pixel accuracy and cross-entropy, and ``iou_<class>`` of every class."""
+        ious = {f"iou_{name}": "maximize" for name in self.labels.names}
+        means: dict[str, Direction] = {"miou": "maximize", "pixel_accuracy": "maximize", "cross_entropy": "minimize"}
+        return {**means, **ious}  # type: ignore[dict-item]  # mypy widens the comprehension's values
+
+    @property
+    def labels(self) -> Labels:
+        """What the masks' numbers mean.
+
+        Raises:
+            InputError: settings that don't fit together.
+        """
+        if self.dataset == "cityscapes":
+            if self.classes or self.void_id != OWN_VOID:
+                raise InputError("task.dataset: 'cityscapes' has its own classes; leave task.classes and void_id out")
+            return cityscapes_labels()
+        if self.dataset == "folders" and not self.classes:
+            raise InputError("task.classes: 'folders' has no classes of its own; name them in the order of their ids")
+        own_void = CAMVID_VOID if not self.classes else _FOLDERS_VOID
+        return numbered_labels(self.classes or CAMVID_CLASSES, self.void_id if self.void_id >= 0 else own_void)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over the names and bytes of all images and masks.
+
+        Raises:
+            InputError: a file is missing, or the settings don't fit together.
+        """
+        self._require_settings()
+        with self._pairs() as (folder, pairs):
+            return digest(folder, pairs)
+
+    def load(self) -> TaskData:
+        """Read every image and mask once, check and resize them, and standardise by the training images' colours.
+
+        Inputs have shape (n, 3, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits. The extra
+        ``image`` is the file's name.
+
+        Raises:
+            InputError: files are missing or damaged, or don't fit together.
+        """
+        self._require_settings()
+        with self._pairs() as (folder, pairs):
+            size = (self.height, self.width)
+            frames = {split: read_frames(pairs[split], self.labels, size) for split in pairs}
+            for split, read in frames.items():
+                if (read.masks == VOID).all():
+                    raise InputError(f"{folder}: every pixel of the {split} masks is void: label some")
+        means, deviations = channel_statistics(frames["train"].images)
+        splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
+        return TaskData(
+            train=splits["train"],
+            val=splits["val"],
+            test=splits["test"],
+            output_size=len(self.labels.names),
+            preprocessing=self._preprocessing_notes(means, deviations),
+            protocol=self._protocol(splits),
+        )
+
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy a pixel, in nats; void pixels don't count.
+
+        Args:
+            kind: "cross_entropy", the mean; or "hard_cross_entropy", the mean of the quarter of the batch's pixels
+                where it is largest (online hard example mining, Shrivastava et al. 2016).
+            outputs: logits, shape (batch, classes, height, width).
+            targets: classes or `VOID`, shape (batch, height, width).
+
+        Raises:
+            InputError: another kind.
+        """
+        if kind not in self.losses:
+            raise InputError(unknown("loss", kind, self.losses))
+        losses = F.cross_entropy(outputs, targets.long(), ignore_index=VOID, reduction="none")
+        # A batch of nothing but void has the loss 0 and no gradient, not NaN.
+        counted = (targets != VOID).sum().clamp(min=1)
+        if kind == "cross_entropy":
+            return losses.sum() / counted
+        hard = torch.clamp((counted * HARD_PIXELS).long(), min=1)
+        return losses.flatten().topk(int(hard)).values.mean()
+
+    def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return a batch with random scale, place, mirror and colours."""
+        return Augmentation(
+            (self.min_scale, self.max_scale), self.mirror, self.brightness, self.contrast, self.saturation
+        )(inputs, targets, generator)
+
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        """Return the metrics over all pixels of the split that aren't void.
+
+        A class that neither occurs nor is predicted is left out of ``miou``; its own IoU is that of two empty
+        sets, 1.
+
+        Args:
+            outputs: logits, shape (n, classes, height, width).
+            split: its masks.
+        """
+        scores = score(outputs, split.targets)
+        ious = np.nan_to_num(scores.ious, nan=1.0)
+        return {
+            "miou": scores.mean_iou,
+            "pixel_accuracy": scores.pixel_accuracy,
+            "cross_entropy": scores.cross_entropy,
+            **{f"iou_{name}": float(iou) for name, iou in zip(self.labels.names, ious, strict=True)},
+        }
+
+    def _require_settings(self) -> None:
+        """Refuse settings that don't fit together."""
+        _ = self.labels
+        if self.min_scale > self.max_scale:
+            raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
+        if self.data == SYNTHETIC and (self.dataset != "camvid" or self.classes or self.void_id != OWN_VOID):
+            raise InputError(
+                "task.data: 'synthetic' has CamVid's layout and classes; leave task.dataset, classes and void_id out"
+            )
+
+    @contextmanager
+    def _pairs(self) -> Iterator[tuple[Path, Pairs]]:
+        """Yield the data set's folder and its files; synthetic ones live as long as the context."""
+        if self.data != SYNTHETIC:
+            folder = Path(self.data)
+            yield folder, find_cityscapes_pairs(folder) if self.dataset == "cityscapes" else find_pairs(folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="segmentation-") as name:
+            write_synthetic(Path(name), _SYNTHETIC_SEED)
+            yield Path(name), find_pairs(Path(name))
+
+    def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
+        return Split(standardise(frames.images, means, deviations), frames.masks, {"image": frames.names})
+
+    def _preprocessing_notes(self, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> dict[str, Any]:
+        """Return all that it takes to compute a network's input from a picture."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "channels": "red, green, blue",
+            "means": means.tolist(),
+            "deviations": deviations.tolist(),
+            "resizing": RESIZING,
+            "standardisation": "(value - mean) / deviation, value from 0 to 255, constants of the channel",
+            "classes": list(self.labels.names),
+            "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
+        }
+
+    def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
+        """Return how the numbers come about."""
+        names = {"camvid": "CamVid", "cityscapes": "Cityscapes", "folders": "images and masks of the user's"}
+        synthetic = self.data == SYNTHETIC
+        held_out = "the last tenth of the training cities by name" if self.dataset == "cityscapes" else "the val folder"
+        return {
+            "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[self.dataset],
+            "source": "synthetic" if synthetic else "real",
+            "size": [self.height, self.width],
+            "classes": list(self.labels.names),
+            "images": {name: len(split) for name, split in splits.items()},
+            "val": held_out,
+            "test": "the official val folder" if self.dataset == "cityscapes" else "the test folder",
+            "masks": f"resized to {self.height} x {self.width} as the images are; metrics are at that size",
+            "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
+            "augmentation": {
+                "scales": [self.min_scale, self.max_scale],
+                "mirror": self.mirror,
+                "brightness": self.brightness,
+                "contrast": self.contrast,
+                "saturation": self.saturation,
+            },
+        }
