@@ -7,8 +7,8 @@ import torch
 
 from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.fit import TrainingSet, fit
@@ -33,7 +33,7 @@ def trained() -> Trained:
     torch.manual_seed(0)
     network = LSTMNetwork(data.input_shape[-1], [8], 1, data.target_scale)
     fit(network, TrainingSet(inputs, targets), task.loss, SEED_TRAINING, epochs=6, seed=0)
-    graph = Graph.trace(network, data.input_shape)
+    graph = trace(network, data.input_shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(inputs), Scheme())
     rows = slice(None, None, 8)
     extras = {name: values[rows] for name, values in data.val.extras.items()}

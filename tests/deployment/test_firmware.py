@@ -17,8 +17,8 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 
 MAIN = r"""
 #include <stdio.h>
@@ -38,7 +38,7 @@ int main(void) {
 @pytest.fixture(scope="module")
 def model() -> tuple[bytes, int]:
     torch.manual_seed(0)
-    graph = Graph.trace(LSTMNetwork(3, [4], 1, 125.0).eval(), (10, 3))
+    graph = trace(LSTMNetwork(3, [4], 1, 125.0).eval(), (10, 3))
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(torch.randn(50, 10, 3)), Scheme())
     program = quantized.program()
     return write_tflite(program), peak_ram_bytes(program)

@@ -17,9 +17,9 @@ from qanas.layers.conv import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import Scheme, WeightBits
-from qanas.quantization.graph import Graph, trace_shapes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace, trace_shapes
 
 
 class EveryOperator(nn.Module):
@@ -36,7 +36,7 @@ class EveryOperator(nn.Module):
 
 
 def quantized(network: nn.Module, shape: tuple[int, ...] = (9, 5), *, weight_bits: WeightBits = 8) -> QuantizedGraph:
-    graph = Graph.trace(network, shape)
+    graph = trace(network, shape)
     samples = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     return QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme(weight_bits))
 

@@ -11,9 +11,9 @@ from qanas.hardware.device import Device, device_names
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import Scheme, WeightBits
-from qanas.quantization.graph import Graph, trace_shapes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace, trace_shapes
 
 WINDOW, SENSORS = 30, 14
 
@@ -103,7 +103,7 @@ def random_weights(network: LSTMNetwork, kind: str) -> LSTMNetwork:
 )
 def test_sizes_from_shapes_are_those_of_any_weights(units: list[int], kind: str, data: str) -> None:
     torch.manual_seed(sum(units))
-    graph = Graph.trace(random_weights(LSTMNetwork(SENSORS, units, 1, 125.0), kind), (6, SENSORS))
+    graph = trace(random_weights(LSTMNetwork(SENSORS, units, 1, 125.0), kind), (6, SENSORS))
     samples = {
         "normal": torch.randn(4, 6, SENSORS),
         "positive": torch.rand(4, 6, SENSORS),
@@ -118,7 +118,7 @@ def test_sizes_from_shapes_are_those_of_any_weights(units: list[int], kind: str,
 
 def test_the_graph_of_shapes_alone_is_that_of_the_network() -> None:
     shapes = trace_shapes(lambda: LSTMNetwork(SENSORS, [5, 4]), (WINDOW, SENSORS))
-    whole = Graph.trace(LSTMNetwork(SENSORS, [5, 4]), (WINDOW, SENSORS))
+    whole = trace(LSTMNetwork(SENSORS, [5, 4]), (WINDOW, SENSORS))
     assert shapes.shapes == whole.shapes
     assert len(write_tflite(shapes.program())) == len(write_tflite(whole.program()))
 

@@ -8,8 +8,8 @@ from torch import nn
 from qanas.hardware.memory import Allocation, aligned, peak_ram_bytes, plan_peak
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 
 
 @st.composite
@@ -85,7 +85,7 @@ def test_sizes_are_rounded_up_to_the_alignment(size: int, expected: int) -> None
 
 
 def quantized(network: nn.Module, shape: tuple[int, ...]) -> QuantizedGraph:
-    return QuantizedGraph.from_shapes(Graph.trace(network, shape), Scheme())
+    return QuantizedGraph.from_shapes(trace(network, shape), Scheme())
 
 
 def test_memory_of_an_lstm_by_hand() -> None:

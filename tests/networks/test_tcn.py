@@ -25,9 +25,11 @@ from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.performance_estimation.problem import Problem
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph, UnsupportedNetworkError, trace_shapes
-from qanas.quantization.operators import BatchNorm, Convolution
+from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.operators.batch_norm import BatchNorm
+from qanas.quantization.operators.conv import Convolution
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace, trace_shapes
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import SearchSpace, space_of
@@ -166,7 +168,7 @@ def test_only_positions_that_the_last_step_needs_exist(window: int, blocks: int,
 
 
 def test_the_seed_network_computes_a_part_of_the_positions_and_counts_no_more() -> None:
-    graph = Graph.trace(TCNNetwork((30, 14), [32] * 4, 3, 2), (30, 14))
+    graph = trace(TCNNetwork((30, 14), [32] * 4, 3, 2), (30, 14))
     positions = [(c.first.outputs, c.second.outputs) for c in cone_of(30, 4, 3, 2)]
     assert positions == [(30, 15), (15, 8), (8, 4), (3, 1)]
     products = 30 * 14 * 32 * 3 + 15 * 32 * 32 * 3 + 15 * 14 * 32  # first block, with its way around
@@ -208,7 +210,7 @@ def test_convolution_and_its_gradient_are_those_of_torch(
 
 def test_batch_norms_are_folded_exactly() -> None:
     network = Configuration(30, [6, 4, 4], 3, 2, 0).network()
-    graph = Graph.trace(network, (30, 3))
+    graph = trace(network, (30, 3))
     assert not any(isinstance(node.operator, BatchNorm) for node in graph.nodes)
     assert [node.operator.activation for node in graph.nodes if isinstance(node.operator, Convolution)] == [
         *("relu", "relu", "none"),
@@ -223,7 +225,7 @@ def test_batch_norms_are_folded_exactly() -> None:
 
 def test_a_batch_norm_behind_a_linear_layer_is_folded() -> None:
     network = randomized(nn.Sequential(nn.Linear(3, 5), ChannelNorm(5), nn.ReLU()), torch.Generator().manual_seed(0))
-    graph = Graph.trace(network, (3,))
+    graph = trace(network, (3,))
     assert len(graph.nodes) == 1
     inputs = torch.randn(8, 3)
     assert torch.allclose(graph.forward(inputs), network(inputs), atol=1e-5)
@@ -232,7 +234,7 @@ def test_a_batch_norm_behind_a_linear_layer_is_folded() -> None:
 @pytest.mark.parametrize("layers", [(ChannelNorm(3),), (Conv1xK(3, 3, 2), nn.ReLU(), ChannelNorm(3))])
 def test_a_batch_norm_that_can_not_be_folded_is_refused(layers: tuple[nn.Module, ...]) -> None:
     with pytest.raises(UnsupportedNetworkError, match="can't be folded"):
-        Graph.trace(nn.Sequential(*layers), (5, 3))
+        trace(nn.Sequential(*layers), (5, 3))
 
 
 def test_batch_norm_of_a_single_value_a_channel_takes_the_running_statistics() -> None:
@@ -289,7 +291,7 @@ def test_random_candidates_ship_as_costed_and_as_simulated(number: int) -> None:
     network = randomized(networks.build(candidate, SHAPE), torch.Generator().manual_seed(number))
     skeleton = trace_shapes(lambda: networks.build(candidate, SHAPE), SHAPE.input_shape)
     costs = costs_of(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme()))
-    graph = Graph.trace(network, SHAPE.input_shape)
+    graph = trace(network, SHAPE.input_shape)
     samples = torch.randn(32, *SHAPE.input_shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
     program = quantized.program()
@@ -311,14 +313,14 @@ def test_random_candidates_ship_as_costed_and_as_simulated(number: int) -> None:
 def test_any_configuration_ships_as_simulated(configuration: Configuration) -> None:
     network = configuration.network()
     samples = torch.randn(24, configuration.window, 3)
-    graph = Graph.trace(network, tuple(samples.shape[1:]))
+    graph = trace(network, tuple(samples.shape[1:]))
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
     runtime = LiteRTModel(write_tflite(quantized.program()))
     assert np.abs(quantized.codes(samples).numpy() - runtime.codes(samples.numpy())).max() <= 1
 
 
 def test_no_reshape_lies_between_the_layers() -> None:
-    graph = Graph.trace(TCNNetwork((30, 14), [8, 8, 4], 3, 2), (30, 14))
+    graph = trace(TCNNetwork((30, 14), [8, 8, 4], 3, 2), (30, 14))
     kinds = [operator.kind for operator in QuantizedGraph.from_shapes(graph, Scheme()).program().operators]
     block = ["STRIDED_SLICE", "CONV_2D", "CONV_2D"]
     assert kinds == [

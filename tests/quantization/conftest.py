@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.quantization.affine import Scheme, WeightBits
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 
 Steps = NDArray[np.int64]
 Compare = Callable[..., Steps]
 
 
 def traced(network: nn.Module, samples: Tensor) -> Graph:
-    """The graph of a network that may be a single operator's module."""
-    return Graph.trace(nn.Sequential(network).eval(), tuple(samples.shape[1:]))
+    """The graph of a network, as it is used after training."""
+    return trace(network.eval(), tuple(samples.shape[1:]))
 
 
 def steps_from_runtime(network: nn.Module, samples: Tensor, *, weight_bits: WeightBits = 8) -> Steps:
@@ -28,7 +29,7 @@ def steps_from_runtime(network: nn.Module, samples: Tensor, *, weight_bits: Weig
     graph = traced(network, samples)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme(weight_bits))
     inputs = torch.cat([samples, 1.5 * samples])
-    runtime = LiteRTModel(write_tflite(quantized.program()))
+    runtime = LiteRTModel(write_tflite(quantized.program()), border=graph.border)
     assert runtime.input == quantized.input
     assert runtime.output == quantized.output
     simulated = quantized.codes(inputs).numpy()
@@ -41,33 +42,13 @@ def steps_from_runtime(network: nn.Module, samples: Tensor, *, weight_bits: Weig
     return difference
 
 
-def steps_by_operator(network: nn.Module, samples: Tensor) -> dict[str, Steps]:
-    """Simulated minus deployed codes of every operator, given the deployed codes of its inputs.
-
-    A whole network can't be held to one step: where terms cancel, a step of an input is many of the output.
-    """
-    graph = traced(network, samples)
-    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
-    inputs = torch.cat([samples, 1.5 * samples])
-    values = {INPUT: quantized.input.quantize(inputs)}
-    steps: dict[str, Steps] = {}
-    for position, node in enumerate(graph.nodes):
-        simulated = quantized.operators[node.name].forward(*(values[name] for name in node.inputs)).numpy()
-        part = Graph(graph.input_shape, graph.nodes[: position + 1], node.name)
-        program = QuantizedGraph(part, quantized.operators, quantized.affines).program()
-        deployed = LiteRTModel(write_tflite(program)).codes(inputs.numpy())
-        values[node.name] = torch.from_numpy(deployed.astype(np.float32))
-        steps[node.name] = simulated.astype(np.int64) - deployed
-    return steps
-
-
 def float_gap(network: nn.Module, samples: Tensor) -> float:
     """Largest distance between torch and the float program in LiteRT, relative to the outputs' size."""
     graph = traced(network, samples)
     with torch.no_grad():
         expected = network(samples).numpy()
         assert np.allclose(graph.forward(samples).numpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    outputs = LiteRTModel(write_tflite(graph.program())).predict(samples.numpy())
+    outputs = LiteRTModel(write_tflite(graph.program()), border=graph.border).predict(samples.numpy())
     assert outputs.shape == expected.shape
     return float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), 1e-6))
 
@@ -76,12 +57,6 @@ def float_gap(network: nn.Module, samples: Tensor) -> float:
 def compare() -> Compare:
     """`steps_from_runtime`."""
     return steps_from_runtime
-
-
-@pytest.fixture(scope="session")
-def compare_by_operator() -> Callable[[nn.Module, Tensor], dict[str, Steps]]:
-    """`steps_by_operator`."""
-    return steps_by_operator
 
 
 @pytest.fixture(scope="session")

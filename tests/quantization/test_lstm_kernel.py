@@ -17,9 +17,9 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import Graph
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 
 Integers = NDArray[np.int64]
 CODES = np.arange(-(2**15), 2**15, dtype=np.int64)
@@ -155,7 +155,7 @@ def kernel_codes(operator: QuantizedLSTM, codes: Tensor) -> Integers:
 def quantized_lstm(units: list[int], features: int, samples: Tensor) -> QuantizedGraph:
     widths = [features, *units]
     layers = [OneBiasLSTM(width, size) for width, size in zip(widths, units, strict=False)]
-    graph = Graph.trace(nn.Sequential(*layers), tuple(samples.shape[1:]))
+    graph = trace(nn.Sequential(*layers), tuple(samples.shape[1:]))
     return QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
 
 

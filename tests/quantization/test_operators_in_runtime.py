@@ -17,7 +17,6 @@ from qanas.layers.linear import ScaledLinear
 from qanas.layers.lstm import OneBiasLSTM
 
 Compare = Callable[..., NDArray[np.int64]]
-CompareByOperator = Callable[[nn.Module, Tensor], dict[str, NDArray[np.int64]]]
 CompareFloat = Callable[[nn.Module, Tensor], float]
 
 SAMPLES = 24
@@ -128,8 +127,7 @@ def test_simulated_codes_are_those_of_the_reference_kernels(name: str, seed: int
     torch.manual_seed(seed)
     build, shape = ONE_OPERATOR[name]
     steps = compare(rescaled(build(), generator), samples_of(shape, generator))
-    assert np.abs(steps).max() <= 1
-    assert np.count_nonzero(steps) <= max(3, 0.01 * steps.size), "only what the kernels round twice may differ"
+    assert not steps.any()
 
 
 @pytest.mark.parametrize("name", ONE_OPERATOR)
@@ -147,7 +145,7 @@ def test_weights_of_few_bits_ship_as_simulated(name: str, bits: int, compare: Co
     torch.manual_seed(bits)
     build, shape = ONE_OPERATOR[name]
     steps = compare(rescaled(build(), generator), samples_of(shape, generator), weight_bits=bits)
-    assert np.abs(steps).max() <= 1
+    assert not steps.any()
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
@@ -158,7 +156,7 @@ def test_weights_of_few_bits_ship_as_simulated(name: str, bits: int, compare: Co
     seed=st.integers(0, 2**20),
     bits=st.sampled_from([4, 6, 8]),
 )
-def test_lstm_differs_from_the_reference_kernels_by_few_steps(
+def test_lstm_of_any_size_is_that_of_the_reference_kernels(
     compare: Compare, features: int, units: int, time: int, seed: int, bits: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -168,8 +166,7 @@ def test_lstm_differs_from_the_reference_kernels_by_few_steps(
     with torch.no_grad():  # inputs of any size, but gates of ordinary size
         network.get_parameter("weight_ih").div_(samples.abs().mean())
     steps = compare(network, samples, weight_bits=bits)
-    assert np.abs(steps).max() <= 3
-    assert np.abs(steps).mean() < 0.5
+    assert not steps.any()
 
 
 @pytest.mark.parametrize(("features", "units", "time"), [(1, 1, 1), (3, 1, 5), (5, 8, 12), (14, 20, 30)])
@@ -277,15 +274,13 @@ paddings: st.SearchStrategy[Padding] = st.sampled_from(["valid", "causal"])
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(plan=plans(), seed=st.integers(0, 2**20))
 def test_random_networks_ship_as_simulated_and_as_trained(
-    compare_by_operator: CompareByOperator, compare_float: CompareFloat, plan: Plan, seed: int
+    compare: Compare, compare_float: CompareFloat, plan: Plan, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     network = rescaled(Planned(plan), generator)
     samples = samples_of((plan.time, plan.channels), generator)
-    for name, steps in compare_by_operator(network, samples).items():
-        assert np.abs(steps).max() <= 1, name
-        assert np.count_nonzero(steps) <= max(12, 0.1 * steps.size), name
+    assert not compare(network, samples).any()
     assert compare_float(network, samples) < FLOAT_TOLERANCE
 
 
@@ -299,5 +294,4 @@ def test_stacked_lstms_after_a_convolution_ship_as_simulated(compare: Compare, u
         Conv1xK(4, 6, 3, padding="causal"), nn.ReLU(), *layers, Sliced((slice(None), -1)), nn.Linear(units[-1], 2)
     )
     steps = compare(network, torch.randn(SAMPLES, 15, 4))
-    assert np.abs(steps).max() <= 3
-    assert np.abs(steps).mean() < 0.8
+    assert not steps.any()

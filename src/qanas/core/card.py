@@ -50,6 +50,8 @@ class BorderTensor(BaseModel):
         dtype: as stored.
         scale: real value = scale * (code - zero_point).
         zero_point: the code of 0.
+        axes: for each axis of the shape but the batch, its number in the torch network's value; empty where the
+            order is the same. An image's (channels, rows, columns) are stored (rows, columns, channels): 1, 2, 0.
     """
 
     model_config = _STRICT
@@ -57,6 +59,7 @@ class BorderTensor(BaseModel):
     dtype: str
     scale: float
     zero_point: int
+    axes: list[int] = []
 
 
 class Parity(BaseModel):

@@ -51,7 +51,7 @@ class GoldenVectors:
 
     @classmethod
     def record(cls, model: LiteRTModel, inputs: NDArray[np.float32]) -> GoldenVectors:
-        """Run a model on real inputs, (n, *input_shape)."""
+        """Run a model on the torch network's real inputs, (n, ...); what is recorded is in the stored order."""
         codes = model.quantize(inputs)
         return cls(codes, np.concatenate([model.invoke(sample[None]) for sample in codes]))
 

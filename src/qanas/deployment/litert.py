@@ -10,6 +10,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from qanas.quantization.affine import Affine
+from qanas.quantization.axis_order import Border
 
 Kernels = Literal["reference", "optimized"]
 
@@ -26,15 +27,17 @@ class LiteRTModel:
     Args:
         content: the file's bytes.
         kernels: ``reference`` (bit-exact with microcontrollers' on convolutional networks) or ``optimized``.
+        border: how the file stores what the torch network takes and gives.
 
     Attributes:
+        border: the same.
         input: parameters of the input's codes; None where the input is float.
         output: parameters of the output's codes; None where the output is float.
         input_shape: with the batch of 1 in front.
         output_shape: with the batch of 1 in front.
     """
 
-    def __init__(self, content: bytes, kernels: Kernels = "reference") -> None:
+    def __init__(self, content: bytes, kernels: Kernels = "reference", border: Border | None = None) -> None:
         """Load the file and allocate its tensors.
 
         Raises:
@@ -47,6 +50,7 @@ class LiteRTModel:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT refuses the model: {error}") from error
+        self.border = border or Border()
         source, target = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self._source_index, self._target_index = int(source["index"]), int(target["index"])
         self.input, self.output = _affine(source), _affine(target)
@@ -54,7 +58,7 @@ class LiteRTModel:
         self.output_shape = tuple(int(size) for size in target["shape"])
 
     def invoke(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Run one sample, batch of 1 in front, in the model's own types; states are reset before.
+        """Run one stored sample, batch of 1 in front, in the model's own types; states are reset before.
 
         A fused LSTM keeps its state between invocations until it is reset: each sample starts anew.
         """
@@ -65,23 +69,30 @@ class LiteRTModel:
         return output
 
     def quantize(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
-        """Return the input codes of real inputs."""
+        """Return the stored input codes of the torch network's real inputs, (n, ...)."""
         if self.input is None:
             raise ValueError("the model has a float input, not codes")
         scaled = inputs.astype(np.float32) / np.float32(self.input.scale)
         rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
         codes: NDArray[np.int8] = np.clip(rounded + self.input.zero_point, -128, 127).astype(np.int8)
-        return codes
+        return self._stored(codes)
 
     def codes(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
-        """Quantize real inputs, (n, *input_shape), and return the output codes of every sample, (n, ...)."""
-        return np.concatenate([self.invoke(sample[None]) for sample in self.quantize(inputs)])
+        """Return the output codes of real inputs, (n, ...), both in the torch network's order."""
+        return self._outputs(self.quantize(inputs))
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the real outputs of real inputs, one sample at a time."""
+        """Return the real outputs of real inputs, one sample at a time, both in the torch network's order."""
         if self.output is None:
-            return np.concatenate([self.invoke(sample[None]) for sample in inputs])
+            return self._outputs(self._stored(inputs))
         return dequantize(self.codes(inputs), self.output)
+
+    def _stored(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(inputs.transpose(self.border.input.to_stored(inputs.ndim)))
+
+    def _outputs(self, stored: NDArray[Any]) -> NDArray[Any]:
+        outputs = np.concatenate([self.invoke(sample[None]) for sample in stored])
+        return outputs.transpose(self.border.output.to_torch(outputs.ndim))
 
     def latency_ms(self, repeats: int = 20) -> float:
         """Return the median milliseconds of an invocation on zeros, after two that are not counted."""

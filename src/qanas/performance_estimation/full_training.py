@@ -22,6 +22,7 @@ from qanas.quantization.graph import Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import OnEpoch, TrainingSet, fit
 
@@ -106,7 +107,7 @@ class FullTraining(Estimator):
 
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as the candidate says that it ships; the network stays as it is."""
-        graph = Graph.trace(network, problem.data.input_shape)
+        graph = trace(network, problem.data.input_shape)
         data = _training_set(problem)
         scheme = scheme_of(candidate)
         if self.qat_epochs and scheme.weight_bits < WHOLE_BITS:

@@ -16,8 +16,9 @@ from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
 from qanas.quantization.affine import Scheme
-from qanas.quantization.graph import UnsupportedNetworkError, trace_shapes
+from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
 from qanas.tasks.base import Task, TaskData

@@ -1,7 +1,12 @@
-"""What an operator can take over from the one behind it: a batch norm into its weights, a ReLU into its output."""
+"""What an operator can take over from its neighbour: a batch norm into its weights, a ReLU into its output."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.batch_norm import BatchNorm
 from qanas.quantization.operators.relu import ReLU
@@ -18,4 +23,23 @@ def fold_batch_norm(before: Operator, after: Operator) -> Operator | None:
 
 def fuse_activation(before: Operator, after: Operator) -> Operator | None:
     """Return ``before`` with a ReLU behind it fused, or None where it isn't one or can't be."""
-    return before.with_activation("relu") if isinstance(after, ReLU) else None
+    return before.with_activation(after.activation) if isinstance(after, ReLU) else None
+
+
+def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | None]) -> Graph:
+    """Merge each node into the one before it, where that feeds nothing else and ``merged`` gives an operator."""
+    uses = Counter(name for node in graph.nodes for name in node.inputs)
+    uses[graph.output] += 1
+    nodes: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    for node in graph.nodes:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        before = nodes.get(inputs[0])
+        if before is not None and uses[node.inputs[0]] == 1:
+            operator = merged(before.operator, node.operator)
+            if operator is not None:
+                nodes[before.name] = replace(before, operator=operator)
+                renamed[node.name] = before.name
+                continue
+        nodes[node.name] = replace(node, inputs=inputs)
+    return replace(graph, nodes=tuple(nodes.values()), output=renamed.get(graph.output, graph.output))

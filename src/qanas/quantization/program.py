@@ -164,11 +164,3 @@ class Program:
     def constants(self) -> list[RuntimeTensor]:
         """Return the tensors whose values the file stores."""
         return [tensor for tensor in self.tensors() if tensor.data is not None]
-
-    def reshaped(self, tensor: RuntimeTensor, shape: tuple[int, ...]) -> RuntimeTensor:
-        """Return ``tensor`` in another shape, through a RESHAPE where it has another one."""
-        if tensor.shape == shape:
-            return tensor
-        result = RuntimeTensor(shape, tensor.dtype, tensor.quantization)
-        self.append(RuntimeOperator("RESHAPE", 1, [tensor, self.indices(shape)], [result]))
-        return result

@@ -38,17 +38,19 @@ class FakeQuantizedGraph(nn.Module):
         self._affines = QuantizedGraph.quantize(graph, ranges, scheme).affines
         tensors = {node.name: node.operator.tensors() for node in graph.nodes}
         self._places = [(name, field) for name, fields in tensors.items() for field in fields]
-        self._tensors = nn.ParameterList(tensors[name][field].detach().clone() for name, field in self._places)
+        # Some are views of torch's weights in the stored order; optimisers want parameters in one piece.
+        copies = (tensors[name][field].detach() for name, field in self._places)
+        self._tensors = nn.ParameterList(copy.clone(memory_format=torch.contiguous_format) for copy in copies)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, *input_shape) to the output."""
+        """Map inputs to outputs, both in the torch network's order."""
         trained = self._by_node()
-        values = {INPUT: fake_quantize(inputs, self._affines[INPUT])}
+        values = {INPUT: fake_quantize(self._graph.stored_input(inputs), self._affines[INPUT])}
         for node in self._graph.nodes:
             operator = self._fake(node, trained.get(node.name, {}))
             outputs = operator.forward(*(values[name] for name in node.inputs))
             values[node.name] = fake_quantize(outputs, self._affines[node.name])
-        return values[self._graph.output]
+        return self._graph.torch_output(values[self._graph.output])
 
     def graph(self) -> Graph:
         """Return the graph with the trained weights, not rounded: to be calibrated and quantized as any other."""

@@ -66,14 +66,14 @@ class QuantizedGraph:
 
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:
-        """Simulate the runtime: real inputs, (n, *input_shape), to the output's codes as float32."""
+        """Simulate the runtime: real inputs to the output's codes as float32, both in the torch network's order."""
         return torch.cat([self._codes(chunk) for chunk in torch.split(inputs, CHUNK)])
 
     def _codes(self, inputs: Tensor) -> Tensor:
-        values = {INPUT: self.input.quantize(inputs)}
+        values = {INPUT: self.input.quantize(self.graph.stored_input(inputs))}
         for node in self.graph.nodes:
             values[node.name] = self.operators[node.name].forward(*(values[name] for name in node.inputs))
-        return values[self.graph.output]
+        return self.graph.torch_output(values[self.graph.output])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Simulate the runtime: real inputs to real outputs."""

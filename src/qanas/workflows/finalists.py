@@ -150,7 +150,7 @@ class TrainingUnit(Unit[Training]):
         seed = derive_seed(setup.plan.seed, "finalist", self.finalist.candidate.key, self.seed)
         trained = setup.plan.estimator.train(setup.problem, self.finalist.candidate, seed, on_epoch)
         content = write_tflite(trained.quantized.program())
-        model = LiteRTModel(content)
+        model = LiteRTModel(content, border=trained.quantized.graph.border)
         splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
         scored = {name: _score(setup, trained, model, split) for name, split in splits.items()}
         steps = ParitySteps.between(

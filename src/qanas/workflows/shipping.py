@@ -17,6 +17,8 @@ from qanas.core.run_folder import RunFolder, folder_written_atomically
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
+from qanas.quantization.affine import Affine
+from qanas.quantization.axis_order import AxisOrder, Border
 from qanas.workflows.finalists import Finalist, Training, training_files
 from qanas.workflows.plan import Setup
 
@@ -121,7 +123,7 @@ def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> N
     """Write the C sources; the golden vectors are validation samples spread over the split."""
     inputs = setup.problem.data.val.inputs
     chosen = np.unique(np.linspace(0, len(inputs) - 1, GOLDEN_SAMPLES).astype(np.int64))
-    golden = GoldenVectors.record(LiteRTModel(content), inputs[chosen])
+    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs[chosen])
     target.mkdir()
     for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():
         (target / name).write_text(text, "utf-8")
@@ -155,7 +157,7 @@ def _make_card(
     content: bytes,
 ) -> Card:
     plan, data = setup.plan, setup.problem.data
-    model = LiteRTModel(content)
+    model = LiteRTModel(content, border=setup.problem.skeleton(finalist.candidate).graph.border)
     latency = Latency(ms=plan.device.latency_ms(content), kernels=f"LiteRT {plan.device.latency.kernels}, 1 thread")
     return Card(
         candidate=finalist.identity,
@@ -164,8 +166,8 @@ def _make_card(
         protocol=_protocol(setup, finalist, shipped, statistics),
         run_seed=plan.seed,
         sha256=shipped.sha256,
-        input=_border(model.input_shape, model.input),
-        output=_border(model.output_shape, model.output),
+        input=_border_tensor(model.input_shape, model.input, model.border.input),
+        output=_border_tensor(model.output_shape, model.output, model.border.output),
         preprocessing=dict(data.preprocessing),
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{name: int(costs[name]) for name in SHIPPED_COSTS},  # type: ignore[arg-type]
@@ -203,10 +205,17 @@ def _pretrained(setup: Setup, finalist: Finalist) -> dict[str, str]:
     return {"pretrained": f"weights of {setup.plan.seed_weights.name}, not trained here: every training is the same"}
 
 
-def _border(shape: tuple[int, ...], affine: Any) -> BorderTensor:  # noqa: ANN401 - narrowed below
+def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:
     if affine is None:
         raise TypeError("a shipped model has int8 inputs and outputs")
-    return BorderTensor(shape=list(shape), dtype="int8", scale=affine.scale, zero_point=affine.zero_point)
+    return BorderTensor(
+        shape=list(shape), dtype="int8", scale=affine.scale, zero_point=affine.zero_point, axes=list(order.axes)
+    )
+
+
+def border_of(card: Card) -> Border:
+    """Return how a shipped model's input and output are stored."""
+    return Border(AxisOrder(tuple(card.input.axes)), AxisOrder(tuple(card.output.axes)))
 
 
 def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:

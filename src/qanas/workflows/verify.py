@@ -14,7 +14,7 @@ from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
 from qanas.tasks.base import Split
 from qanas.workflows.plan import Setup
-from qanas.workflows.shipping import MODEL_FILES
+from qanas.workflows.shipping import MODEL_FILES, border_of
 
 TOLERANCE = 1e-6
 
@@ -79,7 +79,7 @@ def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdi
     if digest != card.sha256:
         differences.append(f"sha256 is {digest}, the card says {card.sha256}")
     try:
-        model = LiteRTModel(content)
+        model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
         return Verdict(identity, (*differences, str(error)))
     data = setup.problem.data

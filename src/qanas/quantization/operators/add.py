@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from qanas.quantization.operators.base import (
     QuantizedOperator,
     Ranges,
     Shape,
+    composed,
 )
 from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
@@ -38,15 +38,6 @@ class Add(Operator):
 
     activation: Activation = "none"
 
-    functions = (operator.add, torch.add)
-
-    @classmethod
-    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
-        """Take the addition of two values; one of a value and a constant is not covered."""
-        if arguments:
-            raise ValueError(f"the addition of a constant ({arguments[0]}); put it into a layer's bias")
-        return cls()
-
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the common shape."""
         if len(inputs) != 2 or inputs[0] != inputs[1]:  # noqa: PLR2004 - an addition has two operands
@@ -55,7 +46,7 @@ class Add(Operator):
 
     def with_activation(self, activation: Activation) -> Self:
         """Return the addition with a fused activation."""
-        return replace(self, activation=activation)
+        return replace(self, activation=composed(self.activation, activation))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
 from qanas.quantization.program import Program, RuntimeTensor
@@ -15,9 +15,15 @@ from qanas.quantization.program import Program, RuntimeTensor
 Shape = tuple[int, ...]
 """The shape of one sample, without the batch."""
 
-Activation = Literal["none", "relu"]
-ACTIVATION_CODES: Mapping[Activation, int] = {"none": 0, "relu": 1}
+Activation = Literal["none", "relu", "relu6"]
+ACTIVATION_CODES: Mapping[Activation, int] = {"none": 0, "relu": 1, "relu6": 3}
 """Fused activations and their number in the file format."""
+
+
+def composed(first: Activation, second: Activation) -> Activation:
+    """Return the activation that does what two do, one after the other."""
+    return "relu6" if "relu6" in {first, second} else second
+
 
 Range = tuple[float, float]
 
@@ -49,26 +55,6 @@ class QuantizedOperator(ABC):
 
 class Operator(ABC):
     """One node's computation in floating point, with its weights."""
-
-    modules: ClassVar[tuple[type[nn.Module], ...]] = ()
-    """Torch modules that `from_module` takes."""
-
-    functions: ClassVar[tuple[Callable[..., Any], ...]] = ()
-    """Functions that `from_call` takes."""
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Return the operator of a module of one of the classes `modules`."""
-        raise NotImplementedError(f"{cls.__name__} is made from calls, not from {type(module).__name__}")
-
-    @classmethod
-    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
-        """Return the operator of a call; ``arguments`` are those that are no values of the graph.
-
-        Raises:
-            ValueError: a use of the function that the operator doesn't cover.
-        """
-        raise NotImplementedError(f"{cls.__name__} is made from modules, not from calls with {arguments}")
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:

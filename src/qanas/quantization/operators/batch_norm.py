@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Self
+from typing import NoReturn
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qanas.layers.conv import ChannelNorm
 from qanas.quantization.affine import Affine, Scheme
 from qanas.quantization.operators.base import Operator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeTensor
@@ -26,20 +24,6 @@ class BatchNorm(Operator):
 
     scale: Tensor
     offset: Tensor
-
-    modules = (ChannelNorm,)
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Take the running statistics, whatever mode the module is in."""
-        assert isinstance(module, ChannelNorm)  # noqa: S101 - narrows the type that `modules` promises
-        if module.running_mean is None or module.running_var is None:
-            raise ValueError("a batch norm without running statistics")
-        scale = torch.rsqrt(module.running_var + module.eps)
-        if module.affine:
-            scale = scale * module.weight.detach()
-        offset = -module.running_mean * scale
-        return cls(scale, offset + module.bias.detach() if module.affine else offset)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""

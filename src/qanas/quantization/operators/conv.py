@@ -1,4 +1,4 @@
-"""1 x k convolution over time."""
+"""Two-dimensional convolution: whole, by groups of channels, or by channel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from qanas.layers.conv import Conv1xK, correlate
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
@@ -20,102 +20,101 @@ from qanas.quantization.operators.base import (
     QuantizedOperator,
     Ranges,
     Shape,
+    composed,
 )
-from qanas.quantization.operators.requantize import FixedPointRequantization, activate
+from qanas.quantization.operators.pad import padded, with_padding
+from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype
+from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 
-VALID = 1
-"""The padding's number in the file format."""
-
 VERSION_FLOAT, VERSION_INT8 = 1, 3
-PAD_VERSION_FLOAT, PAD_VERSION_INT8 = 1, 2
-
-EXACT_IN_FLOAT32 = 2.0**24
-"""Whole numbers up to this are exact in float32, whatever the order in which they are added."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """Where the taps of a convolution over time lie.
+class Kernel:
+    """What a convolution does with its weights, apart from their values.
 
     Attributes:
-        stride: steps of time between two outputs.
-        dilation: steps of time between two taps.
-        left_padding: zeros in front of the sequence.
+        window: where the taps lie, the gaps between them included.
+        dilation: rows and columns from one tap to the next.
+        groups: parts of the channels that don't see each other; as many as there are input channels: by channel.
+        activation: fused.
     """
 
-    stride: int
-    dilation: int
-    left_padding: int
+    window: Window
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    activation: Activation = "none"
 
-    def outputs(self, time: int, taps: int) -> int:
-        """Return the number of outputs for ``time`` inputs."""
-        return (time + self.left_padding - (taps - 1) * self.dilation - 1) // self.stride + 1
+    def by_channel(self, channels: int) -> bool:
+        """Tell whether each output sees one of several input channels: an operator of its own in the runtime."""
+        return self.groups == channels > 1
 
     def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return sums of products, (batch, ..., time', out), for (batch, ..., time, in) and (out, in, k)."""
-        return correlate(inputs, weight, self.stride, self.dilation, self.left_padding)
+        """Return sums of products, (batch, rows', columns', out), for (batch, rows, columns, in) and the weights."""
+        padding = self.window.sample_padding(tuple(inputs.shape[1:]))
+        image = padded(inputs, padding, 0.0) if any(map(any, padding)) else inputs
+        sums = F.conv2d(
+            image.permute(0, 3, 1, 2),
+            weight.permute(0, 3, 1, 2),
+            None,
+            self.window.stride,
+            0,
+            self.dilation,
+            self.groups,
+        )
+        return sums.permute(0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
 class Convolution(Operator):
-    """``activation(W * x + b)`` over time; shapes (time, in) to (time', out), with or without a 1 in front.
+    """``activation(W * x + b)``; shapes (rows, columns, in) to (rows', columns', out).
 
     Attributes:
-        weight: shape (out, in, k).
+        weight: shape (out, taps over rows, taps over columns, in / groups).
         bias: shape (out,).
-        window: where the taps lie.
-        activation: fused.
+        kernel: stride, padding, groups, activation.
     """
 
     weight: Tensor
     bias: Tensor
-    window: Window
-    activation: Activation = "none"
+    kernel: Kernel
 
-    modules = (Conv1xK,)
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Take the weights of a `Conv1xK`."""
-        assert isinstance(module, Conv1xK)  # noqa: S101 - narrows the type that `modules` promises
-        window = Window(module.stride, module.dilation, module.left_padding)
-        bias = module.bias if module.bias is not None else torch.zeros_like(module.weight[:, 0, 0])
-        return cls(module.weight.detach(), bias.detach(), window)
+    @property
+    def activation(self) -> Activation:
+        """What is fused."""
+        return self.kernel.activation
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (..., time', out)."""
-        *leading, time, channels = inputs[0]
-        if leading not in ([], [1]):
-            raise ValueError(f"a convolution over time got {inputs[0]}; it takes (time, channels), (1, time, channels)")
-        if channels != self.weight.shape[1]:
-            raise ValueError(f"a convolution of {self.weight.shape[1]} channels got {channels}")
-        outputs = self.window.outputs(time, self.weight.shape[2])
-        if outputs < 1:
-            raise ValueError(f"a convolution of {self.weight.shape[2]} taps has no output on {time} steps")
-        return (*leading, outputs, self.weight.shape[0])
+        """Return (rows', columns', out)."""
+        rows, columns = self.kernel.window.positions(inputs[0])
+        expected = self.weight.shape[3] * self.kernel.groups
+        if inputs[0][2] != expected:
+            raise ValueError(f"a convolution of {expected} channels got {inputs[0][2]}")
+        return rows, columns, self.weight.shape[0]
 
     def parameters(self) -> int:
-        """Return out * (in * k + 1)."""
+        """Return the number of weights and biases."""
         return self.weight.numel() + self.bias.numel()
 
     def macs(self, *inputs: Shape) -> int:
-        """Return those of the products, at every output step."""
-        return self.window.outputs(inputs[0][-2], self.weight.shape[2]) * self.weight.numel()
+        """Return those of the products, at every output position; products with padding count as well."""
+        rows, columns, _ = self.output_shape(*inputs)
+        return rows * columns * self.weight.numel()
 
     def with_activation(self, activation: Activation) -> Self:
         """Return the layer with a fused activation."""
-        return replace(self, activation=activation)
+        return replace(self, kernel=replace(self.kernel, activation=composed(self.activation, activation)))
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
         """Fold ``scale * y + offset`` into weights and biases."""
         if self.activation != "none":
             return None
-        return replace(self, weight=self.weight * scale[:, None, None], bias=self.bias * scale + offset)
+        return replace(self, weight=self.weight * scale[:, None, None, None], bias=self.bias * scale + offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
-        return activate(self.window.correlate(inputs[0], self.weight) + self.bias, self.activation)
+        return activate(self.kernel.correlate(inputs[0], self.weight) + self.bias, self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
         """Quantize the weights with a scale an output channel."""
@@ -128,53 +127,41 @@ class Convolution(Operator):
         """Quantize weights and output."""
         output = Affine.from_range(*ranges.output)
         weights = self.quantized_weights(inputs, scheme)["weight"]
-        return QuantizedConvolution(weights, self.bias, self.window, inputs[0], output, self.activation), output
+        return QuantizedConvolution(weights, self.bias, self.kernel, inputs[0], output), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
-        weights = RuntimeTensor.constant(_stored(self.weight.numpy()))
-        bias = RuntimeTensor.constant(self.bias.numpy())
-        _append(program, inputs[0], weights, bias, output, self.window, self.activation)
+        weights = RuntimeTensor.constant(_stored(self.weight.numpy(), self.kernel))
+        _append(program, [inputs[0], weights, RuntimeTensor.constant(self.bias.numpy())], output, self.kernel)
 
 
-def _stored(weight: NDArray[Any]) -> NDArray[Any]:
-    """Return (out, in, k) weights in the file's order (out, 1, k, in)."""
-    return np.ascontiguousarray(weight.transpose(0, 2, 1)[:, None])
+def _stored(weight: NDArray[Any], kernel: Kernel) -> NDArray[Any]:
+    """Return weights in the file's order: by channel (1, rows, columns, out), else as they are."""
+    by_channel = kernel.by_channel(weight.shape[3] * kernel.groups)
+    return np.ascontiguousarray(weight.transpose(3, 1, 2, 0) if by_channel else weight)
 
 
-def _append(
-    program: Program,
-    source: RuntimeTensor,
-    weights: RuntimeTensor,
-    bias: RuntimeTensor,
-    output: RuntimeTensor,
-    window: Window,
-    activation: Activation,
-) -> None:
-    """Append CONV_2D on (1, 1, time, channels), with a PAD in front and RESHAPEs around it where needed."""
-    quantized = source.dtype == "int8"
-    source = program.reshaped(source, (1, 1, *source.shape[-2:]))
-    if window.left_padding:
-        padding = program.indices([[0, 0], [0, 0], [window.left_padding, 0], [0, 0]])
-        time, channels = source.shape[-2:]
-        padded = RuntimeTensor((1, 1, time + window.left_padding, channels), source.dtype, source.quantization)
-        version = PAD_VERSION_INT8 if quantized else PAD_VERSION_FLOAT
-        program.append(RuntimeOperator("PAD", version, [source, padding], [padded]))
-        source = padded
-    shape = (1, 1, *output.shape[-2:])
-    wide = output if output.shape == shape else RuntimeTensor(shape, output.dtype, output.quantization)
+def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor, kernel: Kernel) -> None:
+    """Append CONV_2D or DEPTHWISE_CONV_2D for (source, weights, bias), with a PAD in front of it where needed."""
+    source, weights, bias = inputs
+    shape = source.shape[1:]
+    mode = VALID if kernel.window.is_valid(shape) else SAME
+    if mode == SAME and not kernel.window.is_same(shape):
+        source, mode = with_padding(program, source, kernel.window.sample_padding(shape), "zero"), VALID
     options = {
-        "padding": VALID,
-        "strideH": 1,
-        "strideW": window.stride,
-        "dilationHFactor": 1,
-        "dilationWFactor": window.dilation,
-        "fusedActivationFunction": ACTIVATION_CODES[activation],
+        "padding": mode,
+        "strideH": kernel.window.stride[0],
+        "strideW": kernel.window.stride[1],
+        "dilationHFactor": kernel.dilation[0],
+        "dilationWFactor": kernel.dilation[1],
+        "fusedActivationFunction": ACTIVATION_CODES[kernel.activation],
     }
-    version = VERSION_INT8 if quantized else VERSION_FLOAT
-    program.append(RuntimeOperator("CONV_2D", version, [source, weights, bias], [wide], options))
-    if wide is not output:
-        program.append(RuntimeOperator("RESHAPE", 1, [wide, program.indices(output.shape)], [output]))
+    kind = "CONV_2D"
+    if kernel.by_channel(source.shape[3]):
+        kind = "DEPTHWISE_CONV_2D"
+        options["depthMultiplier"] = output.shape[3] // source.shape[3]
+    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+    program.append(RuntimeOperator(kind, version, [source, weights, bias], [output], options))
 
 
 @dataclass(frozen=True)
@@ -182,29 +169,26 @@ class QuantizedConvolution(QuantizedOperator):
     """Integer convolution, requantized once by channel.
 
     Attributes:
-        weights: (out, in, k), a scale an output channel.
+        weights: (out, taps over rows, taps over columns, in / groups), a scale an output channel.
         bias: float, shape (out,).
-        window: where the taps lie.
+        kernel: stride, padding, groups, activation.
         input: parameters of the input's codes.
         output: parameters of the output's codes.
-        activation: fused.
     """
 
     weights: QuantizedWeights
     bias: Tensor
-    window: Window
+    kernel: Kernel
     input: Affine
     output: Affine
-    activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, exactly as the reference kernels do."""
         weights = self.weights.as_tensor()
-        largest = float(weights.abs().sum((1, 2)).max()) * (self.input.high - self.input.low)
-        exact = torch.float32 if largest < EXACT_IN_FLOAT32 else torch.float64
-        sums = self.window.correlate((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
+        exact = exact_dtype(weights, self.input)
+        sums = self.kernel.correlate((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
         bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
-        requantized = FixedPointRequantization.of(self.weights, self.input, self.output, self.activation)
+        requantized = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation)
         return requantized(sums.to(torch.float64) + bias)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -212,5 +196,6 @@ class QuantizedConvolution(QuantizedOperator):
         codes = self.weights.quantize_bias(self.bias, self.input.scale)
         scales = SymmetricQuantization.with_scales(self.weights.scales * np.float32(self.input.scale))
         bias = RuntimeTensor(codes.shape, "int32", scales, codes, 32)
-        stored = QuantizedWeights(_stored(self.weights.codes), self.weights.scales, self.weights.bits)
-        _append(program, inputs[0], RuntimeTensor.weights(stored), bias, output, self.window, self.activation)
+        by_channel = self.kernel.by_channel(inputs[0].shape[3])
+        stored = replace(self.weights, codes=_stored(self.weights.codes, self.kernel), axis=3 if by_channel else 0)
+        _append(program, [inputs[0], RuntimeTensor.weights(stored), bias], output, self.kernel)

@@ -8,9 +8,8 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import Tensor, nn
+from torch import Tensor
 
-from qanas.layers.linear import ScaledLinear
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
@@ -19,8 +18,9 @@ from qanas.quantization.operators.base import (
     QuantizedOperator,
     Ranges,
     Shape,
+    composed,
 )
-from qanas.quantization.operators.requantize import Requantization, activate
+from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 
 VERSION_FLOAT, VERSION_INT8 = 1, 4
@@ -39,18 +39,6 @@ class Dense(Operator):
     weight: Tensor
     bias: Tensor
     activation: Activation = "none"
-
-    modules = (nn.Linear, ScaledLinear)
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Take the weights of a linear layer, a constant scale folded in."""
-        assert isinstance(module, nn.Linear)  # noqa: S101 - narrows the type that `modules` promises
-        if isinstance(module, ScaledLinear):
-            weight, bias = module.folded()
-            return cls(weight.detach(), bias.detach())
-        bias = module.bias if module.bias is not None else torch.zeros_like(module.weight[:, 0])
-        return cls(module.weight.detach(), bias.detach())
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (..., outputs)."""
@@ -71,7 +59,7 @@ class Dense(Operator):
 
     def with_activation(self, activation: Activation) -> Self:
         """Return the layer with a fused activation."""
-        return replace(self, activation=activation)
+        return replace(self, activation=composed(self.activation, activation))
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
         """Fold ``scale * y + offset`` into weights and biases."""
@@ -134,10 +122,12 @@ class QuantizedDense(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes; sums are exact in float32 below 2^24."""
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale)).to(torch.float64)
-        sums = F.linear(codes[0] - self.input.zero_point, self.weights.as_tensor()).to(torch.float64) + bias
-        return Requantization.of(self.weights, self.input, self.output, self.activation)(sums)
+        """Compute on codes, exactly as the reference kernels do."""
+        weights = self.weights.as_tensor()
+        exact = exact_dtype(weights, self.input)
+        sums = F.linear((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
+        return Requantization.of(self.weights, self.input, self.output, self.activation)(sums.to(torch.float64) + bias)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

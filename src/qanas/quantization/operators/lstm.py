@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from qanas.layers.lstm import OneBiasLSTM, run_lstm
+from qanas.layers.lstm import run_lstm
 from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
@@ -59,14 +58,6 @@ class LSTM(Operator):
     weight_ih: Tensor
     weight_hh: Tensor
     bias: Tensor
-
-    modules = (OneBiasLSTM,)
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Take the weights of a `OneBiasLSTM`."""
-        assert isinstance(module, OneBiasLSTM)  # noqa: S101 - narrows the type that `modules` promises
-        return cls(module.weight_ih.detach(), module.weight_hh.detach(), module.bias.detach())
 
     @property
     def units(self) -> int:

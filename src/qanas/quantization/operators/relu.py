@@ -1,41 +1,32 @@
-"""ReLU that could not be fused into the operator before it."""
+"""ReLU or ReLU6 that could not be fused into the operator before it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme, round_half_away
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.requantize import clamp_codes
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 
+KINDS: Mapping[Activation, str] = {"relu": "RELU", "relu6": "RELU6"}
+
 
 @dataclass(frozen=True)
 class ReLU(Operator):
-    """``max(x, 0)``."""
+    """``max(x, 0)``, or ``min(max(x, 0), 6)``.
 
-    modules = (nn.ReLU,)
-    functions = (torch.relu, F.relu)
+    Attributes:
+        activation: which.
+    """
 
-    @classmethod
-    def from_module(cls, module: nn.Module) -> Self:
-        """Take any `torch.nn.ReLU`: it has no settings that matter here."""
-        del module
-        return cls()
-
-    @classmethod
-    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
-        """Take a call with or without ``inplace``."""
-        del arguments
-        return cls()
+    activation: Activation = "relu"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -43,17 +34,17 @@ class ReLU(Operator):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
-        return torch.relu(inputs[0])
+        return activate(inputs[0], self.activation)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the output a scale of its own: the range is half of the input's or less."""
         del scheme
         output = Affine.from_range(*ranges.output)
-        return QuantizedReLU(inputs[0], output), output
+        return QuantizedReLU(inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
-        program.append(RuntimeOperator("RELU", VERSION_FLOAT, inputs, [output]))
+        program.append(RuntimeOperator(KINDS[self.activation], VERSION_FLOAT, inputs, [output]))
 
 
 @dataclass(frozen=True)
@@ -63,16 +54,19 @@ class QuantizedReLU(QuantizedOperator):
     Attributes:
         input: parameters of the input's codes.
         output: parameters of the output's codes.
+        activation: which.
     """
 
     input: Affine
     output: Affine
+    activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes."""
-        scaled = (codes[0] - self.input.zero_point) * (self.input.scale / self.output.scale)
-        return clamp_codes(round_half_away(scaled) + self.output.zero_point, self.output, "relu")
+        """Compute on codes, exactly as the reference kernels do: they divide the scales in float32."""
+        factor = float(np.float32(self.input.scale) / np.float32(self.output.scale))
+        rounded = FixedPoint.of(factor)((codes[0] - self.input.zero_point).double())
+        return clamp_codes(rounded.float() + self.output.zero_point, self.output, self.activation)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        program.append(RuntimeOperator("RELU", VERSION_INT8, inputs, [output]))
+        program.append(RuntimeOperator(KINDS[self.activation], VERSION_INT8, inputs, [output]))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -12,16 +16,66 @@ from torch import Tensor
 from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.operators.base import Activation
 
+EXACT_IN_FLOAT32 = 2.0**24
+"""Whole numbers up to this are exact in float32, whatever the order in which they are added."""
+
+BOUNDS: Mapping[Activation, tuple[float, float]] = {
+    "none": (-math.inf, math.inf),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+}
+"""What each activation clamps to."""
+
 
 def activate(values: Tensor, activation: Activation) -> Tensor:
     """Apply an activation function in floating point."""
-    return torch.relu(values) if activation == "relu" else values
+    return values if activation == "none" else values.clamp(*BOUNDS[activation])
 
 
 def clamp_codes(codes: Tensor, output: Affine, activation: Activation) -> Tensor:
     """Saturate codes to what the output type and the fused activation allow."""
-    low = max(output.low, output.zero_point) if activation == "relu" else output.low
-    return codes.clamp(low, output.high)
+    low, high = (_code_of_bound(bound, output) for bound in BOUNDS[activation])
+    return codes.clamp(max(low, output.low), min(high, output.high))
+
+
+def _code_of_bound(bound: float, output: Affine) -> float:
+    """Return the code of a bound as the kernels have it: a division of float32 numbers, not clamped."""
+    if math.isinf(bound):
+        return bound
+    return output.zero_point + math.floor(float(np.float32(bound) / np.float32(output.scale)) + 0.5)
+
+
+def exact_dtype(weights: Tensor, source: Affine) -> torch.dtype:
+    """Return the cheapest floating-point type in which no sum of products of codes is rounded.
+
+    Args:
+        weights: integers, output channels in front.
+        source: parameters of what they are multiplied with.
+    """
+    reach = max(source.high - source.zero_point, source.zero_point - source.low)
+    largest = float(weights.abs().flatten(1).sum(1, dtype=torch.float64).max()) * reach
+    return torch.float32 if largest < EXACT_IN_FLOAT32 else torch.float64
+
+
+LARGEST_FACTOR = 2.0**14
+"""From a kernel's integers to the output's codes: products of two codes, shifted left by this, still fit 32 bits."""
+
+
+def with_reachable_scale(output: Affine, step: float) -> Affine:
+    """Return ``output`` with a scale that integer kernels reach from values in units of ``step``.
+
+    Their factors shift left in 32 bits, and overflow unchecked. Only an output that is constant on all samples that
+    were looked at (a product with zeros, say) gets so fine a scale; a coarser one loses nothing there.
+    """
+    if step <= LARGEST_FACTOR * output.scale:
+        return output
+    return replace(output, scale=float(np.float32(step / LARGEST_FACTOR)))
+
+
+def float32_factor(numerators: Sequence[float], denominator: float) -> float:
+    """Return a product over a denominator, rounded to float32 after each step: what C makes of float operands."""
+    product = reduce(operator.mul, map(np.float32, numerators))
+    return float(product / np.float32(denominator))
 
 
 @dataclass(frozen=True)
@@ -46,6 +100,9 @@ class FixedPoint:
         """Return the fixed-point form of positive factors."""
         mantissas, exponents = np.frexp(factors)
         multipliers = np.floor(mantissas * 2.0**31 + 0.5) / 2.0**31
+        # A mantissa that is rounded up to 1 is brought back under it, as in the kernels: it decides the first rounding.
+        whole = multipliers == 1.0
+        multipliers, exponents = np.where(whole, 0.5, multipliers), exponents + whole
         shifts = np.ldexp(1.0, exponents)
         return cls(
             torch.from_numpy(np.asarray(multipliers)),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 from torch import Tensor
 
@@ -27,19 +25,6 @@ class Slice(Operator):
     """
 
     indices: tuple[Index, ...]
-
-    functions = (operator.getitem,)
-
-    @classmethod
-    def from_call(cls, *arguments: Any) -> Self:  # noqa: ANN401 - whatever the traced code passed
-        """Take an index whose first entry leaves the batch whole."""
-        if len(arguments) != 1:
-            raise ValueError("an index that is a value; take whole numbers and slices of a positive step")
-        index = arguments[0]
-        entries = index if isinstance(index, tuple) else (index,)
-        if not all(map(_known, entries)) or entries[:1] != (slice(None),):
-            raise ValueError(f"the index {index}; take the whole batch, whole numbers and slices of a positive step")
-        return cls(tuple(entries[1:]))
 
     def _bounds(self, shape: Shape) -> list[tuple[range, bool]]:
         """Return the positions and whether the axis is dropped, for every axis of the sample."""
@@ -85,13 +70,6 @@ class Slice(Operator):
         program.append(
             RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
         )
-
-
-def _known(entry: object) -> bool:
-    """Tell whether an index is a whole number or a slice forwards."""
-    if isinstance(entry, slice):
-        return entry.step is None or (isinstance(entry.step, int) and entry.step > 0)
-    return isinstance(entry, int)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Values side by side along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.quantize import append_quantize, requantized
+from qanas.quantization.operators.requantize import with_reachable_scale
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+
+@dataclass(frozen=True)
+class Concatenate(Operator):
+    """Values side by side.
+
+    Attributes:
+        axis: of the sample, counted from 0.
+    """
+
+    axis: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape whose size along the axis is the sum of all."""
+        first = inputs[0]
+        if not 0 <= self.axis < len(first):
+            raise ValueError(f"a concatenation along axis {self.axis} of the shape {first}")
+        if len({(*shape[: self.axis], 0, *shape[self.axis + 1 :]) for shape in inputs}) > 1:
+            raise ValueError(f"a concatenation along axis {self.axis} of {' and '.join(map(str, inputs))}")
+        return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Concatenate; codes of one scale and real values alike."""
+        return torch.cat(inputs, self.axis + 1)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Bring all inputs to the output's parameters; the kernel itself rescales nothing.
+
+        Inputs that share one object of parameters need no rescaling, and the output shares it, too: equal by
+        construction, not by chance, so that the file's size depends on shapes alone.
+        """
+        del scheme
+        if all(affine is inputs[0] for affine in inputs):
+            output = inputs[0]
+        else:
+            coarsest = max(affine.scale for affine in inputs)
+            output = with_reachable_scale(Affine.from_range(*ranges.output), coarsest)
+        return QuantizedConcatenate(self, tuple(inputs), output), output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        self.append(program, VERSION_FLOAT, inputs, output)
+
+    def append(self, program: Program, version: int, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append CONCATENATION."""
+        program.append(RuntimeOperator("CONCATENATION", version, inputs, [output], {"axis": self.axis + 1}))
+
+
+@dataclass(frozen=True)
+class QuantizedConcatenate(QuantizedOperator):
+    """Codes side by side.
+
+    Attributes:
+        concatenate: along which axis.
+        inputs: parameters of the inputs' codes; rescaled are those that are not the output's object.
+        output: parameters of the output's codes.
+    """
+
+    concatenate: Concatenate
+    inputs: tuple[Affine, ...]
+    output: Affine
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Rescale and concatenate."""
+        return self.concatenate.forward(
+            *(
+                part if affine is self.output else requantized(part, affine, self.output)
+                for part, affine in zip(codes, self.inputs, strict=True)
+            )
+        )
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator, QUANTIZE in front where needed."""
+        parts = []
+        for source, affine in zip(inputs, self.inputs, strict=True):
+            part = source
+            if affine is not self.output:
+                part = RuntimeTensor(source.shape, source.dtype, output.quantization)
+                append_quantize(program, source, part)
+            parts.append(part)
+        self.concatenate.append(program, VERSION_INT8, parts, output)

@@ -1,0 +1,107 @@
+"""Mean over axes, such as height and width: global average pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.fixed_point_functions import multiplier_and_power
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
+from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+
+@dataclass(frozen=True)
+class Mean(Operator):
+    """The mean over some axes.
+
+    Attributes:
+        axes: of the sample, counted from 0.
+        keeps_axes: whether they stay, with size 1.
+    """
+
+    axes: tuple[int, ...]
+    keeps_axes: bool = field(default=False, kw_only=True)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape without the axes, or with size 1 there."""
+        shape = inputs[0]
+        if not self.axes or len(set(self.axes)) < len(self.axes) or not set(self.axes) <= set(range(len(shape))):
+            raise ValueError(f"a mean over the axes {self.axes} of the shape {shape}")
+        if self.keeps_axes:
+            return tuple(1 if axis in self.axes else size for axis, size in enumerate(shape))
+        return tuple(size for axis, size in enumerate(shape) if axis not in self.axes)
+
+    @property
+    def batched_axes(self) -> tuple[int, ...]:
+        """The axes with the batch in front."""
+        return tuple(axis + 1 for axis in self.axes)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        return inputs[0].mean(self.batched_axes, keepdim=self.keeps_axes)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Give the output a scale of its own: means reach less far than what they are taken of."""
+        del scheme
+        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale)
+        return QuantizedMean(self, inputs[0], output), output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        self.append(program, VERSION_FLOAT, inputs[0], output, 0)
+
+    def append(
+        self, program: Program, version: int, source: RuntimeTensor, output: RuntimeTensor, scratch_bytes: int
+    ) -> None:
+        """Append MEAN."""
+        inputs = [source, program.indices(self.batched_axes)]
+        options = {"keepDims": self.keeps_axes}
+        program.append(RuntimeOperator("MEAN", version, inputs, [output], options, scratch_bytes=scratch_bytes))
+
+
+def factor_of_sum(scale: float, output_scale: float, count: int) -> FixedPoint:
+    """Return the kernel's factor from a sum of ``count`` codes to the mean's codes.
+
+    The division goes into the 31-bit multiplier, kept large by a shift first, and is truncated.
+    """
+    multiplier, exponent = multiplier_and_power(scale / output_scale)
+    shift = min(count.bit_length() - 1, 32, 31 + exponent)
+    multiplier = (multiplier << shift) // count
+    power = exponent - shift
+    parts = (multiplier / 2.0**31, 2.0 ** max(power, 0), 2.0 ** min(power, 0))
+    return FixedPoint(*(torch.tensor(part, dtype=torch.float64) for part in parts))
+
+
+@dataclass(frozen=True)
+class QuantizedMean(QuantizedOperator):
+    """The mean of codes, rescaled.
+
+    Attributes:
+        mean: over which axes.
+        input: parameters of the input's codes.
+        output: parameters of the output's codes.
+    """
+
+    mean: Mean
+    input: Affine
+    output: Affine
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Compute on codes, exactly as the reference kernel does."""
+        axes = self.mean.batched_axes
+        sums = (codes[0].to(torch.float64) - self.input.zero_point).sum(axes, keepdim=self.mean.keeps_axes)
+        count = prod(codes[0].shape[axis] for axis in axes)
+        means = factor_of_sum(self.input.scale, self.output.scale, count)(sums)
+        return clamp_codes(means.to(torch.float32) + self.output.zero_point, self.output, "none")
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator; its kernel keeps the sums."""
+        self.mean.append(program, VERSION_INT8, inputs[0], output, ITEM_BYTES["int32"] * output.elements)

@@ -1,0 +1,107 @@
+"""Element-wise multiplication, one of the values repeated along axes of size 1: gates of squeeze-and-excite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import (
+    ACTIVATION_CODES,
+    Activation,
+    Operator,
+    QuantizedOperator,
+    Ranges,
+    Shape,
+)
+from qanas.quantization.operators.requantize import (
+    FixedPoint,
+    activate,
+    clamp_codes,
+    float32_factor,
+    with_reachable_scale,
+)
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+
+@dataclass(frozen=True)
+class Multiply(Operator):
+    """``activation(a * b)``.
+
+    Attributes:
+        activation: fused.
+    """
+
+    activation: Activation = "none"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape in which every axis has the larger of both sizes."""
+        if len(inputs) != 2 or len(inputs[0]) != len(inputs[1]):  # noqa: PLR2004 - a product has two operands
+            raise ValueError(f"the product of shapes {' and '.join(map(str, inputs))}; they need as many axes")
+        for one, other in zip(*inputs, strict=True):
+            if one != other and 1 not in (one, other):
+                raise ValueError(f"the product of shapes {inputs[0]} and {inputs[1]}; sizes must be equal or 1")
+        return tuple(max(sizes) for sizes in zip(*inputs, strict=True))
+
+    def with_activation(self, activation: Activation) -> Self:
+        """Return the multiplication with a fused activation."""
+        return replace(self, activation=activation)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        return activate(inputs[0] * inputs[1], self.activation)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Give the product a scale of its own."""
+        del scheme
+        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale * inputs[1].scale)
+        return QuantizedMultiply(inputs[0], inputs[1], output, self.activation), output
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operator."""
+        _append(program, VERSION_FLOAT, inputs, output, self.activation)
+
+
+def _append(
+    program: Program,
+    version: int,
+    inputs: Sequence[RuntimeTensor],
+    output: RuntimeTensor,
+    activation: Activation,
+) -> None:
+    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
+    program.append(RuntimeOperator("MUL", version, inputs, [output], options))
+
+
+@dataclass(frozen=True)
+class QuantizedMultiply(QuantizedOperator):
+    """Integer products, rescaled once.
+
+    Attributes:
+        first: parameters of the first input's codes.
+        second: parameters of the second input's codes.
+        output: parameters of the output's codes.
+        activation: fused.
+    """
+
+    first: Affine
+    second: Affine
+    output: Affine
+    activation: Activation
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Compute on codes, exactly as the reference kernels do."""
+        products = (codes[0] - self.first.zero_point) * (codes[1] - self.second.zero_point)
+        factor = FixedPoint.of(float32_factor([self.first.scale, self.second.scale], self.output.scale))
+        rescaled = factor(products.to(torch.float64)).to(torch.float32)
+        return clamp_codes(rescaled + self.output.zero_point, self.output, self.activation)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator."""
+        _append(program, VERSION_INT8, inputs, output, self.activation)

@@ -1,0 +1,186 @@
+"""Another height and width, by the nearest or by interpolated values; the kernels rescale nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8, VERSION_HALF_PIXEL = 1, 2, 3
+
+FINE_BITS = 10
+"""The bilinear kernel divides a pixel by 2^10."""
+
+Positions = NDArray[np.int64]
+
+
+class _Resize(Operator):
+    """What is common to both."""
+
+    height: int
+    width: int
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def options(self) -> Mapping[str, bool]:
+        """Return the fields of the option table that are set."""
+
+    @abstractmethod
+    def resize_codes(self, codes: Tensor) -> Tensor:
+        """Resize codes, (batch, height, width, channels), as the reference kernel does."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (height', width', channels)."""
+        if len(inputs[0]) != 3:  # noqa: PLR2004 - height, width, channels
+            raise ValueError(f"a resize of {inputs[0]}; it takes (height, width, channels)")
+        if min(self.height, self.width) < 1:
+            raise ValueError(f"a resize to {self.height} x {self.width}")
+        return (self.height, self.width, inputs[0][-1])
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Keep the input's parameters."""
+        del ranges, scheme
+        return QuantizedResize(self), inputs[0]
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the operator; the same for codes and real values."""
+        source, options = inputs[0], self.options()
+        version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+        version = VERSION_HALF_PIXEL if options else version
+        size = program.indices([self.height, self.width])
+        program.append(RuntimeOperator(self.kind, version, [source, size], [output], options))
+
+
+@dataclass(frozen=True)
+class ResizeNearest(_Resize):
+    """The nearest pixel.
+
+    Attributes:
+        height: of the output.
+        width: of the output.
+        from_centres: whether pixels' centres are compared (torch's ``nearest-exact``) or their corners (``nearest``).
+    """
+
+    height: int
+    width: int
+    from_centres: bool = field(default=False, kw_only=True)
+
+    kind = "RESIZE_NEAREST_NEIGHBOR"
+
+    def options(self) -> Mapping[str, bool]:
+        """Say from where distances are taken."""
+        return {"halfPixelCenters": True} if self.from_centres else {}
+
+    def _sources(self, size: int, wanted: int) -> Tensor:
+        """Return the position that each output is taken from, in the kernels' float32."""
+        offset = np.float32(0.5 if self.from_centres else 0.0)
+        positions = (np.arange(wanted).astype(np.float32) + offset) * (np.float32(size) / np.float32(wanted))
+        return torch.from_numpy(np.minimum(np.floor(positions), size - 1).astype(np.int64))
+
+    def resize_codes(self, codes: Tensor) -> Tensor:
+        """Take rows and columns; codes and real values alike."""
+        _, height, width, _ = codes.shape
+        return codes[:, self._sources(height, self.height)][:, :, self._sources(width, self.width)]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Take rows and columns."""
+        return self.resize_codes(inputs[0])
+
+
+@dataclass(frozen=True)
+class ResizeBilinear(_Resize):
+    """Bilinear interpolation.
+
+    Attributes:
+        height: of the output.
+        width: of the output.
+        aligns_corners: whether the corner pixels' centres stay where they are, instead of the image's edges.
+    """
+
+    height: int
+    width: int
+    aligns_corners: bool = field(default=False, kw_only=True)
+
+    kind = "RESIZE_BILINEAR"
+
+    def options(self) -> Mapping[str, bool]:
+        """Say how pixels lie on each other."""
+        return {"alignCorners": True} if self.aligns_corners else {"halfPixelCenters": True}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (height', width', channels).
+
+        Raises:
+            ValueError: so large an output that the kernel's rounded steps lead beyond the input.
+        """
+        shape = super().output_shape(*inputs)
+        for size, wanted in zip(inputs[0], shape[:2], strict=False):
+            if self._lines(size, wanted)[0].max() >= size:
+                raise ValueError(
+                    f"a bilinear resize from {inputs[0]} to {shape}; the kernel would read beyond the input"
+                )
+        return shape
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32."""
+        images = inputs[0].permute(0, 3, 1, 2)
+        resized = F.interpolate(images, (self.height, self.width), mode="bilinear", align_corners=self.aligns_corners)
+        return resized.permute(0, 2, 3, 1)
+
+    def _lines(self, size: int, wanted: int) -> tuple[Positions, Positions, Positions]:
+        """Return the two lines that each output lies between, and 2^10 times the second one's weight."""
+        spans, steps = (size - 1, wanted - 1) if self.aligns_corners and wanted > 1 else (size, wanted)
+        scale = ((spans << FINE_BITS) + steps // 2) // steps
+        fine = np.arange(wanted, dtype=np.int64) * scale
+        if not self.aligns_corners:
+            fine += scale // 2 - (1 << (FINE_BITS - 1))
+        # Divisions are those of C; what is below 0 lies on the first line.
+        lower = np.maximum(fine, 0) >> FINE_BITS
+        upper = np.minimum(np.maximum(fine + (1 << FINE_BITS) - 1, 0) >> FINE_BITS, size - 1)
+        return lower, upper, fine - (lower << FINE_BITS)
+
+    def resize_codes(self, codes: Tensor) -> Tensor:
+        """Interpolate in steps of 2^-10 of a pixel, and round once."""
+        _, height, width, _ = codes.shape
+        columns = self._between(codes.to(torch.float64), 1, self._lines(height, self.height))
+        fine = self._between(columns, 2, self._lines(width, self.width))
+        return torch.trunc(fine / 2.0 ** (2 * FINE_BITS) + torch.copysign(torch.tensor(0.5), fine)).to(torch.float32)
+
+    @staticmethod
+    def _between(values: Tensor, axis: int, lines: tuple[Positions, Positions, Positions]) -> Tensor:
+        """Return the weighted sums of two lines each, 2^10 times too large."""
+        lower, upper, weights = (torch.from_numpy(array) for array in lines)
+        weight = weights.reshape([-1 if position == axis else 1 for position in range(values.ndim)])
+        below, above = values.index_select(axis, lower), values.index_select(axis, upper)
+        return below * ((1 << FINE_BITS) - weight) + above * weight
+
+
+@dataclass(frozen=True)
+class QuantizedResize(QuantizedOperator):
+    """Codes of another height and width.
+
+    Attributes:
+        resize: which.
+    """
+
+    resize: _Resize
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Resize."""
+        return self.resize.resize_codes(codes[0])
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the operator."""
+        self.resize.lower(program, inputs, output)

@@ -1,0 +1,75 @@
+"""The same values with their axes in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+VERSION_FLOAT, VERSION_INT8 = 1, 2
+
+MOST_AXES = 6
+"""Axes that the kernels transpose, the batch included."""
+
+
+@dataclass(frozen=True)
+class Transpose(Operator):
+    """Axes in another order.
+
+    Attributes:
+        axes: for each axis of the output's sample, that of the input's sample.
+    """
+
+    axes: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the sizes in the new order."""
+        if sorted(self.axes) != list(range(len(inputs[0]))):
+            raise ValueError(f"the order of axes {self.axes} for the shape {inputs[0]}")
+        if len(self.axes) >= MOST_AXES:
+            raise ValueError(f"a transposition of {len(self.axes) + 1} axes; the runtime has {MOST_AXES} at most")
+        return tuple(inputs[0][axis] for axis in self.axes)
+
+    @property
+    def batched_axes(self) -> tuple[int, ...]:
+        """The order with the batch in front, which stays there."""
+        return (0, *(axis + 1 for axis in self.axes))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Transpose; codes and real values alike."""
+        return inputs[0].permute(self.batched_axes)
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
+        """Keep the input's parameters."""
+        del ranges, scheme
+        return QuantizedTranspose(self), inputs[0]
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append TRANSPOSE."""
+        version = VERSION_INT8 if inputs[0].dtype == "int8" else VERSION_FLOAT
+        order = program.indices(self.batched_axes)
+        program.append(RuntimeOperator("TRANSPOSE", version, [inputs[0], order], [output]))
+
+
+@dataclass(frozen=True)
+class QuantizedTranspose(QuantizedOperator):
+    """Codes with their axes in another order.
+
+    Attributes:
+        transpose: which.
+    """
+
+    transpose: Transpose
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Transpose."""
+        return self.transpose.forward(*codes)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the operator."""
+        self.transpose.lower(program, inputs, output)

@@ -1,0 +1,7 @@
+"""From torch modules to the graph: what each call means in operators, and which numbers are moved for it."""
+
+from __future__ import annotations
+
+from qanas.quantization.tracing.trace import trace, trace_shapes
+
+__all__ = ["trace", "trace_shapes"]

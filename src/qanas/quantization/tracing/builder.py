@@ -1,0 +1,240 @@
+"""Collects the operators of a graph while a network is translated, and moves numbers where an operator needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+
+from qanas.quantization.axis_order import AxisOrder, Border
+from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.operators.base import Operator, Shape
+from qanas.quantization.operators.reshape import Reshape
+from qanas.quantization.operators.transpose import Transpose
+from qanas.quantization.tracing.values import Axes, Factor, Factors, Value, flat, new_axis, refined, shape_of
+
+
+class Builder:
+    """The graph so far.
+
+    Attributes:
+        call: the name of the call that is being translated; its last operator gets it.
+        rearranged: how many numbers of a sample are moved by transpositions, and how many operators it takes to
+            store values otherwise; nothing where it takes none.
+    """
+
+    def __init__(self, input_shape: Shape, input_order: AxisOrder) -> None:
+        """Start from an input of a torch shape, stored in some order."""
+        self.call = INPUT
+        self._moved = 0
+        self._rearrangements = 0
+        axes = tuple(map(new_axis, input_shape))
+        self._input_order = input_order
+        stored = tuple(axes[number] for number in input_order.axes) if input_order.axes else axes
+        self.input = Value(INPUT, axes, stored)
+        self._nodes: list[Node] = []
+        self._shapes: dict[str, Shape] = {INPUT: shape_of(stored)}
+        self._arranged: dict[tuple[str, Axes], str] = {}
+
+    @property
+    def rearranged(self) -> tuple[int, ...]:
+        """See the class."""
+        return (self._moved, self._rearrangements) if self._rearrangements else ()
+
+    def emit(self, operator: Operator, inputs: Sequence[Value], torch: Axes, stored: Axes) -> Value:
+        """Append an operator and return its output.
+
+        Args:
+            operator: what is computed, in the stored order.
+            inputs: values as they are stored.
+            torch: the axes of the output as torch has them.
+            stored: and as they are stored.
+
+        Raises:
+            ValueError: shapes that don't fit.
+        """
+        name = self._append(self.call, operator, [value.name for value in inputs])
+        if self._shapes[name] != shape_of(stored):
+            raise ValueError(f"a result of shape {self._shapes[name]} in place of {shape_of(stored)}")
+        return Value(name, torch, stored)
+
+    def unary(self, operator: Operator, value: Value) -> Value:
+        """Append an operator that treats every number alike, whatever the order."""
+        return self.emit(operator, [value], value.torch, value.stored)
+
+    def arranged(self, value: Value, stored: Axes) -> Value:
+        """Return the value with its factors stored in a given order and grouping, moved only where needed."""
+        if value.stored == stored:
+            return value
+        key = (value.name, stored)
+        if key not in self._arranged:
+            name = value.name
+            now, wanted = flat(value.stored), flat(stored)
+            if now != wanted:
+                units = _cheapest_units(value.stored, stored)
+                name = self._reshaped(name, shape_of(units))
+                order = tuple(sorted(range(len(units)), key=lambda unit: wanted.index(units[unit][0])))
+                name = self._append(f"{value.name}_transpose", Transpose(order), [name])
+                self._rearrangements += 1
+                self._moved += prod(self._shapes[name])
+            self._arranged[key] = self._reshaped(name, shape_of(stored))
+        return Value(self._arranged[key], value.torch, stored)
+
+    def natural(self, value: Value) -> Value:
+        """Return the value with one stored axis for each torch axis, moved only where needed.
+
+        The axes are in the order in which they are stored; axes of size 1 lie in front of torch's next axis.
+        """
+        if sorted(map(_identities, value.stored)) == sorted(map(_identities, value.torch)):
+            return value
+        return self.arranged(value, tuple(value.torch[number] for number in _order_of_storage(value)))
+
+    def in_torch_order(self, value: Value) -> Value:
+        """Return the value stored as torch has it."""
+        return self.arranged(value, value.torch)
+
+    def last(self, value: Value, leading: Iterable[Factors], axis: Factors) -> tuple[Value, Factors]:
+        """Return the value with given leading axes, and ``axis`` behind them in whatever order it is stored.
+
+        What reads a whole axis with weights takes these in the order of the numbers, which need not be moved then.
+
+        Returns:
+            The value, and the factors of its last axis as they are stored.
+        """
+        leading = tuple(leading)
+        order = tuple(factor for factor in flat(value.stored) if factor in axis)
+        if flat(value.stored) != (*flat(leading), *order):
+            order = axis
+        return self.arranged(value, (*leading, order)), order
+
+    def ending_in(self, value: Value, number: int) -> tuple[Value, Factors]:
+        """Return the value with a torch axis stored last, as `last` does; the other axes stay as they are stored."""
+        axis = value.torch[number]
+        if value.stored and set(value.stored[-1]) == set(axis):
+            return value, value.stored[-1]
+        leading = [value.torch[other] for other in _order_of_storage(value) if other != number]
+        return self.last(value, leading, axis)
+
+    def alike(self, one: Value, other: Value) -> tuple[Value, Value]:
+        """Return two values of one torch shape, stored in one order."""
+        pair = refined(one, other)
+        if pair is None:
+            one, other = self.merged(one), self.merged(other)
+            pair = refined(one, other)
+            assert pair is not None  # noqa: S101 - each axis is one factor now
+        return pair[0], self.arranged(pair[1], pair[0].stored)
+
+    def merged(self, value: Value) -> Value:
+        """Return the value with every torch axis in one piece."""
+        value = self.natural(value)
+        merged = {axis: new_axis(size) for axis, size in zip(value.torch, value.shape, strict=True)}
+        return Value(
+            value.name,
+            tuple(merged[axis] for axis in value.torch),
+            tuple(merged[axis] for axis in value.stored),
+        )
+
+    def reshaped(self, value: Value, shape: Shape) -> Value:
+        """Return the value under another torch shape; no number is moved if the new axes are parts of the old ones."""
+        if prod(shape) != prod(value.shape):
+            raise ValueError(f"a reshape from {value.shape} to {shape}")
+        regrouped = value.regrouped(shape)
+        if regrouped is not None:
+            return regrouped
+        axes = tuple(map(new_axis, shape))
+        return Value(self._reshaped(self.in_torch_order(value).name, shape), axes, axes)
+
+    def finished(self, output: Value) -> Graph:
+        """Return the graph; the output's axes are stored in any order, their numbers in torch's."""
+        output = self.natural(output)
+        axes = numbers(output)
+        order = AxisOrder() if axes == tuple(sorted(axes)) else AxisOrder(axes)
+        return Graph(self._shapes[INPUT], self._needed(output.name), output.name, Border(self._input_order, order))
+
+    def _needed(self, output: str) -> tuple[Node, ...]:
+        """Return the nodes that the output depends on: not every part of a value that is split need be used."""
+        needed = {output}
+        nodes = []
+        for node in reversed(self._nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+                nodes.append(node)
+        return tuple(reversed(nodes))
+
+    def _reshaped(self, name: str, shape: Shape) -> str:
+        if self._shapes[name] == shape:
+            return name
+        self._rearrangements += 1
+        return self._append(f"{name}_reshape", Reshape(shape), [name])
+
+    def _append(self, name: str, operator: Operator, inputs: Sequence[str]) -> str:
+        while name in self._shapes:
+            name += "_"
+        self._shapes[name] = operator.output_shape(*(self._shapes[source] for source in inputs))
+        self._nodes.append(Node(name, operator, tuple(inputs)))
+        return name
+
+
+def numbers(value: Value) -> tuple[int, ...]:
+    """Return the torch axis that each stored axis is, for a value that has one for each.
+
+    Axes of size 1 can't be told apart: they are taken for those of torch's order, or of an image's.
+    """
+    rank = len(value.torch)
+    usual = [tuple(range(rank)), (*range(1, rank), 0)]
+    for order in usual if rank else ():
+        if value.stored == tuple(value.torch[number] for number in order):
+            return order
+    free = list(range(rank))
+    axes = []
+    for stored in value.stored:
+        number = next(number for number in free if value.torch[number] == stored)
+        free.remove(number)
+        axes.append(number)
+    return tuple(axes)
+
+
+def _order_of_storage(value: Value) -> list[int]:
+    """Return the torch axes in the order in which their first numbers are stored."""
+    place = {factor: position for position, factor in enumerate(flat(value.stored))}
+    keys: dict[int, int] = {}
+    behind = len(place)
+    for number in reversed(range(len(value.torch))):
+        behind = min((place[factor] for factor in value.torch[number]), default=behind)
+        keys[number] = behind
+    return sorted(sorted(keys), key=lambda number: keys[number])
+
+
+def _identities(axis: Factors) -> tuple[int, ...]:
+    return tuple(map(id, axis))
+
+
+def _cheapest_units(now: Axes, wanted: Axes) -> Axes:
+    """Return the pieces that a transposition moves, in their present order: such that few reshapes are around it."""
+
+    def moved(units: Axes) -> Axes:
+        return tuple(sorted(units, key=lambda unit: flat(wanted).index(unit[0])))
+
+    def reshapes(units: Axes) -> int:
+        return (shape_of(units) != shape_of(now)) + (shape_of(moved(units)) != shape_of(wanted))
+
+    choices = [_runs(flat(now), flat(wanted))]
+    for axes in (now, wanted):
+        units = tuple(sorted((axis for axis in axes if axis), key=lambda axis: flat(now).index(axis[0])))
+        if flat(units) == flat(now) and flat(moved(units)) == flat(wanted):
+            choices.append(units)
+    return min(choices, key=reshapes)
+
+
+def _runs(now: Factors, wanted: Factors) -> Axes:
+    """Return the longest pieces that are next to each other in both orders."""
+    runs: list[list[Factor]] = []
+    for factor in now:
+        if runs and _follows(runs[-1][-1], factor, wanted):
+            runs[-1].append(factor)
+        else:
+            runs.append([factor])
+    return tuple(map(tuple, runs))
+
+
+def _follows(before: Factor, factor: Factor, order: Factors) -> bool:
+    return order.index(factor) == order.index(before) + 1

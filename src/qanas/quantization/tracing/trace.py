@@ -1,0 +1,196 @@
+"""From a torch module to the graph."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qanas.quantization.axis_order import AxisOrder
+from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation
+from qanas.quantization.graph import Graph, UnsupportedNetworkError
+from qanas.quantization.operators.base import Shape
+from qanas.quantization.operators.batch_norm import BatchNorm
+from qanas.quantization.tracing.builder import Builder
+from qanas.quantization.tracing.targets import FUNCTIONS, MODULES, instead_of
+from qanas.quantization.tracing.translators import Translator
+from qanas.quantization.tracing.values import Value
+
+
+def trace(network: nn.Module, input_shape: Shape) -> Graph:
+    """Return the graph of a network, batch norms folded and activations fused.
+
+    The input is stored in torch's order, or with its first axis behind the others (an image's channels) where fewer
+    numbers have to be moved then. Weights are referred to, not copied, where the file has torch's order.
+
+    Args:
+        network: takes one tensor, (batch, *input_shape), and puts one out.
+        input_shape: of one sample, as torch has it.
+
+    Raises:
+        UnsupportedNetworkError: an operator that the graph doesn't have, data-dependent control flow, or
+            shapes that don't fit.
+    """
+    if _Tracer().is_leaf_module(network, ""):
+        network = nn.Sequential(network)
+    try:
+        calls = _Tracer().trace(network)
+    except fx.proxy.TraceError as error:
+        raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
+    graph = absorbed(_cheapest(network, calls, input_shape), fold_batch_norm)
+    for node in graph.nodes:
+        if isinstance(node.operator, BatchNorm):
+            raise UnsupportedNetworkError(
+                f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
+                "layer whose output nothing else takes"
+            )
+    return absorbed(graph, fuse_activation)
+
+
+def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
+    """Return the graph of a network with zero weights: enough for shapes and costs, and no time on initialising.
+
+    Args:
+        build: makes the network; called with torch's meta device as the default one.
+        input_shape: of one sample, as torch has it.
+
+    Raises:
+        UnsupportedNetworkError: as `trace`.
+    """
+    with torch.device("meta"):
+        network = build()
+    # Tracing needs values it can look at; on the meta device even a detach() loads seconds' worth of torch.
+    network = network.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.zero_()
+    return trace(network, input_shape)
+
+
+def _cheapest(network: nn.Module, calls: fx.Graph, input_shape: Shape) -> Graph:
+    """Return the graph with that order of the input in which fewer numbers are moved, then fewer operators needed."""
+    as_torch = _Translation(network, calls, input_shape, AxisOrder())
+    graph = as_torch.run()
+    if not as_torch.builder.rearranged:
+        return graph
+    first_last = _Translation(network, calls, input_shape, AxisOrder((*range(1, len(input_shape)), 0)))
+    other = first_last.run()
+    return other if first_last.builder.rearranged < as_torch.builder.rearranged else graph
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the modules that are translated; everything else is looked into."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Tell whether the module is translated, or torch's own and so unknown."""
+        return type(m) in MODULES or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Translation:
+    """Translates the calls of a network, one after the other.
+
+    What doesn't depend on the network's input, shapes included, is computed at once.
+    """
+
+    def __init__(self, network: nn.Module, calls: fx.Graph, input_shape: Shape, order: AxisOrder) -> None:
+        self.network = network
+        self.calls = calls
+        self.builder = Builder(input_shape, order)
+        self.results: dict[fx.Node, Any] = {}
+
+    def run(self) -> Graph:
+        """Return the graph."""
+        output: object = None
+        for call in self.calls.nodes:
+            try:
+                if call.op == "output":
+                    output = self._arguments(call)[0][0]
+                else:
+                    self.results[call] = self._result(call)
+            except (ValueError, TypeError) as error:
+                raise UnsupportedNetworkError(f"{_place(call)}: {error}") from error
+        if not isinstance(output, Value):
+            raise UnsupportedNetworkError(f"the network puts out {output}; it must put out one tensor")
+        return self.builder.finished(output)
+
+    def _arguments(self, call: fx.Node) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        return fx.node.map_arg((call.args, dict(call.kwargs)), self.results.__getitem__)
+
+    def _result(self, call: fx.Node) -> Any:  # noqa: ANN401 - a value, or whatever Python computes
+        self.builder.call = call.name
+        if call.op == "placeholder":
+            if self.results:
+                raise ValueError("a second input; the network must take one tensor")
+            return self.builder.input
+        if call.op == "get_attr":
+            return _attribute(self.network, str(call.target))
+        arguments, options = self._arguments(call)
+        if call.target is operator.getitem and not isinstance(arguments[0], Value):
+            return arguments[0][arguments[1]]
+        if not _holds_value((arguments, options)):
+            return self._computed(call, arguments, options)
+        result = _called(self._translator(call), (self.builder, *self._module(call), *arguments), options)
+        if isinstance(result, Value) and not call.users:
+            raise ValueError("its result is not used; remove it from the network")
+        return result
+
+    def _module(self, call: fx.Node) -> tuple[nn.Module, ...]:
+        """Return the module that is called, if it is one."""
+        return (self.network.get_submodule(str(call.target)),) if call.op == "call_module" else ()
+
+    def _translator(self, call: fx.Node) -> Translator:
+        target: Any = call.target
+        for module in self._module(call):
+            target = type(module)
+        translator = (MODULES if isinstance(target, type) else FUNCTIONS).get(target)
+        if translator is None:
+            name = target if isinstance(target, str) else target.__name__
+            raise ValueError(f"{name} has no operator; {instead_of(target)}")
+        return translator
+
+    def _computed(self, call: fx.Node, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Return what doesn't depend on the network's input."""
+        if call.op == "call_method":
+            return getattr(arguments[0], str(call.target))(*arguments[1:], **options)
+        function: Any = call.target
+        for module in self._module(call):
+            function = module
+        with torch.no_grad():
+            return function(*arguments, **options)
+
+
+def _holds_value(entry: object) -> bool:
+    """Tell whether anything in nested arguments is a value."""
+    if isinstance(entry, Mapping):
+        return any(map(_holds_value, entry.values()))
+    if isinstance(entry, slice):
+        return any(map(_holds_value, (entry.start, entry.stop, entry.step)))
+    if isinstance(entry, list | tuple):
+        return any(map(_holds_value, entry))
+    return isinstance(entry, Value)
+
+
+def _called(translator: Translator, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Call a translator; torch's first parameter may come by its name."""
+    named = dict(options)
+    if "input" in named:
+        arguments = (*arguments, named.pop("input"))
+    inspect.signature(translator).bind(*arguments, **named)
+    return translator(*arguments, **named)
+
+
+def _attribute(network: nn.Module, path: str) -> Any:  # noqa: ANN401 - a parameter, or whatever the module holds
+    owner, _, name = path.rpartition(".")
+    found = getattr(network.get_submodule(owner), name)
+    return found.detach() if isinstance(found, Tensor) else found
+
+
+def _place(call: fx.Node) -> str:
+    """Return the path of the module that a call is in, for people."""
+    stack = list(call.meta.get("nn_module_stack") or {})
+    path = str(call.target) if call.op == "call_module" else stack[-1] if stack else ""
+    return path or call.name

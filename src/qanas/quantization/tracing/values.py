@@ -1,0 +1,187 @@
+"""Values of a traced network: their axes as torch numbers them, and as they are stored.
+
+Torch reshapes, permutes and flattens without moving a number, and so does the trace: such a call only says anew which
+torch axis each number belongs to. Numbers are moved (TRANSPOSE) where an operator needs an order that they are not
+stored in, and nowhere else. For that, axes are taken apart into *factors*: 12 channels seen as 3 groups of 4 are two
+factors; a channel shuffle swaps them, in torch; stored, they stay where they are, and the convolution behind it takes
+its weights in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.operators.base import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A part of an axis that stays in one piece; factors are told apart by identity.
+
+    Attributes:
+        size: more than 1.
+    """
+
+    size: int
+
+
+Factors = tuple[Factor, ...]
+"""An axis: its factors, the slowest first. An axis of size 1 has none."""
+
+Axes = tuple[Factors, ...]
+
+
+def new_axis(size: int) -> Factors:
+    """Return an axis in one piece."""
+    return (Factor(size),) if size > 1 else ()
+
+
+def size_of(factors: Iterable[Factor]) -> int:
+    """Return the size of an axis."""
+    return prod(factor.size for factor in factors)
+
+
+def shape_of(axes: Axes) -> Shape:
+    """Return the sizes of axes."""
+    return tuple(map(size_of, axes))
+
+
+def flat(axes: Axes) -> Factors:
+    """Return the factors of all axes, the slowest first: the order of the numbers in memory."""
+    return tuple(factor for axis in axes for factor in axis)
+
+
+def positions(axis: Factors, stored: Factors) -> Tensor | None:
+    """Return where the numbers of a stored axis lie on the torch axis, None where they lie in order.
+
+    Args:
+        axis: in torch's order.
+        stored: the same factors in the stored order.
+
+    >>> three, two = Factor(3), Factor(2)
+    >>> positions((three, two), (two, three))
+    tensor([0, 2, 4, 1, 3, 5])
+    """
+    if axis == stored:
+        return None
+    numbers = torch.arange(size_of(axis)).reshape([factor.size for factor in axis])
+    return numbers.permute([axis.index(factor) for factor in stored]).flatten()
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the network.
+
+    Attributes:
+        name: of the graph's value that holds the numbers.
+        torch: its axes as torch has them, the batch left out.
+        stored: its axes as they are stored: the same factors in any order and grouping.
+    """
+
+    name: str
+    torch: Axes
+    stored: Axes
+
+    @property
+    def shape(self) -> Shape:
+        """One sample's shape in torch."""
+        return shape_of(self.torch)
+
+    def axis(self, number: int) -> int:
+        """Return the number of a sample's axis for torch's, which counts the batch and may count from the back.
+
+        Raises:
+            ValueError: no such axis, or the batch.
+        """
+        rank = len(self.torch) + 1
+        if not -rank <= number < rank:
+            raise ValueError(f"axis {number} of a value of {rank} axes")
+        if number % rank == 0:
+            raise ValueError("an operator over the batch; each sample must be computed by itself")
+        return number % rank - 1
+
+    def with_torch_axes(self, axes: Iterable[Factors]) -> Value:
+        """Return the same stored numbers under other torch axes."""
+        return replace(self, torch=tuple(axes))
+
+    def regrouped(self, shape: Shape) -> Value | None:
+        """Return the value under another torch shape, factors split where needed; None where they can't be."""
+        torch_axes: list[Factors] = []
+        stored = self.stored
+        rest = list(flat(self.torch))
+        for size in shape:
+            axis: list[Factor] = []
+            missing = size
+            while missing > 1:
+                factor = rest.pop(0)
+                if missing % factor.size:
+                    if factor.size % missing:
+                        return None
+                    parts = (Factor(missing), Factor(factor.size // missing))
+                    stored = tuple(_with_parts(stored_axis, factor, parts) for stored_axis in stored)
+                    factor = parts[0]
+                    rest.insert(0, parts[1])
+                axis.append(factor)
+                missing //= factor.size
+            torch_axes.append(tuple(axis))
+        return Value(self.name, tuple(torch_axes), stored)
+
+    def renamed(self, other: Value) -> Value | None:
+        """Return the value with the factors of another one of the same torch shape; None where they don't match."""
+        mine, theirs = flat(self.torch), flat(other.torch)
+        sizes, others = ([[factor.size for factor in axis] for axis in axes] for axes in (self.torch, other.torch))
+        if sizes != others:
+            return None
+        names = dict(zip(mine, theirs, strict=True))
+        return Value(self.name, other.torch, tuple(tuple(names[factor] for factor in axis) for axis in self.stored))
+
+
+def _with_parts(axis: Factors, factor: Factor, parts: Sequence[Factor]) -> Factors:
+    return tuple(part for entry in axis for part in (parts if entry is factor else (entry,)))
+
+
+def refined(one: Value, other: Value) -> tuple[Value, Value] | None:
+    """Return two values of one torch shape with common factors; None where there are none.
+
+    Each axis is split at every border of either value's factors.
+    """
+    sizes: list[int] = []
+    for axis, opposite in zip(one.torch, other.torch, strict=True):
+        parts = _common_parts([factor.size for factor in axis], [factor.size for factor in opposite])
+        if parts is None:
+            return None
+        sizes += parts
+    first, second = one.regrouped(tuple(sizes)), other.regrouped(tuple(sizes))
+    if first is None or second is None:
+        return None
+    first, second = (_grouped(part, one.shape) for part in (first, second))
+    renamed = second.renamed(first)
+    return None if renamed is None else (first, renamed)
+
+
+def _common_parts(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
+    """Return the coarsest list of sizes from which both lists are had by multiplying neighbours."""
+
+    def borders(sizes: Sequence[int]) -> set[int]:
+        # Sizes of the tails: the borders of a mixed-radix number.
+        return {prod(sizes[start:]) for start in range(len(sizes) + 1)}
+
+    tails = sorted(borders(one) | borders(other), reverse=True)
+    parts = []
+    for tail, after in pairwise(tails):
+        if tail % after:
+            return None
+        parts.append(tail // after)
+    return parts
+
+
+def _grouped(value: Value, shape: Shape) -> Value:
+    grouped = value.regrouped(shape)
+    assert grouped is not None  # noqa: S101 - the value's factors came from this shape
+    return grouped

@@ -1,0 +1,125 @@
+"""One operator, or a few, between random scales: simulated and float programs against LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
+from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.operators.base import Operator, Ranges
+from qanas.quantization.operators.quantize import Quantize
+from qanas.quantization.operators.slice import Slice
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+Range = tuple[float, float]
+
+
+def chain(shape: Sequence[int], *operators: Operator) -> Graph:
+    """Operators one behind the other."""
+    names = [INPUT, *(f"node_{position}" for position in range(len(operators)))]
+    nodes = (
+        Node(name, operator, (names[position],))
+        for position, (name, operator) in enumerate(zip(names[1:], operators, strict=True))
+    )
+    return Graph(tuple(shape), tuple(nodes), names[-1])
+
+
+def of_parts(operator: Operator, shape: Sequence[int], *parts: Slice) -> Graph:
+    """An operator of several parts of the input, each with a scale of its own."""
+    nodes: list[Node] = []
+    for position, part in enumerate(parts):
+        nodes += [
+            Node(f"slice_{position}", part, (INPUT,)),
+            Node(f"part_{position}", Quantize(), (f"slice_{position}",)),
+        ]
+    nodes.append(Node("result", operator, tuple(f"part_{position}" for position in range(len(parts)))))
+    return Graph(tuple(shape), tuple(nodes), "result")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A quantized graph and its file in LiteRT.
+
+    Attributes:
+        quantized: the simulation.
+        content: the file.
+    """
+
+    quantized: QuantizedGraph
+    content: bytes
+
+    @classmethod
+    def of(cls, graph: Graph, ranges: dict[str, Range]) -> Deployed:
+        """Quantize with ranges by value, in place of calibrated ones."""
+        bounds = {name: Ranges(pair, {}) for name, pair in ranges.items()}
+        quantized = QuantizedGraph.quantize(graph, bounds, Scheme())
+        return cls(quantized, write_tflite(quantized.program()))
+
+    def differing_codes(self, codes: NDArray[np.int8]) -> int:
+        """Count simulated codes that are not the runtime's, for input codes (n, *input_shape)."""
+        runtime = LiteRTModel(self.content)
+        assert runtime.input == self.quantized.input
+        assert runtime.output == self.quantized.output
+        real = self.quantized.input.dequantize(torch.from_numpy(codes.astype(np.float32)))
+        simulated = self.quantized.codes(real).numpy()
+        deployed = np.concatenate([runtime.invoke(sample[None]) for sample in codes])
+        assert simulated.shape == deployed.shape
+        return int(np.count_nonzero(simulated != deployed))
+
+
+class Randomness:
+    """Seeded draws of what the tests need."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        """A number from ``low`` to ``high``, both included."""
+        return int(self.generator.integers(low, high + 1))
+
+    def range(self, decades: float = 2.0) -> Range:
+        """A range of any size and sign: about zero, from zero, all below it, and without any width."""
+        size = 10.0 ** self.generator.uniform(-decades, decades)
+        low, high = sorted(self.generator.uniform(-1.0, 1.0, 2))
+        kind = self.generator.choice(["any", "about", "positive", "negative", "zero"], p=[0.3, 0.3, 0.16, 0.16, 0.08])
+        bounds = {"any": (low, high), "about": (-1.0, 1.0), "positive": (0.0, 1.0), "negative": (-1.0, 0.0)}
+        low, high = bounds.get(kind, (0.0, 0.0))
+        return float(low * size), float(high * size)
+
+    def decimal_range(self) -> Range:
+        """A range whose scale is a round decimal fraction: quotients of such scales make many exact ties."""
+        scale = float(self.generator.choice([0.1, 0.2, 0.3, 0.05, 0.02, 0.6, 0.7, 0.25, 1.5]))
+        zero_point = self.integer(-128, 127)
+        return scale * (-128 - zero_point), scale * (127 - zero_point)
+
+    def range_about(self, affine: Affine) -> Range:
+        """A range that is a fraction or a multiple of what some codes reach."""
+        size = float(affine.scale * 255.0 * 10.0 ** self.generator.uniform(-1.5, 1.0))
+        low, high = sorted(self.generator.uniform(-1.0, 1.0, 2))
+        return float(low * size), float(high * size)
+
+    def codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int8]:
+        """Random codes, some of them at the ends."""
+        codes = self.generator.integers(-128, 128, (samples, *shape))
+        ends = self.generator.choice([-128, 127], codes.shape)
+        return np.where(self.generator.random(codes.shape) < 0.1, ends, codes).astype(np.int8)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Normal values."""
+        return torch.from_numpy(self.generator.normal(size=shape).astype(np.float32))
+
+
+def float_gap(graph: Graph, samples: Tensor) -> float:
+    """Largest distance between `Graph.forward` and the float program in LiteRT."""
+    outputs = LiteRTModel(write_tflite(graph.program())).predict(samples.numpy())
+    expected = graph.forward(samples).numpy()
+    assert outputs.shape == expected.shape
+    return float(np.abs(outputs - expected).max())
