@@ -51,7 +51,7 @@ class SmallCNN(NetworkSpace):
         layers = []
         for i in range(1, chosen["blocks"] + 1):
             channels = chosen[f"channels_{i}"]
-            layers += [nn.Conv2d(width, channels, size, padding="same", bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(width, channels, size, padding="same", bias=False), nn.BatchNorm2d(channels)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
             width = channels
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, shape.output_size))
