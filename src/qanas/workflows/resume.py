@@ -22,10 +22,10 @@ INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data")
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables by dotted key.
+    """Return the values of nested tables by dotted key, tuples as the lists that a file gives back.
 
-    >>> flatten({"a": {"b": 1}, "c": 2})
-    {'a.b': 1, 'c': 2}
+    >>> flatten({"a": {"b": 1}, "c": (2, 3)})
+    {'a.b': 1, 'c': [2, 3]}
     """
     flat: dict[str, Any] = {}
     for key, value in table.items():
@@ -33,7 +33,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{name}.")
         else:
-            flat[name] = value
+            flat[name] = list(value) if isinstance(value, tuple) else value
     return flat
 
 
