@@ -116,6 +116,12 @@ def finite(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def trials_file(folder: RunFolder) -> Path:
+    """Return the table of all trials: early runs have it as CSV."""
+    old = folder.trials_csv.is_file() and not folder.trials.is_file()
+    return folder.trials_csv if old else folder.trials
+
+
 def read_run(folder: RunFolder) -> RunData:
     """Read a run's files.
 
@@ -123,8 +129,7 @@ def read_run(folder: RunFolder) -> RunData:
         InputError: the folder holds no run, or a file that can't be read.
     """
     folder.require()
-    old = folder.trials_csv.is_file() and not folder.trials.is_file()
-    tables = (folder.trials_csv if old else folder.trials, folder.front, folder.finalists)
+    tables = (trials_file(folder), folder.front, folder.finalists)
     trials, front, finalists = (read_table(path).to_dicts() for path in tables)
     cards = folder.cards()
     missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
