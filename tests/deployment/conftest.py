@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.fit import TrainingSet, fit

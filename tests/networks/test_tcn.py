@@ -24,10 +24,10 @@ from qanas.layers.conv import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import Graph, UnsupportedNetworkError, trace_shapes
 from qanas.quantization.operators import BatchNorm, Convolution
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import SearchSpace, space_of

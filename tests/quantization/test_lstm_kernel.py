@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.layers.lstm import OneBiasLSTM
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import Graph
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 
 Integers = NDArray[np.int64]
 CODES = np.arange(-(2**15), 2**15, dtype=np.int64)

@@ -12,9 +12,9 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import UnsupportedNetworkError, trace_shapes
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.tasks.base import Task, TaskData
 

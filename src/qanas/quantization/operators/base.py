@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.ranges import Range
+from qanas.quantization.scheme import Scheme
 
 Shape = tuple[int, ...]
 """The shape of one sample, without the batch."""
@@ -19,15 +21,13 @@ Activation = Literal["none", "relu"]
 ACTIVATION_CODES: Mapping[Activation, int] = {"none": 0, "relu": 1}
 """Fused activations and their number in the file format."""
 
-Range = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration saw of a node.
+    """How far the values of a node reach.
 
     Attributes:
-        output: smallest and largest value of the node's output.
+        output: what the codes of the node's output have to cover.
         internals: the same for the values inside the operator that `Operator.observe` names.
     """
 
@@ -84,7 +84,17 @@ class Operator(ABC):
 
     @abstractmethod
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Return the quantized operator and its output's parameters."""
+        """Return the quantized operator and its output's parameters.
+
+        Args:
+            inputs: parameters of the inputs' codes.
+            ranges: of the node; the output's is the one that the scheme's codes cover, so that
+                ``Affine.from_range(*ranges.output)`` is what the scheme asks for.
+            scheme: what holds for this node.
+
+        Raises:
+            UnsupportedSchemeError: the kernel doesn't have it.
+        """
 
     @abstractmethod
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -107,7 +117,7 @@ class Operator(ABC):
 
         Args:
             inputs: parameters of the inputs' codes.
-            scheme: bit-widths.
+            scheme: what holds for this node.
         """
         del inputs, scheme
         return {}

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from qanas.layers.conv import ChannelNorm
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.layers.conv import Conv1xK, correlate
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
@@ -23,6 +23,7 @@ from qanas.quantization.operators.base import (
 )
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.scheme import Scheme
 
 VALID = 1
 """The padding's number in the file format."""
@@ -118,9 +119,15 @@ class Convolution(Operator):
         return activate(self.window.correlate(inputs[0], self.weight) + self.bias, self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize the weights with a scale an output channel."""
+        """Quantize the weights, with a scale an output channel where the scheme leaves it to the kernel."""
+        channels = len(self.weight)
         weights = QuantizedWeights.from_float(
-            self.weight, scheme.weight_bits, groups=len(self.weight), bias=self.bias, input_scale=inputs[0].scale
+            self.weight,
+            scheme.weight_bits,
+            groups=scheme.groups(of_kernel=channels, channels=channels),
+            kind=scheme.scales,
+            bias=self.bias,
+            input_scale=inputs[0].scale,
         )
         return {"weight": weights}
 
@@ -182,7 +189,7 @@ class QuantizedConvolution(QuantizedOperator):
     """Integer convolution, requantized once by channel.
 
     Attributes:
-        weights: (out, in, k), a scale an output channel.
+        weights: (out, in, k), a scale an output channel or one.
         bias: float, shape (out,).
         window: where the taps lie.
         input: parameters of the input's codes.

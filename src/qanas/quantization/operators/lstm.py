@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.layers.lstm import OneBiasLSTM, run_lstm
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
+from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 
 GATES = 4
 GATE_SCALE = 2.0**-12
@@ -114,12 +115,15 @@ class LSTM(Operator):
         return hidden, {"cell": cell}
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize weights with a scale a gate: the kernel reads one of each."""
-        bits = scheme.weight_bits
+        """Quantize weights with a scale a gate: each gate's are a tensor of their own."""
+        if scheme.weight_scales == "channel":
+            raise UnsupportedSchemeError("the LSTM's kernel reads one weight scale a gate, not one a channel")
+        bits, kind = scheme.weight_bits, scheme.scales
         kernel = QuantizedWeights.from_float(
-            self.weight_ih, bits, groups=GATES, bias=self.bias, input_scale=inputs[0].scale
+            self.weight_ih, bits, groups=GATES, kind=kind, bias=self.bias, input_scale=inputs[0].scale
         )
-        return {"weight_ih": kernel, "weight_hh": QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES)}
+        recurrent = QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES, kind=kind)
+        return {"weight_ih": kernel, "weight_hh": recurrent}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize the weights, the hidden state to int8 and the cell to int16."""

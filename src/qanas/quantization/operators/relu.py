@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from qanas.quantization.affine import Affine, Scheme, round_half_away
+from qanas.quantization.affine import Affine, round_half_away
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 

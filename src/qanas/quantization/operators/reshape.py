@@ -10,9 +10,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 
 class _Reshape(Operator):
