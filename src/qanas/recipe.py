@@ -26,10 +26,11 @@ from qanas.core.suggestions import nearest, unknown
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
+from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
-from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
+from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SearchBudget, metric_of
 
 TASKS: Mapping[str, str] = {"turbofan": "qanas.tasks.turbofan:Turbofan"}
 SPACES: Mapping[str, str] = {"lstm": "qanas.networks.lstm:LSTMSpace", "tcn": "qanas.networks.tcn:TCNSpace"}
@@ -83,6 +84,11 @@ class _EstimationTable(_Named):
     jobs: int = Field(default=1, ge=1, le=256)
 
 
+class _QuantizationTable(BaseModel):
+    model_config = _STRICT
+    scheme: str = DEFAULT_SCHEME
+
+
 class _DeviceTable(BaseModel):
     model_config = _STRICT
     name: str = "host"
@@ -107,6 +113,7 @@ class _Recipe(BaseModel):
     space: _SpaceTable
     strategy: _StrategyTable
     estimation: _EstimationTable = _EstimationTable()
+    quantization: _QuantizationTable = _QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
     limits: dict[str, _Bound] = Field(default_factory=dict)
     device: _DeviceTable = _DeviceTable()
@@ -188,6 +195,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         "space": space_table,
         "strategy": {key: value for key, value in strategy_table.items() if value is not None},
         "estimation": estimation_table,
+        "quantization": recipe.quantization.model_dump(),
         "objectives": dict(recipe.objectives),
         "limits": dict(recipe.limits),
         "device": recipe.device.model_dump(),
@@ -209,6 +217,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         limits=_limits(recipe.limits),
         device=Device.named(recipe.device.name),
         finalists=FinalistsPlan(recipe.finalists.count, recipe.finalists.seeds),
+        scheme=_scheme(recipe.quantization.scheme),
         seed=recipe.run.seed,
         recipe=resolved,
     )
@@ -239,6 +248,13 @@ def _limits(table: Mapping[str, float]) -> tuple[Limit, ...]:
         if name not in (*COSTS, LATENCY):
             raise InputError(f"limits.{name}: {unknown('limit', name, [*COSTS, LATENCY])}")
     return tuple(Limit(name, bound) for name, bound in table.items())
+
+
+def _scheme(name: str) -> str:
+    known = [*named_schemes(), SWEEP]
+    if name not in known:
+        raise InputError(f"quantization.scheme: {unknown('scheme', name, known)}")
+    return name
 
 
 def _resolve_data(task: _Named, folder: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMNetwork
@@ -23,6 +24,7 @@ from qanas.quantization.operators.conv import QuantizedConvolution
 from qanas.quantization.operators.dense import QuantizedDense
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import check_samples
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 
 WINDOW, FEATURES = 9, 3
@@ -127,19 +129,16 @@ def test_the_eight_schemes_give_their_scales_and_ship_as_simulated(name: str, ma
     assert steps_from_runtime(graph) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in EIGHT if name.endswith("per_tensor")])
+@pytest.mark.parametrize("name", EIGHT)
 def test_an_lstm_takes_every_scheme_with_a_scale_a_gate(name: str) -> None:
     graph = quantized(lstm(), EIGHT[name])
-    assert all(weights.groups == 1 for weights in weights_of(graph))
+    for operator in graph.operators.values():
+        if isinstance(operator, QuantizedLSTM):
+            assert [weights.groups for weights in (*operator.kernel, *operator.recurrent)] == [1] * 8
     if EIGHT[name].scales == "power_of_two":
-        assert all(is_power_of_two(float(weights.scales[0])) for weights in weights_of(graph))
+        assert all(is_power_of_two(float(scale)) for weights in weights_of(graph) for scale in weights.scales)
         assert all(is_power_of_two(affine.scale) for affine in graph.affines.values())
     assert steps_from_runtime(graph) == 0
-
-
-def test_an_lstm_refuses_a_scale_a_channel() -> None:
-    with pytest.raises(UnsupportedSchemeError, match=r"lstm_0: .*one weight scale a gate"):
-        quantized(lstm(), EIGHT["symmetric_per_channel"])
 
 
 @pytest.mark.parametrize("bits", [4, 6])
@@ -256,6 +255,27 @@ def test_ranges_of_one_layer_can_be_taken_otherwise() -> None:
     assert {name: entry for name, entry in mixed.items() if name != "lstm_0"} == {
         name: entry for name, entry in usual.items() if name != "lstm_0"
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(0, 5, 3), "no calibration samples"),
+        (torch.ones(4, 3, 5), r"shape \(3, 5\), but the network takes \(5, 3\)"),
+        (torch.full((4, 5, 3), math.nan), "NaN"),
+        (torch.full((4, 5, 3), -2.5), r"is -2\.5"),
+    ],
+)
+def test_calibration_samples_are_refused_by_one_line_with_their_source(values: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=f"^samples.npz: .*{message}"):
+        check_samples(values, (5, 3), "samples.npz")
+    check_samples(torch.randn(2, 5, 3), (5, 3), "samples.npz")
+
+
+def test_calibration_on_samples_of_another_shape_is_refused() -> None:
+    graph = Graph.trace(lstm(), (WINDOW, FEATURES))
+    with pytest.raises(ValueError, match="the network takes"):
+        graph.calibrate(torch.randn(4, FEATURES, WINDOW))
 
 
 def test_descriptions_tell_schemes_apart() -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from qanas.core.errors import InputError
+
 RangeMethod = Literal["min_max", "moving_average", "percentile"]
 """``min_max``: the smallest and the largest value, so that no calibration sample saturates. ``moving_average``: that of
 the batches' smallest and largest values, in the samples' order (Jacob et al. 2018). ``percentile``: all values but a
@@ -23,6 +25,30 @@ KEPT = 0.95
 
 OUTLIERS = 1e-4
 """Share of the values that lies outside on either side, rounded down: fewer than 10,000 values have none."""
+
+
+def check_samples(samples: Tensor, input_shape: tuple[int, ...], source: str) -> None:
+    """Refuse calibration samples that ranges can't be taken from.
+
+    Args:
+        samples: shape (n, *input_shape).
+        input_shape: what the network takes.
+        source: where they come from, for the message.
+
+    Raises:
+        InputError: there are none, their shape is another, a value is not finite, or all values are the same.
+    """
+    if len(samples) == 0:
+        raise InputError(f"{source}: no calibration samples; give some hundreds, like those that the network will see")
+    if tuple(samples.shape[1:]) != input_shape:
+        raise InputError(
+            f"{source}: calibration samples have shape {tuple(samples.shape[1:])}, but the network takes {input_shape}"
+        )
+    if not bool(torch.isfinite(samples).all()):
+        raise InputError(f"{source}: calibration samples have values that are NaN or infinite; remove or replace them")
+    low, high = _extent(samples)
+    if low == high:
+        raise InputError(f"{source}: every value of the calibration samples is {low:g}; give samples that differ")
 
 
 def range_of(name: str, values: Tensor, method: RangeMethod) -> Range:

@@ -27,7 +27,7 @@ KNOWN: Mapping[str, tuple[Any, ...]] = {
 
 
 class UnsupportedSchemeError(Exception):
-    """A scheme that an operator's kernel doesn't have: names the node and what it takes."""
+    """A scheme that a network can't have: one for a layer that isn't there, or that an operator's kernel lacks."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Scheme:
             is 0, and codes reach equally far to both sides; ``symmetric_unsigned``: the same, but values that are
             never negative use all codes (unsigned codes with zero point 0, stored as signed ones with -128).
         weight_scales: a scale a ``tensor``, an output ``channel``, or what the ``kernel`` commonly has: one a channel
-            in convolutions, one in dense layers, one a gate in LSTMs, which have no other.
+            in convolutions, one in dense layers. LSTMs have one a gate whatever is asked for: each gate's weights are
+            a tensor, and the kernel has no finer scales.
         scales: of weights and activations, ``real`` or the next larger ``power_of_two``.
         ranges: how ranges are taken from the calibration samples, see `qanas.quantization.ranges`.
         layers: fields that differ, by the node's name.
@@ -111,9 +112,9 @@ class Scheme:
     def description(self) -> str:
         """Return the scheme in words, for cards."""
         weights = {
-            "kernel": "scales by channel in convolutions, by gate in LSTMs, by tensor in dense layers",
-            "tensor": "scales by tensor (by gate in LSTMs)",
-            "channel": "scales by channel",
+            "kernel": "scales by channel in convolutions, by tensor in dense layers, by gate in LSTMs",
+            "tensor": "scales by tensor (in LSTMs by gate)",
+            "channel": "scales by channel (in LSTMs by gate)",
         }[self.weight_scales]
         activations = self.activations.replace("_unsigned", ", unsigned where never negative")
         stored = " in int8 tensors" if self.weight_bits < WHOLE_BITS else ""

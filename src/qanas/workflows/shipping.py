@@ -19,6 +19,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.workflows.finalists import Finalist, Training, training_files
 from qanas.workflows.plan import Setup
+from qanas.workflows.scheme_sweep import scheme_choice
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")
@@ -161,7 +162,7 @@ def _make_card(
         candidate=finalist.identity,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
-        protocol=_protocol(setup, shipped, statistics),
+        protocol=_protocol(setup, finalist, shipped, statistics),
         run_seed=plan.seed,
         sha256=shipped.sha256,
         input=_border(model.input_shape, model.input),
@@ -176,6 +177,7 @@ def _make_card(
 
 def _protocol(
     setup: Setup,
+    finalist: Finalist,
     shipped: Training,
     statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
 ) -> dict[str, Any]:
@@ -188,7 +190,9 @@ def _protocol(
         "shipped_training": shipped.seed,
         "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
         "scored_weights": "exponential moving average over the steps, at the end of training",
-        "quantization": "int8 weights and activations, min-max ranges on training samples; cells of LSTMs int16",
+        "quantization": setup.problem.scheme_of(finalist.candidate).description(),
+        "scheme": plan.scheme,
+        "scheme_chosen": scheme_choice(plan),
         "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",
         "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
         "weight_bytes": "every constant in the file: weights, biases and the indices of slices",

@@ -18,7 +18,7 @@ from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.scheme import Scheme
 
 GATES = 4
 GATE_SCALE = 2.0**-12
@@ -115,9 +115,7 @@ class LSTM(Operator):
         return hidden, {"cell": cell}
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize weights with a scale a gate: each gate's are a tensor of their own."""
-        if scheme.weight_scales == "channel":
-            raise UnsupportedSchemeError("the LSTM's kernel reads one weight scale a gate, not one a channel")
+        """Quantize weights with a scale a gate: a gate's are a tensor of their own, of which the kernel reads one."""
         bits, kind = scheme.weight_bits, scheme.scales
         kernel = QuantizedWeights.from_float(
             self.weight_ih, bits, groups=GATES, kind=kind, bias=self.bias, input_scale=inputs[0].scale
