@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from qanas.layers.conv import ChannelNorm, Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, WeightBits
+from qanas.quantization.affine import Affine, QuantizedWeights, WeightBits
 from qanas.quantization.graph import Graph
 from qanas.quantization.operators.conv import Convolution
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantization_aware import FakeQuantizedGraph, fake_quantize, fake_quantize_weights
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import TrainingSet, fit

@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "study.db"
 
     @property
+    def scheme_sweep(self) -> Path:
+        """One row a quantization scheme: its score on the seed network, and which was chosen."""
+        return self.path / "scheme_sweep.csv"
+
+    @property
     def trials(self) -> Path:
         """Every trial as one typed table: what was measured, or why it failed or was rejected."""
         return self.path / "trials.parquet"

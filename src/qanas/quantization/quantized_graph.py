@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 
 CHUNK = 1024
 """Samples evaluated at a time."""
@@ -38,13 +39,25 @@ class QuantizedGraph:
         Args:
             graph: with its weights.
             ranges: of every value, from `Graph.calibrate`.
-            scheme: bit-widths.
+            scheme: for the whole network, with what differs by layer.
+
+        Raises:
+            UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
         """
-        affines = {INPUT: Affine.from_range(*ranges[INPUT].output)}
+        unknown = sorted(set(scheme.layers) - set(graph.shapes))
+        if unknown:
+            known = ", ".join(graph.shapes)
+            raise UnsupportedSchemeError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
+        affines = {INPUT: scheme.of(INPUT).affine(*ranges[INPUT].output)}
         operators: dict[str, QuantizedOperator] = {}
         for node in graph.nodes:
-            inputs = [affines[name] for name in node.inputs]
-            operators[node.name], affines[node.name] = node.operator.quantize(inputs, ranges[node.name], scheme)
+            inputs, its = [affines[name] for name in node.inputs], scheme.of(node.name)
+            covered = its.affine(*ranges[node.name].output).span
+            try:
+                quantized = node.operator.quantize(inputs, replace(ranges[node.name], output=covered), its)
+            except UnsupportedSchemeError as error:
+                raise UnsupportedSchemeError(f"{node.name}: {error}") from error
+            operators[node.name], affines[node.name] = quantized
         return cls(graph, operators, affines)
 
     @classmethod

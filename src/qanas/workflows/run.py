@@ -15,6 +15,7 @@ from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.resume import check_resumable
 from qanas.workflows.sampled_search import SampledSearch, front_of
+from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
 from qanas.workflows.trial_store import TrialRecord, TrialStore
 from qanas.workflows.trial_table import trial_table
@@ -62,7 +63,7 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
     with folder.locked():
         folder.write_recipe(setup.plan.recipe)
         with _logged_to(folder), setup.shared(folder.prepared) as shared:
-            return _run(shared, folder, progress)
+            return _run(with_scheme_chosen(shared, folder, progress), folder, progress)
 
 
 def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:

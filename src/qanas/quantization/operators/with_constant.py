@@ -9,11 +9,12 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.multiply import Multiply
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.scheme import Scheme
 
 CODE_BITS = 8
 
