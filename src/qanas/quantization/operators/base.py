@@ -103,8 +103,14 @@ class Operator(ABC):
         Args:
             inputs: parameters of the inputs' codes.
             scheme: what holds for this node.
+
+        Raises:
+            NotImplementedError: an operator with weights that doesn't say it.
         """
         del inputs, scheme
+        unsaid = [name for name, value in self.tensors().items() if value.ndim > 1]
+        if unsaid:
+            raise NotImplementedError(f"{type(self).__name__} doesn't say how {', '.join(unsaid)} is quantized")
         return {}
 
     def parameters(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -30,6 +30,10 @@ class WithConstant(Operator):
 
     operator: Add | Multiply
     constant: Tensor
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return none: training leaves the constant as it is."""
+        return {}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
