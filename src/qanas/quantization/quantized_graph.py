@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,10 +41,17 @@ class QuantizedGraph:
             scheme: bit-widths.
         """
         affines = {INPUT: Affine.from_range(*ranges[INPUT].output)}
+        owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}
         for node in graph.nodes:
             inputs = [affines[name] for name in node.inputs]
-            operators[node.name], affines[node.name] = node.operator.quantize(inputs, ranges[node.name], scheme)
+            owner = graph.shared.get(node.name, node.name)
+            its = replace(ranges[node.name], output=ranges[owner].output)
+            operators[node.name], affine = node.operator.quantize(inputs, its, scheme)
+            # One object for all that share: equal by construction, not by chance.
+            affines[node.name] = owned.setdefault(owner, affine)
+            if affines[node.name] != affine:
+                raise ValueError(f"{node.name} can't have the parameters of {owner}: {affine}, {owned[owner]}")
         return cls(graph, operators, affines)
 
     @classmethod
