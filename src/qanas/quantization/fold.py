@@ -1,4 +1,4 @@
-"""What an operator can take over from its neighbour: a batch norm into its weights, a ReLU into its output."""
+"""What an operator can take over from its neighbours: a batch norm, a ReLU, zeros around its input."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import replace
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.batch_norm import BatchNorm
+from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.pad import Pad
 from qanas.quantization.operators.relu import ReLU
 
 
@@ -24,6 +26,24 @@ def fold_batch_norm(before: Operator, after: Operator) -> Operator | None:
 def fuse_activation(before: Operator, after: Operator) -> Operator | None:
     """Return ``before`` with a ReLU behind it fused, or None where it isn't one or can't be."""
     return before.with_activation(after.activation) if isinstance(after, ReLU) else None
+
+
+def merge_padding(graph: Graph) -> Graph:
+    """Let convolutions pad by themselves where zeros were put around their input.
+
+    The runtime's SAME padding then costs nothing, in time and in memory; other paddings become PAD again.
+    """
+    by_name = {node.name: node for node in graph.nodes}
+    nodes = []
+    for node in graph.nodes:
+        before = by_name.get(node.inputs[0])
+        if before is not None and isinstance(before.operator, Pad) and isinstance(node.operator, Convolution):
+            operator = node.operator.with_padding(before.operator)
+            if operator is not None:
+                by_name[node.name] = replace(node, operator=operator, inputs=before.inputs)
+        nodes.append(by_name[node.name])
+    needed = {name for node in nodes for name in node.inputs} | {graph.output}
+    return replace(graph, nodes=tuple(node for node in nodes if node.name in needed))
 
 
 def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | None]) -> Graph:

@@ -51,12 +51,14 @@ class Graph:
         nodes: in the order of execution.
         output: the name of the value that comes out.
         border: how input and output are stored.
+        shared: for each value whose scale and zero point are those of another one, that one's name.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
     output: str
     border: Border = field(default_factory=Border)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:

@@ -49,15 +49,23 @@ class QuantizedGraph:
             known = ", ".join(graph.shapes)
             raise UnsupportedSchemeError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
         affines = {INPUT: scheme.of(INPUT).affine(*ranges[INPUT].output)}
+        owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}
         for node in graph.nodes:
-            inputs, its = [affines[name] for name in node.inputs], scheme.of(node.name)
-            covered = its.affine(*ranges[node.name].output).span
+            inputs = [affines[name] for name in node.inputs]
+            owner = graph.shared.get(node.name, node.name)
+            covered = scheme.of(owner).affine(*ranges[owner].output).span
             try:
-                quantized = node.operator.quantize(inputs, replace(ranges[node.name], output=covered), its)
+                quantized = node.operator.quantize(
+                    inputs, replace(ranges[node.name], output=covered), scheme.of(node.name)
+                )
             except UnsupportedSchemeError as error:
                 raise UnsupportedSchemeError(f"{node.name}: {error}") from error
-            operators[node.name], affines[node.name] = quantized
+            operators[node.name], affine = quantized
+            # One object for all that share: equal by construction, not by chance.
+            affines[node.name] = owned.setdefault(owner, affine)
+            if affines[node.name] != affine:
+                raise ValueError(f"{node.name} can't have the parameters of {owner}: {affine}, {owned[owner]}")
         return cls(graph, operators, affines)
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -52,8 +52,14 @@ class QuantizedOperator(ABC):
         """Append what the runtime executes for this operator."""
 
 
+Origin = Literal["range", "input", "kernel"]
+
+
 class Operator(ABC):
     """One node's computation in floating point, with its weights."""
+
+    parameters_from: ClassVar[Origin] = "range"
+    """Where scale and zero point of the output come from: its range, the input's, or what the kernel demands."""
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:

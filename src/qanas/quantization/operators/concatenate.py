@@ -24,9 +24,12 @@ class Concatenate(Operator):
 
     Attributes:
         axis: of the sample, counted from 0.
+        shared: for each input, whether whoever computes it takes the output's parameters, so that nothing is left to
+            rescale; empty where that is not known (`qanas.quantization.sharing` finds out).
     """
 
     axis: int
+    shared: tuple[bool, ...] = ()
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape whose size along the axis is the sum of all."""
@@ -48,7 +51,9 @@ class Concatenate(Operator):
         construction, not by chance, so that the file's size depends on shapes alone.
         """
         del scheme
-        if all(affine is inputs[0] for affine in inputs):
+        if any(self.shared):
+            output = inputs[self.shared.index(True)]
+        elif all(affine is inputs[0] for affine in inputs):
             output = inputs[0]
         else:
             coarsest = max(affine.scale for affine in inputs)

@@ -22,7 +22,7 @@ from qanas.quantization.operators.base import (
     Shape,
     composed,
 )
-from qanas.quantization.operators.pad import padded, with_padding
+from qanas.quantization.operators.pad import Pad, padded, with_padding
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype
 from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
@@ -112,6 +112,16 @@ class Convolution(Operator):
         if self.activation != "none":
             return None
         return replace(self, weight=self.weight * scale[:, None, None, None], bias=self.bias * scale + offset)
+
+    def with_padding(self, pad: Pad) -> Self | None:
+        """Return the layer that puts the zeros around its input by itself, or None where it can't."""
+        rows, columns, channels = pad.padding
+        if pad.fill != "zero" or any(channels):
+            return None
+        window = self.kernel.window
+        (above, below), (left, right) = window.padding
+        padding = ((above + rows[0], below + rows[1]), (left + columns[0], right + columns[1]))
+        return replace(self, kernel=replace(self.kernel, window=replace(window, padding=padding)))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""

@@ -74,6 +74,8 @@ class Pad(Operator):
         fill: ``zero``, or ``lowest``: the smallest number there is, which no maximum takes.
     """
 
+    parameters_from = "input"
+
     padding: Padding
     fill: Fill = "zero"
 

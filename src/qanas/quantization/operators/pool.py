@@ -24,6 +24,8 @@ VERSION_FLOAT, VERSION_INT8 = 1, 2
 class _Pool(Operator):
     """What is common to both: the kernels rescale nothing, so the output has the input's parameters."""
 
+    parameters_from = "input"
+
     window: Window
 
     kind: ClassVar[str]

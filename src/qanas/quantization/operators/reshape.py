@@ -22,6 +22,8 @@ class Reshape(Operator):
         shape: of one sample of the output.
     """
 
+    parameters_from = "input"
+
     shape: Shape
 
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -29,6 +29,8 @@ Positions = NDArray[np.int64]
 class _Resize(Operator):
     """What is common to both."""
 
+    parameters_from = "input"
+
     height: int
     width: int
 

@@ -21,6 +21,8 @@ Reals = NDArray[np.float32]
 class _Sigmoid(ElementwiseFunction):
     """What is common to both: output parameters that the kernel demands."""
 
+    parameters_from = "kernel"
+
     demanded: ClassVar[Affine]
 
     @abstractmethod

@@ -25,6 +25,8 @@ class Slice(Operator):
         indices: one an axis of the sample, the batch left out; axes beyond them are kept whole.
     """
 
+    parameters_from = "input"
+
     indices: tuple[Index, ...]
 
     def _bounds(self, shape: Shape) -> list[tuple[range, bool]]:

@@ -34,6 +34,8 @@ LARGEST_DIFFERENCE = 255
 class Softmax(Operator):
     """``exp(x) / sum(exp(x))`` over the last axis."""
 
+    parameters_from = "kernel"
+
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
         if inputs[0][-1] >= 1 << SUM_INTEGER_BITS:

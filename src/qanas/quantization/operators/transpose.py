@@ -26,6 +26,8 @@ class Transpose(Operator):
         axes: for each axis of the output's sample, that of the input's sample.
     """
 
+    parameters_from = "input"
+
     axes: tuple[int, ...]
 
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.layers.conv import Conv1xK
+from qanas.layers.same_conv import SameConv2d, same_padding
 from qanas.quantization.operators.conv import Convolution, Kernel
-from qanas.quantization.operators.window import Pair, Window
+from qanas.quantization.operators.window import Window
 from qanas.quantization.tracing.builder import Builder
-from qanas.quantization.tracing.translators import FunctionTranslators, ModuleTranslators
+from qanas.quantization.tracing.translators import FunctionTranslators, ModuleTranslators, Sizes, pair
 from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
-
-Sizes = int | Sequence[int]
-
-
-def pair(sizes: Sizes) -> Pair:
-    """Return one number for rows and columns, or two, as a pair."""
-    return (sizes, sizes) if isinstance(sizes, int) else (int(sizes[0]), int(sizes[-1]))
 
 
 def conv2d(
@@ -81,6 +75,20 @@ def conv_module(builder: Builder, module: nn.Conv1d | nn.Conv2d, value: Value, /
         module.dilation,
         module.groups,
     )
+
+
+def same_conv2d(builder: Builder, module: SameConv2d, value: Value, /) -> Value:
+    """Take a `SameConv2d`."""
+    channels, rows, columns = value.torch
+    taps = (module.weight.shape[2], module.weight.shape[3])
+    sides = [
+        same_padding(*axis)
+        for axis in zip((size_of(rows), size_of(columns)), taps, module.stride, module.dilation, strict=True)
+    ]
+    kernel = _kernel(module.weight, module.stride, 0, module.dilation, module.groups)
+    kernel = replace(kernel, window=replace(kernel.window, padding=(sides[0], sides[1])))
+    output, image = _convolve(builder, value, (channels, rows, columns), module.weight, module.bias, kernel)
+    return output.with_torch_axes(image)
 
 
 def conv_1xk(builder: Builder, module: Conv1xK, value: Value, /) -> Value:
@@ -145,4 +153,8 @@ def _convolve(
 
 
 FUNCTIONS: FunctionTranslators = {F.conv2d: conv2d, F.conv1d: conv1d}
-MODULES: ModuleTranslators = {nn.Conv2d: conv_module, nn.Conv1d: conv_module, Conv1xK: conv_1xk}
+MODULES: ModuleTranslators = {
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d), conv_module),
+    SameConv2d: same_conv2d,
+    Conv1xK: conv_1xk,
+}

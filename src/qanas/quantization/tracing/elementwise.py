@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import nn
 
-from qanas.quantization.operators.add import Add
+from qanas.quantization.operators.hard_sigmoid import HardSigmoid
+from qanas.quantization.operators.hard_swish import HardSwish
+from qanas.quantization.operators.leaky_relu import LeakyReLU
 from qanas.quantization.operators.relu import ReLU
 from qanas.quantization.operators.requantize import BOUNDS
+from qanas.quantization.operators.sigmoids import Logistic, Tanh
+from qanas.quantization.operators.softmax import Softmax
+from qanas.quantization.tracing.arithmetic import multiply
 from qanas.quantization.tracing.builder import Builder
 from qanas.quantization.tracing.translators import FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.values import Value
-
-
-def add(builder: Builder, one: Value | float, other: Value | float, /, *, alpha: float = 1) -> Value:
-    """Take the addition of two values of one shape."""
-    if alpha != 1:
-        raise ValueError(f"an addition with alpha = {alpha}; multiply in a layer before it")
-    if not isinstance(one, Value) or not isinstance(other, Value):
-        constant = other if isinstance(one, Value) else one
-        raise ValueError(f"the addition of a constant ({constant}); put it into a layer's bias")  # noqa: TRY004
-    if one.shape != other.shape:
-        raise ValueError(f"the addition of shapes {one.shape} and {other.shape}; they must be equal")
-    first, second = builder.alike(one, other)
-    return builder.emit(Add(), [first, second], first.torch, first.stored)
 
 
 def relu(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
@@ -48,6 +39,58 @@ def clamp(builder: Builder, value: Value, /, min: float | None = None, max: floa
         if bounds == (min, torch.inf if max is None else max):
             return builder.unary(ReLU(activation), value)
     raise ValueError(f"a clamp from {min} to {max}; known are those from 0 up, and from 0 to 6")
+
+
+def leaky_relu(builder: Builder, value: Value, /, negative_slope: float = 0.01, inplace: bool = False) -> Value:
+    """Take a leaky ReLU."""
+    del inplace
+    return builder.unary(LeakyReLU(negative_slope), value)
+
+
+def leaky_relu_module(builder: Builder, module: nn.LeakyReLU, value: Value, /) -> Value:
+    """Take an `nn.LeakyReLU`."""
+    return leaky_relu(builder, value, module.negative_slope)
+
+
+def sigmoid(builder: Builder, value: Value, /) -> Value:
+    """Take a logistic function."""
+    return builder.unary(Logistic(), value)
+
+
+def tanh(builder: Builder, value: Value, /) -> Value:
+    """Take a hyperbolic tangent."""
+    return builder.unary(Tanh(), value)
+
+
+def hardswish(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a hard swish."""
+    del inplace
+    return builder.unary(HardSwish(), value)
+
+
+def hardsigmoid(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a hard sigmoid."""
+    del inplace
+    return builder.unary(HardSigmoid(), value)
+
+
+def silu(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take ``x * sigmoid(x)`` as these two operators."""
+    del inplace
+    return multiply(builder, value, sigmoid(builder, value))
+
+
+def softmax(builder: Builder, value: Value, /, dim: int | None = None) -> Value:
+    """Take a softmax over an axis; it is stored last for it."""
+    if dim is None:
+        raise ValueError("a softmax over no named axis; name it: softmax(x, dim=1)")
+    source, _ = builder.ending_in(value, value.axis(dim))
+    return builder.unary(Softmax(), source)
+
+
+def softmax_module(builder: Builder, module: nn.Softmax, value: Value, /) -> Value:
+    """Take an `nn.Softmax`."""
+    return softmax(builder, value, module.dim)
 
 
 def nothing(builder: Builder, value: Value, /) -> Value:
@@ -98,11 +141,17 @@ def hardtanh_module(builder: Builder, module: nn.Hardtanh, value: Value, /) -> V
 
 
 FUNCTIONS: FunctionTranslators = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), add),
     **dict.fromkeys((torch.relu, torch.relu_, F.relu, F.relu_, "relu", "relu_"), relu),
     F.relu6: relu6,
     **dict.fromkeys((torch.clamp, "clamp"), clamp),
     F.hardtanh: hardtanh,
+    F.leaky_relu: leaky_relu,
+    **dict.fromkeys((torch.sigmoid, F.sigmoid, "sigmoid"), sigmoid),
+    **dict.fromkeys((torch.tanh, F.tanh, "tanh"), tanh),
+    F.hardswish: hardswish,
+    F.hardsigmoid: hardsigmoid,
+    F.silu: silu,
+    **dict.fromkeys((torch.softmax, F.softmax, "softmax"), softmax),
     **dict.fromkeys(("contiguous", "clone", "detach"), nothing),
     **dict.fromkeys((F.dropout, F.dropout2d), dropout),
 }
@@ -110,5 +159,12 @@ MODULES: ModuleTranslators = {
     nn.ReLU: of_module(relu),
     nn.ReLU6: of_module(relu6),
     nn.Hardtanh: hardtanh_module,
+    nn.LeakyReLU: leaky_relu_module,
+    nn.Sigmoid: of_module(sigmoid),
+    nn.Tanh: of_module(tanh),
+    nn.Hardswish: of_module(hardswish),
+    nn.Hardsigmoid: of_module(hardsigmoid),
+    nn.SiLU: of_module(silu),
+    nn.Softmax: softmax_module,
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), of_module(nothing)),
 }

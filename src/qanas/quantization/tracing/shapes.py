@@ -84,6 +84,12 @@ def squeeze(builder: Builder, value: Value, /, dim: int | Sequence[int] | None =
     return value.with_torch_axes(axis for number, axis in enumerate(value.torch) if number not in axes or axis)
 
 
+def channel_shuffle(builder: Builder, module: nn.ChannelShuffle, value: Value, /) -> Value:
+    """Take an `nn.ChannelShuffle`."""
+    grouped = unflatten(builder, value, 1, (module.groups, -1))
+    return flatten(builder, transpose(builder, grouped, 1, 2), 1, 2)
+
+
 def size(builder: Builder, value: Value, /, dim: int | None = None) -> torch.Size | int:
     """Return the shape, with a batch of 1."""
     del builder
@@ -130,4 +136,8 @@ FUNCTIONS: FunctionTranslators = {
     **dict.fromkeys((torch.unsqueeze, "unsqueeze"), unsqueeze),
     **dict.fromkeys((torch.squeeze, "squeeze"), squeeze),
 }
-MODULES: ModuleTranslators = {nn.Flatten: flatten_module, nn.Unflatten: unflatten_module}
+MODULES: ModuleTranslators = {
+    nn.Flatten: flatten_module,
+    nn.Unflatten: unflatten_module,
+    nn.ChannelShuffle: channel_shuffle,
+}

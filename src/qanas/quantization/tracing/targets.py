@@ -8,17 +8,33 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import nn
 
 from qanas.quantization.tracing import (
+    arithmetic,
     convolution,
     elementwise,
+    joining,
     linear,
     normalization,
     parts,
+    pooling,
     recurrent,
+    resizing,
     shapes,
 )
 from qanas.quantization.tracing.translators import FunctionTranslators, ModuleTranslators
 
-_HOMES = (convolution, elementwise, linear, normalization, parts, recurrent, shapes)
+_HOMES = (
+    arithmetic,
+    convolution,
+    elementwise,
+    joining,
+    linear,
+    normalization,
+    parts,
+    pooling,
+    recurrent,
+    resizing,
+    shapes,
+)
 
 FUNCTIONS: FunctionTranslators = {target: made for home in _HOMES for target, made in home.FUNCTIONS.items()}
 """Functions, and methods by their name."""
@@ -26,7 +42,7 @@ FUNCTIONS: FunctionTranslators = {target: made for home in _HOMES for target, ma
 MODULES: ModuleTranslators = {target: made for home in _HOMES for target, made in home.MODULES.items()}
 
 _INSTEAD: dict[Any, str] = {
-    **dict.fromkeys((nn.GELU, F.gelu, nn.SiLU, F.silu, nn.Mish, F.mish), "Hardswish or ReLU6"),
+    **dict.fromkeys((nn.GELU, F.gelu, nn.Mish, F.mish), "Hardswish or ReLU6"),
     **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d), "BatchNorm2d, which costs nothing once folded"),
     **dict.fromkeys((nn.GRU, nn.RNN), "LSTM"),
     nn.ConvTranspose2d: "a resize and a Conv2d",

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from qanas.quantization.axis_order import AxisOrder
-from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation
+from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation, merge_padding
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.operators.batch_norm import BatchNorm
+from qanas.quantization.sharing import with_shared_parameters
 from qanas.quantization.tracing.builder import Builder
 from qanas.quantization.tracing.targets import FUNCTIONS, MODULES, instead_of
 from qanas.quantization.tracing.translators import Translator
@@ -41,14 +42,14 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
         calls = _Tracer().trace(network)
     except fx.proxy.TraceError as error:
         raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
-    graph = absorbed(_cheapest(network, calls, input_shape), fold_batch_norm)
+    graph = absorbed(merge_padding(_cheapest(network, calls, input_shape)), fold_batch_norm)
     for node in graph.nodes:
         if isinstance(node.operator, BatchNorm):
             raise UnsupportedNetworkError(
                 f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
                 "layer whose output nothing else takes"
             )
-    return absorbed(graph, fuse_activation)
+    return with_shared_parameters(absorbed(graph, fuse_activation))
 
 
 def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -19,3 +19,11 @@ FunctionTranslators = Mapping[Callable[..., Any] | str, Translator]
 """By function, or by the name of a tensor's method."""
 
 ModuleTranslators = Mapping[type[nn.Module], Translator]
+
+Sizes = int | Sequence[int]
+"""One number for rows and columns, or two."""
+
+
+def pair(sizes: Sizes) -> tuple[int, int]:
+    """Return sizes of rows and columns."""
+    return (sizes, sizes) if isinstance(sizes, int) else (int(sizes[0]), int(sizes[-1]))
