@@ -80,8 +80,9 @@ def silu(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
     return multiply(builder, value, sigmoid(builder, value))
 
 
-def softmax(builder: Builder, value: Value, /, dim: int | None = None) -> Value:
+def softmax(builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3) -> Value:
     """Take a softmax over an axis; it is stored last for it."""
+    del _stacklevel
     if dim is None:
         raise ValueError("a softmax over no named axis; name it: softmax(x, dim=1)")
     source, _ = builder.ending_in(value, value.axis(dim))

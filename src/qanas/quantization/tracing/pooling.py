@@ -103,8 +103,10 @@ def adaptive_avg_pool2d(builder: Builder, value: Value, /, output_size: Sizes) -
     return _pooled(builder, value, AveragePool(_dividing(size, wanted)))
 
 
-def adaptive_max_pool2d(builder: Builder, value: Value, /, output_size: Sizes) -> Value:
+def adaptive_max_pool2d(builder: Builder, value: Value, /, output_size: Sizes, return_indices: bool = False) -> Value:
     """Take the largest values of as many windows as are wanted; they must divide the image."""
+    if return_indices:
+        raise ValueError("a max pool with indices; take one without")
     return _pooled(builder, value, MaxPool(_dividing(_image(value), _wanted(value, output_size))))
 
 

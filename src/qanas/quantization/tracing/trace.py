@@ -180,7 +180,10 @@ def _called(translator: Translator, arguments: tuple[Any, ...], options: Mapping
     named = dict(options)
     if "input" in named:
         arguments = (*arguments, named.pop("input"))
-    inspect.signature(translator).bind(*arguments, **named)
+    signature = inspect.signature(translator)
+    # torch hands options on that nobody gave: None is their default.
+    named = {name: option for name, option in named.items() if name in signature.parameters or option is not None}
+    signature.bind(*arguments, **named)
     return translator(*arguments, **named)
 
 
