@@ -179,13 +179,13 @@ def _block_backward(
     relu_gradients(space, block.outputs, dout, rows)
     at_second = (block.second_sums, dout, dsecond)
     norm_gradients(weights, gradient, space, masks, statistics, block.second_norm, at_second, samples)
-    weight_gradients(gradient, space, block.second, block.hidden, dsecond, chunks)
+    weight_gradients(gradient, space, block.second, block.hidden, dsecond, chunks, block.packed)
     input_gradients(weights, space, block.second, dsecond, dfirst, chunks, False)
     at_first = (block.first_sums, dfirst, dfirst)
     norm_gradients(weights, gradient, space, masks, statistics, block.first_norm, at_first, samples)
-    weight_gradients(gradient, space, block.first, block.inputs, dfirst, chunks)
+    weight_gradients(gradient, space, block.first, block.inputs, dfirst, chunks, block.packed)
     if block.shortcut.taps > 0:
-        weight_gradients(gradient, space, block.shortcut, block.inputs, dout, chunks)
+        weight_gradients(gradient, space, block.shortcut, block.inputs, dout, chunks, block.packed)
         bias_gradients(gradient, space, block.shortcut, block.shortcut_bias, dout, chunks)
     if wanted:
         input_gradients(weights, space, block.first, dfirst, block.input_gradients, chunks, False)
