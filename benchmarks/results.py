@@ -17,6 +17,7 @@ import polars as pl
 from matplotlib import pyplot as plt
 
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import read_table
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
@@ -61,7 +62,7 @@ def collect(folder: RunFolder) -> dict[str, Any]:
 
 def draw(folder: RunFolder, path: Path, title: str) -> None:
     """Draw every trial, the front, and the shipped models with their spread over trainings."""
-    trials = pl.read_csv(folder.trials, infer_schema_length=None).filter(pl.col("outcome") == "measured")
+    trials = read_table(folder.trials).filter(pl.col("outcome") == "measured")
     front = pl.read_csv(folder.front)
     figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
     axes.scatter(trials[COST], trials["mae_quantized"], s=14, color="#9aa5b1", label="trials (INT8, one training)")

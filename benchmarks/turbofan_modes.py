@@ -69,6 +69,18 @@ MODES = {
 }
 
 
+def owner_of(mode: Mode) -> Mode:
+    """Return the mode whose objectives a search is told; the trials of a search hold all values."""
+    return next(other for other in MODES.values() if other.search == mode.search)
+
+
+def store_of(folder: Path, mode: Mode, seed: int) -> TrialStore:
+    """Return the trials of one search."""
+    path = folder / f"{mode.search}_{seed}"
+    path.mkdir(parents=True, exist_ok=True)
+    return TrialStore(RunFolder(path).study, owner_of(mode).objectives, ())
+
+
 class Experiment:
     """All searches and finalists of one family of networks.
 
@@ -94,18 +106,10 @@ class Experiment:
 
     def search(self, mode: Mode, seed: int) -> list[TrialRecord]:
         """Return the trials of one search, doing those that are missing."""
-        setup = self.setup(mode, seed)
-        path = self.folder / f"{mode.search}_{seed}"
-        path.mkdir(parents=True, exist_ok=True)
-        folder = RunFolder(path)
-        # Where two modes share a search, the store holds the objectives of the first one; the records hold all values.
-        first = next(other for other in MODES.values() if other.search == mode.search)
-        store = TrialStore(folder.study, first.objectives, setup.plan.limits)
-        owner = self.setup(first, seed)
+        owner = self.setup(owner_of(mode), seed)
+        store = store_of(self.folder, mode, seed)
         with LiveDisplay() as display:
-            records = SampledSearch(owner, store, display).run()
-        folder.write_table(folder.trials, [record.row() for record in sorted(records, key=lambda r: r.index)])
-        return records
+            return SampledSearch(owner, store, display).run()
 
     def finalists(self, name: str, mode: Mode) -> list[Finalist]:
         """Return the finalists of a mode, the seed network in front, from its searches' merged front."""

@@ -23,12 +23,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import polars as pl
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from turbofan_modes import MODES, SEEDS, Mode
+from turbofan_modes import MODES, SEEDS, Mode, store_of
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
@@ -101,8 +100,11 @@ def interval(draw: Callable[[NDArray[np.int64]], Ratio | None]) -> list[float] |
 def searched(folder: Path, mode: Mode) -> list[Points]:
     """Return the measured trials of each search of a mode."""
     metric, cost = (objective.name for objective in mode.objectives)
-    tables = [pl.read_csv(folder / f"{mode.search}_{seed}" / "trials.csv", infer_schema_length=None) for seed in SEEDS]
-    return [table.filter(pl.col("outcome") == "measured")[[cost, metric]].to_numpy() for table in tables]
+    searches = [store_of(folder, mode, seed).records() for seed in SEEDS]
+    return [
+        np.array([(r.costs[cost], r.metrics[metric]) for r in records if r.outcome == "measured"])
+        for records in searches
+    ]
 
 
 @dataclass(frozen=True)

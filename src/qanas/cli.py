@@ -14,7 +14,6 @@ from qanas.core.errors import InputError
 
 if TYPE_CHECKING:
     from qanas.core.run_folder import RunFolder
-    from qanas.workflows.run import RunResult
 
 DONE, DIFFERENCE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -57,30 +56,19 @@ def run(
 
 
 def _run(recipe: Path, settings: list[str], out: Path) -> None:
-    from qanas.core.run_folder import RunFolder
-    from qanas.recipe import load_plan
-    from qanas.reporting.live import LiveDisplay
-    from qanas.workflows.plan import Setup
-    from qanas.workflows.run import run_search
-
-    setup = Setup.load(load_plan(recipe, settings))
-    with LiveDisplay() as display:
-        result = run_search(setup, RunFolder(out), display)
-    _conclude(result)
-
-
-def _conclude(result: RunResult) -> None:
     from rich.console import Console
 
-    from qanas.reporting.report import write_report
+    from qanas import api
+    from qanas.core.run_folder import RunFolder
     from qanas.reporting.terminal import print_models
 
-    report = write_report(result.folder)
-    print_models(Console(), result.folder)
-    for shipment in result.failed:
-        typer.echo(f"not shipped: {shipment.finalist.identity}: {shipment.failure}", err=True)
-    typer.echo(f"{result.shipped} models shipped, {len(result.failed)} failed; report: {report}")
-    if result.shipped == 0:
+    result = api.run(recipe, settings, out)
+    print_models(Console(), RunFolder(result.folder))
+    failures = result.summary["finalists"]["failures"]
+    for failure in failures:
+        typer.echo(f"not shipped: {failure['candidate']}: {failure['reason']}", err=True)
+    typer.echo(f"{len(result.models)} models shipped, {len(failures)} failed; report: {result.report}")
+    if not result.models:
         raise typer.Exit(DIFFERENCE)
 
 
@@ -118,6 +106,31 @@ def report(folder: FolderArgument) -> None:
     path = write_report(run_folder)
     print_models(Console(), run_folder)
     typer.echo(f"report: {path}")
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The folders of two or more runs.")],
+    score: Annotated[
+        str | None,
+        typer.Option(help="The score's column, such as mae_quantized; the runs' own if left out."),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="The cost's column, such as weight_bytes; the runs' own if left out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A page's name (*.html), or a folder for compare.html.")] = Path(),
+) -> None:
+    """Overlay the fronts of runs, with hypervolumes on one scale; writes a page and its numbers as JSON."""
+    from rich.console import Console
+
+    from qanas.reporting.comparison import compare_runs
+    from qanas.reporting.comparison_page import write_comparison
+    from qanas.reporting.comparison_table import print_comparison
+
+    comparison = compare_runs([_folder(path) for path in folders], score, cost)
+    page, numbers = write_comparison(comparison, out)
+    print_comparison(Console(), comparison)
+    typer.echo(f"page: {page}; numbers: {numbers}")
 
 
 @app.command()

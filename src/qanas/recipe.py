@@ -27,10 +27,11 @@ from qanas.core.suggestions import nearest, unknown
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
+from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
-from qanas.workflows.plan import FinalistsPlan, Plan, SearchBudget, metric_of
+from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SearchBudget, metric_of
 
 TASKS: Mapping[str, str] = {
     "segmentation": "qanas.tasks.segmentation:Segmentation",
@@ -87,6 +88,11 @@ class _EstimationTable(_Named):
     jobs: int = Field(default=1, ge=1, le=256)
 
 
+class _QuantizationTable(BaseModel):
+    model_config = _STRICT
+    scheme: str = DEFAULT_SCHEME
+
+
 class _DeviceTable(BaseModel):
     model_config = _STRICT
     name: str = "host"
@@ -118,6 +124,7 @@ class _Recipe(BaseModel):
     seed: _SeedTable = _SeedTable()
     strategy: _StrategyTable
     estimation: _EstimationTable = _EstimationTable()
+    quantization: _QuantizationTable = _QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
     limits: dict[str, _Bound] = Field(default_factory=dict)
     device: _DeviceTable = _DeviceTable()
@@ -202,6 +209,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         **_seed_table(seed_weights),
         "strategy": {key: value for key, value in strategy_table.items() if value is not None},
         "estimation": estimation_table,
+        "quantization": recipe.quantization.model_dump(),
         "objectives": dict(recipe.objectives),
         "limits": dict(recipe.limits),
         "device": recipe.device.model_dump(),
@@ -223,6 +231,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
         limits=_limits(recipe.limits),
         device=Device.named(recipe.device.name),
         finalists=FinalistsPlan(recipe.finalists.count, recipe.finalists.seeds),
+        scheme=_scheme(recipe.quantization.scheme),
         seed=recipe.run.seed,
         seed_weights=seed_weights,
         recipe=resolved,
@@ -254,6 +263,13 @@ def _limits(table: Mapping[str, float]) -> tuple[Limit, ...]:
         if name not in (*COSTS, LATENCY):
             raise InputError(f"limits.{name}: {unknown('limit', name, [*COSTS, LATENCY])}")
     return tuple(Limit(name, bound) for name, bound in table.items())
+
+
+def _scheme(name: str) -> str:
+    known = [*named_schemes(), SWEEP]
+    if name not in known:
+        raise InputError(f"quantization.scheme: {unknown('scheme', name, known)}")
+    return name
 
 
 def _resolve_data(task: _Named, folder: Path) -> None:
@@ -307,7 +323,7 @@ def _component(table: _Named, section: str, contract: type[T]) -> tuple[T, dict[
         raise InputError(f"{section}: {table.name} refuses its settings: {_described(error)}") from error
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
     # As TOML gives it back: a list is a list, or a resumed run would seem another one.
-    return made, own | options.model_dump(mode="json")
+    return made, own | options.model_dump(mode="json", exclude_none=True)
 
 
 def _find(name: str, section: str, contract: type[T]) -> type[T]:

@@ -206,7 +206,7 @@ def prewarmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prewarmed]:
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The variables that the command needs, and no others."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR")
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "PYTHONPATH")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 

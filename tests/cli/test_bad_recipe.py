@@ -69,6 +69,12 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
         pytest.param({"objectives": {"macs": "maximize"}}, ["objectives.macs: ", "'minimize'"], id="worst cost"),
         pytest.param({"limits": {"weight_byte": 100}}, ["limits.weight_byte: ", "'weight_bytes'"], id="limit"),
         pytest.param({"limits": {"mae_float": 10}}, ["limits.mae_float: ", "weight_bytes"], id="limit on a metric"),
+        pytest.param(
+            {"quantization": {"scheme": "symetric_per_tensor"}},
+            ["quantization.scheme: ", "'symmetric_per_tensor'", "int8", "auto"],
+            id="scheme",
+        ),
+        pytest.param({"quantization": {"bits": 4}}, ["quantization.bits: ", "scheme"], id="key of the quantization"),
         pytest.param({"device": {"name": "hots"}}, ["device.name: ", "'host'"], id="device"),
         # Left out
         pytest.param({"task": {"data": None}}, ["task.data: missing"], id="no data"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def test_a_task_and_a_space_of_ones_own(workplace: Workplace, space: str, jobs: 
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     folder = workplace.folder / RUN
-    with (folder / "trials.csv").open(newline="") as file:
-        assert [row["outcome"] for row in csv.DictReader(file)] == ["measured"] * 4
+    assert pl.read_parquet(folder / "trials.parquet")["outcome"].to_list() == ["measured"] * 4
     card = json.loads((folder / "models" / "seed" / "card.json").read_text("utf-8"))
     assert card["metrics"]["deployed"]["test"].keys() == {"r2", "worst"}
     assert card["task"] == {"name": "sine:Sine", "samples": 48, "noise": 0.05, "level": 0.0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 if TYPE_CHECKING:
@@ -29,9 +29,13 @@ def tables(place: Workplace) -> tuple[bytes, bytes]:
     return tuple((place.folder / RUN / name).read_bytes() for name in ("front.csv", "finalists.csv"))  # type: ignore[return-value]
 
 
-def rows(place: Workplace, name: str) -> list[dict[str, str]]:
-    with (place.folder / RUN / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+def trials(place: Workplace) -> pl.DataFrame:
+    return pl.read_parquet(place.folder / RUN / "trials.parquet")
+
+
+def measured(place: Workplace) -> list[int]:
+    """The indices of the measured trials, in the order in which they were asked for."""
+    return trials(place).filter(pl.col("outcome") == "measured")["index"].to_list()
 
 
 def told(place: Workplace) -> list[int]:
@@ -53,7 +57,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, finished_once: Workp
     place = finished_once.elsewhere(tmp_path_factory.mktemp("uninterrupted"))
     outcome = place.qanas("run", place.recipe(LIMITS), count=TRAIN)
     assert outcome.code == 0, outcome.err
-    assert any(row["outcome"] == "rejected" for row in rows(place, "trials.csv")), "the limit rejects nothing"
+    assert "rejected" in trials(place)["outcome"], "the limit rejects nothing"
     return *tables(place), len(place.calls.read_text().splitlines())
 
 
@@ -110,7 +114,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(
     trainings = len(workplace.calls.read_text().splitlines())
     assert trainings <= uninterrupted[2] + 1, "more than what was under way was trained again"
     assert not list((workplace.folder / RUN).rglob("*.partial*"))
-    assert [row["index"] for row in rows(workplace, "trials.csv") if row["outcome"] == "measured"] == list("01234")
+    assert measured(workplace) == list(range(TRIALS))
 
 
 def test_killed_again_and_again_the_same_command_ends(
@@ -204,8 +208,7 @@ def test_two_jobs_measure_as_many_trials(workplace: Workplace) -> None:
     outcome = workplace.qanas("run", workplace.recipe(LIMITS), "--set", "estimation.jobs=2")
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
-    counted = [row["index"] for row in rows(workplace, "trials.csv") if row["outcome"] == "measured"]
-    assert sorted(counted) == list("01234")
+    assert sorted(measured(workplace)) == list(range(TRIALS))
     again = workplace.qanas("run", workplace.recipe(LIMITS), "--set", "estimation.jobs=1", count=TRAIN)
     assert again.code == 0, again.err
     assert not workplace.calls.exists()
@@ -215,11 +218,11 @@ def test_two_jobs_measure_as_many_trials(workplace: Workplace) -> None:
 
 
 def test_more_trials_are_added_to_the_first_ones(finished: Workplace) -> None:
-    before = rows(finished, "trials.csv")
+    before = trials(finished).rows(named=True)
     changes = ("--set", "strategy.trials=7", "--set", "strategy.hours=2.0")
     outcome = finished.qanas("run", finished.recipe(), *changes, count=TRAIN)
     assert outcome.code == 0, outcome.err
-    after = rows(finished, "trials.csv")
+    after = trials(finished).rows(named=True)
     assert len(after) == 7
     for old, new in zip(before, after, strict=False):
         assert old.items() <= new.items()
@@ -231,9 +234,10 @@ def test_other_finalists_are_trained_without_another_search(finished: Workplace)
     outcome = finished.qanas("run", finished.recipe(), *changes)
     assert outcome.code == 0, outcome.err
     assert told(finished) == list(range(TRIALS))
-    assert [row["mae_deployed_val_n"] for row in rows(finished, "finalists.csv")] == ["3", "3"]
+    finalists = pl.read_csv(finished.folder / RUN / "finalists.csv", schema_overrides={"candidate": pl.String})
+    assert finalists["mae_deployed_val_n"].to_list() == [3, 3]
     models = sorted(path.name for path in (finished.folder / RUN / "models").iterdir())
-    assert models == sorted(row["candidate"] for row in rows(finished, "finalists.csv"))
+    assert models == sorted(finalists["candidate"])
     assert finished.qanas("verify", RUN).code == 0
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema  # type: ignore[import-untyped]
+import optuna
+import polars as pl
 import pytest
 
 from qanas.core.card import card_schema
@@ -42,7 +44,7 @@ def contents(folder: Path, *leaving_out: str) -> dict[str, bytes]:
 
 def test_every_file_of_the_contract_is_there(finished_once: Workplace) -> None:
     folder = finished_once.folder / RUN
-    names = ("recipe.toml", "study.db", "trials.csv", "front.csv", "finalists.csv", "log.txt", "report.html")
+    names = ("recipe.toml", "study.db", "trials.parquet", "front.csv", "finalists.csv", "log.txt", "report.html")
     assert all((folder / name).stat().st_size > 0 for name in names)
     for identity in cards(finished_once):
         model = folder / "models" / identity
@@ -52,9 +54,11 @@ def test_every_file_of_the_contract_is_there(finished_once: Workplace) -> None:
 
 def test_the_counts_agree(finished_once: Workplace) -> None:
     folder = finished_once.folder / RUN
-    trials = rows(folder / "trials.csv")
-    assert [row["index"] for row in trials if row["outcome"] != "rejected"] == ["0", "1", "2", "3", "4"]
-    assert [row["seed_network"] for row in trials] == ["true", "false", "false", "false", "false"]
+    trials = pl.read_parquet(folder / "trials.parquet")
+    assert trials.filter(pl.col("outcome") != "rejected")["index"].to_list() == [0, 1, 2, 3, 4]
+    assert trials["seed_network"].to_list() == [True, False, False, False, False]
+    assert (trials["started_at"] <= trials["finished_at"]).all()
+    assert trials["started_at"].is_sorted()
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     assert summary["status"] == "done"
     assert summary["trials"] == {"measured": 5, "rejected": 0, "failed": 0}
@@ -260,3 +264,44 @@ def test_report_of_a_run_that_was_stopped_early(workplace: Workplace) -> None:
     assert (workplace.folder / RUN / "report.html").is_file()
     pick = workplace.refusal("pick", RUN)
     assert "no model was shipped" in pick
+
+
+# compare
+
+
+def test_compare_writes_a_page_and_its_numbers(finished_once: Workplace, tmp_path: Path) -> None:
+    outcome = finished_once.qanas("compare", RUN, RUN, "--out", tmp_path / "both")
+    assert outcome.code == 0, outcome.err
+    assert "hypervolume" in outcome.out
+    assert (tmp_path / "both" / "compare.html").is_file()
+    numbers = json.loads((tmp_path / "both" / "compare.json").read_text("utf-8"))
+    first, second = (run["search"]["hypervolume"] for run in numbers["runs"])
+    assert 0 < first == second
+    named = ("--score", "mae_float", "--cost", "float_weight_bytes")
+    assert finished_once.qanas("compare", RUN, RUN, *named, "--out", tmp_path / "float.html").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ([RUN], "two or more"),
+        ([RUN, "nowhere"], "nowhere: no such folder"),
+        ([RUN, RUN, "--score", "mea_quantized"], "did you mean 'mae_quantized'?"),
+        ([RUN, RUN, "--cost", "weight_byte"], "did you mean 'weight_bytes'?"),
+    ],
+)
+def test_compare_refuses_in_one_line(finished: Workplace, args: list[str | Path], told: str) -> None:
+    assert told in finished.refusal("compare", *args)
+
+
+# Other programs
+
+
+def test_optuna_opens_the_study_with_its_objectives_named(finished_once: Workplace) -> None:
+    """What optuna-dashboard reads: a study whose directions, names and trials are those of the run."""
+    study = optuna.load_study(study_name="qanas", storage=f"sqlite:///{finished_once.folder / RUN / 'study.db'}")
+    assert study.metric_names == ["mae_quantized", "weight_bytes"]
+    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
+    trials = pl.read_parquet(finished_once.folder / RUN / "trials.parquet")
+    assert [trial.values for trial in study.trials] == [list(row) for row in trials.select(study.metric_names).rows()]
+    assert [trial.params.get("layers") for trial in study.trials] == trials["layers"].to_list()

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork
-from qanas.quantization.affine import Scheme
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 
-from qanas.deployment.firmware import GoldenVectors, firmware_files, operator_kinds
+import qanas.quantization
+from qanas.deployment.firmware import RESOLVER_METHODS, GoldenVectors, firmware_files, operator_kinds
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.affine import Scheme
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 
 MAIN = r"""
@@ -74,3 +76,11 @@ def test_the_readme_says_that_an_lstm_keeps_its_state(model: tuple[bytes, int]) 
     assert arena is not None
     assert int(arena[1]) > peak
     assert int(arena[1]) % 16 == 0
+
+
+def test_every_operator_that_the_graph_writes_has_a_resolver_method() -> None:
+    sources = [path.read_text("utf-8") for path in Path(qanas.quantization.__file__).parent.rglob("*.py")]
+    written = {kind for text in sources for kind in re.findall(r'"([A-Z][A-Z0-9_]*)"', text)}
+    builtin = written & set(dir(schema.BuiltinOperator)) - {"LSTM"}  # torch's name in a message
+    assert len(builtin) > 20
+    assert builtin <= set(RESOLVER_METHODS)

@@ -16,9 +16,10 @@ from qanas.hardware.costs import costs_of, weight_bytes
 from qanas.layers.conv import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Scheme, WeightBits
+from qanas.quantization.affine import WeightBits
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
 
 

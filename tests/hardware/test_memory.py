@@ -7,8 +7,8 @@ from torch import nn
 
 from qanas.hardware.memory import Allocation, aligned, peak_ram_bytes, plan_peak
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.affine import Scheme
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 
 

@@ -24,11 +24,11 @@ from qanas.layers.conv import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.operators.batch_norm import BatchNorm
 from qanas.quantization.operators.conv import Convolution
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.affine import Scheme, WeightBits
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 
 Steps = NDArray[np.int64]
 Compare = Callable[..., Steps]
+
+SCHEME = Scheme()
 
 
 def traced(network: nn.Module, samples: Tensor) -> Graph:
@@ -24,10 +26,10 @@ def traced(network: nn.Module, samples: Tensor) -> Graph:
     return trace(network.eval(), tuple(samples.shape[1:]))
 
 
-def steps_from_runtime(network: nn.Module, samples: Tensor, *, weight_bits: WeightBits = 8) -> Steps:
+def steps_from_runtime(network: nn.Module, samples: Tensor, scheme: Scheme = SCHEME) -> Steps:
     """Simulated minus deployed output codes; half of the samples reach beyond the calibrated ranges."""
     graph = traced(network, samples)
-    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme(weight_bits))
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples, scheme), scheme)
     inputs = torch.cat([samples, 1.5 * samples])
     runtime = LiteRTModel(write_tflite(quantized.program()), border=graph.border)
     assert runtime.input == quantized.input

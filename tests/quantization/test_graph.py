@@ -14,10 +14,11 @@ from qanas.deployment.tflite import write_tflite
 from qanas.layers.conv import Conv1xK
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, WeightBits, round_half_away
+from qanas.quantization.affine import Affine, QuantizedWeights, WeightBits, round_half_away
 from qanas.quantization.graph import INPUT, UnsupportedNetworkError
 from qanas.quantization.operators.lstm import cell_exponent
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from qanas.layers.conv import Conv1xK, Padding
 from qanas.layers.linear import ScaledLinear
 from qanas.layers.lstm import OneBiasLSTM
+from qanas.quantization.affine import WeightBits
+from qanas.quantization.scheme import Scheme
 
 Compare = Callable[..., NDArray[np.int64]]
 CompareFloat = Callable[[nn.Module, Tensor], float]
@@ -140,11 +142,11 @@ def test_float_program_computes_what_torch_computes(name: str, compare_float: Co
 
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("name", ["dense", "causal convolution with dilation"])
-def test_weights_of_few_bits_ship_as_simulated(name: str, bits: int, compare: Compare) -> None:
+def test_weights_of_few_bits_ship_as_simulated(name: str, bits: WeightBits, compare: Compare) -> None:
     generator = torch.Generator().manual_seed(bits)
     torch.manual_seed(bits)
     build, shape = ONE_OPERATOR[name]
-    steps = compare(rescaled(build(), generator), samples_of(shape, generator), weight_bits=bits)
+    steps = compare(rescaled(build(), generator), samples_of(shape, generator), Scheme(bits))
     assert not steps.any()
 
 
@@ -157,7 +159,7 @@ def test_weights_of_few_bits_ship_as_simulated(name: str, bits: int, compare: Co
     bits=st.sampled_from([4, 6, 8]),
 )
 def test_lstm_of_any_size_is_that_of_the_reference_kernels(
-    compare: Compare, features: int, units: int, time: int, seed: int, bits: int
+    compare: Compare, features: int, units: int, time: int, seed: int, bits: WeightBits
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -165,7 +167,7 @@ def test_lstm_of_any_size_is_that_of_the_reference_kernels(
     samples = samples_of((time, features), generator)
     with torch.no_grad():  # inputs of any size, but gates of ordinary size
         network.get_parameter("weight_ih").div_(samples.abs().mean())
-    steps = compare(network, samples, weight_bits=bits)
+    steps = compare(network, samples, Scheme(bits))
     assert not steps.any()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 from qanas.layers.conv import ChannelNorm, Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, WeightBits
+from qanas.quantization.affine import Affine, QuantizedWeights, WeightBits
 from qanas.quantization.graph import Graph
+from qanas.quantization.operators.add import Add
+from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantization_aware import FakeQuantizedGraph, fake_quantize, fake_quantize_weights
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import TrainingSet, fit
@@ -50,6 +55,13 @@ def fake(network: nn.Module, bits: WeightBits) -> tuple[Graph, FakeQuantizedGrap
     graph = trace(network, (WINDOW, FEATURES))
     ranges = graph.calibrate(samples())
     return graph, FakeQuantizedGraph(graph, ranges, Scheme(bits)), QuantizedGraph.quantize(graph, ranges, Scheme(bits))
+
+
+@dataclass(frozen=True)
+class Silent(Dense):
+    """A layer with weights that has forgotten to say how they are quantized."""
+
+    quantized_weights = Operator.quantized_weights
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
@@ -190,6 +202,13 @@ def test_training_is_deterministic_in_its_seed() -> None:
         outcomes.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
     assert torch.equal(outcomes[0], outcomes[1])
     assert not torch.equal(outcomes[0], outcomes[2])
+
+
+def test_an_operator_that_does_not_say_how_its_weights_are_quantized_is_refused() -> None:
+    operator = Silent(torch.ones(2, 2), torch.ones(2))
+    with pytest.raises(NotImplementedError, match="Silent doesn't say how weight is quantized"):
+        operator.quantized_weights([Affine(1.0)], Scheme())
+    assert Add().quantized_weights([Affine(1.0)] * 2, Scheme()) == {}
 
 
 def test_a_convolution_is_rounded_by_channel() -> None:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 
 Row = dict[str, Any]
 TRAINED = 3
 FINALISTS = 4
+IMPORTANCE = {
+    "method": "PED-ANOVA",
+    "trials": 60,
+    "good_trials": 6,
+    "targets": {
+        "front": {"units_1": 0.5, "layers": 0.3, "learning_rate": 0.2},
+        "mae_quantized": {"learning_rate": 0.9, "units_1": 0.1},
+        "weight_bytes": {},
+    },
+}
 FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most 1 allowed"
 LIMIT_REASON = "peak_ram_bytes {} is over the limit of 4096"
 
@@ -66,7 +79,7 @@ def _costs(settings: Row) -> Row:
 
 
 def _trial_rows(count: int = 60) -> list[Row]:
-    """Return the rows of trials.csv: the seed network, then measured, rejected and failed trials."""
+    """Return the rows of the trials: the seed network, then measured, rejected and failed trials."""
     rng = np.random.default_rng(3)
     rows: list[Row] = []
     for number in range(count + count // 4):
@@ -195,7 +208,7 @@ def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> Run
     folder.write_recipe(_recipe(tables or {}))
     rows = _trial_rows(trials)
     front = _front_rows(rows)
-    folder.write_table(folder.trials, rows)
+    write_parquet(folder.trials, pl.DataFrame(rows, infer_schema_length=None))
     folder.write_table(folder.front, front)
     finalists = []
     for place, row in enumerate([rows[0], *front[:FINALISTS]]):
@@ -210,6 +223,7 @@ def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> Run
             (model / "model.tflite").write_bytes(b"TFL3")
             _write_predictions(model / "predictions.npz", place, row["mae_quantized"])
     folder.write_table(folder.finalists, finalists)
+    folder.importance.write_text(json.dumps(IMPORTANCE))
     outcomes = [row["outcome"] for row in rows]
     failure = {"candidate": f"m{FINALISTS - 1}", "reason": FAILED_REASON}
     folder.write_summary(

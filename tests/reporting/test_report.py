@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 from qanas.reporting.report import write_report
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
-ALL_PLOTS = ["front", "lives", "scatter", "progress"]
+ALL_PLOTS = ["front", "quantization", "lives", "scatter", "progress", "importance", "parallel"]
+WITHOUT_PREDICTIONS = [name for name in ALL_PLOTS if name not in ("lives", "scatter")]
 
 
 FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most 1 allowed"
@@ -199,7 +202,7 @@ def test_a_protocol_that_differs_between_models_says_so(run: RunFolder) -> None:
     assert "differs between the models" in _page(run).text
 
 
-@pytest.mark.parametrize("missing", ["trials.csv", "front.csv", "finalists.csv", "summary.json", "models"])
+@pytest.mark.parametrize("missing", ["trials.parquet", "front.csv", "finalists.csv", "summary.json", "models"])
 def test_a_missing_file_is_named_and_the_rest_is_shown(run: RunFolder, missing: str) -> None:
     path = run.path / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -207,14 +210,14 @@ def test_a_missing_file_is_named_and_the_rest_is_shown(run: RunFolder, missing: 
     assert "not complete" in page.text
     assert missing in page.text
     assert "front" in page.plots
-    assert ("progress" in page.plots) == (missing != "trials.csv")
+    assert ("progress" in page.plots) == (missing != "trials.parquet")
 
 
 def test_a_recipe_alone_is_enough(bare_run: RunFolder) -> None:
     page = _page(bare_run)
     assert page.plots == []
     assert "No trial is recorded yet" in page.text
-    assert "trials.csv, front.csv, finalists.csv, summary.json, models/" in page.text
+    assert "trials.parquet, front.csv, finalists.csv, summary.json, models/" in page.text
 
 
 def test_empty_tables_are_no_error(run: RunFolder) -> None:
@@ -226,7 +229,7 @@ def test_empty_tables_are_no_error(run: RunFolder) -> None:
 def test_missing_predictions_leave_out_their_plots(run: RunFolder) -> None:
     for path in run.models.glob("*/predictions.npz"):
         path.unlink()
-    assert _page(run).plots == ["front", "progress"]
+    assert _page(run).plots == WITHOUT_PREDICTIONS
 
 
 def test_predictions_without_engines_give_a_scatter_alone(run: RunFolder) -> None:
@@ -234,28 +237,29 @@ def test_predictions_without_engines_give_a_scatter_alone(run: RunFolder) -> Non
     for path in run.models.glob("*/predictions.npz"):
         np.savez(path, val_outputs=targets, val_targets=targets, test_outputs=targets, test_targets=targets)
     page = _page(run)
-    assert page.plots == ["front", "scatter", "progress"]
+    assert page.plots == [name for name in ALL_PLOTS if name != "lives"]
     assert "1,000 of them are drawn" in page.text
 
 
 def test_predictions_of_many_outputs_give_no_plot(run: RunFolder) -> None:
     for path in run.models.glob("*/predictions.npz"):
         np.savez(path, test_outputs=np.zeros((5, 3)), test_targets=np.zeros((5, 3)))
-    assert _page(run).plots == ["front", "progress"]
+    assert _page(run).plots == WITHOUT_PREDICTIONS
 
 
 def test_every_model_can_be_chosen(run: RunFolder) -> None:
     page = _page(run)
     labels = [value for _, attributes in page.elements if (value := attributes.get("data-menu"))]
-    assert labels == ["front", "lives", "scatter"]
+    assert labels == ["front", "quantization", "lives", "scatter"]
     assert page.plot("lives")["layout"]["annotations"][0]["text"] == "engine 2, 140 cycles"
     assert len(page.plot("lives")["choices"]) == len(run.cards())
 
 
 def test_text_from_the_run_is_escaped(make_run: MakeRun) -> None:
     run = make_run(task={"name": EVIL, "subset": EVIL}, versions={EVIL: EVIL}, data_fingerprint=EVIL)
-    for name in ("trials", "front", "finalists"):
-        path = getattr(run, name)
+    evil = pl.col("optimizer").str.replace("adam", "<script>alert(2)</script>")
+    write_parquet(run.trials, pl.read_parquet(run.trials).with_columns(evil))
+    for path in (run.front, run.finalists):
         path.write_text(path.read_text().replace("adam", "<script>alert(2)</script>"))
     card = run.cards()["m1"].model_copy(update={"protocol": {EVIL: EVIL}})
     (run.model("m1") / "card.json").write_text(card.to_json())
@@ -309,15 +313,22 @@ def test_one_objective_is_plotted_against_a_cost(make_run: MakeRun) -> None:
 
 def test_hypervolume_grows_and_its_reference_is_told(run: RunFolder) -> None:
     page = _page(run)
-    volumes, seconds = (trace["y"] for trace in page.plot("progress")["traces"])
-    assert volumes == sorted(volumes)
+    by_trial, by_time = page.plot("progress")["traces"]
+    volumes, seconds = by_trial["y"], by_time["x"]
+    assert volumes == by_time["y"] == sorted(volumes)
     assert 0 < volumes[-1] <= 1
+    assert by_trial["x"] == sorted(by_trial["x"])
     assert seconds == sorted(seconds)
+    spent = pl.read_parquet(run.trials)["train_seconds"].sum()
+    assert seconds[-1] == pytest.approx(spent / 60, abs=1e-3)
+    assert page.plot("progress")["layout"]["xaxis2"]["title"]["text"] == "training, CPU minutes"
     assert "Reference point: MAE (quantized)" in page.text
     assert "by its log10" in page.text
 
 
-@pytest.mark.parametrize("name", ["trials.csv", "summary.json", "models/m0/predictions.npz", "models/m0/card.json"])
+@pytest.mark.parametrize(
+    "name", ["trials.parquet", "summary.json", "importance.json", "models/m0/predictions.npz", "models/m0/card.json"]
+)
 def test_a_damaged_file_is_named(run: RunFolder, name: str) -> None:
     (run.path / name).write_bytes(b'a,b\n"1,2\n3,4,5,6\n')
     with pytest.raises(InputError, match=name.rpartition("/")[2]):
@@ -332,3 +343,87 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_the_report_is_the_same_each_time(run: RunFolder) -> None:
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
+
+
+def test_trials_of_early_runs_are_read_from_their_csv(run: RunFolder) -> None:
+    before = _page(run).plot("front")
+    rows = pl.read_parquet(run.trials).to_dicts()
+    run.write_table(run.trials_csv, rows)
+    run.trials.unlink()
+    page = _page(run)
+    assert page.plot("front") == before
+    assert "not complete" not in page.text
+
+
+# What quantization costs
+
+
+def test_quantization_costs_are_deployed_minus_float(run: RunFolder) -> None:
+    spec = _page(run).plot("quantization")
+    rows = pl.read_csv(run.finalists).sort("weight_bytes").to_dicts()
+    for trace, split in zip(spec["traces"], ("val", "test"), strict=True):
+        assert trace["x"] == [row[f"mae_deployed_{split}_mean"] - row[f"mae_float_{split}_mean"] for row in rows]
+        assert [label.split(",")[0] for label in trace["y"]] == [row["candidate"] for row in rows]
+    assert any("not shipped" in label for label in spec["traces"][0]["y"])
+    rmse = spec["choices"][1]["traces"]["0"]["x"]
+    assert rmse == [row["rmse_deployed_val_mean"] - row["rmse_float_val_mean"] for row in rows]
+
+
+def test_finalists_without_scores_say_that_their_costs_are_not_known(run: RunFolder) -> None:
+    run.finalists.unlink()
+    page = _page(run)
+    assert "quantization" not in page.plots
+    assert "finalists.csv has no float and deployed scores" in page.text
+
+
+# What mattered
+
+
+def test_importance_has_a_panel_a_target_and_leaves_out_those_without_any(run: RunFolder) -> None:
+    spec = _page(run).plot("importance")
+    front, mae = spec["traces"]
+    assert front["y"] == ["learning rate", "layers", "units 1"], "bars grow from the bottom"
+    assert front["x"] == [0.2, 0.3, 0.5]
+    assert mae["x"] == [0.9, 0.0, 0.1]
+    assert [a["text"] for a in spec["layout"]["annotations"]] == ["reaching the front", "MAE (quantized)"]
+
+
+def test_a_run_of_before_says_that_importance_is_not_there(run: RunFolder) -> None:
+    run.importance.unlink()
+    page = _page(run)
+    assert "importance" not in page.plots
+    assert "importance.json is not there" in page.text
+    assert "not complete" not in page.text
+
+
+def test_too_few_trials_for_importance_are_told(run: RunFolder) -> None:
+    run.importance.write_text('{"trials": 7, "least_trials": 20, "targets": {}}')
+    assert "Too few trials: 7 were measured, at least 20 are needed" in _page(run).text
+
+
+# All trials
+
+
+def test_every_measured_trial_is_a_line_across_all_axes(run: RunFolder) -> None:
+    spec = _page(run).plot("parallel")
+    heads = [text.replace("<br>", " ") for text in spec["layout"]["xaxis"]["ticktext"]]
+    assert heads == ["layers", "units 1", "units 2", "learning rate", "optimizer", "MAE (quantized)", "weights bytes"]
+    measured = pl.read_parquet(run.trials).filter(pl.col("outcome") == "measured")
+    lines = [
+        trace["y"][start : start + len(heads)]
+        for trace in spec["traces"]
+        for start in range(0, len(trace["y"]), len(heads) + 1)
+    ]
+    assert len(lines) == len(measured)
+    for axis, column in ((5, measured["mae_quantized"]), (3, measured["learning_rate"].log10())):
+        values = column.to_numpy()
+        expected = np.sort((values - values.min()) / (values.max() - values.min()))
+        assert sorted(line[axis] for line in lines) == pytest.approx(expected, abs=1e-4)
+    assert sum(line[2] < 0 for line in lines) == measured["units_2"].null_count(), "below the axis: none"
+    assert [trace["name"] for trace in spec["traces"]][-1] == "seed network (1)"
+
+
+def test_settings_that_never_change_and_searches_of_one_trial_are_not_drawn(run: RunFolder) -> None:
+    assert "weight_bits" not in str(_page(run).plot("parallel")["layout"]["xaxis"]["ticktext"])
+    write_parquet(run.trials, pl.read_parquet(run.trials).head(1))
+    assert "parallel" not in _page(run).plots

@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 
 from qanas.core.errors import InputError
-from qanas.recipe import TASKS
+from qanas.core.run_folder import RunFolder
+from qanas.recipe import TASKS, load_plan
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.labels import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
+from qanas.workflows.resume import check_resumable
 
 
 def task_of(folder: Path, **settings: Any) -> Segmentation:  # noqa: ANN401
@@ -123,6 +125,26 @@ def test_is_a_registered_task_that_pydantic_can_validate() -> None:
     ):
         with pytest.raises(pydantic.ValidationError, match=next(iter(wrong))):
             model(data="x", **wrong)
+
+
+@pytest.mark.parametrize("more", ["", 'classes = ["a", "b", "c"]\nvoid_id = 3\n'])
+def test_a_recipe_can_be_resumed(scenes: Path, tmp_path_factory: pytest.TempPathFactory, more: str) -> None:
+    """What is resolved comes back from its file as the same; a run with other classes is another run."""
+    folder = tmp_path_factory.mktemp("recipe")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        f'[task]\nname = "segmentation"\ndata = "{scenes}"\n{more}[space]\nname = "lstm"\n[strategy]\nname = "random"\n'
+        f'[objectives]\n{"iou_b" if more else "iou_car"}_quantized = "maximize"\n'
+    )
+    run = RunFolder(folder / "run")
+    run.path.mkdir()
+    plan = load_plan(recipe)
+    run.write_recipe(plan.recipe)
+    check_resumable(load_plan(recipe).recipe, run)
+    check_resumable(load_plan(run.recipe).recipe, run)
+    if more:
+        with pytest.raises(InputError, match=r"task\.classes was .*'c'.* now .*'d'"):
+            check_resumable(load_plan(recipe, ["task.classes=['a', 'b', 'd']"]).recipe, run)
 
 
 def test_metrics_are_named_after_the_classes() -> None:

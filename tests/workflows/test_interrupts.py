@@ -2,10 +2,11 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qanas.workflows.interrupts import interrupts_deferred
+from qanas.workflows.interrupts import interrupts_deferred, interrupts_ignored
 
 
 def test_an_interrupt_takes_effect_after_the_work() -> None:
@@ -26,3 +27,19 @@ def test_the_handlers_are_those_of_before() -> None:
     with interrupts_deferred(), interrupts_deferred():
         pass
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_processes_started_inside_ignore_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_ignored():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    def work() -> object:
+        with interrupts_ignored(), interrupts_deferred():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() is signal.getsignal(signal.SIGINT)

@@ -66,8 +66,18 @@ class RunFolder:
         return self.path / "study.db"
 
     @property
+    def scheme_sweep(self) -> Path:
+        """One row a quantization scheme: its score on the seed network, and which was chosen."""
+        return self.path / "scheme_sweep.csv"
+
+    @property
     def trials(self) -> Path:
-        """Every trial as a table: what was measured, or why it failed or was rejected."""
+        """Every trial as one typed table: what was measured, or why it failed or was rejected."""
+        return self.path / "trials.parquet"
+
+    @property
+    def trials_csv(self) -> Path:
+        """The same as early runs left it; read where trials.parquet is not there."""
         return self.path / "trials.csv"
 
     @property
@@ -79,6 +89,11 @@ class RunFolder:
     def finalists(self) -> Path:
         """One row a finalist: its metrics over several trainings."""
         return self.path / "finalists.csv"
+
+    @property
+    def importance(self) -> Path:
+        """How much each setting mattered, as JSON."""
+        return self.path / "importance.json"
 
     @property
     def summary(self) -> Path:

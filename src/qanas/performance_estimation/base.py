@@ -72,3 +72,25 @@ class Estimator(ABC):
         Raises:
             TrainingFailed: the candidate can't be scored, with the reason.
         """
+
+    @abstractmethod
+    def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
+        """Return a trained network as it ships under the problem's scheme; the network stays as it is.
+
+        Args:
+            problem: what candidates are measured on.
+            candidate: whose network it is.
+            network: as `TrainedNetwork` has it.
+            seed: that it was trained with.
+
+        Raises:
+            TrainingFailed: it can't be quantized, with the reason.
+        """
+
+    def check(self, problem: Problem) -> None:
+        """Refuse, before anything is trained, data that no candidate can be measured on.
+
+        Raises:
+            InputError: names what is wrong with it.
+        """
+        del problem

@@ -16,18 +16,17 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import TrainingFailed
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import Estimator, TrainedNetwork
-from qanas.performance_estimation.problem import Problem, scheme_of
+from qanas.performance_estimation.problem import Problem
 from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.graph import Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import check_samples
+from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import OnEpoch, TrainingSet, fit
-
-WHOLE_BITS = 8
-"""Weights of this many bits need no quantization-aware training: rounding them costs next to nothing."""
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.
@@ -39,7 +38,7 @@ was 0.0025, 0.005 or 0.02: a tenth leaves much of what 4 bits cost when it is lo
 
 @dataclass(frozen=True)
 class FullTraining(Estimator):
-    """Full training and post-training quantization with min-max ranges; quantization-aware training if asked for.
+    """Full training and post-training quantization; quantization-aware training if asked for.
 
     Quantization-aware training goes on from the trained network with `QAT_RATE` times its learning rate, falling to 0
     along a half cosine; optimizer, batch size, loss and clipping stay. Ranges are taken before it and anew after it.
@@ -106,25 +105,37 @@ class FullTraining(Estimator):
         return time.process_time() - start
 
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
-        """Return a trained network as the candidate says that it ships; the network stays as it is."""
+        """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""
         graph = trace(network, problem.data.input_shape)
         data = _training_set(problem)
-        scheme = scheme_of(candidate)
-        if self.qat_epochs and scheme.weight_bits < WHOLE_BITS:
-            rounded = FakeQuantizedGraph(graph, self._ranges(graph, data.inputs), scheme)
+        samples = self._calibration_samples(problem)
+        scheme = problem.scheme_of(candidate)
+        if self.qat_epochs and scheme.fewest_weight_bits < WHOLE_BITS:
+            rounded = FakeQuantizedGraph(graph, _ranges(graph, samples, scheme), scheme)
             settings = TrainingSettings.from_group(candidate.training)
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             order = derive_seed(seed, "quantization-aware order")
             fit(rounded, data, problem.task.loss, settings, epochs=self.qat_epochs, seed=order)
             graph = rounded.graph()
-        return QuantizedGraph.quantize(graph, self._ranges(graph, data.inputs), scheme)
+        return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
 
-    def _ranges(self, graph: Graph, inputs: Tensor) -> dict[str, Ranges]:
-        chosen = np.unique(np.linspace(0, len(inputs) - 1, self.calibration_samples).astype(np.int64))
-        try:
-            return graph.calibrate(inputs[torch.from_numpy(chosen)])
-        except ValueError as error:
-            raise TrainingFailed(f"the trained network can't be quantized: {error}") from error
+    def check(self, problem: Problem) -> None:
+        """Refuse data whose calibration samples have no range."""
+        self._calibration_samples(problem)
+
+    def _calibration_samples(self, problem: Problem) -> Tensor:
+        inputs = problem.data.train.inputs
+        chosen = np.unique(np.linspace(0, max(len(inputs) - 1, 0), self.calibration_samples).astype(np.int64))
+        samples = torch.from_numpy(inputs[chosen[: len(inputs)]])
+        check_samples(samples, problem.data.input_shape, "task: training data")
+        return samples
+
+
+def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:
+    try:
+        return graph.calibrate(samples, scheme)
+    except ValueError as error:
+        raise TrainingFailed(f"the trained network can't be quantized: {error}") from error
 
 
 def _training_set(problem: Problem) -> TrainingSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,20 +15,14 @@ from qanas.core.candidate import GROUPS, Candidate
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
 from qanas.tasks.base import Task, TaskData
 from qanas.training.pretrained import load_weights
-
-
-def scheme_of(candidate: Candidate) -> Scheme:
-    """Return how a candidate is quantized."""
-    bits = candidate.quantization.get("weight_bits", 8)
-    return Scheme(weight_bits=bits)  # type: ignore[arg-type]  # checked by Scheme itself
 
 
 @dataclass(frozen=True)
@@ -40,12 +34,14 @@ class Problem:
         data: prepared.
         networks: builds candidates.
         seed_weights: a state dict that the seed network has instead of being trained; None where there is none.
+        scheme: how networks are quantized; bits of weights are the candidates' own.
     """
 
     task: Task
     data: TaskData
     networks: NetworkSpace
     seed_weights: Path | None = None
+    scheme: Scheme = field(default_factory=Scheme)
 
     @cached_property
     def shape(self) -> TaskShape:
@@ -62,7 +58,8 @@ class Problem:
         return digest.hexdigest()
 
     @cached_property
-    def _seed(self) -> Candidate:
+    def seed(self) -> Candidate:
+        """The seed network's candidate, whatever is searched."""
         return space_of(self.networks.settings(self.shape), GROUPS).seed
 
     def pretrained(self, candidate: Candidate) -> nn.Module | None:
@@ -71,7 +68,7 @@ class Problem:
         Raises:
             InputError: the file isn't there, or holds other weights than the seed network's.
         """
-        if self.seed_weights is None or candidate != self._seed:
+        if self.seed_weights is None or candidate != self.seed:
             return None
         network = self.build(candidate, 0)
         load_weights(network, self.seed_weights)
@@ -83,11 +80,16 @@ class Problem:
             torch.manual_seed(seed)
             return self.networks.build(candidate, self.shape)
 
+    def scheme_of(self, candidate: Candidate) -> Scheme:
+        """Return how a candidate is quantized."""
+        bits = candidate.quantization.get("weight_bits", self.scheme.weight_bits)
+        return replace(self.scheme, weight_bits=bits)  # type: ignore[arg-type]  # checked by Scheme itself
+
     def skeleton(self, candidate: Candidate) -> QuantizedGraph:
         """Return the candidate's quantized graph with zero weights and made-up ranges.
 
         Raises:
-            InputError: a user's own network has what the graph doesn't.
+            InputError: a user's own network has what the graph doesn't, or the scheme is not its kernels'.
         """
         try:
             graph = trace_shapes(lambda: self.networks.build(candidate, self.shape), self.data.input_shape)
@@ -95,7 +97,10 @@ class Problem:
         except UnsupportedNetworkError as error:
             name = type(self.networks).__name__
             raise InputError(f"space: a network of {name} can't be quantized: {error}") from error
-        return QuantizedGraph.from_shapes(graph, scheme_of(candidate))
+        try:
+            return QuantizedGraph.from_shapes(graph, self.scheme_of(candidate))
+        except UnsupportedSchemeError as error:
+            raise InputError(f"quantization.scheme: {error}; name another scheme") from error
 
     def costs(self, candidate: Candidate) -> dict[str, float]:
         """Return the candidate's costs, from shapes alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,29 +12,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 WeightBits = Literal[4, 6, 8]
-WEIGHT_BITS: tuple[WeightBits, ...] = (4, 6, 8)
+WEIGHT_BITS: tuple[WeightBits, ...] = get_args(WeightBits)
+
+ACTIVATION_BITS = (8,)
+
+ScaleKind = Literal["real", "power_of_two"]
+"""Which scales there are: any, or whole powers of two, which a device multiplies by shifting."""
 
 BIAS_REACH = 2.0**30
 """The largest code of a bias: half of int32, the rest is left to the sum of products."""
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """How a network is quantized.
+def _scale(width: float, steps: int, kind: ScaleKind) -> float | None:
+    """Return the float32 scale at which a number of steps are ``width``; None for (nearly) 0."""
+    if not math.isfinite(width):
+        raise ValueError(f"a range of width {width} can't be quantized")
+    step = width / steps
+    scale = float(np.float32(next_power_of_two(np.float64(step)) if kind == "power_of_two" else step))
+    return None if scale < np.finfo(np.float32).tiny else scale
 
-    Activations are int8, asymmetric, with min-max ranges; weights are symmetric. Weights of fewer than 8 bits
-    are stored one to a byte.
 
-    Attributes:
-        weight_bits: bits of a weight.
+def next_power_of_two(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    """Return the smallest powers of two that are not below positive values.
+
+    >>> next_power_of_two(np.array([0.25, 0.26, 3.0]))
+    array([0.25, 0.5 , 4.  ])
     """
-
-    weight_bits: WeightBits = 8
-
-    def __post_init__(self) -> None:
-        """Refuse bit-widths that no arithmetic here knows."""
-        if self.weight_bits not in WEIGHT_BITS:
-            raise ValueError(f"weight_bits = {self.weight_bits}: known are {WEIGHT_BITS}")
+    mantissas, exponents = np.frexp(values)
+    powers: NDArray[np.float64] = np.ldexp(1.0, np.where(mantissas == 0.5, exponents - 1, exponents))  # noqa: PLR2004
+    return powers
 
 
 def round_half_away(values: Tensor) -> Tensor:
@@ -67,7 +73,7 @@ class Affine:
         return (1 << (self.bits - 1)) - 1
 
     @classmethod
-    def from_range(cls, low: float, high: float) -> Affine:
+    def from_range(cls, low: float, high: float, kind: ScaleKind = "real") -> Affine:
         """Return the int8 parameters whose codes reach from ``low`` to ``high``, widened to include 0.
 
         A range without width (a constant zero) gets the scale 1.
@@ -76,12 +82,22 @@ class Affine:
         Affine(scale=1.0, zero_point=-128, bits=8)
         """
         low, high = min(low, 0.0), max(high, 0.0)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"a range from {low} to {high} can't be quantized")
-        scale = float(np.float32((high - low) / 255.0))
-        if scale < np.finfo(np.float32).tiny:
-            return cls(1.0, 0)
-        return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+        scale = _scale(high - low, 255, kind)
+        return cls(1.0, 0) if scale is None else cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+    @classmethod
+    def symmetric(cls, reach: float, kind: ScaleKind = "real") -> Affine:
+        """Return the int8 parameters with the zero point 0 whose codes reach ``reach`` to both sides.
+
+        >>> Affine.symmetric(100.0, "power_of_two")
+        Affine(scale=1.0, zero_point=0, bits=8)
+        """
+        return cls(_scale(reach, 127, kind) or 1.0, 0)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The real values of the smallest and the largest code: `from_range` of them gives these parameters again."""
+        return (self.low - self.zero_point) * self.scale, (self.high - self.zero_point) * self.scale
 
     def quantize(self, values: Tensor) -> Tensor:
         """Return the codes of real values, as float32."""
@@ -115,6 +131,7 @@ class QuantizedWeights:
         bits: int,
         *,
         groups: int = 1,
+        kind: ScaleKind = "real",
         bias: Tensor | None = None,
         input_scale: float = 1.0,
     ) -> QuantizedWeights:
@@ -127,6 +144,7 @@ class QuantizedWeights:
             weights: output channels in front.
             bits: of a weight.
             groups: scales; each belongs to an equal number of consecutive output channels.
+            kind: which scales there are; powers of two are the next larger ones.
             bias: one a channel, stored in steps of input scale x weight scale; None where there is none.
             input_scale: of the weights' inputs.
         """
@@ -136,7 +154,8 @@ class QuantizedWeights:
         if bias is not None:
             largest = np.abs(bias.detach().to(torch.float64).numpy()).reshape(groups, -1).max(axis=1)
             scales = np.maximum(scales, largest / (BIAS_REACH * input_scale))
-        scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
+        scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0)
+        scales = (next_power_of_two(scales) if kind == "power_of_two" else scales).astype(np.float32)
         steps = _by_row(scales, array).astype(np.float64)
         codes = np.clip(np.rint(array / steps), -top, top).astype(np.int8)
         return cls(codes, scales, bits)

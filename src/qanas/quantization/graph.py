@@ -16,6 +16,8 @@ from torch import Tensor
 from qanas.quantization.axis_order import Border
 from qanas.quantization.operators.base import Operator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.ranges import range_of
+from qanas.quantization.scheme import Scheme
 
 INPUT = "input"
 """The name of the graph's input value."""
@@ -80,6 +82,12 @@ class Graph:
             values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
         return self.torch_output(values[self.output])
 
+    @property
+    def network_input_shape(self) -> Shape:
+        """The shape of one sample as the torch network takes it."""
+        stored = (1, *self.input_shape)
+        return tuple(stored[axis] for axis in self.border.input.to_torch(len(stored)))[1:]
+
     def stored_input(self, inputs: Tensor) -> Tensor:
         """Return inputs of the torch network as they are stored."""
         return inputs.permute(self.border.input.to_stored(inputs.ndim))
@@ -89,24 +97,31 @@ class Graph:
         return outputs.permute(self.border.output.to_torch(outputs.ndim))
 
     @torch.no_grad()
-    def calibrate(self, samples: Tensor) -> dict[str, Ranges]:
-        """Return the smallest and largest value of everything on some samples.
+    def calibrate(self, samples: Tensor, scheme: Scheme | None = None) -> dict[str, Ranges]:
+        """Return the ranges of everything on some samples.
 
         Args:
             samples: inputs of the torch network; enough of them: 64 windows clip the head of an LSTM by several dB.
+            scheme: how ranges are taken; None: the smallest and the largest values.
 
         Raises:
-            ValueError: no samples, or values that are not finite.
+            ValueError: no samples, those of another shape, or values that are not finite.
         """
         if len(samples) == 0:
             raise ValueError("no samples to calibrate on")
+        if tuple(samples.shape[1:]) != self.network_input_shape:
+            raise ValueError(
+                f"samples of shape {tuple(samples.shape[1:])}; the network takes {self.network_input_shape}"
+            )
+        scheme = Scheme() if scheme is None else scheme
         values = {INPUT: self.stored_input(samples)}
-        ranges = {INPUT: Ranges(_extent(INPUT, samples), {})}
+        ranges = {INPUT: Ranges(range_of(INPUT, samples, scheme.of(INPUT).ranges), {})}
         for node in self.nodes:
             values[node.name], internals = node.operator.observe(*(values[name] for name in node.inputs))
+            method = scheme.of(node.name).ranges
             ranges[node.name] = Ranges(
-                _extent(node.name, values[node.name]),
-                {name: _extent(f"{node.name}.{name}", value) for name, value in internals.items()},
+                range_of(node.name, values[node.name], method),
+                {name: range_of(f"{node.name}.{name}", value, method) for name, value in internals.items()},
             )
         return ranges
 
@@ -127,10 +142,3 @@ class Graph:
     def parameters(self) -> int:
         """The number of weights and biases."""
         return sum(node.operator.parameters() for node in self.nodes)
-
-
-def _extent(name: str, values: Tensor) -> tuple[float, float]:
-    low, high = (float(bound) for bound in torch.aminmax(values))
-    if not (abs(low) < float("inf") and abs(high) < float("inf")):
-        raise ValueError(f"{name} reaches from {low} to {high}: it can't be quantized")
-    return low, high

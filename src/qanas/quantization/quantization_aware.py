@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
+from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.graph import INPUT, Graph, Node
 from qanas.quantization.operators.base import Operator, Ranges
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 
 
 class FakeQuantizedGraph(nn.Module):
@@ -27,7 +28,7 @@ class FakeQuantizedGraph(nn.Module):
     Args:
         graph: with its weights, batch norms folded; is not changed.
         ranges: of every value, from `Graph.calibrate`; they stay as they are.
-        scheme: bit-widths.
+        scheme: that it will ship with.
     """
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Ranges], scheme: Scheme) -> None:
@@ -71,7 +72,8 @@ class FakeQuantizedGraph(nn.Module):
     def _fake(self, node: Node, tensors: Mapping[str, Tensor]) -> Operator:
         """Return a node's operator with the present weights, rounded."""
         operator = _with(node.operator, tensors)
-        quantized = operator.quantized_weights([self._affines[name] for name in node.inputs], self._scheme)
+        inputs = [self._affines[name] for name in node.inputs]
+        quantized = operator.quantized_weights(inputs, self._scheme.of(node.name))
         return _with(operator, {name: fake_quantize_weights(tensors[name], quantized[name]) for name in quantized})
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 
 CHUNK = 1024
 """Samples evaluated at a time."""
@@ -38,16 +39,29 @@ class QuantizedGraph:
         Args:
             graph: with its weights.
             ranges: of every value, from `Graph.calibrate`.
-            scheme: bit-widths.
+            scheme: for the whole network, with what differs by layer.
+
+        Raises:
+            UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
         """
-        affines = {INPUT: Affine.from_range(*ranges[INPUT].output)}
+        unknown = sorted(set(scheme.layers) - set(graph.shapes))
+        if unknown:
+            known = ", ".join(graph.shapes)
+            raise UnsupportedSchemeError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
+        affines = {INPUT: scheme.of(INPUT).affine(*ranges[INPUT].output)}
         owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}
         for node in graph.nodes:
             inputs = [affines[name] for name in node.inputs]
             owner = graph.shared.get(node.name, node.name)
-            its = replace(ranges[node.name], output=ranges[owner].output)
-            operators[node.name], affine = node.operator.quantize(inputs, its, scheme)
+            covered = scheme.of(owner).affine(*ranges[owner].output).span
+            try:
+                quantized = node.operator.quantize(
+                    inputs, replace(ranges[node.name], output=covered), scheme.of(node.name)
+                )
+            except UnsupportedSchemeError as error:
+                raise UnsupportedSchemeError(f"{node.name}: {error}") from error
+            operators[node.name], affine = quantized
             # One object for all that share: equal by construction, not by chance.
             affines[node.name] = owned.setdefault(owner, affine)
             if affines[node.name] != affine:

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from qanas.reporting.scaling import spans_a_decade
+from qanas.reporting.wording import is_cost, title
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from qanas.core.measurement import Objective
 
 Spec = dict[str, Any]
 
@@ -72,3 +77,21 @@ class Figure:
 def hover(lines: Sequence[str]) -> str:
     """Join hover lines; plotly reads a little HTML in them, so theirs is escaped."""
     return "<br>".join(html.escape(line, quote=False) for line in lines)
+
+
+def value_axis(name: str, values: Sequence[float]) -> Spec:
+    """Return the axis of a cost or score: logarithmic where the values span more than a decade."""
+    if not spans_a_decade(values):
+        return {"title": {"text": title(name)}, "type": "linear", "rangemode": "normal", "tickformat": "~s"}
+    few = max(values) / min(values) < 10**3  # decades: then 1, 2 and 5 of each are labelled
+    return {
+        "title": {"text": f"{title(name)} (log scale)"},
+        "type": "log",
+        "tickformat": "~s",
+        "dtick": "D2" if few else 1,
+    }
+
+
+def cost_first(a: Objective, b: Objective) -> tuple[Objective, Objective]:
+    """Put the cost of two objectives on the horizontal axis."""
+    return (b, a) if is_cost(b.name) and not is_cost(a.name) else (a, b)

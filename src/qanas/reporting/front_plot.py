@@ -10,10 +10,9 @@ import numpy as np
 
 from qanas.core.measurement import Objective
 from qanas.core.pareto import non_dominated
-from qanas.reporting.figures import ACCENT, MUTED, SECOND, SEED, Choice, Figure, Spec, hover
-from qanas.reporting.progress import spans_a_decade
+from qanas.reporting.figures import ACCENT, MUTED, SECOND, SEED, Choice, Figure, Spec, cost_first, hover, value_axis
 from qanas.reporting.run_data import Row, RunData, finite
-from qanas.reporting.wording import COSTS, count, is_cost, number, setting, title
+from qanas.reporting.wording import COSTS, count, number, setting, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,14 +86,9 @@ def _pairs(data: RunData, rows: Sequence[Row]) -> list[tuple[Objective, Objectiv
     score = (data.scores or data.objectives)[0]
     costs = [*data.costs, *others]
     pairs = [(cost, score) for cost in costs[:1] if cost != score]
-    pairs += [(_flat(a, b)) for a, b in combinations(data.objectives, 2)]
+    pairs += [cost_first(a, b) for a, b in combinations(data.objectives, 2)]
     pairs += [(cost, score) for cost in others if cost != score]
     return list(dict.fromkeys(pairs))
-
-
-def _flat(a: Objective, b: Objective) -> tuple[Objective, Objective]:
-    """Put the cost of two objectives on the horizontal axis."""
-    return (b, a) if is_cost(b.name) and not is_cost(a.name) else (a, b)
 
 
 def _view(data: RunData, rows: Sequence[Row], x: Objective, y: Objective) -> tuple[dict[int, Spec], Spec]:
@@ -117,7 +111,7 @@ def _view(data: RunData, rows: Sequence[Row], x: Objective, y: Objective) -> tup
         names = [objective.name for objective in data.objectives]
         traces[place]["text"] = _texts(data, points.rows, list(dict.fromkeys([*names, x.name])))
     shown = [*front.y, *seed.y, *finalists.y, *line_y]
-    layout = {"xaxis": _axis(x.name, dots.x + front.x + seed.x), "yaxis": _score_axis(y, dots.y, shown)}
+    layout = {"xaxis": value_axis(x.name, dots.x + front.x + seed.x), "yaxis": _score_axis(y, dots.y, shown)}
     return traces, layout
 
 
@@ -186,22 +180,6 @@ def _lines(data: RunData, row: Row, names: Sequence[str], full: bool) -> list[st
     values = [f"{title(value)} {number(finite(row.get(value)))}" for value in names]
     settings = [f"{key} {setting(value)}" for key, value in data.settings(row).items()] if full else []
     return [f"{kind}{name}{infeasible}", *values, *settings]
-
-
-def _axis(name: str, values: Sequence[float]) -> Spec:
-    if not spans_a_decade(values):
-        return {"title": {"text": title(name)}, "type": "linear", "rangemode": "normal", "tickformat": "~s"}
-    return {
-        "title": {"text": f"{title(name)} (log scale)"},
-        "type": "log",
-        "tickformat": "~s",
-        "dtick": _ticks(values),
-    }
-
-
-def _ticks(values: Sequence[float]) -> str | int:
-    """Label 1, 2 and 5 of each decade where there are few decades."""
-    return "D2" if max(values) / min(values) < 10**3 else 1
 
 
 def _bound(y: Objective, dots: Sequence[float], shown: Sequence[float]) -> float | None:

@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 
 from qanas.core.pareto import hypervolume, non_dominated
 from qanas.reporting.run_data import finite
-from qanas.reporting.wording import duration, is_cost, number, title
+from qanas.reporting.scaling import ScaledAxis
+from qanas.reporting.wording import duration, number, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.core.measurement import Objective
     from qanas.reporting.run_data import RunData
 
 Floats = NDArray[np.float64]
-
-_DECADE = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,6 @@ class Progress:
     caption: str
 
 
-def spans_a_decade(values: Sequence[float]) -> bool:
-    """Tell whether a logarithmic axis shows these values better."""
-    return bool(values) and min(values) > 0 and max(values) / min(values) > _DECADE
-
-
 def search_progress(data: RunData) -> Progress | None:
     """Return the front's hypervolume over the counted trials; None without a measured, feasible trial.
 
@@ -59,7 +52,9 @@ def search_progress(data: RunData) -> Progress | None:
     ]
     if not feasible or not data.objectives:
         return None
-    axes = [_Axis.over(objective, [float(row[objective.name]) for row in feasible]) for objective in data.objectives]
+    axes = [
+        ScaledAxis.over(objective, [float(row[objective.name]) for row in feasible]) for objective in data.objectives
+    ]
     points = {_index(row): [axis.scaled(float(row[axis.objective.name])) for axis in axes] for row in feasible}
     front = np.empty((0, len(axes)))
     volumes, volume = [], 0.0
@@ -74,36 +69,13 @@ def search_progress(data: RunData) -> Progress | None:
     return Progress([_index(row) for row in counted], volumes, seconds, _caption(axes, seconds[-1]))
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One objective, scaled."""
-
-    objective: Objective
-    best: float
-    worst: float
-    log: bool
-
-    @classmethod
-    def over(cls, objective: Objective, values: Sequence[float]) -> _Axis:
-        best, worst = sorted((min(values), max(values)), key=objective.loss)
-        return cls(objective, best, worst, is_cost(objective.name) and spans_a_decade(values))
-
-    def scaled(self, value: float) -> float:
-        best, worst, value = (np.log10(v) if self.log else v for v in (self.best, self.worst, value))
-        return float((value - best) / (worst - best)) if worst != best else 0.0
-
-
 def _index(row: dict[str, object]) -> int:
     return int(str(row["index"]))
 
 
-def _caption(axes: Sequence[_Axis], seconds: float) -> str:
+def _caption(axes: Sequence[ScaledAxis], seconds: float) -> str:
     corner = ", ".join(f"{title(axis.objective.name)} {number(axis.worst)}" for axis in axes)
-    scaled = "; ".join(
-        f"{title(axis.objective.name)} from {number(axis.best)} (0) to {number(axis.worst)} (1)"
-        f"{', by its log10' if axis.log else ''}"
-        for axis in axes
-    )
+    scaled = "; ".join(axis.told() for axis in axes)
     return (
         f"Hypervolume: the share of the box between best and worst feasible trial that the front dominates. "
         f"Reference point: {corner}. Normalisation: {scaled}. It compares trials of this run, not runs. "

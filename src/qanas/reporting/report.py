@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.reporting import headline
 from qanas.reporting.front_plot import front_plot
+from qanas.reporting.importance_plot import importance_note, importance_plot
 from qanas.reporting.model_table import metric_table, model_table
+from qanas.reporting.page import render_page
+from qanas.reporting.parallel_plot import parallel_plot
 from qanas.reporting.prediction_plots import prediction_plots
 from qanas.reporting.progress_plot import progress_plot
 from qanas.reporting.protocol import protocol, reasons, versions
+from qanas.reporting.quantization_plot import quantization_plot
 from qanas.reporting.run_data import RunData, read_run
 
 if TYPE_CHECKING:
@@ -42,30 +41,29 @@ def write_report(folder: RunFolder) -> Path:
 
 def render(data: RunData) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("qanas.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["url"] = lambda name: quote(str(name), safe="")
-    return environment.get_template(_TEMPLATE).render(
+    front, progress, predictions = front_plot(data), progress_plot(data), prediction_plots(data)
+    quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
+    return render_page(
+        _TEMPLATE,
+        [front, quantization, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
         status=data.summary.get("status", "no summary yet"),
         missing=data.missing,
-        front=front_plot(data),
+        front=front,
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
         failures=data.failures,
-        predictions=prediction_plots(data),
-        progress=progress_plot(data),
+        predictions=predictions,
+        progress=progress,
+        quantization=quantization,
+        importance=importance,
+        importance_note=importance_note(data),
+        parallel=parallel,
         protocol=protocol(data),
         versions=versions(data),
         outcomes=data.outcomes,
         reasons=reasons(data),
         recipe=data.folder.recipe.read_text("utf-8"),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own source
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -9,11 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from qanas.core.errors import InputError
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.core.tables import TEXT_COLUMNS, read_table
 from qanas.reporting.wording import is_cost, metric_parts
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_TEXT_COLUMNS = ("candidate", "key", "outcome", "reason", "status")
-_NO_SETTINGS = {*_TEXT_COLUMNS, "number", "index", "seed_network", "feasible", "train_seconds"}
+_TIMES = ("train_seconds", "started_at", "finished_at")
+_NO_SETTINGS = {*TEXT_COLUMNS, *_TIMES, "number", "index", "seed_network", "feasible"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class RunData:
         front: one row a front point.
         finalists: one row a finalist.
         summary: counts and times.
+        importance: how much each setting mattered; empty where that was not computed.
         cards: of the shipped models, the seed network first.
         missing: the names of the files that are not there yet.
     """
@@ -48,6 +49,7 @@ class RunData:
     front: list[dict[str, Any]]
     finalists: list[dict[str, Any]]
     summary: dict[str, Any]
+    importance: dict[str, Any]
     cards: dict[str, Card]
     missing: tuple[str, ...]
 
@@ -114,6 +116,12 @@ def finite(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def trials_file(folder: RunFolder) -> Path:
+    """Return the table of all trials: early runs have it as CSV."""
+    old = folder.trials_csv.is_file() and not folder.trials.is_file()
+    return folder.trials_csv if old else folder.trials
+
+
 def read_run(folder: RunFolder) -> RunData:
     """Read a run's files.
 
@@ -121,30 +129,21 @@ def read_run(folder: RunFolder) -> RunData:
         InputError: the folder holds no run, or a file that can't be read.
     """
     folder.require()
-    tables = (folder.trials, folder.front, folder.finalists)
-    trials, front, finalists = (_rows(path) for path in tables)
+    tables = (trials_file(folder), folder.front, folder.finalists)
+    trials, front, finalists = (read_table(path).to_dicts() for path in tables)
     cards = folder.cards()
     missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
     if not cards:
         missing.append("models/")
-    return RunData(folder, folder.read_recipe(), trials, front, finalists, _summary(folder), cards, tuple(missing))
+    summary, importance = _json(folder.summary), _json(folder.importance)
+    return RunData(folder, folder.read_recipe(), trials, front, finalists, summary, importance, cards, tuple(missing))
 
 
-def _summary(folder: RunFolder) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        return folder.read_summary()
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{folder.summary}: {error}; the file was damaged, run again to write it anew") from error
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file() or not path.read_bytes().strip():
-        return []
-    try:
-        table = pl.read_csv(path, infer_schema_length=None)
-        # Names made of digits alone must stay as they were written.
-        text = {name: pl.String for name in _TEXT_COLUMNS if name in table.columns}
-        return pl.read_csv(path, infer_schema_length=None, schema_overrides=text).to_dicts()
-    except pl.exceptions.PolarsError as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error
+        raise InputError(f"{path}: {error}; the file was damaged, run again to write it anew") from error
+    return content

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from qanas.core.errors import TrainingFailed
+from qanas.networks.lstm import LSTMNetwork
+from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import Scheduler, TrainingSettings
 from qanas.training.flat_parameters import FlatParameters
-
-if TYPE_CHECKING:
-    from qanas.networks.lstm import LSTMNetwork
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
@@ -180,19 +179,44 @@ def make_trainer(
     If that is torch's, the log says why. The choice doesn't depend on the number of threads, so neither does
     the result.
     """
-    from qanas.training.fused_lstm.support import supports
-
-    reason = supports(network, data, loss, settings)
+    reason = _why_not_fused(network, data, loss, settings)
     if reason is None:
         try:
-            from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+            return _fused_trainer(network, data, loss, settings, penalties)
         except ImportError as error:
-            _log_once(logging.WARNING, f"LSTMs are trained with torch, several times slower: {error}")
-        else:
-            return FusedLSTMTrainer(cast("LSTMNetwork", network), data, loss, settings, penalties)
+            _log_once(logging.WARNING, f"{type(network).__name__} is trained with torch, several times slower: {error}")
     else:
         _log_once(logging.INFO, f"trained with torch: {reason}")
     return TorchTrainer(network, data, loss, settings, penalties)
+
+
+def _why_not_fused(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> str | None:
+    """Return why no compiled kernel should train this network, or None."""
+    from qanas.training.fused_lstm.support import supports as lstm_supports
+    from qanas.training.fused_tcn.support import supports as tcn_supports
+
+    if isinstance(network, TCNNetwork):
+        return tcn_supports(network, data, loss, settings)
+    if isinstance(network, LSTMNetwork):
+        return lstm_supports(network, data, loss, settings)
+    return f"there is no kernel for {type(network).__name__}"
+
+
+def _fused_trainer(
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, penalties: Penalties
+) -> Trainer:
+    """Return the trainer whose kernel takes this network.
+
+    Raises:
+        ImportError: Numba cannot be loaded.
+    """
+    if isinstance(network, TCNNetwork):
+        from qanas.training.fused_tcn.trainer import FusedTCNTrainer
+
+        return FusedTCNTrainer(network, data, loss, settings, penalties)
+    from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+
+    return FusedLSTMTrainer(cast("LSTMNetwork", network), data, loss, settings, penalties)
 
 
 @functools.cache

@@ -12,6 +12,22 @@ DEFERRED = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C inside, and so in the processes that are started inside, for their whole life.
+
+    Only the main thread can say what becomes of a signal; elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
+@contextmanager
 def interrupts_deferred() -> Iterator[None]:
     """Let interrupts wait until the work inside is done; also a decorator.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,17 @@ from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.problem import Problem
+from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
+from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.tasks.base import Task
 from qanas.tasks.prepared import load_prepared, save_prepared
+
+SWEEP = "auto"
+"""In place of a scheme's name: all of them are tried on the seed network, and the best is fixed before the search."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Plan:
         limits: bounds on costs.
         device: where latency is measured.
         finalists: how they are chosen and trained.
+        scheme: the name of the scheme that networks are quantized by, or `SWEEP`.
         seed: the run's seed.
         seed_weights: the seed network's, from a file; None where it is trained like any other.
         recipe: the resolved recipe, as written into the run's folder.
@@ -86,6 +92,7 @@ class Plan:
     limits: tuple[Limit, ...]
     device: Device
     finalists: FinalistsPlan
+    scheme: str
     seed: int
     seed_weights: Path | None
     recipe: Mapping[str, Any]
@@ -98,6 +105,11 @@ class Plan:
             if metric is not None:
                 return metric
         return next(iter(self.task.metrics))
+
+    @property
+    def quantization(self) -> Scheme:
+        """The scheme of that name; the default one as long as the sweep has not chosen."""
+        return named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -133,17 +145,25 @@ class Setup:
         """Load the task's data.
 
         Raises:
-            InputError: the data is missing or damaged, or the seed network's weights don't fit.
+            InputError: the data is missing or damaged, the seed network can't be quantized, or its weights don't fit.
         """
-        setup = cls(plan, Problem(plan.task, plan.task.load(), plan.networks, plan.seed_weights))
-        if plan.seed_weights is not None:
-            setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
+        setup = cls(plan, Problem(plan.task, plan.task.load(), plan.networks, plan.seed_weights, plan.quantization))
+        plan.estimator.check(setup.problem)
+        setup.problem.skeleton(setup.space.seed)
+        setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
         return setup
 
     @classmethod
     def map(cls, plan: Plan, prepared: Path) -> Setup:
         """Map the data that another process prepared."""
-        return cls(plan, Problem(plan.task, load_prepared(prepared), plan.networks, plan.seed_weights), prepared)
+        data = load_prepared(prepared)
+        problem = Problem(plan.task, data, plan.networks, plan.seed_weights, plan.quantization)
+        return cls(plan, problem, prepared)
+
+    def with_scheme(self, name: str) -> Setup:
+        """Return the same with another named scheme."""
+        plan = replace(self.plan, scheme=name)
+        return replace(self, plan=plan, problem=replace(self.problem, scheme=plan.quantization))
 
     @contextmanager
     def shared(self, folder: Path) -> Iterator[Setup]:

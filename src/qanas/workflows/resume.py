@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qanas.core.errors import InputError
+from qanas.core.flatten import flatten
 from qanas.core.run_folder import RunFolder
 
 MAY_CHANGE: tuple[str, ...] = (
@@ -20,22 +21,6 @@ MAY_CHANGE: tuple[str, ...] = (
 
 INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data", "seed.weights")
 """Written down, but no reason to refuse: where the data lies doesn't matter, its fingerprint does."""
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables by dotted key.
-
-    >>> flatten({"a": {"b": 1}, "c": 2})
-    {'a.b': 1, 'c': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
 
 
 def _matters(key: str) -> bool:

@@ -8,13 +8,17 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 from qanas.workflows.finalists import choose_finalists, train_finalists
+from qanas.workflows.importance import write_importance
 from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.resume import check_resumable
 from qanas.workflows.sampled_search import SampledSearch, front_of
+from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
 from qanas.workflows.trial_store import TrialRecord, TrialStore
+from qanas.workflows.trial_table import trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -59,7 +63,7 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
     with folder.locked():
         folder.write_recipe(setup.plan.recipe)
         with _logged_to(folder), setup.shared(folder.prepared) as shared:
-            return _run(shared, folder, progress)
+            return _run(with_scheme_chosen(shared, folder, progress), folder, progress)
 
 
 def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
@@ -70,11 +74,13 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
     try:
         records = search.run()
     finally:
-        _write_trials(folder, search.records)
+        write_parquet(folder.trials, trial_table(search.records))
+        folder.trials_csv.unlink(missing_ok=True)
         folder.write_table(folder.front, front_rows(front_of(setup, search.records), []))
         summary |= _count_trials(search.records)
         summary |= {"seconds": {"search": store.search_seconds, "finalists": finalist_seconds}}
         folder.write_summary(summary | {"status": "interrupted"})
+    write_importance(folder.importance, store.study, setup.plan.objectives)
     front = front_of(setup, records)
     started = time.monotonic()
     finalists = choose_finalists(setup, front)
@@ -88,10 +94,6 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
     seconds = {"search": store.search_seconds, "finalists": finalist_seconds}
     folder.write_summary(summary | {"status": "done", "finalists": _count_finalists(result), "seconds": seconds})
     return result
-
-
-def _write_trials(folder: RunFolder, records: list[TrialRecord]) -> None:
-    folder.write_table(folder.trials, [record.row() for record in sorted(records, key=lambda r: r.number)])
 
 
 def _finalist_seconds(folder: RunFolder) -> float:

@@ -49,6 +49,21 @@ class TrialUnit(Unit[Measurement]):
         return Measurement(metrics, self.costs, trained.train_seconds)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A trial at work.
+
+    Attributes:
+        unit: its training.
+        trial: Optuna's; None for the seed network, which is added when it is measured.
+        started_at: seconds since 1970.
+    """
+
+    unit: TrialUnit
+    trial: Trial | None
+    started_at: float
+
+
 def candidate_costs(setup: Setup, candidate: Candidate) -> dict[str, float]:
     """Return the costs that the plan asks for, before any training."""
     costs = setup.problem.costs(candidate)
@@ -84,7 +99,7 @@ class SampledSearch:
         self.store = store
         self.progress = progress
         self.records = store.records()
-        self.running: dict[int, tuple[Trial | None, TrialUnit]] = {}
+        self.running: dict[int, _Running] = {}
         self.started = time.monotonic()
         self.seconds_before = store.search_seconds
 
@@ -161,7 +176,7 @@ class SampledSearch:
             attempt += 1
 
     def _submit(self, executor: Executor[Measurement], trial: Trial | None, unit: TrialUnit) -> None:
-        self.running[unit.index] = (trial, unit)
+        self.running[unit.index] = _Running(unit, trial, time.time())
         architecture = " ".join(f"{name}={value}" for name, value in unit.candidate.architecture.items())
         self.progress.trial_started(unit.index, architecture)
         executor.submit(unit)
@@ -169,6 +184,7 @@ class SampledSearch:
     def _reject(self, trial: Trial, unit: TrialUnit, cost: str) -> None:
         bound = next(limit.bound for limit in self.plan.limits if limit.cost == cost)
         reason = f"{cost} {unit.costs[cost]:g} > {bound:g}"
+        now = time.time()
         record = TrialRecord(
             unit.index,
             "rejected",
@@ -177,6 +193,8 @@ class SampledSearch:
             reason=reason,
             blamed=cost,
             feasible=False,
+            started_at=now,
+            finished_at=now,
         )
         self.records.append(self.store.tell(trial, record))
         rejected = len(self._rejected())
@@ -190,7 +208,8 @@ class SampledSearch:
             )
 
     def _finish_trial(self, unit: TrialUnit, result: Measurement | Failure) -> None:
-        trial, _ = self.running.pop(unit.index)
+        running = self.running.pop(unit.index)
+        trial = running.trial
         failed = isinstance(result, Failure)
         record = TrialRecord(
             unit.index,
@@ -202,6 +221,8 @@ class SampledSearch:
             is_seed=trial is None,
             feasible=all(limit.excess(unit.costs) <= 0 for limit in self.plan.limits),
             train_seconds=0.0 if isinstance(result, Failure) else result.train_seconds,
+            started_at=running.started_at,
+            finished_at=time.time(),
         )
         stored = self.store.add_seed(self.setup.space, record) if trial is None else self.store.tell(trial, record)
         self.records.append(stored)

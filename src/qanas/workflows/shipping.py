@@ -21,6 +21,7 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import AxisOrder, Border
 from qanas.workflows.finalists import Finalist, Training, training_files
 from qanas.workflows.plan import Setup
+from qanas.workflows.scheme_sweep import scheme_choice
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")
@@ -192,7 +193,9 @@ def _protocol(
         "shipped_training": shipped.seed,
         "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
         "scored_weights": "exponential moving average over the steps, at the end of training",
-        "quantization": "int8 weights and activations, min-max ranges on training samples; cells of LSTMs int16",
+        "quantization": setup.problem.scheme_of(finalist.candidate).description(),
+        "scheme": plan.scheme,
+        "scheme_chosen": scheme_choice(plan),
         "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",
         "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
         "weight_bytes": "every constant in the file: weights, biases and the indices of slices",
@@ -237,4 +240,4 @@ def front_rows(front: list[Any], shipments: list[Shipment]) -> list[dict[str, Va
     return rows
 
 
-_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "feasible"})
+_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})

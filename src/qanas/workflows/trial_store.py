@@ -43,6 +43,8 @@ class TrialRecord:
         is_seed: whether it is the seed network.
         feasible: whether it meets every limit; the seed network is measured even if not.
         train_seconds: CPU seconds spent in training.
+        started_at: seconds since 1970 (UTC) at which it was asked for.
+        finished_at: seconds since 1970 (UTC) at which its outcome was known.
         number: Optuna's number of the trial.
     """
 
@@ -56,6 +58,8 @@ class TrialRecord:
     is_seed: bool = False
     feasible: bool = True
     train_seconds: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
     number: int = -1
 
     @property
@@ -74,14 +78,17 @@ class TrialRecord:
         return {
             "number": self.number,
             "index": self.index if self.outcome in ("measured", "failed") else None,
+            "key": self.candidate.key,
             "outcome": self.outcome,
-            "reason": self.reason,
+            "reason": self.reason or None,
             "seed_network": self.is_seed,
             "feasible": self.feasible,
             **self.metrics,
             **self.costs,
             **settings,
             "train_seconds": self.train_seconds,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
         }
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import multiprocessing as mp
 import os
-import signal
+import sys
 import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import torch
 
 from qanas.core.errors import TrainingFailed
+from qanas.workflows.interrupts import interrupts_ignored
 from qanas.workflows.plan import Plan, Setup
 
 logger = logging.getLogger("qanas")
@@ -164,11 +166,8 @@ class ProcessExecutor(Executor[R]):
         process = self._context.Process(target=_work, args=(self._plan, self._prepared, theirs), daemon=True)
         # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
         # when a process starts stays so, even while it still imports.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with interrupts_ignored(), _main_module_hidden():
             process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
         theirs.close()
         return _Worker(process, ours)
 
@@ -216,6 +215,21 @@ class ProcessExecutor(Executor[R]):
             worker.process.join()
             worker.connection.close()
         self._idle, self._busy = [], {}
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep a process that is started inside from importing the main module.
+
+    A script that calls ``qanas.run`` without a main guard would run again in every worker, and stop at the run's lock.
+    Workers need nothing of it: a recipe names its classes by module.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(plan: Plan, prepared: Path | None, connection: Connection) -> None:

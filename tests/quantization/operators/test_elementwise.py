@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Activation
@@ -13,6 +13,7 @@ from qanas.quantization.operators.quantize import Quantize
 from qanas.quantization.operators.slice import Slice
 from qanas.quantization.operators.with_constant import WithConstant
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, Range, chain, float_gap, of_parts
 
 EVERYTHING = slice(None)

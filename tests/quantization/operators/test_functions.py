@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.base import Operator, Ranges
 from qanas.quantization.operators.hard_sigmoid import HardSigmoid
@@ -16,6 +16,7 @@ from qanas.quantization.operators.hard_swish import HardSwish
 from qanas.quantization.operators.leaky_relu import LeakyReLU
 from qanas.quantization.operators.sigmoids import Logistic, Tanh
 from qanas.quantization.operators.softmax import Softmax
+from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 
 EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]

@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
+from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 
 Resize = ResizeBilinear | ResizeNearest

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.pad import Fill, Pad
 from qanas.quantization.operators.pool import AveragePool, MaxPool
 from qanas.quantization.operators.window import Window
+from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 
 LOWEST_FLOAT = float(np.finfo(np.float32).min)

@@ -9,8 +9,10 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.ranges import Range
+from qanas.quantization.scheme import Scheme
 
 Shape = tuple[int, ...]
 """The shape of one sample, without the batch."""
@@ -25,15 +27,12 @@ def composed(first: Activation, second: Activation) -> Activation:
     return "relu6" if "relu6" in {first, second} else second
 
 
-Range = tuple[float, float]
-
-
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration saw of a node.
+    """How far the values of a node reach.
 
     Attributes:
-        output: smallest and largest value of the node's output.
+        output: what the codes of the node's output have to cover.
         internals: the same for the values inside the operator that `Operator.observe` names.
     """
 
@@ -76,7 +75,17 @@ class Operator(ABC):
 
     @abstractmethod
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Return the quantized operator and its output's parameters."""
+        """Return the quantized operator and its output's parameters.
+
+        Args:
+            inputs: parameters of the inputs' codes.
+            ranges: of the node; the output's is the one that the scheme's codes cover, so that
+                ``Affine.from_range(*ranges.output)`` is what the scheme asks for.
+            scheme: what holds for this node.
+
+        Raises:
+            UnsupportedSchemeError: the kernel doesn't have it.
+        """
 
     @abstractmethod
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -99,9 +108,15 @@ class Operator(ABC):
 
         Args:
             inputs: parameters of the inputs' codes.
-            scheme: bit-widths.
+            scheme: what holds for this node.
+
+        Raises:
+            NotImplementedError: an operator with weights that doesn't say it.
         """
         del inputs, scheme
+        unsaid = [name for name, value in self.tensors().items() if value.ndim > 1]
+        if unsaid:
+            raise NotImplementedError(f"{type(self).__name__} doesn't say how {', '.join(unsaid)} is quantized")
         return {}
 
     def parameters(self) -> int:

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
@@ -26,6 +26,7 @@ from qanas.quantization.operators.pad import Pad, padded, with_padding
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype
 from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 3
 
@@ -127,9 +128,15 @@ class Convolution(Operator):
         return activate(self.kernel.correlate(inputs[0], self.weight) + self.bias, self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize the weights with a scale an output channel."""
+        """Quantize the weights, with a scale an output channel where the scheme leaves it to the kernel."""
+        channels = len(self.weight)
         weights = QuantizedWeights.from_float(
-            self.weight, scheme.weight_bits, groups=len(self.weight), bias=self.bias, input_scale=inputs[0].scale
+            self.weight,
+            scheme.weight_bits,
+            groups=scheme.groups(of_kernel=channels, channels=channels),
+            kind=scheme.scales,
+            bias=self.bias,
+            input_scale=inputs[0].scale,
         )
         return {"weight": weights}
 
@@ -179,7 +186,7 @@ class QuantizedConvolution(QuantizedOperator):
     """Integer convolution, requantized once by channel.
 
     Attributes:
-        weights: (out, taps over rows, taps over columns, in / groups), a scale an output channel.
+        weights: (out, taps over rows, taps over columns, in / groups), a scale an output channel or one.
         bias: float, shape (out,).
         kernel: stride, padding, groups, activation.
         input: parameters of the input's codes.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme
+from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
@@ -22,8 +22,9 @@ from qanas.quantization.operators.base import (
 )
 from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8 = 1, 4
+VERSION_FLOAT, VERSION_INT8, VERSION_INT8_BY_CHANNEL = 1, 4, 12
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ class Dense(Operator):
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize the weights with one scale."""
+        """Quantize the weights, with one scale where the scheme leaves it to the kernel."""
         weights = QuantizedWeights.from_float(
-            self.weight, scheme.weight_bits, bias=self.bias, input_scale=inputs[0].scale
+            self.weight,
+            scheme.weight_bits,
+            groups=scheme.groups(of_kernel=1, channels=len(self.weight)),
+            kind=scheme.scales,
+            bias=self.bias,
+            input_scale=inputs[0].scale,
         )
         return {"weight": weights}
 
@@ -108,7 +114,7 @@ class QuantizedDense(QuantizedOperator):
     """Integer matrix product, requantized once.
 
     Attributes:
-        weights: (outputs, features).
+        weights: (outputs, features), one scale or one an output.
         bias: float, shape (outputs,).
         input: parameters of the input's codes.
         output: parameters of the output's codes.
@@ -136,7 +142,7 @@ class QuantizedDense(QuantizedOperator):
         stored = RuntimeTensor(bias.shape, "int32", scales, bias, 32)
         _append(
             program,
-            VERSION_INT8,
+            VERSION_INT8 if self.weights.groups == 1 else VERSION_INT8_BY_CHANNEL,
             [inputs[0], RuntimeTensor.weights(self.weights), stored],
             output,
             self.activation,

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.multiply import Multiply
 from qanas.quantization.operators.with_constant import WithConstant
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, TensorQuantization
+from qanas.quantization.scheme import Scheme
 
 SIX = 6.0
 

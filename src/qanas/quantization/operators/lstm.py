@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.layers.lstm import run_lstm
-from qanas.quantization.affine import Affine, QuantizedWeights, Scheme, round_half_away
+from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.scheme import Scheme
 
 GATES = 4
 GATE_SCALE = 2.0**-12
@@ -105,12 +106,13 @@ class LSTM(Operator):
         return hidden, {"cell": cell}
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize weights with a scale a gate: the kernel reads one of each."""
-        bits = scheme.weight_bits
+        """Quantize weights with a scale a gate: a gate's are a tensor of their own, of which the kernel reads one."""
+        bits, kind = scheme.weight_bits, scheme.scales
         kernel = QuantizedWeights.from_float(
-            self.weight_ih, bits, groups=GATES, bias=self.bias, input_scale=inputs[0].scale
+            self.weight_ih, bits, groups=GATES, kind=kind, bias=self.bias, input_scale=inputs[0].scale
         )
-        return {"weight_ih": kernel, "weight_hh": QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES)}
+        recurrent = QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES, kind=kind)
+        return {"weight_ih": kernel, "weight_hh": recurrent}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize the weights, the hidden state to int8 and the cell to int16."""

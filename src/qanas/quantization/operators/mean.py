@@ -9,11 +9,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.fixed_point_functions import multiplier_and_power
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
 from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 

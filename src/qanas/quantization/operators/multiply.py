@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
@@ -26,6 +26,7 @@ from qanas.quantization.operators.requantize import (
     with_reachable_scale,
 )
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 

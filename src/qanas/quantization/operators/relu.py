@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 

@@ -13,9 +13,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8, VERSION_HALF_PIXEL = 1, 2, 3
 

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.fixed_point_functions import Codes, Word, halve, multiplier_and_power
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.lookup import HIGHEST, LOWEST
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, Scheme
+from qanas.quantization.affine import Affine
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.multiply import Multiply
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.scheme import Scheme
 
 CODE_BITS = 8
 
@@ -29,6 +30,10 @@ class WithConstant(Operator):
 
     operator: Add | Multiply
     constant: Tensor
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return none: training leaves the constant as it is."""
+        return {}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""

@@ -1,13 +1,7 @@
 """The compiled mathematics of `FusedLSTMTrainer`: eight samples of the batch in one register.
 
-The usual way turns each gate into a matrix product; for a few units those are too small to be fast. Here the
-samples of a batch lie side by side in memory ("lanes"), and every instruction works on eight of them. Loops
-that a compiler may or may not vectorise would make speed a matter of luck, and the flags that let it reorder
-sums (``fastmath``) have silently broken gradients before. So the vector operations are spelled out: `Lanes`
-is a value of eight floats with arithmetic, loads and stores, and nothing is reordered behind our back.
-
-All of this is one file on purpose: Numba's cache notices a change of the file of the cached function, not of
-the files that function calls.
+The usual way turns each gate into a matrix product; for a few units those are too small to be fast. Here every
+instruction works on eight samples (`qanas.training.fused.lanes`).
 
 Memory, in floats. The batch is cut into chunks of `lanes` samples, each with its own workspace. With d inputs
 and h units, a layer has in there (the last axis is always the sample)::
@@ -22,288 +16,36 @@ and h units, a layer has in there (the last axis is always the sample)::
 and its weights are (h, d + h + 1, 4): unit, row, gate. The head's are (outputs, h + 1), the bias last.
 """
 
-# ruff: noqa: ARG001 - the signatures of the functions that write instructions are Numba's
-
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
-
-import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
-from numba.core.extending import intrinsic, models, register_model
-from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numpy.typing import NDArray
 
-WIDTH = 8
-"""Floats of one `Lanes` value. Processors with shorter registers take two; longer ones are half used."""
-
-PAIR = 2 * WIDTH
-"""Samples that the matrix loops take at once; a chunk has a multiple of them."""
+from qanas.training.fused.compilation import entry_point, inlined, part
+from qanas.training.fused.lanes import (
+    PAIR,
+    WIDTH,
+    FloatArray,
+    IntArray,
+    Lanes,
+    add_lane_sums,
+    broadcast,
+    clamp,
+    fma,
+    lane_sum,
+    load,
+    power_of_two,
+    splat,
+    store,
+)
+from qanas.training.fused.samples import gather
 
 ROWS = 4
 """Rows of a layer's inputs whose gradients are computed at once."""
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-Lanes: TypeAlias = Any  # a value of LANES; it exists in compiled code only
-LLVM: TypeAlias = Any  # something of Numba's or llvmlite's, which have no types
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# ------------------------------------------------ the type of eight floats, and its operations
-
-
-class LanesType(types.Type):
-    """Numba's name for eight floats in a register."""
-
-
-LANES = LanesType(name="Lanes")
-_VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
-_INTEGERS = ir.VectorType(ir.IntType(32), WIDTH)
-
-
-@register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager: LLVM, numba_type: LLVM) -> None:
-        super().__init__(manager, numba_type, _VECTOR)  # type: ignore[no-untyped-call]
-
-
-def _operator(function: LLVM, instruction: str) -> None:
-    """Let ``function`` of two `Lanes` be one LLVM instruction."""
-
-    class _Template(ConcreteTemplate):
-        cases = [signature(LANES, LANES, LANES)]  # type: ignore[no-untyped-call] # noqa: RUF012 - Numba's protocol
-
-    infer_global(function)(_Template)  # type: ignore[no-untyped-call]
-
-    @lower_builtin(function, LANES, LANES)  # type: ignore[untyped-decorator,no-untyped-call]
-    def _lower(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        return getattr(builder, instruction)(*args)
-
-
-_operator(operator.add, "fadd")
-_operator(operator.sub, "fsub")
-_operator(operator.mul, "fmul")
-_operator(operator.truediv, "fdiv")
-
-
-def _vector_instruction(function: Callable[..., LLVM]) -> Callable[..., LLVM]:
-    """Make a function that writes LLVM instructions callable in compiled code."""
-    callable_there: Callable[..., LLVM] = intrinsic(function)
-    return callable_there
-
-
-def _splat(builder: LLVM, scalar: LLVM, vector: LLVM = _VECTOR) -> LLVM:
-    """Return ``scalar`` in every lane."""
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
-
-
-def _pointer(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM, count: int = WIDTH) -> LLVM:
-    """Return the address of ``array[index]``, the first two arguments, as that of ``count`` floats."""
-    array = context.make_array(sig.args[0])(context, builder, args[0])
-    address = builder.gep(array.data, [args[1]])
-    return builder.bitcast(address, ir.VectorType(ir.FloatType(), count).as_pointer())
-
-
-@_vector_instruction
-def load(typing_context: LLVM, array: LLVM, index: LLVM) -> LLVM:
-    """``array[index : index + 8]``, unchecked."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        return builder.load(_pointer(context, builder, sig, args), align=4)
-
-    return LANES(array, types.int64), generate
-
-
-@_vector_instruction
-def store(typing_context: LLVM, array: LLVM, index: LLVM, value: LLVM) -> LLVM:
-    """``array[index : index + 8] = value``, unchecked."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        builder.store(args[2], _pointer(context, builder, sig, args), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, LANES), generate
-
-
-@_vector_instruction
-def broadcast(typing_context: LLVM, array: LLVM, index: LLVM) -> LLVM:
-    """``array[index]`` in every lane, unchecked."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        return _splat(builder, builder.load(builder.gep(array.data, [args[1]]), align=4))
-
-    return LANES(array, types.int64), generate
-
-
-@_vector_instruction
-def splat(typing_context: LLVM, scalar: LLVM) -> LLVM:
-    """A number in every lane."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        return _splat(builder, builder.fptrunc(args[0], ir.FloatType()))
-
-    return LANES(types.float64), generate
-
-
-@_vector_instruction
-def fma(typing_context: LLVM, a: LLVM, b: LLVM, c: LLVM) -> LLVM:
-    """``a * b + c``, fused where the processor can."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        name = f"llvm.fmuladd.v{WIDTH}f32"
-        callee = cgutils.get_or_insert_function(builder.module, function, name)  # type: ignore[no-untyped-call]
-        return builder.call(callee, args)
-
-    return LANES(LANES, LANES, LANES), generate
-
-
-@_vector_instruction
-def clamp(typing_context: LLVM, value: LLVM, low: LLVM, high: LLVM) -> LLVM:
-    """``value`` within [low, high]; NaN stays NaN, which a minimum instruction would not promise."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        value, low, high = args
-        value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
-        return builder.select(builder.fcmp_ordered("<", value, low), low, value)
-
-    return LANES(LANES, LANES, LANES), generate
-
-
-@_vector_instruction
-def power_of_two(typing_context: LLVM, shifted: LLVM) -> LLVM:
-    """2^n for ``shifted = n + 1.5 * 2^23``: its lowest bits, n, are moved to the exponent's."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        bits = builder.bitcast(args[0], _INTEGERS)
-        exponent = builder.shl(bits, ir.Constant(_INTEGERS, [23] * WIDTH))
-        return builder.bitcast(builder.add(exponent, ir.Constant(_INTEGERS, [127 << 23] * WIDTH)), _VECTOR)
-
-    return LANES(LANES), generate
-
-
-@_vector_instruction
-def lane_sum(typing_context: LLVM, value: LLVM) -> LLVM:
-    """The sum over the lanes, by halves: ((0+4)+(2+6)) + ((1+5)+(3+7))."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        vector, lanes = args[0], WIDTH
-        while lanes > 1:
-            lanes //= 2
-            vector = builder.fadd(*_halves(builder, vector, lanes))
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
-
-    return types.float32(LANES), generate
-
-
-def _halves(builder: LLVM, vector: LLVM, lanes: int) -> list[LLVM]:
-    """Return the lower and the upper ``lanes`` lanes of a vector of twice as many."""
-    integers = ir.VectorType(ir.IntType(32), lanes)
-    masks = [list(range(lanes)), list(range(lanes, 2 * lanes))]
-    return [builder.shuffle_vector(vector, vector, ir.Constant(integers, mask)) for mask in masks]
-
-
-@_vector_instruction
-def add_lane_sums(typing_context: LLVM, array: LLVM, index: LLVM, a: LLVM, b: LLVM, c: LLVM, d: LLVM) -> LLVM:
-    """``array[index : index + 4] += lane_sum(a), ..., lane_sum(d)``."""
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        def pairs(x: LLVM, y: LLVM) -> LLVM:
-            # x0+x1, x2+x3, y0+y1, y2+y3, x4+x5, ...: what horizontal-add instructions do
-            even = ir.Constant(_INTEGERS, [0, 2, 8, 10, 4, 6, 12, 14])
-            odd = ir.Constant(_INTEGERS, [1, 3, 9, 11, 5, 7, 13, 15])
-            return builder.fadd(builder.shuffle_vector(x, y, even), builder.shuffle_vector(x, y, odd))
-
-        sums = builder.fadd(*_halves(builder, pairs(pairs(*args[2:4]), pairs(*args[4:6])), 4))
-        pointer = _pointer(context, builder, sig, args, 4)
-        builder.store(builder.fadd(builder.load(pointer, align=4), sums), pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, LANES, LANES, LANES, LANES), generate
-
-
-@_vector_instruction
-def copy_transposed(
-    typing_context: LLVM,
-    source: LLVM,
-    places: LLVM,
-    target: LLVM,
-    start: LLVM,
-    stride: LLVM,
-) -> LLVM:
-    """``target[start + stride * f + lane] = source[places[lane] + f]`` for eight features and eight lanes."""
-    target_signature = types.void(target)
-
-    def generate(context: LLVM, builder: LLVM, sig: LLVM, args: LLVM) -> LLVM:
-        def shuffled(x: LLVM, y: LLVM, mask: list[int]) -> LLVM:
-            return builder.shuffle_vector(x, y, ir.Constant(_INTEGERS, mask))
-
-        source, places, target, start, stride = args
-        v = [
-            builder.load(_pointer(context, builder, sig, (source, place)), align=4)
-            for place in cgutils.unpack_tuple(builder, places, WIDTH)  # type: ignore[no-untyped-call]
-        ]
-        # 8 x 8 in three rounds: interleave floats of neighbours, then pairs of floats, then halves
-        rounds = [
-            ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15], [(0, 1), (2, 3), (4, 5), (6, 7)]),
-            ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15], [(0, 2), (1, 3), (4, 6), (5, 7)]),
-            ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15], [(0, 4), (1, 5), (2, 6), (3, 7)]),
-        ]
-        for low, high, pairs in rounds:
-            v = [shuffled(v[x], v[y], mask) for x, y in pairs for mask in (low, high)]
-        for f, vector in zip((0, 4, 1, 5, 2, 6, 3, 7), v, strict=True):  # where the rounds have brought them
-            place = builder.add(start, builder.mul(stride, ir.Constant(ir.IntType(64), f)))
-            builder.store(vector, _pointer(context, builder, target_signature, (target, place)), align=4)
-        return context.get_dummy_value()
-
-    eight = types.UniTuple(types.int64, WIDTH)  # type: ignore[no-untyped-call]
-    return types.void(source, eight, target, types.int64, types.int64), generate
-
-
-# ------------------------------------------------ compilation
-
-
-def _inlined(function: Function) -> Function:
-    """Compile into its callers."""
-    return cast("Function", numba.njit(forceinline=True, error_model="numpy")(function))
-
-
-def _part(function: Function) -> Function:
-    """Compile as a part of an entry point."""
-    return cast("Function", numba.njit(error_model="numpy")(function))
-
-
-def _entry_point(types_of_arguments: str) -> Callable[[Function], Function]:
-    """Compile at once for these types, or load it as compiled before.
-
-    The compiled code is kept beside this file or, where that is read-only, in the user's cache folder; where
-    neither can be written it is compiled in every process.
-    """
-
-    def compile_function(function: Function) -> Function:
-        try:
-            compiled = numba.njit(types_of_arguments, cache=True, error_model="numpy")(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            compiled = numba.njit(types_of_arguments, error_model="numpy")(function)
-        return cast("Function", compiled)
-
-    return compile_function
-
-
 # ------------------------------------------------ nonlinearities
 
 
-@_inlined
+@inlined
 def exp(x: Lanes) -> Lanes:
     """Exponential function within 1e-7 relative for -87 <= x <= 88, clamped beyond.
 
@@ -323,13 +65,13 @@ def exp(x: Lanes) -> Lanes:
     return p * power_of_two(shifted)
 
 
-@_inlined
+@inlined
 def sigmoid(x: Lanes) -> Lanes:
     """Logistic function 1 / (1 + exp(-x))."""
     return splat(1.0) / (splat(1.0) + exp(splat(0.0) - x))
 
 
-@_inlined
+@inlined
 def tanh(x: Lanes) -> Lanes:
     """Hyperbolic tangent as x P(x^2) / Q(x^2), which keeps the relative error of small values small.
 
@@ -352,63 +94,7 @@ def tanh(x: Lanes) -> Lanes:
 # ------------------------------------------------ forward
 
 
-@_part
-def _gather(
-    inputs: FloatArray,
-    indices: IntArray,
-    first: int,
-    sizes: tuple[int, int, int, int, int],
-    space: FloatArray,
-    at: int,
-) -> None:
-    """Copy samples into the rows of the first layer, from (sample, step, feature) to (step, feature, sample).
-
-    Lanes beyond the batch get zeros: with a zero gradient of the output they add nothing.
-
-    Args:
-        inputs: of all samples.
-        indices: the batch.
-        first: the chunk's first sample of the batch.
-        sizes: steps, features, units, lanes, used lanes.
-        space: the workspace.
-        at: where the rows start.
-    """
-    steps, features, units, lanes, used = sizes
-    row = (features + units + 1) * lanes
-    length = steps * features
-    for q in range(0, used, WIDTH):
-        samples = indices[first + q : first + q + WIDTH]
-        if len(samples) == WIDTH and features >= WIDTH:
-            p0, p1, p2, p3 = (
-                samples[0] * length,
-                samples[1] * length,
-                samples[2] * length,
-                samples[3] * length,
-            )
-            p4, p5, p6, p7 = (
-                samples[4] * length,
-                samples[5] * length,
-                samples[6] * length,
-                samples[7] * length,
-            )
-            for t in range(steps):
-                for block in range(0, features, WIDTH):
-                    f = min(block, features - WIDTH)  # the last block overlaps the one before it
-                    s = t * features + f
-                    places = (p0 + s, p1 + s, p2 + s, p3 + s, p4 + s, p5 + s, p6 + s, p7 + s)
-                    copy_transposed(inputs, places, space, at + t * row + f * lanes + q, lanes)
-            continue
-        for lane in range(WIDTH):
-            for t in range(steps):
-                for f in range(features):
-                    target = at + t * row + f * lanes + q + lane
-                    if lane < len(samples):
-                        space[target] = inputs[samples[lane] * length + t * features + f]
-                    else:
-                        space[target] = np.float32(0.0)
-
-
-@_inlined
+@inlined
 def _cell(
     space: FloatArray,
     pre: tuple[Lanes, Lanes, Lanes, Lanes],
@@ -431,7 +117,7 @@ def _cell(
     return o * squashed
 
 
-@_part
+@part
 def _forward_step(
     weights: FloatArray, space: FloatArray, at: tuple[int, ...], sizes: tuple[int, ...], first_step: bool
 ) -> None:
@@ -489,7 +175,7 @@ def _forward_step(
             h_above += lanes
 
 
-@_entry_point("void(f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[::1], i8[::1], f4[:, ::1])")
+@entry_point("void(f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[::1], i8[::1], f4[:, ::1])")
 def forward(
     weights: FloatArray,
     space: FloatArray,
@@ -525,7 +211,8 @@ def forward(
         base = first // lanes * chunk_size
         used = min(lanes, (len(indices) - first + PAIR - 1) // PAIR * PAIR)
         features, units = layers[0, 0], layers[0, 1]
-        _gather(inputs, indices, first, (steps, features, units, lanes, used), space, base + layers[0, 3])
+        sizes = (steps, features, features + units + 1, lanes, used)
+        gather(inputs, indices, first, sizes, space, base + layers[0, 3])
         for layer in range(len(layers)):
             d, h = layers[layer, 0], layers[layer, 1]
             w, rows, gates, cells = layers[layer, 2], layers[layer, 3], layers[layer, 4], layers[layer, 5]
@@ -558,7 +245,7 @@ def forward(
 # ------------------------------------------------ backward
 
 
-@_part
+@part
 def _gate_gradients(space: FloatArray, at: tuple[int, ...], sizes: tuple[int, ...], from_above: bool) -> None:
     """Turn the gradient of h_t, and that of c_t from the step after, into those of the gates, in their place.
 
@@ -594,7 +281,7 @@ def _gate_gradients(space: FloatArray, at: tuple[int, ...], sizes: tuple[int, ..
             store(space, dcells + q, dc * f)
 
 
-@_part
+@part
 def _row_gradients(
     weights: FloatArray,
     space: FloatArray,
@@ -662,7 +349,7 @@ def _row_gradients(
             store(space, target + 3 * lanes + WIDTH, d1)
 
 
-@_part
+@part
 def _weight_gradients(  # noqa: PLR0915 - unrolled, so that the sums stay in registers
     gradient: FloatArray,
     space: FloatArray,
@@ -753,7 +440,7 @@ def _weight_gradients(  # noqa: PLR0915 - unrolled, so that the sums stay in reg
             add_lane_sums(gradient, w + 4 * (unit * rows + k), i0 + i1, f0 + f1, g0 + g1, o0 + o1)
 
 
-@_part
+@part
 def _head_backward(
     weights: FloatArray,
     gradient: FloatArray,
@@ -795,7 +482,7 @@ def _head_backward(
             gradient[w] += lane_sum(total)
 
 
-@_entry_point("void(f4[::1], f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[:, ::1], i8)")
+@entry_point("void(f4[::1], f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[:, ::1], i8)")
 def backward(
     weights: FloatArray,
     gradient: FloatArray,
@@ -854,71 +541,3 @@ def backward(
                 _row_gradients(weights, space, at_rows, (d + h + 1, h, lanes, used), wanted)
             at_weights = (w, base + rows, base + gates)
             _weight_gradients(gradient, space, at_weights, (d + h + 1, h, lanes, used), steps)
-
-
-# ------------------------------------------------ optimizer
-
-
-@_entry_point("f8(f4[::1], f4[::1], f4[::1], f4[::1])")
-def add_penalty(weights: FloatArray, gradient: FloatArray, l1: FloatArray, l2: FloatArray) -> float:
-    """Add the gradient of sum(l1 |w|) + sum(l2 w^2) and return that sum."""
-    penalty = 0.0
-    for n in range(len(weights)):
-        w = weights[n]
-        gradient[n] += l1[n] * np.sign(w) + np.float32(2.0) * l2[n] * w
-        penalty += l1[n] * abs(w) + l2[n] * w * w
-    return penalty
-
-
-@_entry_point("void(f4[::1], f4[::1], f4[:, ::1], b1, f4, i8, f4, f4)")
-def update(
-    weights: FloatArray,
-    gradient: FloatArray,
-    moments: FloatArray,
-    adam: bool,
-    learning_rate: float,
-    step: int,
-    clip: float,
-    averaging: float,
-) -> None:
-    """Clip the gradient by its norm, take an optimizer step, and move the average of the weights.
-
-    As ``torch.nn.utils.clip_grad_norm_``, ``torch.optim.Adam`` (0.9, 0.999, 1e-8) or ``torch.optim.RMSprop``
-    (0.9, 1e-7), and ``torch.lerp`` do it.
-
-    Args:
-        weights: all parameters, changed.
-        gradient: theirs, changed.
-        moments: shape (3, parameters): mean of the gradient, of its square, and average of the weights;
-        changed.
-        adam: or RMSProp.
-        learning_rate: of this step.
-        step: its number, from 1.
-        clip: bound on the gradient's norm.
-        averaging: weight of the new weights in the average.
-    """
-    squares = 0.0
-    for n in range(len(gradient)):
-        squares += gradient[n] * np.float64(gradient[n])
-    factor = np.float32(clip / (np.sqrt(squares) + 1e-6))
-    if factor > 1.0:  # NaN is not, and spreads, as it should
-        factor = np.float32(1.0)
-    mean, square, average = moments[0], moments[1], moments[2]
-    one = np.float32(1.0)
-    if adam:
-        beta1, beta2 = np.float32(0.9), np.float32(0.999)
-        rate = np.float32(learning_rate / (1.0 - 0.9**step))
-        correction = np.float32(np.sqrt(1.0 - 0.999**step))
-        for n in range(len(weights)):
-            g = gradient[n] * factor
-            mean[n] += (g - mean[n]) * (one - beta1)
-            square[n] = square[n] * beta2 + g * g * (one - beta2)
-            weights[n] -= rate * mean[n] / (np.sqrt(square[n]) / correction + np.float32(1e-8))
-            average[n] += np.float32(averaging) * (weights[n] - average[n])
-    else:
-        alpha = np.float32(0.9)
-        for n in range(len(weights)):
-            g = gradient[n] * factor
-            square[n] = square[n] * alpha + g * g * (one - alpha)
-            weights[n] -= np.float32(learning_rate) * g / (np.sqrt(square[n]) + np.float32(1e-7))
-            average[n] += np.float32(averaging) * (weights[n] - average[n])

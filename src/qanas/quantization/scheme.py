@@ -1,0 +1,129 @@
+"""How a network is quantized, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from qanas.quantization.affine import ACTIVATION_BITS, WEIGHT_BITS, Affine, ScaleKind, WeightBits
+from qanas.quantization.ranges import RangeMethod
+
+ActivationCodes = Literal["asymmetric", "symmetric", "symmetric_unsigned"]
+WeightScales = Literal["kernel", "tensor", "channel"]
+
+WHOLE_BITS = 8
+"""Bits that a weight is stored in."""
+
+KNOWN: Mapping[str, tuple[Any, ...]] = {
+    "weight_bits": WEIGHT_BITS,
+    "activation_bits": ACTIVATION_BITS,
+    "activations": get_args(ActivationCodes),
+    "weight_scales": get_args(WeightScales),
+    "scales": get_args(ScaleKind),
+    "ranges": get_args(RangeMethod),
+}
+"""What each field can be."""
+
+
+class UnsupportedSchemeError(Exception):
+    """A scheme that a network can't have: one for a layer that isn't there, or that an operator's kernel lacks."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a network is quantized: what holds for all of it, and what differs in some layers.
+
+    Operators that take over their input's parameters (slices, reshapes) or whose kernel fixes them (a logistic
+    function) have those, whatever ``activations`` says; so has the int16 cell of an LSTM, whose scale is a power of
+    two by its kernel.
+
+    Attributes:
+        weight_bits: bits of a weight; below 8 they are stored one to a byte.
+        activation_bits: bits of a value.
+        activations: ``asymmetric``: codes reach from the smallest to the largest value; ``symmetric``: the zero point
+            is 0, and codes reach equally far to both sides; ``symmetric_unsigned``: the same, but values that are
+            never negative use all codes (unsigned codes with zero point 0, stored as signed ones with -128).
+        weight_scales: a scale a ``tensor``, an output ``channel``, or what the ``kernel`` commonly has: one a channel
+            in convolutions, one in dense layers. LSTMs have one a gate whatever is asked for: each gate's weights are
+            a tensor, and the kernel has no finer scales.
+        scales: of weights and activations, ``real`` or the next larger ``power_of_two``.
+        ranges: how ranges are taken from the calibration samples, see `qanas.quantization.ranges`.
+        layers: fields that differ, by the node's name.
+
+    Raises:
+        ValueError: an unknown field or value, with those known.
+    """
+
+    weight_bits: WeightBits = 8
+    activation_bits: int = 8
+    activations: ActivationCodes = "asymmetric"
+    weight_scales: WeightScales = "kernel"
+    scales: ScaleKind = "real"
+    ranges: RangeMethod = "min_max"
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no arithmetic here knows."""
+        for name, known in KNOWN.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name} = {value!r}: known are {', '.join(map(str, known))}")
+        for layer, overrides in self.layers.items():
+            unknown = sorted(set(overrides) - set(KNOWN))
+            if unknown:
+                raise ValueError(f"layers.{layer}.{unknown[0]}: unknown; known are {', '.join(KNOWN)}")
+            try:
+                self.of(layer)
+            except ValueError as error:
+                raise ValueError(f"layers.{layer}.{error}") from error
+
+    def of(self, node: str) -> Scheme:
+        """Return what holds for one node."""
+        return replace(self, layers={}, **self.layers.get(node, {}))
+
+    @property
+    def fewest_weight_bits(self) -> int:
+        """The fewest bits that weights of any layer have."""
+        return min([self.weight_bits, *(self.of(layer).weight_bits for layer in self.layers)])
+
+    def groups(self, of_kernel: int, channels: int) -> int:
+        """Return the number of scales of a weight tensor.
+
+        Args:
+            of_kernel: what its kernel commonly has.
+            channels: output channels.
+        """
+        return {"kernel": of_kernel, "tensor": 1, "channel": channels}[self.weight_scales]
+
+    def affine(self, low: float, high: float) -> Affine:
+        """Return the parameters of a value that reaches from ``low`` to ``high``.
+
+        >>> Scheme(activations="symmetric").affine(-1.0, 127.0)
+        Affine(scale=1.0, zero_point=0, bits=8)
+        >>> Scheme(activations="symmetric_unsigned", scales="power_of_two").affine(0.0, 130.0)
+        Affine(scale=1.0, zero_point=-128, bits=8)
+        """
+        never_negative = low >= 0.0 and self.activations == "symmetric_unsigned"
+        if self.activations == "asymmetric" or never_negative:
+            return Affine.from_range(low, high, self.scales)
+        return Affine.symmetric(max(-low, high), self.scales)
+
+    def description(self) -> str:
+        """Return the scheme in words, for cards."""
+        weights = {
+            "kernel": "scales by channel in convolutions, by tensor in dense layers, by gate in LSTMs",
+            "tensor": "scales by tensor (in LSTMs by gate)",
+            "channel": "scales by channel (in LSTMs by gate)",
+        }[self.weight_scales]
+        activations = self.activations.replace("_unsigned", ", unsigned where never negative")
+        stored = " in int8 tensors" if self.weight_bits < WHOLE_BITS else ""
+        parts = [
+            f"int{self.weight_bits} weights{stored}, {weights}",
+            f"int{self.activation_bits} activations, {activations}",
+            "power-of-two scales" if self.scales == "power_of_two" else "",
+            f"{self.ranges.replace('_', '-')} ranges on training samples",
+            "cells of LSTMs int16",
+            *(f"{layer}: {key} {value}" for layer, entry in self.layers.items() for key, value in entry.items()),
+        ]
+        return "; ".join(part for part in parts if part)

@@ -1,0 +1,49 @@
+"""How compiled functions are compiled, and found again by the next process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def inlined(function: Function) -> Function:
+    """Compile into its callers."""
+    return cast("Function", numba.njit(forceinline=True, error_model="numpy")(function))
+
+
+def part(function: Function) -> Function:
+    """Compile as a part of an entry point."""
+    return cast("Function", numba.njit(error_model="numpy")(function))
+
+
+def entry_point(types_of_arguments: object) -> Callable[[Function], Function]:
+    """Compile at once for these types, or load it as compiled before.
+
+    The compiled code is kept beside the function's file or, where that is read-only, in the user's cache folder;
+    where neither can be written it is compiled in every process. Numba takes what it kept if the function's own
+    file is unchanged; the functions that it calls are in other files too, so its name there has their digest.
+    """
+
+    def compile_function(function: Function) -> Function:
+        function.__qualname__ += f"_{_digest(Path(function.__code__.co_filename).parent)}"
+        try:
+            compiled = numba.njit(types_of_arguments, cache=True, error_model="numpy")(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            compiled = numba.njit(types_of_arguments, error_model="numpy")(function)
+        return cast("Function", compiled)
+
+    return compile_function
+
+
+def _digest(package: Path) -> str:
+    """Return a digest of the sources that a function of a package may call: the package's own and this one's."""
+    files = sorted({*package.glob("*.py"), *Path(__file__).parent.glob("*.py")})
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""qanas from Python: the same as the command."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.spawn import get_preparation_data
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import tomli_w
+
+import qanas
+from qanas.api import override_texts
+from qanas.reporting.live import LiveDisplay
+from qanas.workflows.workers import _main_module_hidden
+
+SINE = Path(__file__).parents[1] / "cli" / "sine.py"
+TABLES: dict[str, dict[str, Any]] = {
+    "task": {"name": "sine:Sine"},
+    "space": {"name": "sine:ConvOrLSTM"},
+    "strategy": {"name": "random", "trials": 4},
+    "estimation": {"epochs": 1},
+    "objectives": {"worst_quantized": "minimize", "weight_bytes": "minimize"},
+    "finalists": {"count": 1, "seeds": 1},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose runs take a second; the test's folder is the current one."""
+    shutil.copy(SINE, tmp_path)
+    path = tmp_path / "sine.toml"
+    path.write_text(tomli_w.dumps(TABLES), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def test_a_run_returns_its_tables_as_data_frames(recipe: Path) -> None:
+    result = qanas.run(recipe)
+    assert result.folder == Path("runs/sine")
+    assert result.report.is_file()
+    assert result.trials["outcome"].to_list() == ["measured"] * 4
+    assert result.front.columns[:2] == ["candidate", "key"]
+    assert set(result.front["key"]) <= set(result.trials["key"])
+    assert result.finalists["candidate"].to_list()[0] == "seed"
+    assert next(iter(result.models)) == "seed"
+    assert result.recipe["strategy"]["trials"] == 4
+    assert result.summary["status"] == "done"
+    again = qanas.load("runs/sine")
+    assert again.front.equals(result.front)
+
+
+def test_overrides_go_on_with_the_run(recipe: Path) -> None:
+    first = qanas.run(str(recipe), ["strategy.trials=2"], out="here")
+    more = qanas.run(recipe, {"strategy": {"trials": 3}}, out=Path("here"))
+    assert len(first.trials) == 2, "a result stays what it was"
+    assert len(more.trials) == 3
+    assert more.trials.head(2).equals(first.trials)
+
+
+class Impatient(LiveDisplay):
+    """Presses Ctrl-C when the second trial has ended."""
+
+    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
+        super().trial_finished(index, outcome, values, reason)
+        if index == 1:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_the_same_call_goes_on(recipe: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        qanas.run(recipe, progress=Impatient())
+    stopped = qanas.load("runs/sine")
+    assert len(stopped.trials) == 2
+    assert stopped.summary["status"] == "interrupted"
+    assert stopped.finalists.is_empty()
+    assert stopped.models == {}
+    result = qanas.run(recipe)
+    assert result.trials.head(2).equals(stopped.trials)
+    assert result.front.equals(qanas.run(recipe, out="another").front)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"strategy.trial": 3}, "strategy.trial: unknown key"),
+        ({"strategy.hours": None}, "overrides: strategy.hours = None can't be written as TOML"),
+        (["strategy"], "give a table, a key and a value"),
+    ],
+)
+def test_bad_input_is_an_input_error(recipe: Path, overrides: Any, told: str) -> None:  # noqa: ANN401
+    with pytest.raises(qanas.InputError, match=told):
+        qanas.run(recipe, overrides)
+    assert not Path("runs").exists()
+    with pytest.raises(qanas.InputError, match="no such folder"):
+        qanas.load("runs/nowhere")
+
+
+def test_overrides_as_the_command_takes_them() -> None:
+    given = {"space": {"search": ["training"], "name": "a b"}, "task.data": Path("x y"), "a.b": 0.5, "a.c": True}
+    assert override_texts(given) == [
+        'space.search=[\n    "training",\n]',
+        'space.name="a b"',
+        'task.data="x y"',
+        "a.b=0.5",
+        "a.c=true",
+    ]
+    assert override_texts("a.b=1") == ["a.b=1"]
+    assert override_texts(()) == []
+
+
+def test_importing_qanas_is_light() -> None:
+    heavy = "[name for name in ('torch', 'polars', 'numpy', 'optuna', 'pydantic') if name in sys.modules]"
+    script = f"import sys, qanas; print({heavy}, qanas.run.__name__, {heavy})"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("[] run ")
+    assert "torch" not in told
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = qanas.nothing
+
+
+@pytest.mark.slow  # three processes import torch
+def test_workers_do_not_run_the_calling_script_again(recipe: Path) -> None:
+    """A script without a main guard, with worker processes."""
+    script = recipe.with_name("script.py")
+    call = "qanas.run('sine.toml', {'strategy.trials': 2, 'estimation.jobs': 2})"
+    script.write_text(f"import qanas\nprint('once')\nresult = {call}\nprint(result.trials['outcome'].to_list())\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1
+    assert done.stdout.splitlines()[-1] == "['measured', 'measured']"
+
+
+def test_a_process_is_started_without_the_main_module() -> None:
+    with _main_module_hidden():
+        assert not {"init_main_from_name", "init_main_from_path"} & get_preparation_data("worker").keys()
+    assert {"init_main_from_name", "init_main_from_path"} & get_preparation_data("worker").keys()
+
+
+def test_a_run_works_in_a_thread(recipe: Path) -> None:
+    """Signals are the main thread's: a notebook's widget or a server calls from another one."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(qanas.run, recipe, {"strategy.trials": 1}).result()
+    assert isinstance(result.trials, pl.DataFrame)
+    assert result.summary["status"] == "done"

@@ -1,0 +1,106 @@
+"""The cache of trained weights: hits only where nothing that matters differs, and changes no result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from qanas.core.candidate import Candidate
+from qanas.networks.lstm import LSTMSpace
+from qanas.networks.tcn import TCNSpace
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
+from qanas.tasks.turbofan.task import Turbofan
+from qanas.training.fit import fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASK = Turbofan("synthetic", stride=24)
+DATA = TASK.load()
+SPACE = TCNSpace(seed_blocks=1, seed_channels=3)  # with batch norms: their statistics have to be kept too
+PROBLEM = Problem(TASK, DATA, SPACE)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that every training is added to."""
+    done: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        done.append(options["seed"])
+        fit(*arguments, **options)
+
+    monkeypatch.setattr("qanas.performance_estimation.full_training.fit", counted)
+    return done
+
+
+def estimator(folder: Path) -> FullTraining:
+    return FullTraining(epochs=1, cache=str(folder))
+
+
+def test_the_second_time_nothing_is_trained_and_nothing_differs(tmp_path: Path, trainings: list[int]) -> None:
+    plain = FullTraining(epochs=1).train(PROBLEM, PROBLEM.seed, 3)
+    first = estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    second = estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    assert len(trainings) == 2
+    for outcome in (first, second):
+        assert not outcome.network.training
+        for name, tensor in plain.network.state_dict().items():
+            assert torch.equal(outcome.network.state_dict()[name], tensor)
+        assert torch.equal(outcome.codes(DATA.val.inputs), plain.codes(DATA.val.inputs))
+    assert second.train_seconds == pytest.approx(first.train_seconds, rel=0.9)
+
+
+def test_bits_of_the_same_training_share_it(tmp_path: Path, trainings: list[int]) -> None:
+    seed = PROBLEM.seed
+    few = Candidate(seed.architecture, seed.training, {"weight_bits": 4})
+    eight, four = (estimator(tmp_path).train(PROBLEM, candidate, 3) for candidate in (seed, few))
+    assert len(trainings) == 1
+    assert not torch.equal(eight.codes(DATA.val.inputs), four.codes(DATA.val.inputs))
+
+
+def changed(change: str) -> tuple[Problem, Candidate, int, int]:
+    """Return what is trained, with one thing different."""
+    problem, candidate, seed, epochs = PROBLEM, PROBLEM.seed, 3, 1
+    if change == "seed":
+        seed = 4
+    elif change == "epochs":
+        epochs = 2
+    elif change == "architecture":
+        candidate = replace(candidate, architecture={**candidate.architecture, "channels_1": 4})
+    elif change == "training":
+        candidate = replace(candidate, training={**candidate.training, "learning_rate": 0.01})
+    elif change == "task":
+        problem = Problem(replace(TASK, rul_cap=124.0), DATA, SPACE)
+    elif change == "networks":
+        problem = Problem(TASK, DATA, LSTMSpace(seed_layers=1, seed_units=3))
+        candidate = problem.seed
+    else:
+        inputs = DATA.train.inputs.copy()
+        inputs[0, 0, 0] += np.float32(1e-3)
+        problem = Problem(TASK, replace(DATA, train=replace(DATA.train, inputs=inputs)), SPACE)
+    return problem, candidate, seed, epochs
+
+
+@pytest.mark.parametrize("change", ["seed", "epochs", "architecture", "training", "task", "networks", "data"])
+def test_what_differs_is_trained(tmp_path: Path, trainings: list[int], change: str) -> None:
+    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    problem, candidate, seed, epochs = changed(change)
+    replace(estimator(tmp_path), epochs=epochs).train(problem, candidate, seed)
+    assert len(trainings) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", None])
+def test_a_damaged_file_is_trained_anew(tmp_path: Path, trainings: list[int], damage: bytes | None) -> None:
+    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    (kept,) = tmp_path.iterdir()
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-5] if damage is None else damage)
+    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    assert len(trainings) == 2
+    assert len(kept.read_bytes()) == len(content)

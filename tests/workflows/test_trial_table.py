@@ -1,0 +1,107 @@
+"""Every trial as one typed table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from qanas.core.run_folder import RunFolder
+from qanas.core.tables import read_table, write_parquet
+from qanas.workflows.trial_store import TrialRecord
+from qanas.workflows.trial_table import trial_table
+
+COSTS = {"weight_bytes": 120, "latency_ms": 2}
+AT = datetime(2026, 1, 2, 3, 4, 5, 500_000, UTC)
+
+RECORDS = [
+    TrialRecord(
+        1,
+        "measured",
+        {"architecture": {"layers": 2, "units_2": 3}, "training": {"learning_rate": 1, "optimizer": "adam"}},
+        COSTS,
+        {"mae_quantized": 9.5},
+        train_seconds=1.5,
+        started_at=AT.timestamp(),
+        finished_at=AT.timestamp() + 2,
+        number=2,
+    ),
+    TrialRecord(
+        0,
+        "measured",
+        {"architecture": {"layers": 1}, "training": {"learning_rate": 0.5, "optimizer": "sgd", "cosine": True}},
+        COSTS,
+        {"mae_quantized": 8},
+        is_seed=True,
+        number=0,
+    ),
+    TrialRecord(1, "rejected", {"architecture": {"layers": 3}}, COSTS, reason="weight_bytes", feasible=False, number=1),
+]
+
+
+def test_types_and_values_are_those_of_the_documentation(tmp_path: Path) -> None:
+    path = tmp_path / "trials.parquet"
+    write_parquet(path, trial_table(RECORDS))
+    table = pl.read_parquet(path)
+    assert dict(table.schema) == {
+        "number": pl.Int64,
+        "index": pl.Int64,
+        "key": pl.String,
+        "outcome": pl.String,
+        "reason": pl.String,
+        "seed_network": pl.Boolean,
+        "feasible": pl.Boolean,
+        "mae_quantized": pl.Float64,
+        "weight_bytes": pl.Int64,
+        "latency_ms": pl.Float64,
+        "layers": pl.Int64,
+        "units_2": pl.Int64,
+        "learning_rate": pl.Float64,
+        "optimizer": pl.String,
+        "cosine": pl.Boolean,
+        "train_seconds": pl.Float64,
+        "started_at": pl.Datetime("us", "UTC"),
+        "finished_at": pl.Datetime("us", "UTC"),
+    }
+    assert table["number"].to_list() == [0, 1, 2]
+    assert table["index"].to_list() == [0, None, 1]
+    assert table["key"].to_list() == [record.candidate.key for record in (RECORDS[1], RECORDS[2], RECORDS[0])]
+    assert table["reason"].to_list() == [None, "weight_bytes", None]
+    assert table["mae_quantized"].to_list() == [8.0, None, 9.5]
+    assert table["units_2"].to_list() == [None, None, 3]
+    assert table["learning_rate"].to_list() == [0.5, None, 1.0]
+    assert table["cosine"].to_list() == [True, None, None]
+    assert table["started_at"].to_list() == [None, None, AT]
+    assert (table["finished_at"] - table["started_at"]).dt.total_seconds().to_list() == [None, None, 2]
+
+
+def test_settings_of_several_kinds_are_text() -> None:
+    values: list[bool | int | float | str] = [8, "mixed"]
+    records = [TrialRecord(i, "measured", {"quantization": {"bits": v}}, number=i) for i, v in enumerate(values)]
+    assert trial_table(records)["bits"].to_list() == ["8", "mixed"]
+
+
+def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_parquet(tmp_path / name, trial_table(RECORDS))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_run_without_trials_has_the_fixed_columns() -> None:
+    table = trial_table([])
+    assert table.is_empty()
+    assert table.columns[0] == "number"
+    assert table.columns[-1] == "finished_at"
+
+
+def test_a_missing_table_reads_as_empty(tmp_path: Path) -> None:
+    assert read_table(RunFolder(tmp_path).trials).to_dicts() == []
+
+
+def test_records_of_early_runs_are_still_read() -> None:
+    """Their JSON in study.db has no times."""
+    early = {"index": 0, "outcome": "measured", "config": {}, "costs": {}, "metrics": {}, "number": 0}
+    record = TrialRecord(**json.loads(json.dumps(early)))
+    assert record.started_at is None
