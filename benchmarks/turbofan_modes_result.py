@@ -40,6 +40,8 @@ COMPARISONS = (
     ("NAS (RS)", "NAS & HPO (TPE)"),
     ("NAS & HPO (TPE)", "QA-NAS & HPO (TPE)"),
     ("NAS & HPO (RS)", "QA-NAS & HPO (RS)"),
+    ("NAS (RS)", "NAS & small HPO (TPE)"),
+    ("NAS & small HPO (TPE)", "QA-NAS & small HPO (TPE)"),
 )
 AFTERWARDS = ("NAS & HPO (TPE), quantized afterwards", "QA-NAS & HPO (TPE)")
 PAPER = {COMPARISONS[0]: "13x, with 40 % better MAE", COMPARISONS[1]: "3x"}
@@ -221,7 +223,7 @@ def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-COLORS = dict(zip(MODES, ("#8b949e", "#d29922", "#d1570b", "#58a6ff", "#1f6feb"), strict=True))
+COLORS = dict(zip(MODES, ("#8b949e", "#d29922", "#d1570b", "#58a6ff", "#1f6feb", "#c297e8", "#8250df"), strict=True))
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
