@@ -5,7 +5,9 @@ from the same weights, with the same order of samples. A *step* is one call of `
 steps of the two sides alternate, and the first steps of a block are not counted, since the other side has
 used the caches. An *epoch* is the time between two calls of ``on_epoch`` in ``fit``; whole fits of the two
 sides alternate, and the first epoch of each is not counted. Reported are medians and the ratio of the
-medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable.
+medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable. With
+``--clock cpu`` they are the process's time on the processor: on a machine that others use as well, a step's wall time
+is mostly that of waiting for them.
 
     python benchmarks/training.py --out ratios.json          the table
     python benchmarks/training.py --sweep --out sweep.json   is it slower anywhere in the search space?
@@ -35,7 +37,7 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training import fit as fit_module
-from qanas.training.fit import Loss, TorchTrainer, Trainer, TrainingSet, fit
+from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TorchTrainer, Trainer, TrainingSet, fit
 from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
 from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 
@@ -56,6 +58,8 @@ SWEPT = {
 
 WINDOW = 30
 SCALE = 125.0
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 ENOUGH = 30
 """Steps for a median."""
@@ -107,17 +111,24 @@ def network_of(shape: str, features: int) -> nn.Module:
     return LSTMNetwork(features, [width] * depth, 1, SCALE)
 
 
-def fused_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
+def fused_trainer(
+    network: nn.Module,
+    data: TrainingSet,
+    loss: Loss,
+    settings: TrainingSettings,
+    penalties: Penalties = NO_PENALTIES,
+) -> Trainer:
     """Return the compiled trainer, whatever its ``supports`` says."""
     if isinstance(network, TCNNetwork):
-        return FusedTCNTrainer(network, data, loss, settings)
-    return FusedLSTMTrainer(network, data, loss, settings)  # type: ignore[arg-type]
+        return FusedTCNTrainer(network, data, loss, settings, penalties)
+    return FusedLSTMTrainer(network, data, loss, settings, penalties)  # type: ignore[arg-type]
 
 
 def step_times(
-    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, seconds: float
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return the median time of a step of each side."""
+    clock = CLOCKS[options.clock]
     trainers: dict[str, Trainer] = {
         "torch": TorchTrainer(copy.deepcopy(network), data, loss, settings),
         "fused": fused_trainer(copy.deepcopy(network), data, loss, settings),
@@ -126,25 +137,25 @@ def step_times(
     order = torch.randperm(len(data.inputs), generator=torch.Generator().manual_seed(1))
     starts = range(0, len(order) - settings.batch_size + 1, settings.batch_size)
     next_batch = itertools.cycle([order[start : start + settings.batch_size] for start in starts])
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["fused"]) < ENOUGH:
+    end = clock() + options.seconds
+    while clock() < end or len(times["fused"]) < ENOUGH:
         for name, trainer in trainers.items():
             for n in range(BLOCK):
                 indices = next(next_batch)
-                start = time.perf_counter()
+                start = clock()
                 trainer.step(indices, 1e-3)
                 if n >= WARM_UP:
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def epoch_times(
-    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, rounds: int
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return the median time of an epoch of each side, in `fit`."""
     makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": fused_trainer}
     times: dict[str, list[float]] = {name: [] for name in makers}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, maker in makers.items():
             ends: list[float] = []
             with mock.patch.object(fit_module, "make_trainer", maker):
@@ -155,15 +166,15 @@ def epoch_times(
                     settings,
                     epochs=3,
                     seed=0,
-                    on_epoch=functools.partial(_note_time, ends),
+                    on_epoch=functools.partial(_note_time, CLOCKS[options.clock], ends),
                 )
             times[name] += [after - before for before, after in itertools.pairwise(ends)]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _note_time(times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
+def _note_time(clock: Callable[[], float], times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
     """Append the time at which an epoch ended."""
-    times.append(time.perf_counter())
+    times.append(clock())
 
 
 def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:
@@ -184,9 +195,9 @@ def table(shapes: list[str], options: argparse.Namespace) -> list[dict[str, Any]
         settings = TrainingSettings(5e-3, options.optimizer, "cosine", batch_size, options.loss)
         data = training_set(options.samples, options.features)
         found: dict[str, Any] = {"shape": shape, "batch_size": batch_size, "optimizer": options.optimizer}
-        found |= row("step", step_times(network, data, loss, settings, options.seconds))
+        found |= row("step", step_times(network, data, loss, settings, options))
         if not options.sweep:
-            found |= row("epoch", epoch_times(network, data, loss, settings, options.rounds))
+            found |= row("epoch", epoch_times(network, data, loss, settings, options))
         rows.append(found)
         shown = [f"{k} {v:8.3f}" if isinstance(v, float) else f"{v:>6}" for k, v in found.items()]
         print("  ".join(shown), flush=True)
@@ -206,6 +217,7 @@ def main() -> None:
     parser.add_argument("--loss", choices=("mae", "mse"), default="mae")
     parser.add_argument("--optimizer", choices=("rmsprop", "adam"), default="rmsprop")
     parser.add_argument("--autograd", action="store_true", help="the loss doesn't offer its gradient")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--seconds", type=float, default=3.0, help="of steps, a shape")
     parser.add_argument("--rounds", type=int, default=3, help="fits of each side, a shape")
     parser.add_argument("--sweep", action="store_true", help="steps over a grid of the search space")
