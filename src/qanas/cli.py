@@ -168,6 +168,35 @@ def pick(
 
 
 @app.command()
+def export(
+    network: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:OBJECT", help="A torch network, or a function without arguments that makes it."),
+    ],
+    calibration: Annotated[Path, typer.Option(help="Samples as the network takes them: an .npz file.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A state dict (.safetensors, .pt, .pth) to load first.")] = None,
+    scheme: Annotated[str, typer.Option(help="How to quantize: a name of schemes.toml.")] = "int8",
+    float32: Annotated[bool, typer.Option("--float", help="Quantize nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Quantize a trained torch network of your own and write its .tflite file; no search."""
+    import json
+
+    from qanas.workflows.export import Source, float_tflite, int8_tflite, named_scheme, require_folder_of, ship
+
+    require_folder_of(out)
+    named_scheme(scheme)
+    source = Source.load(network, calibration, weights=weights, array=array)
+    shipped = ship(source, float_tflite(source) if float32 else int8_tflite(source, scheme), out)
+    typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
+    if shipped.failure:
+        typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)
+        raise typer.Exit(DIFFERENCE)
+
+
+@app.command()
 def devices() -> None:
     """List the devices that latency can be had for."""
     from qanas.hardware.device import Device, device_names

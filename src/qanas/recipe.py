@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import os
 import platform
 import re
-import sys
 import tomllib
-import traceback
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,6 +20,7 @@ from qanas.core.candidate import GROUPS, Group
 from qanas.core.errors import InputError
 from qanas.core.measurement import Direction, Limit, Objective
 from qanas.core.suggestions import nearest, unknown
+from qanas.core.user_code import described, find_first_in, import_object
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
@@ -196,8 +193,7 @@ def _build(content: dict[str, Any], folder: Path) -> Plan:
     _resolve_data(recipe.task, folder)
     _resolve_cache(recipe.estimation, folder)
     seed_weights = None if recipe.seed.weights is None else _resolved("seed.weights", recipe.seed.weights, folder)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    find_first_in(folder)
     task, task_table = _component(recipe.task, "task", Task)
     networks, space_table = _component(recipe.space, "space", NetworkSpace)
     strategy, strategy_table = _component(recipe.strategy, "strategy", SamplingStrategy)
@@ -320,7 +316,7 @@ def _component(table: _Named, section: str, contract: type[T]) -> tuple[T, dict[
     try:
         made = component(**values)
     except Exception as error:
-        raise InputError(f"{section}: {table.name} refuses its settings: {_described(error)}") from error
+        raise InputError(f"{section}: {table.name} refuses its settings: {described(error, __file__)}") from error
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
     # As TOML gives it back: a list is a list, or a resumed run would seem another one.
     return made, own | options.model_dump(mode="json", exclude_none=True)
@@ -331,12 +327,10 @@ def _find(name: str, section: str, contract: type[T]) -> type[T]:
     registry = REGISTRIES[section]
     if name not in registry and not re.fullmatch(r"[\w.]+:\w+", name):
         raise InputError(f"{section}.name: {unknown(section, name, registry)}, or module:Class of your own")
-    module_name, _, class_name = registry.get(name, name).partition(":")
     try:
-        with _no_bytecode():
-            found = getattr(importlib.import_module(module_name), class_name)
+        found = import_object(registry.get(name, name))
     except (Exception, SystemExit) as error:
-        raise InputError(f"{section}.name: '{name}' can't be imported: {_described(error)}") from error
+        raise InputError(f"{section}.name: '{name}' can't be imported: {described(error, __file__)}") from error
     if not inspect.isclass(found):
         raise InputError(f"{section}.name: '{name}' is no class; give module:Class")
     abstract: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
@@ -349,25 +343,6 @@ def _find(name: str, section: str, contract: type[T]) -> type[T]:
     if lacking:
         raise InputError(f"{section}.name: '{name}' lacks {', '.join(lacking)}; see {contract.__module__}")
     return typing.cast("type[T]", found)
-
-
-@contextmanager
-def _no_bytecode() -> Iterator[None]:
-    """Import without writing ``__pycache__``: a user's folder is not ours to write into."""
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
-
-
-def _described(error: BaseException) -> str:
-    """Return an error of a user's code with its place: the screen spares them the traceback."""
-    ours = (__file__, importlib.__file__)
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
-    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _has(found: type[Any], attribute: str) -> bool:

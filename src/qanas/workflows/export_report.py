@@ -1,0 +1,129 @@
+"""What is told of an export: what the file costs, how well it computes, and what its input and output are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.deployment.parity import ParitySteps
+from qanas.quantization.affine import Affine
+from qanas.quantization.axis_order import AxisOrder
+
+Reals = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """The file's input or output.
+
+    Attributes:
+        shape: with the batch of 1 in front.
+        dtype: int8 or float32.
+        scale: real value = scale * (code - zero point); None where the values are real.
+        zero_point: the code of 0; None where the values are real.
+        axes: for each axis of the shape but the batch, its number in torch; empty where the order is the same.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> StoredTensor:
+        """Describe a tensor whose codes have some parameters; None: real values."""
+        if affine is None:
+            return cls(shape, "float32", None, None, order.axes)
+        return cls(shape, "int8", affine.scale, affine.zero_point, order.axes)
+
+    @property
+    def layout(self) -> str:
+        """How the axes lie, in words."""
+        rank = len(self.shape) - 1
+        if not self.axes:
+            return "axes as in torch"
+        if self.axes == (*range(1, rank), 0):
+            return "torch's first axis (channels) is stored last" + (": NHWC" if rank == len("HWC") else "")
+        return f"torch's axes in the order {', '.join(map(str, self.axes))}"
+
+    def __str__(self) -> str:
+        """Return all of it on one line."""
+        codes = "" if self.scale is None else f", scale {self.scale:.9g}, zero point {self.zero_point}"
+        return f"{self.dtype} {list(self.shape)}{codes}; {self.layout}"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What became of an export.
+
+    Attributes:
+        network: ``module:object``.
+        path: of the file.
+        failure: why it wasn't written; empty if it was.
+        precision: ``int8`` or ``float32``.
+        scheme: the quantization scheme's name; None where nothing is quantized.
+        sha256: of the file.
+        costs: in bytes and multiply-accumulates, by the names of `SHIPPED_COSTS`.
+        input: of the file.
+        output: of the file.
+        samples: how many of the calibration samples were compared.
+        sqnr_db: of the deployed file's outputs against torch's in float32, see `sqnr_db`.
+        parity: distance between simulated and deployed outputs in steps; None where nothing is quantized.
+    """
+
+    network: str
+    path: str
+    failure: str
+    precision: str
+    scheme: str | None
+    sha256: str
+    costs: Mapping[str, int]
+    input: StoredTensor
+    output: StoredTensor
+    samples: int
+    sqnr_db: float
+    parity: ParitySteps | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines; a ratio that is infinite (no error at all, or no signal) is None."""
+        finite = self.sqnr_db if math.isfinite(self.sqnr_db) else None
+        return {**asdict(self), "sqnr_db": finite}
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        costs = [f"{name:<20}{cost}" for name, cost in self.costs.items()]
+        scheme = "" if self.scheme is None else f", scheme {self.scheme}"
+        parity = []
+        if self.parity is not None:
+            steps = self.parity
+            parity = [f"{'parity':<20}max {steps.max}, mean {steps.mean:.3g} steps over {steps.n_outputs} outputs"]
+        return [
+            f"{self.network} as {self.precision}{scheme}",
+            *costs,
+            f"{'sqnr_db':<20}{self.sqnr_db:.2f} (deployed against torch in float32, {self.samples} samples)",
+            *parity,
+            f"{'input':<20}{self.input}",
+            f"{'output':<20}{self.output}",
+        ]
+
+
+def sqnr_db(wanted: Reals, got: Reals) -> float:
+    """Return the signal-to-quantization-noise ratio ``10 log10(sum y^2 / sum (y - y')^2)`` over all values.
+
+    Infinite without any error; minus infinite where nothing but an error is there.
+
+    >>> round(sqnr_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 6)
+    20.0
+    """
+    exact = wanted.astype(np.float64)
+    noise = float(((exact - got.astype(np.float64)) ** 2).sum())
+    signal = float((exact**2).sum())
+    if noise == 0.0:
+        return math.inf
+    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf

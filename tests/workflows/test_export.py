@@ -1,0 +1,292 @@
+"""A network of one's own to a file: what is in the file, what is told of it, and every kind of bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+
+from qanas.core.errors import InputError
+from qanas.deployment.tflite import write_tflite
+from qanas.quantization.program import Program
+from qanas.workflows import export
+from qanas.workflows.export import Deployed, Source, float_tflite, int8_tflite, require_folder_of, ship
+from qanas.workflows.export_report import Export, sqnr_db
+from qanas.workflows.own_network import load_network
+
+NETWORKS = "exported_networks"
+SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
+
+
+@pytest.fixture(autouse=True)
+def beside_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is that of the networks; the path is put back afterwards."""
+    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def samples_of(shape: tuple[int, ...], count: int = 40) -> NDArray[np.float32]:
+    return np.random.default_rng(3).normal(size=(count, *shape)).astype(np.float32)
+
+
+def written(folder: Path, **arrays: NDArray[Any]) -> Path:
+    path = folder / "samples.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def source_of(name: str, folder: Path) -> Source:
+    return Source.load(f"{NETWORKS}:{name}", written(folder, x=samples_of(SHAPES[name])))
+
+
+def in_litert(path: Path, inputs: NDArray[np.float32], told: Export) -> NDArray[np.float64]:
+    """Run a file by what was told of it alone."""
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    axes = told.input.axes or tuple(range(inputs.ndim - 1))
+    stored = inputs.transpose(0, *(axis + 1 for axis in axes))
+    outputs = []
+    for sample in stored:
+        codes: NDArray[Any] = sample
+        if told.input.scale is not None:
+            codes = np.clip(np.rint(sample / told.input.scale) + told.input.zero_point, -128, 127).astype(np.int8)
+        interpreter.reset_all_variables()  # type: ignore[no-untyped-call]
+        interpreter.set_tensor(source["index"], codes[None])
+        interpreter.invoke()
+        values = interpreter.get_tensor(target["index"])[0].astype(np.float64)
+        if told.output.scale is not None:
+            values = (values - told.output.zero_point) * told.output.scale
+        outputs.append(values)
+    found = np.stack(outputs)
+    return found.transpose(0, *(1 + np.argsort(told.output.axes or range(found.ndim - 1))))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
+    source = source_of(name, tmp_path)
+    out = tmp_path / "model.tflite"
+    told = ship(source, int8_tflite(source, "int8"), out)
+    assert told.failure == ""
+    assert told.parity is not None
+    assert (told.parity.max, told.parity.n_outputs) == (0, source.outputs.size)
+    network = load_network(f"{NETWORKS}:{name}")
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(source.samples)).numpy()
+    found = in_litert(out, source.samples, told)
+    assert found.shape == wanted.shape
+    # By the formula; XNNPACK's kernels here, reference kernels there.
+    noise = ((wanted - found) ** 2).sum()
+    assert told.sqnr_db == pytest.approx(10 * math.log10((wanted**2).sum() / noise), abs=1.0)
+    assert told.sqnr_db > 20
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_told_is_what_the_file_is(name: str, tmp_path: Path) -> None:
+    source = source_of(name, tmp_path)
+    out = tmp_path / "model.tflite"
+    told = ship(source, int8_tflite(source, "symmetric_per_channel"), out)
+    content = out.read_bytes()
+    assert (told.sha256, told.costs["file_bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+    interpreter = Interpreter(str(out))
+    for details, tensor in (
+        (interpreter.get_input_details()[0], told.input),
+        (interpreter.get_output_details()[0], told.output),
+    ):
+        assert tuple(details["shape"]) == tensor.shape
+        assert details["quantization"] == (pytest.approx(tensor.scale), tensor.zero_point)
+    assert told.scheme == "symmetric_per_channel"
+    assert told.input.zero_point == 0, "the scheme is symmetric"
+    assert told.costs["macs"] == {"SmallCNN": 5 * 4 * 8 * 18 + 5 * 4 * 8 * 9 + 24, "linear": 8}.get(
+        name, told.costs["macs"]
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "nothing half-written"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_float_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
+    source = source_of(name, tmp_path)
+    out = tmp_path / "model.tflite"
+    told = ship(source, float_tflite(source), out)
+    assert (told.failure, told.precision, told.parity, told.input.scale) == ("", "float32", None, None)
+    np.testing.assert_allclose(in_litert(out, source.samples, told), source.outputs, atol=1e-5)
+    assert told.costs["file_bytes"] == out.stat().st_size
+
+
+def test_images_are_stored_channels_last_and_it_is_said(tmp_path: Path) -> None:
+    source = source_of("PixelLabels", tmp_path)
+    told = ship(source, int8_tflite(source, "int8"), tmp_path / "model.tflite")
+    assert (told.input.shape, told.input.axes) == ((1, 5, 6, 2), (1, 2, 0))
+    assert (told.output.shape, told.output.axes) == ((1, 5, 6, 4), (1, 2, 0))
+    assert "NHWC" in told.input.layout
+    text = "\n".join(told.lines())
+    for part in ("file_bytes", "weight_bytes", "peak_ram_bytes", "macs", "sqnr_db", "parity", "zero point"):
+        assert part in text
+
+
+def test_the_json_is_whole(tmp_path: Path) -> None:
+    source = source_of("mlp", tmp_path)
+    told = ship(source, int8_tflite(source, "int8"), tmp_path / "model.tflite")
+    content = json.loads(json.dumps(told.as_json(), allow_nan=False))
+    assert content["parity"] == {"max": 0, "mean": 0.0, "n_outputs": 80}
+    assert content["input"]["shape"] == [1, 4]
+    assert content["costs"].keys() == {"weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs"}
+
+
+def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(program: Program) -> bytes:
+        weights = next(tensor for tensor in program.constants() if tensor.dtype == "int8")
+        assert weights.data is not None
+        weights.data.flat[np.abs(weights.data).argmax()] *= -1
+        return write_tflite(program)
+
+    source = source_of("linear", tmp_path)
+    simulated = int8_tflite(source, "int8")
+    monkeypatch.setattr(export, "write_tflite", lambda program: damaged(_copied(program)))
+    broken = int8_tflite(source, "int8")
+    assert simulated.failure == ""
+    told = ship(source, broken, tmp_path / "model.tflite")
+    assert "outside parity" in told.failure
+    assert not (tmp_path / "model.tflite").exists()
+
+
+def _copied(program: Program) -> Program:
+    """Return a program whose weights may be changed: those of the simulation are the same arrays."""
+    for tensor in program.constants():
+        assert tensor.data is not None
+        object.__setattr__(tensor, "data", tensor.data.copy())
+    return program
+
+
+def test_a_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
+    source = source_of("linear", tmp_path)
+    out = tmp_path / "model.tflite"
+    out.write_bytes(b"old")
+    good = int8_tflite(source, "int8")
+    fields = {name: getattr(good, name) for name in Deployed.__dataclass_fields__}
+    ship(source, Deployed(**{**fields, "failure": "too bad"}), out)
+    assert out.read_bytes() == b"old"
+    ship(source, good, out)
+    assert out.read_bytes() == good.content
+
+
+def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
+    files = [int8_tflite(source_of("SmallCNN", tmp_path), "int8").content for _ in range(2)]
+    assert files[0] == files[1]
+
+
+def test_dropout_and_batch_statistics_are_those_of_eval(tmp_path: Path) -> None:
+    assert not load_network(f"{NETWORKS}:SmallCNN").training
+    one, other = (Source.load(f"{NETWORKS}:SmallCNN", written(tmp_path, x=samples_of((2, 9, 8)))) for _ in range(2))
+    np.testing.assert_array_equal(one.outputs, other.outputs)
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    layer = nn.Linear(4, 2)
+    save_file(layer.state_dict(), tmp_path / "w.safetensors")
+    path = written(tmp_path, x=samples_of((4,)))
+    source = Source.load(f"{NETWORKS}:linear", path, weights=tmp_path / "w.safetensors")
+    with torch.no_grad():
+        np.testing.assert_allclose(source.outputs, layer(torch.from_numpy(source.samples)).numpy(), rtol=1e-6)
+
+
+def test_one_of_several_arrays(tmp_path: Path) -> None:
+    path = written(tmp_path, x=samples_of((4,)), y=samples_of((7,)))
+    assert Source.load(f"{NETWORKS}:mlp", path, array="x").samples.shape == (40, 4)
+
+
+def test_many_samples_are_compared_in_part(tmp_path: Path) -> None:
+    source = Source.load(f"{NETWORKS}:linear", written(tmp_path, x=samples_of((4,), 1000)))
+    assert len(source.compared) == len(source.compared_outputs) == export.COMPARED_SAMPLES
+    np.testing.assert_array_equal(source.compared[[0, -1]], source.samples[[0, -1]])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "ratio"),
+    [([3.0, 4.0], [3.0, 4.5], 20.0), ([1.0], [1.0], math.inf), ([0.0], [1.0], -math.inf), ([2.0], [1.0], 6.0206)],
+)
+def test_the_ratio_by_hand(wanted: list[float], got: list[float], ratio: float) -> None:
+    assert sqnr_db(np.array(wanted, np.float32), np.array(got, np.float32)) == pytest.approx(ratio, abs=1e-4)
+
+
+GOOD = samples_of((4,))
+WITH_NAN = np.where(np.arange(160).reshape(40, 4) == 7, np.nan, GOOD)
+BAD_NETWORKS = {
+    "no_module_at_all:build": ("can't be imported", "no_module_at_all"),
+    f"{NETWORKS}:nowhere": ("can't be imported", "nowhere"),
+    f"{NETWORKS}": ("MODULE:OBJECT",),
+    f"{NETWORKS}:number": ("is a int", "torch.nn.Module"),
+    f"{NETWORKS}:nothing": ("returns a NoneType",),
+    f"{NETWORKS}:broken": ("no weights here", "exported_networks.py, line"),
+    f"{NETWORKS}:with_width": ("needs width, depth;", "without arguments"),
+    f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
+    f"{NETWORKS}:TwoOutputs": ("one tensor", "a tuple"),
+    f"{NETWORKS}:Summed": ("one tensor", "the shape ()"),
+    f"{NETWORKS}:with_nan": ("NaN", "weights"),
+    f"{NETWORKS}:SmallCNN": ("samples.npz", "refuses samples of the shape (4,)"),
+}
+BAD_SAMPLES: dict[str, tuple[dict[str, NDArray[Any]], tuple[str, ...]]] = {
+    "several": ({"x": GOOD, "y": GOOD}, ("several arrays, x, y", "--array")),
+    "none": ({}, ("no array",)),
+    "no samples": ({"x": GOOD[:0]}, ("'x' is empty", "(0, 4)")),
+    "NaN": ({"x": WITH_NAN}, ("'x' holds NaN",)),
+    "constant": ({"x": np.full((9, 4), 2.5, np.float32)}, ("nothing but 2.5",)),
+    "whole numbers": ({"x": np.ones((9, 4), np.uint8)}, ("uint8", "float32")),
+    "one axis": ({"x": GOOD[:, 0]}, ("(40,)", "samples in front")),
+    "objects": ({"x": np.array([[None]], dtype=object)}, ("can't be read",)),
+    "another shape": ({"x": samples_of((5,))}, ("refuses samples of the shape (5,)",)),
+}
+
+
+def refusal(name: str, path: Path, **options: Any) -> str:  # noqa: ANN401 - passed on
+    with pytest.raises(InputError) as caught:
+        Source.load(name, path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "parts"), BAD_NETWORKS.items())
+def test_what_is_no_network_is_refused(name: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+    text = refusal(name, written(tmp_path, x=GOOD))
+    assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("case", BAD_SAMPLES)
+def test_samples_that_give_no_ranges_are_refused(case: str, tmp_path: Path) -> None:
+    arrays, parts = BAD_SAMPLES[case]
+    text = refusal(f"{NETWORKS}:linear", written(tmp_path, **arrays))
+    assert all(part in text for part in ("samples.npz", *parts)), text
+
+
+def test_files_that_are_no_samples_are_refused(tmp_path: Path) -> None:
+    name = f"{NETWORKS}:linear"
+    assert "no such file" in refusal(name, tmp_path / "nowhere.npz")
+    np.save(tmp_path / "one.npy", GOOD)
+    assert "not an .npz file" in refusal(name, tmp_path / "one.npy")
+    whole = written(tmp_path, x=GOOD).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    assert "not an .npz file" in refusal(name, tmp_path / "cut.npz")
+    (tmp_path / "flipped.npz").write_bytes(whole[:200] + bytes(byte ^ 255 for byte in whole[200:300]) + whole[300:])
+    assert "can't be read" in refusal(name, tmp_path / "flipped.npz")
+    assert "unknown array 'z'" in refusal(name, written(tmp_path, x=GOOD), array="z")
+    assert "no such file" in refusal(name, written(tmp_path, x=GOOD), weights=tmp_path / "nowhere.pt")
+
+
+def test_places_and_schemes_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere doesn't exist"):
+        require_folder_of(tmp_path / "nowhere" / "model.tflite")
+    with pytest.raises(InputError, match=r"is a folder"):
+        require_folder_of(tmp_path)
+    with pytest.raises(InputError, match=r"unknown scheme 'int9': did you mean 'int8'"):
+        int8_tflite(source_of("linear", tmp_path), "int9")
