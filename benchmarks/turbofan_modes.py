@@ -70,7 +70,7 @@ MODES = {
     "NAS & HPO (TPE)": Mode("hpo_tpe", "tpe", WITH_HPO, FLOAT),
     "QA-NAS & HPO (RS)": Mode("hpo_rs", "random", WITH_HPO, QUANTIZED),
     "QA-NAS & HPO (TPE)": Mode("qa_hpo_tpe", "tpe", WITH_HPO, QUANTIZED),
-    # Not the paper's: without initializers and penalties of each layer the same 40 trials explore a quarter of the axes.
+    # Not the paper's: without initializers and penalties of each layer, 40 trials explore a quarter of the axes.
     "NAS & small HPO (TPE)": Mode("small_hpo_tpe", "tpe", WITH_HPO, FLOAT, NOT_BY_LAYER),
     "QA-NAS & small HPO (TPE)": Mode("qa_small_hpo_tpe", "tpe", WITH_HPO, QUANTIZED, NOT_BY_LAYER),
 }
