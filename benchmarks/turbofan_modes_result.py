@@ -26,7 +26,6 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from qanas.core.pareto import non_dominated
 from turbofan_modes import MODES, SEEDS, Mode, store_of
 
 mpl.use("svg")
@@ -52,12 +51,16 @@ Points = NDArray[np.float64]
 
 def front(points: Points) -> Points:
     """Return the points that no other dominates, sorted by size."""
-    return points[non_dominated(points)]
+    ordered = points[np.lexsort((points[:, 1], points[:, 0]))]
+    best_before = np.concatenate([[np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]])
+    return ordered[ordered[:, 1] < best_before]
 
 
 def smallest_size(points: Points, levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the size of the smallest network of a front that reaches each MAE."""
-    return np.array([points[points[:, 1] <= level, 0].min() for level in levels])
+    # Along a front MAE falls as size grows: the first network that is good enough is the smallest.
+    sizes: NDArray[np.float64] = points[np.searchsorted(-points[:, 1], -levels), 0]
+    return sizes
 
 
 @dataclass(frozen=True)

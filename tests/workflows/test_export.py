@@ -42,7 +42,7 @@ def samples_of(shape: tuple[int, ...], count: int = 40) -> NDArray[np.float32]:
 
 def written(folder: Path, **arrays: NDArray[Any]) -> Path:
     path = folder / "samples.npz"
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return path
 
 
@@ -62,7 +62,7 @@ def in_litert(path: Path, inputs: NDArray[np.float32], told: Export) -> NDArray[
         codes: NDArray[Any] = sample
         if told.input.scale is not None:
             codes = np.clip(np.rint(sample / told.input.scale) + told.input.zero_point, -128, 127).astype(np.int8)
-        interpreter.reset_all_variables()  # type: ignore[no-untyped-call]
+        interpreter.reset_all_variables()
         interpreter.set_tensor(source["index"], codes[None])
         interpreter.invoke()
         values = interpreter.get_tensor(target["index"])[0].astype(np.float64)
