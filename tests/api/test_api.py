@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -137,7 +138,10 @@ def test_workers_do_not_run_the_calling_script_again(recipe: Path) -> None:
     assert done.stdout.splitlines()[-1] == "['measured', 'measured']"
 
 
-def test_a_process_is_started_without_the_main_module() -> None:
+def test_a_process_is_started_without_the_main_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = ModuleType("__main__")  # whatever started the tests
+    script.__file__ = str(tmp_path / "script.py")
+    monkeypatch.setitem(sys.modules, "__main__", script)
     with _main_module_hidden():
         assert not {"init_main_from_name", "init_main_from_path"} & get_preparation_data("worker").keys()
     assert {"init_main_from_name", "init_main_from_path"} & get_preparation_data("worker").keys()

@@ -171,7 +171,7 @@ def test_the_command_as_a_shell_starts_it(workplace: Workplace) -> None:
     """The other tests run the command in forks of one process; here it starts from nothing."""
     path = workplace.recipe({"strategy": {"trails": 3}})
     process = workplace.start("run", path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 2
     assert out == ""
     assert err == f"qanas: {path}: strategy.trails: unknown key; did you mean 'trials'?\n"

@@ -179,7 +179,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(workplace: Workplace, job
         os.killpg(process.pid, sent)
     else:
         process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert err == f"stopped; nothing finished is lost. To go on: qanas run {recipe} --out 'my run'\n"
     done = len(re.findall("INFO trial", log.read_text("utf-8")))

@@ -42,7 +42,7 @@ def samples_of(shape: tuple[int, ...], count: int = 40) -> NDArray[np.float32]:
 
 def written(folder: Path, **arrays: NDArray[Any]) -> Path:
     path = folder / "samples.npz"
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
