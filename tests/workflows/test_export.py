@@ -284,6 +284,7 @@ BAD_NETWORKS = {
     f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
     f"{NETWORKS}:TwoOutputs": ("one tensor", "a tuple"),
     f"{NETWORKS}:Summed": ("one tensor", "the shape ()"),
+    f"{NETWORKS}:PythonNumbers": ("can't be traced", "keep to torch calls"),
     f"{NETWORKS}:with_nan": ("NaN", "weights"),
     f"{NETWORKS}:SmallCNN": ("samples.npz", "refuses samples of the shape (4,)"),
 }
