@@ -67,7 +67,8 @@ def trained_longer(problem: Problem, network: nn.Module, seed: int) -> nn.Module
     longer = copy.deepcopy(network)
     settings = TrainingSettings.from_group(TRAINING)
     settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate)
-    data = TrainingSet(*(torch.from_numpy(array) for array in (problem.data.train.inputs, problem.data.train.targets)))
+    split = problem.data.train
+    data = TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
     order = derive_seed(seed, "quantization-aware order")
     fit(longer, data, problem.task.loss, settings, epochs=QAT_EPOCHS, seed=order)
     return longer

@@ -1,14 +1,18 @@
-"""How much faster the compiled LSTM trainer is than torch's, in the same fit loop.
+"""How much faster the compiled trainers are than torch's, in the same fit loop.
 
 Protocol: one process, one thread, both sides in one run on the same synthetic data (30 steps, 14 features),
 from the same weights, with the same order of samples. A *step* is one call of ``Trainer.step``: blocks of
 steps of the two sides alternate, and the first steps of a block are not counted, since the other side has
 used the caches. An *epoch* is the time between two calls of ``on_epoch`` in ``fit``; whole fits of the two
 sides alternate, and the first epoch of each is not counted. Reported are medians and the ratio of the
-medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable.
+medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable. With
+``--clock cpu`` they are the process's time on the processor: on a machine that others use as well, a step's wall time
+is mostly that of waiting for them.
 
     python benchmarks/training.py --out ratios.json          the table
     python benchmarks/training.py --sweep --out sweep.json   is it slower anywhere in the search space?
+
+Both for LSTMs; with ``--network tcn`` for TCNs.
 """
 
 from __future__ import annotations
@@ -30,16 +34,32 @@ import torch
 from torch import Tensor, nn
 
 from qanas.networks.lstm import LSTMNetwork
+from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training import fit as fit_module
-from qanas.training.fit import Loss, TorchTrainer, Trainer, TrainingSet, fit
+from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TorchTrainer, Trainer, TrainingSet, fit
 from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHAPES = ("1x4", "1x8", "1x16", "1x32", "2x32", "1x100", "2x100", "3x16")
+SHAPES = {
+    "lstm": ("1x4", "1x8", "1x16", "1x32", "2x32", "1x100", "2x100", "3x16"),
+    "tcn": ("2x8x3x2", "4x32x3x2", "5x64x7x2"),  # the second is the seed network
+}
+"""Layers x units of an LSTM; blocks x channels x kernel size x dilation base of a TCN."""
+
+SWEPT = {
+    "lstm": [(1, 2, 3), (1, 3, 10, 33, 64, 100)],
+    "tcn": [(1, 3, 5), (1, 8, 33, 64), (2, 7), (1, 3)],
+}
+"""The values of each part of a shape, over the search space."""
+
+WINDOW = 30
 SCALE = 125.0
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 ENOUGH = 30
 """Steps for a median."""
@@ -77,41 +97,65 @@ def scaled_loss(kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
 def training_set(samples: int, features: int) -> TrainingSet:
     """Return synthetic data of the size of a turbofan's."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(samples, 30, features, generator=generator)
+    inputs = torch.randn(samples, WINDOW, features, generator=generator)
     return TrainingSet(inputs, torch.rand(samples, 1, generator=generator) * SCALE)
 
 
+def network_of(shape: str, features: int) -> nn.Module:
+    """Return the network of a shape, see `SHAPES`."""
+    torch.manual_seed(0)
+    depth, width, *convolution = map(int, shape.split("x"))
+    if convolution:
+        kernel_size, dilation_base = convolution
+        return TCNNetwork((WINDOW, features), [width] * depth, kernel_size, dilation_base, 1, SCALE)
+    return LSTMNetwork(features, [width] * depth, 1, SCALE)
+
+
+def fused_trainer(
+    network: nn.Module,
+    data: TrainingSet,
+    loss: Loss,
+    settings: TrainingSettings,
+    penalties: Penalties = NO_PENALTIES,
+) -> Trainer:
+    """Return the compiled trainer, whatever its ``supports`` says."""
+    if isinstance(network, TCNNetwork):
+        return FusedTCNTrainer(network, data, loss, settings, penalties)
+    return FusedLSTMTrainer(network, data, loss, settings, penalties)  # type: ignore[arg-type]
+
+
 def step_times(
-    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, seconds: float
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return the median time of a step of each side."""
+    clock = CLOCKS[options.clock]
     trainers: dict[str, Trainer] = {
         "torch": TorchTrainer(copy.deepcopy(network), data, loss, settings),
-        "fused": FusedLSTMTrainer(copy.deepcopy(network), data, loss, settings),  # type: ignore[arg-type]
+        "fused": fused_trainer(copy.deepcopy(network), data, loss, settings),
     }
     times: dict[str, list[float]] = {name: [] for name in trainers}
     order = torch.randperm(len(data.inputs), generator=torch.Generator().manual_seed(1))
     starts = range(0, len(order) - settings.batch_size + 1, settings.batch_size)
     next_batch = itertools.cycle([order[start : start + settings.batch_size] for start in starts])
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["fused"]) < ENOUGH:
+    end = clock() + options.seconds
+    while clock() < end or len(times["fused"]) < ENOUGH:
         for name, trainer in trainers.items():
             for n in range(BLOCK):
                 indices = next(next_batch)
-                start = time.perf_counter()
+                start = clock()
                 trainer.step(indices, 1e-3)
                 if n >= WARM_UP:
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def epoch_times(
-    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, rounds: int
+    network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return the median time of an epoch of each side, in `fit`."""
-    makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": FusedLSTMTrainer}
+    makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": fused_trainer}
     times: dict[str, list[float]] = {name: [] for name in makers}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, maker in makers.items():
             ends: list[float] = []
             with mock.patch.object(fit_module, "make_trainer", maker):
@@ -122,15 +166,15 @@ def epoch_times(
                     settings,
                     epochs=3,
                     seed=0,
-                    on_epoch=functools.partial(_note_time, ends),
+                    on_epoch=functools.partial(_note_time, CLOCKS[options.clock], ends),
                 )
             times[name] += [after - before for before, after in itertools.pairwise(ends)]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _note_time(times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
+def _note_time(clock: Callable[[], float], times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
     """Append the time at which an epoch ended."""
-    times.append(time.perf_counter())
+    times.append(clock())
 
 
 def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:
@@ -143,19 +187,17 @@ def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:
 
 
 def table(shapes: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare the two sides for shapes such as 2x32 (layers x units)."""
+    """Compare the two sides for shapes, see `SHAPES`."""
     rows: list[dict[str, Any]] = []
     loss: Loss = scaled_loss if options.autograd else ScaledLoss()
     for shape, batch_size in itertools.product(shapes, options.batch_sizes):
-        layers, units = map(int, shape.split("x"))
-        torch.manual_seed(0)
-        network = LSTMNetwork(options.features, [units] * layers, 1, SCALE)
+        network = network_of(shape, options.features)
         settings = TrainingSettings(5e-3, options.optimizer, "cosine", batch_size, options.loss)
         data = training_set(options.samples, options.features)
         found: dict[str, Any] = {"shape": shape, "batch_size": batch_size, "optimizer": options.optimizer}
-        found |= row("step", step_times(network, data, loss, settings, options.seconds))
+        found |= row("step", step_times(network, data, loss, settings, options))
         if not options.sweep:
-            found |= row("epoch", epoch_times(network, data, loss, settings, options.rounds))
+            found |= row("epoch", epoch_times(network, data, loss, settings, options))
         rows.append(found)
         shown = [f"{k} {v:8.3f}" if isinstance(v, float) else f"{v:>6}" for k, v in found.items()]
         print("  ".join(shown), flush=True)
@@ -165,22 +207,26 @@ def table(shapes: list[str], options: argparse.Namespace) -> list[dict[str, Any]
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="layers x units, such as 2x32")
+    parser.add_argument("--network", choices=list(SHAPES), default="lstm")
+    parser.add_argument(
+        "--shapes", nargs="+", help="such as 2x32 (layers x units), 4x32x3x2 (and kernel, dilation base)"
+    )
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64])
     parser.add_argument("--features", type=int, default=14)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--loss", choices=("mae", "mse"), default="mae")
     parser.add_argument("--optimizer", choices=("rmsprop", "adam"), default="rmsprop")
     parser.add_argument("--autograd", action="store_true", help="the loss doesn't offer its gradient")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--seconds", type=float, default=3.0, help="of steps, a shape")
     parser.add_argument("--rounds", type=int, default=3, help="fits of each side, a shape")
     parser.add_argument("--sweep", action="store_true", help="steps over a grid of the search space")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    shapes = options.shapes
+    shapes = options.shapes or list(SHAPES[options.network])
     if options.sweep:
-        shapes = [f"{layers}x{units}" for layers in (1, 2, 3) for units in (1, 3, 10, 33, 64, 100)]
+        shapes = ["x".join(map(str, shape)) for shape in itertools.product(*SWEPT[options.network])]
         options.batch_sizes = [32, 64, 128, 256]
     rows = table(shapes, options)
     lowest = min(rows, key=lambda found: found["step_ratio"])

@@ -14,8 +14,8 @@ from qanas.hardware.costs import costs_of
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet, HeadSettings
 from qanas.networks.mobilenet_v2 import MobileNetV2
-from qanas.quantization.affine import Scheme
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
 
 Build = Callable[[], nn.Module]

@@ -15,9 +15,9 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
 from qanas.layers.same_conv import SameConv2d
-from qanas.quantization.affine import Scheme
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
 from tests.quantization.random_networks import random_network
 

@@ -391,7 +391,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "channels that don't fit": (lambda m, x: m.layers.conv(x[:, 1:]), "a convolution of 4 channels got 3"),
     "an image that is too small": (lambda m, x: m.layers.valid(x[:, :, :2]), "a window of 3 x 3 on"),
     "a norm that is not there": (lambda m, x: m.layers.norm(x), "can't be folded"),
-    "a constant": (lambda m, x: m.layers.conv(x) + m.weight[0, 0, 0, 0], "the addition of a constant"),
     "shapes that don't match": (lambda _, x: x + x[:, :, :1], "they must be equal"),
     "a clamp to anything": (lambda _, x: x.clamp(-1.0, 1.0), "a clamp from -1.0 to 1.0"),
     "weights that are values": (lambda _, x: F.linear(x, x[0, 0]), "batch"),

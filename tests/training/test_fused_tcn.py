@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SCALE = 10.0
 
+FEWEST = 8
+"""Samples of a batch. Two values normalised are 1 and -1, whatever the weights: their gradients are rounding errors."""
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -51,6 +54,7 @@ def loss(kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
 def training(
     channels: Sequence[int],
     *,
+    anywhere: bool = True,
     kernel_size: int = 3,
     dilation_base: int = 2,
     window: int = 12,
@@ -61,7 +65,7 @@ def training(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = TCNNetwork((window, features), channels, kernel_size, dilation_base, outputs, SCALE)
-        for parameter in network.parameters():
+        for parameter in network.parameters() if anywhere else ():
             nn.init.uniform_(parameter, -0.7, 0.7)
         inputs = torch.randn(samples, window, features)
         targets = inputs[:, -2:].mean(dim=(1, 2))[:, None] * SCALE + torch.arange(outputs)
@@ -73,28 +77,18 @@ def settings(**changes: Any) -> TrainingSettings:  # noqa: ANN401
     return dataclasses.replace(base, **changes)
 
 
-def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> dict[str, float]:
+def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> list[float]:
     """The largest error of each parameter's gradient, relative to the largest entry of that gradient."""
-    errors = {}
-    start = 0
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None
-        expected = parameter.grad.reshape(-1).numpy()
-        found = flat[start : start + len(expected)]
-        start += len(expected)
-        errors[name] = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-4))
-    return errors
+    gradients = [parameter.grad.reshape(-1).numpy() for parameter in network.parameters() if parameter.grad is not None]
+    parts = np.split(flat, np.cumsum([len(gradient) for gradient in gradients])[:-1])
+    return [
+        float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
+        for found, expected in zip(parts, gradients, strict=True)
+    ]
 
 
-def running_statistics(trainer: FusedTCNTrainer) -> list[NDArray[np.float32]]:
-    """Return each batch norm's running mean and variance, without the channels that fill up."""
-    found = []
-    for record, block in zip(trainer.blocks, trainer.network.residual_blocks, strict=True):  # type: ignore[union-attr, operator]
-        for name in ("first_norm", "second_norm"):
-            first = int(record[name]["statistics"])
-            width = block.convolutions[1].num_features
-            found += [trainer.statistics[row, first : first + width] for row in (RUNNING_MEAN, RUNNING_VARIANCE)]
-    return found
+def flat_gradient(network: nn.Module) -> NDArray[np.float32]:
+    return torch.cat([p.grad.reshape(-1) for p in network.parameters() if p.grad is not None]).numpy()
 
 
 def norms(network: nn.Module) -> list[ChannelNorm]:
@@ -102,9 +96,13 @@ def norms(network: nn.Module) -> list[ChannelNorm]:
 
 
 def assert_statistics_are(trainer: FusedTCNTrainer, network: nn.Module) -> None:
-    expected = [values.numpy() for norm in norms(network) for values in (norm.running_mean, norm.running_var)]  # type: ignore[union-attr]
-    for found, wanted in zip(running_statistics(trainer), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    """Compare each batch norm's running mean and variance; the kernel's channels are rounded up to fours."""
+    records = [block[name] for block in trainer.blocks for name in ("first_norm", "second_norm")]
+    for record, norm in zip(records, norms(network), strict=True):
+        for row, expected in ((RUNNING_MEAN, norm.running_mean), (RUNNING_VARIANCE, norm.running_var)):
+            assert expected is not None
+            found = trainer.statistics[row, record["statistics"] :][: norm.num_features]
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
@@ -115,7 +113,7 @@ def assert_statistics_are(trainer: FusedTCNTrainer, network: nn.Module) -> None:
     window=st.integers(1, 30),
     features=st.integers(1, 17),
     outputs=st.integers(1, 3),
-    batch=st.integers(2, 150),
+    batch=st.integers(FEWEST, 150),
     kind=st.sampled_from(["mse", "mae"]),
 )
 def test_gradients_and_statistics_are_torchs(
@@ -137,20 +135,25 @@ def test_gradients_and_statistics_are_torchs(
         outputs=outputs,
         samples=160,
     )
-    # with very few values a channel's deviation is of the size of rounding errors, and a norm magnifies them
-    reference = copy.deepcopy(network).double()
     trainer = FusedTCNTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
+    single, double = copy.deepcopy(network), copy.deepcopy(network).double()
     order = torch.randperm(160, generator=torch.Generator().manual_seed(1))
-    parts = [part for part in order.split(batch) if len(part) > 1]
     value = 0.0
-    for part in parts:  # nothing may be left over from the batch before
+    for part in torch.split(order, batch):  # nothing may be left over from the batch before
+        if len(part) < FEWEST:
+            continue
         value = trainer.value_and_gradient(part)
-        reference.zero_grad()
-        expected = loss(kind, reference(data.inputs[part].double()), data.targets[part])
-        expected.backward()  # type: ignore[no-untyped-call]
+        for network in (single, double):
+            network.zero_grad()
+            inputs = data.inputs[part].to(network.head.weight.dtype)
+            expected = loss(kind, network(inputs), data.targets[part])
+            expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-4)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 1e-4
-    assert_statistics_are(trainer, reference)
+    # what a norm takes the effect from has gradients of large terms that cancel: torch's own error is the measure
+    precision = max(1e-4, 10.0 * max(relative_errors(double, flat_gradient(single))))
+    assume(precision < 0.01)
+    assert max(relative_errors(double, trainer.flat_gradient())) < precision
+    assert_statistics_are(trainer, double)
 
 
 @pytest.mark.parametrize("channels", [[64, 64, 64], [33, 64, 1]])
@@ -160,7 +163,7 @@ def test_gradients_of_wide_blocks_are_torchs(channels: list[int]) -> None:
     indices = torch.arange(64)
     trainer.value_and_gradient(indices)
     loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type: ignore[no-untyped-call]
-    assert max(relative_errors(network, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 def test_a_single_value_a_channel_takes_the_running_statistics() -> None:
@@ -173,7 +176,7 @@ def test_a_single_value_a_channel_takes_the_running_statistics() -> None:
         expected = loss("mse", reference(data.inputs[indices]), data.targets[indices])
         expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(reference, trainer.flat_gradient())) < 1e-4
     assert_statistics_are(trainer, reference)
 
 
@@ -186,7 +189,7 @@ def test_means_far_from_zero_cost_no_precision() -> None:
     expected = loss("mse", reference(far.inputs[:32].double()), far.targets[:32])
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-3)
-    assert max(relative_errors(reference, trainer.flat_gradient()).values()) < 5e-3
+    assert max(relative_errors(reference, trainer.flat_gradient())) < 5e-3
 
 
 PENALTIES = {
@@ -213,7 +216,7 @@ def test_penalties_add_to_loss_and_gradient() -> None:
     expected = penalised_loss(network, data)
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
-    assert max(relative_errors(network, trainer.flat_gradient()).values()) < 1e-4
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 def trained(
@@ -224,7 +227,9 @@ def trained(
     penalties: dict[str, Penalty] | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], list[float]]:
     """Return weights and statistics after a whole fit, and the losses of its epochs."""
-    network, data = training(channels)
+    # from the usual weights: a ReLU that lets everything pass before a norm leaves its norm's offset without effect,
+    # and the optimizers would follow the rounding errors of its gradient
+    network, data = training(channels, anywhere=False)
     losses: list[float] = []
     monkeypatch.setattr(fit_module, "make_trainer", maker)
     fit(
@@ -349,6 +354,7 @@ class LaterSettings(TrainingSettings):
         (hooked(), settings(), "hooks"),
         (other_layer(), settings(), "layer Dropout"),
         (other_momentum(), settings(), "momentum"),
+        (training([4, 129])[0], settings(), "129 channels"),
         (training([4], window=11)[0], settings(), "(12, 5)"),
         (training([4], features=6)[0], settings(), "(12, 5)"),
     ],

@@ -267,7 +267,7 @@ def test_parity_itself_is_judged_on_the_written_file(
     [
         ({"space": {"name": "twice:Twice"}}, "two settings are called 'width'"),
         ({"space": {"name": "twice:Untrained"}}, "learning_rate"),
-        ({"space": {"name": "twice:Unknown"}}, "Tanh has no operator"),
+        ({"space": {"name": "twice:Unknown"}}, "Mish has no operator"),
     ],
 )
 def test_a_space_that_cannot_be_searched(
@@ -284,7 +284,7 @@ def test_a_space_that_cannot_be_searched(
         "        return super().settings(shape)[:3]\n"
         "class Unknown(ConvOrLSTM):\n"
         "    def build(self, candidate, shape):\n"
-        "        return nn.Sequential(nn.Linear(1, 1), nn.Tanh())\n",
+        "        return nn.Sequential(nn.Linear(1, 1), nn.Mish())\n",
         "utf-8",
     )
     with pytest.raises(InputError, match=expected) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from qanas.quantization.ranges import check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
+from qanas.tasks.base import Task
 from qanas.training.fit import OnEpoch, TrainingSet, fit
 
 QAT_RATE = 0.3
@@ -94,7 +96,7 @@ class FullTraining(Estimator):
         order = derive_seed(seed, "order")
         fit(
             network,
-            _training_set(problem),
+            _training_set(problem, derive_seed(seed, "augmentation")),
             problem.task.loss,
             settings,
             epochs=self.epochs,
@@ -107,13 +109,13 @@ class FullTraining(Estimator):
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""
         graph = trace(network, problem.data.input_shape)
-        data = _training_set(problem)
         samples = self._calibration_samples(problem)
         scheme = problem.scheme_of(candidate)
         if self.qat_epochs and scheme.fewest_weight_bits < WHOLE_BITS:
             rounded = FakeQuantizedGraph(graph, _ranges(graph, samples, scheme), scheme)
             settings = TrainingSettings.from_group(candidate.training)
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
+            data = _training_set(problem, derive_seed(seed, "quantization-aware augmentation"))
             order = derive_seed(seed, "quantization-aware order")
             fit(rounded, data, problem.task.loss, settings, epochs=self.qat_epochs, seed=order)
             graph = rounded.graph()
@@ -138,6 +140,16 @@ def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:
         raise TrainingFailed(f"the trained network can't be quantized: {error}") from error
 
 
-def _training_set(problem: Problem) -> TrainingSet:
-    split = problem.data.train
-    return TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
+def _training_set(problem: Problem, seed: int) -> TrainingSet:
+    """Return the training data; its batches are changed at random where the task says how.
+
+    Args:
+        problem: has the task and its data.
+        seed: of the random changes.
+    """
+    split, task = problem.data.train, problem.task
+    inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
+    if type(task).augment is Task.augment:
+        return TrainingSet(inputs, targets)
+    generator = torch.Generator().manual_seed(seed)
+    return TrainingSet(inputs, targets, functools.partial(task.augment, generator=generator))

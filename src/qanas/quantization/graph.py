@@ -75,6 +75,12 @@ class Graph:
                 raise UnsupportedNetworkError(f"{node.name}: {error}") from error
         return shapes
 
+    @cached_property
+    def last_uses(self) -> Mapping[str, tuple[str, ...]]:
+        """For each node, the values that nothing behind it needs: forgotten, they leave the memory to others."""
+        last = {name: node.name for node in self.nodes for name in node.inputs if name != self.output}
+        return {node.name: tuple(name for name in last if last[name] == node.name) for node in self.nodes}
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Compute in float32; input and output are as the torch network has them."""
         values = {INPUT: self.stored_input(inputs)}
@@ -123,6 +129,8 @@ class Graph:
                 range_of(node.name, values[node.name], method),
                 {name: range_of(f"{node.name}.{name}", value, method) for name, value in internals.items()},
             )
+            for name in self.last_uses[node.name]:
+                del values[name]
         return ranges
 
     def program(self) -> Program:

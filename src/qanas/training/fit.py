@@ -41,10 +41,17 @@ class TrainingSet:
     Attributes:
         inputs: shape (n, *input_shape).
         targets: shape (n, ...).
+        augment: changes a batch of inputs and targets at random each time it is drawn; None leaves them as they are.
     """
 
     inputs: Tensor
     targets: Tensor
+    augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets at ``indices``, as they are trained on."""
+        inputs, targets = self.inputs[indices], self.targets[indices]
+        return (inputs, targets) if self.augment is None else self.augment(inputs, targets)
 
 
 class Trainer(Protocol):
@@ -149,8 +156,8 @@ class TorchTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.flat.gradient.zero_()
-        outputs = self.network(self.data.inputs[indices])
-        loss = self.loss(self.settings.loss, outputs, self.data.targets[indices])
+        inputs, targets = self.data.batch(indices)
+        loss = self.loss(self.settings.loss, self.network(inputs), targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -22,6 +22,14 @@ def part(function: Function) -> Function:
     return cast("Function", numba.njit(error_model="numpy")(function))
 
 
+def merged(function: Function) -> Function:
+    """Become lines of the caller before compilation.
+
+    For functions that do little but call others: each level of calls has all that is below it optimised once more.
+    """
+    return cast("Function", numba.njit(inline="always", error_model="numpy")(function))
+
+
 def entry_point(types_of_arguments: object) -> Callable[[Function], Function]:
     """Compile at once for these types, or load it as compiled before.
 

@@ -36,6 +36,8 @@ def unsupported_data(data: TrainingSet) -> str | None:
             return f"the kernel computes on the CPU, the data is on {tensor.device}"
     if data.inputs.dtype != torch.float32:
         return f"the kernel computes in float32, the inputs are {data.inputs.dtype}"
+    if data.augment is not None:
+        return "the task changes its samples at random"
     if data.inputs.ndim != 3:  # noqa: PLR2004 - sample, step, feature
         return "the inputs are no sequences"
     return None

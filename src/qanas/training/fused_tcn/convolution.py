@@ -37,6 +37,14 @@ def _store_rows(space: FloatArray, target: int, rows: tuple[Lanes, ...]) -> None
     store(space, target + 3 * ROW + WIDTH, rows[7])
 
 
+@inlined
+def _pack(space: FloatArray, to: int, source: int, places: int, apart: int) -> None:
+    """Copy four rows from each of some places that are ``apart`` floats from each other to one piece of memory."""
+    for place in range(places):
+        for at in range(0, ROWS * ROW, WIDTH):
+            store(space, to + place * ROWS * ROW + at, load(space, source + place * apart + at))
+
+
 @part
 def correlate(weights: FloatArray, space: FloatArray, conv: Record, x: int, y: int, chunks: int, bias: int) -> None:
     """Compute a convolution: four channels of 16 samples at once.
@@ -144,10 +152,14 @@ def input_gradients(
 
 
 @part
-def weight_gradients(gradient: FloatArray, space: FloatArray, conv: Record, x: int, dy: int, chunks: int) -> None:
+def weight_gradients(
+    gradient: FloatArray, space: FloatArray, conv: Record, x: int, dy: int, chunks: int, packed: int
+) -> None:
     """Add the gradients of a convolution's weights: those of two outputs by four inputs at once.
 
-    Their sums stay in registers for a chunk, or for several where a chunk has few positions.
+    Their sums stay in registers for a chunk, or for several where a chunk has few positions. The rows of four inputs
+    are copied next to each other first: all outputs read them, and where positions are a power of two apart they would
+    drive each other out of the first-level cache (64 channels: 1.6 times the time).
 
     Args:
         gradient: of all parameters, added to.
@@ -156,6 +168,7 @@ def weight_gradients(gradient: FloatArray, space: FloatArray, conv: Record, x: i
         x: where its inputs start.
         dy: where the gradients of its outputs start.
         chunks: of 16 samples.
+        packed: where there is room for four rows by max(`GROUP`, out_positions).
     """
     taps, stride, padding = conv.taps, conv.stride, conv.padding
     in_positions, in_channels = conv.in_positions, conv.in_channels
@@ -166,16 +179,21 @@ def weight_gradients(gradient: FloatArray, space: FloatArray, conv: Record, x: i
         last = min(chunks, first + group)
         for tap in range(taps):
             unseen = max(0, (padding - tap + stride - 1) // stride)  # outputs that see padding through this tap
-            behind = tap - padding
+            seen = out_positions - unseen
+            start = unseen * stride + tap - padding
             for channel in range(0, in_channels, ROWS):
+                to = packed
+                for chunk in range(first, last):
+                    source = x + ((chunk * in_positions + start) * in_channels + channel) * ROW
+                    _pack(space, to, source, seen, stride * in_channels * ROW)
+                    to += seen * ROWS * ROW
+                w = first_weight + tap * in_channels + channel
                 for output in range(0, out_channels, 2):
                     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(0.0)
+                    row = packed
                     for chunk in range(first, last):
-                        in_start = x + (chunk * in_positions * in_channels + channel) * ROW
-                        out_start = dy + (chunk * out_positions * out_channels + output) * ROW
-                        for position in range(unseen, out_positions):
-                            row = in_start + (position * stride + behind) * in_channels * ROW
-                            out = out_start + position * out_channels * ROW
+                        out = dy + ((chunk * out_positions + unseen) * out_channels + output) * ROW
+                        for _ in range(seen):
                             for q in range(0, ROW, WIDTH):
                                 da = load(space, out + q)
                                 db = load(space, out + ROW + q)
@@ -191,9 +209,10 @@ def weight_gradients(gradient: FloatArray, space: FloatArray, conv: Record, x: i
                                 x3 = load(space, row + 3 * ROW + q)
                                 a3 = fma(da, x3, a3)
                                 b3 = fma(db, x3, b3)
-                    w = first_weight + output * kernel + tap * in_channels + channel
-                    add_lane_sums(gradient, w, a0, a1, a2, a3)
-                    add_lane_sums(gradient, w + kernel, b0, b1, b2, b3)
+                            row += ROWS * ROW
+                            out += out_channels * ROW
+                    add_lane_sums(gradient, w + output * kernel, a0, a1, a2, a3)
+                    add_lane_sums(gradient, w + output * kernel + kernel, b0, b1, b2, b3)
 
 
 @part

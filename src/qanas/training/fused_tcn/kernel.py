@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from qanas.training.fused.compilation import entry_point, part
+from qanas.training.fused.compilation import entry_point, merged, part
 from qanas.training.fused.lanes import WIDTH, FloatArray, IntArray, broadcast, fma, lane_sum, load, splat, store
 from qanas.training.fused.samples import gather
 from qanas.training.fused_tcn.convolution import (
@@ -32,7 +32,7 @@ _FLOATS, _MATRIX, _INDICES = numba.float32[::1], numba.float32[:, ::1], numba.in
 _BLOCKS, _NETWORK = numba.from_dtype(BLOCK)[::1], numba.from_dtype(NETWORK)
 
 
-@part
+@merged
 def _block_forward(
     weights: FloatArray, space: FloatArray, masks: int, statistics: FloatArray, block: Record, samples: int
 ) -> None:
@@ -161,7 +161,7 @@ def _add_around(space: FloatArray, block: Record, chunks: int) -> None:
                 store(space, target + at, load(space, target + at) + load(space, source + at))
 
 
-@part
+@merged
 def _block_backward(
     weights: FloatArray,
     gradient: FloatArray,
@@ -179,13 +179,13 @@ def _block_backward(
     relu_gradients(space, block.outputs, dout, rows)
     at_second = (block.second_sums, dout, dsecond)
     norm_gradients(weights, gradient, space, masks, statistics, block.second_norm, at_second, samples)
-    weight_gradients(gradient, space, block.second, block.hidden, dsecond, chunks)
+    weight_gradients(gradient, space, block.second, block.hidden, dsecond, chunks, block.packed)
     input_gradients(weights, space, block.second, dsecond, dfirst, chunks, False)
     at_first = (block.first_sums, dfirst, dfirst)
     norm_gradients(weights, gradient, space, masks, statistics, block.first_norm, at_first, samples)
-    weight_gradients(gradient, space, block.first, block.inputs, dfirst, chunks)
+    weight_gradients(gradient, space, block.first, block.inputs, dfirst, chunks, block.packed)
     if block.shortcut.taps > 0:
-        weight_gradients(gradient, space, block.shortcut, block.inputs, dout, chunks)
+        weight_gradients(gradient, space, block.shortcut, block.inputs, dout, chunks, block.packed)
         bias_gradients(gradient, space, block.shortcut, block.shortcut_bias, dout, chunks)
     if wanted:
         input_gradients(weights, space, block.first, dfirst, block.input_gradients, chunks, False)

@@ -73,6 +73,7 @@ BLOCK = np.dtype(
                 "first_gradients",
                 "second_gradients",
                 "output_gradients",
+                "packed",  # see `weight_gradients`
             )
         ),
     ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qanas.layers.conv import ChannelNorm, Conv1xK
-from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, Record, rounded_up
+from qanas.training.fused_tcn.convolution import GROUP
+from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, ROWS, Record, rounded_up
 from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE, STATISTICS
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class NetworkPlan:
         outputs, channels = network.head.weight.shape
         head = self._parameter((outputs, rounded_up(channels)), (slice(None), slice(channels)))
         self._parameter((outputs,), (slice(None),))
-        masks, self.space = self.space, self.space + chunks * ROW
+        masks = self._rows(chunks)
         features = _layers(network.residual_blocks[0])[0][0].weight.shape[1]
         self.network: Record = np.array((features, masks, head, network.head.scale), NETWORK)[()]
         self.places = np.concatenate(self._places)
@@ -74,6 +75,9 @@ class NetworkPlan:
         record["hidden"] = self._values(int(record["first"]["out_positions"]), channels)
         for values in ("outputs", "output_gradients"):
             record[values] = self._values(at, channels)
+        record["packed"] = self._rows(
+            ROWS * max(GROUP, *(record[name]["out_positions"] for name in ("first", "second")))
+        )
         around = (block.kept.step, -block.kept.start)
         if block.shortcut is not None:
             record["shortcut"] = self._convolution(block.shortcut, around, (positions, at))
@@ -117,8 +121,12 @@ class NetworkPlan:
 
     def _values(self, positions: int, channels: int) -> int:
         """Return where the next values are in the workspace."""
+        return self._rows(self._chunks * positions * rounded_up(channels))
+
+    def _rows(self, rows: int) -> int:
+        """Return where the next rows are in the workspace."""
         start = self.space
-        self.space += self._chunks * positions * rounded_up(channels) * ROW
+        self.space += rows * ROW
         return start
 
 

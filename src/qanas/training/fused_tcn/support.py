@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 LAYERS = frozenset({TCNNetwork, nn.Sequential, ResidualBlock, Conv1xK, ChannelNorm, nn.ReLU, ScaledLinear})
 """What the kernel is the mathematics of."""
 
+MAX_CHANNELS = 128
+"""Widest value that the kernel was measured to be faster for (``benchmarks/training.py --network tcn``): the ratio to
+torch falls from 40 at 8 channels to 1.3 here (three blocks, kernel 7, no dilation, batch 256), and to 1.1 for two
+blocks of 256, where a tuned matrix product has caught up."""
+
 
 def supports(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> str | None:
     """Return why `FusedTCNTrainer` cannot train this or would be slower than torch, or None if it should.
@@ -47,6 +52,9 @@ def _unsupported_network(network: nn.Module) -> str | None:
             return "the kernel's batch norms have epsilon 1e-5 and momentum 0.1"
         if isinstance(module, ChannelNorm) and not (module.affine and module.track_running_stats):
             return "the kernel's batch norms have weights and running statistics"
+        widest = max(module.weight.shape[:2]) if isinstance(module, Conv1xK) else 0
+        if widest > MAX_CHANNELS:
+            return f"the kernel is no faster for {widest} channels, more than {MAX_CHANNELS}"
     return "the head has no bias" if network.head.bias is None else None
 
 
