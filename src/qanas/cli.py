@@ -177,19 +177,20 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write.")],
     array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A state dict (.safetensors, .pt, .pth) to load first.")] = None,
-    scheme: Annotated[str, typer.Option(help="How to quantize: a name of schemes.toml.")] = "int8",
-    float32: Annotated[bool, typer.Option("--float", help="Quantize nothing.")] = False,
+    scheme: Annotated[str | None, typer.Option(help="How to quantize, by name; int8 if left out.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Quantize a trained torch network of your own and write its .tflite file; no search."""
+    """Quantize a trained torch network of your own and write its .tflite or .onnx file; no search."""
     import json
 
-    from qanas.workflows.export import Source, float_tflite, int8_tflite, named_scheme, require_folder_of, ship
+    from qanas.workflows.export import exporter, require_folder_of, ship
+    from qanas.workflows.export_source import Source
 
     require_folder_of(out)
-    named_scheme(scheme)
+    deploy = exporter(file_format, scheme)
     source = Source.load(network, calibration, weights=weights, array=array)
-    shipped = ship(source, float_tflite(source) if float32 else int8_tflite(source, scheme), out)
+    shipped = ship(source, deploy(source), out)
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:
         typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)

@@ -35,7 +35,7 @@ def test_a_network_in_the_current_folder_ships(place: Workplace) -> None:
     assert not (place.folder / "__pycache__").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--float"], ["--scheme", "symmetric_per_tensor"]])
+@pytest.mark.parametrize("options", [[], ["--format", "tflite-float32"], ["--scheme", "symmetric_per_tensor"]])
 def test_json_for_machines(place: Workplace, options: list[str]) -> None:
     outcome = place.qanas(
         "export", "mine:network", "--calibration", "images.npz", "--out", "m.tflite", "--json", *options
@@ -43,7 +43,17 @@ def test_json_for_machines(place: Workplace, options: list[str]) -> None:
     assert outcome.code == 0, outcome.err
     content = json.loads(outcome.out)
     assert content["costs"]["file_bytes"] == (place.folder / "m.tflite").stat().st_size
-    assert content["precision"] == ("float32" if "--float" in options else "int8")
+    assert content["precision"] == ("float32" if "tflite-float32" in options else "int8")
+
+
+def test_an_onnx_model(place: Workplace) -> None:
+    outcome = place.qanas(
+        "export", "mine:network", "--calibration", "images.npz", "--out", "m.onnx", "--format", "onnx"
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    assert "float32 [1, 1, 6, 6]" in outcome.out
+    assert (place.folder / "m.onnx").is_file()
 
 
 BAD = {

@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError
+from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
 from qanas.quantization.program import Program
 from qanas.workflows import export
-from qanas.workflows.export import Deployed, Source, float_tflite, int8_tflite, require_folder_of, ship
+from qanas.workflows.export import Deployed, exporter, float_tflite, int8_onnx, int8_tflite, require_folder_of, ship
 from qanas.workflows.export_report import Export, sqnr_db
+from qanas.workflows.export_source import COMPARED_SAMPLES, Source
 from qanas.workflows.own_network import load_network
 
 NETWORKS = "exported_networks"
@@ -42,7 +44,7 @@ def samples_of(shape: tuple[int, ...], count: int = 40) -> NDArray[np.float32]:
 
 def written(folder: Path, **arrays: NDArray[Any]) -> Path:
     path = folder / "samples.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, allow_pickle=True, **arrays)
     return path
 
 
@@ -135,6 +137,55 @@ def test_images_are_stored_channels_last_and_it_is_said(tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "WindowLSTM"])
+def test_an_onnx_model_computes_what_torch_does(name: str, tmp_path: Path) -> None:
+    source = source_of(name, tmp_path)
+    out = tmp_path / "model.onnx"
+    told = ship(source, int8_onnx(source, "int8"), out)
+    assert told.failure == ""
+    assert told.parity is not None
+    assert told.parity.max <= 2
+    assert told.parity.n_outputs == source.outputs.size
+    assert told.costs["file_bytes"] == out.stat().st_size
+    assert told.input.shape == (1, *SHAPES[name]), "torch's order"
+    model = OnnxModel(out.read_bytes())
+    assert sqnr_db(source.outputs, model.predict(source.samples)) == pytest.approx(told.sqnr_db)
+    assert told.sqnr_db > 20
+
+
+def test_an_onnx_model_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = OnnxModel.predict
+    monkeypatch.setattr(OnnxModel, "predict", lambda self, inputs: exact(self, inputs)[::-1])
+    source = source_of("linear", tmp_path)
+    assert "steps on average, more than 2" in ship(source, int8_onnx(source, "int8"), tmp_path / "m.onnx").failure
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_an_lstm_to_onnx_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"WindowLSTM' can't be exported: lstm.*no integer LSTM"):
+        int8_onnx(source_of("WindowLSTM", tmp_path), "int8")
+
+
+def test_onnx_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"onnx and onnxruntime not installed; pip install 'qanas\[onnx\]'"):
+        exporter("onnx", None)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "scheme", "text"),
+    [
+        ("onxx", None, "unknown format 'onxx': did you mean 'onnx'?"),
+        ("tflite", "int9", "unknown scheme 'int9'"),
+        ("tflite-float32", "int8", "quantizes nothing"),
+    ],
+)
+def test_what_can_not_be_made_is_refused(file_format: str, scheme: str | None, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        exporter(file_format, scheme)
+    assert text in str(caught.value)
+
+
 def test_the_json_is_whole(tmp_path: Path) -> None:
     source = source_of("mlp", tmp_path)
     told = ship(source, int8_tflite(source, "int8"), tmp_path / "model.tflite")
@@ -208,7 +259,7 @@ def test_one_of_several_arrays(tmp_path: Path) -> None:
 
 def test_many_samples_are_compared_in_part(tmp_path: Path) -> None:
     source = Source.load(f"{NETWORKS}:linear", written(tmp_path, x=samples_of((4,), 1000)))
-    assert len(source.compared) == len(source.compared_outputs) == export.COMPARED_SAMPLES
+    assert len(source.compared) == len(source.compared_outputs) == COMPARED_SAMPLES
     np.testing.assert_array_equal(source.compared[[0, -1]], source.samples[[0, -1]])
 
 
@@ -233,6 +284,7 @@ BAD_NETWORKS = {
     f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
     f"{NETWORKS}:TwoOutputs": ("one tensor", "a tuple"),
     f"{NETWORKS}:Summed": ("one tensor", "the shape ()"),
+    f"{NETWORKS}:PythonNumbers": ("can't be traced", "keep to torch calls"),
     f"{NETWORKS}:with_nan": ("NaN", "weights"),
     f"{NETWORKS}:SmallCNN": ("samples.npz", "refuses samples of the shape (4,)"),
 }

@@ -106,8 +106,8 @@ class LiteRTModel:
         return float(np.median(times[2:]) * 1e3)
 
 
-def dequantize(codes: NDArray[np.int8], affine: Affine) -> NDArray[np.float32]:
-    """Return the real values of int8 codes."""
+def dequantize(codes: NDArray[Any], affine: Affine) -> NDArray[np.float32]:
+    """Return the real values of codes."""
     return ((codes.astype(np.float32) - affine.zero_point) * np.float32(affine.scale)).astype(np.float32)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import write_atomically
@@ -22,76 +20,18 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import FLOAT_PREFIX, SHIPPED_COSTS, costs_of
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import Border
-from qanas.quantization.graph import Graph, UnsupportedNetworkError
-from qanas.quantization.named_schemes import named_schemes
+from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
-from qanas.quantization.tracing import trace
-from qanas.workflows.calibration_file import read_samples
 from qanas.workflows.export_report import Export, Reals, StoredTensor, sqnr_db
-from qanas.workflows.own_network import load_network
+from qanas.workflows.export_source import Source
 
-COMPARED_SAMPLES = 256
-"""Samples that are run in the runtime, spread over the calibration data: reference kernels are slow."""
-
-CHUNK = 64
-"""Samples that torch computes at a time."""
+MAX_ONNX_MEAN_STEPS = 2.0
+"""Bound on the mean distance between an ONNX model and the simulation, which is that of LiteRT's kernels: ONNX Runtime
+rounds in other places. The largest distance has no bound: where two classes are equal, a step decides a softmax."""
 
 MIN_FLOAT_SQNR_DB = 60.0
 """What a float file has to reach. Float32 itself leaves 100 dB and more; a wrong operator tens of dB."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is exported.
-
-    Attributes:
-        name: ``module:object``.
-        graph: of the network.
-        samples: of the calibration, (n, *input shape) as torch has them.
-        outputs: torch's on them, float32.
-    """
-
-    name: str
-    graph: Graph
-    samples: Reals
-    outputs: Reals
-
-    @classmethod
-    def load(cls, name: str, calibration: Path, *, weights: Path | None = None, array: str | None = None) -> Source:
-        """Read samples, make the network, run it in torch and trace it.
-
-        Args:
-            name: ``module:object``, see `qanas.workflows.own_network.load_network`.
-            calibration: an .npz file with samples.
-            weights: a state dict for the network; None: it has its weights.
-            array: the samples' name in the file; None: its only array.
-
-        Raises:
-            InputError: any of it can't be had, or the network has what the runtime has not.
-        """
-        samples = read_samples(calibration, array)
-        network = load_network(name, weights)
-        outputs = _torch_outputs(name, network, samples, calibration)
-        try:
-            graph = trace(network, samples.shape[1:])
-        except UnsupportedNetworkError as error:
-            raise InputError(f"'{name}' can't be exported: {error}") from error
-        return cls(name, graph, samples, outputs)
-
-    @property
-    def compared(self) -> Reals:
-        """The samples that are run in the runtime."""
-        return self.samples[self._positions]
-
-    @property
-    def compared_outputs(self) -> Reals:
-        """Torch's outputs on them."""
-        return self.outputs[self._positions]
-
-    @property
-    def _positions(self) -> NDArray[np.int64]:
-        return np.unique(np.linspace(0, len(self.samples) - 1, COMPARED_SAMPLES).astype(np.int64))
 
 
 class Runtime(Protocol):
@@ -127,30 +67,6 @@ class Deployed:
     costs: Mapping[str, float]
     parity: ParitySteps | None
     failure: str
-
-
-def require_folder_of(path: Path) -> None:
-    """Refuse a file that can't be written, before anything is computed.
-
-    Raises:
-        InputError: its folder doesn't exist, or it is a folder itself.
-    """
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: the folder {path.parent} doesn't exist; make it first")
-    if path.is_dir():
-        raise InputError(f"--out {path}: is a folder; name a file in it, such as {path / 'model.tflite'}")
-
-
-def named_scheme(name: str) -> Scheme:
-    """Return a scheme of ``quantization/schemes.toml``.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    schemes = named_schemes()
-    if name not in schemes:
-        raise InputError(f"--scheme: {unknown('scheme', name, schemes)}")
-    return schemes[name]
 
 
 def int8_tflite(source: Source, scheme: str) -> Deployed:
@@ -203,6 +119,42 @@ def float_tflite(source: Source) -> Deployed:
     )
 
 
+def int8_onnx(source: Source, scheme: str) -> Deployed:
+    """Quantize, write the ONNX model (QDQ) and run it in ONNX Runtime.
+
+    Args:
+        source: what is exported.
+        scheme: a name of ``quantization/schemes.toml``.
+
+    Raises:
+        InputError: the extra ``onnx`` is not installed, there is no such scheme, the network can't have it, or ONNX has
+            not all of its operators quantized.
+    """
+    require_onnx()
+    from qanas.deployment.onnx.runtime import OnnxModel
+    from qanas.deployment.onnx.write import UnsupportedOnnxError, write_onnx
+
+    quantized = quantize(source, named_scheme(scheme))
+    try:
+        content = write_onnx(quantized)
+    except UnsupportedOnnxError as error:
+        raise InputError(f"'{source.name}' can't be exported: {error}") from error
+    model = OnnxModel(content)
+    codes = model.codes(source.compared, quantized.output)
+    parity = ParitySteps.between(quantized.codes(torch.from_numpy(source.compared)).numpy(), codes)
+    far = f"outside parity: outputs differ by {parity.mean:.3g} steps on average, more than {MAX_ONNX_MEAN_STEPS:g}"
+    return Deployed(
+        content=content,
+        model=model,
+        precision="int8",
+        scheme=scheme,
+        outputs=dequantize(codes, quantized.output),
+        costs={"file_bytes": len(content), "macs": source.graph.macs},
+        parity=parity,
+        failure=far if parity.mean > MAX_ONNX_MEAN_STEPS else "",
+    )
+
+
 def ship(source: Source, deployed: Deployed, out: Path) -> Export:
     """Write a file, atomically, unless it failed; say what it is."""
     model = deployed.model
@@ -239,28 +191,69 @@ def quantize(source: Source, scheme: Scheme) -> QuantizedGraph:
         raise InputError(f"'{source.name}' can't be quantized: {error}") from error
 
 
-@torch.no_grad()
-def _torch_outputs(name: str, network: nn.Module, samples: Reals, path: Path) -> Reals:
-    """Return what torch computes.
+def require_folder_of(path: Path) -> None:
+    """Refuse a file that can't be written, before anything is computed.
 
     Raises:
-        InputError: the samples don't fit the network, or it puts out something else than finite values of one tensor.
+        InputError: its folder doesn't exist, or it is a folder itself.
     """
-    outputs: list[Tensor] = []
-    for chunk in torch.split(torch.from_numpy(samples), CHUNK):
-        try:
-            found = network(chunk)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"{path}: '{name}' refuses samples of the shape {samples.shape[1:]}: {reason}") from error
-        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(chunk):
-            raise InputError(f"'{name}' must put out one tensor, the samples in front; it puts out {_told(found)}")
-        outputs.append(found)
-    values: Reals = torch.cat(outputs).to(torch.float32).numpy()
-    if not np.isfinite(values).all():
-        raise InputError(f"'{name}' puts out NaN or infinite values on {path}; look at its weights")
-    return values
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: the folder {path.parent} doesn't exist; make it first")
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder; name a file in it, such as {path / 'model.tflite'}")
 
 
-def _told(found: object) -> str:
-    return f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+def named_scheme(name: str) -> Scheme:
+    """Return a scheme of ``quantization/schemes.toml``.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    schemes = named_schemes()
+    if name not in schemes:
+        raise InputError(f"--scheme: {unknown('scheme', name, schemes)}")
+    return schemes[name]
+
+
+def require_onnx() -> None:
+    """Refuse ONNX where its packages are not installed.
+
+    Raises:
+        InputError: they aren't.
+    """
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"--format onnx: {' and '.join(missing)} not installed; pip install 'qanas[onnx]'")
+
+
+EXPORTERS: Mapping[str, Callable[[Source, str], Deployed]] = {"tflite": int8_tflite, "onnx": int8_onnx}
+"""What quantizes, by the format's name."""
+
+FLOAT_FORMAT = "tflite-float32"
+
+
+def exporter(file_format: str, scheme: str | None) -> Callable[[Source], Deployed]:
+    """Return what makes a file of a format, having checked that it can.
+
+    Args:
+        file_format: a name of `EXPORTERS`, or `FLOAT_FORMAT`.
+        scheme: a name of ``quantization/schemes.toml``; None: the default one.
+
+    Raises:
+        InputError: there is no such format or scheme, nothing is quantized by it, or its packages are not installed.
+    """
+    if file_format == FLOAT_FORMAT:
+        if scheme is not None:
+            raise InputError(f"--scheme: --format {FLOAT_FORMAT} quantizes nothing; leave one of them out")
+        return float_tflite
+    if file_format not in EXPORTERS:
+        raise InputError(f"--format: {unknown('format', file_format, [*EXPORTERS, FLOAT_FORMAT])}")
+    if file_format == "onnx":
+        require_onnx()
+    name = DEFAULT_SCHEME if scheme is None else scheme
+    named_scheme(name)
+
+    def quantized(source: Source) -> Deployed:
+        return EXPORTERS[file_format](source, name)
+
+    return quantized

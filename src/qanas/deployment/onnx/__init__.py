@@ -1,0 +1,1 @@
+"""Quantized graphs as ONNX models, needed only with the extra ``onnx``."""
