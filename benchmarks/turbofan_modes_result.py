@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
+import turbofan_modes
 from turbofan_modes import MODES, SEEDS, Mode, store_of
 
 mpl.use("svg")
@@ -254,12 +255,17 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def markdown(results: dict[str, Any], name: str) -> list[str]:
     """Return the lines of the page."""
     lines = ["# FD001: five ways to search, LSTM and TCN", "", f"![fronts]({name}.svg)", ""]
-    lines += ["Lines are fronts of the searches (one training a network), dots the finalists (three trainings).", ""]
+    lines += ["Lines are fronts of the searches (one training a network), dots the finalists (three trainings)."]
+    lines += ["What we make of it: [the log](../log.md), 2026-11-21.", ""]
     for network, result in results.items():
         lines += [f"## {network.upper()} ({result['core_hours']:.1f} core-hours)", "", *_ratio_table(result), ""]
         lines += [*_finalist_table(result), ""]
-    protocol = (__doc__ or "").partition("\n\nThe ratio")[2].strip().splitlines()
-    lines += ["## Protocol", "", "The ratio " + " ".join(protocol), ""]
+    made, _, how = (turbofan_modes.__doc__ or "").partition("\n\nProtocol")
+    commands = [line.strip() for line in made.splitlines() if line.startswith("    ")]
+    lines += ["## Protocol", "", "Protocol" + how.strip("\n"), ""]
+    lines += ["The ratio" + (__doc__ or "").partition("\n\nThe ratio")[2].strip("\n"), ""]
+    recipe = Path(__file__).with_name("turbofan_modes.toml").read_text("utf-8").strip()
+    lines += ["```toml", recipe, "```", "", "Made by", "", "```", *commands, "```", ""]
     return lines
 
 
@@ -269,7 +275,8 @@ def _ratio_table(result: dict[str, Any]) -> list[str]:
     for source, title in (("ratios_of_finalists", "finalists"), ("ratios_of_search", "search")):
         for entry in result[source]:
             pair = (entry["larger"], entry["smaller"])
-            for ratio in (entry["whole"], entry["useful"]):
+            ranges = [entry["whole"]] if entry["whole"] == entry["useful"] else [entry["whole"], entry["useful"]]
+            for ratio in ranges:
                 cells = ("", "no common range", "", "") if ratio is None else _ratio_cells(ratio)
                 lines.append(f"| {' / '.join(pair)} | {title} | {' | '.join(cells)} | {PAPER.get(pair, '')} |")
     return lines
