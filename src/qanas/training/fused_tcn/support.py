@@ -20,7 +20,7 @@ LAYERS = frozenset({TCNNetwork, nn.Sequential, ResidualBlock, Conv1xK, ChannelNo
 
 MAX_CHANNELS = 128
 """Widest value that the kernel was measured to be faster for (``benchmarks/training.py --network tcn``): the ratio to
-torch falls from 40 at 8 channels to 1.3 here (three blocks, kernel 7, no dilation, batch 256), and to 1.1 for two
+torch falls from 33 at 8 channels to 1.3 here (three blocks, kernel 7, no dilation, batch 256), and to 1.1 for two
 blocks of 256, where a tuned matrix product has caught up."""
 
 
