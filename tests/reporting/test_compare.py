@@ -20,8 +20,9 @@ from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder
 from qanas.reporting.comparison import Comparison, compare_runs
 from qanas.reporting.comparison_page import comparison_json, write_comparison
-from qanas.reporting.comparison_table import print_comparison
+from qanas.reporting.comparison_table import print_comparison, run_rows
 from qanas.reporting.overlay import Entry, Overlay
+from qanas.reporting.wording import EMPTY
 
 MakeNamed = Callable[..., RunFolder]
 MAE, BYTES, R2 = Objective("mae_quantized"), Objective("weight_bytes"), Objective("r2_quantized", "maximize")
@@ -286,6 +287,15 @@ def test_runs_that_shipped_nothing_compare_by_their_fronts(bare_run: RunFolder, 
     assert comparison.deployed is None
     assert comparison_json(comparison)["deployed"] is None
     assert "None of the runs has shipped" in _written(comparison, tmp_path)[0]
+
+
+def test_a_run_that_shipped_nothing_has_no_hypervolume_of_models(bare_run: RunFolder, run: RunFolder) -> None:
+    bare_run.front.write_bytes(run.front.read_bytes())
+    comparison = compare_runs([run, bare_run])
+    shipped, bare = comparison_json(comparison)["runs"]
+    assert shipped["deployed"]["hypervolume"] > 0
+    assert bare["deployed"] is None
+    assert [cells[-1] for cells in run_rows(comparison)[1]][1] == EMPTY
 
 
 def test_the_terminal_tells_numbers_scales_and_unfairness(make_named: MakeNamed) -> None:

@@ -70,7 +70,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "folder": str(data.folder.path),
                 "objectives": {o.name: o.direction for o in data.objectives},
                 "search": _front(comparison.search, place),
-                "deployed": None if comparison.deployed is None else _front(comparison.deployed, place),
+                "deployed": _front(comparison.deployed, place),
                 "models": [_model(model) for model in comparison.shipped(place)],
             }
         )
@@ -103,7 +103,10 @@ def _axes(overlay: Overlay) -> list[dict[str, Any]]:
     ]
 
 
-def _front(overlay: Overlay, place: int) -> dict[str, Any]:
+def _front(overlay: Overlay | None, place: int) -> dict[str, Any] | None:
+    """Return a run's front; None where it has no point."""
+    if overlay is None or not overlay.fronts[place]:
+        return None
     names = [objective.name for objective in overlay.objectives]
     points = [{"name": entry.name, **dict(zip(names, entry.values, strict=True))} for entry in overlay.fronts[place]]
     return {

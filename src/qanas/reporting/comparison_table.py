@@ -102,7 +102,8 @@ def _cpu(data: RunData) -> str:
 
 
 def _volume(overlay: Overlay | None, place: int) -> str:
-    return EMPTY if overlay is None else f"{overlay.volumes[place]:.{_PLACES}f}"
+    """A run without a point has no hypervolume, rather than one of 0."""
+    return EMPTY if overlay is None or not overlay.fronts[place] else f"{overlay.volumes[place]:.{_PLACES}f}"
 
 
 def _scored(found: Statistic | None) -> str:
