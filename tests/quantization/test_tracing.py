@@ -449,3 +449,25 @@ def test_shapes_alone_give_the_same_graph() -> None:
         shapes = trace_shapes(lambda network=network: network, (4, 6, 5))  # type: ignore[misc]
         assert shapes.shapes == whole.shapes
         assert kinds(shapes) == kinds(whole)
+
+
+class LoopsOverSteps(nn.Module):
+    """Takes a size from the value instead of from its constructor."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([inputs[:, step] for step in range(inputs.shape[1])], 1)
+
+
+class LeavesTorch(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.from_numpy(inputs.numpy())
+
+
+@pytest.mark.parametrize("network", [LoopsOverSteps(), LeavesTorch()])
+def test_code_that_symbols_do_not_pass_is_told_in_one_line_with_its_place(network: nn.Module) -> None:
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        trace(network, (3, 4))
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in (type(network).__name__, "test_tracing.py, line", "keep to torch calls"):
+        assert part in text

@@ -40,4 +40,4 @@ def described(error: BaseException, *callers: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

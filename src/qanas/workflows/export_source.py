@@ -60,9 +60,6 @@ class Source:
             graph = trace(network, samples.shape[1:])
         except UnsupportedNetworkError as error:
             raise InputError(f"'{name}' can't be exported: {error}") from error
-        except Exception as error:  # symbolic values run through code of the user's own
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"'{name}' can't be traced: {reason}; keep to torch calls on values in forward") from error
         return cls(name, graph, samples, outputs)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qanas.core.user_code import described
 from qanas.quantization.axis_order import AxisOrder
 from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation, merge_padding
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
@@ -42,6 +43,11 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
         calls = _Tracer().trace(network)
     except fx.proxy.TraceError as error:
         raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
+    except Exception as error:  # forward runs with symbols for values, which not all of a user's code can take
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__}: its forward can't be traced: {described(error, fx.__file__)}; "
+            "keep to torch calls on values, and take sizes from the constructor"
+        ) from error
     graph = absorbed(merge_padding(_cheapest(network, calls, input_shape)), fold_batch_norm)
     for node in graph.nodes:
         if isinstance(node.operator, BatchNorm):
@@ -112,7 +118,7 @@ class _Translation:
                     output = self._arguments(call)[0][0]
                 else:
                     self.results[call] = self._result(call)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RuntimeError, IndexError) as error:
                 raise UnsupportedNetworkError(f"{_place(call)}: {error}") from error
         if not isinstance(output, Value):
             raise UnsupportedNetworkError(f"the network puts out {output}; it must put out one tensor")
