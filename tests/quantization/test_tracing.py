@@ -471,3 +471,24 @@ def test_code_that_symbols_do_not_pass_is_told_in_one_line_with_its_place(networ
     assert "\n" not in text
     for part in (type(network).__name__, "test_tracing.py, line", "keep to torch calls"):
         assert part in text
+
+
+class TwiceBounded(nn.Module):
+    """A sum or a product behind which two activations follow; the first one is the narrower."""
+
+    def __init__(self, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.combine = combine
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.relu(nn.functional.relu6(self.combine(inputs, inputs)))
+
+
+@pytest.mark.parametrize("combine", [torch.add, torch.mul])
+def test_a_second_activation_does_not_replace_the_first(combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+    network = TwiceBounded(combine)
+    inputs = torch.linspace(-9.0, 9.0, 24).reshape(2, 3, 4)
+    graph = trace(network, (3, 4))
+    assert len(graph.nodes) == 1, "both are fused"
+    assert torch.equal(graph.forward(inputs), network(inputs))
+    assert graph.forward(inputs).max() == 6.0

@@ -49,7 +49,7 @@ def _of_two(
     model: Builder, operator: QuantizedAdd | QuantizedMultiply, names: Sequence[str], order: Order, shape: Sequence[int]
 ) -> Real:
     kind = "Add" if isinstance(operator, QuantizedAdd) else "Mul"
-    return Real(activated(model, model.node(kind, names), operator.activation), tuple(shape), order)
+    return Real(activated(model, model.node(kind, names), operator.operator.activation), tuple(shape), order)
 
 
 def sum_or_product(model: Builder, operator: QuantizedAdd | QuantizedMultiply, inputs: Sequence[Value]) -> Real:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import (
-    ACTIVATION_CODES,
-    Activation,
-    Operator,
-    QuantizedOperator,
-    Ranges,
-    Shape,
-)
+from qanas.quantization.operators.base import QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.binary import BinaryOperator, QuantizedBinaryOperator
 from qanas.quantization.operators.requantize import (
     FixedPoint,
     activate,
@@ -25,21 +18,18 @@ from qanas.quantization.operators.requantize import (
     float32_factor,
     with_reachable_scale,
 )
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
 
 
 @dataclass(frozen=True)
-class Multiply(Operator):
+class Multiply(BinaryOperator):
     """``activation(a * b)``.
 
     Attributes:
         activation: fused.
     """
 
-    activation: Activation = "none"
+    kind = "MUL"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape in which every axis has the larger of both sizes."""
@@ -50,10 +40,6 @@ class Multiply(Operator):
                 raise ValueError(f"the product of shapes {inputs[0]} and {inputs[1]}; sizes must be equal or 1")
         return tuple(max(sizes) for sizes in zip(*inputs, strict=True))
 
-    def with_activation(self, activation: Activation) -> Self:
-        """Return the multiplication with a fused activation."""
-        return replace(self, activation=activation)
-
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
         return activate(inputs[0] * inputs[1], self.activation)
@@ -62,47 +48,16 @@ class Multiply(Operator):
         """Give the product a scale of its own."""
         del scheme
         output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale * inputs[1].scale)
-        return QuantizedMultiply(inputs[0], inputs[1], output, self.activation), output
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the float32 operator."""
-        _append(program, VERSION_FLOAT, inputs, output, self.activation)
-
-
-def _append(
-    program: Program,
-    version: int,
-    inputs: Sequence[RuntimeTensor],
-    output: RuntimeTensor,
-    activation: Activation,
-) -> None:
-    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
-    program.append(RuntimeOperator("MUL", version, inputs, [output], options))
+        return QuantizedMultiply(self, inputs[0], inputs[1], output), output
 
 
 @dataclass(frozen=True)
-class QuantizedMultiply(QuantizedOperator):
-    """Integer products, rescaled once.
-
-    Attributes:
-        first: parameters of the first input's codes.
-        second: parameters of the second input's codes.
-        output: parameters of the output's codes.
-        activation: fused.
-    """
-
-    first: Affine
-    second: Affine
-    output: Affine
-    activation: Activation
+class QuantizedMultiply(QuantizedBinaryOperator):
+    """Integer products, rescaled once."""
 
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, exactly as the reference kernels do."""
         products = (codes[0] - self.first.zero_point) * (codes[1] - self.second.zero_point)
         factor = FixedPoint.of(float32_factor([self.first.scale, self.second.scale], self.output.scale))
         rescaled = factor(products.to(torch.float64)).to(torch.float32)
-        return clamp_codes(rescaled + self.output.zero_point, self.output, self.activation)
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the integer operator."""
-        _append(program, VERSION_INT8, inputs, output, self.activation)
+        return clamp_codes(rescaled + self.output.zero_point, self.output, self.operator.activation)
