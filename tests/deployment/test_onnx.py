@@ -261,7 +261,7 @@ def test_every_operator_has_a_lowering_or_a_reason() -> None:
     assert {kind for kind in known if not inspect.isabstract(kind)} == {*LOWERINGS, QuantizedLSTM}
 
 
-def subclasses(kind: type) -> set[type]:
+def subclasses(kind: type[Any]) -> set[type[Any]]:
     """Return the subclasses, and theirs."""
     return {found for child in kind.__subclasses__() for found in (child, *subclasses(child))}
 

@@ -49,7 +49,14 @@ class FusedTrainer(ABC):
         penalties: on the weights.
         places: for each parameter in the order of ``network.parameters()``, flattened, its place in the kernel's.
         size: of the kernel's array of parameters; what has no place stays zero.
+
+    Attributes:
+        outputs: of the last batch, shape (output_size, lanes), a sample a lane; made by the subclass.
+        douts: gradients of the loss by `outputs`, of their shape, zero beyond the batch.
     """
+
+    outputs: FloatArray
+    douts: FloatArray
 
     def __init__(
         self,
@@ -79,12 +86,12 @@ class FusedTrainer(ABC):
         self.penalties = self._flat_penalties(penalties) if penalties else None
 
     @abstractmethod
-    def _forward(self, indices: IntArray) -> FloatArray:
-        """Return the batch's outputs, shape (batch, output_size), and keep what `_backward` needs."""
+    def _forward(self, indices: IntArray) -> None:
+        """Fill ``self.outputs``, and keep what `_backward` needs."""
 
     @abstractmethod
-    def _backward(self, gradient: FloatArray) -> None:
-        """Fill ``self.gradient``, given the gradient of the loss by the last outputs, of their shape."""
+    def _backward(self, batch: int) -> None:
+        """Fill ``self.gradient`` from ``self.douts``, for the last batch, of that many samples."""
 
     def step(self, indices: Tensor, learning_rate: float) -> float:
         """Take one step of gradient descent."""
@@ -115,9 +122,11 @@ class FusedTrainer(ABC):
         batch = len(indices)
         if batch > self.settings.batch_size:
             raise ValueError(f"a batch of {batch} samples where {self.settings.batch_size} were announced")
-        outputs = self._forward(indices.numpy())
-        value, gradient = self._loss_and_gradient(outputs, indices)
-        self._backward(gradient)
+        self._forward(indices.numpy())
+        value, gradient = self._loss_and_gradient(self.outputs[:, :batch].T, indices)
+        self.douts[:, :batch] = gradient.T
+        self.douts[:, batch:] = 0.0
+        self._backward(batch)
         penalty = 0.0
         if self.penalties is not None:
             penalty = optimizer.add_penalty(self.weights, self.gradient, *self.penalties)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TrainingSet
-from qanas.training.fused.lanes import PAIR, FloatArray, IntArray
+from qanas.training.fused.lanes import PAIR, IntArray
 from qanas.training.fused.trainer import FusedTrainer, aligned_zeros
 from qanas.training.fused_lstm import kernel
 
@@ -43,7 +43,6 @@ class FusedLSTMTrainer(FusedTrainer):
         order = _kernel_order(network)
         super().__init__(network, data, loss, settings, penalties, places=np.argsort(order), size=len(order))
         self.inputs = data.inputs.detach().contiguous().numpy().reshape(-1)
-        self.batch = 0
         self._plan(network, time_steps=data.inputs.shape[1])
 
     def _plan(self, network: LSTMNetwork, time_steps: int) -> None:
@@ -78,24 +77,18 @@ class FusedLSTMTrainer(FusedTrainer):
             block = self.space.reshape(chunks, used)[:, first_row : first_row + (time_steps + 1) * rows * lanes]
             block.reshape(chunks, time_steps + 1, rows, lanes)[:, :, -1] = 1.0
         outputs = network.head.out_features
-        self.outputs: FloatArray = np.zeros((outputs, chunks * lanes), np.float32)
-        self.douts: FloatArray = np.zeros((outputs, chunks * lanes), np.float32)
+        self.outputs = np.zeros((outputs, chunks * lanes), np.float32)
+        self.douts = np.zeros((outputs, chunks * lanes), np.float32)
 
-    def _forward(self, indices: IntArray) -> FloatArray:
-        """Return the batch's outputs."""
-        self.batch = len(indices)
+    def _forward(self, indices: IntArray) -> None:
+        """Fill ``self.outputs``."""
         kernel.forward(
             self.weights, self.space, self.layers, self.shape, self.scale, self.inputs, indices, self.outputs
         )
-        return self.outputs[:, : self.batch].T
 
-    def _backward(self, gradient: FloatArray) -> None:
+    def _backward(self, batch: int) -> None:
         """Fill ``self.gradient``."""
-        self.douts[:, : self.batch] = gradient.T
-        self.douts[:, self.batch :] = 0.0
-        kernel.backward(
-            self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, self.batch
-        )
+        kernel.backward(self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch)
 
 
 def _kernel_order(network: LSTMNetwork) -> IntArray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TrainingSet
-from qanas.training.fused.lanes import FloatArray, IntArray
+from qanas.training.fused.lanes import IntArray
 from qanas.training.fused.trainer import FusedTrainer, aligned_zeros
 from qanas.training.fused_tcn import kernel
 from qanas.training.fused_tcn.layout import ROW
@@ -46,13 +46,11 @@ class FusedTCNTrainer(FusedTrainer):
         self.inputs = data.inputs[:, network.unused :].detach().contiguous().numpy().reshape(-1)
         self.statistics = plan.statistics
         self.space = aligned_zeros(plan.space)
-        self.outputs: FloatArray = np.zeros((network.head.out_features, chunks * ROW), np.float32)
+        self.outputs = np.zeros((network.head.out_features, chunks * ROW), np.float32)
         self.douts = np.zeros_like(self.outputs)
-        self.batch = 0
 
-    def _forward(self, indices: IntArray) -> FloatArray:
-        """Return the batch's outputs."""
-        self.batch = len(indices)
+    def _forward(self, indices: IntArray) -> None:
+        """Fill ``self.outputs``."""
         kernel.forward(
             self.weights,
             self.space,
@@ -63,12 +61,9 @@ class FusedTCNTrainer(FusedTrainer):
             indices,
             self.outputs,
         )
-        return self.outputs[:, : self.batch].T
 
-    def _backward(self, gradient: FloatArray) -> None:
+    def _backward(self, batch: int) -> None:
         """Fill ``self.gradient``."""
-        self.douts[:, : self.batch] = gradient.T
-        self.douts[:, self.batch :] = 0.0
         kernel.backward(
             self.weights,
             self.gradient,
@@ -77,5 +72,5 @@ class FusedTCNTrainer(FusedTrainer):
             self.blocks,
             self.layout,
             self.douts,
-            self.batch,
+            batch,
         )
