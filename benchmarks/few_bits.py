@@ -35,7 +35,7 @@ from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.turbofan.task import Turbofan
-from qanas.training.fit import TrainingSet, fit
+from qanas.training.fit import fit
 
 NETWORKS: dict[str, NetworkSpace] = {
     "LSTM 1x16": LSTMSpace(seed_layers=1, seed_units=16),
@@ -67,8 +67,7 @@ def trained_longer(problem: Problem, network: nn.Module, seed: int) -> nn.Module
     longer = copy.deepcopy(network)
     settings = TrainingSettings.from_group(TRAINING)
     settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate)
-    split = problem.data.train
-    data = TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
+    data = problem.training_set(0)
     order = derive_seed(seed, "quantization-aware order")
     fit(longer, data, problem.task.loss, settings, epochs=QAT_EPOCHS, seed=order)
     return longer

@@ -25,13 +25,12 @@ import torch
 from qanas.core.candidate import Group
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder, write_atomically
-from qanas.performance_estimation.problem import Problem
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
 from qanas.workflows.plan import Setup
 from qanas.workflows.sampled_search import SampledSearch, front_of
-from qanas.workflows.trial_store import TrialRecord, TrialStore
+from qanas.workflows.trial_store import TrialStore
 
 RECIPE = Path(__file__).with_suffix(".toml")
 SEEDS = (0, 1, 2)
@@ -110,18 +109,18 @@ class Experiment:
         choices = [f"strategy.name={mode.strategy}", f"run.seed={seed}", *mode.overrides]
         plan = load_plan(RECIPE, [*self.base, *choices])
         plan = replace(plan, search=mode.groups, objectives=mode.objectives)
-        return Setup(plan, Problem(plan.task, self.searched.problem.data, plan.networks))
+        return Setup(plan, plan.problem(self.searched.problem.data))
 
-    def search(self, mode: Mode, seed: int) -> list[TrialRecord]:
-        """Return the trials of one search, doing those that are missing."""
+    def search(self, mode: Mode, seed: int) -> None:
+        """Do the trials of one search that are missing."""
         owner = self.setup(owner_of(mode), seed)
         store = store_of(self.folder, mode, seed)
         with LiveDisplay() as display:
-            return SampledSearch(owner, store, display).run()
+            SampledSearch(owner, store, display).run()
 
     def finalists(self, name: str, mode: Mode) -> list[Finalist]:
         """Return the finalists of a mode, the seed network in front, from its searches' merged front."""
-        merged = [record for seed in SEEDS for record in self.search(mode, seed)]
+        merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records()]
         setup = self.setup(mode, SEEDS[0])
         front = front_of(setup, merged)
         chosen = choose_finalists(setup, front)

@@ -24,8 +24,8 @@ def avg_pool2d_same(inputs: Tensor, kernel_size: int, stride: int) -> Tensor:
     return means / seen
 
 
-class SameMaxPool2d(nn.Module):
-    """The largest value of each window; ceil(size / stride) outputs a side, TFLite's MAX_POOL_2D with SAME.
+class _SamePool2d(nn.Module):
+    """What both have in common: (batch, channels, height, width), ceil(size / stride) outputs a side.
 
     Args:
         kernel_size: taps a side.
@@ -37,27 +37,21 @@ class SameMaxPool2d(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride
+
+
+class SameMaxPool2d(_SamePool2d):
+    """The largest value of each window: TFLite's MAX_POOL_2D with SAME."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, channels, height', width')."""
         return max_pool2d_same(inputs, self.kernel_size, self.stride)
 
 
-class SameAvgPool2d(nn.Module):
-    """The mean of each window; ceil(size / stride) outputs a side, TFLite's AVERAGE_POOL_2D with SAME.
+class SameAvgPool2d(_SamePool2d):
+    """The mean of each window: TFLite's AVERAGE_POOL_2D with SAME.
 
     ``torch.nn.AvgPool2d`` counts its padding as zeros unless told not to, and pads on both sides alike.
-
-    Args:
-        kernel_size: taps a side.
-        stride: positions between two outputs.
     """
-
-    def __init__(self, kernel_size: int, stride: int) -> None:
-        """Store the geometry."""
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, channels, height', width')."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +26,7 @@ from qanas.quantization.ranges import check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import Task
-from qanas.training.fit import OnEpoch, TrainingSet, fit
+from qanas.training.fit import OnEpoch, fit
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.
@@ -96,7 +94,7 @@ class FullTraining(Estimator):
         order = derive_seed(seed, "order")
         fit(
             network,
-            _training_set(problem, derive_seed(seed, "augmentation")),
+            problem.training_set(derive_seed(seed, "augmentation")),
             problem.task.loss,
             settings,
             epochs=self.epochs,
@@ -115,7 +113,7 @@ class FullTraining(Estimator):
             rounded = FakeQuantizedGraph(graph, _ranges(graph, samples, scheme), scheme)
             settings = TrainingSettings.from_group(candidate.training)
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
-            data = _training_set(problem, derive_seed(seed, "quantization-aware augmentation"))
+            data = problem.training_set(derive_seed(seed, "quantization-aware augmentation"))
             order = derive_seed(seed, "quantization-aware order")
             fit(rounded, data, problem.task.loss, settings, epochs=self.qat_epochs, seed=order)
             graph = rounded.graph()
@@ -138,18 +136,3 @@ def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:
         return graph.calibrate(samples, scheme)
     except ValueError as error:
         raise TrainingFailed(f"the trained network can't be quantized: {error}") from error
-
-
-def _training_set(problem: Problem, seed: int) -> TrainingSet:
-    """Return the training data; its batches are changed at random where the task says how.
-
-    Args:
-        problem: has the task and its data.
-        seed: of the random changes.
-    """
-    split, task = problem.data.train, problem.task
-    inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
-    if type(task).augment is Task.augment:
-        return TrainingSet(inputs, targets)
-    generator = torch.Generator().manual_seed(seed)
-    return TrainingSet(inputs, targets, functools.partial(task.augment, generator=generator))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
 from qanas.tasks.base import Task, TaskData
+from qanas.training.fit import TrainingSet
 from qanas.training.pretrained import load_weights
 
 
@@ -47,6 +49,19 @@ class Problem:
     def shape(self) -> TaskShape:
         """What a network has to fit."""
         return TaskShape(self.data.input_shape, self.data.output_size, self.data.target_scale, self.task.losses)
+
+    def training_set(self, seed: int) -> TrainingSet:
+        """Return the training data; its batches are changed at random where the task says how.
+
+        Args:
+            seed: of the random changes.
+        """
+        split, task = self.data.train, self.task
+        inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
+        if type(task).augment is Task.augment:
+            return TrainingSet(inputs, targets)
+        generator = torch.Generator().manual_seed(seed)
+        return TrainingSet(inputs, targets, functools.partial(task.augment, generator=generator))
 
     @cached_property
     def training_data_digest(self) -> str:

@@ -15,7 +15,7 @@ from optuna.samplers import RandomSampler
 from qanas.core.candidate import Candidate
 from qanas.core.seeds import derive_seed
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.fit import TrainingSet, make_trainer
+from qanas.training.fit import make_trainer
 from qanas.workflows.plan import Setup
 from qanas.workflows.sampled_search import candidate_costs
 from qanas.workflows.trial_store import suggest
@@ -77,7 +77,7 @@ def _random_candidates(setup: Setup) -> Iterator[Candidate]:
 def _training_seconds(setup: Setup, candidate: Candidate) -> float:
     """Return the seconds of a whole training, from a few steps."""
     split = setup.problem.data.train
-    data = TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
+    data = setup.problem.training_set(0)
     settings = TrainingSettings.from_group(candidate.training)
     trainer = make_trainer(setup.problem.build(candidate, 0), data, setup.plan.task.loss, settings)
     indices = torch.arange(min(settings.batch_size, len(split)))

@@ -24,7 +24,7 @@ from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.search_strategy.base import SamplingStrategy
-from qanas.tasks.base import Task
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 
 SWEEP = "auto"
@@ -111,6 +111,10 @@ class Plan:
         """The scheme of that name; the default one as long as the sweep has not chosen."""
         return named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
 
+    def problem(self, data: TaskData) -> Problem:
+        """Return what candidates are measured on."""
+        return Problem(self.task, data, self.networks, self.seed_weights, self.quantization)
+
     @property
     def cost_names(self) -> tuple[str, ...]:
         """The costs that every candidate gets; latency only where somebody asks for it."""
@@ -147,7 +151,7 @@ class Setup:
         Raises:
             InputError: the data is missing or damaged, the seed network can't be quantized, or its weights don't fit.
         """
-        setup = cls(plan, Problem(plan.task, plan.task.load(), plan.networks, plan.seed_weights, plan.quantization))
+        setup = cls(plan, plan.problem(plan.task.load()))
         plan.estimator.check(setup.problem)
         setup.problem.skeleton(setup.space.seed)
         setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
@@ -156,9 +160,7 @@ class Setup:
     @classmethod
     def map(cls, plan: Plan, prepared: Path) -> Setup:
         """Map the data that another process prepared."""
-        data = load_prepared(prepared)
-        problem = Problem(plan.task, data, plan.networks, plan.seed_weights, plan.quantization)
-        return cls(plan, problem, prepared)
+        return cls(plan, plan.problem(load_prepared(prepared)), prepared)
 
     def with_scheme(self, name: str) -> Setup:
         """Return the same with another named scheme."""

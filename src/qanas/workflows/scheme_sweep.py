@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from qanas.core.errors import InputError
+from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import TrainedNetwork
@@ -67,12 +68,12 @@ class SchemeSweepUnit(Unit[list[SchemeScore]]):
 
 def _with_best(scores: list[SchemeScore], plan: Plan) -> list[SchemeScore]:
     """Mark the best score as chosen, of equal ones the first."""
-    sign = 1.0 if plan.task.metrics[plan.main_metric] == "minimize" else -1.0
-    losses = [np.inf if entry.score is None else sign * entry.score for entry in scores]
+    objective = Objective(plan.main_metric, plan.task.metrics[plan.main_metric])
+    losses = [np.inf if entry.score is None else objective.loss(entry.score) for entry in scores]
     best = int(np.argmin(losses))
     if not np.isfinite(losses[best]):
         raise ArithmeticError("no scheme gives it a finite score")
-    return [SchemeScore(**{**asdict(entry), "chosen": i == best}) for i, entry in enumerate(scores)]
+    return [replace(entry, chosen=i == best) for i, entry in enumerate(scores)]
 
 
 def with_scheme_chosen(setup: Setup, folder: RunFolder, progress: Progress) -> Setup:
