@@ -36,6 +36,7 @@ def steps_from_runtime(network: nn.Module, samples: Tensor, scheme: Scheme = SCH
     assert runtime.output == quantized.output
     simulated = quantized.codes(inputs).numpy()
     assert np.array_equal(simulated, np.rint(simulated)), "codes are whole numbers"
+    assert np.array_equal(simulated, quantized.codes(inputs, "fast").numpy()), "fast arithmetic rounds alike"
     assert simulated.min() >= -128
     assert simulated.max() <= 127
     deployed = runtime.codes(inputs.numpy())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.performance_estimation.problem import Problem
+from qanas.quantization.evaluator import Arithmetic
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.tasks.base import FloatArray, Split
 from qanas.training.fit import OnEpoch
@@ -39,13 +40,16 @@ class TrainedNetwork:
         outputs: FloatArray = torch.cat(chunks).numpy()
         return outputs
 
-    def codes(self, inputs: FloatArray) -> Tensor:
+    def codes(self, inputs: FloatArray, arithmetic: Arithmetic = "exact") -> Tensor:
         """Return the simulated output codes."""
-        return self.quantized.codes(torch.from_numpy(inputs))
+        return self.quantized.codes(torch.from_numpy(inputs), arithmetic)
 
     def evaluate(self, problem: Problem, split: Split) -> dict[str, float]:
-        """Return every metric on a split, as ``<metric>_float`` and ``<metric>_quantized``."""
-        quantized = self.quantized.output.dequantize(self.codes(split.inputs)).numpy()
+        """Return every metric on a split, as ``<metric>_float`` and ``<metric>_quantized``, in fast arithmetic.
+
+        For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
+        """
+        quantized = self.quantized.output.dequantize(self.codes(split.inputs, "fast")).numpy()
         by_precision = {
             "float": problem.task.evaluate(self.float_outputs(split.inputs), split),
             "quantized": problem.task.evaluate(quantized, split),

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
-import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
+from qanas.quantization.evaluator import Arithmetic, Evaluator
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
-
-CHUNK_NUMBERS = 1 << 22
-"""Numbers of the largest value that are computed at a time: what fits into memory, whatever the size of a sample."""
-
-CHUNK = 1024
-"""Samples at a time at most."""
 
 
 @dataclass(frozen=True)
@@ -89,24 +82,17 @@ class QuantizedGraph:
         """Parameters of the output's codes."""
         return self.affines[self.graph.output]
 
-    @torch.no_grad()
-    def codes(self, inputs: Tensor) -> Tensor:
+    def evaluator(self, arithmetic: Arithmetic = "exact") -> Evaluator:
+        """Return what simulates the runtime, prepared for many calls."""
+        return Evaluator.of(self.graph, self.operators, self.affines, arithmetic)
+
+    def codes(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
         """Simulate the runtime: real inputs to the output's codes as float32, both in the torch network's order."""
-        largest = max(map(prod, self.graph.shapes.values()))
-        samples = max(1, min(CHUNK, CHUNK_NUMBERS // largest))
-        return torch.cat([self._codes(chunk) for chunk in torch.split(inputs, samples)])
+        return self.evaluator(arithmetic).codes(inputs)
 
-    def _codes(self, inputs: Tensor) -> Tensor:
-        values = {INPUT: self.input.quantize(self.graph.stored_input(inputs))}
-        for node in self.graph.nodes:
-            values[node.name] = self.operators[node.name].forward(*(values[name] for name in node.inputs))
-            for name in self.graph.last_uses[node.name]:
-                del values[name]
-        return self.graph.torch_output(values[self.graph.output])
-
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
         """Simulate the runtime: real inputs to real outputs."""
-        return self.output.dequantize(self.codes(inputs))
+        return self.output.dequantize(self.codes(inputs, arithmetic))
 
     def program(self) -> Program:
         """Return the integer program.

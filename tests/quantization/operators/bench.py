@@ -71,6 +71,7 @@ class Deployed:
         assert runtime.output == self.quantized.output
         real = self.quantized.input.dequantize(torch.from_numpy(codes.astype(np.float32)))
         simulated = self.quantized.codes(real).numpy()
+        assert np.array_equal(simulated, self.quantized.codes(real, "fast").numpy()), "fast arithmetic rounds alike"
         deployed = np.concatenate([runtime.invoke(sample[None]) for sample in codes])
         assert simulated.shape == deployed.shape
         return int(np.count_nonzero(simulated != deployed))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.binary import BinaryOperator, QuantizedBinaryOperator
-from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
+from qanas.quantization.operators.fast import factor_of, fine_step_of
+from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes, step_bounds
 from qanas.quantization.scheme import Scheme
 
 FINE_STEPS = 2.0**20
@@ -60,6 +62,30 @@ class QuantizedAdd(QuantizedBinaryOperator):
         factor = FixedPoint.of(common / (FINE_STEPS * self.output.scale))
         rounded = factor(total).to(torch.float32) + self.output.zero_point
         return clamp_codes(rounded, self.output, self.operator.activation)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Round in the same places, in one pass."""
+        from qanas.quantization.compiled import elementwise
+
+        common = 2.0 * max(self.first.scale, self.second.scale)
+        factors = [FixedPoint.of(affine.scale / common) for affine in inputs]
+        factors.append(FixedPoint.of(common / (FINE_STEPS * self.output.scale)))
+        units = (FINE_STEPS, FINE_STEPS, 1.0)
+        constants = [
+            float(part)
+            for factor, unit in zip(factors, units, strict=True)
+            for part in (unit * factor_of(factor), fine_step_of(factor))
+        ]
+        constants += step_bounds(output, self.operator.activation)
+        numbers = np.array(constants)
+
+        def kernel(left: Tensor, right: Tensor) -> Tensor:
+            one, other = left.contiguous(), right.expand_as(left).contiguous()
+            total = torch.empty_like(one)
+            elementwise.add(one.view(-1).numpy(), other.view(-1).numpy(), numbers, total.view(-1).numpy())
+            return total
+
+        return kernel
 
     @staticmethod
     def _rescaled(codes: Tensor, affine: Affine, common: float) -> Tensor:

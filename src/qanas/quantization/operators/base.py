@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, Self
 
@@ -40,6 +40,14 @@ class Ranges:
     internals: Mapping[str, Range]
 
 
+FastKernel = Callable[..., Tensor]
+"""An operator prepared for many calls in fast arithmetic.
+
+From steps to steps, float32, shape (batch, *shape): codes less their zero point, so that 0 is 0 and padding as well.
+Arguments stay as they are; the result may be a view of them.
+"""
+
+
 class QuantizedOperator(ABC):
     """An operator with integer weights, between inputs and an output of known scale."""
 
@@ -50,6 +58,29 @@ class QuantizedOperator(ABC):
     @abstractmethod
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append what the runtime executes for this operator."""
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Return the operator in fast arithmetic, all constants made; `forward` unless the operator has a faster way.
+
+        Args:
+            inputs: parameters of the inputs' codes.
+            output: parameters of the output's codes.
+        """
+
+        def kernel(*steps: Tensor) -> Tensor:
+            codes = (part + affine.zero_point for part, affine in zip(steps, inputs, strict=True))
+            return self.forward(*codes) - output.zero_point
+
+        return kernel
+
+
+class QuantizedMove(QuantizedOperator):
+    """An operator that moves numbers without a look at their values: codes and steps alike."""
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Move steps."""
+        del inputs, output
+        return self.forward
 
 
 Origin = Literal["range", "input", "kernel"]

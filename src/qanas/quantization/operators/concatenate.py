@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.quantize import append_quantize, requantized
 from qanas.quantization.operators.requantize import with_reachable_scale
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
@@ -91,6 +93,21 @@ class QuantizedConcatenate(QuantizedOperator):
                 for part, affine in zip(codes, self.inputs, strict=True)
             )
         )
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Rescale by tables."""
+        rescaled = [
+            None
+            if affine is self.output
+            else tabulated(partial(requantized, source=affine, output=self.output), affine, output)
+            for affine in inputs
+        ]
+
+        def kernel(*steps: Tensor) -> Tensor:
+            pairs = zip(steps, rescaled, strict=True)
+            return self.concatenate.forward(*(part if rescale is None else rescale(part) for part, rescale in pairs))
+
+        return kernel
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator, QUANTIZE in front where needed."""

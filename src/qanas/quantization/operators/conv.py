@@ -16,14 +16,16 @@ from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
+    FastKernel,
     Operator,
     QuantizedOperator,
     Ranges,
     Shape,
     composed,
 )
+from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.pad import Pad, padded, with_padding
-from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype
+from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype, step_bounds
 from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 from qanas.quantization.scheme import Scheme
@@ -55,15 +57,18 @@ class Kernel:
         """Return sums of products, (batch, rows', columns', out), for (batch, rows, columns, in) and the weights."""
         padding = self.window.sample_padding(tuple(inputs.shape[1:]))
         image = padded(inputs, padding, 0.0) if any(map(any, padding)) else inputs
-        sums = F.conv2d(
-            image.permute(0, 3, 1, 2),
-            weight.permute(0, 3, 1, 2),
-            None,
-            self.window.stride,
-            0,
-            self.dilation,
-            self.groups,
-        )
+        return self._convolve(image, weight.permute(0, 3, 1, 2), (0, 0))
+
+    def fast_sums(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Return the same for weights (out, in / groups, rows, columns), padding left to torch where it can do it."""
+        (above, below), (left, right) = self.window.padding
+        if (above, left) == (below, right):
+            return self._convolve(inputs, weight, (above, left))
+        return self._convolve(padded(inputs, self.window.sample_padding(tuple(inputs.shape[1:])), 0.0), weight, (0, 0))
+
+    def _convolve(self, image: Tensor, weight: Tensor, padding: Pair) -> Tensor:
+        stride, dilation = self.window.stride, self.dilation
+        sums = F.conv2d(image.permute(0, 3, 1, 2), weight, None, stride, padding, dilation, self.groups)
         return sums.permute(0, 2, 3, 1)
 
 
@@ -207,6 +212,14 @@ class QuantizedConvolution(QuantizedOperator):
         bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
         requantized = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation)
         return requantized(sums.to(torch.float64) + bias)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Keep the weights in the order of torch's kernels for channels-last images."""
+        weight = self.weights.as_tensor().permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        factors = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation).factors
+        bias = self.weights.quantize_bias(self.bias, inputs[0].scale)
+        requantize = requantization(factors, bias, step_bounds(output, self.kernel.activation))
+        return lambda steps: requantize(self.kernel.fast_sums(steps, weight))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

@@ -14,6 +14,7 @@ from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.operators.base import (
     ACTIVATION_CODES,
     Activation,
+    FastKernel,
     Operator,
     QuantizedOperator,
     Ranges,
@@ -134,6 +135,13 @@ class QuantizedDense(QuantizedOperator):
         sums = F.linear((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
         bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
         return Requantization.of(self.weights, self.input, self.output, self.activation)(sums.to(torch.float64) + bias)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Sum in float32, and round as `forward` does."""
+        weights = self.weights.as_tensor()
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, inputs[0].scale)).to(torch.float64)
+        requantize = Requantization.of(self.weights, self.input, self.output, self.activation)
+        return lambda steps: requantize(F.linear(steps, weights).to(torch.float64) + bias).sub_(output.zero_point)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

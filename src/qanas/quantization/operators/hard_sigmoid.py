@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.add import Add
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.multiply import Multiply
 from qanas.quantization.operators.with_constant import WithConstant
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, TensorQuantization
@@ -66,6 +67,10 @@ class QuantizedHardSigmoid(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes."""
         return self.scaling.forward(self.shift.forward(*codes))
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Look all codes up that there are."""
+        return tabulated(self.forward, inputs[0], output)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append both."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.requantize import with_reachable_scale
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
@@ -94,6 +95,10 @@ class QuantizedFunction(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Look the codes up."""
         return look_up(self.values, codes[0])
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Look all codes up that there are."""
+        return tabulated(self.forward, inputs[0], output)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

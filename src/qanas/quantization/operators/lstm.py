@@ -14,8 +14,9 @@ from torch import Tensor
 from qanas.layers.lstm import run_lstm
 from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.requantize import FixedPoint
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import factor_of, fine_step_of, requantization
+from qanas.quantization.operators.requantize import FixedPoint, step_bounds
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 from qanas.quantization.scheme import Scheme
 
@@ -198,6 +199,14 @@ class QuantizedLSTM(QuantizedOperator):
         units = matrix.shape[1] // GATES
         return matrix, FixedPoint.of(np.repeat(np.array(factors, np.float64), units))
 
+    def _to_cell(self) -> float:
+        """Return the factor from a product of two unit codes to the cell's codes."""
+        return UNIT_SCALE * UNIT_SCALE / 2.0**self.cell_exponent
+
+    def _to_hidden(self) -> FixedPoint:
+        """Return the factor from a product of two unit codes to the hidden state's steps."""
+        return FixedPoint.of(float(np.float32(UNIT_SCALE * UNIT_SCALE / self.output.scale)))
+
     def forward(self, *codes: Tensor) -> Tensor:
         """Run the recurrence on codes, (batch, time, features) to (batch, time, units), bit by bit as the kernel does.
 
@@ -210,8 +219,7 @@ class QuantizedLSTM(QuantizedOperator):
         projected = projected.to(torch.float32)
         logistic, tanh = logistic_table(), tanh_table(GATE_INTEGER_BITS)
         tanh_of_cell = tanh_table(15 + self.cell_exponent)
-        to_cell = UNIT_SCALE * UNIT_SCALE / 2.0**self.cell_exponent
-        to_hidden = FixedPoint.of(float(np.float32(UNIT_SCALE * UNIT_SCALE / self.output.scale)))
+        to_cell, to_hidden = self._to_cell(), self._to_hidden()
         hidden = codes[0].new_zeros(len(codes[0]), recurrent.shape[0])
         cell = torch.zeros_like(hidden)
         outputs = []
@@ -229,6 +237,40 @@ class QuantizedLSTM(QuantizedOperator):
             hidden.clamp_(self.output.low - self.output.zero_point, self.output.high - self.output.zero_point)
             outputs.append(hidden)
         return torch.stack(outputs, 1).add_(self.output.zero_point)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Round in the same places, in one compiled pass a step behind the matrix product."""
+        from qanas.quantization.compiled.lstm import step
+
+        kernel, to_gates = self._products(self.kernel, inputs[0].scale)
+        recurrent, recurrent_to_gates = self._products(self.recurrent, output.scale)
+        project = requantization(to_gates, np.concatenate(self.bias_codes()), (INT16_LOW, INT16_HIGH))
+        feed_back = requantization(recurrent_to_gates, 0, (-math.inf, math.inf))
+        tables = (logistic_table(), tanh_table(GATE_INTEGER_BITS), tanh_table(15 + self.cell_exponent))
+        logistic, tanh, tanh_of_cell = (table.numpy().astype(np.int16) for table in tables)
+        constants = self._step_constants(output)
+
+        def run(steps: Tensor) -> Tensor:
+            projected = project(steps @ kernel).numpy()
+            hidden = steps.new_zeros(len(steps), recurrent.shape[0])
+            cell, states = torch.zeros_like(hidden).numpy(), []
+            for n in range(steps.shape[1]):
+                gates = feed_back(hidden @ recurrent).numpy()
+                hidden = torch.empty_like(hidden)
+                step(gates, projected[:, n], logistic, tanh, tanh_of_cell, constants, cell, hidden.numpy())
+                states.append(hidden)
+            return torch.stack(states, 1)
+
+        return run
+
+    def _step_constants(self, output: Affine) -> NDArray[np.float64]:
+        """Return the numbers that `qanas.quantization.compiled.lstm.step` takes."""
+        from qanas.quantization.compiled.elementwise import AWAY
+
+        to_hidden = self._to_hidden()
+        factors = [AWAY * UNIT_SCALE, AWAY * self._to_cell()]
+        factors += [float(factor_of(to_hidden)), float(fine_step_of(to_hidden))]
+        return np.array([*factors, *step_bounds(output, "none")])
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator; states and the hidden intermediate share the output's parameters."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.fixed_point_functions import multiplier_and_power
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import requantization
+from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, step_bounds, with_reachable_scale
 from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -102,6 +104,21 @@ class QuantizedMean(QuantizedOperator):
         count = prod(codes[0].shape[axis] for axis in axes)
         means = factor_of_sum(self.input.scale, self.output.scale, count)(sums)
         return clamp_codes(means.to(torch.float32) + self.output.zero_point, self.output, "none")
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Rescale in one pass; float32 holds the sums of 65,000 codes."""
+        del inputs
+        axes, bounds = self.mean.batched_axes, step_bounds(output, "none")
+
+        @cache
+        def requantize(count: int) -> Callable[[Tensor], Tensor]:
+            return requantization(factor_of_sum(self.input.scale, self.output.scale, count), 0, bounds)
+
+        def kernel(steps: Tensor) -> Tensor:
+            sums = steps.sum(axes, keepdim=self.mean.keeps_axes)
+            return requantize(prod(steps.shape[axis] for axis in axes))(sums)
+
+        return kernel
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator; its kernel keeps the sums."""

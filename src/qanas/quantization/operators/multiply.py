@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.binary import BinaryOperator, QuantizedBinaryOperator
+from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.requantize import (
     FixedPoint,
     activate,
     clamp_codes,
     float32_factor,
+    step_bounds,
     with_reachable_scale,
 )
 from qanas.quantization.scheme import Scheme
@@ -58,6 +60,14 @@ class QuantizedMultiply(QuantizedBinaryOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, exactly as the reference kernels do."""
         products = (codes[0] - self.first.zero_point) * (codes[1] - self.second.zero_point)
-        factor = FixedPoint.of(float32_factor([self.first.scale, self.second.scale], self.output.scale))
-        rescaled = factor(products.to(torch.float64)).to(torch.float32)
+        rescaled = self._factor()(products.to(torch.float64)).to(torch.float32)
         return clamp_codes(rescaled + self.output.zero_point, self.output, self.operator.activation)
+
+    def _factor(self) -> FixedPoint:
+        return FixedPoint.of(float32_factor([self.first.scale, self.second.scale], self.output.scale))
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Rescale in one pass."""
+        del inputs
+        requantize = requantization(self._factor(), 0, step_bounds(output, self.operator.activation))
+        return lambda left, right: requantize(left * right)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -116,6 +116,11 @@ class QuantizedPad(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Pad."""
         return padded(codes[0], self.pad.padding, float(self.code))
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Pad steps."""
+        del inputs
+        return lambda steps: padded(steps, self.pad.padding, float(self.code - output.zero_point))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator."""

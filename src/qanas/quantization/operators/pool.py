@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.pad import FLOAT_FILLS, Fill, code_of, padded, with_padding
 from qanas.quantization.operators.window import SAME, VALID, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
@@ -108,6 +108,11 @@ class QuantizedMaxPool(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes."""
         return self.pool.largest(codes[0], float(self.fill))
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Compare steps."""
+        del inputs
+        return lambda steps: self.pool.largest(steps, float(self.fill - output.zero_point))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator."""

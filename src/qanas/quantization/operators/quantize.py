@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
@@ -66,6 +67,10 @@ class QuantizedQuantize(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Rescale the codes."""
         return requantized(codes[0], self.input, self.output)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Look all codes up that there are."""
+        return tabulated(self.forward, inputs[0], output)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append QUANTIZE."""

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
@@ -67,6 +68,10 @@ class QuantizedReLU(QuantizedOperator):
         factor = float(np.float32(self.input.scale) / np.float32(self.output.scale))
         rounded = FixedPoint.of(factor)((codes[0] - self.input.zero_point).double())
         return clamp_codes(rounded.float() + self.output.zero_point, self.output, self.activation)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Look all codes up that there are."""
+        return tabulated(self.forward, inputs[0], output)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

@@ -34,8 +34,19 @@ def activate(values: Tensor, activation: Activation) -> Tensor:
 
 def clamp_codes(codes: Tensor, output: Affine, activation: Activation) -> Tensor:
     """Saturate codes to what the output type and the fused activation allow."""
+    return codes.clamp(*_code_bounds(output, activation))
+
+
+def _code_bounds(output: Affine, activation: Activation) -> tuple[float, float]:
+    """Return the lowest and the highest code."""
     low, high = (_code_of_bound(bound, output) for bound in BOUNDS[activation])
-    return codes.clamp(max(low, output.low), min(high, output.high))
+    return max(low, output.low), min(high, output.high)
+
+
+def step_bounds(output: Affine, activation: Activation) -> tuple[float, float]:
+    """Return the same counted from the zero point."""
+    low, high = _code_bounds(output, activation)
+    return low - output.zero_point, high - output.zero_point
 
 
 def _code_of_bound(bound: float, output: Affine) -> float:

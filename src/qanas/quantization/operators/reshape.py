@@ -9,7 +9,7 @@ from math import prod
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -47,7 +47,7 @@ class Reshape(Operator):
 
 
 @dataclass(frozen=True)
-class QuantizedReshape(QuantizedOperator):
+class QuantizedReshape(QuantizedMove):
     """The same codes in another shape.
 
     Attributes:

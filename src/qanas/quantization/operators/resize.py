@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -43,6 +44,10 @@ class _Resize(Operator):
     @abstractmethod
     def resize_codes(self, codes: Tensor) -> Tensor:
         """Resize codes, (batch, height, width, channels), as the reference kernel does."""
+
+    @abstractmethod
+    def fast_kernel(self, zero_point: int) -> FastKernel:
+        """Return the same on steps from a zero point."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (height', width', channels)."""
@@ -96,6 +101,11 @@ class ResizeNearest(_Resize):
         """Take rows and columns; codes and real values alike."""
         _, height, width, _ = codes.shape
         return codes[:, self._sources(height, self.height)][:, :, self._sources(width, self.width)]
+
+    def fast_kernel(self, zero_point: int) -> FastKernel:
+        """Take rows and columns."""
+        del zero_point
+        return self.resize_codes
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Take rows and columns."""
@@ -161,6 +171,21 @@ class ResizeBilinear(_Resize):
         fine = self._between(columns, 2, self._lines(width, self.width))
         return torch.trunc(fine / 2.0 ** (2 * FINE_BITS) + torch.copysign(torch.tensor(0.5), fine)).to(torch.float32)
 
+    def fast_kernel(self, zero_point: int) -> FastKernel:
+        """Interpolate in one pass."""
+        from qanas.quantization.compiled.resize import interpolate
+
+        lines = cache(lambda size, wanted: np.stack(self._lines(size, wanted)))
+
+        def kernel(steps: Tensor) -> Tensor:
+            batch, height, width, channels = steps.shape
+            resized = steps.new_empty(batch, self.height, self.width, channels)
+            rows, columns = lines(height, self.height), lines(width, self.width)
+            interpolate(steps.contiguous().numpy(), rows, columns, zero_point, resized.numpy())
+            return resized
+
+        return kernel
+
     @staticmethod
     def _between(values: Tensor, axis: int, lines: tuple[Positions, Positions, Positions]) -> Tensor:
         """Return the weighted sums of two lines each, 2^10 times too large."""
@@ -183,6 +208,11 @@ class QuantizedResize(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Resize."""
         return self.resize.resize_codes(codes[0])
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Resize steps."""
+        del inputs
+        return self.resize.fast_kernel(output.zero_point)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator."""

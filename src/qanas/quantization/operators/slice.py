@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -76,7 +76,7 @@ class Slice(Operator):
 
 
 @dataclass(frozen=True)
-class QuantizedSlice(QuantizedOperator):
+class QuantizedSlice(QuantizedMove):
     """The same part of the codes.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -60,7 +60,7 @@ class Transpose(Operator):
 
 
 @dataclass(frozen=True)
-class QuantizedTranspose(QuantizedOperator):
+class QuantizedTranspose(QuantizedMove):
     """Codes with their axes in another order.
 
     Attributes:

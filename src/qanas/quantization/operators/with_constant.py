@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.add import Add
-from qanas.quantization.operators.base import Activation, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.multiply import Multiply
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
 from qanas.quantization.scheme import Scheme
@@ -83,6 +84,14 @@ class QuantizedWithConstant(QuantizedOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes."""
         return self.operator.forward(codes[0], self.codes)
+
+    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
+        """Look all codes up that there are, unless the constant differs by channel."""
+        if self.codes.numel() == 1:
+            return tabulated(lambda codes: self.forward(codes).reshape(-1), inputs[0], output)
+        kernel = self.operator.fast_kernel([inputs[0], self.affine], output)
+        constant = self.codes - self.affine.zero_point
+        return lambda steps: kernel(steps, constant)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator; its second input is stored in the file."""

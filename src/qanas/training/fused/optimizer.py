@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qanas.training.fused.compilation import entry_point
+from qanas.core.compilation import entry_point
 from qanas.training.fused.lanes import FloatArray
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qanas.training.fused.compilation import part
+from qanas.core.compilation import part
 from qanas.training.fused.lanes import WIDTH, FloatArray, IntArray, copy_transposed
 
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qanas.training.fused.compilation import entry_point, inlined, part
+from qanas.core.compilation import entry_point, inlined, part
+from qanas.training import fused
 from qanas.training.fused.lanes import (
     PAIR,
     WIDTH,
@@ -175,7 +176,7 @@ def _forward_step(
             h_above += lanes
 
 
-@entry_point("void(f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[::1], i8[::1], f4[:, ::1])")
+@entry_point("void(f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[::1], i8[::1], f4[:, ::1])", fused)
 def forward(
     weights: FloatArray,
     space: FloatArray,
@@ -482,7 +483,7 @@ def _head_backward(
             gradient[w] += lane_sum(total)
 
 
-@entry_point("void(f4[::1], f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[:, ::1], i8)")
+@entry_point("void(f4[::1], f4[::1], f4[::1], i8[:, ::1], i8[::1], f4, f4[:, ::1], i8)", fused)
 def backward(
     weights: FloatArray,
     gradient: FloatArray,

@@ -5,7 +5,7 @@ See `qanas.training.fused_tcn.layout` for the records and the shapes.
 
 from __future__ import annotations
 
-from qanas.training.fused.compilation import inlined, part
+from qanas.core.compilation import inlined, part
 from qanas.training.fused.lanes import (
     WIDTH,
     FloatArray,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from qanas.training.fused.compilation import entry_point, merged, part
+from qanas.core.compilation import entry_point, merged, part
+from qanas.training import fused
 from qanas.training.fused.lanes import WIDTH, FloatArray, IntArray, broadcast, fma, lane_sum, load, splat, store
 from qanas.training.fused.samples import gather
 from qanas.training.fused_tcn.convolution import (
@@ -51,7 +52,7 @@ def _block_forward(
     normalise_and_add(weights, space, masks, statistics, block.second_norm, at, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX))
+@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX), fused)
 def forward(
     weights: FloatArray,
     space: FloatArray,
@@ -195,7 +196,7 @@ def _block_backward(
             _add_around(space, block, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64))
+@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64), fused)
 def backward(
     weights: FloatArray,
     gradient: FloatArray,

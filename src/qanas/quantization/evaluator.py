@@ -1,0 +1,98 @@
+"""The evaluator: runs a quantized graph as the runtime does, in one of two arithmetics.
+
+``exact`` computes every operator as LiteRT's reference kernels do, whatever the weights: the oracle that finalists,
+cards and tests are held against. ``fast`` rounds in the same places, in compiled passes over chunks that fit the
+cache; it sums products and interpolates in float32, which is exact up to 2^24. What differs is bounded by the tests
+and measured in docs/results/evaluator.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from qanas.quantization.affine import Affine
+from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.operators.base import FastKernel, QuantizedOperator
+from qanas.quantization.operators.fast import quantization
+
+logger = logging.getLogger("qanas")
+
+Arithmetic = Literal["exact", "fast"]
+
+CHUNK = 1024
+"""Samples at a time at most."""
+
+CHUNK_NUMBERS: Mapping[Arithmetic, int] = {"exact": 1 << 22, "fast": 1 << 21}
+"""Numbers of the largest value at a time: what fits into memory, or into the cache, whatever the size of a sample."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A quantized graph, prepared for many calls.
+
+    Attributes:
+        graph: the network.
+        quantize: what quantizes the input.
+        kernels: what computes each node; from codes to codes, in fast arithmetic from steps to steps.
+        zero_point: from what the last kernel returns to codes.
+        chunk_numbers: numbers of the largest value at a time.
+    """
+
+    graph: Graph
+    quantize: FastKernel
+    kernels: Mapping[str, FastKernel]
+    zero_point: int
+    chunk_numbers: int
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        operators: Mapping[str, QuantizedOperator],
+        affines: Mapping[str, Affine],
+        arithmetic: Arithmetic,
+    ) -> Evaluator:
+        """Prepare the operators of a graph.
+
+        Args:
+            graph: the network.
+            operators: the quantized operator of every node.
+            affines: the parameters of every value.
+            arithmetic: ``exact`` or ``fast``; exact, too, where Numba is missing.
+        """
+        source, output = affines[INPUT], affines[graph.output]
+        if arithmetic == "fast":
+            try:
+                kernels = {
+                    node.name: operators[node.name].fast_kernel(
+                        [affines[name] for name in node.inputs], affines[node.name]
+                    )
+                    for node in graph.nodes
+                }
+                return cls(graph, quantization(source), kernels, output.zero_point, CHUNK_NUMBERS["fast"])
+            except ImportError as error:
+                logger.warning("integer networks are evaluated slowly, the compiled kernels are missing: %s", error)
+        exact = {name: operator.forward for name, operator in operators.items()}
+        return cls(graph, source.quantize, exact, 0, CHUNK_NUMBERS["exact"])
+
+    @torch.no_grad()
+    def codes(self, inputs: Tensor) -> Tensor:
+        """Return the output's codes, float32, for real inputs, both in the torch network's order."""
+        largest = max(map(prod, self.graph.shapes.values()))
+        samples = max(1, min(CHUNK, self.chunk_numbers // largest))
+        return torch.cat([self._codes(chunk) for chunk in torch.split(inputs, samples)])
+
+    def _codes(self, inputs: Tensor) -> Tensor:
+        values = {INPUT: self.quantize(self.graph.stored_input(inputs))}
+        for node in self.graph.nodes:
+            values[node.name] = self.kernels[node.name](*(values[name] for name in node.inputs))
+            for name in self.graph.last_uses[node.name]:
+                del values[name]
+        return self.graph.torch_output(values[self.graph.output] + self.zero_point)
