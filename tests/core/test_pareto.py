@@ -31,7 +31,7 @@ def union_volume(losses: Points, reference: Points) -> float:
     return total
 
 
-@given(point_sets(12))
+@given(point_sets(24, (1, 4)))
 def test_front_is_what_comparing_all_pairs_gives(losses: Points) -> None:
     expected = {tuple(p) for p in losses if not any(dominates(other, p) for other in losses)}
     front = non_dominated(losses)
@@ -39,12 +39,25 @@ def test_front_is_what_comparing_all_pairs_gives(losses: Points) -> None:
     assert len(front) == len(expected), "of equal points one stays"
 
 
-@given(point_sets(12))
+@given(point_sets(24, (1, 4)))
 def test_of_equal_points_the_first_one_stays_and_the_front_is_in_lexicographic_order(losses: Points) -> None:
     rows = [tuple(point) for point in losses]
     front = non_dominated(losses)
     assert all(rows.index(rows[index]) == index for index in front)
     assert [rows[index] for index in front] == sorted(rows[index] for index in front)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3, 4])
+def test_the_front_of_no_points_is_empty(axes: int) -> None:
+    assert non_dominated(np.zeros((0, axes))).tolist() == []
+
+
+@pytest.mark.parametrize(("axes", "least"), [(2, 200), (3, 1500)])
+def test_the_front_of_many_points_that_lie_on_a_sphere_and_behind_it(axes: int, least: int) -> None:
+    directions = np.abs(np.random.default_rng(0).normal(size=(least * 2, axes)))
+    sphere = 1 - directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    points = np.concatenate([sphere, sphere + 0.25, sphere + 1e-6])
+    assert sorted(non_dominated(points)) == list(range(len(sphere)))
 
 
 @given(point_sets(7), st.integers(0, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,9 @@ def non_dominated(losses: Points) -> NDArray[np.intp]:
     """Return the indices of the points that no other point dominates.
 
     A point dominates another if it is nowhere worse and somewhere better. Of equal points the first one stays.
-    Points are visited in lexicographic order, in which a dominating point always precedes a dominated one.
+    Points are visited in lexicographic order, in which a dominating point always precedes a dominated one, so that
+    one sweep is enough: O(n log n) with two coordinates; with three the sweep searches a sorted staircase (Kung, Luccio
+    & Preparata 1975); with more, points are compared with all that were kept.
 
     Args:
         losses: shape (n, k), every coordinate to be minimised; no NaN.
@@ -25,12 +28,49 @@ def non_dominated(losses: Points) -> NDArray[np.intp]:
     >>> non_dominated(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]])).tolist()
     [0, 1]
     """
-    kept: list[int] = []
     # lexsort sorts by its last key first; it is stable, so of equal points the first one comes first.
-    for index in np.lexsort(losses.T[::-1]):
-        point = losses[index]
-        if not any(np.all(losses[other] <= point) for other in kept):
-            kept.append(int(index))
+    order = np.lexsort(losses.T[::-1])
+    ordered = losses[order]
+    sweep = {1: _first, 2: _below_all_before, 3: _below_the_staircase}.get(losses.shape[1], _below_none_kept)
+    kept: NDArray[np.intp] = order[sweep(ordered)]
+    return kept
+
+
+def _first(ordered: Points) -> NDArray[np.intp]:
+    return np.arange(min(len(ordered), 1))
+
+
+def _below_all_before(ordered: Points) -> NDArray[np.intp]:
+    last = ordered[:, 1]
+    lowest = np.minimum.accumulate(last)
+    return np.flatnonzero(np.append(np.ones(min(len(last), 1), np.bool_), last[1:] < lowest[:-1]))
+
+
+def _below_the_staircase(ordered: Points) -> NDArray[np.intp]:
+    """Sweep along the first coordinate; the staircase is the front, in the other two, of all points before."""
+    kept: list[int] = []
+    seconds: list[float] = []  # ascending
+    thirds: list[float] = []  # descending
+    for index, (second, third) in enumerate(ordered[:, 1:].tolist()):
+        step = bisect_right(seconds, second)
+        if step and thirds[step - 1] <= third:
+            continue
+        kept.append(index)
+        start = bisect_left(seconds, second, 0, step)
+        while step < len(thirds) and thirds[step] >= third:
+            step += 1
+        seconds[start:step] = [second]
+        thirds[start:step] = [third]
+    return np.array(kept, dtype=np.intp)
+
+
+def _below_none_kept(ordered: Points) -> NDArray[np.intp]:
+    kept: list[int] = []
+    front = np.empty_like(ordered)
+    for index, point in enumerate(ordered):
+        if not np.any(np.all(front[: len(kept)] <= point, axis=1)):
+            front[len(kept)] = point
+            kept.append(index)
     return np.array(kept, dtype=np.intp)
 
 
