@@ -5,8 +5,9 @@
 Sides: `Evaluator` in fast and in exact arithmetic; the same graph with ``torch.fake_quantize_per_tensor_affine`` on
 every value that gets parameters of its own and weights that were fake-quantized before the clock runs; LiteRT's
 reference and optimized kernels on the written file, a sample at a time, as it runs on a device. One thread; sides take
-turns; times are medians over the rounds of the time for all samples. Weights are initial ones, batch norms have made-up
-statistics, inputs are normal. Preparing the evaluator (all constants) is timed by itself.
+turns; times are medians over the rounds of the process's time on the processor for all samples. Weights are initial
+ones, batch norms have made-up statistics, inputs are normal. Preparing the evaluator (all constants) is timed by
+itself.
 
 Accuracy, fast against exact, on the same samples: the largest and the mean distance in output steps, the share of
 outputs that differ, and both signal-to-noise ratios against the float network in dB.
@@ -152,9 +153,9 @@ def medians(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start = time.process_time()
             side()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
