@@ -13,7 +13,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 
 import qanas.quantization
-from qanas.deployment.firmware import RESOLVER_METHODS, GoldenVectors, firmware_files, operator_kinds
+from qanas.deployment.arena import operator_kinds
+from qanas.deployment.firmware import RESOLVER_METHODS, GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes

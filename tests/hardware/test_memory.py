@@ -71,6 +71,8 @@ def test_the_arena_does_not_shrink_with_another_allocation_at_every_time(
         ([Allocation(32, 0, 2), Allocation(48, 2, 3)], 80),
         # 96 at the bottom, 64 above it, and 32 in the place of the 96 once that is gone
         ([Allocation(96, 0, 1), Allocation(64, 1, 3), Allocation(32, 2, 4)], 160),
+        # of equally large ones the last is placed first: 3-5 at 0, then 1-2 at 0, 4-6 above; 16 above 1-2 and 3-5
+        ([Allocation(32, 4, 6), Allocation(32, 1, 2), Allocation(16, 2, 3), Allocation(32, 3, 5)], 64),
         # a gap between two that live is used
         ([Allocation(64, 0, 1), Allocation(48, 0, 3), Allocation(32, 0, 3), Allocation(64, 2, 3)], 144),
     ],
@@ -95,6 +97,16 @@ def test_memory_of_an_lstm_by_hand() -> None:
     assert peak_ram_bytes(graph.program()) == 432 + 240 + 64 + 16 + 16
     # In float: 1680, 960 and 128; states of 32 each.
     assert peak_ram_bytes(graph.graph.program()) == 1680 + 960 + 128 + 32 + 32
+
+
+def test_memory_of_kernels_by_hand() -> None:
+    # 30 x 20 -> 608 put out, and four gates of 20 int16, 40 -> 48 each; states of 20 -> 32 and 40 -> 48.
+    lstm = quantized(LSTMNetwork(14, [20]), (30, 14))
+    assert peak_ram_bytes(lstm.program()) == 432 + 608 + 4 * 48 + 32 + 48
+    # 5 x 6 x 7 = 210 -> 224, 7 -> 16 put out; sums of 7 int32, 28 -> 32; a position (four axes) and two axes, 16 each.
+    mean = quantized(nn.AdaptiveAvgPool2d(1), (7, 5, 6))
+    assert peak_ram_bytes(mean.program()) == 224 + 16 + 32 + 16 + 16
+    assert peak_ram_bytes(mean.graph.program()) == 848 + 32 + 16 + 16
 
 
 def test_memory_of_two_dense_layers_by_hand() -> None:

@@ -163,7 +163,7 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "tanh": (nn.Tanh(), ["TANH"]),
     "sigmoid": (nn.Sigmoid(), ["LOGISTIC"]),
     "leaky ReLU": (nn.LeakyReLU(0.1), ["LEAKY_RELU"]),
-    "ReLU6 alone": (nn.ReLU6(), ["RELU6"]),
+    "ReLU6 alone": (nn.ReLU6(), ["QUANTIZE", "RELU6"]),
     "softmax of channels": (nn.Sequential(conv(), nn.Softmax(1)), ["CONV_2D", "SOFTMAX"]),
     "softmax of positions": (
         Function(lambda m, x: F.softmax(m.a(x).flatten(2), -1), a=conv()),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from qanas.deployment.arena import arena_bytes, operator_kinds
 from qanas.deployment.litert import LiteRTModel
 
 RESOLVER_METHODS: Mapping[str, str] = {
@@ -41,12 +41,6 @@ RESOLVER_METHODS: Mapping[str, str] = {
 }
 """The method of TFLite Micro's MicroMutableOpResolver that registers each kind of operator."""
 
-BASE_OVERHEAD_BYTES = 2900
-OPERATOR_OVERHEAD_BYTES = 74
-SCALE_OVERHEAD_BYTES = 4.8
-"""TFLite Micro's own book-keeping in the arena, measured: a constant, and by operator and by scale."""
-
-ARENA_MARGIN = 1.1
 BYTES_PER_LINE = 12
 
 RULE = """\
@@ -71,27 +65,6 @@ class GoldenVectors:
         """Run a model on the torch network's real inputs, (n, ...); what is recorded is in the stored order."""
         codes = model.quantize(inputs)
         return cls(codes, np.concatenate([model.invoke(sample[None]) for sample in codes]))
-
-
-def operator_kinds(content: bytes) -> list[str]:
-    """Return the kinds of operators in a .tflite file, each once."""
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    model = schema.Model.GetRootAs(content)
-    return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
-
-
-def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
-    """Return a tensor arena that suffices for TFLite Micro, in bytes, a multiple of 16.
-
-    The activations' peak plus the runtime's book-keeping, a tenth added: the book-keeping differs by version.
-    """
-    graph = schema.Model.GetRootAs(content).Subgraphs(0)
-    scales = 0
-    for index in range(graph.TensorsLength()):
-        quantization = graph.Tensors(index).Quantization()
-        scales += quantization.ScaleLength() if quantization is not None else 0
-    overhead = BASE_OVERHEAD_BYTES + OPERATOR_OVERHEAD_BYTES * graph.OperatorsLength() + SCALE_OVERHEAD_BYTES * scales
-    return -(-int(ARENA_MARGIN * (peak_ram_bytes + overhead)) // 16) * 16
 
 
 def firmware_files(
@@ -213,14 +186,16 @@ def _readme(content: bytes, peak_ram_bytes: int) -> str:
 - `model.h`, `model.c`: the model as an aligned C array; scales and zero points of its input and output.
 - `operators.h`: registers what the model needs with TFLite Micro's resolver.
 - `preprocessing.h`: the constants of the card's `preprocessing`, under the names of its keys.
-- `golden.h`: inputs and the outputs that LiteRT's reference kernels give. Run them on the board first.
+- `golden.h`: inputs and the outputs that LiteRT's reference kernels give. Run them on the board first. TFLite Micro's
+  reference kernels give the same codes; but a FULLY_CONNECTED layer may be one step off, an LSTM two.
 
 Operators:
 
 {kinds}
 
-Tensor arena: {arena_bytes(content, peak_ram_bytes)} bytes, an estimate with a tenth to spare; TFLite Micro's
-`arena_used_bytes()` tells exactly.
+Tensor arena: {arena_bytes(content, peak_ram_bytes)} bytes. That is enough for TFLite Micro with its reference
+kernels, built for 64 bits; a 32-bit build needs less, optimized kernels (CMSIS-NN, Ethos-U) may need more.
+`arena_used_bytes()` tells what it took; the interpreter needs some of the rest while it allocates.
 
 {RULE}
 """

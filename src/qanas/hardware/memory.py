@@ -1,12 +1,14 @@
-"""Peak working memory of a program, by planning its arena as a microcontroller's runtime does."""
+"""Peak working memory of a program, by planning its arena as TFLite Micro does."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
 
 ALIGNMENT = 16
+LSTM_GATES = 4
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,20 @@ def aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def plan_peak(allocations: list[Allocation]) -> int:
+def plan_peak(allocations: Sequence[Allocation]) -> int:
     """Return the arena's size in bytes when allocations are placed greedily, the largest first.
 
-    Each is placed at the lowest offset where it overlaps none that is needed at the same time: the greedy memory
-    planner of TFLite Micro.
+    Each is placed at the lowest offset where it overlaps none that is needed at the same time; of equally large ones
+    the last comes first. That is TFLite Micro's GreedyMemoryPlanner, its order included.
+
+    Args:
+        allocations: tensors in the order of the file, scratch buffers behind them.
 
     >>> plan_peak([Allocation(64, 0, 1), Allocation(32, 1, 2), Allocation(64, 2, 3)])
     96
     """
     placed: list[tuple[int, Allocation]] = []
-    for allocation in sorted(allocations, key=lambda entry: (-entry.size, entry.first)):
+    for _, allocation in sorted(enumerate(allocations), key=lambda entry: (entry[1].size, entry[0]), reverse=True):
         offset = 0
         for start, other in sorted(placed, key=lambda entry: entry[0]):
             if other.overlaps(allocation):
@@ -64,29 +69,56 @@ def peak_ram_bytes(program: Program) -> int:
     That is the arena of activations and kernel scratch, and beside it the states that live as long as the model.
     The runtime's own book-keeping is not counted.
     """
-    first: dict[int, int] = {id(program.input): 0}
-    last: dict[int, int] = {id(program.output): len(program.operators) - 1}
-    working: dict[int, RuntimeTensor] = {
-        id(tensor): tensor
-        for tensor in (
-            program.input,
-            program.output,
-            *(tensor for operator in program.operators for tensor in operator.outputs),
-        )
-    }
-    allocations: list[Allocation] = []
-    for step, operator in enumerate(program.operators):
-        for tensor in operator.outputs:
-            first.setdefault(id(tensor), step)
-            last[id(tensor)] = max(last.get(id(tensor), step), step)
-        for source in operator.inputs:
-            if source is not None and id(source) in working:
-                last[id(source)] = max(last.get(id(source), step), step)
-        if operator.scratch_bytes:
-            allocations.append(Allocation(aligned(operator.scratch_bytes), step, step))
-    allocations += [
-        Allocation(aligned(tensor.stored_bytes), first[key], last.get(key, first[key]))
-        for key, tensor in working.items()
-    ]
     states = sum(aligned(tensor.stored_bytes) for tensor in program.tensors() if tensor.variable)
-    return plan_peak(allocations) + states
+    return plan_peak([*_activations(program), *_scratch(program)]) + states
+
+
+def _activations(program: Program) -> list[Allocation]:
+    """Return the memory of what is computed, in the order of the file's tensors."""
+    steps: dict[int, list[int]] = {id(program.input): [0]}
+    for step, operator in enumerate(program.operators):
+        for tensor in (*operator.inputs, *operator.outputs):
+            steps.setdefault(id(tensor), []).append(step)
+    steps.setdefault(id(program.output), [0]).append(max(len(program.operators) - 1, 0))
+    return [
+        Allocation(aligned(tensor.stored_bytes), steps[id(tensor)][0], steps[id(tensor)][-1])
+        for tensor in program.tensors()
+        # Tensors without a value of their own (intermediates) are nobody's input or output, or empty.
+        if tensor.data is None and not tensor.variable and id(tensor) in steps and tensor.elements
+    ]
+
+
+def _scratch(program: Program) -> list[Allocation]:
+    """Return the buffers that kernels work in while they run."""
+    return [
+        Allocation(aligned(size), step, step)
+        for step, operator in enumerate(program.operators)
+        if operator.kind in SCRATCH
+        for size in SCRATCH[operator.kind](operator)
+    ]
+
+
+def _mean_scratch(operator: RuntimeOperator) -> list[int]:
+    """Return the sums (of codes only), a position in the input, and the axes, all int32."""
+    source, axes = _present(operator.inputs[0]), _present(operator.inputs[1])
+    sums = [operator.outputs[0].elements] if source.dtype == "int8" else []
+    return [ITEM_BYTES["int32"] * count for count in (*sums, len(source.shape), axes.elements)]
+
+
+def _lstm_scratch(operator: RuntimeOperator) -> list[int]:
+    """Return a buffer a gate, in the type of the cell."""
+    output = operator.outputs[0]
+    return [output.shape[-1] * ITEM_BYTES["int16" if output.dtype == "int8" else "float32"]] * LSTM_GATES
+
+
+def _present(tensor: RuntimeTensor | None) -> RuntimeTensor:
+    if tensor is None:
+        raise ValueError("an input is left out that the kernel needs")
+    return tensor
+
+
+SCRATCH: Mapping[str, Callable[[RuntimeOperator], list[int]]] = {
+    "MEAN": _mean_scratch,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm_scratch,
+}
+"""Bytes of every buffer that TFLite Micro's reference kernels ask for, by the kind of operator; others ask for none."""

@@ -83,7 +83,7 @@ class Affine:
         """
         low, high = min(low, 0.0), max(high, 0.0)
         scale = _scale(high - low, 255, kind)
-        return cls(1.0, 0) if scale is None else cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+        return cls(1.0, 0) if scale is None else cls(scale, min(max(round(-128 - low / scale), -128), 127))
 
     @classmethod
     def symmetric(cls, reach: float, kind: ScaleKind = "real") -> Affine:

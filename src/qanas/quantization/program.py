@@ -115,7 +115,6 @@ class RuntimeOperator:
         outputs: tensors.
         options: the fields of the operator's option table, by their name in the schema.
         intermediates: tensors that hold only the quantization of values inside the operator.
-        scratch_bytes: working memory of the kernel while it runs.
     """
 
     kind: str
@@ -124,7 +123,6 @@ class RuntimeOperator:
     outputs: Sequence[RuntimeTensor]
     options: Mapping[str, int | float | bool] = field(default_factory=dict)
     intermediates: Sequence[RuntimeTensor] = ()
-    scratch_bytes: int = 0
 
 
 @dataclass

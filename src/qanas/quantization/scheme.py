@@ -80,7 +80,7 @@ class Scheme:
 
     def of(self, node: str) -> Scheme:
         """Return what holds for one node."""
-        return replace(self, layers={}, **self.layers.get(node, {}))
+        return replace(self, layers={}, **self.layers.get(node, {})) if self.layers else self
 
     @property
     def fewest_weight_bits(self) -> int:

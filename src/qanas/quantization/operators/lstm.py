@@ -150,7 +150,6 @@ def _append(
 ) -> None:
     """Append UNIDIRECTIONAL_SEQUENCE_LSTM with its 24 inputs; peepholes, projection and layer norm are left out."""
     kernel, recurrent, bias = gates
-    units = output.shape[-1]
     none = [None]
     program.append(
         RuntimeOperator(
@@ -160,8 +159,6 @@ def _append(
             [output],
             {"fusedActivationFunction": TANH, "cellClip": 0.0, "projClip": 0.0, "timeMajor": False},
             intermediates,
-            # One buffer a gate, in the cell's type.
-            scratch_bytes=GATES * units * (2 if output.dtype == "int8" else 4),
         )
     )
 

@@ -15,7 +15,7 @@ from qanas.quantization.fixed_point_functions import multiplier_and_power
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, step_bounds, with_reachable_scale
-from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
@@ -59,15 +59,13 @@ class Mean(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
-        self.append(program, VERSION_FLOAT, inputs[0], output, 0)
+        self.append(program, VERSION_FLOAT, inputs[0], output)
 
-    def append(
-        self, program: Program, version: int, source: RuntimeTensor, output: RuntimeTensor, scratch_bytes: int
-    ) -> None:
+    def append(self, program: Program, version: int, source: RuntimeTensor, output: RuntimeTensor) -> None:
         """Append MEAN."""
         inputs = [source, program.indices(self.batched_axes)]
         options = {"keepDims": self.keeps_axes}
-        program.append(RuntimeOperator("MEAN", version, inputs, [output], options, scratch_bytes=scratch_bytes))
+        program.append(RuntimeOperator("MEAN", version, inputs, [output], options))
 
 
 def factor_of_sum(scale: float, output_scale: float, count: int) -> FixedPoint:
@@ -121,5 +119,5 @@ class QuantizedMean(QuantizedOperator):
         return kernel
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the integer operator; its kernel keeps the sums."""
-        self.mean.append(program, VERSION_INT8, inputs[0], output, ITEM_BYTES["int32"] * output.elements)
+        """Append the integer operator."""
+        self.mean.append(program, VERSION_INT8, inputs[0], output)

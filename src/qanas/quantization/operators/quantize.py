@@ -12,6 +12,7 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, with_reachable_scale
+from qanas.quantization.operators.reshape import append_reshape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -49,7 +50,7 @@ class Quantize(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append a RESHAPE to the same shape: float32 has nothing to rescale, but the output is another tensor."""
-        program.append(RuntimeOperator("RESHAPE", 1, [inputs[0], program.indices(output.shape)], [output]))
+        append_reshape(program, inputs[0], output)
 
 
 @dataclass(frozen=True)

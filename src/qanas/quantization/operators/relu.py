@@ -11,7 +11,8 @@ from torch import Tensor
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
-from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes
+from qanas.quantization.operators.quantize import append_quantize, requantized
+from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes, with_reachable_scale
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -41,7 +42,7 @@ class ReLU(Operator):
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the output a scale of its own: the range is half of the input's or less."""
         del scheme
-        output = Affine.from_range(*ranges.output)
+        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale)
         return QuantizedReLU(inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -64,7 +65,10 @@ class QuantizedReLU(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do: they divide the scales in float32."""
+        """Compute on codes, exactly as the reference kernels do."""
+        if self.activation == "relu6":
+            return clamp_codes(requantized(codes[0], self.input, self.output), self.output, self.activation)
+        # RELU divides the scales in float32, QUANTIZE in double precision.
         factor = float(np.float32(self.input.scale) / np.float32(self.output.scale))
         rounded = FixedPoint.of(factor)((codes[0] - self.input.zero_point).double())
         return clamp_codes(rounded.float() + self.output.zero_point, self.output, self.activation)
@@ -74,5 +78,10 @@ class QuantizedReLU(QuantizedOperator):
         return tabulated(self.forward, inputs[0], output)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the integer operator."""
-        program.append(RuntimeOperator(KINDS[self.activation], VERSION_INT8, inputs, [output]))
+        """Append the integer operator; in front of RELU6 a QUANTIZE, as TFLite Micro's kernel rescales nothing."""
+        source = inputs[0]
+        if self.activation == "relu6":
+            rescaled = RuntimeTensor(output.shape, output.dtype, output.quantization)
+            append_quantize(program, source, rescaled)
+            source = rescaled
+        program.append(RuntimeOperator(KINDS[self.activation], VERSION_INT8, [source], [output]))

@@ -14,6 +14,11 @@ from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
 
+def append_reshape(program: Program, source: RuntimeTensor, output: RuntimeTensor) -> None:
+    """Append RESHAPE."""
+    program.append(RuntimeOperator("RESHAPE", 1, [source, program.indices(output.shape)], [output]))
+
+
 @dataclass(frozen=True)
 class Reshape(Operator):
     """The stored numbers of a sample under another shape; none is moved.
@@ -43,7 +48,7 @@ class Reshape(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append RESHAPE."""
-        program.append(RuntimeOperator("RESHAPE", 1, [inputs[0], program.indices(output.shape)], [output]))
+        append_reshape(program, inputs[0], output)
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.reshape import append_reshape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
 
+MOST_AXES = 4
+"""What TFLite Micro's kernel takes, the batch included; LiteRT's takes one more."""
+
 Index = int | slice
+
+Bounds = tuple[range, bool]
+"""Positions along an axis, and whether the axis is dropped."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class Slice(Operator):
 
     indices: tuple[Index, ...]
 
-    def _bounds(self, shape: Shape) -> list[tuple[range, bool]]:
+    def _bounds(self, shape: Shape) -> list[Bounds]:
         """Return the positions and whether the axis is dropped, for every axis of the sample."""
-        bounds: list[tuple[range, bool]] = []
+        bounds: list[Bounds] = []
         for axis, size in enumerate(shape):
             entry = self.indices[axis] if axis < len(self.indices) else slice(None)
             if isinstance(entry, int):
@@ -62,17 +69,46 @@ class Slice(Operator):
         return QuantizedSlice(self), inputs[0]
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append STRIDED_SLICE, dropped axes in its mask."""
+        """Append STRIDED_SLICE, dropped axes in its mask; beyond `MOST_AXES` with a RESHAPE on either side of it."""
         source = inputs[0]
         bounds = [(range(1), False), *self._bounds(source.shape[1:])]
-        start, stop, step = (
-            program.indices([getattr(positions, name) for positions, _ in bounds]) for name in ("start", "stop", "step")
-        )
-        mask = sum(1 << axis for axis, (_, dropped) in enumerate(bounds) if dropped)
-        version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
-        program.append(
-            RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
-        )
+        if len(bounds) <= MOST_AXES:
+            _append(program, source, bounds, output)
+            return
+        shape, bounds = _with_whole_axes_as_one(source.shape, bounds)
+        merged, part = replace(source, shape=shape), replace(source, shape=tuple(len(kept) for kept, _ in bounds))
+        append_reshape(program, source, merged)
+        _append(program, merged, bounds, part)
+        append_reshape(program, part, output)
+
+
+def _with_whole_axes_as_one(shape: Shape, bounds: Sequence[Bounds]) -> tuple[Shape, list[Bounds]]:
+    """Return shape and bounds with neighbours that are kept whole as one axis; no axis is dropped.
+
+    >>> _with_whole_axes_as_one((1, 6, 7, 2, 3), [(range(size), False) for size in (1, 6, 7, 1, 3)])
+    ((42, 2, 3), [(range(0, 42), False), (range(0, 1), False), (range(0, 3), False)])
+    """
+    sizes: list[int] = []
+    kept: list[range] = []
+    for size, (positions, _) in zip(shape, bounds, strict=True):
+        if kept and positions == range(size) and kept[-1] == range(sizes[-1]):
+            sizes[-1] *= size
+            kept[-1] = range(sizes[-1])
+        else:
+            sizes.append(size)
+            kept.append(positions)
+    return tuple(sizes), [(positions, False) for positions in kept]
+
+
+def _append(program: Program, source: RuntimeTensor, bounds: Sequence[Bounds], output: RuntimeTensor) -> None:
+    start, stop, step = (
+        program.indices([getattr(positions, name) for positions, _ in bounds]) for name in ("start", "stop", "step")
+    )
+    mask = sum(1 << axis for axis, (_, dropped) in enumerate(bounds) if dropped)
+    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+    program.append(
+        RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Mapping
@@ -79,14 +80,24 @@ def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
 
 
 def _cheapest(network: nn.Module, calls: fx.Graph, input_shape: Shape) -> Graph:
-    """Return the graph with that order of the input in which fewer numbers are moved, then fewer operators needed."""
-    as_torch = _Translation(network, calls, input_shape, AxisOrder())
-    graph = as_torch.run()
-    if not as_torch.builder.rearranged:
-        return graph
-    first_last = _Translation(network, calls, input_shape, AxisOrder((*range(1, len(input_shape)), 0)))
-    other = first_last.run()
-    return other if first_last.builder.rearranged < as_torch.builder.rearranged else graph
+    """Return the graph with that order of the input in which fewer numbers are moved, then fewer operators needed.
+
+    The order that is likely to be it comes first, as the other one is given up once it can't be it any more.
+    """
+    as_torch, first_last = AxisOrder(), AxisOrder((*range(1, len(input_shape)), 0))
+    if len(input_shape) == len("CHW"):
+        likely = _Translation(network, calls, input_shape, first_last)
+        graph = likely.run()
+        most = likely.builder.rearranged
+        other = _Translation(network, calls, input_shape, as_torch).run_within(most)
+    else:
+        likely = _Translation(network, calls, input_shape, as_torch)
+        graph = likely.run()
+        if not likely.builder.rearranged:
+            return graph
+        moved, operators = likely.builder.rearranged
+        other = _Translation(network, calls, input_shape, first_last).run_within((moved, operators - 1))
+    return graph if other is None else other
 
 
 class _Tracer(fx.Tracer):
@@ -105,24 +116,38 @@ class _Translation:
 
     def __init__(self, network: nn.Module, calls: fx.Graph, input_shape: Shape, order: AxisOrder) -> None:
         self.network = network
+        self.modules = dict(network.named_modules(remove_duplicate=False))
         self.calls = calls
         self.builder = Builder(input_shape, order)
         self.results: dict[fx.Node, Any] = {}
 
     def run(self) -> Graph:
         """Return the graph."""
-        output: object = None
         for call in self.calls.nodes:
-            try:
-                if call.op == "output":
-                    output = self._arguments(call)[0][0]
-                else:
-                    self.results[call] = self._result(call)
-            except (ValueError, TypeError, RuntimeError, IndexError) as error:
-                raise UnsupportedNetworkError(f"{_place(call)}: {error}") from error
+            self._translate(call)
+        return self.builder.finished(self._output())
+
+    def run_within(self, most: tuple[int, ...]) -> Graph | None:
+        """Return the graph, or None as soon as more than ``most`` is rearranged (`Builder.rearranged`)."""
+        for call in self.calls.nodes:
+            self._translate(call)
+            if self.builder.rearranged > most:
+                return None
+        graph = self.builder.finished(self._output())
+        return None if self.builder.rearranged > most else graph
+
+    def _translate(self, call: fx.Node) -> None:
+        """Note the result of a call; of the last one, what the network puts out."""
+        try:
+            self.results[call] = self._arguments(call)[0][0] if call.op == "output" else self._result(call)
+        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+            raise UnsupportedNetworkError(f"{_place(call)}: {error}") from error
+
+    def _output(self) -> Value:
+        output: object = list(self.results.values())[-1]
         if not isinstance(output, Value):
             raise UnsupportedNetworkError(f"the network puts out {output}; it must put out one tensor")
-        return self.builder.finished(output)
+        return output
 
     def _arguments(self, call: fx.Node) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         return fx.node.map_arg((call.args, dict(call.kwargs)), self.results.__getitem__)
@@ -147,7 +172,7 @@ class _Translation:
 
     def _module(self, call: fx.Node) -> tuple[nn.Module, ...]:
         """Return the module that is called, if it is one."""
-        return (self.network.get_submodule(str(call.target)),) if call.op == "call_module" else ()
+        return (self.modules[str(call.target)],) if call.op == "call_module" else ()
 
     def _translator(self, call: fx.Node) -> Translator:
         target: Any = call.target
@@ -186,11 +211,16 @@ def _called(translator: Translator, arguments: tuple[Any, ...], options: Mapping
     named = dict(options)
     if "input" in named:
         arguments = (*arguments, named.pop("input"))
-    signature = inspect.signature(translator)
+    signature = _signature(translator)
     # torch hands options on that nobody gave: None is their default.
     named = {name: option for name, option in named.items() if name in signature.parameters or option is not None}
     signature.bind(*arguments, **named)
     return translator(*arguments, **named)
+
+
+@functools.cache
+def _signature(translator: Translator) -> inspect.Signature:
+    return inspect.signature(translator)
 
 
 def _attribute(network: nn.Module, path: str) -> Any:  # noqa: ANN401 - a parameter, or whatever the module holds

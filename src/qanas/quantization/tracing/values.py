@@ -44,7 +44,10 @@ def new_axis(size: int) -> Factors:
 
 def size_of(factors: Iterable[Factor]) -> int:
     """Return the size of an axis."""
-    return prod(factor.size for factor in factors)
+    size = 1
+    for factor in factors:  # of a handful: half the time of `prod`
+        size *= factor.size
+    return size
 
 
 def shape_of(axes: Axes) -> Shape:
