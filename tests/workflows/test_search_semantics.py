@@ -226,15 +226,15 @@ def test_a_model_outside_parity_is_reported_and_never_shipped(
     other = next(s.finalist.identity for s in first.shipments if s.finalist.identity != "seed")
     assert (tmp_path / "run" / "models" / other).is_dir()
 
-    judge = finalists_module.TrainingUnit._parity_failure
+    judge = finalists_module.FinalistUnit._parity_failure
 
     def strict(
-        self: finalists_module.TrainingUnit, setup: Setup, steps: ParitySteps, metrics: finalists_module.Metrics
+        self: finalists_module.FinalistUnit, setup: Setup, steps: ParitySteps, metrics: finalists_module.Metrics
     ) -> str:
         mine = self.finalist.identity == other
         return "outside parity on val: made up" if mine else judge(self, setup, steps, metrics)
 
-    monkeypatch.setattr(finalists_module.TrainingUnit, "_parity_failure", strict)
+    monkeypatch.setattr(finalists_module.FinalistUnit, "_parity_failure", strict)
     for path in (tmp_path / "run" / "trainings" / other).glob("*.json"):
         path.unlink()  # trained again, and judged more strictly
     result = run(setup, tmp_path)

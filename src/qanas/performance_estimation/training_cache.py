@@ -36,7 +36,8 @@ class TrainingCache:
         """Return where a training's weights are kept; its name follows from all that the weights depend on.
 
         That is architecture and training of the candidate (not how it is quantized), seed, epochs, training data,
-        the arguments and source files of task and networks, and the versions of this package and of torch.
+        the arguments and source files of task and networks, and the versions of this package and of torch. Which
+        trainer it was is left out: they differ by rounding alone.
         """
         facts = {
             "architecture": dict(candidate.architecture),

@@ -85,6 +85,11 @@ def ema_weight(decay: float, step: int) -> float:
     return 1.0 - min(decay, (1.0 + step) / (10.0 + step))
 
 
+def diverged(loss: float, epoch: int, step: int) -> TrainingFailed:
+    """Return how a training fails whose loss became NaN or infinite; epoch and step are from 1."""
+    return TrainingFailed(f"the training loss became {loss} in epoch {epoch}, step {step}")
+
+
 def batches(samples: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the index tensors of one epoch: a fresh permutation, the last batch smaller where it must be."""
     order = torch.randperm(samples, generator=generator)
@@ -191,9 +196,9 @@ def make_trainer(
         try:
             return _fused_trainer(network, data, loss, settings, penalties)
         except ImportError as error:
-            _log_once(logging.WARNING, f"{type(network).__name__} is trained with torch, several times slower: {error}")
+            log_once(logging.WARNING, f"{type(network).__name__} is trained with torch, several times slower: {error}")
     else:
-        _log_once(logging.INFO, f"trained with torch: {reason}")
+        log_once(logging.INFO, f"trained with torch: {reason}")
     return TorchTrainer(network, data, loss, settings, penalties)
 
 
@@ -227,7 +232,7 @@ def _fused_trainer(
 
 
 @functools.cache
-def _log_once(level: int, message: str) -> None:
+def log_once(level: int, message: str) -> None:
     """Log a message the first time that this process has it."""
     logging.getLogger("qanas").log(level, message)
 
@@ -273,7 +278,7 @@ def fit(
             summed += trainer.step(indices, settings.learning_rate * factor) * len(indices)
             step += 1
             if not math.isfinite(summed):
-                raise TrainingFailed(f"the training loss became {summed} in epoch {epoch}, step {step}")
+                raise diverged(summed, epoch, step)
         if on_epoch is not None:
             on_epoch(epoch, summed / samples)
     trainer.finish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from qanas.performance_estimation.base import TrainedNetwork
 from qanas.tasks.base import FloatArray, Split
 from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
+from qanas.workflows.training_units import TrainingUnit, make_executor
 from qanas.workflows.trial_store import TrialRecord
-from qanas.workflows.workers import Failure, Unit, make_executor
+from qanas.workflows.workers import Failure
 
 logger = logging.getLogger("qanas")
 
@@ -132,7 +133,7 @@ def choose_finalists(setup: Setup, front: list[TrialRecord]) -> list[Finalist]:
 
 
 @dataclass(frozen=True)
-class TrainingUnit(Unit[Training]):
+class FinalistUnit(TrainingUnit[Training]):
     """One training of a finalist, from initial weights to deployed metrics.
 
     Attributes:
@@ -145,10 +146,17 @@ class TrainingUnit(Unit[Training]):
     seed: int
     files: TrainingFiles
 
-    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> Training:
-        """Train, quantize, export, run in LiteRT on validation and test data, and keep everything."""
-        seed = derive_seed(setup.plan.seed, "finalist", self.finalist.candidate.key, self.seed)
-        trained = setup.plan.estimator.train(setup.problem, self.finalist.candidate, seed, on_epoch)
+    @property
+    def candidate(self) -> Candidate:  # type: ignore[override] # read only is enough
+        """The finalist's."""
+        return self.finalist.candidate
+
+    def training_seed(self, setup: Setup) -> int:
+        """Return the seed, which follows from the candidate and the training's number."""
+        return derive_seed(setup.plan.seed, "finalist", self.finalist.candidate.key, self.seed)
+
+    def finish(self, setup: Setup, trained: TrainedNetwork) -> Training:
+        """Export, run in LiteRT on validation and test data, and keep everything."""
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
         splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
@@ -225,24 +233,24 @@ def train_finalists(
     """
     seeds = range(setup.plan.finalists.seeds)
     finished: dict[tuple[str, int], Training] = {}
-    waiting: list[TrainingUnit] = []
+    waiting: list[FinalistUnit] = []
     for finalist in finalists:
         for seed in seeds:
             files = training_files(folder, finalist, seed)
             training = files.read()
             if training is None:
-                waiting.append(TrainingUnit(finalist, seed, files))
+                waiting.append(FinalistUnit(finalist, seed, files))
             else:
                 finished[finalist.identity, seed] = training
     progress.stage("finalists", len(finalists) * len(seeds), len(finished))
     order = {id(unit): position for position, unit in enumerate(waiting)}
 
-    def on_epoch(unit: Unit[Training], epoch: int, loss: float) -> None:
+    def on_epoch(unit: TrainingUnit[Training], epoch: int, loss: float) -> None:
         progress.epoch(order[id(unit)], epoch, setup.plan.estimator.epochs, loss)
 
     with make_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
         for unit, result in executor.work_off(waiting):
-            assert isinstance(unit, TrainingUnit)  # noqa: S101 - nothing else was submitted
+            assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
             training = result if isinstance(result, Training) else Training.failed(unit.seed, result.reason)
             if isinstance(result, Failure):
                 logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.reason)

@@ -13,6 +13,7 @@ MAY_CHANGE: tuple[str, ...] = (
     "strategy.trials",
     "strategy.hours",
     "strategy.max_rejected",
+    "estimation.batch",
     "estimation.jobs",
     "estimation.cache",
     "finalists.",

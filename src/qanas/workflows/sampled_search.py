@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +15,18 @@ from qanas.core.measurement import Measurement
 from qanas.core.pareto import non_dominated
 from qanas.core.seeds import derive_seed
 from qanas.hardware.costs import LATENCY
+from qanas.performance_estimation.base import TrainedNetwork
 from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
+from qanas.workflows.training_units import TrainingUnit, make_executor
 from qanas.workflows.trial_store import TrialRecord, TrialStore, most_blamed
-from qanas.workflows.workers import Executor, Failure, Unit, make_executor
+from qanas.workflows.workers import Executor, Failure
 
 logger = logging.getLogger("qanas")
 
 
 @dataclass(frozen=True)
-class TrialUnit(Unit[Measurement]):
+class TrialUnit(TrainingUnit[Measurement]):
     """The training of one candidate.
 
     Attributes:
@@ -38,10 +39,12 @@ class TrialUnit(Unit[Measurement]):
     candidate: Candidate
     costs: dict[str, float]
 
-    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> Measurement:
-        """Train, quantize and score on validation data."""
-        seed = derive_seed(setup.plan.seed, "trial", self.index)
-        trained = setup.plan.estimator.train(setup.problem, self.candidate, seed, on_epoch)
+    def training_seed(self, setup: Setup) -> int:
+        """Return the seed, which follows from the trial's index."""
+        return derive_seed(setup.plan.seed, "trial", self.index)
+
+    def finish(self, setup: Setup, trained: TrainedNetwork) -> Measurement:
+        """Score on validation data."""
         metrics = trained.evaluate(setup.problem, setup.problem.data.val)
         bad = [name for name, value in metrics.items() if not np.isfinite(value)]
         if bad:
@@ -114,7 +117,7 @@ class SampledSearch:
         self.progress.front(self._front_rows())
         with make_executor(self.setup, self.plan.jobs, self._on_epoch) as executor:
             while True:
-                while len(self.running) < executor.capacity and self._budget_left():
+                while executor.room and self._budget_left():
                     self._start_trial(executor)
                 if not self.running:
                     return self.records
@@ -233,6 +236,6 @@ class SampledSearch:
         self.progress.front(self._front_rows())
         logger.info("trial %d %s %s %s", unit.index, record.outcome, values or "", record.reason)
 
-    def _on_epoch(self, unit: Unit[Measurement], epoch: int, loss: float) -> None:
+    def _on_epoch(self, unit: TrainingUnit[Measurement], epoch: int, loss: float) -> None:
         assert isinstance(unit, TrialUnit)  # noqa: S101 - nothing else was submitted
         self.progress.epoch(unit.index, epoch, self.plan.estimator.epochs, loss)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.scheme import UnsupportedSchemeError
 from qanas.workflows.plan import SWEEP, Plan, Setup
 from qanas.workflows.progress import Progress
-from qanas.workflows.workers import Failure, InlineExecutor, Unit
+from qanas.workflows.workers import Failure, InlineExecutor, OnPartEpoch, Unit
 
 logger = logging.getLogger("qanas")
 
@@ -46,11 +46,11 @@ class SchemeScore:
 class SchemeSweepUnit(Unit[list[SchemeScore]]):
     """One training of the seed network, quantized by every named scheme."""
 
-    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> list[SchemeScore]:
+    def run(self, setup: Setup, on_epoch: OnPartEpoch) -> list[SchemeScore]:
         """Train, quantize by each scheme in turn, and score on validation data."""
         plan, seed_network = setup.plan, setup.space.seed
         seed = derive_seed(plan.seed, "scheme sweep")
-        trained = plan.estimator.train(setup.problem, seed_network, seed, on_epoch)
+        trained = plan.estimator.train(setup.problem, seed_network, seed, partial(on_epoch, 0))
         metric = f"{plan.main_metric}_quantized"
         scores: list[SchemeScore] = []
         for name in named_schemes():

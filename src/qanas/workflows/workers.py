@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,15 +30,18 @@ logger = logging.getLogger("qanas")
 
 R = TypeVar("R")
 
-OnUnitEpoch = Callable[["Unit[Any]", int, float], None]
-"""Told after each epoch of a unit: the unit, the epoch from 1, its loss."""
+OnPartEpoch = Callable[[int, int, float], None]
+"""Told after each epoch of a unit's training: which of its trainings, from 0, the epoch from 1, its loss."""
+
+OnUnitEpoch = Callable[["Unit[Any]", int, int, float], None]
+"""The same, with the unit in front."""
 
 
 class Unit(ABC, Generic[R]):
     """A piece of work: picklable, and its result depends on it and the plan alone."""
 
     @abstractmethod
-    def run(self, setup: Setup, on_epoch: Callable[[int, float], None]) -> R:
+    def run(self, setup: Setup, on_epoch: OnPartEpoch) -> R:
         """Do the work."""
 
 
@@ -47,33 +51,46 @@ class Failure:
 
     Attributes:
         reason: one line.
+        trace: of an error that nobody expected; empty otherwise.
     """
 
     reason: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Return what an error tells."""
+        if isinstance(error, TrainingFailed):
+            return cls(str(error))
+        return cls(
+            f"{type(error).__name__}: {' '.join(str(error).split())}", "".join(traceback.format_exception(error))
+        )
+
+    def log(self) -> None:
+        """Write the traceback, if there is one, to the log; workers have none."""
+        if self.trace:
+            logger.error("%s", self.trace)
 
 
-def _attempt(unit: Unit[Any], setup: Setup, on_epoch: Callable[[int, float], None]) -> tuple[Any, str]:
-    """Run a unit; return its result or why it has none, and the traceback of an unexpected error."""
+def attempt(work: Callable[[], R]) -> R | Failure:
+    """Return the result of some work, or why it has none."""
     try:
-        return unit.run(setup, on_epoch), ""
-    except TrainingFailed as error:
-        return Failure(str(error)), ""
+        return work()
     except Exception as error:  # noqa: BLE001 - a defect in one unit must not lose the others
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"), traceback.format_exc()
+        return Failure.of(error)
 
 
 class Executor(ABC, Generic[R]):
-    """Runs units; used as a context manager.
+    """Runs units; used as a context manager."""
 
-    Attributes:
-        capacity: how many units it works on at a time.
-    """
-
-    capacity: int
+    @property
+    @abstractmethod
+    def room(self) -> int:
+        """How many further units it takes now."""
 
     @abstractmethod
     def submit(self, unit: Unit[R]) -> None:
-        """Take a unit; at most `capacity` at a time."""
+        """Take a unit; only where there is `room`."""
 
     @abstractmethod
     def next_finished(self) -> tuple[Unit[R], R | Failure]:
@@ -83,7 +100,7 @@ class Executor(ABC, Generic[R]):
         """Run units, the next one whenever there is room; yield each with its result as it ends."""
         waiting, running = deque(units), 0
         while waiting or running:
-            while waiting and running < self.capacity:
+            while waiting and self.room:
                 self.submit(waiting.popleft())
                 running += 1
             yield self.next_finished()
@@ -111,8 +128,6 @@ class InlineExecutor(Executor[R]):
         on_epoch: told after every epoch.
     """
 
-    capacity = 1
-
     def __init__(self, setup: Setup, on_epoch: OnUnitEpoch) -> None:
         """Start."""
         self._setup = setup
@@ -120,16 +135,21 @@ class InlineExecutor(Executor[R]):
         self._queue: deque[Unit[R]] = deque()
         torch.set_num_threads(1)
 
+    @property
+    def room(self) -> int:
+        """One where it has none."""
+        return 1 - len(self._queue)
+
     def submit(self, unit: Unit[R]) -> None:
         """Take a unit."""
         self._queue.append(unit)
 
     def next_finished(self) -> tuple[Unit[R], R | Failure]:
-        """Run the oldest unit."""
+        """Run the unit."""
         unit = self._queue.popleft()
-        result, trace = _attempt(unit, self._setup, lambda epoch, loss: self._on_epoch(unit, epoch, loss))
-        if trace:
-            logger.error("%s", trace)
+        result = attempt(partial(unit.run, self._setup, partial(self._on_epoch, unit)))
+        if isinstance(result, Failure):
+            result.log()
         return unit, result
 
 
@@ -153,7 +173,7 @@ class ProcessExecutor(Executor[R]):
 
     def __init__(self, plan: Plan, prepared: Path | None, jobs: int, on_epoch: OnUnitEpoch) -> None:
         """Start; workers are started when they are needed."""
-        self.capacity = jobs
+        self._jobs = jobs
         self._plan = plan
         self._prepared = prepared
         self._on_epoch = on_epoch
@@ -170,6 +190,11 @@ class ProcessExecutor(Executor[R]):
             process.start()
         theirs.close()
         return _Worker(process, ours)
+
+    @property
+    def room(self) -> int:
+        """Workers without a unit."""
+        return self._jobs - len(self._busy)
 
     def submit(self, unit: Unit[R]) -> None:
         """Give a unit to an idle worker."""
@@ -201,9 +226,9 @@ class ProcessExecutor(Executor[R]):
         if kind == "epoch":
             self._on_epoch(unit, *content)
             return None
-        result, trace = content
-        if trace:
-            logger.error("%s", trace)
+        (result,) = content
+        if isinstance(result, Failure):
+            result.log()
         del self._busy[connection]
         self._idle.append(worker)
         return unit, result
@@ -240,8 +265,8 @@ def _work(plan: Plan, prepared: Path | None, connection: Connection) -> None:
     try:
         while True:
             unit: Unit[Any] = connection.recv()
-            result, trace = _attempt(unit, setup, lambda epoch, loss: connection.send(("epoch", epoch, loss)))
-            connection.send(("result", result, trace))
+            result = attempt(lambda: unit.run(setup, lambda *epoch: connection.send(("epoch", *epoch))))  # noqa: B023 - called at once
+            connection.send(("result", result))
     except (EOFError, ConnectionError, OSError):
         return
 
@@ -252,8 +277,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
-    """Return an executor for ``jobs`` units at a time."""
-    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, setup.prepared, jobs, on_epoch)
