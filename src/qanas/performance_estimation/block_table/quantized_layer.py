@@ -1,0 +1,69 @@
+"""One layer of a block as it ships, from codes to codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from qanas.performance_estimation.block_table.samples import ScoredSamples
+from qanas.performance_estimation.block_table.statistics import ObservedLayer
+from qanas.quantization.affine import Affine
+from qanas.quantization.evaluator import Evaluator
+from qanas.quantization.graph import INPUT
+from qanas.quantization.operators.base import Ranges
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The values at a border between layers, as they ship.
+
+    Attributes:
+        affine: their parameters.
+        chunks: steps from the zero point, shape (samples, channels, height, width) each.
+    """
+
+    affine: Affine
+    chunks: tuple[Tensor, ...]
+
+    @classmethod
+    def of_input(cls, affine: Affine, samples: ScoredSamples) -> Self:
+        """Quantize the block's input."""
+        return cls(affine, tuple(affine.quantize(chunk.inputs).sub_(affine.zero_point) for chunk in samples.chunks))
+
+    def dequantized(self) -> list[Tensor]:
+        """Return the real values."""
+        return [steps * self.affine.scale for steps in self.chunks]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """An option of a layer, prepared for many chunks.
+
+    Attributes:
+        evaluator: in fast arithmetic.
+        output: parameters of the output's codes.
+    """
+
+    evaluator: Evaluator
+    output: Affine
+
+    @classmethod
+    def of(cls, observed: ObservedLayer, given: Affine, scheme: Scheme) -> Self:
+        """Quantize a layer.
+
+        Args:
+            observed: the layer.
+            given: parameters of the codes that it is given.
+            scheme: with the bits of its weights.
+        """
+        ranges = {**observed.ranges, INPUT: Ranges(given.span, {})}
+        quantized = QuantizedGraph.quantize(observed.graph, ranges, scheme)
+        return cls(quantized.evaluator("fast"), quantized.output)
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Return what the layer makes of codes."""
+        return Codes(self.output, tuple(self.evaluator.steps(steps) for steps in codes.chunks))
