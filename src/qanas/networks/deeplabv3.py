@@ -7,7 +7,8 @@ and 320 channels at h/8 x w/8; head: classes x h x w. Sizes are rounded up where
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -43,6 +44,24 @@ def halved(size: Size, times: int) -> Size:
     """
     factor = 2**times
     return -(-size[0] // factor), -(-size[1] // factor)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the encoder's blocks look.
+
+    Attributes:
+        strides: of each block, 1 or 2.
+        dilations: of each block.
+    """
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    @classmethod
+    def fitting(cls, input_size: Size, kernel_size: int = LARGEST_KERNEL, strides: tuple[int, ...] = STRIDES) -> Self:
+        """Return strides with the dilations that suit the input's size, see `dilations_for`."""
+        return cls(strides, dilations_for(input_size, kernel_size, strides))
 
 
 def halvings(strides: Sequence[int]) -> int:
@@ -172,12 +191,11 @@ class DeepLabV3(nn.Module):
         classes: channels of the output.
         width: factor on all channels.
         blocks: kernel and expansion of each layer of each of the six blocks.
-        dilations: of each block; `dilations_for` the input's size where there are none.
-        strides: of each block, 1 or 2.
+        geometry: of the blocks; the one that fits the input's size where there is none.
         aspp_channels: of the head, at width 1.
         atrous_rates: of the head's 3 x 3 branches; none is the light form.
-        upsampling: "steps" doubles as often as the encoder halved (to the sizes that the encoder had, where they are odd), "at_once"
-            resizes once. The two are different networks.
+        upsampling: "steps" doubles as often as the encoder halved (to the sizes that it had, where they are odd),
+            "at_once" resizes once. The two are different networks.
 
     Attributes:
         encoder: (batch, 3, h, w) to (batch, 320 width, ceil(h / 8), ceil(w / 8)) with the strides of table I.
@@ -191,18 +209,17 @@ class DeepLabV3(nn.Module):
         *,
         width: float = 1.0,
         blocks: Blocks = MOBILENET_V2_BLOCKS,
-        dilations: Sequence[int] | None = None,
-        strides: Sequence[int] = STRIDES,
+        geometry: Geometry | None = None,
         aspp_channels: int = ASPP_CHANNELS,
         atrous_rates: Sequence[int] = (),
         upsampling: Upsampling = "steps",
     ) -> None:
         """Create the layers."""
         super().__init__()
-        dilations = dilations or dilations_for(input_size, strides=strides)
-        self.encoder = MobileNetV2Encoder(width, OUTPUT_STRIDE, blocks, dilations, strides)
+        geometry = geometry or Geometry.fitting(input_size)
+        self.encoder = MobileNetV2Encoder(width, OUTPUT_STRIDE, blocks, geometry.dilations, geometry.strides)
         channels = scaled_channels(aspp_channels, width)
-        times = halvings(strides)
+        times = halvings(geometry.strides)
         sizes = [halved(input_size, done) for done in reversed(range(times))]
         self.head = nn.Sequential(
             ASPP(self.encoder.channels[-1], channels, halved(input_size, times), atrous_rates),

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
-from qanas.networks.deeplabv3 import ASPP_CHANNELS, STRIDES, DeepLabV3, Size, Upsampling, dilations_for
+from qanas.networks.deeplabv3 import ASPP_CHANNELS, DeepLabV3, Geometry, Size, Upsampling
 from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet_v2 import BLOCK_CHANNELS, BLOCK_LAYERS, STEM_CHANNELS, Blocks, scaled_channels
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
@@ -53,7 +53,7 @@ class DeepLabV3Space(BlockwiseSpace):
 
     width: Annotated[float, Field(ge=0.1, le=4)] = 1.0
     layers: Annotated[tuple[Layers, ...], Field(strict=False, min_length=6, max_length=6)] = STUDENT_LAYERS
-    strides: Annotated[tuple[Literal[1, 2], ...], Field(strict=False, min_length=6, max_length=6)] = STRIDES
+    strides: Annotated[tuple[Literal[1, 2], ...], Field(strict=False, min_length=6, max_length=6)] = (2, 2, 1, 1, 1, 1)
     kernels: Annotated[tuple[Kernel, ...], Field(strict=False, min_length=1)] = (3, 5, 7)
     expansions: Annotated[tuple[Expansion, ...], Field(strict=False, min_length=1)] = (3, 6)
     weight_bits: Annotated[tuple[WeightBits, ...], Field(strict=False, min_length=1)] = (8,)
@@ -89,8 +89,7 @@ class DeepLabV3Space(BlockwiseSpace):
             shape.output_size,
             width=self.width,
             blocks=_choices(candidate.architecture),
-            dilations=self._dilations(shape),
-            strides=self.strides,
+            geometry=self._geometry(shape),
             aspp_channels=self.aspp_channels,
             atrous_rates=self.atrous_rates,
             upsampling=self.upsampling,
@@ -106,7 +105,7 @@ class DeepLabV3Space(BlockwiseSpace):
         channels = [scaled_channels(count, self.width) for count in (STEM_CHANNELS[-1], *BLOCK_CHANNELS)]
         blocks = []
         for number, (layers, stride, dilation) in enumerate(
-            zip(self.layers, self.strides, self._dilations(shape), strict=True), 1
+            zip(self.layers, self.strides, self._geometry(shape).dilations, strict=True), 1
         ):
             places = [
                 partial(
@@ -135,8 +134,8 @@ class DeepLabV3Space(BlockwiseSpace):
             for kernel, expansion in product(self.kernels, self.expansions)
         )
 
-    def _dilations(self, shape: TaskShape) -> tuple[int, ...]:
-        return dilations_for(image_size(shape), max(self.kernels), self.strides)
+    def _geometry(self, shape: TaskShape) -> Geometry:
+        return Geometry.fitting(image_size(shape), max(self.kernels), self.strides)
 
 
 def image_size(shape: TaskShape) -> Size:
@@ -167,5 +166,6 @@ def _choices(architecture: Mapping[str, Value]) -> Blocks:
     blocks = []
     for number in range(1, len(BLOCK_LAYERS) + 1):
         names = [_names(number, layer) for layer in range(1, int(architecture[f"layers_{number}"]) + 1)]
-        blocks.append([MBConvChoice(int(architecture[kernel]), int(architecture[expansion])) for kernel, expansion in names])
+        values = [[int(architecture[name]) for name in pair] for pair in names]
+        blocks.append([MBConvChoice(kernel, expansion) for kernel, expansion in values])
     return blocks

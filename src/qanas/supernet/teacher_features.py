@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
@@ -58,7 +59,7 @@ def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor,
         InputError: the teacher has no module of a block's path, or its blocks are not behind each other.
     """
     with folder_written_atomically(folder) as partial:
-        maps: list[NDArray[np.float32]] = []
+        maps: list[np.memmap[Any, np.dtype[np.float32]]] = []
         for first, borders in _borders(teacher, blocks, samples):
             if not maps:
                 shapes = [(len(samples), *border.shape[1:]) for border in borders]
@@ -67,6 +68,19 @@ def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor,
                 values[first : first + len(border)] = border.numpy()
         for values in maps:
             values.flush()
+
+
+def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> list[BlockFeatures]:
+    """Return the features of each block for a few samples, in memory.
+
+    Args:
+        teacher: in evaluation mode.
+        blocks: behind each other.
+        samples: shape (n, *input_shape).
+    """
+    chunks = [borders for _, borders in _borders(teacher, blocks, samples)]
+    borders = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+    return [BlockFeatures(*pair) for pair in itertools.pairwise(borders)]
 
 
 @torch.no_grad()

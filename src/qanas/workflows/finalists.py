@@ -112,9 +112,7 @@ def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> Training
     return TrainingFiles(folder.trainings / finalist.candidate.key, seed)
 
 
-def choose_finalists(
-    setup: Setup, front: Sequence[FrontPoint], objectives: Sequence[Objective]
-) -> list[Finalist]:
+def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequence[Objective]) -> list[Finalist]:
     """Return the seed network and points spread over the front, whose axes are ``objectives``.
 
     Sizes span decades, so costs are spread on a logarithmic scale where they are positive.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,10 +113,11 @@ class TableBuilder:
         return self._averaged([PrefixStatistics(net, self.calibration) for net in self.supernets], samples, rows)
 
     def _averaged(
-        self, statistics: Sequence[LayerStatistics[object]], samples: ScoredSamples, rows: Sequence[Row]
+        self, statistics: Sequence[LayerStatistics[Any]], samples: ScoredSamples, rows: Sequence[Row]
     ) -> NDArray[np.float64]:
         tables = [score_paths(entry, samples, rows) for entry in statistics]
-        return np.mean([[table[row] for row in rows] for table in tables], axis=0)
+        means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
+        return means
 
 
 class _SharedScores:

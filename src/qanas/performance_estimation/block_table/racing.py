@@ -66,16 +66,14 @@ def race(
         fresh = order[scores.shape[1] : end]
         if not fresh:
             break
-        scores = np.concatenate([scores, score(fresh, [rows[position] for position in alive])], axis=1)
+        scores = np.concatenate([scores, score(fresh, [rows[int(position)] for position in alive])], axis=1)
         means[alive], counts[alive] = scores.mean(axis=1), scores.shape[1]
         kept = surviving(scores, costs[alive], len(order), settings.z)
         alive, scores = alive[kept], scores[kept]
     return RaceResult(means, counts, alive)
 
 
-def surviving(
-    scores: NDArray[np.float64], costs: NDArray[np.float64], population: int, z: float
-) -> NDArray[np.bool_]:
+def surviving(scores: NDArray[np.float64], costs: NDArray[np.float64], population: int, z: float) -> NDArray[np.bool_]:
     """Tell which rows no other one beats.
 
     Only rows on the front so far are tried as the better ones: what another row would beat, one of them beats too,

@@ -87,11 +87,10 @@ class BlockFiles:
 def teacher_digest(recipe: Mapping[str, Any]) -> str:
     """Return a digest of everything that the teacher's weights depend on."""
     return digest(
-        recipe["task"],
-        recipe["teacher"],
+        {**recipe["task"], "data": None},
+        {**recipe["teacher"], "weights": None},
         recipe["blocks"],
-        {**recipe["estimation"], "jobs": None},
-        recipe.get("seed"),
+        {**recipe["estimation"], "jobs": None, "cache": None},
         recipe["run"],
         recipe["data_fingerprint"],
     )

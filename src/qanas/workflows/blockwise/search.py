@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -58,7 +57,9 @@ class BlockwiseSearch(Search):
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The recipe's, the sum of the blocks' scores in place of the metric."""
-        costs = [objective for objective in self._setup.plan.objectives if objective.name in self._setup.plan.cost_names]
+        costs = [
+            objective for objective in self._setup.plan.objectives if objective.name in self._setup.plan.cost_names
+        ]
         return (Objective(self._plan.score), *costs)
 
     def run(self) -> None:
@@ -127,10 +128,8 @@ class BlockwiseSearch(Search):
         split = problem.data.train
         inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
         generator = torch.Generator().manual_seed(derive_seed(self._setup.plan.seed, "views"))
-        views = [inputs]
-        for _ in range(1, self._plan.views):
-            views.append(problem.task.augment(inputs, targets, generator)[0])
-        return torch.cat(views)
+        changed = (problem.task.augment(inputs, targets, generator)[0] for _ in range(1, self._plan.views))
+        return torch.cat([inputs, *changed])
 
     def _distillations(self, features: FeatureFolders) -> list[tuple[StageFile, BlockUnit]]:
         return [

@@ -73,7 +73,7 @@ def solve(setup: Setup, plan: BlockwisePlan, tables: Sequence[BlockTable]) -> li
             )
     axes = [0, *(1 + columns.index(o.name) for o in setup.plan.objectives if o.name in columns)]
     kept = np.flatnonzero(within)
-    kept = kept[non_dominated(losses[np.ix_(kept, axes)])]
+    kept = kept[non_dominated(losses[kept][:, axes])]
     return [_point(setup, tables, chosen[position], outside) for position in kept]
 
 
