@@ -66,4 +66,6 @@ class QuantizedLayer:
 
     def __call__(self, codes: Codes) -> Codes:
         """Return what the layer makes of codes."""
-        return Codes(self.output, tuple(self.evaluator.steps(steps) for steps in codes.chunks))
+        graph = self.evaluator.graph
+        chunks = (self.evaluator.pass_on(graph.stored_input(steps)) for steps in codes.chunks)
+        return Codes(self.output, tuple(graph.torch_output(values) for values in chunks))
