@@ -95,6 +95,8 @@ class Scheme:
         >>> [scheme.of(node).weight_bits for node in ("encoder_0_conv", "encoder_01", "head")]
         [6, 4, 8]
         """
+        if not self.layers:
+            return self
         merged: dict[str, Any] = {}
         for layer in sorted(self.layers, key=len):
             if covers(layer, node):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qanas.performance_estimation.block_table.quantized_layer import Codes, QuantizedLayer
+from qanas.performance_estimation.block_table.quantized_layer import Codes
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.walk import Row, Scores
@@ -28,6 +28,6 @@ def score_alone(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) 
     codes = Codes.of_input(statistics.input, samples)
     for length in range(1, len(path) + 1):
         observed, state = statistics.enter(path[:length], state)
-        codes = QuantizedLayer.of(observed, codes.affine, scheme)(codes)
+        codes = observed.quantized(codes.affine, scheme)(codes)
     scores: NDArray[np.float64] = samples.ratios(codes.dequantized()).numpy()
     return scores

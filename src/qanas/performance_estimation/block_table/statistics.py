@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import BlockLayers
+from qanas.performance_estimation.block_table.quantized_layer import ObservedLayer
 from qanas.quantization.affine import Affine
-from qanas.quantization.batch_statistics import with_batch_statistics
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.batch_statistics import BatchStatistics, batch_statistics
+from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.batch_norm import BatchNorm
 from qanas.quantization.tracing import folded
@@ -23,19 +23,6 @@ Prefix = tuple[int, ...]
 """The options of the first layers of a path."""
 
 State = TypeVar("State")
-
-
-@dataclass(frozen=True)
-class ObservedLayer:
-    """An option with fixed batch norms, and how far its values reach.
-
-    Attributes:
-        graph: folded.
-        ranges: of everything in it.
-    """
-
-    graph: Graph
-    ranges: Mapping[str, Ranges]
 
 
 class LayerStatistics(ABC, Generic[State]):
@@ -83,8 +70,9 @@ class PrefixStatistics(LayerStatistics[Tensor]):
 
     def enter(self, prefix: Prefix, state: Tensor) -> tuple[ObservedLayer, Tensor]:
         """Pass the samples through the layer."""
-        graph = with_batch_statistics(self.layers.graphs[len(prefix) - 1][prefix[-1]], state)
-        return _observed(graph, state, self.layers)
+        graph = self.layers.graphs[len(prefix) - 1][prefix[-1]]
+        seen = batch_statistics(graph, state, self.layers.scheme)
+        return ObservedLayer(folded(seen.graph), seen.ranges), seen.outputs
 
 
 class SharedStatistics(LayerStatistics[None]):
@@ -105,14 +93,14 @@ class SharedStatistics(LayerStatistics[None]):
         self.layers = layers
         self.input = _input_affine(layers, samples)
         generator = torch.Generator().manual_seed(seed)
-        seen: dict[tuple[int, int], list[tuple[Graph, ObservedLayer]]] = {}
+        seen: dict[tuple[int, int], list[BatchStatistics]] = {}
         for _ in range(rounds):
             for path in strictly_fair_paths(layers.options, generator):
                 values = samples
                 for layer, option in enumerate(path):
-                    graph = with_batch_statistics(layers.graphs[layer][option], values)
-                    entry, values = _observed(graph, values, layers)
-                    seen.setdefault((layer, option), []).append((graph, entry))
+                    entry = batch_statistics(layers.graphs[layer][option], values, layers.scheme)
+                    seen.setdefault((layer, option), []).append(entry)
+                    values = entry.outputs
         self._layers = {place: _merged(entries) for place, entries in seen.items()}
 
     def start(self) -> None:
@@ -129,26 +117,16 @@ def _input_affine(layers: BlockLayers, samples: Tensor) -> Affine:
     return layers.scheme.of(INPUT).affine(low, high)
 
 
-def _observed(graph: Graph, samples: Tensor, layers: BlockLayers) -> tuple[ObservedLayer, Tensor]:
-    """Return an unfolded layer folded, with the ranges that some inputs give it, and its outputs for them."""
-    plain = folded(graph)
-    ranges, outputs = plain.observe(samples, layers.scheme)
-    return ObservedLayer(plain, ranges), outputs
-
-
-def _merged(entries: list[tuple[Graph, ObservedLayer]]) -> ObservedLayer:
+def _merged(entries: list[BatchStatistics]) -> ObservedLayer:
     """Return one layer out of several views of it."""
-    graphs = [graph for graph, _ in entries]
-    nodes = list(graphs[0].nodes)
+    first = entries[0].graph
+    nodes = list(first.nodes)
     for position, node in enumerate(nodes):
         if isinstance(node.operator, BatchNorm):
-            norms = [graph.nodes[position].operator for graph in graphs]
+            norms = [entry.graph.nodes[position].operator for entry in entries]
             nodes[position] = replace(node, operator=_averaged([norm for norm in norms if isinstance(norm, BatchNorm)]))
-    ranges = {
-        name: Ranges(_united([layer.ranges[name].output for _, layer in entries]), first.internals)
-        for name, first in entries[0][1].ranges.items()
-    }
-    return ObservedLayer(folded(replace(graphs[0], nodes=tuple(nodes))), ranges)
+    ranges = {name: Ranges(_united([entry.ranges[name].output for entry in entries]), {}) for name in entries[0].ranges}
+    return ObservedLayer(folded(replace(first, nodes=tuple(nodes))), ranges)
 
 
 def _averaged(norms: list[BatchNorm]) -> BatchNorm:

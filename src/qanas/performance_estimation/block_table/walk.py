@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qanas.performance_estimation.block_table.quantized_layer import Codes, QuantizedLayer
+from qanas.performance_estimation.block_table.quantized_layer import Codes
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import LayerStatistics, Prefix
 from qanas.quantization.affine import WeightBits
@@ -78,8 +78,7 @@ class _Walk:
             observed, behind = self.statistics.enter(longer, state)
             outputs = {}
             for bits in sorted(self.bits_below[longer]):
-                layer = QuantizedLayer.of(observed, codes[bits].affine, layers.with_bits(bits))
-                outputs[bits] = layer(codes[bits])
+                outputs[bits] = observed.quantized(codes[bits].affine, layers.with_bits(bits))(codes[bits])
             if len(longer) < layers.depth:
                 self.below(longer, behind, outputs)
                 continue

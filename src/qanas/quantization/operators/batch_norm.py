@@ -43,10 +43,19 @@ class BatchNorm(Operator):
         """What is added then, shape (channels,)."""
         return self.bias - self.mean * self.scale
 
-    def with_statistics_of(self, inputs: Tensor) -> Self:
-        """Return the batch norm with the statistics of some inputs, (batch, *shape), over all axes but the last."""
-        axes = tuple(range(inputs.ndim - 1))
-        return replace(self, mean=inputs.mean(axes), variance=inputs.var(axes, correction=0))
+    def with_statistics_of(self, inputs: Tensor) -> tuple[Self, Tensor]:
+        """Return the batch norm with the statistics of some inputs, and its outputs for them.
+
+        Args:
+            inputs: shape (batch, *shape); statistics are over all axes but the last.
+        """
+        channels_second = inputs.movedim(-1, 1)
+        outputs, mean, inverse_deviation = torch.native_batch_norm(
+            channels_second, self.weight, self.bias, None, None, training=True, momentum=0.0, eps=self.epsilon
+        )
+        # A variance that rounding takes below 0 is that of a constant.
+        variance = (inverse_deviation.reciprocal().square() - self.epsilon).clamp(min=0.0)
+        return replace(self, mean=mean, variance=variance), outputs.movedim(1, -1)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
