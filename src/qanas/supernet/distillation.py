@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from qanas.core.errors import TrainingFailed
 from qanas.supernet.block_supernet import BlockSupernet
@@ -17,6 +18,8 @@ from qanas.training.memory_order import channels_last
 
 MOMENTUM = 0.9
 POLYNOMIAL_POWER = 0.9
+GRADIENT_CLIP = 1.0
+"""Bound on the norm of the gradient: first steps of a block whose teacher has channels of little variance are wild."""
 
 OnPasses = Callable[[int, float], None]
 """Told now and then: how many paths were trained, and their mean loss since it was last told."""
@@ -79,6 +82,7 @@ def distil(
             loss.backward()  # type: ignore[no-untyped-call]
             summed += loss.item()
             passes += 1
+        nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_CLIP)
         optimizer.step()
         if not math.isfinite(summed):
             raise TrainingFailed(f"the distillation loss became {summed} after {passes} passes")
