@@ -124,11 +124,11 @@ class DistillationTable(BaseModel):
     """How each block's supernet is trained."""
 
     model_config = STRICT
-    steps: int = Field(default=6000, ge=1)
+    steps: int = Field(default=3000, ge=1)
     sampling: Sampling = "fair"
     seeds: int = Field(default=1, ge=1)
     batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=0.3, gt=0)
+    learning_rate: float = Field(default=1.0, gt=0)
     views: int = Field(default=2, ge=1)
 
 
