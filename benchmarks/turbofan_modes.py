@@ -28,7 +28,7 @@ from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import Plan, SampledPlan, Setup
 from qanas.workflows.sampled_search import SampledSearch, front_of
 from qanas.workflows.trial_store import TrialStore
 
@@ -80,6 +80,12 @@ def owner_of(mode: Mode) -> Mode:
     return next(other for other in MODES.values() if other.search == mode.search)
 
 
+def sampled(plan: Plan) -> SampledPlan:
+    """Return the plan's own part for a sampled search."""
+    assert isinstance(plan.search, SampledPlan)
+    return plan.search
+
+
 def store_of(folder: Path, mode: Mode, seed: int) -> TrialStore:
     """Return the trials of one search."""
     path = folder / f"{mode.search}_{seed}"
@@ -108,7 +114,7 @@ class Experiment:
         """Return the setup of one search; the data is shared."""
         choices = [f"strategy.name={mode.strategy}", f"run.seed={seed}", *mode.overrides]
         plan = load_plan(RECIPE, [*self.base, *choices])
-        plan = replace(plan, search=mode.groups, objectives=mode.objectives)
+        plan = replace(plan, search=replace(sampled(plan), groups=mode.groups), objectives=mode.objectives)
         return Setup(plan, plan.problem(self.searched.problem.data))
 
     def search(self, mode: Mode, seed: int) -> None:
@@ -116,14 +122,14 @@ class Experiment:
         owner = self.setup(owner_of(mode), seed)
         store = store_of(self.folder, mode, seed)
         with LiveDisplay() as display:
-            SampledSearch(owner, store, display).run()
+            SampledSearch(owner, sampled(owner.plan), store, display).run()
 
     def finalists(self, name: str, mode: Mode) -> list[Finalist]:
         """Return the finalists of a mode, the seed network in front, from its searches' merged front."""
         merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records()]
         setup = self.setup(mode, SEEDS[0])
         front = front_of(setup, merged)
-        chosen = choose_finalists(setup, front)
+        chosen = choose_finalists(setup, front, mode.objectives)
         content = {
             "mode": name,
             "objectives": [objective.name for objective in mode.objectives],

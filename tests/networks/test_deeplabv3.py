@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from qanas.networks.deeplabv3 import ASPP, DeepLabV3, Upsample, Upsampling, dilations_for, halved
+from qanas.networks.deeplabv3 import ASPP, DeepLabV3, Geometry, Upsample, Upsampling, dilations_for, halved
 from qanas.networks.mbconv import MBConvChoice
 from qanas.networks.mobilenet_v2 import MobileNetV2, MobileNetV2Encoder
 
@@ -129,7 +129,7 @@ def test_kernels_fit_the_features(size: tuple[int, int]) -> None:
 
 
 def test_dilations_can_be_set() -> None:
-    network = DeepLabV3((64, 64), 3, width=0.35, dilations=(1, 1, 1, 2, 2, 3))
+    network = DeepLabV3((64, 64), 3, width=0.35, geometry=Geometry((2, 2, 1, 1, 1, 1), (1, 1, 1, 2, 2, 3)))
     last = [m for m in network.encoder.blocks.modules() if isinstance(m, nn.Conv2d) and m.groups > 1][-1]
     assert last.dilation == (3, 3)
 

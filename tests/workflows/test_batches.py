@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qanas.performance_estimation.base import TrainedNetwork
     from qanas.performance_estimation.problem import Problem
     from qanas.quantization.quantized_graph import QuantizedGraph
-    from qanas.workflows.plan import Setup
+    from qanas.workflows.plan import SampledPlan, Setup
     from qanas.workflows.trial_store import TrialRecord
 
 
@@ -99,7 +99,9 @@ def search(setup: Setup, path: Path, watcher: LiveDisplay | None = None) -> dict
     path.mkdir(exist_ok=True)
     store = TrialStore(RunFolder(path).study, setup.plan.objectives, setup.plan.limits)
     watcher = watcher or LiveDisplay(Console(file=io.StringIO()))
-    return {record.index: record for record in SampledSearch(setup, store, watcher).run()}
+    sampled = setup.plan.search
+    assert isinstance(sampled, SampledPlan)
+    return {record.index: record for record in SampledSearch(setup, sampled, store, watcher).run()}
 
 
 def in_batches(setup: Setup, size: int) -> Setup:

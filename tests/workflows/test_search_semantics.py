@@ -69,7 +69,7 @@ def test_rejected_trials_cost_no_training_and_do_not_count(
         assert record.reason == f"weight_bytes {record.costs['weight_bytes']:g} > 100"
         assert record.train_seconds == 0
         assert not record.metrics
-    assert all(record.costs["weight_bytes"] <= 100 for record in result.front)
+    assert all(point.measurement.costs["weight_bytes"] <= 100 for point in result.front)
 
 
 def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeSetup, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeS
     seed = next(record for record in records(setup, tmp_path) if record.is_seed)
     assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)
     assert seed.candidate == setup.space.seed
-    assert not any(record.is_seed for record in result.front)
+    assert setup.space.seed not in {point.candidate for point in result.front}
     assert result.shipments[0].finalist.identity == "seed"
     assert result.shipments[0].card is not None
 
@@ -106,7 +106,7 @@ def test_a_recipe_alone_tells_the_systems_apart(make_setup: MakeSetup, tmp_path:
     assert len({record.candidate for record in found}) > 1
     assert all((record.candidate.training == seed.training) == ("training" not in search) for record in found[1:])
     scored, cost = objectives
-    best = [(record.metrics[scored], record.costs[cost]) for record in result.front]
+    best = [(point.measurement.value(scored), point.measurement.value(cost)) for point in result.front]
     for record in found:
         point = (record.metrics[scored], record.costs[cost])
         assert point in best or any(a <= point[0] and b <= point[1] for a, b in best)
@@ -116,7 +116,7 @@ def test_a_metric_that_is_better_large(make_setup: MakeSetup, tmp_path: Path) ->
     setup = make_setup(objectives={"worst_quantized": None, "weight_bytes": None, "r2_quantized": "maximize"})
     result = run(setup, tmp_path)
     found = records(setup, tmp_path)
-    assert [record.metrics["r2_quantized"] for record in result.front] == [
+    assert [point.measurement.value("r2_quantized") for point in result.front] == [
         max(record.metrics["r2_quantized"] for record in found)
     ]
 

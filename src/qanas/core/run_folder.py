@@ -125,6 +125,16 @@ class RunFolder:
         """The task's data as worker processes map it; there while a run with several jobs works."""
         return self.path / "prepared"
 
+    @property
+    def blocks(self) -> Path:
+        """Supernets and tables of a block-wise search."""
+        return self.path / "blocks"
+
+    @property
+    def features(self) -> Path:
+        """What the teacher has at its blocks' borders; there while a block-wise search works."""
+        return self.path / "features"
+
     def model(self, identity: str) -> Path:
         """The folder of one shipped model."""
         return self.models / identity

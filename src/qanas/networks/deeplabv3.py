@@ -7,7 +7,8 @@ and 320 channels at h/8 x w/8; head: classes x h x w. Sizes are rounded up where
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -23,6 +24,9 @@ from qanas.networks.mobilenet_v2 import (
 )
 
 OUTPUT_STRIDE = 8
+STRIDES = strides_and_dilations(OUTPUT_STRIDE)[0]
+"""The stride of each block (Lu et al. 2023, table I)."""
+
 ASPP_CHANNELS = 256
 LARGEST_KERNEL = 7
 """The largest kernel that block-wise search puts into a block."""
@@ -42,7 +46,36 @@ def halved(size: Size, times: int) -> Size:
     return -(-size[0] // factor), -(-size[1] // factor)
 
 
-def dilations_for(input_size: Size, kernel_size: int = LARGEST_KERNEL) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Geometry:
+    """Where the encoder's blocks look.
+
+    Attributes:
+        strides: of each block, 1 or 2.
+        dilations: of each block.
+    """
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    @classmethod
+    def fitting(cls, input_size: Size, kernel_size: int = LARGEST_KERNEL, strides: tuple[int, ...] = STRIDES) -> Self:
+        """Return strides with the dilations that suit the input's size, see `dilations_for`."""
+        return cls(strides, dilations_for(input_size, kernel_size, strides))
+
+
+def halvings(strides: Sequence[int]) -> int:
+    """Return how many times the features behind all blocks were halved; the stem halves once.
+
+    >>> halvings((2, 2, 1, 1, 1, 1))
+    3
+    """
+    return 1 + sum(stride == 2 for stride in strides)  # noqa: PLR2004 - strides are 1 or 2
+
+
+def dilations_for(
+    input_size: Size, kernel_size: int = LARGEST_KERNEL, strides: Sequence[int] = STRIDES
+) -> tuple[int, ...]:
     """Return the dilation of each block, that of `strides_and_dilations` halved until its kernels fit the features.
 
     Dilation is meant for maps of Cityscapes' size (64 x 128 at stride 8). On maps of 12 x 16, a kernel of 7 at
@@ -51,11 +84,12 @@ def dilations_for(input_size: Size, kernel_size: int = LARGEST_KERNEL) -> tuple[
     Args:
         input_size: height and width of the network's input.
         kernel_size: the largest kernel there will be; the same for teacher and students, so that they agree.
+        strides: of each block.
 
     >>> dilations_for((360, 480)), dilations_for((192, 256)), dilations_for((96, 128))
     ((1, 1, 2, 2, 4, 4), (1, 1, 2, 2, 2, 2), (1, 1, 1, 1, 1, 1))
     """
-    room = min(halved(input_size, 3))
+    room = min(halved(input_size, halvings(strides)))
     dilations = []
     for dilation in strides_and_dilations(OUTPUT_STRIDE)[1]:
         fitting = dilation
@@ -150,21 +184,21 @@ class DeepLabV3(nn.Module):
     """Semantic segmentation: MobileNetV2 at output stride 8, ASPP, classes, upsampling.
 
     Block-wise search cuts it at ``encoder.stem``, the six of ``encoder.blocks``, and ``head``
-    (Lu et al. 2023, table I).
+    (Lu et al. 2023, table I). Behind other strides than those the head works on maps of another size.
 
     Args:
         input_size: height and width of the input.
         classes: channels of the output.
         width: factor on all channels.
         blocks: kernel and expansion of each layer of each of the six blocks.
-        dilations: of each block; `dilations_for` the input's size where there are none.
+        geometry: of the blocks; the one that fits the input's size where there is none.
         aspp_channels: of the head, at width 1.
         atrous_rates: of the head's 3 x 3 branches; none is the light form.
-        upsampling: "steps" doubles three times (to the sizes that the encoder had, where they are odd), "at_once"
-            resizes once. The two are different networks.
+        upsampling: "steps" doubles as often as the encoder halved (to the sizes that it had, where they are odd),
+            "at_once" resizes once. The two are different networks.
 
     Attributes:
-        encoder: (batch, 3, h, w) to (batch, 320 width, ceil(h / 8), ceil(w / 8)).
+        encoder: (batch, 3, h, w) to (batch, 320 width, ceil(h / 8), ceil(w / 8)) with the strides of table I.
         head: from there to logits, (batch, classes, h, w).
     """
 
@@ -175,18 +209,20 @@ class DeepLabV3(nn.Module):
         *,
         width: float = 1.0,
         blocks: Blocks = MOBILENET_V2_BLOCKS,
-        dilations: Sequence[int] | None = None,
+        geometry: Geometry | None = None,
         aspp_channels: int = ASPP_CHANNELS,
         atrous_rates: Sequence[int] = (),
         upsampling: Upsampling = "steps",
     ) -> None:
         """Create the layers."""
         super().__init__()
-        self.encoder = MobileNetV2Encoder(width, OUTPUT_STRIDE, blocks, dilations or dilations_for(input_size))
+        geometry = geometry or Geometry.fitting(input_size)
+        self.encoder = MobileNetV2Encoder(width, OUTPUT_STRIDE, blocks, geometry.dilations, geometry.strides)
         channels = scaled_channels(aspp_channels, width)
-        sizes = [halved(input_size, 2), halved(input_size, 1), input_size]
+        times = halvings(geometry.strides)
+        sizes = [halved(input_size, done) for done in reversed(range(times))]
         self.head = nn.Sequential(
-            ASPP(self.encoder.channels[-1], channels, halved(input_size, 3), atrous_rates),
+            ASPP(self.encoder.channels[-1], channels, halved(input_size, times), atrous_rates),
             nn.Conv2d(channels, classes, 1),
             Upsample(sizes if upsampling == "steps" else sizes[-1:]),
         )

@@ -73,6 +73,7 @@ class MobileNetV2Encoder(nn.Module):
         output_stride: 8, 16 or 32: how much smaller the last features are than the input.
         blocks: kernel and expansion of each layer of each of the six blocks.
         dilations: of each block, in place of those of `strides_and_dilations`.
+        strides: likewise.
 
     Attributes:
         stem: (batch, 3, h, w) to (batch, 16 width, ceil(h / 2), ceil(w / 2)).
@@ -86,10 +87,11 @@ class MobileNetV2Encoder(nn.Module):
         output_stride: int = 32,
         blocks: Blocks = MOBILENET_V2_BLOCKS,
         dilations: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
     ) -> None:
         """Create the layers."""
         super().__init__()
-        strides, own_dilations = strides_and_dilations(output_stride)
+        own_strides, own_dilations = strides_and_dilations(output_stride)
         first, second = (scaled_channels(channels, width) for channels in STEM_CHANNELS)
         self.channels = tuple(scaled_channels(channels, width) for channels in BLOCK_CHANNELS)
         self.stem = nn.Sequential(
@@ -97,7 +99,7 @@ class MobileNetV2Encoder(nn.Module):
             MBConv(first, second, MBConvChoice(expansion=1)),
         )
         before = (second, *self.channels[:-1])
-        places = zip(before, self.channels, blocks, strides, dilations or own_dilations, strict=True)
+        places = zip(before, self.channels, blocks, strides or own_strides, dilations or own_dilations, strict=True)
         self.blocks = nn.Sequential(
             *(
                 mbconv_stage(inputs, outputs, choices, stride=stride, dilation=dilation)

@@ -98,7 +98,13 @@ class Problem:
     def scheme_of(self, candidate: Candidate) -> Scheme:
         """Return how a candidate is quantized."""
         bits = candidate.quantization.get("weight_bits", self.scheme.weight_bits)
-        return replace(self.scheme, weight_bits=bits)  # type: ignore[arg-type]  # checked by Scheme itself
+        modules = self.networks.module_weight_bits(candidate)
+        layers = {path: {"weight_bits": own} for path, own in modules.items() if own != bits}
+        return replace(
+            self.scheme,
+            weight_bits=bits,  # type: ignore[arg-type]  # checked by Scheme itself
+            layers={**self.scheme.layers, **layers},
+        )
 
     def skeleton(self, candidate: Candidate) -> QuantizedGraph:
         """Return the candidate's quantized graph with zero weights and made-up ranges.

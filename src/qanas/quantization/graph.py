@@ -94,6 +94,12 @@ class Graph:
         stored = (1, *self.input_shape)
         return tuple(stored[axis] for axis in self.border.input.to_torch(len(stored)))[1:]
 
+    @property
+    def network_output_shape(self) -> Shape:
+        """The shape of one sample as the torch network puts it out."""
+        stored = (1, *self.shapes[self.output])
+        return tuple(stored[axis] for axis in self.border.output.to_torch(len(stored)))[1:]
+
     def stored_input(self, inputs: Tensor) -> Tensor:
         """Return inputs of the torch network as they are stored."""
         return inputs.permute(self.border.input.to_stored(inputs.ndim))
@@ -102,9 +108,21 @@ class Graph:
         """Return stored outputs, codes or real values, as the torch network has them."""
         return outputs.permute(self.border.output.to_torch(outputs.ndim))
 
-    @torch.no_grad()
     def calibrate(self, samples: Tensor, scheme: Scheme | None = None) -> dict[str, Ranges]:
-        """Return the ranges of everything on some samples.
+        """Return the ranges of everything on some samples, as `observe`.
+
+        Args:
+            samples: inputs of the torch network.
+            scheme: how ranges are taken.
+
+        Raises:
+            ValueError: no samples, those of another shape, or values that are not finite.
+        """
+        return self.observe(samples, scheme)[0]
+
+    @torch.no_grad()
+    def observe(self, samples: Tensor, scheme: Scheme | None = None) -> tuple[dict[str, Ranges], Tensor]:
+        """Return the ranges of everything on some samples, and the outputs for them.
 
         Args:
             samples: inputs of the torch network; enough of them: 64 windows clip the head of an LSTM by several dB.
@@ -131,7 +149,7 @@ class Graph:
             )
             for name in self.last_uses[node.name]:
                 del values[name]
-        return ranges
+        return ranges, self.torch_output(values[self.output])
 
     def program(self) -> Program:
         """Return the float32 program."""

@@ -26,6 +26,15 @@ KNOWN: Mapping[str, tuple[Any, ...]] = {
 """What each field can be."""
 
 
+def covers(layer: str, node: str) -> bool:
+    """Tell whether a node belongs to a module, given its path.
+
+    A node's name is the path of its module with underscores for the dots.
+    """
+    prefix = layer.replace(".", "_")
+    return node == prefix or node.startswith(f"{prefix}_")
+
+
 class UnsupportedSchemeError(Exception):
     """A scheme that a network can't have: one for a layer that isn't there, or that an operator's kernel lacks."""
 
@@ -49,7 +58,8 @@ class Scheme:
             a tensor, and the kernel has no finer scales.
         scales: of weights and activations, ``real`` or the next larger ``power_of_two``.
         ranges: how ranges are taken from the calibration samples, see `qanas.quantization.ranges`.
-        layers: fields that differ, by the node's name.
+        layers: fields that differ, by the path of a module: they hold for everything in it, those of an inner one
+            before those of an outer one.
 
     Raises:
         ValueError: an unknown field or value, with those known.
@@ -79,8 +89,19 @@ class Scheme:
                 raise ValueError(f"layers.{layer}.{error}") from error
 
     def of(self, node: str) -> Scheme:
-        """Return what holds for one node."""
-        return replace(self, layers={}, **self.layers.get(node, {})) if self.layers else self
+        """Return what holds for one node.
+
+        >>> scheme = Scheme(layers={"encoder": {"weight_bits": 4}, "encoder.0": {"weight_bits": 6}})
+        >>> [scheme.of(node).weight_bits for node in ("encoder_0_conv", "encoder_01", "head")]
+        [6, 4, 8]
+        """
+        if not self.layers:
+            return self
+        merged: dict[str, Any] = {}
+        for layer in sorted(self.layers, key=len):
+            if covers(layer, node):
+                merged |= self.layers[layer]
+        return replace(self, layers={}, **merged)
 
     @property
     def fewest_weight_bits(self) -> int:

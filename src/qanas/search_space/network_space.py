@@ -58,3 +58,11 @@ class NetworkSpace(ABC):
         """
         del candidate, network
         return {}
+
+    def module_weight_bits(self, candidate: Candidate) -> Mapping[str, int]:
+        """Return the bits of the weights of modules that have their own, by the module's path.
+
+        Those of all others are the candidate's ``weight_bits``, or the scheme's where it has no such setting.
+        """
+        del candidate
+        return {}

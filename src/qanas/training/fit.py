@@ -21,6 +21,7 @@ from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import Scheduler, TrainingSettings
 from qanas.training.flat_parameters import FlatParameters
+from qanas.training.memory_order import channels_last
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
@@ -162,7 +163,7 @@ class TorchTrainer:
             group["lr"] = learning_rate
         self.flat.gradient.zero_()
         inputs, targets = self.data.batch(indices)
-        loss = self.loss(self.settings.loss, self.network(inputs), targets)
+        loss = self.loss(self.settings.loss, self.network(channels_last(inputs)), targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]

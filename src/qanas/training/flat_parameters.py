@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from qanas.training.memory_order import flattened, unflattened
+
 
 class FlatParameters:
     """The trainable parameters of a network as parts of one vector, and their gradients of another.
@@ -25,7 +27,7 @@ class FlatParameters:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         """Copy the parameters into one vector, and let them be views of it."""
         self.parameters = list(parameters)
-        self.values = nn.utils.parameters_to_vector(self.parameters).detach().clone()
+        self.values = torch.cat([flattened(parameter.detach()) for parameter in self.parameters])
         self.gradient = torch.zeros_like(self.values)
         parts = zip(self.parameters, self._split(self.values), self._split(self.gradient), strict=True)
         for parameter, value, gradient in parts:
@@ -34,10 +36,10 @@ class FlatParameters:
 
     def _split(self, vector: Tensor) -> list[Tensor]:
         parts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
-        return [part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+        return [unflattened(part, p.shape) for part, p in zip(parts, self.parameters, strict=True)]
 
     def release(self, values: Tensor) -> None:
         """Give the parameters ``values``, each in memory of its own, and no gradient."""
         for parameter, value in zip(self.parameters, self._split(values), strict=True):
-            parameter.data = value.clone()
+            parameter.data = value.clone(memory_format=torch.contiguous_format)
             parameter.grad = None

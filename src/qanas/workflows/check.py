@@ -16,7 +16,8 @@ from qanas.core.candidate import Candidate
 from qanas.core.seeds import derive_seed
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import make_trainer
-from qanas.workflows.plan import Setup
+from qanas.workflows.blockwise.forecast import forecast_distillation
+from qanas.workflows.plan import BlockwisePlan, SampledPlan, Setup
 from qanas.workflows.sampled_search import candidate_costs
 from qanas.workflows.trial_store import suggest
 
@@ -56,13 +57,27 @@ def forecast(setup: Setup) -> Forecast:
     within = [c for c in candidates if all(limit.excess(candidate_costs(setup, c)) <= 0 for limit in plan.limits)]
     seed_seconds = _training_seconds(setup, seed)
     typical = float(np.mean([_training_seconds(setup, candidate) for candidate in within or candidates]))
-    trainings = (plan.budget.trials - 1) * typical + seed_seconds
-    finalists = plan.finalists.seeds * (plan.finalists.count * typical + seed_seconds)
-    seconds = (trainings + finalists) / plan.jobs
-    if plan.budget.hours is not None:
-        seconds = min(trainings / plan.jobs, plan.budget.hours * 3600) + finalists / plan.jobs
+    finalists = plan.finalists.seeds * (plan.finalists.count * typical + seed_seconds) / plan.jobs
+    seconds = finalists + _search_seconds(setup, plan.search, seed_seconds, typical)
     over = [limit.cost for limit in plan.limits if limit.excess(costs) > 0]
     return Forecast(costs, over, len(within) / len(candidates), seconds / 3600)
+
+
+def _search_seconds(setup: Setup, search: SampledPlan | BlockwisePlan, seed: float, typical: float) -> float:
+    """Return the wall-clock seconds of a search.
+
+    Args:
+        setup: plan and data.
+        search: how candidates are found.
+        seed: seconds of the seed network's training.
+        typical: seconds of another candidate's.
+    """
+    jobs = setup.plan.jobs
+    if isinstance(search, BlockwisePlan):
+        # The teacher is one of the finalists' trainings; tables take less than what they are tables of.
+        return forecast_distillation(setup, search) / jobs
+    trainings = ((search.budget.trials - 1) * typical + seed) / jobs
+    return trainings if search.budget.hours is None else min(trainings, search.budget.hours * 3600)
 
 
 def _random_candidates(setup: Setup) -> Iterator[Candidate]:

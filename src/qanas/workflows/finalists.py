@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import Precision, SplitName
+from qanas.core.measurement import Objective
 from qanas.core.pareto import spread
 from qanas.core.run_folder import SEED_ID, RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
@@ -26,8 +27,8 @@ from qanas.performance_estimation.base import TrainedNetwork
 from qanas.tasks.base import FloatArray, Split
 from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
-from qanas.workflows.training_units import TrainingUnit, make_executor
-from qanas.workflows.trial_store import TrialRecord
+from qanas.workflows.search import FrontPoint
+from qanas.workflows.training_units import TrainingUnit, make_training_executor
 from qanas.workflows.workers import Failure
 
 logger = logging.getLogger("qanas")
@@ -112,8 +113,8 @@ def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> Training
     return TrainingFiles(folder.trainings / finalist.candidate.key, seed)
 
 
-def choose_finalists(setup: Setup, front: list[TrialRecord]) -> list[Finalist]:
-    """Return the seed network and points spread over the front.
+def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequence[Objective]) -> list[Finalist]:
+    """Return the seed network and points spread over the front, whose axes are ``objectives``.
 
     Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
     """
@@ -121,7 +122,6 @@ def choose_finalists(setup: Setup, front: list[TrialRecord]) -> list[Finalist]:
     chosen = [Finalist(SEED_ID, seed)]
     distinct = list({record.candidate.key: record for record in front if record.candidate != seed}.values())
     if distinct:
-        objectives = setup.plan.objectives
         losses = np.array([[o.loss(r.measurement.value(o.name)) for o in objectives] for r in distinct])
         costs = [position for position, o in enumerate(objectives) if o.name in setup.plan.cost_names]
         for position in costs:
@@ -232,28 +232,37 @@ def train_finalists(
         progress: who watches.
     """
     seeds = range(setup.plan.finalists.seeds)
-    finished: dict[tuple[str, int], Training] = {}
-    waiting: list[FinalistUnit] = []
-    for finalist in finalists:
-        for seed in seeds:
-            files = training_files(folder, finalist, seed)
-            training = files.read()
-            if training is None:
-                waiting.append(FinalistUnit(finalist, seed, files))
-            else:
-                finished[finalist.identity, seed] = training
-    progress.stage("finalists", len(finalists) * len(seeds), len(finished))
+    wanted = [FinalistUnit(f, seed, training_files(folder, f, seed)) for f in finalists for seed in seeds]
+    trainings, trained = train(setup, "finalists", wanted, progress)
+    return {f.identity: [trainings[f.identity, seed] for seed in seeds] for f in finalists}, trained
+
+
+def train(
+    setup: Setup, stage: str, wanted: Sequence[FinalistUnit], progress: Progress
+) -> tuple[dict[tuple[str, int], Training], int]:
+    """Return trainings by identity and seed, and how many weren't finished by an earlier session.
+
+    Args:
+        setup: plan and data.
+        stage: its name, for who watches.
+        wanted: the trainings.
+        progress: who watches.
+    """
+    found = {(unit.finalist.identity, unit.seed): unit.files.read() for unit in wanted}
+    finished = {place: training for place, training in found.items() if training is not None}
+    waiting = [unit for unit in wanted if (unit.finalist.identity, unit.seed) not in finished]
+    progress.stage(stage, len(wanted), len(finished))
     order = {id(unit): position for position, unit in enumerate(waiting)}
 
     def on_epoch(unit: TrainingUnit[Training], epoch: int, loss: float) -> None:
         progress.epoch(order[id(unit)], epoch, setup.plan.estimator.epochs, loss)
 
-    with make_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
+    with make_training_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
         for unit, result in executor.work_off(waiting):
             assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
             training = result if isinstance(result, Training) else Training.failed(unit.seed, result.reason)
             if isinstance(result, Failure):
-                logger.info("finalist %s, training %d failed: %s", unit.finalist.identity, unit.seed, result.reason)
+                logger.info("%s %s, training %d failed: %s", stage, unit.finalist.identity, unit.seed, result.reason)
             finished[unit.finalist.identity, unit.seed] = training
             progress.unit_finished(f"{unit.finalist.identity}, training {unit.seed + 1}")
-    return {f.identity: [finished[f.identity, seed] for seed in seeds] for f in finalists}, len(waiting)
+    return finished, len(waiting)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qanas.core.candidate import Group
 from qanas.core.errors import InputError
@@ -17,13 +17,15 @@ from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
+from qanas.performance_estimation.block_table.build import TableSettings
 from qanas.performance_estimation.problem import Problem
 from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import NetworkSpace
-from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings
-from qanas.search_strategy.base import SamplingStrategy
+from qanas.search_strategy.base import FrontSolver, SamplingStrategy
+from qanas.supernet.distillation import DistillationSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 
@@ -47,6 +49,50 @@ class SearchBudget:
 
 
 @dataclass(frozen=True)
+class SampledPlan:
+    """A search that trains the candidates that a sampler proposes.
+
+    Attributes:
+        groups: those that are free.
+        strategy: proposes candidates.
+        budget: when the search ends.
+    """
+
+    groups: tuple[Group, ...]
+    strategy: SamplingStrategy
+    budget: SearchBudget
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the sampler sees the space."""
+        return self.strategy.encoding
+
+
+@dataclass(frozen=True)
+class BlockwisePlan:
+    """A search over tables of distilled blocks (Lu et al. 2023).
+
+    Attributes:
+        distillation: how each block's supernet is trained.
+        supernets: of each block, from different seeds; their scores are averaged.
+        views: of every training sample that the teacher is asked about: as it is, then changed at random.
+        table: what each block's table holds.
+        solver: finds the front of the tables.
+        score: what stands for the metric among the objectives: the sum of the blocks' noise-to-signal ratios.
+    """
+
+    distillation: DistillationSettings
+    supernets: int
+    views: int
+    table: TableSettings
+    solver: FrontSolver
+    score: str = "nsr_sum"
+
+    groups: ClassVar[tuple[Group, ...]] = ("architecture", "quantization")
+    encoding: ClassVar[Encoding] = "conditional"
+
+
+@dataclass(frozen=True)
 class FinalistsPlan:
     """How finalists are chosen and trained.
 
@@ -66,10 +112,8 @@ class Plan:
     Attributes:
         task: data, loss and metrics.
         networks: the family of networks.
-        search: the groups that are free.
-        strategy: proposes candidates.
-        budget: when the search ends.
-        estimator: measures candidates.
+        search: how candidates are found.
+        estimator: trains and measures candidates.
         jobs: worker processes.
         objectives: axes of the front.
         limits: bounds on costs.
@@ -83,9 +127,7 @@ class Plan:
 
     task: Task
     networks: NetworkSpace
-    search: tuple[Group, ...]
-    strategy: SamplingStrategy
-    budget: SearchBudget
+    search: SampledPlan | BlockwisePlan
     estimator: Estimator
     jobs: int
     objectives: tuple[Objective, ...]
@@ -190,12 +232,12 @@ class Setup:
         Raises:
             InputError: the settings of a user's own space don't fit together.
         """
-        name = self.plan.recipe["space"]["name"]
+        plan = self.plan
         try:
-            space = space_of(
-                self.plan.networks.settings(self.problem.shape), self.plan.search, self.plan.strategy.encoding
-            )
+            settings = plan.networks.settings(self.problem.shape)
+            space = space_of(settings, plan.search.groups, plan.search.encoding)
             TrainingSettings.from_group(space.seed.training)
         except (TypeError, ValueError) as error:
+            name = type(plan.networks).__name__
             raise InputError(f"space: the settings of {name} can't be searched: {error}") from error
         return space

@@ -16,11 +16,16 @@ MAY_CHANGE: tuple[str, ...] = (
     "estimation.batch",
     "estimation.jobs",
     "estimation.cache",
+    "distillation.",
+    "table.",
     "finalists.",
 )
-"""Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table."""
+"""Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table.
 
-INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data", "seed.weights")
+Supernets and tables are kept by what they were made from: those that a change concerns are made anew.
+"""
+
+INFORMATION: tuple[str, ...] = ("versions.", "source.", "task.data", "seed.weights", "teacher.weights")
 """Written down, but no reason to refuse: where the data lies doesn't matter, its fingerprint does."""
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qanas.core.run_folder import RunFolder
-from qanas.core.tables import write_parquet
+from qanas.workflows.blockwise.search import BlockwiseSearch
 from qanas.workflows.finalists import choose_finalists, train_finalists
-from qanas.workflows.importance import write_importance
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import SampledPlan, Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.resume import check_resumable
-from qanas.workflows.sampled_search import SampledSearch, front_of
+from qanas.workflows.sampled_run import SampledRun
 from qanas.workflows.scheme_sweep import with_scheme_chosen
+from qanas.workflows.search import FrontPoint, Search
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
-from qanas.workflows.trial_store import TrialRecord, TrialStore
-from qanas.workflows.trial_table import trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -34,7 +32,7 @@ class RunResult:
     """
 
     folder: RunFolder
-    front: list[TrialRecord]
+    front: Sequence[FrontPoint]
     shipments: list[Shipment]
 
     @property
@@ -66,24 +64,31 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
             return _run(with_scheme_chosen(shared, folder, progress), folder, progress)
 
 
+def _make_search(setup: Setup, folder: RunFolder, progress: Progress) -> Search:
+    plan = setup.plan.search
+    if isinstance(plan, SampledPlan):
+        return SampledRun(setup, plan, folder, progress)
+    return BlockwiseSearch(setup, plan, folder, progress)
+
+
 def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
-    store = TrialStore(folder.study, setup.plan.objectives, setup.plan.limits)
-    search = SampledSearch(setup, store, progress)
-    summary: dict[str, object] = {}
+    search = _make_search(setup, folder, progress)
     finalist_seconds = _finalist_seconds(folder)
+
+    def write_summary(status: str, **more: object) -> None:
+        found = search.summary()
+        seconds = {"search": found.pop("seconds"), "finalists": finalist_seconds}
+        folder.write_summary(found | {"status": status, **more, "seconds": seconds})
+
     try:
-        records = search.run()
+        search.run()
     finally:
-        write_parquet(folder.trials, trial_table(search.records))
-        folder.trials_csv.unlink(missing_ok=True)
-        folder.write_table(folder.front, front_rows(front_of(setup, search.records), []))
-        summary |= _count_trials(search.records)
-        summary |= {"seconds": {"search": store.search_seconds, "finalists": finalist_seconds}}
-        folder.write_summary(summary | {"status": "interrupted"})
-    write_importance(folder.importance, store.study, setup.plan.objectives)
-    front = front_of(setup, records)
+        search.write_tables()
+        folder.write_table(folder.front, front_rows(search.front(), []))
+        write_summary("interrupted")
+    front = search.front()
     started = time.monotonic()
-    finalists = choose_finalists(setup, front)
+    finalists = choose_finalists(setup, front, search.objectives)
     trainings, trained = train_finalists(setup, folder, finalists, progress)
     shipments = [ship(setup, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
     remove_stale_models(folder, shipments)
@@ -91,8 +96,7 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
     folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])
     result = RunResult(folder, front, shipments)
     finalist_seconds += time.monotonic() - started if trained else 0.0
-    seconds = {"search": store.search_seconds, "finalists": finalist_seconds}
-    folder.write_summary(summary | {"status": "done", "finalists": _count_finalists(result), "seconds": seconds})
+    write_summary("done", finalists=_count_finalists(result))
     return result
 
 
@@ -102,14 +106,6 @@ def _finalist_seconds(folder: RunFolder) -> float:
         return float(folder.read_summary()["seconds"]["finalists"])
     except (KeyError, ValueError):  # a first session, or a damaged file, which is written anew
         return 0.0
-
-
-def _count_trials(records: list[TrialRecord]) -> dict[str, object]:
-    outcomes = Counter(record.outcome for record in records)
-    return {
-        "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
-        "train_cpu_seconds": sum(record.train_seconds for record in records),
-    }
 
 
 def _count_finalists(result: RunResult) -> dict[str, object]:

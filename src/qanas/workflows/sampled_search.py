@@ -16,9 +16,9 @@ from qanas.core.pareto import non_dominated
 from qanas.core.seeds import derive_seed
 from qanas.hardware.costs import LATENCY
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import SampledPlan, Setup
 from qanas.workflows.progress import Progress
-from qanas.workflows.training_units import TrainingUnit, make_executor
+from qanas.workflows.training_units import TrainingUnit, make_training_executor
 from qanas.workflows.trial_store import TrialRecord, TrialStore, most_blamed
 from qanas.workflows.workers import Executor, Failure
 
@@ -91,14 +91,16 @@ class SampledSearch:
 
     Args:
         setup: plan and data.
+        sampled: the plan's own part for this kind of search.
         store: the trials so far.
         progress: who watches.
     """
 
-    def __init__(self, setup: Setup, store: TrialStore, progress: Progress) -> None:
+    def __init__(self, setup: Setup, sampled: SampledPlan, store: TrialStore, progress: Progress) -> None:
         """Read what was finished before."""
         self.setup = setup
         self.plan = setup.plan
+        self.sampled = sampled
         self.store = store
         self.progress = progress
         self.records = store.records()
@@ -113,9 +115,9 @@ class SampledSearch:
             InputError: the limits reject nearly everything.
         """
         counted = len(self._counted())
-        self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
+        self.progress.start(self.sampled.budget.trials, counted, resumed=counted > 0)
         self.progress.front(self._front_rows())
-        with make_executor(self.setup, self.plan.jobs, self._on_epoch) as executor:
+        with make_training_executor(self.setup, self.plan.jobs, self._on_epoch) as executor:
             while True:
                 while executor.room and self._budget_left():
                     self._start_trial(executor)
@@ -137,7 +139,7 @@ class SampledSearch:
         return self.seconds_before + time.monotonic() - self.started
 
     def _budget_left(self) -> bool:
-        budget = self.plan.budget
+        budget = self.sampled.budget
         if budget.hours is not None and self._seconds() >= budget.hours * 3600:
             return False
         return len(self._counted()) + len(self.running) < budget.trials
@@ -167,7 +169,7 @@ class SampledSearch:
             return
         attempt = sum(record.index == index for record in self._rejected())
         while True:
-            sampler = self.plan.strategy.sampler(derive_seed(self.plan.seed, "sampler", index, attempt))
+            sampler = self.sampled.strategy.sampler(derive_seed(self.plan.seed, "sampler", index, attempt))
             trial, candidate = self.store.ask(self.setup.space, sampler)
             unit = TrialUnit(index, candidate, candidate_costs(self.setup, candidate))
             over = {limit.cost: limit.excess(unit.costs) for limit in self.plan.limits}
@@ -202,12 +204,12 @@ class SampledSearch:
         self.records.append(self.store.tell(trial, record))
         rejected = len(self._rejected())
         self.progress.rejected(reason, rejected)
-        if rejected >= self.plan.budget.max_rejected:
+        if rejected >= self.sampled.budget.max_rejected:
             blamed, times = most_blamed(self.records)
             limit = next(entry for entry in self.plan.limits if entry.cost == blamed)
             raise InputError(
                 f"limits.{blamed} = {limit.bound:g} rejected {times} of {rejected} candidates "
-                f"(strategy.max_rejected = {self.plan.budget.max_rejected}): raise it or search smaller networks"
+                f"(strategy.max_rejected = {self.sampled.budget.max_rejected}): raise it or search smaller networks"
             )
 
     def _finish_trial(self, unit: TrialUnit, result: Measurement | Failure) -> None:

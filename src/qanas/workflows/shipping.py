@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from qanas.quantization.axis_order import AxisOrder, Border
 from qanas.workflows.finalists import Finalist, Training, training_files
 from qanas.workflows.plan import Setup
 from qanas.workflows.scheme_sweep import scheme_choice
+from qanas.workflows.search import FrontPoint
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")
@@ -230,7 +231,7 @@ def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
                 shutil.rmtree(entry)
 
 
-def front_rows(front: list[Any], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+def front_rows(front: Sequence[FrontPoint], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
     """Return the rows of front.csv; deterministic columns only."""
     shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
     rows: list[dict[str, Value | None]] = []

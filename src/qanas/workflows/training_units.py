@@ -15,12 +15,10 @@ from qanas.workflows.plan import Setup
 from qanas.workflows.workers import (
     Executor,
     Failure,
-    InlineExecutor,
     OnPartEpoch,
-    OnUnitEpoch,
-    ProcessExecutor,
     Unit,
     attempt,
+    make_executor,
 )
 
 R = TypeVar("R")
@@ -122,7 +120,7 @@ class BatchExecutor(Executor[R]):
         self._gathered = []
 
 
-def make_executor(setup: Setup, jobs: int, on_epoch: OnTrainingEpoch) -> Executor[Any]:
+def make_training_executor(setup: Setup, jobs: int, on_epoch: OnTrainingEpoch) -> Executor[Any]:
     """Return an executor for ``jobs`` trainings at a time, or as many batches of them."""
 
     def on_unit_epoch(unit: Unit[Any], part: int, epoch: int, loss: float) -> None:
@@ -130,11 +128,6 @@ def make_executor(setup: Setup, jobs: int, on_epoch: OnTrainingEpoch) -> Executo
         assert isinstance(training, TrainingUnit)  # noqa: S101 - nothing else is submitted
         on_epoch(training, epoch, loss)
 
+    executor = make_executor(setup, jobs, on_unit_epoch)
     size = setup.plan.estimator.batch
-    if size == 1:
-        return _executor(setup, jobs, on_unit_epoch)
-    return BatchExecutor(_executor(setup, jobs, on_unit_epoch), size)
-
-
-def _executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
-    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, setup.prepared, jobs, on_epoch)
+    return executor if size == 1 else BatchExecutor(executor, size)

@@ -277,3 +277,8 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
+    """Return an executor for ``jobs`` units at a time."""
+    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, setup.prepared, jobs, on_epoch)

@@ -55,14 +55,13 @@ class Kernel:
 
     def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """Return sums of products, (batch, rows', columns', out), for (batch, rows, columns, in) and the weights."""
-        padding = self.window.sample_padding(tuple(inputs.shape[1:]))
-        image = padded(inputs, padding, 0.0) if any(map(any, padding)) else inputs
-        return self._convolve(image, weight.permute(0, 3, 1, 2), (0, 0))
+        return self.correlate_prepared(inputs, weight.permute(0, 3, 1, 2))
 
-    def fast_sums(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return the same for weights (out, in / groups, rows, columns), padding left to torch where it can do it."""
+    def correlate_prepared(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Return the same for weights (out, in / groups, rows, columns)."""
         (above, below), (left, right) = self.window.padding
         if (above, left) == (below, right):
+            # torch pads on its way through: no copy of the input.
             return self._convolve(inputs, weight, (above, left))
         return self._convolve(padded(inputs, self.window.sample_padding(tuple(inputs.shape[1:])), 0.0), weight, (0, 0))
 
@@ -219,7 +218,7 @@ class QuantizedConvolution(QuantizedOperator):
         factors = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation).factors
         bias = self.weights.quantize_bias(self.bias, inputs[0].scale)
         requantize = requantization(factors, bias, step_bounds(output, self.kernel.activation))
-        return lambda steps: requantize(self.kernel.fast_sums(steps, weight))
+        return lambda steps: requantize(self.kernel.correlate_prepared(steps, weight))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qanas.layers.conv import ChannelNorm
 from qanas.quantization.operators.batch_norm import BatchNorm
@@ -23,25 +23,26 @@ def channel_norm(builder: Builder, module: ChannelNorm, value: Value, /) -> Valu
 
 
 def _norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Value, number: int) -> Value:
-    scale, offset = _constants(module)
-    if value.shape[number] != len(scale):
-        raise ValueError(f"a batch norm of {len(scale)} channels got {value.shape[number]}")
+    norm = _operator(module)
+    if value.shape[number] != len(norm.mean):
+        raise ValueError(f"a batch norm of {len(norm.mean)} channels got {value.shape[number]}")
     source, order = builder.ending_in(value, number)
     stored_at = positions(value.torch[number], order)
     if stored_at is not None:
-        scale, offset = scale[stored_at], offset[stored_at]
-    return builder.emit(BatchNorm(scale, offset), [source], source.torch, source.stored)
+        norm = BatchNorm(
+            norm.weight[stored_at], norm.bias[stored_at], norm.mean[stored_at], norm.variance[stored_at], norm.epsilon
+        )
+    return builder.emit(norm, [source], source.torch, source.stored)
 
 
-def _constants(module: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return scale and offset of a trained batch norm."""
-    if module.running_mean is None or module.running_var is None:
+def _operator(module: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNorm:
+    """Return a batch norm with the statistics gathered in training."""
+    mean, variance = module.running_mean, module.running_var
+    if mean is None or variance is None:
         raise ValueError("a batch norm without running statistics; train it with track_running_stats=True")
-    scale = torch.rsqrt(module.running_var + module.eps)
-    if module.affine:
-        scale = scale * module.weight.detach()
-    offset = -module.running_mean * scale
-    return scale, offset + module.bias.detach() if module.affine else offset
+    weight = module.weight.detach() if module.affine else torch.ones_like(mean)
+    bias = module.bias.detach() if module.affine else torch.zeros_like(mean)
+    return BatchNorm(weight, bias, mean, variance, module.eps)
 
 
 FUNCTIONS: FunctionTranslators = {}

@@ -38,6 +38,37 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
         UnsupportedNetworkError: an operator that the graph doesn't have, data-dependent control flow, or
             shapes that don't fit.
     """
+    return folded(trace_unfolded(network, input_shape))
+
+
+def folded(graph: Graph) -> Graph:
+    """Return a graph whose batch norms are folded and whose activations are fused.
+
+    Raises:
+        UnsupportedNetworkError: a batch norm with nothing to fold it into.
+    """
+    graph = absorbed(graph, fold_batch_norm)
+    for node in graph.nodes:
+        if isinstance(node.operator, BatchNorm):
+            raise UnsupportedNetworkError(
+                f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
+                "layer whose output nothing else takes"
+            )
+    return with_shared_parameters(absorbed(graph, fuse_activation))
+
+
+def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
+    """Return the graph of a network as `trace` does, its batch norms and activations by themselves.
+
+    They can be given other statistics then, before `folded` makes it a graph that can be quantized.
+
+    Args:
+        network: takes one tensor, (batch, *input_shape), and puts one out.
+        input_shape: of one sample, as torch has it.
+
+    Raises:
+        UnsupportedNetworkError: as `trace`.
+    """
     if _Tracer().is_leaf_module(network, ""):
         network = nn.Sequential(network)
     try:
@@ -49,14 +80,7 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
             f"{type(network).__name__}: its forward can't be traced: {described(error, fx.__file__)}; "
             "keep to torch calls on values, and take sizes from the constructor"
         ) from error
-    graph = absorbed(merge_padding(_cheapest(network, calls, input_shape)), fold_batch_norm)
-    for node in graph.nodes:
-        if isinstance(node.operator, BatchNorm):
-            raise UnsupportedNetworkError(
-                f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
-                "layer whose output nothing else takes"
-            )
-    return with_shared_parameters(absorbed(graph, fuse_activation))
+    return merge_padding(_cheapest(network, calls, input_shape))
 
 
 def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:

@@ -1,0 +1,1 @@
+"""How good each path through a block is, quantized: a table for solvers (Lu et al. 2023)."""

@@ -1,0 +1,140 @@
+"""From trained supernets of a block to its table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
+from qanas.performance_estimation.block_table.racing import RacingSettings, race
+from qanas.performance_estimation.block_table.samples import ScoredSamples
+from qanas.performance_estimation.block_table.statistics import LayerStatistics, PrefixStatistics, SharedStatistics
+from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.performance_estimation.block_table.walk import Row, score_paths
+from qanas.quantization.affine import WeightBits
+from qanas.supernet.noise import NoiseToSignal
+from qanas.supernet.teacher_features import BlockFeatures
+from qanas.training.memory_order import channels_last
+
+SHARED_ROUNDS = 2
+"""Rounds of fair paths that the statistics of a race are taken over: 12 paths at 6 options a layer."""
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What a table holds and how it is made.
+
+    Attributes:
+        bits: of the weights of a block.
+        full: score every row on every sample with its own statistics, instead of racing.
+        calibration_samples: training samples that statistics are taken over.
+        samples: held-out samples that paths are scored on; None for all.
+        racing: when rows are dropped.
+    """
+
+    bits: tuple[WeightBits, ...] = (8,)
+    full: bool = False
+    calibration_samples: int = 32
+    samples: int | None = None
+    racing: RacingSettings = field(default_factory=RacingSettings)
+
+
+class TableBuilder:
+    """Scores the paths of a block, averaged over several supernets of it.
+
+    Args:
+        supernets: the layers of each, traced.
+        train: the teacher's features on training samples.
+        held_out: on held-out ones.
+        settings: what the table holds.
+        seed: of the order of the samples and of the paths of shared statistics.
+    """
+
+    def __init__(
+        self,
+        supernets: Sequence[BlockLayers],
+        train: BlockFeatures,
+        held_out: BlockFeatures,
+        settings: TableSettings,
+        seed: int,
+    ) -> None:
+        """Choose the samples."""
+        self.supernets = supernets
+        self.held_out = held_out
+        self.settings = settings
+        self.seed = seed
+        self.noise = NoiseToSignal.of(held_out.outputs)
+        self.calibration = _spread(train.inputs, settings.calibration_samples)
+        order = np.random.default_rng(seed).permutation(len(held_out))
+        self.order = [int(position) for position in order[: settings.samples]]
+
+    def rows(self) -> list[Row]:
+        """Return every row of the block."""
+        paths = list(itertools.product(*(range(count) for count in self.supernets[0].options)))
+        return [(bits, path) for bits in self.settings.bits for path in paths]
+
+    def build(self, objectives: Sequence[str]) -> BlockTable:
+        """Return the table.
+
+        Args:
+            objectives: names of the additive costs that a race keeps the front of.
+        """
+        rows = self.rows()
+        costs = {name: np.empty(len(rows)) for name in ADDITIVE_COSTS}
+        for position, (bits, path) in enumerate(rows):
+            for name, value in self.supernets[0].path_costs(path, bits).items():
+                costs[name][position] = value
+        means, counts = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        alive = np.arange(len(rows))
+        if not self.settings.full:
+            columns = np.column_stack([costs[name] for name in objectives])
+            result = race(self.quick_scores(), rows, columns, self.order, self.settings.racing)
+            means, counts, alive = result.means, result.samples, result.alive
+        by_sample = self.exact_scores([rows[position] for position in alive])
+        means[alive], counts[alive] = by_sample.mean(axis=1), by_sample.shape[1]
+        exact = np.zeros(len(rows), np.bool_)
+        exact[alive] = True
+        return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
+
+    def quick_scores(self) -> _SharedScores:
+        """Return what scores rows with shared statistics."""
+        return _SharedScores(self)
+
+    def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
+        samples = ScoredSamples.of(self.held_out, self.noise, sorted(self.order))
+        return self._averaged([PrefixStatistics(net, self.calibration) for net in self.supernets], samples, rows)
+
+    def _averaged(
+        self, statistics: Sequence[LayerStatistics[Any]], samples: ScoredSamples, rows: Sequence[Row]
+    ) -> NDArray[np.float64]:
+        tables = [score_paths(entry, samples, rows) for entry in statistics]
+        means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
+        return means
+
+
+class _SharedScores:
+    """Scores rows with statistics that are taken once for all of them."""
+
+    def __init__(self, builder: TableBuilder) -> None:
+        self._builder = builder
+        self._statistics = [
+            SharedStatistics(net, builder.calibration, SHARED_ROUNDS, builder.seed) for net in builder.supernets
+        ]
+
+    def __call__(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
+        samples = ScoredSamples.of(self._builder.held_out, self._builder.noise, positions)
+        return self._builder._averaged(self._statistics, samples, rows)
+
+
+def _spread(inputs: Tensor, count: int) -> Tensor:
+    """Return some samples, spread evenly."""
+    chosen = np.unique(np.linspace(0, len(inputs) - 1, count).astype(np.int64))
+    return channels_last(inputs[torch.from_numpy(chosen)])

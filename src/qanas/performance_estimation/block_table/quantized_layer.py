@@ -1,0 +1,86 @@
+"""One layer of a block as it ships, from codes to codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from torch import Tensor
+
+from qanas.performance_estimation.block_table.samples import ScoredSamples
+from qanas.quantization.affine import Affine
+from qanas.quantization.evaluator import Evaluator
+from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.operators.base import Ranges
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The values at a border between layers, as they ship.
+
+    Attributes:
+        affine: their parameters.
+        chunks: steps from the zero point, shape (samples, channels, height, width) each.
+    """
+
+    affine: Affine
+    chunks: tuple[Tensor, ...]
+
+    @classmethod
+    def of_input(cls, affine: Affine, samples: ScoredSamples) -> Self:
+        """Quantize the block's input."""
+        return cls(affine, tuple(affine.quantize(chunk.inputs).sub_(affine.zero_point) for chunk in samples.chunks))
+
+    def dequantized(self) -> list[Tensor]:
+        """Return the real values."""
+        return [steps * self.affine.scale for steps in self.chunks]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """An option of a layer, prepared for many chunks.
+
+    Attributes:
+        evaluator: in fast arithmetic.
+        output: parameters of the output's codes.
+    """
+
+    evaluator: Evaluator
+    output: Affine
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Return what the layer makes of codes."""
+        graph = self.evaluator.graph
+        chunks = (self.evaluator.pass_on(graph.stored_input(steps)) for steps in codes.chunks)
+        return Codes(self.output, tuple(graph.torch_output(values) for values in chunks))
+
+
+@dataclass(frozen=True)
+class ObservedLayer:
+    """An option with fixed batch norms, and how far its values reach.
+
+    Attributes:
+        graph: folded.
+        ranges: of everything in it.
+    """
+
+    graph: Graph
+    ranges: Mapping[str, Ranges]
+    _prepared: dict[tuple[Affine, int], QuantizedLayer] = field(default_factory=dict)
+
+    def quantized(self, given: Affine, scheme: Scheme) -> QuantizedLayer:
+        """Return the layer as it ships; asked again for the same, it is not prepared again.
+
+        Args:
+            given: parameters of the codes that it is given.
+            scheme: with the bits of its weights.
+        """
+        place = (given, scheme.weight_bits)
+        if place not in self._prepared:
+            ranges = {**self.ranges, INPUT: Ranges(given.span, {})}
+            quantized = QuantizedGraph.quantize(self.graph, ranges, scheme)
+            self._prepared[place] = QuantizedLayer(quantized.evaluator("fast"), quantized.output)
+        return self._prepared[place]

@@ -1,0 +1,99 @@
+"""Racing: rows that can't be on the front are dropped after a few samples (Maron & Moore 1994; paired, as in F-Race).
+
+Scores of two rows on the same sample go up and down together, so that their difference is known well long before
+either score is. A row is dropped as soon as another one that costs no more is better by ``z`` standard errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.core.pareto import non_dominated
+from qanas.performance_estimation.block_table.walk import Row
+
+Score = Callable[[Sequence[int], Sequence[Row]], NDArray[np.float64]]
+"""From positions of samples and rows to scores, shape (rows, samples)."""
+
+
+@dataclass(frozen=True)
+class RacingSettings:
+    """When rows are dropped.
+
+    Attributes:
+        rounds: after how many samples.
+        z: standard errors by which a row has to be worse. At 4, chance drops one of 30,000 pairs that are equal.
+    """
+
+    rounds: tuple[int, ...] = (8, 32)
+    z: float = 4.0
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race came to.
+
+    Attributes:
+        means: the score of every row over the samples that it was scored on.
+        samples: how many those were.
+        alive: positions of the rows that are left.
+    """
+
+    means: NDArray[np.float64]
+    samples: NDArray[np.int64]
+    alive: NDArray[np.intp]
+
+
+def race(
+    score: Score, rows: Sequence[Row], costs: NDArray[np.float64], order: Sequence[int], settings: RacingSettings
+) -> RaceResult:
+    """Score rows round by round and drop those that another one beats.
+
+    Args:
+        score: of rows on samples.
+        rows: all of them.
+        costs: shape (rows, k): what each row costs.
+        order: positions of all samples, in the order in which they are used.
+        settings: when rows are dropped.
+    """
+    means, counts = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+    alive = np.arange(len(rows))
+    scores = np.empty((len(rows), 0))
+    for end in settings.rounds:
+        fresh = order[scores.shape[1] : end]
+        if not fresh:
+            break
+        scores = np.concatenate([scores, score(fresh, [rows[int(position)] for position in alive])], axis=1)
+        means[alive], counts[alive] = scores.mean(axis=1), scores.shape[1]
+        kept = surviving(scores, costs[alive], len(order), settings.z)
+        alive, scores = alive[kept], scores[kept]
+    return RaceResult(means, counts, alive)
+
+
+def surviving(scores: NDArray[np.float64], costs: NDArray[np.float64], population: int, z: float) -> NDArray[np.bool_]:
+    """Tell which rows no other one beats.
+
+    Only rows on the front so far are tried as the better ones: what another row would beat, one of them beats too,
+    but for noise.
+
+    Args:
+        scores: shape (rows, samples).
+        costs: shape (rows, k).
+        population: how many samples there are in all; the error of their mean falls to 0 as they are all seen.
+        z: standard errors.
+    """
+    seen = scores.shape[1]
+    kept = np.ones(len(scores), np.bool_)
+    if seen < 2:  # noqa: PLR2004 - one sample has no standard error
+        return kept
+    unseen_share = max(0.0, 1.0 - seen / population)
+    for better in non_dominated(np.column_stack([scores.mean(axis=1), costs])):
+        rivals = np.flatnonzero(kept & (costs >= costs[better]).all(axis=1))
+        rivals = rivals[rivals != better]
+        differences = scores[rivals] - scores[better]
+        errors = differences.std(axis=1, ddof=1) * np.sqrt(unseen_share / seen)
+        kept[rivals[differences.mean(axis=1) > z * errors]] = False
+    return kept

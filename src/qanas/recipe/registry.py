@@ -1,0 +1,33 @@
+"""The names that recipes know, and the classes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TASKS: Mapping[str, str] = {
+    "segmentation": "qanas.tasks.segmentation:Segmentation",
+    "turbofan": "qanas.tasks.turbofan:Turbofan",
+}
+SPACES: Mapping[str, str] = {
+    "deeplabv3": "qanas.networks.deeplabv3_space:DeepLabV3Space",
+    "lstm": "qanas.networks.lstm:LSTMSpace",
+    "tcn": "qanas.networks.tcn:TCNSpace",
+}
+TEACHERS: Mapping[str, str] = {"deeplabv3": SPACES["deeplabv3"]}
+STRATEGIES: Mapping[str, str] = {
+    "dna": "qanas.search_strategy.dna_traversal:DNATraversal",
+    "exact": "qanas.search_strategy.exact_search:ExactSearch",
+    "gp": "qanas.search_strategy.gp:GP",
+    "nsga2": "qanas.search_strategy.nsga2:NSGA2",
+    "random": "qanas.search_strategy.random_search:RandomSearch",
+    "tpe": "qanas.search_strategy.tpe:TPE",
+}
+ESTIMATORS: Mapping[str, str] = {"training": "qanas.performance_estimation.full_training:FullTraining"}
+REGISTRIES: Mapping[str, Mapping[str, str]] = {
+    "task": TASKS,
+    "space": SPACES,
+    "teacher": TEACHERS,
+    "strategy": STRATEGIES,
+    "estimation": ESTIMATORS,
+}
+"""The registry of each table that names a component."""

@@ -1,0 +1,95 @@
+"""What a network family brings to be searched block by block: where the blocks are, and what can stand in them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from qanas.core.candidate import Candidate, Value
+from qanas.search_space.network_space import NetworkSpace, TaskShape
+
+
+@dataclass(frozen=True)
+class LayerOption:
+    """What can stand at the place of one layer.
+
+    Attributes:
+        name: for people, such as "k5e3".
+        settings: the architecture settings that choose it.
+        build: makes it with initial weights.
+    """
+
+    name: str
+    settings: Mapping[str, Value]
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the network with a teacher's part in its place.
+
+    A path through it is one option a layer, given by the options' positions.
+
+    Attributes:
+        name: for people and files.
+        module: the path of the module in the seed network, the teacher, and in every candidate. In a candidate it
+            holds its layers as ``0``, ``1``, ...
+        layers: the options of every layer, from the first to the last.
+        settings: the architecture settings that all its paths have.
+        weight_bits_setting: the quantization setting with the bits of its weights.
+    """
+
+    name: str
+    module: str
+    layers: tuple[tuple[LayerOption, ...], ...]
+    settings: Mapping[str, Value]
+    weight_bits_setting: str
+
+    def architecture(self, path: Sequence[int]) -> dict[str, Value]:
+        """Return the architecture settings of a path."""
+        chosen: dict[str, Value] = dict(self.settings)
+        for options, position in zip(self.layers, path, strict=True):
+            chosen |= options[position].settings
+        return chosen
+
+    @property
+    def paths(self) -> int:
+        """How many paths there are."""
+        total = 1
+        for options in self.layers:
+            total *= len(options)
+        return total
+
+
+class BlockwiseSpace(NetworkSpace):
+    """A family of networks that consist of blocks behind each other, between a stem and a head that stay.
+
+    The seed network is the teacher: each block learns to put out what the teacher's does, given what the teacher's
+    is given, so that blocks can be trained and scored apart (Li et al., CVPR 2020). Input and output of a block must
+    have the teacher's shapes on every path.
+    """
+
+    @abstractmethod
+    def blocks(self, shape: TaskShape) -> Sequence[Block]:
+        """Return the blocks in the order in which values pass them."""
+
+    def candidate(
+        self, shape: TaskShape, seed: Candidate, paths: Sequence[Sequence[int]], weight_bits: Sequence[int]
+    ) -> Candidate:
+        """Return the network of one path a block.
+
+        Args:
+            shape: of the task.
+            seed: the seed network's candidate, which has everything that is not searched.
+            paths: through each block.
+            weight_bits: of each block's weights.
+        """
+        architecture: dict[str, Value] = {}
+        quantization = dict(seed.quantization)
+        for block, path, bits in zip(self.blocks(shape), paths, weight_bits, strict=True):
+            architecture |= block.architecture(path)
+            quantization[block.weight_bits_setting] = bits
+        return Candidate(architecture, seed.training, quantization)

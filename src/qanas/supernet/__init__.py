@@ -1,0 +1,1 @@
+"""Networks that share weights: many candidates trained as one."""

@@ -1,0 +1,121 @@
+"""What the teacher has at the borders of its blocks: what each block is given, and what it shall put out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor, nn
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import folder_written_atomically
+from qanas.search_space.blockwise_space import Block
+
+CHUNK = 8
+"""Samples that pass the teacher at a time."""
+
+
+@dataclass(frozen=True)
+class BlockFeatures:
+    """One block's inputs and the teacher's outputs for them.
+
+    Attributes:
+        inputs: shape (n, channels, height, width).
+        outputs: likewise, of the block's output.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.inputs)
+
+    @classmethod
+    def mapped(cls, folder: Path, block: int) -> BlockFeatures:
+        """Map the features of a block, from 0, that `write_features` left."""
+        maps = (np.load(folder / f"{border}.npy", mmap_mode="c", allow_pickle=False) for border in (block, block + 1))
+        inputs, outputs = (torch.from_numpy(array) for array in maps)
+        return cls(inputs, outputs)
+
+
+def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor, folder: Path) -> None:
+    """Write the values at every border for every sample, an .npy file each: ``0`` is the first block's input.
+
+    Args:
+        teacher: in evaluation mode.
+        blocks: behind each other.
+        samples: shape (n, *input_shape).
+        folder: appears as a whole, or not at all.
+
+    Raises:
+        InputError: the teacher has no module of a block's path, or its blocks are not behind each other.
+    """
+    with folder_written_atomically(folder) as partial:
+        maps: list[np.memmap[Any, np.dtype[np.float32]]] = []
+        for first, borders in _borders(teacher, blocks, samples):
+            if not maps:
+                shapes = [(len(samples), *border.shape[1:]) for border in borders]
+                maps = [open_memmap(partial / f"{i}.npy", "w+", np.float32, s) for i, s in enumerate(shapes)]
+            for values, border in zip(maps, borders, strict=True):
+                values[first : first + len(border)] = border.numpy()
+        for values in maps:
+            values.flush()
+
+
+def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> list[BlockFeatures]:
+    """Return the features of each block for a few samples, in memory.
+
+    Args:
+        teacher: in evaluation mode.
+        blocks: behind each other.
+        samples: shape (n, *input_shape).
+    """
+    chunks = [borders for _, borders in _borders(teacher, blocks, samples)]
+    borders = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+    return [BlockFeatures(*pair) for pair in itertools.pairwise(borders)]
+
+
+@torch.no_grad()
+def _borders(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the position of a chunk's first sample and its values at every border."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del module
+        seen.append((inputs[0], output))
+
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(_hooked(_module(teacher, block), keep))
+        for first in range(0, len(samples), CHUNK):
+            seen.clear()
+            teacher(samples[first : first + CHUNK])
+            borders = [seen[0][0], *(output for _, output in seen)]
+            for block, (given, _), before in zip(blocks, seen, borders, strict=False):
+                if given is not before:
+                    raise InputError(f"teacher: {block.module} doesn't take what the block before it puts out")
+            yield first, borders
+
+
+@contextlib.contextmanager
+def _hooked(module: nn.Module, hook: object) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)  # type: ignore[arg-type]  # torch's own type is wider
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _module(teacher: nn.Module, block: Block) -> nn.Module:
+    try:
+        return teacher.get_submodule(block.module)
+    except AttributeError as error:
+        raise InputError(f"teacher: {type(teacher).__name__} has no module {block.module}, a block's border") from error

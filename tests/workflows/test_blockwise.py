@@ -1,0 +1,243 @@
+"""Block-wise runs whole: stages, resuming, what ships, bad input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tomli_w
+from tests.workflows import tiny_blocks
+
+from qanas.core.errors import InputError
+from qanas.core.pareto import non_dominated
+from qanas.core.run_folder import RunFolder
+from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.workflows.blockwise import search as blockwise_search
+from qanas.workflows.plan import Setup
+from qanas.workflows.run import RunResult, run_search
+
+TABLES: dict[str, dict[str, Any]] = {
+    "task": {"name": "tests.workflows.tiny_blocks:Blobs"},
+    "teacher": {"network": "tests.workflows.tiny_blocks:TinySpace", "epochs": 3},
+    "distillation": {"steps": 64, "learning_rate": 0.5},
+    "table": {"bits": [8], "calibration_samples": 16},
+    "objectives": {"pixel_accuracy_quantized": "maximize", "weight_bytes": "minimize"},
+    "finalists": {"count": 2, "seeds": 1},
+}
+
+
+def recipe(folder: Path, **changes: dict[str, Any]) -> Path:
+    tables = {name: {**table} for name, table in TABLES.items()}
+    for section, table in changes.items():
+        merged = tables.get(section, {}) | table
+        tables[section] = {key: value for key, value in merged.items() if value is not None}
+    path = folder / "blocks.toml"
+    path.write_text(tomli_w.dumps(tables), "utf-8")
+    return path
+
+
+def run(path: Path, out: Path) -> RunResult:
+    with LiveDisplay() as display:
+        return run_search(Setup.load(load_plan(path)), RunFolder(out), display)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+    """The recipe of a finished run, and the run."""
+    folder = tmp_path_factory.mktemp("blockwise")
+    path = recipe(folder, table={"bits": [4, 8]}, objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"})
+    return path, run(path, folder / "run")
+
+
+def tables(folder: Path) -> list[pl.DataFrame]:
+    return [pl.read_parquet(path) for path in sorted(folder.glob("blocks/*/table-*.parquet"))]
+
+
+def test_the_front_is_that_of_every_combination_of_the_tables(finished: tuple[Path, RunResult]) -> None:
+    _, result = finished
+    parts = [
+        table.filter(pl.col("exact")).select("nsr", "packed_weight_bytes").to_numpy()
+        for table in tables(result.folder.path)
+    ]
+    sums = np.array([np.sum(rows, axis=0) for rows in itertools.product(*parts)])
+    best = sums[non_dominated(sums)]
+    found = np.array([[p.measurement.value(n) for n in ("nsr_sum", "packed_weight_bytes")] for p in result.front])
+    np.testing.assert_allclose(found[:, 0], best[:, 0])
+    assert len(set(found[:, 1] - best[:, 1])) == 1  # stem and head
+
+
+def test_costs_of_the_front_are_those_of_the_networks(finished: tuple[Path, RunResult]) -> None:
+    path, result = finished
+    setup = Setup.load(load_plan(path))
+    assert len(result.front) > 3
+    for point in result.front:
+        costs = setup.problem.costs(point.candidate)
+        assert {name: costs[name] for name in point.measurement.costs} == dict(point.measurement.costs)
+
+
+def test_it_ships_the_teacher_and_finalists(finished: tuple[Path, RunResult]) -> None:
+    _, result = finished
+    cards = result.folder.cards()
+    assert next(iter(cards)) == "seed"
+    assert len(cards) == 3
+    front = pl.read_csv(result.folder.front, schema_overrides={"candidate": pl.String, "key": pl.String})
+    assert {*front["candidate"].drop_nulls()} == set(cards) - {"seed"}
+    for name, card in cards.items():
+        assert card.parity_steps.max == 0
+        assert name == "seed" or set(card.config["quantization"].values()) <= {4, 8}
+    assert result.folder.read_summary()["status"] == "done"
+
+
+def test_another_run_gives_the_same(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    path, result = finished
+    run(path, tmp_path / "run")
+    assert (tmp_path / "run/front.csv").read_bytes() == result.folder.front.read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["features", "distillation", "tables", "solution"])
+def test_killed_in_a_stage_it_goes_on(
+    stage: str, finished: tuple[Path, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, result = finished
+    with monkeypatch.context() as patch:
+        _interrupt_in(stage, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(path, tmp_path / "run")
+    left = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.suffix in KEPT}
+    assert left
+    run(path, tmp_path / "run")
+    assert all(file.stat().st_mtime_ns == time for file, time in left.items())  # nothing is done again
+    assert (tmp_path / "run/front.csv").read_bytes() == result.folder.front.read_bytes()
+    for ours, theirs in zip(tables(tmp_path / "run"), tables(result.folder.path), strict=True):
+        assert ours.equals(theirs)
+
+
+KEPT = {".safetensors", ".parquet"}
+
+
+def _interrupt_in(stage: str, patch: pytest.MonkeyPatch) -> None:
+    """Stop a run in the middle of a stage, as Ctrl-C does."""
+    if stage in ("features", "solution"):
+        name = {"features": "write_features", "solution": "solve"}[stage]
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(blockwise_search, name, stop)
+        return
+    finished = LiveDisplay.unit_finished
+    begun: list[str] = []
+
+    def stage_begins(_: LiveDisplay, name: str, *__: int) -> None:
+        begun.append(name)
+
+    def unit_finished(self: LiveDisplay, label: str) -> None:
+        if begun[-1] == stage:
+            raise KeyboardInterrupt
+        finished(self, label)
+
+    patch.setattr(LiveDisplay, "stage", stage_begins)
+    patch.setattr(LiveDisplay, "unit_finished", unit_finished)
+
+
+def test_a_changed_stage_is_done_again_and_those_before_it_are_not(
+    finished: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    path, result = finished
+    shutil.copytree(result.folder.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    supernets = {file: file.stat().st_mtime_ns for file in folder.path.glob("blocks/*/supernet*")}
+    before = tables(folder.path)
+    changed = recipe(
+        tmp_path,
+        table={"bits": [6, 8]},
+        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
+        finalists={"count": 1},
+    )
+    run(changed, folder.path)
+    assert {file: file.stat().st_mtime_ns for file in folder.path.glob("blocks/*/supernet*")} == supernets
+    after = tables(folder.path)
+    assert [set(table["weight_bits"]) for table in after] == [{6, 8}] * 2
+    assert len(before) == len(after)  # the old tables are gone
+    longer = recipe(
+        tmp_path,
+        teacher={"epochs": 4},
+        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
+    )
+    with pytest.raises(InputError, match=r"teacher\.epochs was 3, now 4"):
+        run(longer, folder.path)
+    assert path.exists()
+
+
+def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:
+    path, result = finished
+    shutil.copytree(result.folder.path, tmp_path / "run")
+    sizes = sorted(point.measurement.value("packed_weight_bytes") for point in result.front)
+    bound = sizes[len(sizes) // 2]
+    limited = recipe(
+        tmp_path,
+        table={"bits": [4, 8]},
+        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
+        limits={"packed_weight_bytes": bound},
+        finalists={"count": 1},
+    )
+    found = run(limited, tmp_path / "limited")
+    assert [p.candidate for p in found.front] == [
+        p.candidate for p in result.front if p.measurement.value("packed_weight_bytes") <= bound
+    ]
+    impossible = recipe(tmp_path, limits={"weight_bytes": 10})
+    with pytest.raises(InputError, match=r"limits\.weight_bytes = 10: no network is within it; the smallest has \d+"):
+        run(impossible, tmp_path / "impossible")
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"table": {"bits": [5]}}, r"table\.bits"),
+        ({"table": {"per": "layer"}}, r"table\.per"),
+        ({"table": {"bit": [8]}}, r"table\.bit: unknown key; did you mean 'bits'"),
+        ({"distillation": {"sampling": "far"}}, r"distillation\.sampling: 'far' .* 'fair'"),
+        ({"distillation": {"steps": 0}}, r"distillation\.steps"),
+        ({"teacher": {"network": "deeplab"}}, r"teacher\.network: .*deeplabv3"),
+        ({"teacher": {"network": "qanas.networks.lstm:LSTMSpace"}}, r"teacher\.network: .* lacks blocks"),
+        ({"teacher": {"network": "deeplabv3", "widht": 1.0}}, r"teacher\.widht: unknown key; did you mean 'width'"),
+        ({"teacher": {"network": "deeplabv3"}, "blocks": {"layers": [3]}}, r"blocks\.layers"),
+        ({"teacher": {"network": "deeplabv3"}, "blocks": {"kernels": [4]}}, r"blocks\.kernels"),
+        (
+            {"teacher": {"network": "deeplabv3", "width": 0.5}, "blocks": {"width": 1.0}},
+            r"blocks\.width: .*teacher\.width",
+        ),
+        ({"estimation": {"epochs": 3}}, r"estimation\.epochs: .*teacher\.epochs"),
+        ({"objectives": {"weight_bytes": None}}, "objectives: .* one metric, .* and a cost"),
+        (
+            {"objectives": {"weight_bytes": None, "peak_ram_bytes": "minimize"}},
+            r"objectives\.peak_ram_bytes: not a sum",
+        ),
+        ({"limits": {"file_bytes": 100}}, r"limits\.file_bytes: not a sum"),
+        ({"limits": {"macs": 100, "packed_weight_bytes": 100}}, "are more than 2 costs"),
+        ({"strategy": {"name": "tpe"}}, r"strategy\.name: 'tpe' lacks solve"),
+        ({"space": {"name": "lstm"}}, "space: unknown key"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=expected) as caught:
+        load_plan(recipe(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+    assert "blocks.toml: " in str(caught.value)
+
+
+def test_the_effort_of_each_stage_is_written_down(finished: tuple[Path, RunResult]) -> None:
+    _, result = finished
+    effort = result.folder.read_summary()["effort_cpu_seconds"]
+    assert {"distillation", "tables"} <= effort.keys()
+    assert all(seconds > 0 for seconds in effort.values())
+    notes = [json.loads(path.read_text()) for path in result.folder.path.glob("blocks/*/table-*.json")]
+    assert [note["rows"] for note in notes] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
