@@ -6,25 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_network
-from torch import Tensor
 
 from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
 from qanas.performance_estimation.block_table.racing import RacingSettings, race, surviving
-from qanas.performance_estimation.block_table.reference import score_one_by_one
+from qanas.performance_estimation.block_table.reference import score_fake_quantized, score_one_by_one
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics, SharedStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import Row, score_paths
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import Affine, WeightBits
-from qanas.quantization.operators.add import Add
-from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet
@@ -83,39 +78,6 @@ def test_the_tree_is_bit_identical_to_the_plain_walk(
     assert all(np.array_equal(some[row], plain[row]) for row in rows[5:30:7])
 
 
-@torch.no_grad()
-def fake_quantized(statistics: PrefixStatistics, inputs: Tensor, row: Row) -> Tensor:
-    """Return a path's outputs in torch's fake quantization: real numbers, rounded where the codes are."""
-    bits, path = row
-    state = statistics.start()
-    values = _rounded(inputs, statistics.input)
-    for length in range(1, len(path) + 1):
-        observed, state = statistics.enter(path[:length], state)
-        known = {"input": values}
-        for node in observed.graph.nodes:
-            operands = [known[name] for name in node.inputs]
-            affine = Affine.from_range(*observed.ranges[node.name].output)
-            known[node.name] = _rounded(_computed(node.operator, operands, bits), affine)
-        values = known[observed.graph.output]
-    return values
-
-
-def _computed(operator: Operator, operands: list[Tensor], bits: int) -> Tensor:
-    if isinstance(operator, Add):
-        return operands[0] + operands[1]
-    assert isinstance(operator, Convolution)
-    top = 2 ** (bits - 1) - 1
-    weight = operator.weight.permute(0, 3, 1, 2)
-    zeros = torch.zeros(len(weight), dtype=torch.int32)
-    weight = torch.fake_quantize_per_channel_affine(weight, weight.abs().amax((1, 2, 3)) / top, zeros, 0, -top, top)
-    outputs = F.conv2d(operands[0], weight, operator.bias, 1, weight.shape[2] // 2, 1, operator.kernel.groups)
-    return F.relu6(outputs) if operator.activation == "relu6" else outputs
-
-
-def _rounded(values: Tensor, affine: Affine) -> Tensor:
-    return torch.fake_quantize_per_tensor_affine(values, affine.scale, affine.zero_point, -128, 127)
-
-
 def test_scores_are_those_of_torchs_fake_quantization(
     layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]
 ) -> None:
@@ -126,8 +88,7 @@ def test_scores_are_those_of_torchs_fake_quantization(
     found = score_paths(statistics, samples, rows)
     errors = []
     for row in rows:
-        outputs = fake_quantized(statistics, features[1].inputs, row)
-        expected = float(made.noise(outputs, features[1].outputs).double().mean())
+        expected = score_fake_quantized(statistics, samples, row).mean()
         errors.append(abs(found[row].mean() / expected - 1.0))
     # The kernels round twice (a doubling high multiply, then a shift): a few values in a thousand are a step off.
     assert np.median(errors) < 2e-4

@@ -1,0 +1,152 @@
+"""A block's table, step by step, against the naive ways, and whether a race finds the whole table's front.
+
+    python benchmarks/blockwise_table.py runs/camvid_bwnas_int8 --out docs/results/blockwise_table.json
+
+Protocol: teacher and supernets of a finished block-wise run; features of its validation images; one thread; seconds of
+the processor; all sides in one run, on the same images in the same chunks. Naive means every path by itself, from its
+calibration to its score: once in torch's fake quantization, once on integer codes. Naive sides are timed on some rows
+drawn at random, in turn with each other, and scaled to all rows; the tree and the race are timed whole. The race's
+front is compared with the full table's for several orders of the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from qanas.core.pareto import non_dominated
+from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.layers import BlockLayers
+from qanas.performance_estimation.block_table.reference import score_alone, score_fake_quantized
+from qanas.performance_estimation.block_table.samples import ScoredSamples
+from qanas.performance_estimation.block_table.statistics import PrefixStatistics
+from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.quantization.affine import WeightBits
+from qanas.recipe import load_plan
+from qanas.supernet.block_supernet import BlockSupernet
+from qanas.supernet.teacher_features import features_of
+from qanas.workflows.blockwise.files import BlockFiles
+from qanas.workflows.blockwise.search import TEACHER_TRAINING
+from qanas.workflows.blockwise.units import blocks_of, blockwise_plan
+from qanas.workflows.finalists import Finalist, training_files
+from qanas.workflows.plan import Setup
+
+COST = "packed_weight_bytes"
+CALIBRATION_SAMPLES = 32
+ALL_BITS: tuple[WeightBits, ...] = (4, 6, 8)
+CASES: tuple[tuple[int, tuple[WeightBits, ...]], ...] = ((1, (8,)), (2, ALL_BITS))
+"""Position of the block and the bits of its weights: a block of three layers in INT8, one of four with three widths."""
+
+
+class Run:
+    """A finished block-wise run.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Load data and teacher, and compute the features."""
+        self.folder = folder
+        self.setup = Setup.load(load_plan(folder.recipe))
+        self.blocks = blocks_of(self.setup)
+        problem = self.setup.problem
+        teacher = problem.build(problem.seed, 0).eval()
+        files = training_files(folder, Finalist(SEED_ID, problem.seed), TEACHER_TRAINING)
+        teacher.load_state_dict(load_file(files.weights))
+        splits = problem.data.train, problem.data.val
+        self.train, self.val = (features_of(teacher, self.blocks, torch.from_numpy(s.inputs)) for s in splits)
+
+    def layers(self, block: int) -> BlockLayers:
+        """Return a block's first supernet."""
+        recipe, plan = self.setup.plan.recipe, blockwise_plan(self.setup)
+        files = BlockFiles.of(self.folder, self.blocks[block].name, recipe, plan.supernets)
+        supernet = BlockSupernet(self.blocks[block]).eval()
+        supernet.load_state_dict(load_file(files.supernets[0].path))
+        return BlockLayers.of(supernet, tuple(self.train[block].inputs.shape[1:]), self.setup.plan.quantization)
+
+
+def timed_table(made: TableBuilder) -> tuple[BlockTable, float]:
+    """Return a table and the processor seconds that it took."""
+    start = time.process_time()
+    table = made.build([COST])
+    return table, time.process_time() - start
+
+
+def front(table: BlockTable) -> set[object]:
+    """Return the rows on the front."""
+    rows = table.exact_rows()
+    return {table.rows[rows[position]] for position in non_dominated(table.losses(rows, [COST]))}
+
+
+def measure(run: Run, block: int, bits: tuple[WeightBits, ...], sampled: int, orders: int) -> dict[str, Any]:
+    """Return the seconds of each side, and how often the race found the front."""
+    layers, features = run.layers(block), (run.train[block], run.val[block])
+    settings = TableSettings(bits, calibration_samples=CALIBRATION_SAMPLES)
+    made = TableBuilder([layers], *features, settings, 0)
+    rows = made.rows()
+    samples = ScoredSamples.of(features[1], made.noise)
+    chosen = [rows[i] for i in np.random.default_rng(0).choice(len(rows), sampled, replace=False)]
+    sides = {"fake quantization": score_fake_quantized, "integer codes": score_alone}
+    naive: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for row in chosen:
+        for name, score in sides.items():
+            own = PrefixStatistics(layers, made.calibration)
+            start = time.process_time()
+            found[name].append(float(score(own, samples, row).mean()))
+            naive[name].append(time.process_time() - start)
+    full, tree = timed_table(TableBuilder([layers], *features, replace(settings, full=True), 0))
+    races = [timed_table(TableBuilder([layers], *features, settings, seed)) for seed in range(orders)]
+    raced = [table for table, _ in races]
+    of_tree = [full.scores[full.rows.index(row)] for row in chosen]
+    seconds = {name: statistics.mean(times) * len(rows) for name, times in naive.items()}
+    seconds |= {"tree": tree, "race": statistics.median(seconds for _, seconds in races)}
+    return {
+        "block": run.blocks[block].name,
+        "bits": list(bits),
+        "rows": len(rows),
+        "images": len(features[1]),
+        "images_of_a_chunk": len(samples.chunks[0]),
+        "seconds": seconds,
+        "race_against": {name: value / seconds["race"] for name, value in seconds.items() if name != "race"},
+        "tree_equals_integer_codes": of_tree == found["integer codes"],
+        "relative_difference_to_fake_quantization": [
+            abs(ours / theirs - 1) for ours, theirs in zip(of_tree, found["fake quantization"], strict=True)
+        ],
+        "front": len(front(full)),
+        "rows_left_by_the_race": [int(table.exact.sum()) for table in raced],
+        "orders": orders,
+        "orders_with_the_same_front": sum(front(table) == front(full) for table in raced),
+    }
+
+
+def main() -> None:
+    """Print every case as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--sampled", type=int, default=12)
+    parser.add_argument("--orders", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    run = Run(RunFolder(arguments.run))
+    cases = [measure(run, block, bits, arguments.sampled, arguments.orders) for block, bits in CASES]
+    text = json.dumps(cases, indent=1)
+    print(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
