@@ -22,6 +22,7 @@ from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
+from qanas.supernet.distilled_start import DistilledStart
 from qanas.tasks.base import Task, TaskData
 from qanas.training.fit import TrainingSet
 from qanas.training.pretrained import load_weights
@@ -37,6 +38,7 @@ class Problem:
         networks: builds candidates.
         seed_weights: a state dict that the seed network has instead of being trained; None where there is none.
         scheme: how networks are quantized; bits of weights are the candidates' own.
+        start: weights that candidates other than the seed network start from; None for random ones.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Problem:
     networks: NetworkSpace
     seed_weights: Path | None = None
     scheme: Scheme = field(default_factory=Scheme)
+    start: DistilledStart | None = None
 
     @cached_property
     def shape(self) -> TaskShape:
@@ -90,10 +93,13 @@ class Problem:
         return network.eval()
 
     def build(self, candidate: Candidate, seed: int) -> nn.Module:
-        """Return a candidate's network with initial weights that depend on the seed alone."""
+        """Return a candidate's network with initial weights, random ones depending on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.networks.build(candidate, self.shape)
+            network = self.networks.build(candidate, self.shape)
+            if self.start is not None and candidate != self.seed:
+                self.start.apply(candidate, network, self.shape)
+        return network
 
     def scheme_of(self, candidate: Candidate) -> Scheme:
         """Return how a candidate is quantized."""

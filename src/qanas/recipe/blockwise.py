@@ -74,6 +74,7 @@ def _search(recipe: BlockwiseRecipe, solver: FrontSolver) -> BlockwisePlan:
         distillation.views,
         TableSettings(tuple(table.bits), table.full, table.calibration_samples, table.samples),
         solver,
+        recipe.finalists.start == "distilled",
         recipe.score.name,
     )
 

@@ -156,8 +156,16 @@ class SolverTable(NamedTable):
     name: str = "exact"
 
 
+class BlockwiseFinalistsTable(FinalistsTable):
+    """What is trained to ship, and from which weights."""
+
+    start: Literal["scratch", "distilled"] = "scratch"
+
+
 class BlockwiseRecipe(Recipe):
     """A search over tables of distilled blocks."""
+
+    finalists: BlockwiseFinalistsTable = BlockwiseFinalistsTable()
 
     teacher: TeacherTable = TeacherTable()
     blocks: BlocksTable = BlocksTable()

@@ -55,6 +55,20 @@ class Block:
             chosen |= options[position].settings
         return chosen
 
+    def path_of(self, architecture: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the path that a candidate has through the block.
+
+        Raises:
+            ValueError: it has what is no option of a layer.
+        """
+        path = []
+        for number, options in enumerate(self.layers, 1):
+            fitting = [i for i, option in enumerate(options) if option.settings.items() <= architecture.items()]
+            if not fitting:
+                raise ValueError(f"{self.name}: layer {number} of the candidate is none of its options")
+            path.append(fitting[0])
+        return tuple(path)
+
     @property
     def paths(self) -> int:
         """How many paths there are."""

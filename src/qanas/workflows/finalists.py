@@ -43,10 +43,12 @@ class Finalist:
     Attributes:
         identity: the name of its folder.
         candidate: its settings.
+        start: a digest of the weights that its trainings start from; empty for random ones.
     """
 
     identity: str
     candidate: Candidate
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class TrainingFiles:
 
 def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> TrainingFiles:
     """Return where a training of a finalist is kept."""
-    return TrainingFiles(folder.trainings / finalist.candidate.key, seed)
+    key = finalist.candidate.key
+    return TrainingFiles(folder.trainings / (f"{key}-{finalist.start}" if finalist.start else key), seed)
 
 
 def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequence[Objective]) -> list[Finalist]:
@@ -128,7 +131,9 @@ def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequ
             if (losses[:, position] > 0).all():
                 losses[:, position] = np.log(losses[:, position])
         picked = spread(losses, setup.plan.finalists.count)
-        chosen += [Finalist(distinct[i].candidate.key, distinct[i].candidate) for i in picked]
+        start = setup.problem.start
+        digest = "" if start is None else start.digest
+        chosen += [Finalist(distinct[i].candidate.key, distinct[i].candidate, digest) for i in picked]
     return chosen
 
 

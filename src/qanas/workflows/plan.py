@@ -26,6 +26,7 @@ from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.search_strategy.base import FrontSolver, SamplingStrategy
 from qanas.supernet.distillation import DistillationSettings
+from qanas.supernet.distilled_start import DistilledStart
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 
@@ -78,6 +79,7 @@ class BlockwisePlan:
         views: of every training sample that the teacher is asked about: as it is, then changed at random.
         table: what each block's table holds.
         solver: finds the front of the tables.
+        distilled_finalists: whether finalists start from their distilled blocks, or from scratch.
         score: what stands for the metric among the objectives: the sum of the blocks' noise-to-signal ratios.
     """
 
@@ -86,6 +88,7 @@ class BlockwisePlan:
     views: int
     table: TableSettings
     solver: FrontSolver
+    distilled_finalists: bool = False
     score: str = "nsr_sum"
 
     groups: ClassVar[tuple[Group, ...]] = ("architecture", "quantization")
@@ -123,6 +126,7 @@ class Plan:
         seed: the run's seed.
         seed_weights: the seed network's, from a file; None where it is trained like any other.
         recipe: the resolved recipe, as written into the run's folder.
+        start: weights that candidates other than the seed network start from; None for random ones.
     """
 
     task: Task
@@ -138,6 +142,7 @@ class Plan:
     seed: int
     seed_weights: Path | None
     recipe: Mapping[str, Any]
+    start: DistilledStart | None = None
 
     @property
     def main_metric(self) -> str:
@@ -155,7 +160,7 @@ class Plan:
 
     def problem(self, data: TaskData) -> Problem:
         """Return what candidates are measured on."""
-        return Problem(self.task, data, self.networks, self.seed_weights, self.quantization)
+        return Problem(self.task, data, self.networks, self.seed_weights, self.quantization, self.start)
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -208,6 +213,10 @@ class Setup:
         """Return the same with another named scheme."""
         plan = replace(self.plan, scheme=name)
         return replace(self, plan=plan, problem=replace(self.problem, scheme=plan.quantization))
+
+    def with_start(self, start: DistilledStart) -> Setup:
+        """Return the same with weights for candidates to start from."""
+        return replace(self, plan=replace(self.plan, start=start), problem=replace(self.problem, start=start))
 
     @contextmanager
     def shared(self, folder: Path) -> Iterator[Setup]:

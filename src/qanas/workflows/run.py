@@ -87,6 +87,7 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
         folder.write_table(folder.front, front_rows(search.front(), []))
         write_summary("interrupted")
     front = search.front()
+    setup = search.setup_of_finalists(setup)
     started = time.monotonic()
     finalists = choose_finalists(setup, front, search.objectives)
     trainings, trained = train_finalists(setup, folder, finalists, progress)

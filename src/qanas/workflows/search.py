@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from qanas.core.candidate import Candidate
 from qanas.core.measurement import Measurement, Objective
+from qanas.workflows.plan import Setup
 
 
 class FrontPoint(Protocol):
@@ -44,6 +45,10 @@ class Search(ABC):
     @abstractmethod
     def front(self) -> Sequence[FrontPoint]:
         """Return the front so far, sorted by the objectives."""
+
+    def setup_of_finalists(self, setup: Setup) -> Setup:
+        """Return the setup that finalists are trained in, after the search."""
+        return setup
 
     @abstractmethod
     def write_tables(self) -> None:

@@ -15,10 +15,18 @@ from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.supernet.distilled_start import DistilledStart
 from qanas.supernet.teacher_features import write_features
 from qanas.workflows.blockwise.files import BlockFiles, StageFile, remove_stale, teacher_digest
 from qanas.workflows.blockwise.solution import BlockwisePoint, solve
-from qanas.workflows.blockwise.units import BlockUnit, DistillationUnit, FeatureFolders, TableUnit, blocks_of
+from qanas.workflows.blockwise.units import (
+    BlockUnit,
+    DistillationUnit,
+    FeatureFolders,
+    TableUnit,
+    blocks_of,
+    blockwise_space,
+)
 from qanas.workflows.finalists import Finalist, FinalistUnit, train, training_files
 from qanas.workflows.plan import BlockwisePlan, Setup
 from qanas.workflows.progress import Progress
@@ -86,6 +94,14 @@ class BlockwiseSearch(Search):
     def front(self) -> Sequence[BlockwisePoint]:
         """Return the front; empty before the tables are there."""
         return self._front
+
+    def setup_of_finalists(self, setup: Setup) -> Setup:
+        """Return the setup in which candidates start from distilled blocks, if the plan says so."""
+        if not self._plan.distilled_finalists:
+            return setup
+        supernets = tuple(entry.supernets[0].path for entry in self._files)
+        teacher = training_files(self._folder, Finalist(SEED_ID, setup.space.seed), TEACHER_TRAINING)
+        return setup.with_start(DistilledStart(blockwise_space(setup), teacher.weights, supernets))
 
     def write_tables(self) -> None:
         """Do nothing: every stage has written its files."""

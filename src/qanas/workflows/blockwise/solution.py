@@ -15,8 +15,7 @@ from qanas.core.measurement import Measurement
 from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.search_space.blockwise_space import BlockwiseSpace
-from qanas.workflows.blockwise.units import cost_columns
+from qanas.workflows.blockwise.units import blockwise_space, cost_columns
 from qanas.workflows.plan import BlockwisePlan, Setup
 
 
@@ -87,12 +86,9 @@ def _costs_outside(setup: Setup, tables: Sequence[BlockTable], rows: NDArray[np.
 
 
 def _candidate(setup: Setup, tables: Sequence[BlockTable], rows: NDArray[np.intp]) -> Candidate:
-    networks = setup.plan.networks
-    if not isinstance(networks, BlockwiseSpace):
-        raise TypeError(f"{type(networks).__name__} has no blocks")
     picked = [table.rows[row] for table, row in zip(tables, rows, strict=True)]
     bits, paths = zip(*picked, strict=True)
-    return networks.candidate(setup.problem.shape, setup.space.seed, paths, bits)
+    return blockwise_space(setup).candidate(setup.problem.shape, setup.space.seed, paths, bits)
 
 
 def _point(

@@ -124,12 +124,17 @@ def blockwise_plan(setup: Setup) -> BlockwisePlan:
     return plan
 
 
-def blocks_of(setup: Setup) -> list[Block]:
-    """Return the blocks of the networks that are searched."""
+def blockwise_space(setup: Setup) -> BlockwiseSpace:
+    """Return the networks that are searched."""
     networks = setup.plan.networks
     if not isinstance(networks, BlockwiseSpace):
         raise TypeError(f"{type(networks).__name__} has no blocks")
-    return list(networks.blocks(setup.problem.shape))
+    return networks
+
+
+def blocks_of(setup: Setup) -> list[Block]:
+    """Return the blocks of the networks that are searched."""
+    return list(blockwise_space(setup).blocks(setup.problem.shape))
 
 
 def cost_columns(setup: Setup) -> list[str]:
