@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError, TrainingFailed
@@ -12,6 +13,7 @@ from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
+from qanas.supernet.distilled_start import DistilledStart
 from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
@@ -141,3 +143,30 @@ def test_a_loss_that_is_not_finite_ends_it() -> None:
     net = BlockSupernet.seeded(BLOCKS[0], 0)
     with pytest.raises(TrainingFailed, match="distillation loss"):
         distil(net, BlockFeatures(block.inputs, block.outputs * float("nan")), SETTINGS, 0)
+
+
+def test_a_candidate_starts_from_the_teacher_and_its_distilled_blocks(tmp_path: Path) -> None:
+    space = TinySpace()
+    teacher = seeded_network()
+    save_file(teacher.state_dict(), tmp_path / "teacher.safetensors")
+    supernets = [BlockSupernet.seeded(block, 7) for block in BLOCKS]
+    paths = [tmp_path / f"{number}.safetensors" for number in range(len(BLOCKS))]
+    for supernet, path in zip(supernets, paths, strict=True):
+        save_file(supernet.state_dict(), path)
+    seed = space_of(space.settings(SHAPE), ("architecture", "quantization")).seed
+    chosen = [(0, 3), (2, 1)]
+    candidate = space.candidate(SHAPE, seed, chosen, [8, 8])
+    assert [block.path_of(candidate.architecture) for block in BLOCKS] == chosen
+    network = space.build(candidate, SHAPE).eval()
+    DistilledStart(space, tmp_path / "teacher.safetensors", tuple(paths)).apply(candidate, network, SHAPE)
+    inputs = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        value = teacher.stem(inputs)
+        for supernet, path in zip(supernets, chosen, strict=True):
+            value = supernet.eval()(value, path)
+        assert torch.equal(teacher.head(value), network(inputs))
+
+
+def test_a_candidate_of_no_path_is_refused() -> None:
+    with pytest.raises(ValueError, match="block_1: layer 2 of the candidate is none of its options"):
+        BLOCKS[1].path_of({"option_1_0": 0, "option_1_1": 9})

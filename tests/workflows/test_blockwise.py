@@ -241,3 +241,22 @@ def test_the_effort_of_each_stage_is_written_down(finished: tuple[Path, RunResul
     assert all(seconds > 0 for seconds in effort.values())
     notes = [json.loads(path.read_text()) for path in result.folder.path.glob("blocks/*/table-*.json")]
     assert [note["rows"] for note in notes] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
+
+
+def test_finalists_from_distilled_blocks(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    _, result = finished
+    shutil.copytree(result.folder.path, tmp_path / "run")
+    distilled = recipe(
+        tmp_path,
+        table={"bits": [4, 8]},
+        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
+        finalists={"start": "distilled"},
+    )
+    found = run(distilled, tmp_path / "run")
+    before, after = ({s.finalist.identity: s.card for s in r.shipments} for r in (result, found))
+    assert before.keys() == after.keys()
+    for name, card in after.items():
+        old = before[name]
+        assert card is not None
+        assert old is not None
+        assert (card.sha256 == old.sha256) == (name == "seed")  # the teacher is the same, the others were trained anew

@@ -18,7 +18,7 @@ MAY_CHANGE: tuple[str, ...] = (
     "estimation.cache",
     "distillation.",
     "table.",
-    "finalists.",
+    "finalists.",  # trainings are kept by what they started from
 )
 """Keys that decide how long a run goes on, not what it finds; a trailing dot stands for a whole table.
 
