@@ -28,7 +28,7 @@ from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.training_units import TrainingUnit, make_executor
 from qanas.workflows.trial_store import TrialRecord
-from qanas.workflows.workers import Failure
+from qanas.workflows.units import Failure
 
 logger = logging.getLogger("qanas")
 

@@ -12,16 +12,8 @@ from typing import Any, TypeVar
 from qanas.core.candidate import Candidate
 from qanas.performance_estimation.base import TrainedNetwork
 from qanas.workflows.plan import Setup
-from qanas.workflows.workers import (
-    Executor,
-    Failure,
-    InlineExecutor,
-    OnPartEpoch,
-    OnUnitEpoch,
-    ProcessExecutor,
-    Unit,
-    attempt,
-)
+from qanas.workflows.units import Failure, OnPartEpoch, Unit, attempt
+from qanas.workflows.workers import Executor, InlineExecutor, OnUnitEpoch, ProcessExecutor
 
 R = TypeVar("R")
 
