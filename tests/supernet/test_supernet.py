@@ -162,8 +162,8 @@ def test_a_candidate_starts_from_the_teacher_and_its_distilled_blocks(tmp_path: 
     inputs = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
         value = teacher.stem(inputs)
-        for supernet, path in zip(supernets, chosen, strict=True):
-            value = supernet.eval()(value, path)
+        for supernet, options in zip(supernets, chosen, strict=True):
+            value = supernet.eval()(value, options)
         assert torch.equal(teacher.head(value), network(inputs))
 
 

@@ -19,7 +19,8 @@ from qanas.workflows.run import run_search
 from qanas.workflows.sampled_search import SampledSearch
 from qanas.workflows.training_units import BatchExecutor, TrainingBatch, TrainingUnit
 from qanas.workflows.trial_store import TrialStore
-from qanas.workflows.workers import Executor, Failure, Unit
+from qanas.workflows.units import Failure, Unit
+from qanas.workflows.workers import Executor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,7 @@ def in_batches(setup: Setup, size: int) -> Setup:
 
 LSTMS: dict[str, dict[str, Any]] = {
     "space": {"name": "lstm", "seed_layers": 2, "seed_units": 4, "max_units": 6, "per_layer_training": None},
-    "strategy": {"name": "random", "trials": 7},
+    "strategy": {"name": "random", "trials": 6},
     "estimation": {"epochs": 2},
     "finalists": {"count": 1, "seeds": 2},
 }
@@ -137,9 +138,9 @@ def test_a_search_in_batches_is_the_search_without(make_setup: MakeSetup, tmp_pa
     expected = search(setup, tmp_path / "alone")
     assert batched == []
     found = search(in_batches(setup, 4), tmp_path / "together")
-    assert sum(batched) == 7
+    assert sum(batched) == 6
     assert max(batched) > 1
-    assert expected.keys() == found.keys() == set(range(7))
+    assert expected.keys() == found.keys() == set(range(6))
     for index, record in expected.items():
         assert found[index].config == record.config
         assert found[index].metrics["r2_float"] == pytest.approx(record.metrics["r2_float"], abs=1e-3)
@@ -181,7 +182,7 @@ def test_a_defect_in_one_trial_costs_no_other(
     monkeypatch.setattr(FullTraining, "quantize", defective)
     reasons = {index: record.reason for index, record in search(setup, tmp_path).items()}
     assert reasons[0] == "ZeroDivisionError: of a test"
-    assert {reasons[index] for index in range(1, 7)} == {"", "one layer"}
+    assert {reasons[index] for index in range(1, 6)} == {"", "one layer"}
     assert "in defective" in caplog.text, "the traceback"
 
 
@@ -195,7 +196,7 @@ class Interrupting(LiveDisplay):
 
 
 def test_stopped_in_a_batch_a_search_goes_on_as_if_it_had_not_been(make_setup: MakeSetup, tmp_path: Path) -> None:
-    changes = {"strategy": {"name": "tpe", "startup_trials": 2, "trials": 7}, "estimation": {"epochs": 1}}
+    changes = {"strategy": {"name": "tpe", "startup_trials": 2, "trials": 6}, "estimation": {"epochs": 1}}
     setup = in_batches(make_setup(**{**LSTMS, **changes}), 3)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     expected = search(setup, whole)

@@ -29,7 +29,7 @@ from qanas.workflows.plan import Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.search import FrontPoint
 from qanas.workflows.training_units import TrainingUnit, make_training_executor
-from qanas.workflows.workers import Failure
+from qanas.workflows.units import Failure
 
 logger = logging.getLogger("qanas")
 

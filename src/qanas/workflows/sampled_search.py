@@ -20,7 +20,8 @@ from qanas.workflows.plan import SampledPlan, Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.training_units import TrainingUnit, make_training_executor
 from qanas.workflows.trial_store import TrialRecord, TrialStore, most_blamed
-from qanas.workflows.workers import Executor, Failure
+from qanas.workflows.units import Failure
+from qanas.workflows.workers import Executor
 
 logger = logging.getLogger("qanas")
 

@@ -18,7 +18,8 @@ from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.scheme import UnsupportedSchemeError
 from qanas.workflows.plan import SWEEP, Plan, Setup
 from qanas.workflows.progress import Progress
-from qanas.workflows.workers import Failure, InlineExecutor, OnPartEpoch, Unit
+from qanas.workflows.units import Failure, OnPartEpoch, Unit
+from qanas.workflows.workers import InlineExecutor
 
 logger = logging.getLogger("qanas")
 

@@ -12,14 +12,8 @@ from typing import Any, TypeVar
 from qanas.core.candidate import Candidate
 from qanas.performance_estimation.base import TrainedNetwork
 from qanas.workflows.plan import Setup
-from qanas.workflows.workers import (
-    Executor,
-    Failure,
-    OnPartEpoch,
-    Unit,
-    attempt,
-    make_executor,
-)
+from qanas.workflows.units import Failure, OnPartEpoch, Unit, attempt
+from qanas.workflows.workers import Executor, make_executor
 
 R = TypeVar("R")
 

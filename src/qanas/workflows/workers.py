@@ -1,13 +1,11 @@
-"""Units of work, run here or in worker processes of one thread each."""
+"""Executors: units of work, run here or in worker processes of one thread each."""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing as mp
 import os
 import sys
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,62 +20,14 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.errors import TrainingFailed
 from qanas.workflows.interrupts import interrupts_ignored
 from qanas.workflows.plan import Plan, Setup
-
-logger = logging.getLogger("qanas")
+from qanas.workflows.units import Failure, Unit, attempt
 
 R = TypeVar("R")
 
-OnPartEpoch = Callable[[int, int, float], None]
-"""Told after each epoch of a unit's training: which of its trainings, from 0, the epoch from 1, its loss."""
-
-OnUnitEpoch = Callable[["Unit[Any]", int, int, float], None]
-"""The same, with the unit in front."""
-
-
-class Unit(ABC, Generic[R]):
-    """A piece of work: picklable, and its result depends on it and the plan alone."""
-
-    @abstractmethod
-    def run(self, setup: Setup, on_epoch: OnPartEpoch) -> R:
-        """Do the work."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a unit has no result.
-
-    Attributes:
-        reason: one line.
-        trace: of an error that nobody expected; empty otherwise.
-    """
-
-    reason: str
-    trace: str = ""
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """Return what an error tells."""
-        if isinstance(error, TrainingFailed):
-            return cls(str(error))
-        return cls(
-            f"{type(error).__name__}: {' '.join(str(error).split())}", "".join(traceback.format_exception(error))
-        )
-
-    def log(self) -> None:
-        """Write the traceback, if there is one, to the log; workers have none."""
-        if self.trace:
-            logger.error("%s", self.trace)
-
-
-def attempt(work: Callable[[], R]) -> R | Failure:
-    """Return the result of some work, or why it has none."""
-    try:
-        return work()
-    except Exception as error:  # noqa: BLE001 - a defect in one unit must not lose the others
-        return Failure.of(error)
+OnUnitEpoch = Callable[[Unit[Any], int, int, float], None]
+"""As `OnPartEpoch`, with the unit in front."""
 
 
 class Executor(ABC, Generic[R]):

@@ -31,7 +31,8 @@ from qanas.workflows.finalists import Finalist, FinalistUnit, train, training_fi
 from qanas.workflows.plan import BlockwisePlan, Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.search import Search
-from qanas.workflows.workers import Failure, Unit, make_executor
+from qanas.workflows.units import Failure, Unit
+from qanas.workflows.workers import make_executor
 
 logger = logging.getLogger("qanas")
 

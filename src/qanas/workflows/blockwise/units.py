@@ -20,7 +20,7 @@ from qanas.supernet.distillation import distil
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.workflows.blockwise.files import BlockFiles
 from qanas.workflows.plan import BlockwisePlan, Setup
-from qanas.workflows.workers import OnPartEpoch, Unit
+from qanas.workflows.units import OnPartEpoch, Unit
 
 
 @dataclass(frozen=True)
