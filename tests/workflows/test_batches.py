@@ -15,6 +15,7 @@ from qanas.core.run_folder import RunFolder
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.training.batched import fit_many as fit_many_module
+from qanas.workflows.plan import SampledPlan
 from qanas.workflows.run import run_search
 from qanas.workflows.sampled_search import SampledSearch
 from qanas.workflows.training_units import BatchExecutor, TrainingBatch, TrainingUnit
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from qanas.performance_estimation.base import TrainedNetwork
     from qanas.performance_estimation.problem import Problem
     from qanas.quantization.quantized_graph import QuantizedGraph
-    from qanas.workflows.plan import SampledPlan, Setup
+    from qanas.workflows.plan import Setup
     from qanas.workflows.trial_store import TrialRecord
 
 
