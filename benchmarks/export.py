@@ -1,16 +1,18 @@
 """Five networks as int8 .tflite files: by qanas, and by litert-torch with ai-edge-quantizer, in one process.
 
-Protocol: the same torch module, samples and calibration on both sides; weights as torch draws them from a seed, batch
-norms with the statistics of the calibration samples. One thread. Inputs are made up: windows of `WINDOW` steps are
-random walks, images are noise at several resolutions. The peers' images have channels last at the border too, and their
-ranges are true minima and maxima; what their default gives, a moving average, is beside it.
+Protocol: the same torch module, samples and calibration on both sides, one thread. Inputs are made up: series are
+random walks, images are noise at several resolutions; networks are trained on them for `STEPS` steps to put out sums of
+what is around. What the peers refuse is replaced on both sides: `detector`, `with_plain_heads`. The peers' images have
+channels last at the border too, and their ranges are true minima and maxima; what their default gives, a moving average,
+is beside it.
 
 *Convert* is all that makes a file but running the calibration samples: from the module to a float graph, then, with the
 ranges known, to quantized bytes. *Calibrate* is running the samples. The first conversion of either side isn't timed.
 Reported are medians, by default of the process's time on the processor, all threads together: on a machine that others
 use as well, wall time is mostly waiting. Ratios are peers / qanas.
 
-*Stripped* is a file without names, metadata, signatures and recorded ranges, equal constants stored once. *SQNR* is
+*Stripped* is a file without names, metadata, signatures and recorded ranges, equal constants stored once, packed anew
+(which makes qanas' own larger: the packer stores equal scales several times). *SQNR* is
 10 log10(sum y^2 / sum (y - y')^2) over all outputs of other samples than those of the calibration, y from torch in
 float32, y' the file's with LiteRT's reference kernels.
 
@@ -43,6 +45,7 @@ from torch.nn import functional
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
+from qanas.layers.linear import ScaledLinear
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
@@ -58,17 +61,11 @@ if TYPE_CHECKING:
 WINDOW, FEATURES = 30, 14
 SERIES, SEGMENTED, DETECTED = (WINDOW, FEATURES), (3, 96, 128), (3, 96, 96)
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
-    "LSTM 1x20": (lambda: LSTMNetwork(FEATURES, [20], 1, 125.0), SERIES, 128),
-    "LSTM 2x32": (lambda: LSTMNetwork(FEATURES, [32, 32], 1, 125.0), SERIES, 128),
-    "TCN 4x32": (lambda: TCNNetwork(SERIES, [32] * 4, 3, 2, 1, 125.0), SERIES, 128),
-    "DeepLabv3 x0.5": (lambda: DeepLabV3((96, 128), 12, width=0.5), SEGMENTED, 64),
-    "FastestDet": (lambda: FastestDet((96, 96)), DETECTED, 64),
-}
-"""The network, the shape of one sample, and how many samples calibrate it."""
-
 RESOLUTIONS = (4, 12, 48)
 """Rows and columns of the noise that images are made of."""
+
+STEPS, BATCH, RATE = 120, 16, 3e-3
+SERIES_SCALE, LAST_STEPS = 20.0, 5
 
 COMPARED = 64
 """Samples that SQNR is taken over."""
@@ -92,19 +89,63 @@ def samples_of(shape: tuple[int, ...], count: int, seed: int) -> Tensor:
     return images
 
 
-def network_of(build: Callable[[], nn.Module], samples: Tensor) -> nn.Module:
-    """Return a network whose batch norms have the statistics of samples."""
+def detector() -> nn.Module:
+    """Return a FastestDet that the peers convert: they have no average pool that pads on one side only."""
+    network = FastestDet((96, 96))
+    network.shrink = nn.AvgPool2d(2)  # type: ignore[assignment]
+    return network
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "LSTM 1x20": (lambda: LSTMNetwork(FEATURES, [20], 1, 125.0), SERIES, 128),
+    "LSTM 2x32": (lambda: LSTMNetwork(FEATURES, [32, 32], 1, 125.0), SERIES, 128),
+    "TCN 4x32": (lambda: TCNNetwork(SERIES, [32] * 4, 3, 2, 1, 125.0), SERIES, 128),
+    "DeepLabv3 x0.5": (lambda: DeepLabV3((96, 128), 12, width=0.5), SEGMENTED, 64),
+    "FastestDet": (detector, DETECTED, 64),
+}
+"""The network, the shape of one sample, and how many samples calibrate it."""
+
+
+def targets_of(samples: Tensor, outputs: tuple[int, ...]) -> Tensor:
+    """Return what a network is trained to put out: sums over the last steps, or over what is around a position."""
+    generator = torch.Generator().manual_seed(3)
+    channels = samples.shape[2] if samples.ndim == len("NTC") else samples.shape[1]
+    mixed = torch.randn(outputs[0], channels, generator=generator)
+    if samples.ndim == len("NTC"):
+        return SERIES_SCALE * samples[:, -LAST_STEPS:].mean(1) @ mixed.T
+    pooled = functional.adaptive_avg_pool2d(samples, (outputs[1], outputs[2]))
+    return torch.sigmoid(torch.einsum("nchw,oc->nohw", pooled, mixed))
+
+
+def trained(build: Callable[[], nn.Module], samples: Tensor) -> nn.Module:
+    """Return a network after some steps of training: one of random weights multiplies every rounding by its depth."""
     torch.manual_seed(0)
     network = build()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the mean over all batches
-    network.train()
     with torch.no_grad():
-        for batch in torch.split(samples, 32):
-            network(batch)
-    return network.eval()
+        targets = targets_of(samples, tuple(network.eval()(samples[:2]).shape[1:]))
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    generator = torch.Generator().manual_seed(0)
+    network.train()
+    for _ in range(STEPS):
+        rows = torch.randint(len(samples), (BATCH,), generator=generator)
+        loss = functional.mse_loss(network(samples[rows]), targets[rows])
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+    return with_plain_heads(network.eval())
+
+
+def with_plain_heads(network: nn.Module) -> nn.Module:
+    """Fold the constant factor of heads into their weights: the peers can't quantize the bias of its product."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, ScaledLinear):
+            weight, bias = layer.folded()
+            plain = nn.Linear(layer.in_features, layer.out_features)
+            plain.weight, plain.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+            network.set_submodule(name, plain)
+    return network
 
 
 @dataclass
@@ -240,7 +281,7 @@ def compared(name: str, peers: Peers, options: argparse.Namespace) -> dict[str, 
     """Return both sides of one network."""
     build, shape, count = NETWORKS[name]
     samples = samples_of(shape, count, seed=1)
-    network = network_of(build, samples)
+    network = trained(build, samples)
     clock = CLOCKS[options.clock]
     # Not timed: both sides' first conversion.
     ours(network, samples, Stopwatch(clock))
