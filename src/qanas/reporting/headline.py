@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID
+from qanas.reporting.block_effort import block_sentences
 from qanas.reporting.model_table import main_metric, statistic
 from qanas.reporting.wording import COSTS, FLOAT_PREFIX, count, duration, number, signed, words
 
@@ -18,32 +19,28 @@ _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 def heading(data: RunData) -> str:
     """Return what was searched for which task, as the recipe names them."""
-    return f"{_task(data)} · {_table(data, 'space').get('name', 'space')}"
+    blockwise = ", block by block" if data.blockwise else ""
+    return f"{_task(data)} · {data.space or 'space'}{blockwise}"
 
 
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the seed network."""
-    found = [_searched(data), _tried(data), _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
+    tried = block_sentences(data) if data.blockwise else [_searched(data), _tried(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
     return [sentence for sentence in found if sentence]
 
 
-def _table(data: RunData, name: str) -> dict[str, Any]:
-    table = data.recipe.get(name, {})
-    return table if isinstance(table, dict) else {}
-
-
 def _task(data: RunData) -> str:
-    task = _table(data, "task")
+    task = data.recipe_table("task")
     return f"{task.get('name', 'task')} {task.get('subset', '')}".strip()
 
 
 def _searched(data: RunData) -> str:
-    space = _table(data, "space")
-    groups = [str(group) for group in space.get("search", [])]
+    groups = [str(group) for group in data.recipe_table("space").get("search", [])]
     listed = f"{', '.join(groups[:-1])} and {groups[-1]}" if len(groups) > 1 else "".join(groups)
     together = f", over {listed}" if listed else ""
-    strategy = _table(data, "strategy").get("name", "an unnamed strategy")
-    return f"Searched {space.get('name', '')} networks for {_task(data)} with {strategy}{together}."
+    strategy = data.recipe_table("strategy").get("name", "an unnamed strategy")
+    return f"Searched {data.space} networks for {_task(data)} with {strategy}{together}."
 
 
 def _tried(data: RunData) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.reporting import headline
+from qanas.reporting.block_effort import stages
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.importance_plot import importance_note, importance_plot
 from qanas.reporting.model_table import metric_table, model_table
@@ -52,6 +53,7 @@ def render(data: RunData) -> str:
         status=data.summary.get("status", "no summary yet"),
         missing=data.missing,
         front=front,
+        stages=stages(data),
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
         failures=data.failures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Training:
         parity: distance between simulated and deployed outputs.
         failure: why it can't ship; empty if it can.
         sha256: of the file.
+        cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
     """
 
     seed: int
@@ -68,6 +70,7 @@ class Training:
     parity: ParitySteps
     failure: str = ""
     sha256: str = ""
+    cpu_seconds: float = 0.0
 
     @classmethod
     def failed(cls, seed: int, reason: str) -> Training:
@@ -162,6 +165,7 @@ class FinalistUnit(TrainingUnit[Training]):
 
     def finish(self, setup: Setup, trained: TrainedNetwork) -> Training:
         """Export, run in LiteRT on validation and test data, and keep everything."""
+        started = time.process_time()
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
         splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
@@ -175,10 +179,11 @@ class FinalistUnit(TrainingUnit[Training]):
             for precision in ("float", "quantized", "deployed")
         }
         failure = self._parity_failure(setup, steps, metrics)
-        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest())
         write_atomically(self.files.model, content)
         write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
         _save_predictions(self.files.predictions, splits, {name: entry.outputs for name, entry in scored.items()})
+        seconds = trained.train_seconds + time.process_time() - started
+        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
         write_atomically(self.files.result, json.dumps(asdict(training)).encode())
         return training
 

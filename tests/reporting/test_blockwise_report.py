@@ -1,0 +1,101 @@
+"""The report of a run over tables of blocks."""
+
+from pathlib import Path
+
+import pytest
+from tests.reporting.blockwise_run import EFFORT, NETWORKS, STUDENTS_SECONDS, chosen, read_json, write_blockwise_run
+from tests.reporting.page import Page
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.reporting.block_tables import chosen_rows, networks_of
+from qanas.reporting.report import write_report
+from qanas.reporting.run_data import read_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_blockwise_run(tmp_path / "camvid")
+
+
+def _page(run: RunFolder) -> Page:
+    return Page(write_report(run).read_text("utf-8"))
+
+
+def test_the_headline_tells_what_the_tables_stand_for(run: RunFolder) -> None:
+    text = _page(run).text
+    assert "segmentation · deeplabv3, block by block" in text
+    assert f"the tables of 3 blocks have 72 rows, which stand for {NETWORKS:,} networks" in text
+    assert "Its front by NSR sum and weights, bytes, found by the strategy exact, has 5 networks" in text
+    assert "2 models shipped, besides the seed network; 0 finalists failed." in text
+    assert "mIoU" in text
+    assert "MIOU" not in text
+
+
+def test_what_belongs_to_sampled_runs_is_left_out(run: RunFolder) -> None:
+    page = _page(run)
+    for told in ("Search progress", "What mattered", "All trials", "No trial", "not complete", "trials.parquet"):
+        assert told not in page.text
+    assert not {"progress", "importance", "parallel"} & set(page.plots)
+
+
+def test_a_run_that_has_only_started_says_what_is_missing(run: RunFolder, tmp_path: Path) -> None:
+    bare = RunFolder(tmp_path / "bare")
+    bare.write_recipe(run.read_recipe())
+    text = _page(bare).text
+    assert "not there yet: blocks/, front.csv, finalists.csv, summary.json, models/" in text
+    assert "no table is there yet" in text
+    assert "No front is there yet" in text
+
+
+def test_effort_stands_beside_the_papers(run: RunFolder) -> None:
+    page = _page(run)
+    at = page.cells.index("tables")
+    assert page.cells[at + 1 : at + 4] == ["0.500", "14.87", "44.61"]
+    assert page.cells[page.cells.index("distillation") + 2] == "4.05"
+    at = page.cells.index("finalists")
+    assert page.cells[at + 1] == f"{STUDENTS_SECONDS / 60:g}", "the teacher's training is not counted twice"
+    assert (
+        "CPU time: teacher 10 min 0 s, features 6.0 s, distillation 1 min 30 s, tables 30 s, search 0.2 s" in page.text
+    )
+    assert "13 min 40 s by the clock" in page.text
+
+
+def test_stages_that_early_runs_did_not_record_are_empty(run: RunFolder) -> None:
+    summary = read_json(run.summary)
+    summary["effort_cpu_seconds"] = {name: EFFORT[name] for name in ("distillation", "tables")}
+    del summary["finalists"]["cpu_seconds"]
+    run.write_summary(summary)
+    page = _page(run)
+    for stage in ("teacher", "search", "finalists"):
+        assert page.cells[page.cells.index(stage) + 1] == "\N{EN DASH}"
+    assert "CPU time: distillation 1 min 30 s, tables 30 s;" in page.text
+
+
+# Tables
+
+
+def test_a_front_point_is_found_in_the_tables(run: RunFolder) -> None:
+    data = read_run(run)
+    assert [block.name for block in data.blocks] == ["block_1", "block_2", "block_3"]
+    assert networks_of(data.blocks) == NETWORKS
+    for point, row in enumerate(data.front):
+        assert chosen_rows(data.blocks, row) == chosen(point)
+    assert chosen_rows(data.blocks, data.front[0] | {"nsr_2": 0.123}) is None
+    assert chosen_rows(data.blocks, {}) is None
+
+
+def test_blocks_come_in_the_summarys_order_or_by_number(run: RunFolder) -> None:
+    (run.blocks / "block_1").rename(run.blocks / "block_10")
+    assert [block.name for block in read_run(run).blocks] == ["block_2", "block_3", "block_10"]
+    summary = read_json(run.summary)
+    summary["tables"]["blocks"] = {"block_10": {}, "block_2": {}, "block_3": {}}
+    run.write_summary(summary)
+    assert [block.name for block in read_run(run).blocks] == ["block_10", "block_2", "block_3"]
+
+
+def test_a_damaged_table_is_named(run: RunFolder) -> None:
+    path = next((run.blocks / "block_2").glob("*.parquet"))
+    path.write_bytes(b"a,b")
+    with pytest.raises(InputError, match=path.name):
+        write_report(run)
