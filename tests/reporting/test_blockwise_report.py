@@ -1,14 +1,20 @@
 """The report of a run over tables of blocks."""
 
+import base64
+import io
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.reporting.blockwise_run import EFFORT, NETWORKS, STUDENTS_SECONDS, chosen, read_json, write_blockwise_run
 from tests.reporting.page import Page
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.reporting.block_tables import chosen_rows, networks_of
+from qanas.reporting.class_colours import class_palette
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import read_run
 
@@ -99,3 +105,63 @@ def test_a_damaged_table_is_named(run: RunFolder) -> None:
     path.write_bytes(b"a,b")
     with pytest.raises(InputError, match=path.name):
         write_report(run)
+
+
+# Example images
+
+
+def _images(page: Page) -> list[Image.Image]:
+    sources = [attributes["src"] or "" for tag, attributes in page.elements if tag == "img"]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    return [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in sources]
+
+
+def test_masks_are_shown_in_the_classes_colours(run: RunFolder) -> None:
+    page = _page(run)
+    images = _images(page)
+    assert len(images) == 4 * 5, "picture, truth, teacher, best, smallest"
+    with np.load(run.model("seed") / "predictions.npz") as stored:
+        kept = dict(stored)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:3] = [(128, 128, 128), (128, 0, 0), (128, 64, 128)]  # sky, building, road of the literature
+    for row, place in enumerate((0, 2, 3, 5)):
+        picture, truth, seed = (np.asarray(image.convert("RGB")) for image in images[5 * row : 5 * row + 3])
+        np.testing.assert_array_equal(picture, kept["test_pictures"][place])
+        np.testing.assert_array_equal(truth, colours[kept["test_targets"][place]])
+        np.testing.assert_array_equal(seed, colours[kept["test_classes"][place]])
+    assert "building" in page.text
+    assert page.html.count("background:#804080") == 1
+
+
+def test_the_share_of_right_pixels_leaves_out_void(run: RunFolder) -> None:
+    text = _page(run).text
+    assert "0001TP_2" in text
+    assert text.count("100% right") == 4
+    assert text.count(f"{60 / 84:.0%} right") == 8
+
+
+def test_a_model_that_is_best_and_smallest_is_shown_once(run: RunFolder) -> None:
+    shutil.rmtree(run.model("n3"))
+    assert len(_images(_page(run))) == 4 * 4
+
+
+def test_without_masks_there_is_no_gallery(run: RunFolder) -> None:
+    for path in run.models.glob("*/predictions.npz"):
+        path.unlink()
+    assert "Example images" not in _page(run).text
+
+
+def test_names_of_classes_are_escaped(run: RunFolder) -> None:
+    card = run.cards()["seed"]
+    evil = card.model_copy(update={"preprocessing": {"classes": ["<b>", '"x', "c"]}})
+    (run.model("seed") / "card.json").write_text(evil.to_json())
+    page = _page(run)
+    assert "<b>" not in page.html.partition('id="examples"')[0].partition("Example images")[2]
+    assert "<b>" in page.text
+
+
+def test_any_number_of_classes_has_colours_of_its_own() -> None:
+    names = [f"class {place}" for place in range(40)]
+    palette = class_palette(names)
+    assert len(np.unique(palette[:40], axis=0)) == 40
+    assert palette[255].tolist() == [0, 0, 0]

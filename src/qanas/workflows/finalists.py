@@ -27,6 +27,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.performance_estimation.base import TrainedNetwork
 from qanas.tasks.base import FloatArray, Split
 from qanas.workflows.plan import Setup
+from qanas.workflows.predictions_file import save_predictions
 from qanas.workflows.progress import Progress
 from qanas.workflows.search import FrontPoint
 from qanas.workflows.training_units import TrainingUnit, make_training_executor
@@ -102,7 +103,7 @@ class TrainingFiles:
 
     @property
     def predictions(self) -> Path:
-        """Deployed outputs beside targets, for the report."""
+        """Of the deployed outputs what the task keeps, for the report."""
         return self.folder / f"{self.seed}.npz"
 
     def read(self) -> Training | None:
@@ -181,7 +182,8 @@ class FinalistUnit(TrainingUnit[Training]):
         failure = self._parity_failure(setup, steps, metrics)
         write_atomically(self.files.model, content)
         write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
-        _save_predictions(self.files.predictions, splits, {name: entry.outputs for name, entry in scored.items()})
+        outputs = {name: entry.outputs for name, entry in scored.items()}
+        save_predictions(self.files.predictions, setup, splits, outputs)
         seconds = trained.train_seconds + time.process_time() - started
         training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
         write_atomically(self.files.result, json.dumps(asdict(training)).encode())
@@ -218,16 +220,6 @@ def _score(setup: Setup, trained: TrainedNetwork, model: LiteRTModel, split: Spl
         "deployed": evaluate(outputs, split),
     }
     return _Scored(metrics, simulated, deployed, outputs)
-
-
-def _save_predictions(path: Path, splits: Mapping[SplitName, Split], outputs: Mapping[SplitName, FloatArray]) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, split in splits.items():
-        arrays |= {f"{name}_outputs": outputs[name], f"{name}_targets": split.targets}
-        arrays |= {f"{name}_{extra}": values for extra, values in split.extras.items()}
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
 
 
 def train_finalists(
