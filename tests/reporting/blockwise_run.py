@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,11 @@ def _front_rows() -> list[Row]:
     return rows
 
 
-def make_card(name: str, weights: int, miou: float) -> Card:
-    """Return a card with two trainings."""
+def make_card(name: str, weights: int, miou: float, layers: Sequence[int] = LAYERS) -> Card:
+    """Return a card with two trainings, of a network whose block B has kernels 3, 5, ... and expansion 3 B."""
+    numbers = [(block, layer) for block, most in enumerate(layers, 1) for layer in range(1, most + 1)]
+    shape: Any = {f"kernel_{block}_{layer}": 3 + 2 * (layer - 1) for block, layer in numbers}
+    shape |= {f"expansion_{block}_{layer}": 3 * block for block, layer in numbers}
     metrics: Any = {
         precision: {
             split: {"miou": Statistic.of([miou - shift, miou - shift + 0.02], 0)}
@@ -106,7 +110,11 @@ def make_card(name: str, weights: int, miou: float) -> Card:
     }
     return Card(
         candidate=name,
-        config={"architecture": {"kernel_1_1": 3}, "training": {}, "quantization": {}},
+        config={
+            "architecture": shape,
+            "training": {},
+            "quantization": {"weight_bits_1": 8, "weight_bits_2": 4, "weight_bits_3": 8},
+        },
         task={"name": "segmentation"},
         protocol={"val": "the val folder", "classes": list(CLASSES)},
         run_seed=0,
@@ -152,7 +160,7 @@ def write_blockwise_run(path: Path) -> RunFolder:
         write_parquet(home / "table-0123456789.parquet", pl.DataFrame(table_rows(block), infer_schema_length=None))
     front = _front_rows()
     folder.write_table(folder.front, front)
-    cards = {"seed": make_card("seed", 60_000, 0.45)}
+    cards = {"seed": make_card("seed", 60_000, 0.45, layers=(1, 2, 1))}
     cards |= {
         f"n{point}": make_card(f"n{point}", int(front[point]["weight_bytes"]), 0.5 - 0.04 * point)
         for point in FINALISTS

@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.reporting.block_tables import chosen_rows, networks_of
 from qanas.reporting.class_colours import class_palette
+from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import read_run
 
@@ -165,3 +167,42 @@ def test_any_number_of_classes_has_colours_of_its_own() -> None:
     palette = class_palette(names)
     assert len(np.unique(palette[:40], axis=0)) == 40
     assert palette[255].tolist() == [0, 0, 0]
+
+
+# Layer by layer
+
+
+def test_every_layer_is_a_bar_with_kernel_expansion_and_bits(run: RunFolder) -> None:
+    chart = layer_strips(read_run(run))
+    assert chart is not None
+    assert len(chart.bars) == 4 + 5 + 5, "the seed network's, then those of n0 and n3"
+    by_name = {bar.told: bar for bar in chart.bars[4:9]}
+    small = by_name["block 1, layer 1: kernel 3 x 3, expansion 3, 8 bits"]
+    large = by_name["block 3, layer 2: kernel 5 x 5, expansion 9, 8 bits"]
+    assert (small.text, large.text) == ("3", "5")
+    assert large.height == pytest.approx(3 * small.height, abs=0.1)
+    assert large.width > small.width
+    assert by_name["block 2, layer 1: kernel 3 x 3, expansion 6, 4 bits"].colour != small.colour
+    assert [name for name, _ in chart.legend] == ["4 bits", "8 bits"]
+    assert chart.expansions == "3, 6, 9"
+
+
+def test_bars_neither_overlap_nor_leave_the_chart(run: RunFolder) -> None:
+    chart = layer_strips(read_run(run))
+    assert chart is not None
+    for bar, following in pairwise(chart.bars[4:9]):
+        assert bar.x + bar.width <= following.x
+    for bar in chart.bars:
+        assert bar.x >= 0
+        assert bar.x + bar.width <= chart.width
+        assert bar.y >= 0
+        assert bar.y + bar.height <= chart.height
+    seeds, students = chart.bars[:4], chart.bars[4:9]
+    assert seeds[1].x == students[2].x, "blocks are aligned: the second begins at the same place"
+
+
+def test_networks_whose_settings_have_other_names_have_no_strip(run: RunFolder) -> None:
+    for name, card in run.cards().items():
+        other = card.model_copy(update={"config": {"architecture": {"units": 4}}})
+        (run.model(name) / "card.json").write_text(other.to_json())
+    assert "Layer by layer" not in _page(run).text

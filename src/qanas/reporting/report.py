@@ -10,6 +10,7 @@ from qanas.reporting.block_effort import stages
 from qanas.reporting.example_images import gallery
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.importance_plot import importance_note, importance_plot
+from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.model_table import metric_table, model_table
 from qanas.reporting.page import render_page
 from qanas.reporting.parallel_plot import parallel_plot
@@ -59,6 +60,7 @@ def render(data: RunData) -> str:
         stages=stages(data),
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
+        layers=layer_strips(data),
         failures=data.failures,
         predictions=predictions,
         gallery=gallery(data, kept),
