@@ -5,15 +5,29 @@ import io
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
+import polars as pl
 import pytest
 from PIL import Image
-from tests.reporting.blockwise_run import EFFORT, NETWORKS, STUDENTS_SECONDS, chosen, read_json, write_blockwise_run
-from tests.reporting.page import Page
+from tests.reporting.blockwise_run import (
+    EFFORT,
+    FINALISTS,
+    NETWORKS,
+    STUDENTS_SECONDS,
+    chosen,
+    read_json,
+    table_rows,
+    write_blockwise_run,
+)
+from tests.reporting.page import Page, coloured
 
+from qanas.core.card import SplitName
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.core.tables import write_parquet
 from qanas.reporting.block_tables import chosen_rows, networks_of
 from qanas.reporting.class_colours import class_palette
 from qanas.reporting.layer_strips import layer_strips
@@ -206,3 +220,86 @@ def test_networks_whose_settings_have_other_names_have_no_strip(run: RunFolder) 
         other = card.model_copy(update={"config": {"architecture": {"units": 4}}})
         (run.model(name) / "card.json").write_text(other.to_json())
     assert "Layer by layer" not in _page(run).text
+
+
+# Plots
+
+
+def test_plots_of_a_blockwise_run_are_valid_for_plotly_with_every_choice(run: RunFolder) -> None:
+    page = _page(run)
+    assert page.plots == ["front", "shipped", "quantization", "blocks"]
+    for name in page.plots:
+        spec = coloured(page.plot(name))
+        for choice in spec["choices"] or [{"traces": {}, "layout": {}}]:
+            traces = [trace | choice["traces"].get(str(place), {}) for place, trace in enumerate(spec["traces"])]
+            assert len(go.Figure({"data": traces, "layout": spec["layout"] | choice["layout"]}).data) == len(traces)
+
+
+def test_the_whole_front_is_drawn_with_its_finalists(run: RunFolder) -> None:
+    spec = _page(run).plot("front")
+    rows = pl.read_csv(run.front).to_dicts()
+    front, finalists = spec["traces"]
+    assert front["x"] == [row["weight_bytes"] for row in rows]
+    assert front["y"] == [row["nsr_sum"] for row in rows]
+    assert finalists["y"] == [rows[point]["nsr_sum"] for point in FINALISTS]
+    options = table_rows(1)[chosen(3)[1]]
+    assert finalists["text"][1].startswith("n3<br>NSR sum")
+    assert f"block 2: {options['options']}, {options['weight_bits']} bits" in finalists["text"][1]
+    labels = [choice["traces"]["0"]["x"] for choice in spec["choices"]]
+    assert [row["macs"] for row in rows] in labels
+    assert [row["float_weight_bytes"] for row in rows] in labels
+
+
+def test_every_row_of_a_table_is_drawn_once(run: RunFolder) -> None:
+    spec = _page(run).plot("blocks")
+    for block in range(3):
+        rows = table_rows(block)
+        dropped, four, eight, line, marked = spec["traces"][5 * block : 5 * block + 5]
+        assert dropped["x"] == [row["weight_bytes"] for row in rows if not row["exact"]]
+        for trace, bits in ((four, 4), (eight, 8)):
+            kept = [row for row in rows if row["exact"] and row["weight_bits"] == bits]
+            assert trace["x"] == [row["weight_bytes"] for row in kept]
+            assert trace["y"] == pytest.approx([row["nsr"] for row in kept], rel=1e-3)
+            assert [text.partition(",")[0] for text in trace["text"]] == [row["options"] for row in kept]
+        exact = [row for row in rows if row["exact"]]
+        best = [
+            row["weight_bytes"]
+            for row in exact
+            if not any(other["weight_bytes"] <= row["weight_bytes"] and other["nsr"] < row["nsr"] for other in exact)
+        ]
+        assert set(line["x"]) == set(best)
+        assert line["y"] == sorted(line["y"], reverse=True)
+        assert set(marked["x"]) == {rows[chosen(point)[block]]["weight_bytes"] for point in FINALISTS}
+    assert "pale ones were raced away" in _page(run).text
+
+
+def test_large_tables_are_thinned(run: RunFolder) -> None:
+    path = next((run.blocks / "block_1").glob("*.parquet"))
+    table = pl.read_parquet(path)
+    write_parquet(path, pl.concat([table] * 200))
+    page = _page(run)
+    dropped = page.plot("blocks")["traces"][0]["x"]
+    assert 600 <= len(dropped) <= 1200
+    assert "at most 1,200 a block are drawn" in page.text
+
+
+def test_shipped_networks_stand_beside_the_teacher_in_both_precisions(run: RunFolder) -> None:
+    spec = _page(run).plot("shipped")
+    cards = run.cards()
+    networks, teacher, tested, _ = spec["traces"]
+    assert networks["x"] == [cards[name].weight_bytes for name in cards if name != "seed"]
+    splits: tuple[tuple[Any, SplitName], ...] = ((networks, "val"), (tested, "test"))
+    for trace, split in splits:
+        found = [cards[name].metric("deployed", split, "miou") for name in cards if name != "seed"]
+        assert trace["y"] == [score.mean for score in found]
+        assert trace["error_y"]["array"] == [score.std for score in found]
+    assert teacher["x"] == [60_000, 236_000]
+    assert teacher["text"][1].startswith("teacher, FP32")
+    assert "mIoU 0.46" in teacher["text"][0]
+
+
+def test_early_runs_show_the_teacher_as_it_ships_alone(run: RunFolder) -> None:
+    summary = read_json(run.summary)
+    del summary["teacher"]
+    run.write_summary(summary)
+    assert _page(run).plot("shipped")["traces"][1]["x"] == [60_000]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import SEED_ID
+from qanas.reporting.figures import bits_colour
 
 if TYPE_CHECKING:
     from qanas.core.card import Card
@@ -17,8 +18,6 @@ _WIDTH, _NAMES, _HEAD = 1050.0, 190.0, 22.0
 _ROW, _TALLEST, _BELOW = 78.0, 46.0, 4.0
 _WIDEST, _GAP = 46.0, 14.0  # of a layer; between blocks
 _NARROWEST = 0.35  # of a bar, of its cell's width
-_COLOURS = {4: "second", 6: "seed", 8: "accent"}
-_OTHER_COLOUR = "muted"
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def layer_strips(data: RunData) -> StripChart | None:
             bars += [grid.bar(block, place, layer, base) for place, layer in enumerate(layers)]
             labels.append(Label(grid.middle(block, len(layers)), base + 13, _told_bits(layers), soft=True))
     drawn = [layer for blocks in strips.values() for layers in blocks.values() for layer in layers]
-    legend = [(f"{bits} bits", _COLOURS.get(bits, _OTHER_COLOUR)) for bits in sorted({layer.bits for layer in drawn})]
+    legend = [(f"{bits} bits", bits_colour(bits)[1:]) for bits in sorted({layer.bits for layer in drawn})]
     expansions = ", ".join(str(expansion) for expansion in sorted({layer.expansion for layer in drawn}))
     return StripChart(_WIDTH, _HEAD + len(strips) * _ROW + _BELOW, bars, labels, legend, expansions)
 
@@ -193,6 +192,5 @@ class _Grid:
             f"block {block}, layer {place + 1}: kernel {layer.kernel} x {layer.kernel}, expansion {layer.expansion}, "
             f"{layer.bits} bits"
         )
-        colour = _COLOURS.get(layer.bits, _OTHER_COLOUR)
         x, y, width, height = (round(length, 1) for length in (left, base - height, width, height))
-        return Bar(x, y, width, height, str(layer.kernel), told, colour)
+        return Bar(x, y, width, height, str(layer.kernel), told, bits_colour(layer.bits)[1:])
