@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 from PIL import Image
+from rich.console import Console
 from tests.reporting.blockwise_run import (
     EFFORT,
     FINALISTS,
@@ -24,15 +26,22 @@ from tests.reporting.blockwise_run import (
 )
 from tests.reporting.page import Page, coloured
 
+import qanas
 from qanas.core.card import SplitName
 from qanas.core.errors import InputError
+from qanas.core.measurement import Limit
 from qanas.core.run_folder import RunFolder
 from qanas.core.tables import write_parquet
 from qanas.reporting.block_tables import chosen_rows, networks_of
 from qanas.reporting.class_colours import class_palette
+from qanas.reporting.comparison import compare_runs
+from qanas.reporting.comparison_page import render_comparison
+from qanas.reporting.comparison_table import run_rows
 from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import read_run
+from qanas.reporting.terminal import print_models
+from qanas.workflows.pick import pick_model
 
 
 @pytest.fixture
@@ -303,3 +312,60 @@ def test_early_runs_show_the_teacher_as_it_ships_alone(run: RunFolder) -> None:
     del summary["teacher"]
     run.write_summary(summary)
     assert _page(run).plot("shipped")["traces"][1]["x"] == [60_000]
+
+
+# Several runs, and one model
+
+
+def test_blockwise_runs_are_compared_by_noise_and_as_shipped(tmp_path: Path) -> None:
+    runs = [write_blockwise_run(tmp_path / name) for name in ("one", "two")]
+    comparison = compare_runs(runs)
+    assert [axis.name for axis in comparison.search.objectives] == ["nsr_sum", "weight_bytes"]
+    assert comparison.shipped_axes == ("miou", "weight_bytes")
+    assert len(comparison.shipped(0)) == len(FINALISTS)
+    rows = dict(zip(run_rows(comparison)[0], run_rows(comparison)[1][0], strict=True))
+    assert rows["space"] == "deeplabv3"
+    assert rows["networks in the tables"] == f"{NETWORKS:,}"
+    assert rows["CPU up to the front"] == "12 min 6 s"
+    assert "trials measured" not in rows
+    page = render_comparison(comparison)
+    assert "across teachers only roughly" in page
+    assert "each point trained once" not in page
+
+
+def test_columns_of_blockwise_runs_can_be_named(tmp_path: Path) -> None:
+    runs = [write_blockwise_run(tmp_path / name) for name in ("one", "two")]
+    comparison = compare_runs(runs, score="nsr_2", cost="macs")
+    assert [axis.name for axis in comparison.search.objectives] == ["nsr_2", "macs"]
+    assert [axis.name for axis in compare_runs(runs, cost="macs").search.objectives] == ["nsr_sum", "macs"]
+    with pytest.raises(InputError, match="--score miou_quantized: unknown score of all runs"):
+        compare_runs(runs, score="miou_quantized")
+
+
+def test_a_blockwise_and_a_sampled_run_are_refused_in_one_line(
+    tmp_path: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    blockwise, sampled = write_blockwise_run(tmp_path / "one"), make_run()
+    for runs in ([blockwise, sampled], [sampled, blockwise]):
+        with pytest.raises(InputError, match="one: its front is scored by noise over blocks") as told:
+            compare_runs(runs)
+        assert "\n" not in str(told.value)
+
+
+def test_a_blockwise_run_is_loaded_and_picked_from(run: RunFolder) -> None:
+    result = qanas.load(run.path)
+    assert (result.front.height, result.trials.height, list(result.models)) == (5, 0, ["seed", "n3", "n0"])
+    best = pick_model(run, [])
+    assert best.identity == "n0"
+    assert "best deployed validation miou" in best.reason
+    bound = run.cards()["n3"].weight_bytes
+    assert pick_model(run, [Limit("weight_bytes", bound)]).identity == "n3"
+
+
+def test_the_terminal_prints_a_blockwise_run(run: RunFolder) -> None:
+    console = Console(file=io.StringIO(), width=160)
+    print_models(console, run)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert f"which stand for {NETWORKS:,} networks" in text
+    assert "No trial" not in text

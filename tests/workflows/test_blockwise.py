@@ -237,8 +237,12 @@ def test_a_bad_recipe_is_one_line(changes: dict[str, Any], expected: str, tmp_pa
 def test_the_effort_of_each_stage_is_written_down(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     effort = result.folder.read_summary()["effort_cpu_seconds"]
-    assert {"distillation", "tables"} <= effort.keys()
+    assert effort.keys() == {"teacher", "features", "distillation", "tables", "search"}
     assert all(seconds > 0 for seconds in effort.values())
+    finalists = result.folder.read_summary()["finalists"]["cpu_seconds"]
+    assert finalists > effort["teacher"], "the teacher's training is one of the finalists'"
+    blocks = result.folder.read_summary()["tables"]["blocks"]
+    assert [size["rows"] for size in blocks.values()] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
     notes = [json.loads(path.read_text()) for path in result.folder.path.glob("blocks/*/table-*.json")]
     assert [note["rows"] for note in notes] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
 

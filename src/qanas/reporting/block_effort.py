@@ -18,13 +18,16 @@ _MINUTE = 60
 PAPER_GPU_HOURS = {"distillation": ("4.05", "4.05"), "tables": ("14.87", "44.61"), "search": ("about 0", "about 0")}
 """GPU hours on a Quadro RTX 8000, with 8-bit weights and with 4, 6 and 8 bits, as Lu et al. (2023) report them."""
 
+FINALISTS = "finalists"
+"""The stage after the search."""
+
 STAGES = {
     "teacher": "the seed network trained, scored and exported; it ships as models/seed",
     "features": "what the teacher has at the blocks' borders",
     "distillation": "the blocks' supernets",
     "tables": "every path through every block quantized and scored, as far as the races let it come",
     "search": "the exact front of the tables",
-    "finalists": "front points trained from scratch, quantized, exported and scored, and further seeds of the teacher",
+    FINALISTS: "front points trained, quantized, exported and scored, and further trainings of the teacher",
 }
 
 
@@ -57,7 +60,7 @@ def stages(data: RunData) -> list[Stage]:
         return []
     # The trainings of all finalists, the seed network among them; the first of those is the teacher's.
     trained = finite(data.summary.get("finalists", {}).get("cpu_seconds"))
-    spent["finalists"] = None if trained is None else max(trained - (finite(spent.get("teacher")) or 0.0), 0.0)
+    spent[FINALISTS] = None if trained is None else max(trained - (finite(spent.get("teacher")) or 0.0), 0.0)
     return [
         Stage(name, told, finite(spent.get(name)), PAPER_GPU_HOURS.get(name, (EMPTY, EMPTY)))
         for name, told in STAGES.items()

@@ -92,10 +92,12 @@ def _front_caption(data: RunData) -> str:
     less = " (less those with rows that were raced away)" if raced else ""
     networks = f" of the {magnitude(networks_of(data.blocks))} that the tables stand for{less}" if data.blocks else ""
     limits = ", within the limits," if data.recipe_table("limits") else ""
+    distilled = data.recipe_table("finalists").get("start") == "distilled"
+    start = "from the teacher's stem and head and their distilled blocks" if distilled else "from scratch"
     return (
         f"Every network{networks}{limits} that no other one beats in {axes} together; lower is better. Scores are sums "
         "over blocks that were distilled apart: none of these networks was trained before. Finalists were trained "
-        "from scratch after."
+        f"after, {start}."
     )
 
 

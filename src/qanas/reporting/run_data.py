@@ -84,6 +84,11 @@ class RunData:
         return (Objective(str(self.recipe_table("score").get("name", "nsr_sum"))), *self.costs)
 
     @cached_property
+    def front_scores(self) -> tuple[Objective, ...]:
+        """The axes of the front that are no costs."""
+        return tuple(axis for axis in self.front_axes if not is_cost(axis.name))
+
+    @cached_property
     def scores(self) -> tuple[Objective, ...]:
         """The objectives that are metrics."""
         return tuple(objective for objective in self.objectives if not is_cost(objective.name))
