@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.block_tables import chosen_rows, networks_of
 from qanas.reporting.figures import ACCENT, INK, SECOND, Choice, Figure, Spec, hover, value_axis
-from qanas.reporting.model_table import SPLITS, main_metric, statistic
+from qanas.reporting.model_table import SPLITS, main_cost, main_metric, statistic
 from qanas.reporting.run_data import Row, RunData, finite
 from qanas.reporting.wording import COSTS, FLOAT_PREFIX, count, magnitude, number, title, words
 
@@ -107,7 +107,7 @@ def shipped_plot(data: RunData) -> Figure | None:
     seed = data.cards.get(SEED_ID)
     if metric is None or not data.blockwise:
         return None
-    cost = next((axis.name.removeprefix(FLOAT_PREFIX) for axis in data.costs), "weight_bytes")
+    cost = main_cost(data)
     traces = []
     for split, colour in _COLOURS.items():
         named = f"networks, {SPLITS[split]}"

@@ -131,7 +131,7 @@ def _caption(data: RunData) -> str:
     if dropped:
         parts.append(
             f"{dropped:,} pale ones were raced away: scored on some of the data only, when others of no greater cost "
-            "were better beyond doubt, so their scores are estimates."
+            "were better beyond doubt; such an estimate may lie below the front."
         )
     if thinned:
         parts.append(f"Of these at most {_MOST_DROPPED:,} a block are drawn.")

@@ -15,7 +15,7 @@ from PIL import Image
 from qanas.core.card import SplitName
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.class_colours import VOID, class_palette, css
-from qanas.reporting.model_table import SPLITS, main_metric, statistic
+from qanas.reporting.model_table import SPLITS, main_cost, main_metric, sized, statistic
 from qanas.reporting.wording import number, words
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
     """Choose of models in the order of their scores, the seed network last."""
     seed = [model for model in models if model.name == SEED_ID]
     found = [model for model in models if model.name != SEED_ID]
-    smallest = sorted(found, key=lambda model: (data.cards[model.name].weight_bytes, model.name))
+    cost = main_cost(data)
+    smallest = sorted(found, key=lambda model: (data.cards[model.name].costs()[cost], model.name))
     chosen = [*seed, *found[:1], *smallest[:1]]
     return list({model.name: model for model in chosen}.values())
 
@@ -120,7 +121,7 @@ def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, s
     found = None if metric is None else statistic(data.cards[model.name], "deployed", split, metric)
     scored = "" if found is None or metric is None else f", {words(metric)} {number(found.shipped)}"
     named = "seed network" if model.name == SEED_ID else model.name
-    return named, f"{model.weight_bytes:,} bytes{scored}"
+    return named, f"{sized(main_cost(data), data.cards[model.name])}{scored}"
 
 
 def _predicted(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.figures import bits_colour
+from qanas.reporting.model_table import main_cost, sized
 
 if TYPE_CHECKING:
     from qanas.core.card import Card
@@ -132,7 +133,7 @@ def layer_strips(data: RunData) -> StripChart | None:
         base = _HEAD + row * _ROW + _TALLEST + 6
         named = "seed network" if name == SEED_ID else name
         labels.append(Label(0, base - 18, named, "start"))
-        labels.append(Label(0, base - 2, f"{data.cards[name].weight_bytes:,} bytes", "start", soft=True))
+        labels.append(Label(0, base - 2, sized(main_cost(data), data.cards[name]), "start", soft=True))
         for block, layers in blocks.items():
             bars += [grid.bar(block, place, layer, base) for place, layer in enumerate(layers)]
             labels.append(Label(grid.middle(block, len(layers)), base + 13, _told_bits(layers), soft=True))
