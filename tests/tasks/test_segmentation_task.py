@@ -17,9 +17,10 @@ from PIL import Image
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.recipe import TASKS, load_plan
-from qanas.tasks.base import Task, TaskData
+from qanas.tasks.base import Split, Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.segmentation import Segmentation
+from qanas.tasks.segmentation.examples import KEPT_IMAGES, LONGEST_SIDE, examples
 from qanas.tasks.segmentation.labels import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
 from qanas.workflows.resume import check_resumable
@@ -49,6 +50,33 @@ def test_data_of_a_folder(scenes: Path) -> None:
         assert split.extras["image"].tolist() == [f"{name}_{i}" for i in range(count)]
     assert np.abs(data.train.inputs.mean((0, 2, 3))).max() < 1e-5
     np.testing.assert_allclose(data.train.inputs.std((0, 2, 3)), 1, rtol=1e-5)
+
+
+def test_a_few_images_are_kept_of_the_predictions() -> None:
+    task = Segmentation("synthetic", height=16, width=24)
+    data = task.load()
+    outputs = np.random.default_rng(0).normal(size=(len(data.test), 11, 16, 24)).astype(np.float32)
+    kept = task.predictions(outputs, data.test, data.preprocessing)
+    rows = [list(data.test.extras["image"]).index(name) for name in kept["image"]]
+    assert rows == sorted(set(rows))
+    assert (rows[0], rows[-1], len(rows)) == (0, len(data.test) - 1, KEPT_IMAGES)
+    np.testing.assert_array_equal(kept["classes"], outputs.argmax(axis=1)[rows])
+    np.testing.assert_array_equal(kept["targets"], data.test.targets[rows])
+    means, deviations = (np.array(data.preprocessing[name])[:, None, None] for name in ("means", "deviations"))
+    for row, picture in zip(rows, kept["pictures"], strict=True):
+        again = (picture.transpose(2, 0, 1) - means) / deviations
+        np.testing.assert_allclose(data.test.inputs[row], again, atol=1e-4)
+    assert {kept[name].dtype for name in ("classes", "targets", "pictures")} == {np.dtype(np.uint8)}
+
+
+def test_of_large_images_every_nth_pixel_is_kept() -> None:
+    targets = np.arange(LONGEST_SIDE + 2, dtype=np.uint8)[None, :, None].repeat(10, axis=2)
+    split = Split(np.zeros((1, 3, *targets.shape[1:]), np.float32), targets, {"image": np.array(["a"])})
+    outputs = np.zeros((1, 2, *targets.shape[1:]), np.float32)
+    kept = examples(outputs, split, {"means": [1.0, 2.0, 300.0], "deviations": [1.0, 1.0, 1.0]})
+    assert kept["targets"].shape == kept["classes"].shape == (1, LONGEST_SIDE // 2 + 1, 5)
+    np.testing.assert_array_equal(kept["targets"][0, :, 0], targets[0, ::2, 0])
+    assert kept["pictures"][0, 0, 0].tolist() == [1, 2, 255]
 
 
 def test_a_stranger_can_recompute_the_inputs(scenes: Path) -> None:

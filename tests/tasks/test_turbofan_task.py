@@ -207,3 +207,13 @@ def test_the_losses_own_gradient_is_that_of_autograd(kind: str) -> None:
     value, gradient = task.loss_gradient(kind, outputs.detach().numpy(), targets.numpy())
     assert value == pytest.approx(loss.item(), rel=1e-6)
     np.testing.assert_allclose(gradient, expected.numpy(), rtol=1e-5)
+
+
+def test_predictions_are_kept_as_they_are() -> None:
+    task = Turbofan("synthetic", "FD001")
+    data = task.load()
+    outputs = np.zeros((len(data.test), 1), np.float32)
+    kept = task.predictions(outputs, data.test, data.preprocessing)
+    assert list(kept) == ["outputs", "targets", "engine", "cycle", "uncapped"]
+    assert kept["outputs"] is outputs
+    assert kept["targets"] is data.test.targets

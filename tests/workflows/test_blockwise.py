@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tomli_w
+from PIL import Image
 from tests.workflows import tiny_blocks
 
 from qanas.core.errors import InputError
@@ -237,8 +238,12 @@ def test_a_bad_recipe_is_one_line(changes: dict[str, Any], expected: str, tmp_pa
 def test_the_effort_of_each_stage_is_written_down(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     effort = result.folder.read_summary()["effort_cpu_seconds"]
-    assert {"distillation", "tables"} <= effort.keys()
+    assert effort.keys() == {"teacher", "features", "distillation", "tables", "search"}
     assert all(seconds > 0 for seconds in effort.values())
+    finalists = result.folder.read_summary()["finalists"]["cpu_seconds"]
+    assert finalists > effort["teacher"], "the teacher's training is one of the finalists'"
+    blocks = result.folder.read_summary()["tables"]["blocks"]
+    assert [size["rows"] for size in blocks.values()] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
     notes = [json.loads(path.read_text()) for path in result.folder.path.glob("blocks/*/table-*.json")]
     assert [note["rows"] for note in notes] == [2 * len(tiny_blocks.OPTIONS) ** 2] * 2
 
@@ -260,3 +265,37 @@ def test_finalists_from_distilled_blocks(finished: tuple[Path, RunResult], tmp_p
         assert card is not None
         assert old is not None
         assert (card.sha256 == old.sha256) == (name == "seed")  # the teacher is the same, the others were trained anew
+
+
+def test_any_folders_of_images_and_masks_run_whole(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 4), ("test", 3)):
+        for index in range(count):
+            mask = np.zeros((70, 90), np.uint8)
+            top, left = generator.integers(0, 30, 2)
+            mask[top : top + 30, left : left + 30] = 1
+            mask[:2] = 255  # void
+            image = generator.integers(0, 80, (70, 90, 3)) + 120 * (mask == 1)[..., None]
+            for folder, array in ((split, image.astype(np.uint8)), (f"{split}annot", mask)):
+                (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(tmp_path / "data" / folder / f"{index}.png")
+    path = recipe(
+        tmp_path,
+        task={
+            "name": "segmentation",
+            "data": str(tmp_path / "data"),
+            "dataset": "folders",
+            "classes": ["background", "square"],
+            "height": 64,
+            "width": 64,
+        },
+        teacher={"network": "deeplabv3", "width": 0.1, "epochs": 1},
+        blocks={"layers": [1, 1, 2, 1, 1, 1], "kernels": [3, 5], "expansions": [2]},
+        distillation={"steps": 4, "batch_size": 2},
+        table={"calibration_samples": 4},
+        objectives={"pixel_accuracy_quantized": None, "miou_quantized": "maximize"},
+        finalists={"count": 1},
+    )
+    result = run(path, tmp_path / "run")
+    assert result.shipped == 2
+    assert all(card.parity_steps.max == 0 for card in result.folder.cards().values())

@@ -15,6 +15,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows import finalists as finalists_module
+from qanas.workflows import training_record
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.shipping import median_training
 from qanas.workflows.trial_store import TrialRecord, TrialStore
@@ -197,7 +198,7 @@ def test_the_median_training_ships(make_setup: MakeSetup, tmp_path: Path) -> Non
     for shipment in result.shipments:
         key = shipment.finalist.candidate.key
         paths = [tmp_path / "run" / "trainings" / key / f"{seed}.json" for seed in range(3)]
-        trainings = [finalists_module.TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
+        trainings = [training_record.TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
         scores = [t.metrics["quantized"]["val"]["worst"] for t in trainings if t is not None]
         assert shipment.card is not None
         assert shipment.card.metric("quantized", "val", "worst").shipped == sorted(scores)[1]
@@ -212,7 +213,7 @@ def test_of_an_even_number_the_lower_one_is_the_median(
     make_setup: MakeSetup, scores: list[float], position: int
 ) -> None:
     trainings = [
-        replace(finalists_module.Training.failed(seed, ""), metrics={"quantized": {"val": {"worst": score}}})
+        replace(training_record.Training.failed(seed, ""), metrics={"quantized": {"val": {"worst": score}}})
         for seed, score in enumerate(scores)
     ]
     assert median_training(make_setup(), trainings) == position
@@ -229,7 +230,7 @@ def test_a_model_outside_parity_is_reported_and_never_shipped(
     judge = finalists_module.FinalistUnit._parity_failure
 
     def strict(
-        self: finalists_module.FinalistUnit, setup: Setup, steps: ParitySteps, metrics: finalists_module.Metrics
+        self: finalists_module.FinalistUnit, setup: Setup, steps: ParitySteps, metrics: training_record.Metrics
     ) -> str:
         mine = self.finalist.identity == other
         return "outside parity on val: made up" if mine else judge(self, setup, steps, metrics)

@@ -12,7 +12,7 @@ from qanas.reporting.differences import Difference, differences
 from qanas.reporting.model_table import statistic
 from qanas.reporting.overlay import Entry, Overlay
 from qanas.reporting.run_data import RunData, finite, read_run
-from qanas.reporting.wording import FLOAT_PREFIX, is_cost, metric_parts, number, setting, title
+from qanas.reporting.wording import FLOAT_PREFIX, is_block_score, is_cost, metric_parts, number, setting, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qanas.core.run_folder import RunFolder
 
 _LEAST = 2  # runs
+_KINDS = {"front_axes": "objectives", "front_scores": "scores", "scores": "metrics", "costs": "costs"}
+"""What a run can be asked for, and what it is called in messages."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,10 @@ def compare_runs(folders: Sequence[RunFolder], score: str | None = None, cost: s
     for data in runs:
         if not data.front:
             raise InputError(f"{data.folder.front}: no front yet; run the recipe until a trial is measured")
-    objectives = _axes(runs, score, cost) if score or cost else _own(runs)
+    _require_one_kind(runs)
+    objectives = _axes(runs, score, cost) if score or cost else _own(runs, "front_axes")
     found = [_searched(data, objectives) for data in runs]
-    as_shipped = tuple(dict.fromkeys(_as_shipped(objective) for objective in objectives))
+    as_shipped = tuple(dict.fromkeys(_as_shipped(objective, runs) for objective in objectives))
     shipped = [_deployed(data, as_shipped) for data in runs]
     return Comparison(
         labels=_labels(folders),
@@ -126,17 +129,32 @@ def compare_runs(folders: Sequence[RunFolder], score: str | None = None, cost: s
 # Axes
 
 
-def _own(runs: Sequence[RunData], kind: str = "objectives") -> tuple[Objective, ...]:
-    """Return the objectives of all runs; ``kind`` may also be ``scores`` or ``costs``.
+def _require_one_kind(runs: Sequence[RunData]) -> None:
+    """Refuse fronts over tables of blocks beside fronts of trained candidates.
+
+    Raises:
+        InputError: names one of each.
+    """
+    kinds = {data.blockwise: data.folder.path for data in runs}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{kinds[True]}: its front is scored by noise over blocks, that of {kinds[False]} by trained candidates, "
+            "which no axis has in common; compare what they shipped: finalists.csv of both"
+        )
+
+
+def _own(runs: Sequence[RunData], kind: str) -> tuple[Objective, ...]:
+    """Return what all runs have, one of `_KINDS`.
 
     Raises:
         InputError: they differ.
     """
     first: tuple[Objective, ...] = getattr(runs[0], kind)
     for data in runs[1:]:
-        if set(getattr(data, kind)) != set(first):
+        found: tuple[Objective, ...] = getattr(data, kind)
+        if set(found) != set(first):
             raise InputError(
-                f"{data.folder.path}: its {kind} are {_listed(getattr(data, kind))}, those of {runs[0].folder.path} "
+                f"{data.folder.path}: its {_KINDS[kind]} are {_listed(found)}, those of {runs[0].folder.path} "
                 f"are {_listed(first)}; name two columns that all runs have with --score and --cost"
             )
     return first
@@ -148,7 +166,7 @@ def _listed(objectives: Sequence[Objective]) -> str:
 
 def _axes(runs: Sequence[RunData], score: str | None, cost: str | None) -> tuple[Objective, ...]:
     """Return the named axes; of what is not named, the first that all runs have."""
-    scores = [_score_axis(runs, score)] if score else [*_own(runs, "scores")[:1]]
+    scores = [_score_axis(runs, score)] if score else [*_own(runs, "front_scores")[:1]]
     costs = [Objective(_cost_axis(runs, cost))] if cost else [*_own(runs, "costs")[:1]]
     return (*scores, *costs)
 
@@ -160,7 +178,9 @@ def _columns(runs: Sequence[RunData]) -> list[str]:
 
 
 def _score_axis(runs: Sequence[RunData], name: str) -> Objective:
-    known = [column for column in _columns(runs) if metric_parts(column)]
+    known = [column for column in _columns(runs) if metric_parts(column) or is_block_score(column)]
+    if name in known and is_block_score(name):
+        return Objective(name)
     parts = metric_parts(name)
     if name not in known or parts is None:
         raise InputError(f"--score {name}: {unknown('score of all runs', name, known)}")
@@ -181,8 +201,13 @@ def _cost_axis(runs: Sequence[RunData], name: str) -> str:
     return name
 
 
-def _as_shipped(objective: Objective) -> Objective:
-    """Return what an objective of the search is called on the cards of shipped models."""
+def _as_shipped(objective: Objective, runs: Sequence[RunData]) -> Objective:
+    """Return what an objective of the search is called on the cards of shipped models.
+
+    Scores of blocks stand for the metric that the recipe asks for.
+    """
+    if is_block_score(objective.name):
+        objective = _own(runs, "scores")[0]
     parts = metric_parts(objective.name)
     name = objective.name.removeprefix(FLOAT_PREFIX) if parts is None else f"{parts[0]}_deployed"
     return Objective(name, objective.direction)

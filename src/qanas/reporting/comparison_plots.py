@@ -86,7 +86,14 @@ def _search_caption(comparison: Comparison) -> str:
         if comparison.chosen
         else ""
     )
-    return f"{own}Scores are of the validation data, each point trained once. {comparison.search.told()}"
+    if comparison.runs[0].blockwise:
+        scored = (
+            "Scores are sums over blocks that were distilled apart, relative to what each run's own teacher puts out: "
+            "they compare across teachers only roughly."
+        )
+    else:
+        scored = "Scores are of the validation data, each point trained once."
+    return f"{own}{scored} {comparison.search.told()}"
 
 
 def shipped_plot(comparison: Comparison) -> Figure | None:

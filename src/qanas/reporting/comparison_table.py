@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from qanas.reporting.wording import EMPTY, decimals, duration, is_cost, metric_parts, number, title, words
+from qanas.reporting.block_effort import FINALISTS, stages
+from qanas.reporting.block_tables import networks_of
+from qanas.reporting.wording import (
+    EMPTY,
+    decimals,
+    duration,
+    is_cost,
+    magnitude,
+    metric_parts,
+    number,
+    title,
+    words,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from qanas.core.card import Statistic
@@ -46,14 +60,15 @@ def run_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return the columns' titles, and a row of cells for each run."""
     objectives = comparison.search.objectives
     best = [("smallest " if is_cost(o.name) else "best ") + title(o.name) for o in objectives]
-    titles = ["strategy", "space", "trials measured", "CPU in training", "front points", "on the joint front"]
+    titles = ["strategy", "space", *_searched(comparison.runs[0]), "front points", "on the joint front"]
     titles += ["hypervolume", *best, "models shipped", "hypervolume, deployed"]
     rows = []
     for place, data in enumerate(comparison.runs):
         front = comparison.search.fronts[place]
         columns = zip(*(entry.values for entry in front), strict=True)
         extremes = [number(min(c, key=o.loss)) for o, c in zip(objectives, columns, strict=True)]
-        cells = [_name(data, "strategy"), _name(data, "space"), number(data.outcomes.get("measured", 0)), _cpu(data)]
+        strategy = str(data.recipe_table("strategy").get("name", EMPTY))
+        cells = [strategy, data.space or EMPTY, *_searched(data).values()]
         cells += [str(len(front)), str(len(comparison.search.joint[place])), _volume(comparison.search, place)]
         rows.append([*cells, *extremes, str(len(data.shipped)), _volume(comparison.deployed, place)])
     return titles, rows
@@ -91,14 +106,19 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(f"not a fair comparison: {reason}", style="bold"), soft_wrap=True)
 
 
-def _name(data: RunData, table: str) -> str:
-    found: Any = data.recipe.get(table, {})
-    return str(found.get("name", EMPTY)) if isinstance(found, dict) else EMPTY
-
-
-def _cpu(data: RunData) -> str:
+def _searched(data: RunData) -> dict[str, str]:
+    """Return how much was looked at, and what that took; all compared runs are of one kind."""
+    if data.blockwise:
+        networks = magnitude(networks_of(data.blocks)) if data.blocks else EMPTY
+        spent = [stage.cpu_seconds for stage in stages(data) if stage.name != FINALISTS]
+        return {"networks in the tables": networks, "CPU up to the front": _cpu([s for s in spent if s is not None])}
     seconds = data.summary.get("train_cpu_seconds")
-    return EMPTY if seconds is None else duration(float(seconds))
+    measured = number(data.outcomes.get("measured", 0))
+    return {"trials measured": measured, "CPU in training": _cpu([] if seconds is None else [float(seconds)])}
+
+
+def _cpu(seconds: Sequence[float]) -> str:
+    return duration(sum(seconds)) if seconds else EMPTY
 
 
 def _volume(overlay: Overlay | None, place: int) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 
 # The page's script replaces these by the colours of the light or dark theme.
-MUTED, ACCENT, SECOND, SEED, GRID = "@muted", "@accent", "@second", "@seed", "@grid"
+MUTED, ACCENT, SECOND, SEED, GRID, INK = "@muted", "@accent", "@second", "@seed", "@grid", "@ink"
+_BITS = {4: SECOND, 6: SEED, 8: ACCENT}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Figure:
         text = json.dumps(spec, allow_nan=False, separators=(",", ":"))
         safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
         return Markup(safe)  # noqa: S704 - JSON in which every character that HTML knows is escaped
+
+
+def bits_colour(bits: int) -> str:
+    """Return the name of the colour of weights with so many bits."""
+    return _BITS.get(bits, MUTED)
 
 
 def hover(lines: Sequence[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID
-from qanas.reporting.model_table import main_metric, statistic
-from qanas.reporting.wording import COSTS, FLOAT_PREFIX, count, duration, number, signed, words
+from qanas.reporting.block_effort import block_sentences
+from qanas.reporting.model_table import main_cost, main_metric, sized, statistic
+from qanas.reporting.wording import count, duration, number, signed, words
 
 if TYPE_CHECKING:
     from qanas.core.card import Card
@@ -18,32 +19,28 @@ _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 def heading(data: RunData) -> str:
     """Return what was searched for which task, as the recipe names them."""
-    return f"{_task(data)} · {_table(data, 'space').get('name', 'space')}"
+    blockwise = ", block by block" if data.blockwise else ""
+    return f"{_task(data)} · {data.space or 'space'}{blockwise}"
 
 
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the seed network."""
-    found = [_searched(data), _tried(data), _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
+    tried = block_sentences(data) if data.blockwise else [_searched(data), _tried(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
     return [sentence for sentence in found if sentence]
 
 
-def _table(data: RunData, name: str) -> dict[str, Any]:
-    table = data.recipe.get(name, {})
-    return table if isinstance(table, dict) else {}
-
-
 def _task(data: RunData) -> str:
-    task = _table(data, "task")
+    task = data.recipe_table("task")
     return f"{task.get('name', 'task')} {task.get('subset', '')}".strip()
 
 
 def _searched(data: RunData) -> str:
-    space = _table(data, "space")
-    groups = [str(group) for group in space.get("search", [])]
+    groups = [str(group) for group in data.recipe_table("space").get("search", [])]
     listed = f"{', '.join(groups[:-1])} and {groups[-1]}" if len(groups) > 1 else "".join(groups)
     together = f", over {listed}" if listed else ""
-    strategy = _table(data, "strategy").get("name", "an unnamed strategy")
-    return f"Searched {space.get('name', '')} networks for {_task(data)} with {strategy}{together}."
+    strategy = data.recipe_table("strategy").get("name", "an unnamed strategy")
+    return f"Searched {data.space} networks for {_task(data)} with {strategy}{together}."
 
 
 def _tried(data: RunData) -> str:
@@ -68,18 +65,6 @@ def _shipped(data: RunData) -> str:
     return f"{count(len(data.shipped), 'model')} shipped{seed}; {count(failed, 'finalist')} failed."
 
 
-def _cost_name(data: RunData) -> str:
-    named = [objective.name.removeprefix(FLOAT_PREFIX) for objective in data.costs]
-    cards = data.cards.values()
-    return next((name for name in named if all(name in card.costs() for card in cards)), "weight_bytes")
-
-
-def _sized(name: str, card: Card) -> str:
-    value = number(card.costs()[name])
-    kind, _, unit = COSTS[name].partition(", ")
-    return f"{value} {unit} of {kind}" if unit else f"{value} {kind}"
-
-
 def _scored(data: RunData, card: Card) -> str:
     metric = main_metric(data)
     found = None if metric is None else statistic(card, "deployed", "val", metric)
@@ -93,22 +78,22 @@ def _scored(data: RunData, card: Card) -> str:
 def _smallest(data: RunData) -> str:
     if not data.shipped:
         return ""
-    cost = _cost_name(data)
+    cost = main_cost(data)
     name, card = min(data.shipped.items(), key=lambda item: item[1].costs()[cost])
-    return f"The smallest, {name}, has {_sized(cost, card)}{_scored(data, card)}."
+    return f"The smallest, {name}, has {sized(cost, card)}{_scored(data, card)}."
 
 
 def _against_seed(data: RunData) -> str:
     seed = data.cards.get(SEED_ID)
     if seed is None or not data.shipped:
         return ""
-    cost, metric = _cost_name(data), main_metric(data)
+    cost, metric = main_cost(data), main_metric(data)
     card = min(data.shipped.values(), key=lambda shipped: shipped.costs()[cost])
     ratio = seed.costs()[cost] / max(card.costs()[cost], 1e-12)
     compared = f"{_times(ratio)} smaller" if ratio >= 1 else f"{_times(1 / ratio)} larger"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, seed))
     scored = f" with {signed(own.mean - its.mean)} in validation {words(str(metric))}" if own and its else ""
-    return f"Against the seed network ({_sized(cost, seed)}{_scored(data, seed)}) it is {compared}{scored}."
+    return f"Against the seed network ({sized(cost, seed)}{_scored(data, seed)}) it is {compared}{scored}."
 
 
 def _as_good(data: RunData) -> str:
@@ -126,18 +111,18 @@ def _as_good(data: RunData) -> str:
     limit = losses.pop(SEED_ID, None)
     if limit is None or not losses:
         return ""
-    cost = _cost_name(data)
+    cost = main_cost(data)
     good = [name for name, loss in losses.items() if loss <= limit]
     if not good:
         best = min(losses, key=lambda name: losses[name])
         card = data.cards[best]
         return (
-            f"None scores as well as the seed network; the best, {best}, has {_sized(cost, card)}{_scored(data, card)}."
+            f"None scores as well as the seed network; the best, {best}, has {sized(cost, card)}{_scored(data, card)}."
         )
     name = min(good, key=lambda name: data.cards[name].costs()[cost])
     return (
         f"The smallest that scores at least as well as the seed network on validation, {name}, has "
-        f"{_sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
+        f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
     )
 
 

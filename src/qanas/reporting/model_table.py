@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qanas.reporting.wording import COSTS, EMPTY, decimals, number, signed, words
+from qanas.reporting.wording import COSTS, EMPTY, FLOAT_PREFIX, decimals, number, signed, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,20 @@ def main_metric(data: RunData) -> str | None:
     ]
     wanted = [objective.name.rpartition("_")[0] for objective in data.scores]
     return next((name for name in [*wanted, *held] if name in held), None)
+
+
+def main_cost(data: RunData) -> str:
+    """Return the first cost among the objectives that the cards hold, or else the bytes of the weights."""
+    named = [objective.name.removeprefix(FLOAT_PREFIX) for objective in data.costs]
+    cards = data.cards.values()
+    return next((name for name in named if all(name in card.costs() for card in cards)), "weight_bytes")
+
+
+def sized(cost: str, card: Card) -> str:
+    """Write what a model costs, in words."""
+    value = number(card.costs()[cost])
+    kind, _, unit = COSTS[cost].partition(", ")
+    return f"{value} {unit} of {kind}" if unit else f"{value} {kind}"
 
 
 def model_table(data: RunData) -> ModelTable:

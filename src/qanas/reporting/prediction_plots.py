@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.errors import InputError
-from qanas.core.run_folder import SEED_ID
 from qanas.reporting.figures import ACCENT, MUTED, Choice, Figure, Spec, hover
 from qanas.reporting.wording import count, number
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from qanas.reporting.run_data import RunData
-
-Arrays = Mapping[str, NDArray[Any]]
+    from qanas.reporting.predictions import Predictions
 
 _ENGINES = 6
 _COLUMNS = 3
@@ -27,43 +21,8 @@ _MOST_DOTS_AN_ENGINE = 120
 _MOST_DOTS = 1000
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A shipped model's predictions."""
-
-    name: str
-    weight_bytes: int
-    arrays: Arrays
-
-    @property
-    def label(self) -> str:
-        """Name and size."""
-        return f"{self.name}, {self.weight_bytes:,} bytes"
-
-    def column(self, name: str) -> NDArray[np.float64] | None:
-        """Return an array with one number a row; None if there is none such."""
-        array = self.arrays.get(name)
-        if array is None:
-            return None
-        rows = np.asarray(array, dtype=np.float64).reshape(len(array), -1)
-        return rows[:, 0] if rows.shape[1] == 1 and len(rows) else None
-
-    def has(self, split: str, *names: str) -> bool:
-        """Tell whether all arrays of a split are there, of one length."""
-        columns = [self.column(f"{split}_{name}") for name in ("outputs", "targets", *names)]
-        lengths = {len(column) for column in columns if column is not None}
-        return all(column is not None for column in columns) and len(lengths) == 1
-
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
-        column = self.column(name)
-        if column is None:
-            raise KeyError(name)
-        return column
-
-
-def prediction_plots(data: RunData) -> list[Figure]:
+def prediction_plots(models: Sequence[Predictions]) -> list[Figure]:
     """Draw engines' lives where predictions tell engine and cycle, and predicted against true values."""
-    models = _models(data)
     drawn = []
     lives = [model for model in models if model.has("val", "engine", "cycle")]
     if lives:
@@ -76,34 +35,7 @@ def prediction_plots(data: RunData) -> list[Figure]:
     return drawn
 
 
-def _models(data: RunData) -> list[_Model]:
-    """Read the predictions of every shipped model, the best one first: the plots open with it."""
-    names = sorted(data.cards, key=lambda name: (name == SEED_ID, _loss(data, name)))
-    paths = {name: data.folder.model(name) / "predictions.npz" for name in names}
-    return [
-        _Model(name, data.cards[name].weight_bytes, _arrays(path)) for name, path in paths.items() if path.is_file()
-    ]
-
-
-def _arrays(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
-
-
-def _loss(data: RunData, name: str) -> float:
-    """Return a model's deployed validation score, with the sign that makes smaller better."""
-    metrics = data.cards[name].metrics.get("deployed", {}).get("val", {})
-    for objective in data.scores:
-        metric = objective.name.rpartition("_")[0]
-        if metric in metrics:
-            return objective.loss(metrics[metric].mean)
-    return 0.0
-
-
-def _lives(models: Sequence[_Model]) -> Figure:
+def _lives(models: Sequence[Predictions]) -> Figure:
     first = models[0]
     engines = _spread_engines(first["val_engine"])
     traces: list[Spec] = []
@@ -140,12 +72,12 @@ def _spread_engines(engine: NDArray[np.float64]) -> list[int]:
     return [int(order[place]) for place in places]
 
 
-def _rows(model: _Model, engine: int) -> NDArray[np.intp]:
+def _rows(model: Predictions, engine: int) -> NDArray[np.intp]:
     rows = np.flatnonzero(model["val_engine"] == engine)
     return rows[np.argsort(model["val_cycle"][rows], kind="stable")]
 
 
-def _dots(model: _Model, engine: int) -> Spec:
+def _dots(model: Predictions, engine: int) -> Spec:
     rows = _rows(model, engine)
     rows = rows[:: max(1, -(-len(rows) // _MOST_DOTS_AN_ENGINE))]
     return {
@@ -178,7 +110,7 @@ def _heading(text: str, axis: str) -> Spec:
     return {"text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", **where}
 
 
-def _scatter(models: Sequence[_Model], split: str, named: str, unit: str) -> Figure:
+def _scatter(models: Sequence[Predictions], split: str, named: str, unit: str) -> Figure:
     first = models[0]
     ends = [float(first[f"{split}_targets"].min()), float(first[f"{split}_targets"].max())]
     diagonal: Spec = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip"}
@@ -199,7 +131,7 @@ def _scatter(models: Sequence[_Model], split: str, named: str, unit: str) -> Fig
     return Figure("scatter", [diagonal, _pairs(first, split)], layout, caption, "Model", choices, 480, 620)
 
 
-def _pairs(model: _Model, split: str) -> Spec:
+def _pairs(model: Predictions, split: str) -> Spec:
     total = len(model[f"{split}_targets"])
     rows = np.unique(np.linspace(0, total - 1, min(total, _MOST_DOTS)).round().astype(int))
     engines = model.column(f"{split}_engine")

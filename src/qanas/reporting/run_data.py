@@ -14,9 +14,11 @@ from qanas.core.errors import InputError
 from qanas.core.measurement import Objective
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.core.tables import TEXT_COLUMNS, read_table
-from qanas.reporting.wording import is_cost, metric_parts
+from qanas.reporting.block_tables import BlockRows, read_blocks
+from qanas.reporting.wording import is_block_score, is_cost, metric_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qanas.core.card import Card
@@ -40,6 +42,7 @@ class RunData:
         summary: counts and times.
         importance: how much each setting mattered; empty where that was not computed.
         cards: of the shipped models, the seed network first.
+        blocks: their tables, in the order in which values pass them; none where trials were sampled.
         missing: the names of the files that are not there yet.
     """
 
@@ -51,13 +54,39 @@ class RunData:
     summary: dict[str, Any]
     importance: dict[str, Any]
     cards: dict[str, Card]
+    blocks: tuple[BlockRows, ...]
     missing: tuple[str, ...]
+
+    @property
+    def blockwise(self) -> bool:
+        """Whether the front was solved over tables of blocks; else it is of trials that were trained."""
+        return is_blockwise(self.recipe)
+
+    @property
+    def space(self) -> str:
+        """The name of the family of networks."""
+        named = (
+            self.recipe_table("teacher").get("network") if self.blockwise else self.recipe_table("space").get("name")
+        )
+        return str(named or "")
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """The axes of the front, in the recipe's order."""
+        """What the recipe asks for, in its order."""
         named = self.recipe.get("objectives", {})
         return tuple(Objective(name, direction) for name, direction in named.items())
+
+    @cached_property
+    def front_axes(self) -> tuple[Objective, ...]:
+        """The axes of the front: the objectives; in a block-wise search its score stands for the metric."""
+        if not self.blockwise:
+            return self.objectives
+        return (Objective(str(self.recipe_table("score").get("name", "nsr_sum"))), *self.costs)
+
+    @cached_property
+    def front_scores(self) -> tuple[Objective, ...]:
+        """The axes of the front that are no costs."""
+        return tuple(axis for axis in self.front_axes if not is_cost(axis.name))
 
     @cached_property
     def scores(self) -> tuple[Objective, ...]:
@@ -99,6 +128,11 @@ class RunData:
                 told.setdefault(str(row.get("candidate") or row.get("key")), str(row.get("reason") or "no reason"))
         return list(told.items())
 
+    def recipe_table(self, name: str) -> dict[str, Any]:
+        """Return a table of the recipe; empty where it has none."""
+        table = self.recipe.get(name, {})
+        return table if isinstance(table, dict) else {}
+
     def settings(self, row: Row) -> dict[str, Any]:
         """Return the settings of a table's row: the columns that are nothing else."""
         return {name: value for name, value in row.items() if value is not None and is_setting(name)}
@@ -106,7 +140,13 @@ class RunData:
 
 def is_setting(column: str) -> bool:
     """Tell the settings among a table's columns."""
-    return column not in _NO_SETTINGS and not is_cost(column) and metric_parts(column) is None
+    scored = metric_parts(column) is not None or is_block_score(column)
+    return column not in _NO_SETTINGS and not is_cost(column) and not scored
+
+
+def is_blockwise(recipe: Mapping[str, Any]) -> bool:
+    """Tell the recipe of a block-wise search from that of a sampled one."""
+    return "blocks" in recipe
 
 
 def finite(value: object) -> float | None:
@@ -129,14 +169,24 @@ def read_run(folder: RunFolder) -> RunData:
         InputError: the folder holds no run, or a file that can't be read.
     """
     folder.require()
+    recipe, cards = folder.read_recipe(), folder.cards()
+    summary, importance = _json(folder.summary), _json(folder.importance)
     tables = (trials_file(folder), folder.front, folder.finalists)
     trials, front, finalists = (read_table(path).to_dicts() for path in tables)
-    cards = folder.cards()
-    missing = [path.name for path in (*tables, folder.summary) if not path.is_file()]
-    if not cards:
-        missing.append("models/")
-    summary, importance = _json(folder.summary), _json(folder.importance)
-    return RunData(folder, folder.read_recipe(), trials, front, finalists, summary, importance, cards, tuple(missing))
+    blocks = read_blocks(folder, summary) if is_blockwise(recipe) else ()
+    missing = _missing(folder, recipe, blocks, cards)
+    return RunData(folder, recipe, trials, front, finalists, summary, importance, cards, blocks, missing)
+
+
+def _missing(
+    folder: RunFolder, recipe: Mapping[str, Any], blocks: Sequence[BlockRows], cards: Mapping[str, Card]
+) -> tuple[str, ...]:
+    """Return the names of what a finished run has, and this one not yet."""
+    found = trials_file(folder)
+    searched = {"blocks/": bool(blocks)} if is_blockwise(recipe) else {found.name: found.is_file()}
+    files = {path.name: path.is_file() for path in (folder.front, folder.finalists, folder.summary)}
+    there = searched | files | {"models/": bool(cards)}
+    return tuple(name for name, is_there in there.items() if not is_there)
 
 
 def _json(path: Path) -> dict[str, Any]:

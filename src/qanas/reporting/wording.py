@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 COSTS = {
     "weight_bytes": "weights, bytes",
@@ -16,9 +17,10 @@ COSTS = {
 
 FLOAT_PREFIX = "float_"
 PRECISIONS = ("float", "quantized", "deployed")
-_ACRONYMS = {"auc", "f1", "iou", "mae", "miou", "mse", "nsr", "rmse"}
+_SPELLED = {part.lower(): part for part in ("AUC", "F1", "IoU", "MAE", "mIoU", "MSE", "NSR", "RMSE")}
 _MINUTE, _HOUR = 60, 3600
 _TENTHS_BELOW = 10  # seconds
+_COUNTABLE = 10**7
 
 EMPTY = "\N{EN DASH}"
 """What an empty cell shows."""
@@ -46,10 +48,19 @@ def metric_parts(name: str) -> tuple[str, str] | None:
 def words(name: str) -> str:
     """Write a metric's or setting's name in words.
 
-    >>> words("mae_uncapped")
-    'MAE uncapped'
+    >>> words("mae_uncapped"), words("miou")
+    ('MAE uncapped', 'mIoU')
     """
-    return " ".join(part.upper() if part in _ACRONYMS else part for part in name.split("_"))
+    return " ".join(_SPELLED.get(part, part) for part in name.split("_"))
+
+
+def is_block_score(name: str) -> bool:
+    """Tell the scores of a block-wise search, of whole networks and of their blocks, from metrics and settings.
+
+    >>> is_block_score("nsr_sum"), is_block_score("nsr_3"), is_block_score("miou_quantized")
+    (True, True, False)
+    """
+    return re.fullmatch(r"nsr_(sum|\d+)", name) is not None
 
 
 def title(name: str) -> str:
@@ -125,6 +136,18 @@ def rough_duration(seconds: float) -> str:
         return f"{max(round(seconds), 1)} s"
     minutes = round(seconds / _MINUTE)
     return f"{minutes} min" if seconds < _HOUR else f"{minutes // 60} h {minutes % 60} min"
+
+
+def magnitude(value: int) -> str:
+    """Write a whole number; one that nobody would count in powers of ten.
+
+    >>> magnitude(65536), magnitude(6**18)
+    ('65,536', '1.0e14')
+    """
+    if value < _COUNTABLE:
+        return f"{value:,}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def count(amount: int, singular: str) -> str:

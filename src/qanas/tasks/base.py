@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from qanas.core.measurement import Direction
 
 FloatArray = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,22 @@ class Task(ABC):
         """
         del kind, outputs, targets
         return None
+
+    def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+        """Return what is kept of a shipped model's predictions; by default outputs, targets and extras as they are.
+
+        A task with large outputs keeps what its plots need: every training of every finalist keeps as much.
+
+        Args:
+            outputs: of the deployed model on the split's samples, shape (n, output_size, ...).
+            split: the samples.
+            preprocessing: as in `TaskData`.
+
+        Returns:
+            Arrays by name; ``predictions.npz`` holds them with the split's name in front.
+        """
+        del preprocessing
+        return {"outputs": outputs, "targets": split.targets, **split.extras}
 
     @abstractmethod
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:

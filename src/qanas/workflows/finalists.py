@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,14 @@ from qanas.deployment.tflite import write_tflite
 from qanas.performance_estimation.base import TrainedNetwork
 from qanas.tasks.base import FloatArray, Split
 from qanas.workflows.plan import Setup
+from qanas.workflows.predictions_file import save_predictions
 from qanas.workflows.progress import Progress
 from qanas.workflows.search import FrontPoint
+from qanas.workflows.training_record import Metrics, Training, TrainingFiles
 from qanas.workflows.training_units import TrainingUnit, make_training_executor
 from qanas.workflows.units import Failure
 
 logger = logging.getLogger("qanas")
-
-Metrics = Mapping[Precision, Mapping[SplitName, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -49,65 +49,6 @@ class Finalist:
     identity: str
     candidate: Candidate
     start: str = ""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One finished training of a finalist.
-
-    Attributes:
-        seed: the training's number, from 0.
-        metrics: by precision, split and metric; empty if it failed.
-        parity: distance between simulated and deployed outputs.
-        failure: why it can't ship; empty if it can.
-        sha256: of the file.
-    """
-
-    seed: int
-    metrics: Metrics
-    parity: ParitySteps
-    failure: str = ""
-    sha256: str = ""
-
-    @classmethod
-    def failed(cls, seed: int, reason: str) -> Training:
-        """Return a training without a model."""
-        return cls(seed, {}, ParitySteps(0, 0.0, 0), reason)
-
-
-@dataclass(frozen=True)
-class TrainingFiles:
-    """Where one training of a finalist is kept until it ships."""
-
-    folder: Path
-    seed: int
-
-    @property
-    def result(self) -> Path:
-        """Metrics and parity, written last: where it is, the others are."""
-        return self.folder / f"{self.seed}.json"
-
-    @property
-    def model(self) -> Path:
-        """The .tflite file."""
-        return self.folder / f"{self.seed}.tflite"
-
-    @property
-    def weights(self) -> Path:
-        """The FP32 weights."""
-        return self.folder / f"{self.seed}.safetensors"
-
-    @property
-    def predictions(self) -> Path:
-        """Deployed outputs beside targets, for the report."""
-        return self.folder / f"{self.seed}.npz"
-
-    def read(self) -> Training | None:
-        """Return the finished training, or None where it isn't finished."""
-        if not self.result.is_file():
-            return None
-        content = json.loads(self.result.read_text("utf-8"))
-        return Training(**{**content, "parity": ParitySteps(**content["parity"])})
 
 
 def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> TrainingFiles:
@@ -162,6 +103,7 @@ class FinalistUnit(TrainingUnit[Training]):
 
     def finish(self, setup: Setup, trained: TrainedNetwork) -> Training:
         """Export, run in LiteRT on validation and test data, and keep everything."""
+        started = time.process_time()
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
         splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
@@ -175,10 +117,12 @@ class FinalistUnit(TrainingUnit[Training]):
             for precision in ("float", "quantized", "deployed")
         }
         failure = self._parity_failure(setup, steps, metrics)
-        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest())
         write_atomically(self.files.model, content)
         write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
-        _save_predictions(self.files.predictions, splits, {name: entry.outputs for name, entry in scored.items()})
+        outputs = {name: entry.outputs for name, entry in scored.items()}
+        save_predictions(self.files.predictions, setup, splits, outputs)
+        seconds = trained.train_seconds + time.process_time() - started
+        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
         write_atomically(self.files.result, json.dumps(asdict(training)).encode())
         return training
 
@@ -213,16 +157,6 @@ def _score(setup: Setup, trained: TrainedNetwork, model: LiteRTModel, split: Spl
         "deployed": evaluate(outputs, split),
     }
     return _Scored(metrics, simulated, deployed, outputs)
-
-
-def _save_predictions(path: Path, splits: Mapping[SplitName, Split], outputs: Mapping[SplitName, FloatArray]) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, split in splits.items():
-        arrays |= {f"{name}_outputs": outputs[name], f"{name}_targets": split.targets}
-        arrays |= {f"{name}_{extra}": values for extra, values in split.extras.items()}
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
 
 
 def train_finalists(

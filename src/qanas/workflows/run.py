@@ -97,7 +97,8 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
     folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])
     result = RunResult(folder, front, shipments)
     finalist_seconds += time.monotonic() - started if trained else 0.0
-    write_summary("done", finalists=_count_finalists(result))
+    cpu_seconds = sum(training.cpu_seconds for each in trainings.values() for training in each)
+    write_summary("done", finalists=_count_finalists(result) | {"cpu_seconds": cpu_seconds})
     return result
 
 

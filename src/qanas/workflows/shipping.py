@@ -19,10 +19,11 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import AxisOrder, Border
-from qanas.workflows.finalists import Finalist, Training, training_files
+from qanas.workflows.finalists import Finalist, training_files
 from qanas.workflows.plan import Setup
 from qanas.workflows.scheme_sweep import scheme_choice
 from qanas.workflows.search import FrontPoint
+from qanas.workflows.training_record import Training
 
 PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
 SPLITS: tuple[SplitName, ...] = ("val", "test")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,3 +34,10 @@ def standardise(images: Bytes, means: NDArray[np.float64], deviations: NDArray[n
     standardised -= offsets[:, None, None]
     standardised *= factors[:, None, None]
     return standardised
+
+
+def colours(inputs: FloatArray, means: Sequence[float], deviations: Sequence[float]) -> Bytes:
+    """Return the images, 0 to 255, that `standardise` made these inputs of; shape (n, 3, height, width)."""
+    mean, deviation = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (means, deviations))
+    images: Bytes = (inputs * deviation + mean).round().clip(0, 255).astype(np.uint8)
+    return images

@@ -17,8 +17,9 @@ from torch import Tensor
 from qanas.core.errors import InputError
 from qanas.core.measurement import Direction
 from qanas.core.suggestions import unknown
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
 from qanas.tasks.segmentation.augmentation import Augmentation
+from qanas.tasks.segmentation.examples import examples
 from qanas.tasks.segmentation.folders import Pairs, digest, find_cityscapes_pairs, find_pairs
 from qanas.tasks.segmentation.labels import (
     CAMVID_CLASSES,
@@ -191,6 +192,10 @@ class Segmentation(Task):
             "cross_entropy": scores.cross_entropy,
             **{f"iou_{name}": float(iou) for name, iou in zip(self.labels.names, ious, strict=True)},
         }
+
+    def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+        """Return a few images with their true and predicted classes, as `examples` has them."""
+        return examples(outputs, split, preprocessing)
 
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""

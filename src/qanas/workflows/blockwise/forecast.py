@@ -29,7 +29,8 @@ def forecast_distillation(setup: Setup, plan: BlockwisePlan) -> float:
 
 def _pass_seconds(supernet: BlockSupernet, features: BlockFeatures, plan: BlockwisePlan) -> float:
     """Return the seconds that a path takes; the first ones, which are slow, are not counted."""
-    settings = replace(plan.distillation, passes=PROBED_PASSES, sampling="uniform")
+    # Nothing is to be learnt here: the features of an untrained teacher may send a learning supernet astray.
+    settings = replace(plan.distillation, passes=PROBED_PASSES, sampling="uniform", learning_rate=0.0)
     distil(supernet, features, settings, seed=0)
     started = time.perf_counter()
     distil(supernet, features, settings, seed=0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,7 +62,9 @@ class BlockwiseSearch(Search):
         self._files = [BlockFiles.of(folder, block.name, recipe, plan.supernets) for block in self._blocks]
         self._front: list[BlockwisePoint] = []
         self._started = time.monotonic()
-        self._seconds_before = float(folder.read_summary().get("seconds", {}).get("search", 0.0))
+        before = folder.read_summary()
+        self._seconds_before = float(before.get("seconds", {}).get("search", 0.0))
+        self._effort: dict[str, float] = before.get("effort_cpu_seconds", {})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -80,16 +83,18 @@ class BlockwiseSearch(Search):
         seed = Finalist(SEED_ID, self._setup.space.seed)
         files = training_files(self._folder, seed, TEACHER_TRAINING)
         trainings, _ = train(self._setup, "teacher", [FinalistUnit(seed, TEACHER_TRAINING, files)], self._progress)
-        failure = trainings[SEED_ID, TEACHER_TRAINING].failure
+        teacher = trainings[SEED_ID, TEACHER_TRAINING]
         if not files.weights.is_file():
-            raise InputError(f"teacher: the seed network can't be trained: {failure}")
+            raise InputError(f"teacher: the seed network can't be trained: {teacher.failure}")
+        self._effort["teacher"] = teacher.cpu_seconds
         remove_stale(self._files)
         if not all(entry.table.finished for entry in self._files):
             features = self._write_features()
             self._work_off("distillation", self._distillations(features))
             self._work_off("tables", self._tables(features))
         tables = [BlockTable.read(entry.table.path) for entry in self._files]
-        self._front = solve(self._setup, self._plan, tables)
+        with self._cpu_time_of("search"):
+            self._front = solve(self._setup, self._plan, tables)
         self._progress.message(f"front of {len(self._front)} networks")
 
     def front(self) -> Sequence[BlockwisePoint]:
@@ -108,20 +113,33 @@ class BlockwiseSearch(Search):
         """Do nothing: every stage has written its files."""
 
     def summary(self) -> dict[str, Any]:
-        """Return the effort of each stage in CPU seconds, and the size of the tables."""
+        """Return the effort of each stage in CPU seconds, the size of the tables, and the costs of the teacher."""
         distilled = [file.read_note() for entry in self._files for file in entry.supernets]
-        tables = [entry.table.read_note() for entry in self._files]
+        tables = {block.name: entry.table.read_note() for block, entry in zip(self._blocks, self._files, strict=True)}
+        sizes = ("rows", "exact_rows", "samples")
         return {
             "effort_cpu_seconds": {
+                **self._effort,
                 "distillation": sum(note.get("cpu_seconds", 0.0) for note in distilled),
-                "tables": sum(note.get("cpu_seconds", 0.0) for note in tables),
+                "tables": sum(note.get("cpu_seconds", 0.0) for note in tables.values()),
             },
-            "tables": {"rows": sum(note.get("rows", 0) for note in tables)},
+            "tables": {
+                "rows": sum(note.get("rows", 0) for note in tables.values()),
+                "blocks": {name: {size: note.get(size) for size in sizes} for name, note in tables.items()},
+            },
             "front": len(self._front),
+            "teacher": self._setup.problem.costs(self._setup.space.seed),
             "seconds": self._seconds_before + time.monotonic() - self._started,
         }
 
     # Stages
+
+    @contextmanager
+    def _cpu_time_of(self, stage: str) -> Iterator[None]:
+        """Note the CPU seconds of what is done in this process, in place of what an earlier session noted."""
+        started = time.process_time()
+        yield
+        self._effort[stage] = time.process_time() - started
 
     def _write_features(self) -> FeatureFolders:
         """Pass samples through the teacher, if that was not done before."""
@@ -135,8 +153,9 @@ class BlockwiseSearch(Search):
         teacher = setup.problem.build(seed, 0).eval()
         files = training_files(self._folder, Finalist(SEED_ID, seed), TEACHER_TRAINING)
         teacher.load_state_dict(load_file(files.weights))
-        write_features(teacher, self._blocks, self._views(), folders.train)
-        write_features(teacher, self._blocks, torch.from_numpy(setup.problem.data.val.inputs), folders.held_out)
+        with self._cpu_time_of("features"):
+            write_features(teacher, self._blocks, self._views(), folders.train)
+            write_features(teacher, self._blocks, torch.from_numpy(setup.problem.data.val.inputs), folders.held_out)
         return folders
 
     def _views(self) -> torch.Tensor:

@@ -1,0 +1,148 @@
+"""Pictures with what is true and what shipped models make of them, class by class."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qanas.core.card import SplitName
+from qanas.core.run_folder import SEED_ID
+from qanas.reporting.class_colours import VOID, class_palette, css
+from qanas.reporting.model_table import SPLITS, main_cost, main_metric, sized, statistic
+from qanas.reporting.wording import number, words
+
+if TYPE_CHECKING:
+    from qanas.reporting.predictions import Predictions
+    from qanas.reporting.run_data import RunData
+
+_MOST_IMAGES = 4
+_ARRAYS = ("classes", "targets", "pictures", "image")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture or a mask.
+
+    Attributes:
+        source: the PNG file itself, as a data URI.
+        told: what it shows, for those who can't see it.
+        note: below it.
+    """
+
+    source: str
+    told: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images of one split, a row each.
+
+    Attributes:
+        columns: titles and subtitles: the picture, what is true, then the models.
+        rows: of one picture a column.
+        legend: classes and their colours.
+        caption: the sentence below.
+    """
+
+    columns: list[tuple[str, str]]
+    rows: list[list[Picture]]
+    legend: list[tuple[str, str]]
+    caption: str
+
+
+def gallery(data: RunData, predictions: Sequence[Predictions]) -> Gallery | None:
+    """Show some test images, of the seed network, the best model and the smallest; None where no masks were kept."""
+    for split in ("test", "val"):
+        models = _shown(data, [model for model in predictions if _has_masks(model, split)])
+        if models:
+            return _gallery(data, models, split)
+    return None
+
+
+def _has_masks(model: Predictions, split: str) -> bool:
+    arrays = [model.arrays.get(f"{split}_{name}") for name in _ARRAYS]
+    lengths = {len(array) for array in arrays if array is not None}
+    return all(array is not None for array in arrays) and len(lengths) == 1 and lengths != {0}
+
+
+def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
+    """Choose of models in the order of their scores, the seed network last."""
+    seed = [model for model in models if model.name == SEED_ID]
+    found = [model for model in models if model.name != SEED_ID]
+    cost = main_cost(data)
+    smallest = sorted(found, key=lambda model: (data.cards[model.name].costs()[cost], model.name))
+    chosen = [*seed, *found[:1], *smallest[:1]]
+    return list({model.name: model for model in chosen}.values())
+
+
+def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> Gallery:
+    first = models[0].arrays
+    names = _class_names(data, models[0].name, first)
+    palette = class_palette(names)
+    kept = len(first[f"{split}_image"])
+    places = np.unique(np.linspace(0, kept - 1, min(kept, _MOST_IMAGES)).round().astype(int))
+    rows = []
+    for place in places:
+        image = str(first[f"{split}_image"][place])
+        true = first[f"{split}_targets"][place]
+        row = [
+            Picture(_png(first[f"{split}_pictures"][place]), f"image {image}", image),
+            Picture(_png(true, palette), f"true classes of image {image}"),
+        ]
+        row += [_predicted(model, model.arrays[f"{split}_classes"][place], true, palette, image) for model in models]
+        rows.append(row)
+    columns = [("picture", "as the network sees it"), ("ground truth", "black: void, not scored")]
+    legend = [(name.replace("_", " "), css(colour)) for name, colour in zip(names, palette, strict=False)]
+    caption = (
+        f"Images spread over the {SPLITS[split]} split, not chosen by how they came out. Below a mask is the share of "
+        "its pixels that are right, void left out, by the shipped model in the runtime that will run it."
+    )
+    return Gallery([*columns, *(_column(data, model, split) for model in models)], rows, legend, caption)
+
+
+def _class_names(data: RunData, model: str, arrays: Any) -> list[str]:  # noqa: ANN401 - a mapping of any arrays
+    told = data.cards[model].preprocessing.get("classes")
+    if isinstance(told, list):
+        return [str(name) for name in told]
+    most = max(int(array[array != VOID].max(initial=0)) for name, array in arrays.items() if name.endswith("classes"))
+    return [f"class {place}" for place in range(most + 1)]
+
+
+def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, str]:
+    metric = main_metric(data)
+    found = None if metric is None else statistic(data.cards[model.name], "deployed", split, metric)
+    scored = "" if found is None or metric is None else f", {words(metric)} {number(found.shipped)}"
+    named = "seed network" if model.name == SEED_ID else model.name
+    return named, f"{sized(main_cost(data), data.cards[model.name])}{scored}"
+
+
+def _predicted(
+    model: Predictions, classes: NDArray[Any], true: NDArray[Any], palette: NDArray[np.uint8], image: str
+) -> Picture:
+    counted = true != VOID
+    share = float((classes == true)[counted].mean()) if counted.any() else None
+    note = "" if share is None else f"{share:.0%} right"
+    return Picture(_png(classes, palette), f"classes of image {image} by {model.name}", note)
+
+
+def _png(pixels: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> str:
+    """Return 8-bit pixels as a PNG file in a data URI.
+
+    Args:
+        pixels: colours, shape (rows, columns, 3); with a palette classes, shape (rows, columns).
+        palette: the classes' colours, shape (256, 3).
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    content = io.BytesIO()
+    image.save(content, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
