@@ -74,6 +74,21 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
             ["quantization.scheme: ", "'symmetric_per_tensor'", "int8", "auto"],
             id="scheme",
         ),
+        pytest.param(
+            {"quantization": {"layers": {"head": {"weight_bit": 4}}}},
+            ["quantization.layers.head.weight_bit: ", "'weight_bits'"],
+            id="field of a layer",
+        ),
+        pytest.param(
+            {"quantization": {"layers": {"head": {"weight_bits": 5}}}},
+            ["quantization.layers.head.weight_bits: 5 is not 4, 6 or 8"],
+            id="bits of a layer",
+        ),
+        pytest.param(
+            {"quantization": {"layers": {"head": 4}}},
+            ["quantization.layers.head: 4 is not a table"],
+            id="number for a layer",
+        ),
         pytest.param({"quantization": {"bits": 4}}, ["quantization.bits: ", "scheme"], id="key of the quantization"),
         pytest.param({"device": {"name": "hots"}}, ["device.name: ", "'host'"], id="device"),
         # Left out
@@ -88,6 +103,13 @@ def test_a_mistake_in_a_recipe(workplace: Workplace, changes: Changes, expected:
     message = workplace.refusal("run", path)
     assert message.startswith(f"qanas: {path}: ")
     assert all(part in message for part in expected), message
+
+
+def test_a_layer_that_the_seed_network_lacks(workplace: Workplace) -> None:
+    path = workplace.recipe({"quantization": {"layers": {"heat": {"weight_bits": 4}}}})
+    message = workplace.refusal("run", path)
+    assert message.startswith("qanas: quantization.layers.heat: the network has no such layer; it has input, ")
+    assert message.endswith(" head")
 
 
 def plain_words(message: str) -> bool:

@@ -226,6 +226,7 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
         ({"limits": {"macs": 100, "packed_weight_bytes": 100}}, "are more than 2 costs"),
         ({"strategy": {"name": "tpe"}}, r"strategy\.name: 'tpe' lacks solve"),
         ({"space": {"name": "lstm"}}, "space: unknown key"),
+        ({"quantization": {"layers": {"stem": {"weight_bits": 4}}}}, r"quantization\.layers: .*table\.bits; leave"),
     ],
 )
 def test_a_bad_recipe_is_one_line(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:

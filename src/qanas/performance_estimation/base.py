@@ -117,6 +117,11 @@ class Estimator(ABC):
             TrainingFailed: it can't be quantized, with the reason.
         """
 
+    def rounded_epochs(self, problem: Problem, candidate: Candidate) -> int:
+        """Return the further passes over the data that a candidate gets with its weights and values rounded."""
+        del problem, candidate
+        return 0
+
     def check(self, problem: Problem) -> None:
         """Refuse, before anything is trained, data that no candidate can be measured on.
 

@@ -176,16 +176,24 @@ class FullTraining(Estimator):
         """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""
         graph = trace(network, problem.data.input_shape)
         samples = self._calibration_samples(problem)
-        scheme = problem.scheme_of(candidate)
-        if self.qat_epochs and scheme.fewest_weight_bits < WHOLE_BITS:
+        scheme = problem.scheme_of(candidate, graph.shapes)
+        epochs = self._rounded_epochs(scheme)
+        if epochs:
             rounded = FakeQuantizedGraph(graph, _ranges(graph, samples, scheme), scheme)
             settings = TrainingSettings.from_group(candidate.training)
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             data = problem.training_set(derive_seed(seed, "quantization-aware augmentation"))
             order = derive_seed(seed, "quantization-aware order")
-            fit(rounded, data, problem.task.loss, settings, epochs=self.qat_epochs, seed=order)
+            fit(rounded, data, problem.task.loss, settings, epochs=epochs, seed=order)
             graph = rounded.graph()
         return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
+
+    def rounded_epochs(self, problem: Problem, candidate: Candidate) -> int:
+        """Return the epochs of quantization-aware training: none where all weights have 8 bits."""
+        return self._rounded_epochs(problem.scheme_of(candidate, problem.skeleton(candidate).graph.shapes))
+
+    def _rounded_epochs(self, scheme: Scheme) -> int:
+        return self.qat_epochs if scheme.fewest_weight_bits < WHOLE_BITS else 0
 
     def check(self, problem: Problem) -> None:
         """Refuse data whose calibration samples have no range, and a device that can't be used."""

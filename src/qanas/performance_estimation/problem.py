@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
 from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
@@ -37,7 +38,7 @@ class Problem:
         data: prepared.
         networks: builds candidates.
         seed_weights: a state dict that the seed network has instead of being trained; None where there is none.
-        scheme: how networks are quantized; bits of weights are the candidates' own.
+        scheme: how networks are quantized; bits of weights are the candidates' own where no layer's are given.
         start: weights that candidates other than the seed network start from; None for random ones.
     """
 
@@ -101,22 +102,31 @@ class Problem:
                 self.start.apply(candidate, network, self.shape)
         return network
 
-    def scheme_of(self, candidate: Candidate) -> Scheme:
-        """Return how a candidate is quantized."""
+    def scheme_of(self, candidate: Candidate, nodes: Iterable[str]) -> Scheme:
+        """Return how a candidate is quantized.
+
+        Bits that the scheme gives a layer hold over the candidate's own. Layers that the candidate lacks are left out,
+        but for the seed network, which has to have them all.
+
+        Args:
+            candidate: any.
+            nodes: names of all nodes of its graph.
+        """
         bits = candidate.quantization.get("weight_bits", self.scheme.weight_bits)
         modules = self.networks.module_weight_bits(candidate)
-        layers = {path: {"weight_bits": own} for path, own in modules.items() if own != bits}
-        return replace(
-            self.scheme,
-            weight_bits=bits,  # type: ignore[arg-type]  # checked by Scheme itself
-            layers={**self.scheme.layers, **layers},
-        )
+        layers = dict(self.scheme.layers)
+        for path, own in modules.items():
+            if own != bits and not self.scheme.fixes("weight_bits", path.replace(".", "_")):
+                layers[path] = {**layers.get(path, {}), "weight_bits": own}
+        scheme = replace(self.scheme, weight_bits=bits, layers=layers)  # type: ignore[arg-type]  # checked by Scheme
+        return scheme if candidate == self.seed else scheme.within(nodes)
 
     def skeleton(self, candidate: Candidate) -> QuantizedGraph:
         """Return the candidate's quantized graph with zero weights and made-up ranges.
 
         Raises:
-            InputError: a user's own network has what the graph doesn't, or the scheme is not its kernels'.
+            InputError: a user's own network has what the graph doesn't, or the scheme is not its kernels', or names
+                layers that the seed network lacks.
         """
         try:
             graph = trace_shapes(lambda: self.networks.build(candidate, self.shape), self.data.input_shape)
@@ -125,9 +135,12 @@ class Problem:
             name = type(self.networks).__name__
             raise InputError(f"space: a network of {name} can't be quantized: {error}") from error
         try:
-            return QuantizedGraph.from_shapes(graph, self.scheme_of(candidate))
+            return QuantizedGraph.from_shapes(graph, self.scheme_of(candidate, graph.shapes))
+        except UnknownLayerError as error:
+            raise InputError(f"quantization.{error}") from error
         except UnsupportedSchemeError as error:
-            raise InputError(f"quantization.scheme: {error}; name another scheme") from error
+            mend = "name another scheme, or change quantization.layers" if self.scheme.layers else "name another scheme"
+            raise InputError(f"quantization.scheme: {error}; {mend}") from error
 
     def costs(self, candidate: Candidate) -> dict[str, float]:
         """Return the candidate's costs, from shapes alone."""

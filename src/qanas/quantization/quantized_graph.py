@@ -12,7 +12,7 @@ from qanas.quantization.evaluator import Arithmetic, Evaluator
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError, covers
+from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class QuantizedGraph:
         Raises:
             UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
         """
-        unknown = sorted(layer for layer in scheme.layers if not any(covers(layer, node) for node in graph.shapes))
+        unknown = scheme.unknown_layers(graph.shapes)
         if unknown:
             known = ", ".join(graph.shapes)
-            raise UnsupportedSchemeError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
+            raise UnknownLayerError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
         affines = {INPUT: scheme.of(INPUT).affine(*ranges[INPUT].output)}
         owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -37,6 +37,10 @@ def covers(layer: str, node: str) -> bool:
 
 class UnsupportedSchemeError(Exception):
     """A scheme that a network can't have: one for a layer that isn't there, or that an operator's kernel lacks."""
+
+
+class UnknownLayerError(UnsupportedSchemeError):
+    """A scheme with fields for a layer that isn't there."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,32 @@ class Scheme:
             if covers(layer, node):
                 merged |= self.layers[layer]
         return replace(self, layers={}, **merged)
+
+    def unknown_layers(self, nodes: Iterable[str]) -> list[str]:
+        """Return the layers with fields of their own that a network lacks, sorted.
+
+        Args:
+            nodes: names of all the network's nodes.
+        """
+        names = list(nodes)
+        return sorted(layer for layer in self.layers if not any(covers(layer, node) for node in names))
+
+    def within(self, nodes: Iterable[str]) -> Scheme:
+        """Return the same without what it has for layers that a network lacks.
+
+        >>> Scheme(layers={"head": {"weight_bits": 4}, "lstm.1": {"weight_bits": 6}}).within(["lstm_0", "head"]).layers
+        {'head': {'weight_bits': 4}}
+        """
+        unknown = self.unknown_layers(nodes)
+        return replace(self, layers={layer: own for layer, own in self.layers.items() if layer not in unknown})
+
+    def fixes(self, field_name: str, node: str) -> bool:
+        """Tell whether a layer that a node belongs to has a field of its own.
+
+        >>> Scheme(layers={"encoder": {"weight_bits": 4}}).fixes("weight_bits", "encoder_0")
+        True
+        """
+        return any(field_name in own and covers(layer, node) for layer, own in self.layers.items())
 
     @property
     def fewest_weight_bits(self) -> int:

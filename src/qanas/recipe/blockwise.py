@@ -35,6 +35,8 @@ def blockwise_plan(content: dict[str, Any], folder: Path) -> Plan:
     """
     _epochs_of_teacher(content)
     recipe = validated(BlockwiseRecipe, content, "")
+    if recipe.quantization.layers:
+        raise InputError("quantization.layers: a block-wise search has bits by block, table.bits; leave it out")
     seed_weights, seed_table = resolve_weights("teacher.weights", recipe.teacher.weights, folder)
     shared = Shared.of(recipe, folder)
     networks, family = _networks(recipe)

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -79,6 +79,10 @@ def _known_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
     """Return the keys of the table in which a key was found wrong."""
     for table in location[:-1]:
         field = model.model_fields.get(table)
-        if field is not None and inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        if field is None:
+            continue
+        # A table of tables has keys of its user's own, and one kind of table for all of them.
+        found = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
+        if inspect.isclass(found) and issubclass(found, BaseModel):
+            model = found
     return list(model.model_fields)

@@ -73,11 +73,12 @@ class Shared:
             own_tables: resolved tables that only this kind of recipe has.
         """
         recipe = self.recipe
+        layers = recipe.quantization.fields_by_layer()
         resolved = {
             "task": self.task_table,
             **own_tables,
             "estimation": self.estimation_table,
-            "quantization": recipe.quantization.model_dump(),
+            "quantization": {"scheme": recipe.quantization.scheme, **({"layers": layers} if layers else {})},
             "objectives": dict(recipe.objectives),
             "limits": dict(recipe.limits),
             "device": recipe.device.model_dump(),
@@ -101,6 +102,7 @@ class Shared:
             seed=recipe.run.seed,
             seed_weights=seed_weights,
             recipe=resolved,
+            layers=layers,
         )
 
 

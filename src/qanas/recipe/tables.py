@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import GROUPS, Group
 from qanas.core.measurement import Direction
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.affine import ScaleKind, WeightBits
 from qanas.quantization.named_schemes import DEFAULT_SCHEME
+from qanas.quantization.ranges import RangeMethod
+from qanas.quantization.scheme import ActivationCodes, WeightScales
 from qanas.supernet.paths import Sampling
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -45,11 +47,28 @@ class EstimationTable(NamedTable):
     jobs: int = Field(default=1, ge=1, le=256)
 
 
+class LayerTable(BaseModel):
+    """What differs from the scheme in a layer; fields of `Scheme`."""
+
+    model_config = STRICT
+    weight_bits: WeightBits | None = None
+    activation_bits: Literal[8] | None = None
+    activations: ActivationCodes | None = None
+    weight_scales: WeightScales | None = None
+    scales: ScaleKind | None = None
+    ranges: RangeMethod | None = None
+
+
 class QuantizationTable(BaseModel):
-    """How networks are quantized."""
+    """How networks are quantized; layers by the path of a module."""
 
     model_config = STRICT
     scheme: str = DEFAULT_SCHEME
+    layers: dict[str, LayerTable] = Field(default_factory=dict)
+
+    def fields_by_layer(self) -> dict[str, dict[str, str | int]]:
+        """Return what is given for each layer."""
+        return {path: table.model_dump(exclude_none=True) for path, table in self.layers.items()}
 
 
 class DeviceTable(BaseModel):

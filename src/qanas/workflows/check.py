@@ -11,9 +11,12 @@ import numpy as np
 import optuna
 import torch
 from optuna.samplers import RandomSampler
+from torch import nn
 
 from qanas.core.candidate import Candidate
 from qanas.core.seeds import derive_seed
+from qanas.quantization.quantization_aware import FakeQuantizedGraph
+from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.fit import make_trainer
 from qanas.workflows.blockwise.forecast import forecast_distillation
@@ -23,6 +26,9 @@ from qanas.workflows.trial_store import suggest
 
 PROBED_CANDIDATES = 6
 PROBED_STEPS = 3
+
+CALIBRATED_SAMPLES = 32
+"""Samples whose ranges the network is rounded by when quantization-aware training is timed."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +96,30 @@ def _random_candidates(setup: Setup) -> Iterator[Candidate]:
 
 
 def _training_seconds(setup: Setup, candidate: Candidate) -> float:
-    """Return the seconds of a whole training, from a few steps."""
+    """Return the seconds of a whole training, quantization-aware epochs included, from a few steps of either."""
+    problem, estimator = setup.problem, setup.plan.estimator
+    network = problem.build(candidate, 0)
+    seconds = estimator.epochs * _epoch_seconds(setup, candidate, network)
+    rounded = estimator.rounded_epochs(problem, candidate)
+    if rounded:
+        inputs = problem.data.train.inputs
+        chosen = np.linspace(0, len(inputs) - 1, min(CALIBRATED_SAMPLES, len(inputs))).astype(np.int64)
+        graph = trace(network.eval(), problem.data.input_shape)
+        scheme = problem.scheme_of(candidate, graph.shapes)
+        ranges = graph.calibrate(torch.from_numpy(inputs[chosen]), scheme)
+        seconds += rounded * _epoch_seconds(setup, candidate, FakeQuantizedGraph(graph, ranges, scheme))
+    return seconds
+
+
+def _epoch_seconds(setup: Setup, candidate: Candidate, network: nn.Module) -> float:
+    """Return the seconds of one pass over the data, from a few steps; they change the network."""
     split = setup.problem.data.train
-    data = setup.problem.training_set(0)
     settings = TrainingSettings.from_group(candidate.training)
-    trainer = make_trainer(setup.problem.build(candidate, 0), data, setup.plan.task.loss, settings)
+    trainer = make_trainer(network, setup.problem.training_set(0), setup.plan.task.loss, settings)
     indices = torch.arange(min(settings.batch_size, len(split)))
     trainer.step(indices, 0.0)
     start = time.perf_counter()
     for _ in range(PROBED_STEPS):
         trainer.step(indices, 0.0)
     step = (time.perf_counter() - start) / PROBED_STEPS
-    return step * setup.plan.estimator.epochs * len(split) / settings.batch_size
+    return step * len(split) / settings.batch_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -127,6 +127,7 @@ class Plan:
         seed_weights: the seed network's, from a file; None where it is trained like any other.
         recipe: the resolved recipe, as written into the run's folder.
         start: weights that candidates other than the seed network start from; None for random ones.
+        layers: fields of the scheme that differ, by the path of a module, see `Scheme`.
     """
 
     task: Task
@@ -143,6 +144,7 @@ class Plan:
     seed_weights: Path | None
     recipe: Mapping[str, Any]
     start: DistilledStart | None = None
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def main_metric(self) -> str:
@@ -155,8 +157,9 @@ class Plan:
 
     @property
     def quantization(self) -> Scheme:
-        """The scheme of that name; the default one as long as the sweep has not chosen."""
-        return named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
+        """The scheme of that name, with the recipe's layers; the default one as long as the sweep has not chosen."""
+        named = named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
+        return replace(named, layers={**named.layers, **self.layers})
 
     def problem(self, data: TaskData) -> Problem:
         """Return what candidates are measured on."""

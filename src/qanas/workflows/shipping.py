@@ -185,7 +185,8 @@ def _protocol(
     shipped: Training,
     statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
 ) -> dict[str, Any]:
-    plan = setup.plan
+    plan, candidate = setup.plan, finalist.candidate
+    scheme = setup.problem.scheme_of(candidate, setup.problem.skeleton(candidate).graph.shapes)
     first = next(iter(statistics["deployed"]["val"].values()))
     return {
         **setup.problem.data.protocol,
@@ -195,7 +196,7 @@ def _protocol(
         "shipped_training": shipped.seed,
         "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
         "scored_weights": "exponential moving average over the steps, at the end of training",
-        "quantization": setup.problem.scheme_of(finalist.candidate).description(),
+        "quantization": scheme.description(),
         "scheme": plan.scheme,
         "scheme_chosen": scheme_choice(plan),
         "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",

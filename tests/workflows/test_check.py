@@ -1,0 +1,34 @@
+"""What `qanas check` tells of a run's time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qanas.quantization.quantization_aware import FakeQuantizedGraph
+from qanas.workflows import check
+from qanas.workflows.check import forecast
+
+if TYPE_CHECKING:
+    from tests.workflows.conftest import MakeSetup
+    from torch import nn
+
+FEW_BITS = {"layers": {"head": {"weight_bits": 4}}}
+
+
+@pytest.mark.parametrize(("qat_epochs", "layers", "epochs"), [(0, FEW_BITS, 1), (5, {}, 1), (5, FEW_BITS, 1 + 5 * 10)])
+def test_quantization_aware_epochs_are_counted_where_weights_have_few_bits(
+    make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch, qat_epochs: int, layers: dict[str, Any], epochs: int
+) -> None:
+    """With a clock on which an epoch takes a second, a quantization-aware one ten."""
+    setup = make_setup(
+        estimation={"epochs": 1, "qat_epochs": qat_epochs}, quantization=layers, finalists={"count": 2, "seeds": 3}
+    )
+
+    def seconds(*arguments: nn.Module) -> float:
+        return 10.0 if isinstance(arguments[-1], FakeQuantizedGraph) else 1.0
+
+    monkeypatch.setattr(check, "_epoch_seconds", seconds)
+    trainings = 4 + 3 * (2 + 1)  # trials; finalists and the seed network
+    assert forecast(setup).hours == pytest.approx(trainings * epochs / 3600)

@@ -1,0 +1,81 @@
+"""What a recipe gives single layers: ``[quantization.layers]``."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tomli_w
+from rich.console import Console
+from tests.workflows.tiny_blocks import Blobs, TinySpace
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.performance_estimation.problem import Problem
+from qanas.quantization.scheme import Scheme
+from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.workflows.run import run_search
+
+if TYPE_CHECKING:
+    from tests.workflows.conftest import MakeSetup
+
+FOUR_BITS = {"quantization": {"layers": {"conv": {"weight_bits": 4}}}}
+
+
+def test_a_layers_bits_hold_in_the_search_and_in_what_ships(make_setup: MakeSetup, tmp_path: Path) -> None:
+    """Some candidates are LSTMs, which have no such layer: they are quantized as if nothing was said of it."""
+    folder = RunFolder(tmp_path / "run")
+    setup = make_setup(**FOUR_BITS, strategy={"trials": 8}, finalists={"count": 4, "seeds": 1})
+    run_search(setup, folder, LiveDisplay(Console(file=io.StringIO())))
+    assert folder.read_recipe()["quantization"] == {"scheme": "int8", "layers": {"conv": {"weight_bits": 4}}}
+    cards = folder.cards()
+    for card in cards.values():
+        convolution = card.config["architecture"]["kind"] == "conv"
+        assert card.protocol["quantization"].endswith("conv: weight_bits 4") == convolution
+        assert card.parity_steps.max == 0
+    assert {card.config["architecture"]["kind"] for card in cards.values()} == {"conv", "lstm"}
+    # The seed network has three channels of three taps on one input.
+    whole = make_setup().problem.costs(setup.space.seed)
+    assert whole["weight_bytes"] == cards["seed"].weight_bytes
+    assert whole["packed_weight_bytes"] - cards["seed"].packed_weight_bytes == 9 - 5
+
+
+def test_a_resolved_recipe_reads_the_same(make_setup: MakeSetup, tmp_path: Path) -> None:
+    plan = make_setup(**FOUR_BITS).plan
+    path = tmp_path / "resolved.toml"
+    path.write_text(tomli_w.dumps(plan.recipe), "utf-8")
+    assert load_plan(path).recipe == plan.recipe
+    assert load_plan(path).quantization == plan.quantization == Scheme(layers={"conv": {"weight_bits": 4}})
+
+
+def test_layers_hold_under_every_scheme_of_a_sweep(make_setup: MakeSetup) -> None:
+    setup = make_setup(quantization={"scheme": "auto", **FOUR_BITS["quantization"]})
+    swept = setup.with_scheme("symmetric_per_tensor").problem.scheme
+    assert (swept.activations, dict(swept.layers)) == ("symmetric", {"conv": {"weight_bits": 4}})
+
+
+def test_a_layer_that_the_seed_network_lacks_is_refused_before_anything_is_trained(make_setup: MakeSetup) -> None:
+    with pytest.raises(InputError, match=r"^quantization\.layers\.lstms: the network has no such layer; it has input"):
+        make_setup(quantization={"layers": {"lstms": {"weight_bits": 4}}})
+
+
+def test_a_recipes_bits_hold_over_those_that_are_searched() -> None:
+    """The first block's are fixed, as those of one layer of the second; what else is given for a block stays."""
+    networks, task = TinySpace(weight_bits=(4, 8)), Blobs()
+    layers: dict[str, dict[str, Any]] = {
+        "blocks.0": {"weight_bits": 6},
+        "blocks.1": {"scales": "power_of_two"},
+        "blocks.1.0": {"weight_bits": 8},
+    }
+    problem = Problem(task, task.load(), networks, scheme=Scheme(layers=layers))
+    for bits in (4, 8):
+        searched = {"weight_bits_0": bits, "weight_bits_1": bits}
+        candidate = replace(problem.seed, quantization={**problem.seed.quantization, **searched})
+        scheme = problem.scheme_of(candidate, problem.skeleton(candidate).graph.shapes)
+        found = [scheme.of(node) for node in ("blocks_0_0", "blocks_1_0", "blocks_1_1", "stem")]
+        assert [own.weight_bits for own in found] == [6, 8, bits, 8]
+        assert [own.scales for own in found] == ["real", "power_of_two", "power_of_two", "real"]
