@@ -135,10 +135,10 @@ def two_of_one(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function
 
 MOVES: dict[str, tuple[nn.Module, int]] = {
     "a flattened image as output": (nn.Sequential(conv(), nn.Flatten()), 1),
-    "shuffled channels as output": (Function(lambda m, x: shuffled(m.layers.a(x), 2), a=conv()), 1),
+    "shuffled channels as output": (Function(lambda m, x: shuffled(m.layers.a(x), 2), a=conv()), 0),
     "a shuffle before groups": (
         Function(lambda m, x: m.layers.b(shuffled(m.layers.a(x), 3)), a=conv(), b=conv(6, 2, groups=2)),
-        1,
+        0,
     ),
     "an addition of shuffled channels": (
         Function(sum_with_shuffled, a=conv()),

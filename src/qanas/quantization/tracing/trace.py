@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from qanas.core.user_code import described
 from qanas.quantization.axis_order import AxisOrder
+from qanas.quantization.channel_order import without_shuffles
 from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation, merge_padding
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
@@ -42,7 +43,7 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
 
 
 def folded(graph: Graph) -> Graph:
-    """Return a graph whose batch norms are folded and whose activations are fused.
+    """Return a graph whose batch norms are folded, activations fused and channel shuffles left out where they can be.
 
     Raises:
         UnsupportedNetworkError: a batch norm with nothing to fold it into.
@@ -54,7 +55,7 @@ def folded(graph: Graph) -> Graph:
                 f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
                 "layer whose output nothing else takes"
             )
-    return with_shared_parameters(absorbed(graph, fuse_activation))
+    return with_shared_parameters(without_shuffles(absorbed(graph, fuse_activation)))
 
 
 def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
