@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import export
-from export import CLOCKS, SERIES, Stopwatch, network_of, samples_of
+from export import CLOCKS, SERIES, Stopwatch, samples_of
 from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -165,6 +165,21 @@ def _with_extremes(config: Any) -> Any:  # noqa: ANN401 - either quantizer's own
 
     spec = replace(config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=2**-12))
     return replace(config, input_activation=spec, output_activation=spec)
+
+
+def network_of(build: Callable[[], nn.Module], samples: Tensor) -> nn.Module:
+    """Return a network of initial weights whose batch norms have the statistics of samples."""
+    torch.manual_seed(0)
+    network = build()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    network.train()
+    with torch.no_grad():
+        for batch in torch.split(samples, 32):
+            network(batch)
+    return network.eval()
 
 
 def seconds_of(side: Side, network: nn.Module, samples: Tensor, inputs: Tensor, clock: str) -> dict[str, float]:
