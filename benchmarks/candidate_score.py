@@ -3,13 +3,13 @@
 Protocol: from a float torch module to the quantized outputs of `EVALUATED` samples. qanas: trace, calibrate, quantize,
 prepare the evaluator and run it in fast arithmetic. PT2E: ``torch.export``, ``prepare_pt2e``, run the calibration
 samples, ``convert_pt2e``, run the converted graph as it is; static int8, weights by channel. Both have the same module
-and samples, networks and inputs are those of ``benchmarks/export.py``. One thread.
+and samples; inputs and most networks are those of ``benchmarks/export.py``, weights initial ones. One thread.
 
 PT2E has four sides: the quantizer that torchao documents for CPUs, `X86InductorQuantizer`, and the XNNPACK quantizer,
 of which torchao ships a copy in ``torchao.testing`` (the other one is executorch's); each with the observers of its
 default, histograms, and with smallest and largest values, which is what qanas takes. ``torch.compile`` of the converted
 graph is left out: it takes longer than it saves on one score. Samples go through PT2E's graphs 64 windows or 8
-images at a time, which is faster than 64 images. Ratios are PT2E / qanas.
+images at a time. Ratios are PT2E / qanas.
 
 The first run of every side is not timed. Reported are medians, by default of the process's time on the processor,
 all threads together: on a machine that others use as well, wall time is mostly waiting.
@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import export
-from export import CLOCKS, SERIES, Stopwatch, network_of, samples_of
+from export import CLOCKS, SERIES, Stopwatch, samples_of
 from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -165,6 +165,21 @@ def _with_extremes(config: Any) -> Any:  # noqa: ANN401 - either quantizer's own
 
     spec = replace(config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=2**-12))
     return replace(config, input_activation=spec, output_activation=spec)
+
+
+def network_of(build: Callable[[], nn.Module], samples: Tensor) -> nn.Module:
+    """Return a network with initial weights and batch norms that have the statistics of samples."""
+    torch.manual_seed(0)
+    network = build()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    network.train()
+    with torch.no_grad():
+        for batch in torch.split(samples, 32):
+            network(batch)
+    return network.eval()
 
 
 def seconds_of(side: Side, network: nn.Module, samples: Tensor, inputs: Tensor, clock: str) -> dict[str, float]:
