@@ -3,13 +3,13 @@
 Protocol: from a float torch module to the quantized outputs of `EVALUATED` samples. qanas: trace, calibrate, quantize,
 prepare the evaluator and run it in fast arithmetic. PT2E: ``torch.export``, ``prepare_pt2e``, run the calibration
 samples, ``convert_pt2e``, run the converted graph as it is; static int8, weights by channel. Both have the same module
-and samples, networks and inputs are those of ``benchmarks/export.py``. One thread.
+and samples; inputs and most networks are those of ``benchmarks/export.py``, weights initial ones. One thread.
 
 PT2E has four sides: the quantizer that torchao documents for CPUs, `X86InductorQuantizer`, and the XNNPACK quantizer,
 of which torchao ships a copy in ``torchao.testing`` (the other one is executorch's); each with the observers of its
 default, histograms, and with smallest and largest values, which is what qanas takes. ``torch.compile`` of the converted
 graph is left out: it takes longer than it saves on one score. Samples go through PT2E's graphs 64 windows or 8
-images at a time, which is faster than 64 images. Ratios are PT2E / qanas.
+images at a time. Ratios are PT2E / qanas.
 
 The first run of every side is not timed. Reported are medians, by default of the process's time on the processor,
 all threads together: on a machine that others use as well, wall time is mostly waiting.
@@ -168,7 +168,7 @@ def _with_extremes(config: Any) -> Any:  # noqa: ANN401 - either quantizer's own
 
 
 def network_of(build: Callable[[], nn.Module], samples: Tensor) -> nn.Module:
-    """Return a network of initial weights whose batch norms have the statistics of samples."""
+    """Return a network with initial weights and batch norms that have the statistics of samples."""
     torch.manual_seed(0)
     network = build()
     for module in network.modules():
