@@ -108,7 +108,7 @@ def _drawn(random: Random, widths: list[int]) -> tuple[nn.Module, str, tuple[int
     convolutions: list[nn.Module] = [
         nn.Conv2d(channels, random.choice([4, 6, 8, 12]), 1),
         nn.Conv2d(channels, channels, 3, 1, 1, groups=channels),
-        nn.Conv2d(channels, 2 * channels, 3, 1, 1, groups=channels) if channels < 9 else nn.ReLU(),
+        nn.Conv2d(channels, 2 * channels, 3, 1, 1, groups=channels) if channels < 9 else nn.MaxPool2d(3, 1, 1),
         nn.Conv2d(channels, parts * random.randint(1, 3), 1, groups=parts),
     ]
     kept = random.randint(1, channels)
@@ -120,7 +120,11 @@ def _drawn(random: Random, widths: list[int]) -> tuple[nn.Module, str, tuple[int
         (One(lambda x: x[:, :kept]), "first channels", ()),
         (Two(torch.add, nn.ChannelShuffle(parts)), "sum with shuffled", (random.choice(alike),)),
         (Two(torch.add, nn.Conv2d(channels, channels, 1)), "sum", (random.choice(alike),)),
-        (Two(lambda one, two: torch.cat([one, two], 1), nn.ReLU()), "beside", (random.randrange(len(widths)),)),
+        (
+            Two(lambda one, two: torch.cat([one, two], 1), nn.MaxPool2d(3, 1, 1)),
+            "beside",
+            (random.randrange(len(widths)),),
+        ),
         (nn.MaxPool2d(3, 1, 1), "pool", ()),
         (One(lambda x: x * torch.arange(1.0, channels + 1)[:, None, None]), "scaled", ()),
     ]
