@@ -116,7 +116,7 @@ def _drawn(random: Random, widths: list[int]) -> tuple[nn.Module, str, tuple[int
         *((layer, "layer", ()) for layer in convolutions),
         *[(nn.ChannelShuffle(parts), "shuffle", ())] * 5,
         (One(lambda x: x.chunk(parts, 1)[-1]), "part", ()),
-        (One(lambda x: torch.cat(x.chunk(parts, 1)[::-1], 1)), "parts turned round", ()),
+        (One(lambda x: 0.5 * torch.cat(x.chunk(parts, 1)[::-1], 1)), "parts turned round", ()),
         (One(lambda x: x[:, :kept]), "first channels", ()),
         (Two(torch.add, nn.ChannelShuffle(parts)), "sum with shuffled", (random.choice(alike),)),
         (Two(torch.add, nn.Conv2d(channels, channels, 1)), "sum", (random.choice(alike),)),
