@@ -174,6 +174,8 @@ def test_a_race_by_hand() -> None:
     scores = np.array([[1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.1], [5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]])
     costs = np.array([[10.0], [10.0], [5.0], [10.0]])
     assert surviving(scores, costs, 100, 4.0).tolist() == [True, False, True, True]
+    # A score of 2.5 that is off by a tenth of itself may be one of 3.5.
+    assert surviving(scores, costs, 100, 4.0, error=0.1).tolist() == [True, True, True, True]
     rows: list[Row] = [(8, (row,)) for row in range(4)]
     seen: list[int] = []
 

@@ -23,6 +23,9 @@ from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.memory_order import channels_last
 
+PROBED_ROWS = 16
+"""Rows that tell how good the shared statistics of a race are."""
+
 SHARED_ROUNDS = 2
 """Rounds of fair paths that the statistics of a race are taken over: 12 paths at 6 options a layer."""
 
@@ -95,7 +98,9 @@ class TableBuilder:
         alive = np.arange(len(rows))
         if not self.settings.full:
             columns = np.column_stack([costs[name] for name in objectives])
-            result = race(self.quick_scores(), rows, columns, self.order, self.settings.racing)
+            quick = _SharedScores(self)
+            error = self._error_of(quick, rows)
+            result = race(quick, rows, columns, self.order, self.settings.racing, error)
             means, counts, alive = result.means, result.samples, result.alive
         by_sample = self.exact_scores([rows[position] for position in alive])
         means[alive], counts[alive] = by_sample.mean(axis=1), by_sample.shape[1]
@@ -103,9 +108,15 @@ class TableBuilder:
         exact[alive] = True
         return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
 
-    def quick_scores(self) -> _SharedScores:
-        """Return what scores rows with shared statistics."""
-        return _SharedScores(self)
+    def _error_of(self, quick: _SharedScores, rows: Sequence[Row]) -> float:
+        """Return how far scores with shared statistics scatter about a row's own, relative to them, on some rows."""
+        generator = np.random.default_rng(self.seed)
+        probed = [rows[i] for i in generator.choice(len(rows), min(PROBED_ROWS, len(rows)), replace=False)]
+        positions = self.order[: self.settings.racing.rounds[0]]
+        samples = ScoredSamples.of(self.held_out, self.noise, positions)
+        own = self._averaged([PrefixStatistics(net, self.calibration) for net in self.supernets], samples, probed)
+        ratios = quick(positions, probed).mean(axis=1) / own.mean(axis=1)
+        return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
     def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return the scores of rows with their own statistics on all samples, in the order of the samples."""

@@ -48,7 +48,12 @@ class RaceResult:
 
 
 def race(
-    score: Score, rows: Sequence[Row], costs: NDArray[np.float64], order: Sequence[int], settings: RacingSettings
+    score: Score,
+    rows: Sequence[Row],
+    costs: NDArray[np.float64],
+    order: Sequence[int],
+    settings: RacingSettings,
+    error: float = 0.0,
 ) -> RaceResult:
     """Score rows round by round and drop those that another one beats.
 
@@ -58,6 +63,7 @@ def race(
         costs: shape (rows, k): what each row costs.
         order: positions of all samples, in the order in which they are used.
         settings: when rows are dropped.
+        error: standard deviation of a score's own error, relative to it, however many samples it is over.
     """
     means, counts = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     alive = np.arange(len(rows))
@@ -68,12 +74,14 @@ def race(
             break
         scores = np.concatenate([scores, score(fresh, [rows[int(position)] for position in alive])], axis=1)
         means[alive], counts[alive] = scores.mean(axis=1), scores.shape[1]
-        kept = surviving(scores, costs[alive], len(order), settings.z)
+        kept = surviving(scores, costs[alive], len(order), settings.z, error)
         alive, scores = alive[kept], scores[kept]
     return RaceResult(means, counts, alive)
 
 
-def surviving(scores: NDArray[np.float64], costs: NDArray[np.float64], population: int, z: float) -> NDArray[np.bool_]:
+def surviving(
+    scores: NDArray[np.float64], costs: NDArray[np.float64], population: int, z: float, error: float = 0.0
+) -> NDArray[np.bool_]:
     """Tell which rows no other one beats.
 
     Only rows on the front so far are tried as the better ones: what another row would beat, one of them beats too,
@@ -84,16 +92,19 @@ def surviving(scores: NDArray[np.float64], costs: NDArray[np.float64], populatio
         costs: shape (rows, k).
         population: how many samples there are in all; the error of their mean falls to 0 as they are all seen.
         z: standard errors.
+        error: of a score by itself, relative to it.
     """
     seen = scores.shape[1]
     kept = np.ones(len(scores), np.bool_)
     if seen < 2:  # noqa: PLR2004 - one sample has no standard error
         return kept
     unseen_share = max(0.0, 1.0 - seen / population)
-    for better in non_dominated(np.column_stack([scores.mean(axis=1), costs])):
+    means = scores.mean(axis=1)
+    for better in non_dominated(np.column_stack([means, costs])):
         rivals = np.flatnonzero(kept & (costs >= costs[better]).all(axis=1))
         rivals = rivals[rivals != better]
         differences = scores[rivals] - scores[better]
-        errors = differences.std(axis=1, ddof=1) * np.sqrt(unseen_share / seen)
-        kept[rivals[differences.mean(axis=1) > z * errors]] = False
+        of_samples = differences.var(axis=1, ddof=1) * unseen_share / seen
+        of_scores = error**2 * (means[rivals] ** 2 + means[better] ** 2)
+        kept[rivals[differences.mean(axis=1) > z * np.sqrt(of_samples + of_scores)]] = False
     return kept
