@@ -2,8 +2,8 @@
 
 Protocol: the same torch module, samples and calibration on both sides, one thread. Inputs are made up: series are
 random walks, images are noise at several resolutions; networks are trained on them for `STEPS` steps to put out sums of
-what is around. What the peers refuse is replaced on both sides: `detector`, `with_plain_heads`. The peers' images have
-channels last at the border too, and their ranges are true minima and maxima; what their default gives, a moving average,
+what is around. What the peers refuse is replaced on both sides: `detector`, `with_plain_heads`. Their images have
+channels last at the border too, their ranges are true minima and maxima; what their default, a moving average, gives
 is beside it.
 
 *Convert* is all that makes a file but running the calibration samples: from the module to a float graph, then, with the
