@@ -40,9 +40,15 @@ def collect(folder: RunFolder) -> dict[str, Any]:
         "recipe": recipe,
         "protocol": dict(cards[SEED_ID]["protocol"]),
         "summary": folder.read_summary(),
-        "front": pl.read_csv(folder.front).to_dicts(),
+        "front": columns_that_differ(pl.read_csv(folder.front)),
         "models": {name: {key: card[key] for key in (*KEPT, *KEPT_TOO)} for name, card in cards.items()},
     }
+
+
+def columns_that_differ(front: pl.DataFrame) -> dict[str, str]:
+    """Return a front by columns, a line each; those that are the same everywhere are the recipe's."""
+    kept = [name for name in front.columns if front[name].n_unique() > 1]
+    return {name: " ".join(str(value) for value in front[name]) for name in kept}
 
 
 def points(card: Card, precision: Precision, split: SplitName) -> str:
