@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from qanas.core.pareto import non_dominated
-from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.core.run_folder import RunFolder
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.performance_estimation.block_table.reference import score_alone, score_fake_quantized
@@ -36,9 +36,8 @@ from qanas.recipe import load_plan
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of
 from qanas.workflows.blockwise.files import BlockFiles
-from qanas.workflows.blockwise.search import TEACHER_TRAINING
+from qanas.workflows.blockwise.teacher import load_teacher
 from qanas.workflows.blockwise.units import blocks_of, blockwise_plan
-from qanas.workflows.finalists import Finalist, training_files
 from qanas.workflows.plan import Setup
 
 COST = "packed_weight_bytes"
@@ -60,11 +59,8 @@ class Run:
         self.folder = folder
         self.setup = Setup.load(load_plan(folder.recipe))
         self.blocks = blocks_of(self.setup)
-        problem = self.setup.problem
-        teacher = problem.build(problem.seed, 0).eval()
-        files = training_files(folder, Finalist(SEED_ID, problem.seed), TEACHER_TRAINING)
-        teacher.load_state_dict(load_file(files.weights))
-        splits = problem.data.train, problem.data.val
+        teacher, data = load_teacher(self.setup, folder), self.setup.problem.data
+        splits = data.train, data.val
         self.train, self.val = (features_of(teacher, self.blocks, torch.from_numpy(s.inputs)) for s in splits)
 
     def layers(self, block: int) -> BlockLayers:

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
+from qanas.core.even_spread import evenly_spread
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import Estimator, OnCandidateEpoch, TrainedNetwork
 from qanas.performance_estimation.problem import Problem
@@ -205,8 +205,7 @@ class FullTraining(Estimator):
 
     def _calibration_samples(self, problem: Problem) -> Tensor:
         inputs = problem.data.train.inputs
-        chosen = np.unique(np.linspace(0, max(len(inputs) - 1, 0), self.calibration_samples).astype(np.int64))
-        samples = torch.from_numpy(inputs[chosen[: len(inputs)]])
+        samples = torch.from_numpy(inputs[evenly_spread(len(inputs), self.calibration_samples)])
         check_samples(samples, problem.data.input_shape, "task: training data")
         return samples
 

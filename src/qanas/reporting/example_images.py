@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qanas.core.card import SplitName
+from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.class_colours import VOID, class_palette, css
 from qanas.reporting.model_table import SPLITS, main_cost, main_metric, sized, statistic
@@ -88,7 +89,7 @@ def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> 
     names = _class_names(data, models[0].name, first)
     palette = class_palette(names)
     kept = len(first[f"{split}_image"])
-    places = np.unique(np.linspace(0, kept - 1, min(kept, _MOST_IMAGES)).round().astype(int))
+    places = evenly_spread(kept, _MOST_IMAGES)
     rows = []
     for place in places:
         image = str(first[f"{split}_image"][place])

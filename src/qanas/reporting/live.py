@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from qanas.core.even_spread import evenly_spread
 from qanas.reporting.wording import count as counted
 from qanas.reporting.wording import duration, number, rough_duration, setting, title
 
@@ -251,9 +251,7 @@ def _heading(name: str, objectives: tuple[str, ...]) -> str:
 
 
 def _thinned(rows: Sequence[Row], most: int) -> list[Row]:
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[int(place)] for place in np.linspace(0, len(rows) - 1, most).round()]
+    return [rows[int(place)] for place in evenly_spread(len(rows), most)]
 
 
 def _fitting(rows: Sequence[Row], width: int, objectives: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.even_spread import evenly_spread
 from qanas.reporting.figures import ACCENT, MUTED, Choice, Figure, Spec, hover
 from qanas.reporting.wording import count, number
 
@@ -68,7 +69,7 @@ def _spread_engines(engine: NDArray[np.float64]) -> list[int]:
     """Choose engines from the shortest to the longest life."""
     names, cycles = np.unique(engine.astype(np.int64), return_counts=True)
     order = names[np.argsort(cycles, kind="stable")]
-    places = np.unique(np.linspace(0, len(order) - 1, min(_ENGINES, len(order))).round().astype(int))
+    places = evenly_spread(len(order), _ENGINES)
     return [int(order[place]) for place in places]
 
 
@@ -133,7 +134,7 @@ def _scatter(models: Sequence[Predictions], split: str, named: str, unit: str) -
 
 def _pairs(model: Predictions, split: str) -> Spec:
     total = len(model[f"{split}_targets"])
-    rows = np.unique(np.linspace(0, total - 1, min(total, _MOST_DOTS)).round().astype(int))
+    rows = evenly_spread(total, _MOST_DOTS)
     engines = model.column(f"{split}_engine")
     true, predicted = model[f"{split}_targets"][rows], model[f"{split}_outputs"][rows]
     where = ["" if engines is None or len(engines) != total else f"engine {int(engines[row])}" for row in rows]

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from qanas.core.errors import TrainingFailed
+from qanas.core.even_spread import evenly_spread
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.layer_training import Penalty
@@ -115,9 +116,8 @@ def refresh_batch_norms(network: nn.Module, inputs: Tensor) -> None:
         inputs: shape (n, *input_shape).
     """
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        samples = min(STATISTICS_SAMPLES, len(inputs))
-        chosen = torch.linspace(0, len(inputs) - 1, samples, dtype=torch.float64).long()
-        chunks = -(-samples // STATISTICS_CHUNK)
+        chosen = evenly_spread(len(inputs), STATISTICS_SAMPLES)
+        chunks = -(-len(chosen) // STATISTICS_CHUNK)
         update_bn([inputs[chosen[first::chunks]] for first in range(chunks)], network)
 
 

@@ -14,6 +14,7 @@ from optuna.samplers import RandomSampler
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.core.even_spread import evenly_spread
 from qanas.core.seeds import derive_seed
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.tracing import trace
@@ -103,7 +104,7 @@ def _training_seconds(setup: Setup, candidate: Candidate) -> float:
     rounded = estimator.rounded_epochs(problem, candidate)
     if rounded:
         inputs = problem.data.train.inputs
-        chosen = np.linspace(0, len(inputs) - 1, min(CALIBRATED_SAMPLES, len(inputs))).astype(np.int64)
+        chosen = evenly_spread(len(inputs), CALIBRATED_SAMPLES)
         graph = trace(network.eval(), problem.data.input_shape)
         scheme = problem.scheme_of(candidate, graph.shapes)
         ranges = graph.calibrate(torch.from_numpy(inputs[chosen]), scheme)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
+from qanas.core.even_spread import evenly_spread
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.tracing import trace
 from qanas.workflows.calibration_file import read_samples
@@ -73,8 +74,8 @@ class Source:
         return self.outputs[self._positions]
 
     @property
-    def _positions(self) -> NDArray[np.int64]:
-        return np.unique(np.linspace(0, len(self.samples) - 1, COMPARED_SAMPLES).astype(np.int64))
+    def _positions(self) -> NDArray[np.intp]:
+        return evenly_spread(len(self.samples), COMPARED_SAMPLES)
 
 
 @torch.no_grad()

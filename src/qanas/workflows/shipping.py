@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qanas.core.candidate import Value
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Precision, SplitName, Statistic
+from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import RunFolder, folder_written_atomically
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
@@ -125,7 +124,7 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
 def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> None:
     """Write the C sources; the golden vectors are validation samples spread over the split."""
     inputs = setup.problem.data.val.inputs
-    chosen = np.unique(np.linspace(0, len(inputs) - 1, GOLDEN_SAMPLES).astype(np.int64))
+    chosen = evenly_spread(len(inputs), GOLDEN_SAMPLES)
     golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs[chosen])
     target.mkdir()
     for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():

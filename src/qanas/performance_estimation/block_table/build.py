@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from qanas.core.even_spread import evenly_spread
 from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
 from qanas.performance_estimation.block_table.racing import RacingSettings, race
 from qanas.performance_estimation.block_table.samples import ScoredSamples
@@ -74,7 +74,8 @@ class TableBuilder:
         self.settings = settings
         self.seed = seed
         self.noise = NoiseToSignal.of(held_out.outputs)
-        self.calibration = _spread(train.inputs, settings.calibration_samples)
+        calibrated = evenly_spread(len(train), settings.calibration_samples)
+        self.calibration = channels_last(train.inputs[torch.from_numpy(calibrated)])
         order = np.random.default_rng(seed).permutation(len(held_out))
         self.order = [int(position) for position in order[: settings.samples]]
 
@@ -113,19 +114,22 @@ class TableBuilder:
         generator = np.random.default_rng(self.seed)
         probed = [rows[i] for i in generator.choice(len(rows), min(PROBED_ROWS, len(rows)), replace=False)]
         positions = self.order[: self.settings.racing.rounds[0]]
-        samples = ScoredSamples.of(self.held_out, self.noise, positions)
-        own = self._averaged([PrefixStatistics(net, self.calibration) for net in self.supernets], samples, probed)
+        own = self._own_scores(positions, probed)
         ratios = quick(positions, probed).mean(axis=1) / own.mean(axis=1)
         return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
     def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
-        samples = ScoredSamples.of(self.held_out, self.noise, sorted(self.order))
-        return self._averaged([PrefixStatistics(net, self.calibration) for net in self.supernets], samples, rows)
+        return self._own_scores(sorted(self.order), rows)
+
+    def _own_scores(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
+        statistics = [PrefixStatistics(net, self.calibration) for net in self.supernets]
+        return self._averaged(statistics, positions, rows)
 
     def _averaged(
-        self, statistics: Sequence[LayerStatistics[Any]], samples: ScoredSamples, rows: Sequence[Row]
+        self, statistics: Sequence[LayerStatistics[Any]], positions: Sequence[int], rows: Sequence[Row]
     ) -> NDArray[np.float64]:
+        samples = ScoredSamples.of(self.held_out, self.noise, positions)
         tables = [score_paths(entry, samples, rows) for entry in statistics]
         means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
         return means
@@ -141,11 +145,4 @@ class _SharedScores:
         ]
 
     def __call__(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
-        samples = ScoredSamples.of(self._builder.held_out, self._builder.noise, positions)
-        return self._builder._averaged(self._statistics, samples, rows)
-
-
-def _spread(inputs: Tensor, count: int) -> Tensor:
-    """Return some samples, spread evenly."""
-    chosen = np.unique(np.linspace(0, len(inputs) - 1, count).astype(np.int64))
-    return channels_last(inputs[torch.from_numpy(chosen)])
+        return self._builder._averaged(self._statistics, positions, rows)

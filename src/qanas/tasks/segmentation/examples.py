@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.even_spread import evenly_spread
 from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.segmentation.preprocessing import colours
 
@@ -30,7 +31,7 @@ def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]
         ``classes`` and ``targets``, shape (kept, rows, columns), and ``pictures``, shape (kept, rows, columns, 3), in 8
         bits; ``image``, the files' names, shape (kept,).
     """
-    kept = np.unique(np.linspace(0, len(split) - 1, min(len(split), KEPT_IMAGES)).round().astype(np.intp))
+    kept = evenly_spread(len(split), KEPT_IMAGES)
     step = -(-max(outputs.shape[2:]) // LONGEST_SIDE)
     pictures = colours(split.inputs[kept], preprocessing["means"], preprocessing["deviations"])
     arrays = {

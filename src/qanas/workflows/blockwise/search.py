@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from qanas.core.errors import InputError
 from qanas.core.measurement import Objective
-from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.supernet.distilled_start import DistilledStart
 from qanas.supernet.teacher_features import write_features
 from qanas.workflows.blockwise.files import BlockFiles, StageFile, remove_stale, teacher_digest
 from qanas.workflows.blockwise.solution import BlockwisePoint, solve
+from qanas.workflows.blockwise.teacher import load_teacher, teacher_unit
 from qanas.workflows.blockwise.units import (
     BlockUnit,
     DistillationUnit,
@@ -28,7 +28,7 @@ from qanas.workflows.blockwise.units import (
     blocks_of,
     blockwise_space,
 )
-from qanas.workflows.finalists import Finalist, FinalistUnit, train, training_files
+from qanas.workflows.finalists import train
 from qanas.workflows.plan import BlockwisePlan, Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.search import Search
@@ -36,9 +36,6 @@ from qanas.workflows.units import Failure, Unit
 from qanas.workflows.workers import make_executor
 
 logger = logging.getLogger("qanas")
-
-TEACHER_TRAINING = 0
-"""The training of the seed network whose weights the teacher has."""
 
 
 class BlockwiseSearch(Search):
@@ -80,11 +77,10 @@ class BlockwiseSearch(Search):
         Raises:
             InputError: the teacher can't be trained, or a block can't be distilled or scored.
         """
-        seed = Finalist(SEED_ID, self._setup.space.seed)
-        files = training_files(self._folder, seed, TEACHER_TRAINING)
-        trainings, _ = train(self._setup, "teacher", [FinalistUnit(seed, TEACHER_TRAINING, files)], self._progress)
-        teacher = trainings[SEED_ID, TEACHER_TRAINING]
-        if not files.weights.is_file():
+        unit = teacher_unit(self._setup, self._folder)
+        trainings, _ = train(self._setup, "teacher", [unit], self._progress)
+        teacher = trainings[unit.finalist.identity, unit.seed]
+        if not unit.files.weights.is_file():
             raise InputError(f"teacher: the seed network can't be trained: {teacher.failure}")
         self._effort["teacher"] = teacher.cpu_seconds
         remove_stale(self._files)
@@ -106,8 +102,8 @@ class BlockwiseSearch(Search):
         if not self._plan.distilled_finalists:
             return setup
         supernets = tuple(entry.supernets[0].path for entry in self._files)
-        teacher = training_files(self._folder, Finalist(SEED_ID, setup.space.seed), TEACHER_TRAINING)
-        return setup.with_start(DistilledStart(blockwise_space(setup), teacher.weights, supernets))
+        teacher = teacher_unit(setup, self._folder).files.weights
+        return setup.with_start(DistilledStart(blockwise_space(setup), teacher, supernets))
 
     def write_tables(self) -> None:
         """Do nothing: every stage has written its files."""
@@ -149,10 +145,7 @@ class BlockwiseSearch(Search):
         if folders.train.is_dir() and folders.held_out.is_dir():
             return folders
         self._progress.message("the teacher's features are computed")
-        seed = setup.space.seed
-        teacher = setup.problem.build(seed, 0).eval()
-        files = training_files(self._folder, Finalist(SEED_ID, seed), TEACHER_TRAINING)
-        teacher.load_state_dict(load_file(files.weights))
+        teacher = load_teacher(setup, self._folder)
         with self._cpu_time_of("features"):
             write_features(teacher, self._blocks, self._views(), folders.train)
             write_features(teacher, self._blocks, torch.from_numpy(setup.problem.data.val.inputs), folders.held_out)
