@@ -1,5 +1,6 @@
 """A block's table: the tree against the plain walk and against torch's fake quantization, racing, costs, the file."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_
 from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
-from qanas.performance_estimation.block_table.racing import RacingSettings, race, surviving
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
 from qanas.performance_estimation.block_table.reference import score_fake_quantized, score_one_by_one
 from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics, SharedStatistics
+from qanas.performance_estimation.block_table.statistics import PrefixStatistics, RecentStatistics, RememberedStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import Row, score_paths
 from qanas.performance_estimation.problem import Problem
@@ -113,7 +114,7 @@ def front_rows(table: BlockTable) -> set[Row]:
 
 
 def test_a_race_keeps_the_front(layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]) -> None:
-    racing = RacingSettings(rounds=(8, 20))
+    racing = RacingSettings(quick_rounds=(8,), rounds=(20,))
     full = builder(layers, features, TableSettings(bits=BITS, full=True)).build(["packed_weight_bytes"])
     assert full.exact.all()
     assert len(front_rows(full)) > 3
@@ -144,16 +145,47 @@ def test_two_supernets_are_averaged(layers: BlockLayers, features: tuple[BlockFe
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=1e-12)
 
 
-def test_shared_statistics_are_close_to_a_paths_own(
+def test_recent_statistics_are_close_to_a_paths_own(
     layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]
 ) -> None:
     made = builder(layers, features, TableSettings(full=True))
     samples = ScoredSamples.of(features[1], made.noise)
     rows = made.rows()
     own = score_paths(PrefixStatistics(layers, made.calibration), samples, rows)
-    shared = score_paths(SharedStatistics(layers, made.calibration, 2, 0), samples, rows)
-    ratios = [shared[row].mean() / own[row].mean() for row in rows]
+    # With a layer of memory, both layers of the block know all that is before them.
+    same = score_paths(RecentStatistics(layers, made.calibration, 1, 0), samples, rows)
+    assert all(np.array_equal(same[row], own[row]) for row in rows)
+    recent = score_paths(RecentStatistics(layers, made.calibration, 0, 0), samples, rows)
+    ratios = [recent[row].mean() / own[row].mean() for row in rows]
+    assert not np.allclose(ratios, 1.0, rtol=1e-6)
     assert 0.8 < np.median(ratios) < 1.25
+
+
+def test_recent_statistics_depend_on_the_last_layers_alone(supernet: BlockSupernet) -> None:
+    """Three layers of four options that keep the shape: with a layer of memory, four predecessors make four layers."""
+    one = BlockLayers.of(supernet, (6, SIZE, SIZE), Scheme()).graphs[1]
+    layers = BlockLayers((one, one, one), Scheme())
+    samples = torch.randn(8, *one[0].graph.network_input_shape, generator=torch.Generator().manual_seed(0))
+    statistics = RecentStatistics(layers, samples, 1, 0)
+    third = {path: statistics.enter(path, None)[0] for path in itertools.product(range(4), repeat=3)}
+    for path, layer in third.items():
+        assert layer is third[0, *path[1:]]
+    ranges = {path[1]: layer.ranges["input"].output for path, layer in third.items() if path[2] == 0}
+    assert len(set(ranges.values())) == 4
+
+
+def test_remembered_statistics_are_those_that_are_taken(
+    layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]
+) -> None:
+    made = builder(layers, features, TableSettings())
+    samples = ScoredSamples.of(features[1], made.noise)
+    rows: list[Row] = [(8, (0, 1)), (8, (0, 2)), (8, (3, 1))]
+    own = score_paths(PrefixStatistics(layers, made.calibration), samples, rows)
+    remembered = RememberedStatistics(PrefixStatistics(layers, made.calibration))
+    # The first layers of the last two rows are known then, one behind the first one is not.
+    for asked in (rows[:1], rows[:1], rows):
+        found = score_paths(remembered, samples, asked)
+        assert all(np.array_equal(found[row], own[row]) for row in asked)
 
 
 def test_a_table_survives_its_file(
@@ -183,8 +215,14 @@ def test_a_race_by_hand() -> None:
         seen.extend(positions)
         return scores[np.ix_([path[0] for _, path in asked], positions)]
 
-    result = race(score, rows, costs, [3, 1, 0, 2], RacingSettings(rounds=(2, 4)))
+    result = race([Heat(score, (2, 4))], rows, costs, [3, 1, 0, 2], 4.0)
     assert seen == [3, 1, 0, 2]
     assert result.alive.tolist() == [0, 2, 3]
     assert result.samples.tolist() == [4, 2, 4, 4]
     assert result.means.tolist() == [2.5, 4.05, 6.5, 2.5]
+    assert result.scores.tolist() == [[4.0, 2.0, 1.0, 3.0], [8.0, 6.0, 5.0, 7.0], [4.0, 2.0, 1.0, 3.0]]
+    # A second heat begins at the first sample again, with the rows that the first one left.
+    seen.clear()
+    result = race([Heat(score, (2,)), Heat(score, (3,))], rows, costs, [3, 1, 0, 2], 4.0)
+    assert seen == [3, 1, 3, 1, 0]
+    assert result.samples.tolist() == [3, 2, 3, 3]

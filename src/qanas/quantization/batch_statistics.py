@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,59 +22,68 @@ class BatchStatistics:
     """What one pass of some samples through an unfolded graph tells.
 
     Attributes:
-        graph: still unfolded; every batch norm has the statistics of its inputs.
+        unfolded: every batch norm has the statistics of its inputs.
         ranges: of everything in the folded graph.
         outputs: for the samples, as the torch network puts them out.
     """
 
-    graph: Graph
+    unfolded: Graph
     ranges: Mapping[str, Ranges]
     outputs: Tensor
 
 
-@torch.no_grad()
-def batch_statistics(graph: Graph, samples: Tensor, scheme: Scheme) -> BatchStatistics:
-    """Pass samples through a graph whose batch norms take their statistics from them.
+@dataclass(frozen=True)
+class UnfoldedGraph:
+    """A graph whose batch norms are operators of their own, so that they can be given other statistics.
 
-    In a supernet the running statistics are those of many paths mixed; each path has its own (Guo et al. 2020).
-
-    Args:
+    Attributes:
         graph: from `qanas.quantization.tracing.trace_unfolded`.
-        samples: inputs of the torch network.
-        scheme: how ranges are taken.
-
-    Raises:
-        ValueError: values that are not finite.
     """
-    owners = _owners(graph)
-    last = {owner: name for name, owner in owners.items()}
-    values = {INPUT: graph.stored_input(samples)}
-    ranges = {INPUT: Ranges(range_of(INPUT, values[INPUT], scheme.of(INPUT).ranges), {})}
-    nodes = []
-    for node in graph.nodes:
-        operator = node.operator
-        internals: Mapping[str, Tensor] = {}
-        if isinstance(operator, BatchNorm):
-            operator, values[node.name] = operator.with_statistics_of(values[node.inputs[0]])
-        else:
-            values[node.name], internals = operator.observe(*(values[name] for name in node.inputs))
-        nodes.append(replace(node, operator=operator))
-        owner = owners[node.name]
-        if last[owner] == node.name:
-            method = scheme.of(owner).ranges
-            ranges[owner] = Ranges(
-                range_of(owner, values[node.name], method),
-                {name: range_of(f"{owner}.{name}", value, method) for name, value in internals.items()},
-            )
-        for name in graph.last_uses[node.name]:
-            del values[name]
-    return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges, graph.torch_output(values[graph.output]))
 
+    graph: Graph
 
-def _owners(graph: Graph) -> dict[str, str]:
-    """Return, for each node, the one that it is folded into, or itself."""
-    stays = {node.name for node in folded(graph).nodes}
-    owners: dict[str, str] = {}
-    for node in graph.nodes:
-        owners[node.name] = node.name if node.name in stays else owners[node.inputs[0]]
-    return owners
+    @cached_property
+    def owners(self) -> Mapping[str, str]:
+        """For each node, the one that it is folded into, or itself."""
+        stays = {node.name for node in folded(self.graph).nodes}
+        owners: dict[str, str] = {}
+        for node in self.graph.nodes:
+            owners[node.name] = node.name if node.name in stays else owners[node.inputs[0]]
+        return owners
+
+    @torch.no_grad()
+    def with_statistics_of(self, samples: Tensor, scheme: Scheme) -> BatchStatistics:
+        """Pass samples through the graph, whose batch norms take their statistics from them.
+
+        In a supernet the running statistics are those of many paths mixed; each path has its own (Guo et al. 2020).
+
+        Args:
+            samples: inputs of the torch network.
+            scheme: how ranges are taken.
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        graph = self.graph
+        last = {owner: name for name, owner in self.owners.items()}
+        values = {INPUT: graph.stored_input(samples)}
+        ranges = {INPUT: Ranges(range_of(INPUT, values[INPUT], scheme.of(INPUT).ranges), {})}
+        nodes = []
+        for node in graph.nodes:
+            operator = node.operator
+            internals: Mapping[str, Tensor] = {}
+            if isinstance(operator, BatchNorm):
+                operator, values[node.name] = operator.with_statistics_of(values[node.inputs[0]])
+            else:
+                values[node.name], internals = operator.observe(*(values[name] for name in node.inputs))
+            nodes.append(replace(node, operator=operator))
+            owner = self.owners[node.name]
+            if last[owner] == node.name:
+                method = scheme.of(owner).ranges
+                ranges[owner] = Ranges(
+                    range_of(owner, values[node.name], method),
+                    {name: range_of(f"{owner}.{name}", value, method) for name, value in internals.items()},
+                )
+            for name in graph.last_uses[node.name]:
+                del values[name]
+        return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges, graph.torch_output(values[graph.output]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from qanas.core.even_spread import evenly_spread
 from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
-from qanas.performance_estimation.block_table.racing import RacingSettings, race
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race
 from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import LayerStatistics, PrefixStatistics, SharedStatistics
+from qanas.performance_estimation.block_table.statistics import (
+    LayerStatistics,
+    PrefixStatistics,
+    RecentStatistics,
+    RememberedStatistics,
+)
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import Row, score_paths
 from qanas.quantization.affine import WeightBits
@@ -24,10 +29,10 @@ from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.memory_order import channels_last
 
 PROBED_ROWS = 16
-"""Rows that tell how good the shared statistics of a race are."""
+"""Rows that tell how good the statistics of a race are."""
 
-SHARED_ROUNDS = 2
-"""Rounds of fair paths that the statistics of a race are taken over: 12 paths at 6 options a layer."""
+MEMORY = 1
+"""How many layers before it the statistics of a layer depend on in a race."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class TableBuilder:
         train: the teacher's features on training samples.
         held_out: on held-out ones.
         settings: what the table holds.
-        seed: of the order of the samples and of the paths of shared statistics.
+        seed: of the order of the samples and of the statistics of a race.
     """
 
     def __init__(
@@ -95,54 +100,64 @@ class TableBuilder:
         for position, (bits, path) in enumerate(rows):
             for name, value in self.supernets[0].path_costs(path, bits).items():
                 costs[name][position] = value
-        means, counts = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
-        alive = np.arange(len(rows))
-        if not self.settings.full:
-            columns = np.column_stack([costs[name] for name in objectives])
-            quick = _SharedScores(self)
-            error = self._error_of(quick, rows)
-            result = race(quick, rows, columns, self.order, self.settings.racing, error)
-            means, counts, alive = result.means, result.samples, result.alive
-        by_sample = self.exact_scores([rows[position] for position in alive])
-        means[alive], counts[alive] = by_sample.mean(axis=1), by_sample.shape[1]
-        exact = np.zeros(len(rows), np.bool_)
-        exact[alive] = True
+        if self.settings.full:
+            by_sample = self.exact_scores(rows)
+            every = np.full(len(rows), by_sample.shape[1]), np.ones(len(rows), np.bool_)
+            return BlockTable(tuple(rows), by_sample.mean(axis=1), *every, costs, by_sample)
+        return self._raced(rows, costs, np.column_stack([costs[name] for name in objectives]))
+
+    def _raced(
+        self, rows: Sequence[Row], costs: Mapping[str, NDArray[np.float64]], objectives: NDArray[np.float64]
+    ) -> BlockTable:
+        """Return the table whose exact rows are those that a race leaves."""
+        settings = self.settings.racing
+        quick = _Scores(self, [RecentStatistics(net, self.calibration, MEMORY, self.seed) for net in self.supernets])
+        own = self._own_scores()
+        heats = (Heat(quick, settings.quick_rounds, self._error_of(quick, own, rows)), Heat(own, settings.rounds))
+        result = race(heats, rows, objectives, self.order, settings.z)
+        seen = result.scores.shape[1]
+        rest = own(self.order[seen:], [rows[position] for position in result.alive])
+        by_sample = np.concatenate([result.scores, rest], axis=1)[:, np.argsort(self.order)]
+        means, counts, exact = result.means, result.samples, np.zeros(len(rows), np.bool_)
+        means[result.alive], counts[result.alive], exact[result.alive] = (
+            by_sample.mean(axis=1),
+            by_sample.shape[1],
+            True,
+        )
         return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
 
-    def _error_of(self, quick: _SharedScores, rows: Sequence[Row]) -> float:
-        """Return how far scores with shared statistics scatter about a row's own, relative to them, on some rows."""
+    def _error_of(self, quick: _Scores, own: _Scores, rows: Sequence[Row]) -> float:
+        """Return how far quick scores scatter about a row's own, relative to them, on some rows."""
         generator = np.random.default_rng(self.seed)
         probed = [rows[i] for i in generator.choice(len(rows), min(PROBED_ROWS, len(rows)), replace=False)]
-        positions = self.order[: self.settings.racing.rounds[0]]
-        own = self._own_scores(positions, probed)
-        ratios = quick(positions, probed).mean(axis=1) / own.mean(axis=1)
+        positions = self.order[: self.settings.racing.quick_rounds[0]]
+        ratios = quick(positions, probed).mean(axis=1) / own(positions, probed).mean(axis=1)
         return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
     def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
-        return self._own_scores(sorted(self.order), rows)
+        return self._own_scores()(sorted(self.order), rows)
 
-    def _own_scores(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
-        statistics = [PrefixStatistics(net, self.calibration) for net in self.supernets]
-        return self._averaged(statistics, positions, rows)
-
-    def _averaged(
-        self, statistics: Sequence[LayerStatistics[Any]], positions: Sequence[int], rows: Sequence[Row]
-    ) -> NDArray[np.float64]:
-        samples = ScoredSamples.of(self.held_out, self.noise, positions)
-        tables = [score_paths(entry, samples, rows) for entry in statistics]
-        means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
-        return means
+    def _own_scores(self) -> _Scores:
+        return _Scores(self, [RememberedStatistics(PrefixStatistics(net, self.calibration)) for net in self.supernets])
 
 
-class _SharedScores:
-    """Scores rows with statistics that are taken once for all of them."""
+class _Scores:
+    """Scores rows on samples, averaged over the supernets.
 
-    def __init__(self, builder: TableBuilder) -> None:
+    Args:
+        builder: of the table.
+        statistics: of each supernet.
+    """
+
+    def __init__(self, builder: TableBuilder, statistics: Sequence[LayerStatistics[Any]]) -> None:
         self._builder = builder
-        self._statistics = [
-            SharedStatistics(net, builder.calibration, SHARED_ROUNDS, builder.seed) for net in builder.supernets
-        ]
+        self._statistics = statistics
 
     def __call__(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
-        return self._builder._averaged(self._statistics, positions, rows)
+        if not positions:
+            return np.empty((len(rows), 0))
+        samples = ScoredSamples.of(self._builder.held_out, self._builder.noise, positions)
+        tables = [score_paths(entry, samples, rows) for entry in self._statistics]
+        means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
+        return means

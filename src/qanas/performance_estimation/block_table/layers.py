@@ -9,7 +9,7 @@ from functools import cached_property
 from qanas.core.errors import InputError
 from qanas.hardware.costs import costs_of
 from qanas.quantization.affine import WeightBits
-from qanas.quantization.graph import Graph
+from qanas.quantization.batch_statistics import UnfoldedGraph
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
@@ -36,7 +36,7 @@ class BlockLayers:
         scheme: how the network is quantized, but for the bits of the block's weights.
     """
 
-    graphs: tuple[tuple[Graph, ...], ...]
+    graphs: tuple[tuple[UnfoldedGraph, ...], ...]
     scheme: Scheme
 
     @classmethod
@@ -55,9 +55,9 @@ class BlockLayers:
             raise InputError("quantization.layers: a block-wise search has bits by block; leave it out")
         graphs = []
         for options in supernet.options:
-            graphs.append(tuple(trace_unfolded(option, input_shape) for option in options))
+            graphs.append(tuple(UnfoldedGraph(trace_unfolded(option, input_shape)) for option in options))
             # All options put out the same shape; the next layer takes it in.
-            input_shape = graphs[-1][0].network_output_shape
+            input_shape = graphs[-1][0].graph.network_output_shape
         return cls(tuple(graphs), scheme)
 
     @property
@@ -82,7 +82,7 @@ class BlockLayers:
         """Return the additive costs of one option."""
         place = (layer, option, bits)
         if place not in self._costs:
-            graph = folded(self.graphs[layer][option])
+            graph = folded(self.graphs[layer][option].graph)
             costs = costs_of(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits)))
             self._costs[place] = {name: costs[name] for name in ADDITIVE_COSTS}
         return self._costs[place]

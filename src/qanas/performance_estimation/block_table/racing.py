@@ -24,12 +24,29 @@ class RacingSettings:
     """When rows are dropped.
 
     Attributes:
-        rounds: after how many samples.
+        quick_rounds: after how many samples, by quick scores.
+        rounds: after how many samples, by a row's own scores.
         z: standard errors by which a row has to be worse. At 4, chance drops one of 30,000 pairs that are equal.
     """
 
-    rounds: tuple[int, ...] = (8, 32)
+    quick_rounds: tuple[int, ...] = (4, 12)
+    rounds: tuple[int, ...] = (24, 48)
     z: float = 4.0
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A part of a race in which all scores are taken in one way.
+
+    Attributes:
+        score: of rows on samples.
+        rounds: after how many samples rows are dropped.
+        error: standard deviation of a score's own error, relative to it, however many samples it is over.
+    """
+
+    score: Score
+    rounds: tuple[int, ...]
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,46 +54,43 @@ class RaceResult:
     """What a race came to.
 
     Attributes:
-        means: the score of every row over the samples that it was scored on.
+        means: the score of every row over the samples that it was scored on, in its last heat.
         samples: how many those were.
         alive: positions of the rows that are left.
+        scores: of those in the last heat, shape (rows left, samples), the samples in the race's order.
     """
 
     means: NDArray[np.float64]
     samples: NDArray[np.int64]
     alive: NDArray[np.intp]
+    scores: NDArray[np.float64]
 
 
 def race(
-    score: Score,
-    rows: Sequence[Row],
-    costs: NDArray[np.float64],
-    order: Sequence[int],
-    settings: RacingSettings,
-    error: float = 0.0,
+    heats: Sequence[Heat], rows: Sequence[Row], costs: NDArray[np.float64], order: Sequence[int], z: float
 ) -> RaceResult:
     """Score rows round by round and drop those that another one beats.
 
     Args:
-        score: of rows on samples.
+        heats: one after the other, each from the first sample on.
         rows: all of them.
         costs: shape (rows, k): what each row costs.
         order: positions of all samples, in the order in which they are used.
-        settings: when rows are dropped.
-        error: standard deviation of a score's own error, relative to it, however many samples it is over.
+        z: standard errors by which a row has to be worse.
     """
     means, counts = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     alive = np.arange(len(rows))
-    scores = np.empty((len(rows), 0))
-    for end in settings.rounds:
-        fresh = order[scores.shape[1] : end]
-        if not fresh:
-            break
-        scores = np.concatenate([scores, score(fresh, [rows[int(position)] for position in alive])], axis=1)
-        means[alive], counts[alive] = scores.mean(axis=1), scores.shape[1]
-        kept = surviving(scores, costs[alive], len(order), settings.z, error)
-        alive, scores = alive[kept], scores[kept]
-    return RaceResult(means, counts, alive)
+    for heat in heats:
+        scores = np.empty((len(alive), 0))
+        for end in heat.rounds:
+            fresh = order[scores.shape[1] : end]
+            if not fresh:
+                break
+            scores = np.concatenate([scores, heat.score(fresh, [rows[int(position)] for position in alive])], axis=1)
+            means[alive], counts[alive] = scores.mean(axis=1), scores.shape[1]
+            kept = surviving(scores, costs[alive], len(order), z, heat.error)
+            alive, scores = alive[kept], scores[kept]
+    return RaceResult(means, counts, alive, scores)
 
 
 def surviving(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
@@ -12,12 +11,9 @@ from torch import Tensor
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.performance_estimation.block_table.quantized_layer import ObservedLayer
 from qanas.quantization.affine import Affine
-from qanas.quantization.batch_statistics import BatchStatistics, batch_statistics
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.base import Ranges
-from qanas.quantization.operators.batch_norm import BatchNorm
+from qanas.quantization.ranges import range_of
 from qanas.quantization.tracing import folded
-from qanas.supernet.paths import strictly_fair_paths
 
 Prefix = tuple[int, ...]
 """The options of the first layers of a path."""
@@ -70,72 +66,102 @@ class PrefixStatistics(LayerStatistics[Tensor]):
 
     def enter(self, prefix: Prefix, state: Tensor) -> tuple[ObservedLayer, Tensor]:
         """Pass the samples through the layer."""
-        graph = self.layers.graphs[len(prefix) - 1][prefix[-1]]
-        seen = batch_statistics(graph, state, self.layers.scheme)
-        return ObservedLayer(folded(seen.graph), seen.ranges), seen.outputs
+        return _passed(self.layers, len(prefix) - 1, prefix[-1], state)
 
 
-class SharedStatistics(LayerStatistics[None]):
-    """One set an option, whatever is before it: cheap, and close enough to tell bad paths from good ones.
+class RememberedStatistics(LayerStatistics["State | None"]):
+    """Statistics that are taken in one walk and looked up in later ones over the same rows or some of them.
 
-    Taken over strictly fair paths: every option is seen equally often, behind different ones. Means and variances
-    are averaged, ranges united.
+    Args:
+        statistics: that are taken.
+    """
+
+    def __init__(self, statistics: LayerStatistics[State]) -> None:
+        """Remember nothing yet."""
+        self.layers = statistics.layers
+        self.input = statistics.input
+        self._statistics = statistics
+        self._known: dict[Prefix, ObservedLayer] = {}
+
+    def start(self) -> State:
+        """Return what is known before the first layer."""
+        return self._statistics.start()
+
+    def enter(self, prefix: Prefix, state: State | None) -> tuple[ObservedLayer, State | None]:
+        """Look the layer up; what was behind it is forgotten, and taken anew where a path is new behind it."""
+        if prefix in self._known:
+            return self._known[prefix], None
+        if state is None:
+            state = self._behind(prefix[:-1])
+        self._known[prefix], behind = self._statistics.enter(prefix, state)
+        return self._known[prefix], behind
+
+    def _behind(self, prefix: Prefix) -> State:
+        state = self._statistics.start()
+        for length in range(1, len(prefix) + 1):
+            state = self._statistics.enter(prefix[:length], state)[1]
+        return state
+
+
+class RecentStatistics(LayerStatistics[None]):
+    """Those of a layer behind the last few before it, whatever is further back: nearly a path's own, for fewer passes.
+
+    What is further back is an option that is made up: by a fixed shift, so that each one stands equally often before
+    each of those that follow.
 
     Args:
         layers: of the block.
         samples: the teacher's features that go into the block, on training samples.
-        rounds: of paths, each as many as a layer has options.
-        seed: of the paths.
+        memory: how many layers before it make a difference to a layer.
+        seed: of the shifts.
     """
 
-    def __init__(self, layers: BlockLayers, samples: Tensor, rounds: int, seed: int) -> None:
-        """Pass the samples through some paths."""
+    def __init__(self, layers: BlockLayers, samples: Tensor, memory: int, seed: int) -> None:
+        """Take the input's range."""
         self.layers = layers
+        self.samples = samples
+        self.memory = memory
         self.input = _input_affine(layers, samples)
         generator = torch.Generator().manual_seed(seed)
-        seen: dict[tuple[int, int], list[BatchStatistics]] = {}
-        for _ in range(rounds):
-            for path in strictly_fair_paths(layers.options, generator):
-                values = samples
-                for layer, option in enumerate(path):
-                    entry = batch_statistics(layers.graphs[layer][option], values, layers.scheme)
-                    seen.setdefault((layer, option), []).append(entry)
-                    values = entry.outputs
-        self._layers = {place: _merged(entries) for place, entries in seen.items()}
+        self._shifts = [int(torch.randint(count, (), generator=generator)) for count in layers.options]
+        self._known: dict[tuple[int, Prefix], tuple[ObservedLayer, Tensor]] = {}
 
     def start(self) -> None:
-        """Return nothing: what is before a layer doesn't matter."""
+        """Return nothing: what is before a layer is looked up."""
 
     def enter(self, prefix: Prefix, state: None) -> tuple[ObservedLayer, None]:
-        """Look the option up."""
+        """Return the layer as it is behind the last ones, whatever their own predecessors."""
         del state
-        return self._layers[len(prefix) - 1, prefix[-1]], None
+        return self._behind(len(prefix) - 1, prefix[-self.memory - 1 :])[0], None
+
+    def _behind(self, layer: int, recent: Prefix) -> tuple[ObservedLayer, Tensor]:
+        """Return a layer and what it makes of the samples.
+
+        Args:
+            layer: its position.
+            recent: its option, and those of the layers before it that make a difference.
+        """
+        place = (layer, recent)
+        if place not in self._known:
+            self._known[place] = _passed(self.layers, layer, recent[-1], self._inputs(layer, recent[:-1]))
+        return self._known[place]
+
+    def _inputs(self, layer: int, before: Prefix) -> Tensor:
+        if layer == 0:
+            return self.samples
+        if layer > self.memory:
+            oldest = layer - 1 - self.memory
+            made_up = (sum(before) + self._shifts[oldest]) % self.layers.options[oldest]
+            before = (made_up, *before)
+        return self._behind(layer - 1, before)[1]
+
+
+def _passed(layers: BlockLayers, layer: int, option: int, samples: Tensor) -> tuple[ObservedLayer, Tensor]:
+    """Return an option with the statistics of its inputs, and what it makes of them."""
+    seen = layers.graphs[layer][option].with_statistics_of(samples, layers.scheme)
+    return ObservedLayer(folded(seen.unfolded), seen.ranges), seen.outputs
 
 
 def _input_affine(layers: BlockLayers, samples: Tensor) -> Affine:
-    low, high = (float(bound) for bound in torch.aminmax(samples))
+    low, high = range_of(INPUT, samples, layers.scheme.of(INPUT).ranges)
     return layers.scheme.of(INPUT).affine(low, high)
-
-
-def _merged(entries: list[BatchStatistics]) -> ObservedLayer:
-    """Return one layer out of several views of it."""
-    first = entries[0].graph
-    nodes = list(first.nodes)
-    for position, node in enumerate(nodes):
-        if isinstance(node.operator, BatchNorm):
-            norms = [entry.graph.nodes[position].operator for entry in entries]
-            nodes[position] = replace(node, operator=_averaged([norm for norm in norms if isinstance(norm, BatchNorm)]))
-    ranges = {name: Ranges(_united([entry.ranges[name].output for entry in entries]), {}) for name in entries[0].ranges}
-    return ObservedLayer(folded(replace(first, nodes=tuple(nodes))), ranges)
-
-
-def _averaged(norms: list[BatchNorm]) -> BatchNorm:
-    means = torch.stack([norm.mean for norm in norms])
-    variances = torch.stack([norm.variance for norm in norms])
-    # The variance of all samples together: within each path, and between the paths' means.
-    spread = means.var(0, correction=0)
-    return replace(norms[0], mean=means.mean(0), variance=variances.mean(0) + spread)
-
-
-def _united(ranges: list[tuple[float, float]]) -> tuple[float, float]:
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
