@@ -168,7 +168,7 @@ def pick(
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913, PLR0917 - its options
     network: Annotated[
         str,
         typer.Argument(metavar="MODULE:OBJECT", help="A torch network, or a function without arguments that makes it."),
@@ -178,6 +178,9 @@ def export(
     array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A state dict (.safetensors, .pt, .pth) to load first.")] = None,
     scheme: Annotated[str | None, typer.Option(help="How to quantize, by name; int8 if left out.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="field=value", help="What differs from it. May be repeated.")
+    ] = None,
     file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -188,7 +191,7 @@ def export(
     from qanas.workflows.export_source import Source
 
     require_folder_of(out)
-    deploy = exporter(file_format, scheme)
+    deploy = exporter(file_format, scheme, changes or ())
     source = Source.load(network, calibration, weights=weights, array=array)
     shipped = ship(source, deploy(source), out)
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))

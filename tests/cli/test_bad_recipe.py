@@ -89,6 +89,11 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
             ["quantization.layers.head: 4 is not a table"],
             id="number for a layer",
         ),
+        pytest.param(
+            {"quantization": {"container": "int6"}},
+            ["quantization.container: 'int6' is not 'int8' or 'int4'; did you mean 'int"],
+            id="container",
+        ),
         pytest.param({"quantization": {"bits": 4}}, ["quantization.bits: ", "scheme"], id="key of the quantization"),
         pytest.param({"device": {"name": "hots"}}, ["device.name: ", "'host'"], id="device"),
         # Left out

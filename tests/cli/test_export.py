@@ -35,7 +35,9 @@ def test_a_network_in_the_current_folder_ships(place: Workplace) -> None:
     assert not (place.folder / "__pycache__").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--format", "tflite-float32"], ["--scheme", "symmetric_per_tensor"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--format", "tflite-float32"], ["--scheme", "symmetric_per_tensor"], ["--set", "weight_bits=4"]]
+)
 def test_json_for_machines(place: Workplace, options: list[str]) -> None:
     outcome = place.qanas(
         "export", "mine:network", "--calibration", "images.npz", "--out", "m.tflite", "--json", *options
@@ -61,6 +63,7 @@ BAD = {
     "unknown operator": (["mine:unknown", "--calibration", "four.npz"], "1: GELU has no operator; use Hardswish"),
     "no calibration": (["mine:network", "--calibration", "no.npz"], "no.npz: no such file"),
     "no folder": (["mine:network", "--out", "no/m.tflite"], "the folder no doesn't exist"),
+    "no field": (["mine:network", "--set", "bits=4"], "--set bits=4: unknown field 'bits': Known: activation_bits"),
     "no scheme": (["mine:network", "--scheme", "int7"], "unknown scheme 'int7': did you mean 'int8'?"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,27 @@ def test_a_tcn_is_identical_and_planned_alike(capfd: pytest.CaptureFixture[str])
     assert shipped.in_tflm.arena(capfd).planned == shipped.peak
 
 
+INT4_TENSORS = Scheme(4, container="int4")
+
+
+@pytest.mark.parametrize("seed", range(100, 116))
+def test_random_networks_with_int4_tensors_are_identical_and_planned_alike(
+    seed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels unpack such weights into a buffer of their own, which the plan has to know."""
+    shipped = Shipped.of(*random_network(seed), INT4_TENSORS)
+    if not shipped.kinds:
+        pytest.skip("no operator: the network moves nothing")
+    assert shipped.steps().max() <= (1 if "FULLY_CONNECTED" in shipped.kinds else 0)
+    assert shipped.in_tflm.arena(capfd).planned == shipped.peak
+
+
+@pytest.mark.parametrize("scheme", [Scheme(weight_scales="channel"), replace(INT4_TENSORS, weight_scales="channel")])
+def test_dense_layers_with_a_scale_an_output_run(scheme: Scheme) -> None:
+    torch.manual_seed(0)
+    assert Shipped.of(nn.Linear(7, 5), (7,), scheme, count=32).steps().max() <= 1
+
+
 @pytest.mark.parametrize("seed", range(48))
 def test_random_networks_are_identical_and_planned_alike(seed: int, capfd: pytest.CaptureFixture[str]) -> None:
     shipped = Shipped.of(*random_network(seed))
@@ -187,11 +208,13 @@ def all_shipped() -> dict[str, Shipped]:
     images = {
         name: Shipped.of(with_statistics(build()), (3, *size), count=1) for name, (build, size) in NETWORKS.items()
     }
-    return {"lstm": series(lstm(20)), "two layers": series(lstm(32, 32)), "tcn": series(tcn()), **images}
+    packed = {"tcn, int4 tensors": Shipped.of(tcn(), (WINDOW, FEATURES), INT4_TENSORS)}
+    return {"lstm": series(lstm(20)), "two layers": series(lstm(32, 32)), "tcn": series(tcn()), **packed, **images}
 
 
 def test_the_arena_that_firmware_is_told_suffices(all_shipped: dict[str, Shipped], tmp_path: Path) -> None:
-    random = {f"random {seed}": Shipped.of(*random_network(seed)) for seed in range(48, 96)}
+    random = {f"random {seed}": Shipped.of(*random_network(seed)) for seed in range(48, 84)}
+    random |= {f"int4 tensors {seed}": Shipped.of(*random_network(seed), INT4_TENSORS) for seed in range(84, 96)}
     files = {
         name: (shipped.content, arena_bytes(shipped.content, shipped.peak))
         for name, shipped in (all_shipped | random).items()

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
@@ -62,6 +63,33 @@ TCN_WEIGHTS = (4 * 14 * 3, 4 * 4 * 3, 4 * 14 * 1, 4)
 TCN_BIASES = 4 + 4 + 4 + 1
 # Slices of three and of four axes (begin, end, strides) and the shape of two sizes; that of four is the slice's end.
 TCN_INDICES = 3 * 3 + 3 * 4 + 2
+
+
+def test_int4_tensors_halve_the_bytes_of_convolutions_and_of_the_head() -> None:
+    graph = trace_shapes(lambda: TCNNetwork((WINDOW, SENSORS), [4], 3, 1), (WINDOW, SENSORS))
+    found, whole = (
+        costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container)))
+        for container in ("int4", "int8")
+    )
+    assert found["weight_bytes"] == sum(TCN_WEIGHTS) / 2 + 4 * (TCN_BIASES + TCN_INDICES)
+    assert whole["weight_bytes"] - found["weight_bytes"] == sum(TCN_WEIGHTS) / 2
+    assert found["packed_weight_bytes"] == whole["packed_weight_bytes"]
+
+
+def test_kernels_unpack_int4_weights_into_working_memory() -> None:
+    """A byte each, beside what the kernel reads (72 codes) and writes (8), all in multiples of 16."""
+    graph = trace_shapes(lambda: nn.Conv2d(8, 8, 3), (8, 3, 3))
+    found = {
+        container: costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container)))["peak_ram_bytes"]
+        for container in ("int8", "int4")
+    }
+    assert found == {"int8": 80 + 16, "int4": 80 + 16 + 8 * 8 * 9}
+
+
+def test_an_odd_number_of_weights_takes_a_whole_last_byte() -> None:
+    graph = trace_shapes(lambda: nn.Linear(3, 1), (3,))
+    quantized = QuantizedGraph.from_shapes(graph, Scheme(4, container="int4"))
+    assert costs_of(graph, quantized)["weight_bytes"] == 2 + 4
 
 
 @pytest.mark.parametrize(("bits", "weights"), [(8, 276), (6, 126 + 36 + 42 + 3), (4, 84 + 24 + 28 + 2)])

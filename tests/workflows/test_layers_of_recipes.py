@@ -1,4 +1,4 @@
-"""What a recipe gives single layers: ``[quantization.layers]``."""
+"""What a recipe changes of a scheme, for single layers and for all: ``[quantization]``."""
 
 from __future__ import annotations
 
@@ -19,43 +19,51 @@ from qanas.quantization.scheme import Scheme
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.run import run_search
+from qanas.workflows.verify import verify_models
 
 if TYPE_CHECKING:
     from tests.workflows.conftest import MakeSetup
 
 FOUR_BITS = {"quantization": {"layers": {"conv": {"weight_bits": 4}}}}
+TWO_TO_A_BYTE = {"quantization": {"container": "int4", **FOUR_BITS["quantization"]}}
 
 
 def test_a_layers_bits_hold_in_the_search_and_in_what_ships(make_setup: MakeSetup, tmp_path: Path) -> None:
     """Some candidates are LSTMs, which have no such layer: they are quantized as if nothing was said of it."""
     folder = RunFolder(tmp_path / "run")
-    setup = make_setup(**FOUR_BITS, strategy={"trials": 8}, finalists={"count": 4, "seeds": 1})
+    setup = make_setup(**TWO_TO_A_BYTE, strategy={"trials": 8}, finalists={"count": 4, "seeds": 1})
     run_search(setup, folder, LiveDisplay(Console(file=io.StringIO())))
-    assert folder.read_recipe()["quantization"] == {"scheme": "int8", "layers": {"conv": {"weight_bits": 4}}}
+    assert folder.read_recipe()["quantization"] == {"scheme": "int8", **TWO_TO_A_BYTE["quantization"]}
     cards = folder.cards()
     for card in cards.values():
         convolution = card.config["architecture"]["kind"] == "conv"
         assert card.protocol["quantization"].endswith("conv: weight_bits 4") == convolution
+        assert ("weights of 4 bits in int4 tensors" in card.protocol["quantization"]) == convolution
         assert card.parity_steps.max == 0
     assert {card.config["architecture"]["kind"] for card in cards.values()} == {"conv", "lstm"}
-    # The seed network has three channels of three taps on one input.
+    assert [verdict.differences for verdict in verify_models(setup, folder)] == [()] * len(cards)
+    # The seed network has three channels of three taps on one input: five bytes, the last one half filled.
     whole = make_setup().problem.costs(setup.space.seed)
-    assert whole["weight_bytes"] == cards["seed"].weight_bytes
+    assert whole["weight_bytes"] - cards["seed"].weight_bytes == 9 - 5
     assert whole["packed_weight_bytes"] - cards["seed"].packed_weight_bytes == 9 - 5
 
 
-def test_a_resolved_recipe_reads_the_same(make_setup: MakeSetup, tmp_path: Path) -> None:
-    plan = make_setup(**FOUR_BITS).plan
+@pytest.mark.parametrize("changes", [FOUR_BITS, TWO_TO_A_BYTE, {"quantization": {"layers": {}}}])
+def test_a_resolved_recipe_reads_the_same(
+    make_setup: MakeSetup, tmp_path: Path, changes: dict[str, dict[str, Any]]
+) -> None:
+    plan = make_setup(**changes).plan
     path = tmp_path / "resolved.toml"
     path.write_text(tomli_w.dumps(plan.recipe), "utf-8")
     assert load_plan(path).recipe == plan.recipe
-    assert load_plan(path).quantization == plan.quantization == Scheme(layers={"conv": {"weight_bits": 4}})
+    assert load_plan(path).quantization == plan.quantization == Scheme(**changes["quantization"])
 
 
-def test_layers_hold_under_every_scheme_of_a_sweep(make_setup: MakeSetup) -> None:
-    setup = make_setup(quantization={"scheme": "auto", **FOUR_BITS["quantization"]})
+def test_what_is_changed_holds_under_every_scheme_of_a_sweep(make_setup: MakeSetup) -> None:
+    setup = make_setup(quantization={"scheme": "auto", **TWO_TO_A_BYTE["quantization"]})
     swept = setup.with_scheme("symmetric_per_tensor").problem.scheme
-    assert (swept.activations, dict(swept.layers)) == ("symmetric", {"conv": {"weight_bits": 4}})
+    assert (swept.activations, swept.container) == ("symmetric", "int4")
+    assert dict(swept.layers) == {"conv": {"weight_bits": 4}}
 
 
 def test_a_layer_that_the_seed_network_lacks_is_refused_before_anything_is_trained(make_setup: MakeSetup) -> None:

@@ -37,7 +37,7 @@ REQUANTIZED_BY_CHANNEL = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 """Kinds that keep a multiplier and a shift, int32 each, for every output channel."""
 
 SCRATCH_BUFFERS: Mapping[str, int] = {"MEAN": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 4}
-"""How many buffers a kernel asks for; the others ask for none."""
+"""How many buffers a kernel asks for; the others ask for none, but for one that int4 weights are unpacked to."""
 
 PLANNED_TENSOR_BYTES, PLANNED_SCRATCH_BYTES, PLANNED_BUFFER_BYTES = 32, 16 + 32, 40
 """What the planner takes while it plans: by tensor, by buffer of a kernel, and by value or buffer that it places."""
@@ -67,6 +67,7 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
         if kind in REQUANTIZED_BY_CHANNEL:
             lasting += 2 * _aligned(4 * int(tensors[operator.Outputs(0)].ShapeAsNumpy()[-1]))
     scratch = sum(SCRATCH_BUFFERS.get(kind, 0) for kind in kinds)
+    scratch += sum(_has_int4_weights(operator, tensors) for operator in operators)
     placed = scratch + sum(_is_computed(model, tensor) for tensor in tensors)
     planning = PLANNED_TENSOR_BYTES * len(tensors) + PLANNED_SCRATCH_BYTES * scratch + PLANNED_BUFFER_BYTES * placed
     preparing = max(_prepared_bytes(kind, operator, tensors) for kind, operator in zip(kinds, operators, strict=True))
@@ -100,6 +101,11 @@ def _bytes(tensor: schema.Tensor) -> int:
 def _is_computed(model: schema.Model, tensor: schema.Tensor) -> bool:
     """Tell whether a tensor lies in the planned part: neither a constant nor a state, nor without values."""
     return model.Buffers(tensor.Buffer()).DataLength() == 0 and not tensor.IsVariable() and _bytes(tensor) > 0
+
+
+def _has_int4_weights(operator: schema.Operator, tensors: Sequence[schema.Tensor]) -> bool:
+    positions = operator.InputsAsNumpy()
+    return any(tensors[position].Type() == schema.TensorType.INT4 for position in positions if position >= 0)
 
 
 def _prepared_bytes(kind: str, operator: schema.Operator, tensors: Sequence[schema.Tensor]) -> int:

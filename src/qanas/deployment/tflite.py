@@ -28,6 +28,7 @@ MAX_DEPRECATED_CODE = 127
 """The old builtin-code field has 8 bits; larger codes put this there."""
 
 TENSOR_TYPES: Mapping[DType, int] = {
+    "int4": schema.TensorType.INT4,
     "int8": schema.TensorType.INT8,
     "int16": schema.TensorType.INT16,
     "int32": schema.TensorType.INT32,
@@ -123,12 +124,11 @@ class _Writer:
 
     def _buffers(self) -> int:
         empty = self._table("Buffer")
-        filled = [self._table("Buffer", Data=self._aligned(tensor.data)) for tensor in self.program.constants()]
+        filled = [self._table("Buffer", Data=self._aligned(_stored(tensor))) for tensor in self.program.constants()]
         return self._offsets([empty, *filled])
 
-    def _aligned(self, data: NDArray[Any] | None) -> int:
+    def _aligned(self, raw: bytes) -> int:
         """Write the bytes of a constant so that kernels can read it in place."""
-        raw = np.ascontiguousarray(data).tobytes()
         builder = self.builder
         builder.StartVector(1, len(raw), ALIGNMENT)
         builder.head -= len(raw)
@@ -202,3 +202,21 @@ class _Writer:
     def _options(self, table: str, options: Mapping[str, int | float | bool]) -> int:
         fields = {name[0].upper() + name[1:]: value for name, value in options.items()}
         return self._once((table, *fields.items()), lambda: self._table(table, **fields))
+
+
+def _stored(tensor: RuntimeTensor) -> bytes:
+    """Return the bytes of a constant."""
+    values = np.ascontiguousarray(tensor.data)
+    return (pack_int4(values) if tensor.dtype == "int4" else values).tobytes()
+
+
+def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Return codes from -8 to 7, two to a byte, the first in its lower half; half a byte is left of an odd number.
+
+    >>> pack_int4(np.array([1, -1, 7], np.int8)).tobytes().hex()
+    'f107'
+    """
+    halves: NDArray[np.uint8] = codes.reshape(-1).view(np.uint8) & np.uint8(0x0F)
+    packed = halves[::2].copy()
+    packed[: len(halves) // 2] |= halves[1::2] << np.uint8(4)
+    return packed

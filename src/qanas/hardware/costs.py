@@ -38,7 +38,8 @@ def weight_bytes(program: Program) -> int:
 def packed_weight_bytes(program: Program) -> int:
     """Return ceil(parameters * bits / 8) + biases + scales of the weights, in bytes: what papers count.
 
-    Differs from `weight_bytes` by the scales, and below 8 bits, where the file stores one weight a byte.
+    Differs from `weight_bytes` by the scales, and below 8 bits, where the file stores a weight a byte; int4 tensors
+    hold two.
     """
     total = 0
     for tensor in program.constants():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qanas.quantization.program import ITEM_BYTES, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, bytes_of
 
 ALIGNMENT = 16
 LSTM_GATES = 4
@@ -102,13 +102,19 @@ def _mean_scratch(operator: RuntimeOperator) -> list[int]:
     """Return the sums (of codes only), a position in the input, and the axes, all int32."""
     source, axes = _present(operator.inputs[0]), _present(operator.inputs[1])
     sums = [operator.outputs[0].elements] if source.dtype == "int8" else []
-    return [ITEM_BYTES["int32"] * count for count in (*sums, len(source.shape), axes.elements)]
+    return [bytes_of(count, "int32") for count in (*sums, len(source.shape), axes.elements)]
 
 
 def _lstm_scratch(operator: RuntimeOperator) -> list[int]:
     """Return a buffer a gate, in the type of the cell."""
     output = operator.outputs[0]
-    return [output.shape[-1] * ITEM_BYTES["int16" if output.dtype == "int8" else "float32"]] * LSTM_GATES
+    return [bytes_of(output.shape[-1], "int16" if output.dtype == "int8" else "float32")] * LSTM_GATES
+
+
+def _unpacked_weights(operator: RuntimeOperator) -> list[int]:
+    """Return a byte for each int4 weight: kernels unpack all of them each time they run."""
+    weights = _present(operator.inputs[1])
+    return [bytes_of(weights.elements, "int8")] if weights.dtype == "int4" else []
 
 
 def _present(tensor: RuntimeTensor | None) -> RuntimeTensor:
@@ -118,6 +124,9 @@ def _present(tensor: RuntimeTensor | None) -> RuntimeTensor:
 
 
 SCRATCH: Mapping[str, Callable[[RuntimeOperator], list[int]]] = {
+    "CONV_2D": _unpacked_weights,
+    "DEPTHWISE_CONV_2D": _unpacked_weights,
+    "FULLY_CONNECTED": _unpacked_weights,
     "MEAN": _mean_scratch,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm_scratch,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +16,10 @@ WeightBits = Literal[4, 6, 8]
 WEIGHT_BITS: tuple[WeightBits, ...] = get_args(WeightBits)
 
 ACTIVATION_BITS = (8,)
+
+Container = Literal["int8", "int4"]
+CONTAINER_BITS: Mapping[Container, int] = {"int8": 8, "int4": 4}
+"""Types of tensors that a file stores weights in, with their bits; those of 4 hold two weights a byte."""
 
 ScaleKind = Literal["real", "power_of_two"]
 """Which scales there are: any, or whole powers of two, which a device multiplies by shifting."""
@@ -117,12 +122,14 @@ class QuantizedWeights:
         scales: float32, shape (groups,); each belongs to an equal number of consecutive rows (axis 0).
         bits: bits that the codes need.
         axis: the axis of the channels where there is more than one scale.
+        container: what the file stores them in.
     """
 
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
     bits: int
     axis: int = 0
+    container: Container = "int8"
 
     @classmethod
     def from_float(
@@ -164,6 +171,10 @@ class QuantizedWeights:
     def groups(self) -> int:
         """How many scales there are."""
         return len(self.scales)
+
+    def stored_in(self, container: Container) -> QuantizedWeights:
+        """Return the same in another container; in int8 where they need more bits than it has."""
+        return replace(self, container=container if self.bits <= CONTAINER_BITS[container] else "int8")
 
     def split(self) -> tuple[QuantizedWeights, ...]:
         """Return the weights of each scale by themselves."""

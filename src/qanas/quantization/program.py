@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from qanas.quantization.affine import Affine, QuantizedWeights
 
-DType = Literal["int8", "int16", "int32", "float32"]
-ITEM_BYTES: Mapping[DType, int] = {"int8": 1, "int16": 2, "int32": 4, "float32": 4}
+DType = Literal["int4", "int8", "int16", "int32", "float32"]
+ITEM_BITS: Mapping[DType, int] = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "float32": 32}
+
+
+def bytes_of(elements: int, dtype: DType) -> int:
+    """Return the bytes of values that lie one behind the other; of an odd number of 4 bits half a byte is left.
+
+    >>> bytes_of(5, "int4"), bytes_of(5, "int16")
+    (3, 10)
+    """
+    return -(-elements * ITEM_BITS[dtype] // 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +75,7 @@ class RuntimeTensor:
         shape: with the batch of 1 in front, where it is an activation.
         dtype: how it is stored.
         quantization: None for indices and float tensors.
-        data: the values of a constant.
+        data: the values of a constant, int4 ones as int8: the file packs them.
         bits: bits that a value needs; fewer than stored for few-bit weights.
         variable: whether it keeps its value between invocations (the state of an LSTM).
     """
@@ -86,14 +95,14 @@ class RuntimeTensor:
     @property
     def stored_bytes(self) -> int:
         """Bytes that the values take."""
-        return self.elements * ITEM_BYTES[self.dtype]
+        return bytes_of(self.elements, self.dtype)
 
     @classmethod
     def weights(cls, weights: QuantizedWeights, shape: Sequence[int] | None = None) -> RuntimeTensor:
-        """Return int8 weights, in another shape (not another order) if asked for."""
+        """Return weights in their container, in another shape (not another order) if asked for."""
         codes = weights.codes if shape is None else weights.codes.reshape(shape)
         quantization = SymmetricQuantization.with_scales(weights.scales, weights.axis)
-        return cls(codes.shape, "int8", quantization, codes, weights.bits)
+        return cls(codes.shape, weights.container, quantization, codes, weights.bits)
 
     @classmethod
     def constant(cls, data: NDArray[Any]) -> RuntimeTensor:

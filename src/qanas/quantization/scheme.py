@@ -6,14 +6,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from qanas.quantization.affine import ACTIVATION_BITS, WEIGHT_BITS, Affine, ScaleKind, WeightBits
+from qanas.quantization.affine import (
+    ACTIVATION_BITS,
+    CONTAINER_BITS,
+    WEIGHT_BITS,
+    Affine,
+    Container,
+    ScaleKind,
+    WeightBits,
+)
 from qanas.quantization.ranges import RangeMethod
 
 ActivationCodes = Literal["asymmetric", "symmetric", "symmetric_unsigned"]
 WeightScales = Literal["kernel", "tensor", "channel"]
 
 WHOLE_BITS = 8
-"""Bits that a weight is stored in."""
+"""Bits that a weight has where nothing is saved on it."""
+
+INT8_ALONE = "in LSTMs and in dense layers with scales by channel"
+"""Where kernels take no int4 tensors: LiteRT's LSTM, and TFLite Micro's dense layer of this kind."""
 
 KNOWN: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -22,6 +33,7 @@ KNOWN: Mapping[str, tuple[Any, ...]] = {
     "weight_scales": get_args(WeightScales),
     "scales": get_args(ScaleKind),
     "ranges": get_args(RangeMethod),
+    "container": get_args(Container),
 }
 """What each field can be."""
 
@@ -29,9 +41,14 @@ KNOWN: Mapping[str, tuple[Any, ...]] = {
 def covers(layer: str, node: str) -> bool:
     """Tell whether a node belongs to a module, given its path.
 
-    A node's name is the path of its module with underscores for the dots.
+    A node's name is the path of its module with underscores for the dots, and one in front of a number.
+
+    >>> covers("head.0", "head_0_relu"), covers("2", "_2"), covers("head", "heads")
+    (True, True, False)
     """
     prefix = layer.replace(".", "_")
+    if prefix[:1].isdigit():
+        prefix = f"_{prefix}"
     return node == prefix or node.startswith(f"{prefix}_")
 
 
@@ -52,7 +69,7 @@ class Scheme:
     two by its kernel.
 
     Attributes:
-        weight_bits: bits of a weight; below 8 they are stored one to a byte.
+        weight_bits: bits of a weight.
         activation_bits: bits of a value.
         activations: ``asymmetric``: codes reach from the smallest to the largest value; ``symmetric``: the zero point
             is 0, and codes reach equally far to both sides; ``symmetric_unsigned``: the same, but values that are
@@ -62,6 +79,9 @@ class Scheme:
             a tensor, and the kernel has no finer scales.
         scales: of weights and activations, ``real`` or the next larger ``power_of_two``.
         ranges: how ranges are taken from the calibration samples, see `qanas.quantization.ranges`.
+        container: what the file stores weights of few bits in: ``int8`` tensors, one to a byte, or ``int4`` ones, two
+            to a byte, where they have 4 bits and the kernel takes them: in convolutions, and in dense layers with one
+            scale. It changes no value.
         layers: fields that differ, by the path of a module: they hold for everything in it, those of an inner one
             before those of an outer one.
 
@@ -75,6 +95,7 @@ class Scheme:
     weight_scales: WeightScales = "kernel"
     scales: ScaleKind = "real"
     ranges: RangeMethod = "min_max"
+    container: Container = "int8"
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -168,9 +189,11 @@ class Scheme:
             "channel": "scales by channel (in LSTMs by gate)",
         }[self.weight_scales]
         activations = self.activations.replace("_unsigned", ", unsigned where never negative")
-        stored = " in int8 tensors" if self.weight_bits < WHOLE_BITS else ""
+        stored = " in int8 tensors" if CONTAINER_BITS[self.container] != self.weight_bits < WHOLE_BITS else ""
+        two_to_a_byte = self.container == "int4" and self.fewest_weight_bits <= CONTAINER_BITS["int4"]
         parts = [
             f"int{self.weight_bits} weights{stored}, {weights}",
+            f"weights of 4 bits in int4 tensors, but in int8 ones {INT8_ALONE}" if two_to_a_byte else "",
             f"int{self.activation_bits} activations, {activations}",
             "power-of-two scales" if self.scales == "power_of_two" else "",
             f"{self.ranges.replace('_', '-')} ranges on training samples",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qanas.core.assignments import Assignment
 from qanas.core.errors import InputError
 from qanas.recipe.blockwise import blockwise_plan
 from qanas.recipe.sampled import sampled_plan
@@ -55,16 +56,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _override(content: dict[str, Any], override: str) -> None:
     """Set one key from the command line."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a table and a key
+    given = Assignment.parse(override)
+    *tables, key = given.parts
+    if not tables or not given.complete:
         raise InputError(f"--set {override}: give a table, a key and a value, such as --set strategy.trials=20")
     table = content
-    for part in parts[:-1]:
+    for part in tables:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: {part} is a value, not a table")
-    try:
-        table[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[parts[-1]] = text.strip()
+    table[key] = given.value

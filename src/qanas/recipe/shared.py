@@ -73,12 +73,11 @@ class Shared:
             own_tables: resolved tables that only this kind of recipe has.
         """
         recipe = self.recipe
-        layers = recipe.quantization.fields_by_layer()
         resolved = {
             "task": self.task_table,
             **own_tables,
             "estimation": self.estimation_table,
-            "quantization": {"scheme": recipe.quantization.scheme, **({"layers": layers} if layers else {})},
+            "quantization": recipe.quantization.resolved(),
             "objectives": dict(recipe.objectives),
             "limits": dict(recipe.limits),
             "device": recipe.device.model_dump(),
@@ -102,7 +101,8 @@ class Shared:
             seed=recipe.run.seed,
             seed_weights=seed_weights,
             recipe=resolved,
-            layers=layers,
+            layers=recipe.quantization.fields_by_layer(),
+            container=recipe.quantization.container,
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import GROUPS, Group
 from qanas.core.measurement import Direction
-from qanas.quantization.affine import ScaleKind, WeightBits
+from qanas.quantization.affine import Container, ScaleKind, WeightBits
 from qanas.quantization.named_schemes import DEFAULT_SCHEME
 from qanas.quantization.ranges import RangeMethod
 from qanas.quantization.scheme import ActivationCodes, WeightScales
@@ -57,6 +57,7 @@ class LayerTable(BaseModel):
     weight_scales: WeightScales | None = None
     scales: ScaleKind | None = None
     ranges: RangeMethod | None = None
+    container: Container | None = None
 
 
 class QuantizationTable(BaseModel):
@@ -64,11 +65,17 @@ class QuantizationTable(BaseModel):
 
     model_config = STRICT
     scheme: str = DEFAULT_SCHEME
+    container: Container | None = None
     layers: dict[str, LayerTable] = Field(default_factory=dict)
 
     def fields_by_layer(self) -> dict[str, dict[str, str | int]]:
         """Return what is given for each layer."""
         return {path: table.model_dump(exclude_none=True) for path, table in self.layers.items()}
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the table as a run writes it down: without what is left to the scheme."""
+        content = self.model_dump(exclude_none=True)
+        return content if self.layers else {name: value for name, value in content.items() if name != "layers"}
 
 
 class DeviceTable(BaseModel):

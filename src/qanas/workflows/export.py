@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,10 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import FLOAT_PREFIX, SHIPPED_COSTS, costs_of
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import Border
-from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.scheme import Scheme
 from qanas.workflows.export_report import Export, Reals, StoredTensor, sqnr_db
+from qanas.workflows.export_scheme import ExportScheme
 from qanas.workflows.export_source import Source
 
 MAX_ONNX_MEAN_STEPS = 2.0
@@ -53,6 +53,7 @@ class Deployed:
         model: in its runtime.
         precision: ``int8`` or ``float32``.
         scheme: the quantization scheme's name; None where nothing is quantized.
+        quantization: the scheme in words, with what was changed of it.
         outputs: real values in torch's order.
         costs: in bytes and multiply-accumulates.
         parity: distance between simulated and deployed outputs in steps; None where nothing is quantized.
@@ -63,23 +64,24 @@ class Deployed:
     model: Runtime
     precision: str
     scheme: str | None
+    quantization: str | None
     outputs: Reals
     costs: Mapping[str, float]
     parity: ParitySteps | None
     failure: str
 
 
-def int8_tflite(source: Source, scheme: str) -> Deployed:
+def int8_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     """Quantize, write the .tflite file and run it in LiteRT.
 
     Args:
         source: what is exported.
-        scheme: a name of ``quantization/schemes.toml``.
+        scheme: how it is quantized.
 
     Raises:
         InputError: there is no such scheme, or the network can't have it.
     """
-    quantized = quantize(source, named_scheme(scheme))
+    quantized = scheme.quantize(source)
     content = write_tflite(quantized.program())
     model = LiteRTModel(content, border=source.graph.border)
     codes = model.codes(source.compared)
@@ -90,7 +92,8 @@ def int8_tflite(source: Source, scheme: str) -> Deployed:
         content=content,
         model=model,
         precision="int8",
-        scheme=scheme,
+        scheme=scheme.name,
+        quantization=scheme.scheme.description(),
         outputs=dequantize(codes, quantized.output),
         costs={name: costs[name] for name in SHIPPED_COSTS},
         parity=parity,
@@ -112,6 +115,7 @@ def float_tflite(source: Source) -> Deployed:
         model=model,
         precision="float32",
         scheme=None,
+        quantization=None,
         outputs=outputs,
         costs={name: costs[FLOAT_PREFIX + name] for name in SHIPPED_COSTS},
         parity=None,
@@ -119,22 +123,23 @@ def float_tflite(source: Source) -> Deployed:
     )
 
 
-def int8_onnx(source: Source, scheme: str) -> Deployed:
+def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
     """Quantize, write the ONNX model (QDQ) and run it in ONNX Runtime.
 
     Args:
         source: what is exported.
-        scheme: a name of ``quantization/schemes.toml``.
+        scheme: how it is quantized; weights are stored in int8 tensors.
 
     Raises:
         InputError: the extra ``onnx`` is not installed, there is no such scheme, the network can't have it, or ONNX has
             not all of its operators quantized.
     """
     require_onnx()
+    require_int8(scheme)
     from qanas.deployment.onnx.runtime import OnnxModel
     from qanas.deployment.onnx.write import UnsupportedOnnxError, write_onnx
 
-    quantized = quantize(source, named_scheme(scheme))
+    quantized = scheme.quantize(source)
     try:
         content = write_onnx(quantized)
     except UnsupportedOnnxError as error:
@@ -147,7 +152,8 @@ def int8_onnx(source: Source, scheme: str) -> Deployed:
         content=content,
         model=model,
         precision="int8",
-        scheme=scheme,
+        scheme=scheme.name,
+        quantization=scheme.scheme.description(),
         outputs=dequantize(codes, quantized.output),
         costs={"file_bytes": len(content), "macs": source.graph.macs},
         parity=parity,
@@ -166,6 +172,7 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         failure=deployed.failure,
         precision=deployed.precision,
         scheme=deployed.scheme,
+        quantization=deployed.quantization,
         sha256=hashlib.sha256(deployed.content).hexdigest(),
         costs={name: int(cost) for name, cost in deployed.costs.items()},
         input=StoredTensor.of(model.input_shape, model.input, model.border.input),
@@ -174,21 +181,6 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         sqnr_db=sqnr_db(source.compared_outputs, deployed.outputs),
         parity=deployed.parity,
     )
-
-
-def quantize(source: Source, scheme: Scheme) -> QuantizedGraph:
-    """Quantize with the ranges of the calibration samples.
-
-    Raises:
-        InputError: the network can't have the scheme, or its values can't be quantized.
-    """
-    try:
-        ranges = source.graph.calibrate(torch.from_numpy(source.samples), scheme)
-        return QuantizedGraph.quantize(source.graph, ranges, scheme)
-    except UnsupportedSchemeError as error:
-        raise InputError(f"--scheme: {error}; name another one") from error
-    except ValueError as error:
-        raise InputError(f"'{source.name}' can't be quantized: {error}") from error
 
 
 def require_folder_of(path: Path) -> None:
@@ -203,18 +195,6 @@ def require_folder_of(path: Path) -> None:
         raise InputError(f"--out {path}: is a folder; name a file in it, such as {path / 'model.tflite'}")
 
 
-def named_scheme(name: str) -> Scheme:
-    """Return a scheme of ``quantization/schemes.toml``.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    schemes = named_schemes()
-    if name not in schemes:
-        raise InputError(f"--scheme: {unknown('scheme', name, schemes)}")
-    return schemes[name]
-
-
 def require_onnx() -> None:
     """Refuse ONNX where its packages are not installed.
 
@@ -226,34 +206,43 @@ def require_onnx() -> None:
         raise InputError(f"--format onnx: {' and '.join(missing)} not installed; pip install 'qanas[onnx]'")
 
 
-EXPORTERS: Mapping[str, Callable[[Source, str], Deployed]] = {"tflite": int8_tflite, "onnx": int8_onnx}
+def require_int8(scheme: ExportScheme) -> None:
+    """Refuse int4 tensors where the format's models have none.
+
+    Raises:
+        InputError: the scheme asks for some.
+    """
+    layers = scheme.scheme.layers
+    if "int4" in (scheme.scheme.container, *(own.get("container") for own in layers.values())):
+        raise InputError("--set container: --format onnx stores weights in int8 tensors; leave it out")
+
+
+EXPORTERS: Mapping[str, Callable[[Source, ExportScheme], Deployed]] = {"tflite": int8_tflite, "onnx": int8_onnx}
 """What quantizes, by the format's name."""
 
 FLOAT_FORMAT = "tflite-float32"
 
 
-def exporter(file_format: str, scheme: str | None) -> Callable[[Source], Deployed]:
+def exporter(file_format: str, scheme: str | None, changes: Sequence[str] = ()) -> Callable[[Source], Deployed]:
     """Return what makes a file of a format, having checked that it can.
 
     Args:
         file_format: a name of `EXPORTERS`, or `FLOAT_FORMAT`.
         scheme: a name of ``quantization/schemes.toml``; None: the default one.
+        changes: of the scheme, see `ExportScheme.parse`.
 
     Raises:
         InputError: there is no such format or scheme, nothing is quantized by it, or its packages are not installed.
     """
     if file_format == FLOAT_FORMAT:
-        if scheme is not None:
-            raise InputError(f"--scheme: --format {FLOAT_FORMAT} quantizes nothing; leave one of them out")
+        if scheme is not None or changes:
+            option = "--set" if scheme is None else "--scheme"
+            raise InputError(f"{option}: --format {FLOAT_FORMAT} quantizes nothing; leave one of them out")
         return float_tflite
     if file_format not in EXPORTERS:
         raise InputError(f"--format: {unknown('format', file_format, [*EXPORTERS, FLOAT_FORMAT])}")
+    chosen = ExportScheme.parse(scheme, changes)
     if file_format == "onnx":
         require_onnx()
-    name = DEFAULT_SCHEME if scheme is None else scheme
-    named_scheme(name)
-
-    def quantized(source: Source) -> Deployed:
-        return EXPORTERS[file_format](source, name)
-
-    return quantized
+        require_int8(chosen)
+    return lambda source: EXPORTERS[file_format](source, chosen)

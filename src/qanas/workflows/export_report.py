@@ -68,6 +68,7 @@ class Export:
         failure: why it wasn't written; empty if it was.
         precision: ``int8`` or ``float32``.
         scheme: the quantization scheme's name; None where nothing is quantized.
+        quantization: the scheme in words, with what was changed of it; None where nothing is quantized.
         sha256: of the file.
         costs: in bytes and multiply-accumulates, by the names of `SHIPPED_COSTS`.
         input: of the file.
@@ -82,6 +83,7 @@ class Export:
     failure: str
     precision: str
     scheme: str | None
+    quantization: str | None
     sha256: str
     costs: Mapping[str, int]
     input: StoredTensor
@@ -108,6 +110,7 @@ class Export:
             *costs,
             f"{'sqnr_db':<20}{self.sqnr_db:.2f} (deployed against torch in float32, {self.samples} samples)",
             *parity,
+            *([] if self.quantization is None else [f"{'quantization':<20}{self.quantization}"]),
             f"{'input':<20}{self.input}",
             f"{'output':<20}{self.output}",
         ]

@@ -19,6 +19,7 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.block_table.build import TableSettings
 from qanas.performance_estimation.problem import Problem
+from qanas.quantization.affine import Container
 from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import NetworkSpace
@@ -128,6 +129,7 @@ class Plan:
         recipe: the resolved recipe, as written into the run's folder.
         start: weights that candidates other than the seed network start from; None for random ones.
         layers: fields of the scheme that differ, by the path of a module, see `Scheme`.
+        container: what weights of few bits are stored in; None: the scheme's.
     """
 
     task: Task
@@ -145,6 +147,7 @@ class Plan:
     recipe: Mapping[str, Any]
     start: DistilledStart | None = None
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    container: Container | None = None
 
     @property
     def main_metric(self) -> str:
@@ -157,9 +160,9 @@ class Plan:
 
     @property
     def quantization(self) -> Scheme:
-        """The scheme of that name, with the recipe's layers; the default one as long as the sweep has not chosen."""
+        """The scheme of that name, with what the recipe changes; the default one until the sweep has chosen."""
         named = named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
-        return replace(named, layers={**named.layers, **self.layers})
+        return replace(named, layers={**named.layers, **self.layers}, container=self.container or named.container)
 
     def problem(self, data: TaskData) -> Problem:
         """Return what candidates are measured on."""

@@ -30,7 +30,9 @@ from qanas.quantization.operators.window import SAME, VALID, Pair, Window
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8 = 1, 3
+VERSION_FLOAT, VERSION_INT8, VERSION_INT4_WEIGHTS = 1, 3, 7
+VERSION_INT4_WEIGHTS_BY_CHANNEL = 6
+"""Up to here LiteRT's reference kernel is registered. It takes int4 weights, which the format counts as version 7."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Convolution(Operator):
             bias=self.bias,
             input_scale=inputs[0].scale,
         )
-        return {"weight": weights}
+        return {"weight": weights.stored_in(scheme.container)}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize weights and output."""
@@ -177,11 +179,13 @@ def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTe
         "dilationWFactor": kernel.dilation[1],
         "fusedActivationFunction": ACTIVATION_CODES[kernel.activation],
     }
-    kind = "CONV_2D"
+    kind, version_int4 = "CONV_2D", VERSION_INT4_WEIGHTS
     if kernel.by_channel(source.shape[3]):
-        kind = "DEPTHWISE_CONV_2D"
+        kind, version_int4 = "DEPTHWISE_CONV_2D", VERSION_INT4_WEIGHTS_BY_CHANNEL
         options["depthMultiplier"] = output.shape[3] // source.shape[3]
     version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+    if weights.dtype == "int4":
+        version = version_int4
     program.append(RuntimeOperator(kind, version, [source, weights, bias], [output], options))
 
 

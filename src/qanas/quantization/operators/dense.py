@@ -25,7 +25,7 @@ from qanas.quantization.operators.requantize import Requantization, activate, ex
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8, VERSION_INT8_BY_CHANNEL = 1, 4, 12
+VERSION_FLOAT, VERSION_INT8, VERSION_INT4_WEIGHTS, VERSION_INT8_BY_CHANNEL = 1, 4, 10, 12
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ class Dense(Operator):
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
-        """Quantize the weights, with one scale where the scheme leaves it to the kernel."""
+        """Quantize the weights, with one scale where the scheme leaves it to the kernel.
+
+        Those with a scale an output stay in int8: TFLite Micro's kernel takes no others.
+        """
         weights = QuantizedWeights.from_float(
             self.weight,
             scheme.weight_bits,
@@ -83,7 +86,7 @@ class Dense(Operator):
             bias=self.bias,
             input_scale=inputs[0].scale,
         )
-        return {"weight": weights}
+        return {"weight": weights.stored_in(scheme.container if weights.groups == 1 else "int8")}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize weights and output."""
@@ -148,9 +151,10 @@ class QuantizedDense(QuantizedOperator):
         bias = self.weights.quantize_bias(self.bias, self.input.scale)
         scales = SymmetricQuantization.with_scales(self.weights.scales * self.input.scale)
         stored = RuntimeTensor(bias.shape, "int32", scales, bias, 32)
+        version = VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSION_INT8
         _append(
             program,
-            VERSION_INT8 if self.weights.groups == 1 else VERSION_INT8_BY_CHANNEL,
+            version if self.weights.groups == 1 else VERSION_INT8_BY_CHANNEL,
             [inputs[0], RuntimeTensor.weights(self.weights), stored],
             output,
             self.activation,

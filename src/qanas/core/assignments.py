@@ -1,0 +1,41 @@
+"""Keys and values as they are given on the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``a.b=value``.
+
+    Attributes:
+        parts: of the key, between its dots; some are empty, or it is one empty part, where nothing is given.
+        value: read as TOML; a bare word is a string. None where there is no equals sign.
+    """
+
+    parts: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Assignment:
+        """Read one.
+
+        >>> Assignment.parse("strategy.trials=20"), Assignment.parse("container = int4")
+        (Assignment(parts=('strategy', 'trials'), value=20), Assignment(parts=('container',), value='int4'))
+        """
+        key, equals, value = text.partition("=")
+        parts = tuple(key.strip().split("."))
+        if not equals:
+            return cls(parts, None)
+        try:
+            return cls(parts, tomllib.loads(f"value = {value}")["value"])
+        except tomllib.TOMLDecodeError:
+            return cls(parts, value.strip())
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a key and a value."""
+        return self.value is not None and all(self.parts)

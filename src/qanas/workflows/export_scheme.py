@@ -1,0 +1,92 @@
+"""How an exported network is quantized: by a named scheme, some fields of it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+
+from qanas.core.assignments import Assignment
+from qanas.core.errors import InputError
+from qanas.core.suggestions import unknown
+from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import KNOWN, Scheme, UnknownLayerError, UnsupportedSchemeError
+from qanas.workflows.export_source import Source
+
+LAYERS = "layers"
+
+
+@dataclass(frozen=True)
+class ExportScheme:
+    """A scheme as it is asked for.
+
+    Attributes:
+        name: of ``quantization/schemes.toml``.
+        changes: fields that differ from it, ``layers`` by the path of a module.
+    """
+
+    name: str = DEFAULT_SCHEME
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, name: str | None, changes: Sequence[str]) -> Self:
+        """Read a name and changes from the command line.
+
+        Args:
+            name: None: the default one.
+            changes: ``field=value``, or ``layers.PATH.field=value`` for a module of the network.
+
+        Raises:
+            InputError: there is no such scheme, field or value.
+        """
+        fields: dict[str, Any] = {}
+        for text in changes:
+            given = Assignment.parse(text)
+            *tables, key = given.parts
+            if not given.complete or tables[:1] not in ([], [LAYERS]) or len(tables) == 1:
+                raise InputError(
+                    f"--set {text}: give a field and a value, such as --set weight_bits=4, for a layer "
+                    f"--set layers.encoder.0.weight_bits=4"
+                )
+            if key not in KNOWN:
+                raise InputError(f"--set {text}: {unknown('field', key, KNOWN)}")
+            table = fields.setdefault(LAYERS, {}).setdefault(".".join(tables[1:]), {}) if tables else fields
+            table[key] = given.value
+        chosen = cls(DEFAULT_SCHEME if name is None else name, fields)
+        _ = chosen.scheme
+        return chosen
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme itself.
+
+        Raises:
+            InputError: there is none of this name, or a field can't have its value.
+        """
+        schemes = named_schemes()
+        if self.name not in schemes:
+            raise InputError(f"--scheme: {unknown('scheme', self.name, schemes)}")
+        try:
+            return replace(schemes[self.name], **self.changes)
+        except ValueError as error:
+            raise InputError(f"--set {error}") from error
+
+    def quantize(self, source: Source) -> QuantizedGraph:
+        """Quantize with the ranges of the calibration samples.
+
+        Raises:
+            InputError: the network can't have the scheme, or its values can't be quantized.
+        """
+        scheme = self.scheme
+        try:
+            ranges = source.graph.calibrate(torch.from_numpy(source.samples), scheme)
+            return QuantizedGraph.quantize(source.graph, ranges, scheme)
+        except UnknownLayerError as error:
+            raise InputError(f"--set {error}") from error
+        except UnsupportedSchemeError as error:
+            raise InputError(f"--scheme: {error}; name another one") from error
+        except ValueError as error:
+            raise InputError(f"'{source.name}' can't be quantized: {error}") from error

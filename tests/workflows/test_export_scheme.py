@@ -1,0 +1,102 @@
+"""What ``--scheme`` and ``--set`` make of an export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qanas.core.errors import InputError
+from qanas.quantization.named_schemes import named_schemes
+from qanas.quantization.scheme import Scheme
+from qanas.workflows.export import exporter, ship
+from qanas.workflows.export_report import Export
+from qanas.workflows.export_scheme import ExportScheme
+from qanas.workflows.export_source import Source
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A network with convolutions whole and by channel, and a dense layer."""
+    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(3).normal(size=(20, 2, 9, 8)).astype(np.float32))
+    return Source.load("exported_networks:SmallCNN", tmp_path / "samples.npz")
+
+
+def test_changes_are_fields_of_the_scheme_and_of_its_layers() -> None:
+    given = ["weight_bits=4", "container = int4", "layers.head.3.weight_bits=8", "layers.head.3.scales=power_of_two"]
+    assert ExportScheme.parse("symmetric_per_tensor", given).scheme == Scheme(
+        weight_bits=4,
+        activations="symmetric",
+        weight_scales="tensor",
+        container="int4",
+        layers={"head.3": {"weight_bits": 8, "scales": "power_of_two"}},
+    )
+    assert ExportScheme.parse(None, []).scheme == Scheme()
+    assert ExportScheme.parse("int8_percentile", ()).scheme == named_schemes()["int8_percentile"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("weight_bits", "--set weight_bits: give a field and a value, such as --set weight_bits=4"),
+        ("=4", "--set =4: give a field"),
+        ("layers.weight_bits=4", "--set layers.weight_bits=4: give a field and a value, .* --set layers.encoder.0."),
+        ("head.weight_bits=4", "--set head.weight_bits=4: give a field and a value"),
+        ("layers..weight_bits=4", "give a field and a value"),
+        ("layers=4", "unknown field 'layers'"),
+        ("weight_bit=4", "--set weight_bit=4: unknown field 'weight_bit': did you mean 'weight_bits'"),
+        ("weight_bits=5", "--set weight_bits = 5: known are 4, 6, 8"),
+        ("weight_bits=[4]", r"--set weight_bits = \[4\]: known are 4, 6, 8"),
+        ("layers.head.container=int2", r"--set layers\.head\.container = 'int2': known are int8, int4"),
+    ],
+)
+def test_changes_that_are_none_are_refused(change: str, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        ExportScheme.parse(None, [change])
+
+
+def exported(source: Source, folder: Path, *changes: str, file_format: str = "tflite") -> Export:
+    out = folder / "model.tflite"
+    told = ship(source, exporter(file_format, None, changes)(source), out)
+    assert told.failure == ""
+    assert told.costs["file_bytes"] == out.stat().st_size
+    return told
+
+
+def test_int4_tensors_ship_as_simulated(source: Source, tmp_path: Path) -> None:
+    whole, packed = (exported(source, tmp_path, "weight_bits=4", *more) for more in ([], ["container=int4"]))
+    weights = 8 * 2 * 9 + 8 * 9 + 3 * 8
+    assert whole.costs["weight_bytes"] - packed.costs["weight_bytes"] == weights // 2
+    assert whole.costs["packed_weight_bytes"] == packed.costs["packed_weight_bytes"]
+    assert packed.parity is not None
+    assert packed.parity.max == 0
+    assert packed.sqnr_db == whole.sqnr_db
+    assert packed.quantization is not None
+    assert "weights of 4 bits in int4 tensors" in packed.quantization
+    assert f"{'quantization':<20}{packed.quantization}" in packed.lines()
+
+
+@pytest.mark.parametrize("change", ["container=int4", "layers.head.container=int4"])
+def test_onnx_has_no_int4_tensors(change: str) -> None:
+    with pytest.raises(InputError, match=r"^--set container: --format onnx stores weights in int8 tensors; leave it"):
+        exporter("onnx", None, ["weight_bits=4", change])
+
+
+def test_few_bits_to_onnx(source: Source, tmp_path: Path) -> None:
+    told = exported(source, tmp_path, "weight_bits=4", file_format="onnx")
+    assert told.quantization is not None
+    assert told.quantization.startswith("int4 weights in int8 tensors")
+
+
+def test_a_float_file_has_nothing_to_change() -> None:
+    with pytest.raises(InputError, match=r"^--set: --format tflite-float32 quantizes nothing"):
+        exporter("tflite-float32", None, ["weight_bits=4"])
+
+
+def test_a_layer_that_the_network_lacks(source: Source) -> None:
+    with pytest.raises(InputError, match=r"^--set layers\.tail: the network has no such layer; it has input, "):
+        exporter("tflite", None, ["layers.tail.weight_bits=4"])(source)
