@@ -20,6 +20,7 @@ from qanas.performance_estimation.block_table.statistics import (
     PrefixStatistics,
     RecentStatistics,
     RememberedStatistics,
+    affordable_memory,
 )
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import Row, score_paths
@@ -28,11 +29,11 @@ from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.memory_order import channels_last
 
-PROBED_ROWS = 16
+PROBED_ROWS = 8
 """Rows that tell how good the statistics of a race are."""
 
-MEMORY = 1
-"""How many layers before it the statistics of a layer depend on in a race."""
+MOST_PASSES = 0.1
+"""Passes of the calibration samples for the statistics of a race, for each of its rows."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class TableBuilder:
     ) -> BlockTable:
         """Return the table whose exact rows are those that a race leaves."""
         settings = self.settings.racing
-        quick = _Scores(self, [RecentStatistics(net, self.calibration, MEMORY, self.seed) for net in self.supernets])
+        memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
+        quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
         own = self._own_scores()
         heats = (Heat(quick, settings.quick_rounds, self._error_of(quick, own, rows)), Heat(own, settings.rounds))
         result = race(heats, rows, objectives, self.order, settings.z)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import prod
 from typing import Generic, TypeVar
 
 import torch
@@ -154,6 +156,26 @@ class RecentStatistics(LayerStatistics[None]):
             made_up = (sum(before) + self._shifts[oldest]) % self.layers.options[oldest]
             before = (made_up, *before)
         return self._behind(layer - 1, before)[1]
+
+
+def affordable_memory(options: Sequence[int], passes: float) -> int:
+    """Return the longest memory of `RecentStatistics` that takes no more passes of the samples, at least none.
+
+    Args:
+        options: how many each layer has.
+        passes: how many may be taken.
+
+    >>> [affordable_memory((6, 6, 6), passes) for passes in (21.6, 78, 258)]  # 18 passes, 6 + 36 + 36, the whole tree
+    [0, 1, 2]
+    """
+    memory = 0
+    while memory + 1 < len(options) and _passes(options, memory + 1) <= passes:
+        memory += 1
+    return memory
+
+
+def _passes(options: Sequence[int], memory: int) -> int:
+    return sum(prod(options[max(0, layer - memory) : layer + 1]) for layer in range(len(options)))
 
 
 def _passed(layers: BlockLayers, layer: int, option: int, samples: Tensor) -> tuple[ObservedLayer, Tensor]:
