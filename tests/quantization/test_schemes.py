@@ -171,7 +171,7 @@ def test_a_layer_can_differ_from_the_rest() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"activation_bits": 16}, "activation_bits = 16: known are 8"),
+        ({"activation_bits": 12}, "activation_bits = 12: known are 8, 16"),
         ({"activations": "unsigned"}, "activations = 'unsigned': known are asymmetric, symmetric, symmetric_unsigned"),
         ({"weight_scales": "row"}, "known are kernel, tensor, channel"),
         ({"scales": "float"}, "known are real, power_of_two"),
