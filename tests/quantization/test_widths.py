@@ -16,7 +16,7 @@ from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import ACTIVATION_BITS
+from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.hard_swish import HardSwish
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
@@ -149,6 +149,17 @@ def test_networks_of_one_width_are_not_touched() -> None:
         assert not [kind for kind in kinds(branches(scheme)) if kind.startswith("QUANTIZE")]
 
 
+@pytest.mark.parametrize("bits", ACTIVATION_BITS)
+def test_values_so_small_that_6_is_beyond_all_codes_ship_as_simulated(bits: ActivationBits) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1e-5)
+    samples = 1e-3 * torch.randn(8, 3, 4, 4)
+    assert differing(quantized_by(trace(network, (3, 4, 4)), samples, Scheme(activation_bits=bits)), samples) == 0
+
+
 def test_costs_by_hand() -> None:
     graph = trace(nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(12, 5)), (2, 2, 2))
     costs = {
@@ -189,7 +200,7 @@ def test_training_sees_the_values_that_ship() -> None:
         outputs = module(samples)
         steps = (outputs - quantized.forward(samples)).abs() / quantized.output.scale
         assert float(steps.detach().max()) < 8.5
-        F.mse_loss(outputs, torch.zeros_like(outputs)).backward()
+        F.mse_loss(outputs, torch.zeros_like(outputs)).backward()  # type: ignore[no-untyped-call]
         assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
         assert [node.name for node in module.graph().nodes] == [node.name for node in graph.nodes]
         assert {value.bits for value in QuantizedGraph.quantize(module.graph(), ranges, scheme).affines.values()} <= {

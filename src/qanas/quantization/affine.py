@@ -22,7 +22,7 @@ BYTE_BITS = 8
 """Bits of codes that have a zero point, and sums of products that fit 32 bits."""
 
 FINEST_SCALE = 2.0**-28
-"""Of codes of 16 bits: the kernels want 6, where ReLU6 ends, to be less than 2^31 steps."""
+"""Of values: the kernels want 6, where ReLU6 ends, to be less than 2^31 steps."""
 
 BiasCodes = NDArray[np.int32] | NDArray[np.int64]
 
@@ -39,12 +39,12 @@ products; of int64 what lets float64 hold the sum times a multiplier of 15 bits.
 
 
 def _scale(width: float, steps: int, kind: ScaleKind) -> float | None:
-    """Return the float32 scale at which a number of steps are ``width``; None for (nearly) 0."""
+    """Return the float32 scale at which a number of steps are ``width``, or more; None for (nearly) 0."""
     if not math.isfinite(width):
         raise ValueError(f"a range of width {width} can't be quantized")
     step = width / steps
     scale = float(np.float32(next_power_of_two(np.float64(step)) if kind == "power_of_two" else step))
-    return None if scale < np.finfo(np.float32).tiny else scale
+    return None if scale < np.finfo(np.float32).tiny else max(scale, FINEST_SCALE)
 
 
 def next_power_of_two(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
@@ -120,11 +120,10 @@ class Affine:
 
     @classmethod
     def _symmetric(cls, low: float, high: float, kind: ScaleKind, bits: int) -> Affine:
-        """Return the parameters with the zero point 0 whose codes reach from ``low`` to ``high``, and hardly farther."""
+        """Return the parameters with the zero point 0 whose codes reach from ``low`` to ``high``, hardly farther."""
         widest = cls(1.0, 0, bits)
         side, steps = (-low, -widest.low) if -low * widest.high > high * -widest.low else (high, widest.high)
-        scale = _scale(max(side, 0.0), steps, kind)
-        return cls(1.0 if scale is None else max(scale, FINEST_SCALE), 0, bits)
+        return cls(_scale(max(side, 0.0), steps, kind) or 1.0, 0, bits)
 
     @property
     def span(self) -> tuple[float, float]:
