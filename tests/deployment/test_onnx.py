@@ -27,6 +27,7 @@ from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.operators.base import QuantizedOperator
 from qanas.quantization.operators.conv import QuantizedConvolution
 from qanas.quantization.operators.lstm import QuantizedLSTM
+from qanas.quantization.operators.softmax import InterpolatedSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -213,7 +214,7 @@ def test_the_file_holds_the_same_integers() -> None:
         np.testing.assert_array_equal(codes, operator.weights.codes.transpose(0, 3, 1, 2))
         np.testing.assert_array_equal(scales, operator.weights.scales)
         bias, steps_of_bias, _ = made[node.input[2]]
-        np.testing.assert_array_equal(bias, operator.weights.quantize_bias(operator.bias, operator.input.scale))
+        np.testing.assert_array_equal(bias, operator.weights.quantize_bias(operator.bias, operator.input))
         np.testing.assert_allclose(steps_of_bias, operator.weights.scales * operator.input.scale, rtol=1e-6)
     quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     found = [tuple(float(stored[name]) for name in node.input[1:]) for node in quantizers]
@@ -258,7 +259,14 @@ def test_every_operator_has_a_lowering_or_a_reason() -> None:
     for module in pkgutil.iter_modules(operators.__path__):
         importlib.import_module(f"{operators.__name__}.{module.name}")
     known = {kind for kind in subclasses(QuantizedOperator) if kind.__module__.startswith(operators.__name__)}
-    assert {kind for kind in known if not inspect.isabstract(kind)} == {*LOWERINGS, QuantizedLSTM}
+    assert {kind for kind in known if not inspect.isabstract(kind)} == {*LOWERINGS, QuantizedLSTM, InterpolatedSoftmax}
+
+
+def test_values_of_16_bits_are_refused_by_name() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    for scheme in (named_schemes()["int16"], Scheme(layers={"_2": {"activation_bits": 16}})):
+        with pytest.raises(UnsupportedOnnxError, match=r"16 bits, .* export the network as tflite"):
+            write_onnx(quantized_of(network, IMAGE, scheme)[0])
 
 
 def subclasses(kind: type[Any]) -> set[type[Any]]:

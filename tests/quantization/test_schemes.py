@@ -17,7 +17,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights
+from qanas.quantization.affine import ACTIVATION_BITS, FINEST_SCALE, Affine, QuantizedWeights
 from qanas.quantization.graph import INPUT
 from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.operators.conv import QuantizedConvolution
@@ -171,7 +171,7 @@ def test_a_layer_can_differ_from_the_rest() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"activation_bits": 16}, "activation_bits = 16: known are 8"),
+        ({"activation_bits": 12}, "activation_bits = 12: known are 8, 16"),
         ({"activations": "unsigned"}, "activations = 'unsigned': known are asymmetric, symmetric, symmetric_unsigned"),
         ({"weight_scales": "row"}, "known are kernel, tensor, channel"),
         ({"scales": "float"}, "known are real, power_of_two"),
@@ -193,6 +193,7 @@ def test_a_layer_that_the_network_lacks_is_refused_with_those_it_has() -> None:
 
 schemes = st.builds(
     Scheme,
+    activation_bits=st.sampled_from(ACTIVATION_BITS),
     activations=st.sampled_from(["asymmetric", "symmetric", "symmetric_unsigned"]),
     scales=st.sampled_from(["real", "power_of_two"]),
 )
@@ -203,14 +204,15 @@ bounds = st.one_of(st.just(0.0), st.floats(-1e6, 1e6, width=32), st.floats(-1e-3
 def test_codes_cover_the_range_and_the_span_gives_the_parameters_back(scheme: Scheme, one: float, other: float) -> None:
     low, high = min(one, other), max(one, other)
     affine = scheme.affine(low, high)
-    assert Affine.from_range(*affine.span) == affine
+    assert Affine.from_range(*affine.span, bits=scheme.activation_bits) == affine
     lowest, highest = affine.span
     assert lowest - 0.51 * affine.scale <= min(low, 0.0)
     assert highest + 0.51 * affine.scale >= max(high, 0.0)
     assert lowest <= 0.0 <= highest
-    widest = 255 if scheme.activations == "asymmetric" else 127
-    tight = (2.0 if scheme.scales == "power_of_two" else 1.0) * max(-low, high, high - low, 0.0) / widest
-    assert affine.scale <= 1.0001 * tight or tight < 1e-30
+    widest = {8: 255 if scheme.activations == "asymmetric" else 127, 16: (1 << 15) - 1}[scheme.activation_bits]
+    width = max(-low, high) if scheme.activation_bits == 16 else max(-low, high, high - low, 0.0)
+    tight = (2.0 if scheme.scales == "power_of_two" else 1.0) * width / widest
+    assert affine.scale <= 1.0001 * max(tight, FINEST_SCALE) or tight < 1e-30
 
 
 @given(st.integers(2, 8), st.integers(0, 99))

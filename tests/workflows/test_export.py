@@ -22,7 +22,7 @@ from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
 from qanas.quantization.program import Program
 from qanas.workflows import export
-from qanas.workflows.export import Deployed, exporter, float_tflite, int8_onnx, int8_tflite, require_folder_of, ship
+from qanas.workflows.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
 from qanas.workflows.export_report import Export, sqnr_db
 from qanas.workflows.export_scheme import ExportScheme
 from qanas.workflows.export_source import COMPARED_SAMPLES, Source
@@ -80,7 +80,7 @@ def in_litert(path: Path, inputs: NDArray[np.float32], told: Export) -> NDArray[
 def test_the_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
     source = source_of(name, tmp_path)
     out = tmp_path / "model.tflite"
-    told = ship(source, int8_tflite(source, ExportScheme()), out)
+    told = ship(source, integer_tflite(source, ExportScheme()), out)
     assert told.failure == ""
     assert told.parity is not None
     assert (told.parity.max, told.parity.n_outputs) == (0, source.outputs.size)
@@ -99,7 +99,7 @@ def test_the_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
 def test_what_is_told_is_what_the_file_is(name: str, tmp_path: Path) -> None:
     source = source_of(name, tmp_path)
     out = tmp_path / "model.tflite"
-    told = ship(source, int8_tflite(source, ExportScheme("symmetric_per_channel")), out)
+    told = ship(source, integer_tflite(source, ExportScheme("symmetric_per_channel")), out)
     content = out.read_bytes()
     assert (told.sha256, told.costs["file_bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
     interpreter = Interpreter(str(out))
@@ -129,7 +129,7 @@ def test_a_float_file_computes_what_torch_does(name: str, tmp_path: Path) -> Non
 
 def test_images_are_stored_channels_last_and_it_is_said(tmp_path: Path) -> None:
     source = source_of("PixelLabels", tmp_path)
-    told = ship(source, int8_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
     assert (told.input.shape, told.input.axes) == ((1, 5, 6, 2), (1, 2, 0))
     assert (told.output.shape, told.output.axes) == ((1, 5, 6, 4), (1, 2, 0))
     assert "NHWC" in told.input.layout
@@ -191,7 +191,7 @@ def test_what_can_not_be_made_is_refused(file_format: str, scheme: str | None, t
 
 def test_the_json_is_whole(tmp_path: Path) -> None:
     source = source_of("mlp", tmp_path)
-    told = ship(source, int8_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
     content = json.loads(json.dumps(told.as_json(), allow_nan=False))
     assert content["parity"] == {"max": 0, "mean": 0.0, "n_outputs": 80}
     assert content["input"]["shape"] == [1, 4]
@@ -206,9 +206,9 @@ def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytes
         return write_tflite(program)
 
     source = source_of("linear", tmp_path)
-    simulated = int8_tflite(source, ExportScheme())
+    simulated = integer_tflite(source, ExportScheme())
     monkeypatch.setattr(export, "write_tflite", lambda program: damaged(_copied(program)))
-    broken = int8_tflite(source, ExportScheme())
+    broken = integer_tflite(source, ExportScheme())
     assert simulated.failure == ""
     told = ship(source, broken, tmp_path / "model.tflite")
     assert "outside parity" in told.failure
@@ -227,7 +227,7 @@ def test_a_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
     source = source_of("linear", tmp_path)
     out = tmp_path / "model.tflite"
     out.write_bytes(b"old")
-    good = int8_tflite(source, ExportScheme())
+    good = integer_tflite(source, ExportScheme())
     fields = {name: getattr(good, name) for name in Deployed.__dataclass_fields__}
     ship(source, Deployed(**{**fields, "failure": "too bad"}), out)
     assert out.read_bytes() == b"old"
@@ -236,7 +236,7 @@ def test_a_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
-    files = [int8_tflite(source_of("SmallCNN", tmp_path), ExportScheme()).content for _ in range(2)]
+    files = [integer_tflite(source_of("SmallCNN", tmp_path), ExportScheme()).content for _ in range(2)]
     assert files[0] == files[1]
 
 
@@ -344,4 +344,4 @@ def test_places_and_schemes_that_are_not_there_are_refused(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"is a folder"):
         require_folder_of(tmp_path)
     with pytest.raises(InputError, match=r"unknown scheme 'int9': did you mean 'int8'"):
-        int8_tflite(source_of("linear", tmp_path), ExportScheme("int9"))
+        integer_tflite(source_of("linear", tmp_path), ExportScheme("int9"))

@@ -45,14 +45,19 @@ PLANNED_TENSOR_BYTES, PLANNED_SCRATCH_BYTES, PLANNED_BUFFER_BYTES = 32, 16 + 32,
 PREPARED_TENSOR_BYTES, PREPARED_QUANTIZATION_BYTES, PREPARED_SCALE_BYTES = 64, 24 + 8, 4
 """What a kernel takes while it is prepared: by tensor that it has, if that is quantized, and by scale of it."""
 
-ITEM_BYTES: Mapping[int, int] = {schema.TensorType.INT8: 1, schema.TensorType.INT16: 2, schema.TensorType.INT32: 4}
+ITEM_BYTES: Mapping[int, int] = {
+    schema.TensorType.INT8: 1,
+    schema.TensorType.INT16: 2,
+    schema.TensorType.INT32: 4,
+    schema.TensorType.INT64: 8,
+}
 
 
 def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
     """Return a tensor arena that suffices, in bytes, a multiple of 16.
 
     Args:
-        content: a .tflite file with int8 values.
+        content: a .tflite file with values of 8 or 16 bits.
         peak_ram_bytes: working memory of its values and states.
     """
     model = schema.Model.GetRootAs(content)

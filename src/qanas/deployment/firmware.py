@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.deployment.arena import arena_bytes, operator_kinds
-from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.litert import Codes, LiteRTModel
 
 RESOLVER_METHODS: Mapping[str, str] = {
     "ADD": "AddAdd",
@@ -53,12 +53,12 @@ class GoldenVectors:
     """Inputs and the outputs that LiteRT's reference kernels give for them, states reset before each.
 
     Attributes:
-        inputs: int8 codes, shape (n, ...).
-        outputs: int8 codes, shape (n, ...).
+        inputs: int8 or int16 codes, shape (n, ...).
+        outputs: int8 or int16 codes, shape (n, ...).
     """
 
-    inputs: NDArray[np.int8]
-    outputs: NDArray[np.int8]
+    inputs: Codes
+    outputs: Codes
 
     @classmethod
     def record(cls, model: LiteRTModel, inputs: NDArray[np.float32]) -> GoldenVectors:
@@ -100,10 +100,12 @@ def _numbers(values: Sequence[int | float | str], per_line: int = BYTES_PER_LINE
 def _header(content: bytes, peak_ram_bytes: int) -> str:
     model = LiteRTModel(content)
     if model.input is None or model.output is None:
-        raise ValueError("firmware takes a model with int8 inputs and outputs")
+        raise ValueError("firmware takes a model with integer inputs and outputs")
     sizes = {
         "INPUT_SIZE": int(np.prod(model.input_shape)),
         "OUTPUT_SIZE": int(np.prod(model.output_shape)),
+        "INPUT_TYPE": f"int{model.input.bits}_t",
+        "OUTPUT_TYPE": f"int{model.output.bits}_t",
         "INPUT_SCALE": f"{model.input.scale!r}f",
         "INPUT_ZERO_POINT": f"({model.input.zero_point})",
         "OUTPUT_SCALE": f"{model.output.scale!r}f",
@@ -167,14 +169,16 @@ def _golden(golden: GoldenVectors) -> str:
     count = len(golden.inputs)
     inputs, outputs = golden.inputs.reshape(count, -1), golden.outputs.reshape(count, -1)
 
-    def rows(values: NDArray[np.int8]) -> str:
+    def array(name: str, values: Codes) -> str:
+        return (
+            f"static const {values.dtype}_t qanas_golden_{name}[{count}][{values.shape[1]}] = {{\n{rows(values)}\n}};\n"
+        )
+
+    def rows(values: Codes) -> str:
         return ",\n".join(f"  {{\n{_numbers(row.tolist(), 20)}\n  }}" for row in values)
 
     body = (
-        "#include <stdint.h>\n\n"
-        f"#define QANAS_GOLDEN_COUNT {count}\n"
-        f"static const int8_t qanas_golden_input[{count}][{inputs.shape[1]}] = {{\n{rows(inputs)}\n}};\n"
-        f"static const int8_t qanas_golden_output[{count}][{outputs.shape[1]}] = {{\n{rows(outputs)}\n}};\n"
+        f"#include <stdint.h>\n\n#define QANAS_GOLDEN_COUNT {count}\n{array('input', inputs)}{array('output', outputs)}"
     )
     return _guarded("GOLDEN", body)
 

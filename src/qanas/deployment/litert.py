@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import Border
+
+Codes = NDArray[np.int8] | NDArray[np.int16]
+
+_CODE_TYPES: Mapping[int, type[np.int8 | np.int16]] = {8: np.int8, 16: np.int16}
 
 Kernels = Literal["reference", "optimized"]
 
@@ -68,16 +73,16 @@ class LiteRTModel:
         output: NDArray[Any] = self._interpreter.get_tensor(self._target_index)
         return output
 
-    def quantize(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
+    def quantize(self, inputs: NDArray[np.float32]) -> Codes:
         """Return the stored input codes of the torch network's real inputs, (n, ...)."""
         if self.input is None:
             raise ValueError("the model has a float input, not codes")
         scaled = inputs.astype(np.float32) / np.float32(self.input.scale)
         rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
-        codes: NDArray[np.int8] = np.clip(rounded + self.input.zero_point, -128, 127).astype(np.int8)
-        return self._stored(codes)
+        codes = np.clip(rounded + self.input.zero_point, self.input.low, self.input.high)
+        return self._stored(codes.astype(_CODE_TYPES[self.input.bits]))
 
-    def codes(self, inputs: NDArray[np.float32]) -> NDArray[np.int8]:
+    def codes(self, inputs: NDArray[np.float32]) -> Codes:
         """Return the output codes of real inputs, (n, ...), both in the torch network's order."""
         return self._outputs(self.quantize(inputs))
 
@@ -96,7 +101,7 @@ class LiteRTModel:
 
     def latency_ms(self, repeats: int = 20) -> float:
         """Return the median milliseconds of an invocation on zeros, after two that are not counted."""
-        dtype = np.float32 if self.input is None else np.int8
+        dtype = np.float32 if self.input is None else _CODE_TYPES[self.input.bits]
         sample = np.zeros(self.input_shape, dtype)
         times = []
         for _ in range(repeats + 2):
@@ -112,7 +117,8 @@ def dequantize(codes: NDArray[Any], affine: Affine) -> NDArray[np.float32]:
 
 
 def _affine(details: dict[str, Any]) -> Affine | None:
-    if details["dtype"] is not np.int8:
+    bits = next((bits for bits, dtype in _CODE_TYPES.items() if details["dtype"] is dtype), None)
+    if bits is None:
         return None
     scale, zero_point = details["quantization"]
-    return Affine(float(scale), int(zero_point))
+    return Affine(float(scale), int(zero_point), bits)

@@ -101,7 +101,7 @@ def _scratch(program: Program) -> list[Allocation]:
 def _mean_scratch(operator: RuntimeOperator) -> list[int]:
     """Return the sums (of codes only), a position in the input, and the axes, all int32."""
     source, axes = _present(operator.inputs[0]), _present(operator.inputs[1])
-    sums = [operator.outputs[0].elements] if source.dtype == "int8" else []
+    sums = [] if source.dtype == "float32" else [operator.outputs[0].elements]
     return [bytes_of(count, "int32") for count in (*sums, len(source.shape), axes.elements)]
 
 

@@ -12,10 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.quantization.affine import Affine, QuantizedWeights
+from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights
 
-DType = Literal["int4", "int8", "int16", "int32", "float32"]
-ITEM_BITS: Mapping[DType, int] = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "float32": 32}
+DType = Literal["int4", "int8", "int16", "int32", "int64", "float32"]
+ITEM_BITS: Mapping[DType, int] = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64, "float32": 32}
+
+CODE_TYPES: Mapping[int, DType] = {8: "int8", 16: "int16"}
+"""The type of codes, by their bits."""
+
+COMMON_VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 3}
+"""The version of most operators, by the type of their values."""
 
 
 def bytes_of(elements: int, dtype: DType) -> int:
@@ -103,6 +109,18 @@ class RuntimeTensor:
         codes = weights.codes if shape is None else weights.codes.reshape(shape)
         quantization = SymmetricQuantization.with_scales(weights.scales, weights.axis)
         return cls(codes.shape, weights.container, quantization, codes, weights.bits)
+
+    @classmethod
+    def codes(cls, codes: NDArray[Any], affine: Affine) -> RuntimeTensor:
+        """Return stored codes with parameters of their own."""
+        dtype = CODE_TYPES[affine.bits]
+        return cls(codes.shape, dtype, TensorQuantization.of(affine), codes.astype(dtype), affine.bits)
+
+    @classmethod
+    def bias(cls, codes: BiasCodes, scales: NDArray[np.float32]) -> RuntimeTensor:
+        """Return biases in the accumulator's unit and type."""
+        dtype: DType = "int64" if codes.dtype == np.int64 else "int32"
+        return cls(codes.shape, dtype, SymmetricQuantization.with_scales(scales), codes, ITEM_BITS[dtype])
 
     @classmethod
     def constant(cls, data: NDArray[Any]) -> RuntimeTensor:

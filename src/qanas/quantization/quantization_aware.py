@@ -36,7 +36,8 @@ class FakeQuantizedGraph(nn.Module):
         super().__init__()
         self._graph = graph
         self._scheme = scheme
-        self._affines = QuantizedGraph.quantize(graph, ranges, scheme).affines
+        quantized = QuantizedGraph.quantize(graph, ranges, scheme)
+        self._widened, self._affines = quantized.graph, quantized.affines
         tensors = {node.name: node.operator.tensors() for node in graph.nodes}
         self._places = [(name, field) for name, fields in tensors.items() for field in fields]
         # Some are views of torch's weights in the stored order; optimisers want parameters in one piece.
@@ -47,7 +48,7 @@ class FakeQuantizedGraph(nn.Module):
         """Map inputs to outputs, both in the torch network's order."""
         trained = self._by_node()
         values = {INPUT: fake_quantize(self._graph.stored_input(inputs), self._affines[INPUT])}
-        for node in self._graph.nodes:
+        for node in self._widened.nodes:
             operator = self._fake(node, trained.get(node.name, {}))
             outputs = operator.forward(*(values[name] for name in node.inputs))
             values[node.name] = fake_quantize(outputs, self._affines[node.name])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -11,8 +12,9 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.evaluator import Arithmetic, Evaluator
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
-from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.program import CODE_TYPES, Program, RuntimeTensor, TensorQuantization
 from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
+from qanas.quantization.widths import with_equal_widths
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class QuantizedGraph:
     """A graph whose weights are integers and whose values have a scale and a zero point.
 
     Attributes:
-        graph: the network, activations fused.
+        graph: the network, activations fused, with QUANTIZE between values of different bits.
         operators: the quantized operator of every node.
         affines: the parameters of every value.
     """
@@ -45,16 +47,22 @@ class QuantizedGraph:
         if unknown:
             known = ", ".join(graph.shapes)
             raise UnknownLayerError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
-        affines = {INPUT: scheme.of(INPUT).affine(*ranges[INPUT].output)}
+        widened = with_equal_widths(graph, scheme)
+        return cls._of(widened.graph, widened.ranges(ranges), partial(widened.scheme, scheme))
+
+    @classmethod
+    def _of(cls, graph: Graph, ranges: Mapping[str, Ranges], scheme_of: Callable[[str], Scheme]) -> QuantizedGraph:
+        """Quantize every node between inputs and an output of the same bits."""
+        affines = {INPUT: scheme_of(INPUT).affine(*ranges[INPUT].output)}
         owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}
         for node in graph.nodes:
             inputs = [affines[name] for name in node.inputs]
             owner = graph.shared.get(node.name, node.name)
-            covered = scheme.of(owner).affine(*ranges[owner].output).span
+            covered = scheme_of(owner).affine(*ranges[owner].output).span
             try:
                 quantized = node.operator.quantize(
-                    inputs, replace(ranges[node.name], output=covered), scheme.of(node.name)
+                    inputs, replace(ranges[node.name], output=covered), scheme_of(node.name)
                 )
             except UnsupportedSchemeError as error:
                 raise UnsupportedSchemeError(f"{node.name}: {error}") from error
@@ -82,6 +90,11 @@ class QuantizedGraph:
         """Parameters of the output's codes."""
         return self.affines[self.graph.output]
 
+    @property
+    def precision(self) -> str:
+        """The types of the values in words, that of fewer bits first."""
+        return " and ".join(CODE_TYPES[bits] for bits in sorted({affine.bits for affine in self.affines.values()}))
+
     def evaluator(self, arithmetic: Arithmetic = "exact") -> Evaluator:
         """Return what simulates the runtime, prepared for many calls."""
         return Evaluator.of(self.graph, self.operators, self.affines, arithmetic)
@@ -101,7 +114,7 @@ class QuantizedGraph:
         """
         shared = {id(affine): TensorQuantization.of(affine) for affine in self.affines.values()}
         tensors = {
-            name: RuntimeTensor((1, *shape), "int8", shared[id(self.affines[name])])
+            name: RuntimeTensor((1, *shape), CODE_TYPES[self.affines[name].bits], shared[id(self.affines[name])])
             for name, shape in self.graph.shapes.items()
         }
         program = Program(tensors[INPUT], tensors[self.graph.output])

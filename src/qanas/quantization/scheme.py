@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args
 
 from qanas.quantization.affine import (
     ACTIVATION_BITS,
+    BYTE_BITS,
     CONTAINER_BITS,
     WEIGHT_BITS,
+    ActivationBits,
     Affine,
     Container,
     ScaleKind,
@@ -23,7 +25,7 @@ WeightScales = Literal["kernel", "tensor", "channel"]
 WHOLE_BITS = 8
 """Bits that a weight has where nothing is saved on it."""
 
-INT8_ALONE = "in LSTMs and in dense layers with scales by channel"
+INT8_ALONE = "in LSTMs, in dense layers with scales by channel and beside values of 16 bits"
 """Where kernels take no int4 tensors: LiteRT's LSTM, and TFLite Micro's dense layer of this kind."""
 
 KNOWN: Mapping[str, tuple[Any, ...]] = {
@@ -70,7 +72,9 @@ class Scheme:
 
     Attributes:
         weight_bits: bits of a weight.
-        activation_bits: bits of a value.
+        activation_bits: bits of what is computed, and of what that is computed from: a value that is there in other
+            bits is rescaled in between (`qanas.quantization.widths`). Codes of 16 bits are symmetric, whatever
+            ``activations`` says.
         activations: ``asymmetric``: codes reach from the smallest to the largest value; ``symmetric``: the zero point
             is 0, and codes reach equally far to both sides; ``symmetric_unsigned``: the same, but values that are
             never negative use all codes (unsigned codes with zero point 0, stored as signed ones with -128).
@@ -81,7 +85,7 @@ class Scheme:
         ranges: how ranges are taken from the calibration samples, see `qanas.quantization.ranges`.
         container: what the file stores weights of few bits in: ``int8`` tensors, one to a byte, or ``int4`` ones, two
             to a byte, where they have 4 bits and the kernel takes them: in convolutions, and in dense layers with one
-            scale. It changes no value.
+            scale, between values of 8 bits. It changes no value.
         layers: fields that differ, by the path of a module: they hold for everything in it, those of an inner one
             before those of an outer one.
 
@@ -90,7 +94,7 @@ class Scheme:
     """
 
     weight_bits: WeightBits = 8
-    activation_bits: int = 8
+    activation_bits: ActivationBits = 8
     activations: ActivationCodes = "asymmetric"
     weight_scales: WeightScales = "kernel"
     scales: ScaleKind = "real"
@@ -176,6 +180,8 @@ class Scheme:
         >>> Scheme(activations="symmetric_unsigned", scales="power_of_two").affine(0.0, 130.0)
         Affine(scale=1.0, zero_point=-128, bits=8)
         """
+        if self.activation_bits != BYTE_BITS:
+            return Affine.from_range(low, high, self.scales, self.activation_bits)
         never_negative = low >= 0.0 and self.activations == "symmetric_unsigned"
         if self.activations == "asymmetric" or never_negative:
             return Affine.from_range(low, high, self.scales)
@@ -189,6 +195,8 @@ class Scheme:
             "channel": "scales by channel (in LSTMs by gate)",
         }[self.weight_scales]
         activations = self.activations.replace("_unsigned", ", unsigned where never negative")
+        if self.activation_bits != BYTE_BITS:
+            activations = "symmetric"
         stored = " in int8 tensors" if CONTAINER_BITS[self.container] != self.weight_bits < WHOLE_BITS else ""
         two_to_a_byte = self.container == "int4" and self.fewest_weight_bits <= CONTAINER_BITS["int4"]
         parts = [

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import GROUPS, Group
 from qanas.core.measurement import Direction
-from qanas.quantization.affine import Container, ScaleKind, WeightBits
+from qanas.quantization.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.named_schemes import DEFAULT_SCHEME
 from qanas.quantization.ranges import RangeMethod
 from qanas.quantization.scheme import ActivationCodes, WeightScales
@@ -52,7 +52,7 @@ class LayerTable(BaseModel):
 
     model_config = STRICT
     weight_bits: WeightBits | None = None
-    activation_bits: Literal[8] | None = None
+    activation_bits: ActivationBits | None = None
     activations: ActivationCodes | None = None
     weight_scales: WeightScales | None = None
     scales: ScaleKind | None = None

@@ -51,7 +51,7 @@ class Deployed:
     Attributes:
         content: the file.
         model: in its runtime.
-        precision: ``int8`` or ``float32``.
+        precision: ``int8``, ``int16``, both, or ``float32``.
         scheme: the quantization scheme's name; None where nothing is quantized.
         quantization: the scheme in words, with what was changed of it.
         outputs: real values in torch's order.
@@ -71,7 +71,7 @@ class Deployed:
     failure: str
 
 
-def int8_tflite(source: Source, scheme: ExportScheme) -> Deployed:
+def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     """Quantize, write the .tflite file and run it in LiteRT.
 
     Args:
@@ -91,7 +91,7 @@ def int8_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     return Deployed(
         content=content,
         model=model,
-        precision="int8",
+        precision=quantized.precision,
         scheme=scheme.name,
         quantization=scheme.scheme.description(),
         outputs=dequantize(codes, quantized.output),
@@ -217,7 +217,7 @@ def require_int8(scheme: ExportScheme) -> None:
         raise InputError("--set container: --format onnx stores weights in int8 tensors; leave it out")
 
 
-EXPORTERS: Mapping[str, Callable[[Source, ExportScheme], Deployed]] = {"tflite": int8_tflite, "onnx": int8_onnx}
+EXPORTERS: Mapping[str, Callable[[Source, ExportScheme], Deployed]] = {"tflite": integer_tflite, "onnx": int8_onnx}
 """What quantizes, by the format's name."""
 
 FLOAT_FORMAT = "tflite-float32"

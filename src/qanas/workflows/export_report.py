@@ -40,7 +40,7 @@ class StoredTensor:
         """Describe a tensor whose codes have some parameters; None: real values."""
         if affine is None:
             return cls(shape, "float32", None, None, order.axes)
-        return cls(shape, "int8", affine.scale, affine.zero_point, order.axes)
+        return cls(shape, f"int{affine.bits}", affine.scale, affine.zero_point, order.axes)
 
     @property
     def layout(self) -> str:
@@ -66,7 +66,7 @@ class Export:
         network: ``module:object``.
         path: of the file.
         failure: why it wasn't written; empty if it was.
-        precision: ``int8`` or ``float32``.
+        precision: ``int8``, ``int16``, both, or ``float32``.
         scheme: the quantization scheme's name; None where nothing is quantized.
         quantization: the scheme in words, with what was changed of it; None where nothing is quantized.
         sha256: of the file.

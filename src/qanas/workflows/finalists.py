@@ -147,8 +147,8 @@ class _Scored:
 def _score(setup: Setup, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
     affine = trained.quantized.output
-    simulated = trained.codes(split.inputs).numpy().astype(np.int8)
     deployed = model.codes(split.inputs)
+    simulated = trained.codes(split.inputs).numpy().astype(deployed.dtype)
     outputs = dequantize(deployed, affine)
     evaluate = setup.plan.task.evaluate
     metrics: dict[Precision, Mapping[str, float]] = {

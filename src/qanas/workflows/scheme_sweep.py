@@ -14,6 +14,7 @@ from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import TrainedNetwork
+from qanas.quantization.affine import BYTE_BITS
 from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.scheme import UnsupportedSchemeError
 from qanas.workflows.plan import SWEEP, Plan, Setup
@@ -54,7 +55,7 @@ class SchemeSweepUnit(Unit[list[SchemeScore]]):
         trained = plan.estimator.train(setup.problem, seed_network, seed, partial(on_epoch, 0))
         metric = f"{plan.main_metric}_quantized"
         scores: list[SchemeScore] = []
-        for name in named_schemes():
+        for name in swept_schemes():
             problem = setup.with_scheme(name).problem
             try:
                 quantized = plan.estimator.quantize(problem, seed_network, trained.network, seed)
@@ -65,6 +66,11 @@ class SchemeSweepUnit(Unit[list[SchemeScore]]):
             score = shipped.evaluate(problem, problem.data.val)[metric]
             scores.append(SchemeScore(name, metric, score if np.isfinite(score) else None, ""))
         return _with_best(scores, plan)
+
+
+def swept_schemes() -> list[str]:
+    """Return the names of the schemes that are tried: of values of 8 bits, for no score says what 16 bits cost."""
+    return [name for name, scheme in named_schemes().items() if scheme.activation_bits == BYTE_BITS]
 
 
 def _with_best(scores: list[SchemeScore], plan: Plan) -> list[SchemeScore]:
@@ -112,7 +118,7 @@ def _chosen_before(folder: RunFolder) -> str | None:
     if not folder.scheme_sweep.is_file():
         return None
     chosen = [row["scheme"] for row in pl.read_csv(folder.scheme_sweep).iter_rows(named=True) if row["chosen"]]
-    if len(chosen) != 1 or chosen[0] not in named_schemes():
+    if len(chosen) != 1 or chosen[0] not in swept_schemes():
         raise InputError(f"{folder.scheme_sweep}: no row is the chosen one; remove the file to choose anew")
     return str(chosen[0])
 
@@ -124,5 +130,5 @@ def scheme_choice(plan: Plan) -> str:
     direction = plan.task.metrics[plan.main_metric].removesuffix("imize")
     return (
         f"before the search: {direction}imal {plan.main_metric} (quantized, validation) of the seed network, trained "
-        f"once, under each of {len(named_schemes())} schemes (scheme_sweep.csv)"
+        f"once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
     )

@@ -212,10 +212,9 @@ def _pretrained(setup: Setup, finalist: Finalist) -> dict[str, str]:
 
 def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:
     if affine is None:
-        raise TypeError("a shipped model has int8 inputs and outputs")
-    return BorderTensor(
-        shape=list(shape), dtype="int8", scale=affine.scale, zero_point=affine.zero_point, axes=list(order.axes)
-    )
+        raise TypeError("a shipped model has integer inputs and outputs")
+    dtype, axes = f"int{affine.bits}", list(order.axes)
+    return BorderTensor(shape=list(shape), dtype=dtype, scale=affine.scale, zero_point=affine.zero_point, axes=axes)
 
 
 def border_of(card: Card) -> Border:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
@@ -21,6 +21,8 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 
 Range = tuple[float, float]
+
+INT8, INT16 = Scheme(), Scheme(activation_bits=16)
 
 
 def chain(shape: Sequence[int], *operators: Operator) -> Graph:
@@ -58,13 +60,13 @@ class Deployed:
     content: bytes
 
     @classmethod
-    def of(cls, graph: Graph, ranges: dict[str, Range]) -> Deployed:
+    def of(cls, graph: Graph, ranges: dict[str, Range], scheme: Scheme = INT8) -> Deployed:
         """Quantize with ranges by value, in place of calibrated ones."""
         bounds = {name: Ranges(pair, {}) for name, pair in ranges.items()}
-        quantized = QuantizedGraph.quantize(graph, bounds, Scheme())
+        quantized = QuantizedGraph.quantize(graph, bounds, scheme)
         return cls(quantized, write_tflite(quantized.program()))
 
-    def differing_codes(self, codes: NDArray[np.int8]) -> int:
+    def differing_codes(self, codes: Codes) -> int:
         """Count simulated codes that are not the runtime's, for input codes (n, *input_shape)."""
         runtime = LiteRTModel(self.content)
         assert runtime.input == self.quantized.input
@@ -107,6 +109,13 @@ class Randomness:
         size = float(affine.scale * 255.0 * 10.0 ** self.generator.uniform(-1.5, 1.0))
         low, high = sorted(self.generator.uniform(-1.0, 1.0, 2))
         return float(low * size), float(high * size)
+
+    def wide_codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int16]:
+        """Random codes of 16 bits, some of them at the ends, others near 0."""
+        codes = self.generator.integers(-(1 << 15), 1 << 15, (samples, *shape))
+        ends = self.generator.choice([-(1 << 15), (1 << 15) - 1], codes.shape)
+        kinds = self.generator.random(codes.shape)
+        return np.select([kinds < 0.1, kinds < 0.3], [ends, codes >> 8], codes).astype(np.int16)
 
     def codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int8]:
         """Random codes, some of them at the ends."""

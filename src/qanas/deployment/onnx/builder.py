@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from qanas.quantization.affine import Affine, QuantizedWeights
+from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights
 from qanas.quantization.operators.base import Shape
 
 OPSET = 18
@@ -130,7 +130,7 @@ class Builder:
         scales = _scales(weights)
         return self._scaled(codes, scales, axis)
 
-    def bias(self, weights: QuantizedWeights, bias: NDArray[np.int32], source: Affine) -> str:
+    def bias(self, weights: QuantizedWeights, bias: BiasCodes, source: Affine) -> str:
         """Return the name of the real numbers of biases in steps of input scale x weight scale."""
         return self._scaled(bias, (_scales(weights) * np.float32(source.scale)).astype(np.float32), 0)
 

@@ -24,7 +24,7 @@ def convolution(model: Builder, operator: QuantizedConvolution, inputs: Sequence
         [
             model.real(source, CHANNELS_FIRST),
             model.weights(weights, codes, axis=0),
-            model.bias(weights, weights.quantize_bias(operator.bias, operator.input.scale), operator.input),
+            model.bias(weights, weights.quantize_bias(operator.bias, operator.input), operator.input),
         ],
         kernel_shape=codes.shape[2:],
         strides=kernel.window.stride,
@@ -41,7 +41,7 @@ def dense(model: Builder, operator: QuantizedDense, inputs: Sequence[Value]) -> 
     (source,) = inputs
     weights = operator.weights
     real = model.real(source, source.stored_order)
-    bias = model.bias(weights, weights.quantize_bias(operator.bias, operator.input.scale), operator.input)
+    bias = model.bias(weights, weights.quantize_bias(operator.bias, operator.input), operator.input)
     if len(source.shape) == 1:
         sums = model.node("Gemm", [real, model.weights(weights, weights.codes, axis=0), bias], transB=1)
     else:

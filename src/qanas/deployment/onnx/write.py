@@ -30,9 +30,10 @@ def write_onnx(quantized: QuantizedGraph) -> bytes:
     """Return the bytes of the .onnx file of a quantized graph; the batch's size is left open.
 
     Raises:
-        UnsupportedOnnxError: an operator that ONNX doesn't have quantized.
+        UnsupportedOnnxError: an operator that ONNX doesn't have quantized, or values of 16 bits.
     """
     graph, model = quantized.graph, Builder()
+    _check_widths(quantized)
     rank = len(graph.input_shape) + 1
     orders = (graph.border.input.to_torch(rank), graph.border.output.to_torch(len(graph.shapes[graph.output]) + 1))
     model.place = INPUT
@@ -46,6 +47,15 @@ def write_onnx(quantized: QuantizedGraph) -> bytes:
             raise ValueError(f"{node.name}: lowered to the shape {result.shape} instead of {graph.shapes[node.name]}")
         values[node.name] = model.quantized(result, quantized.affines[node.name])
     return model.model(values[INPUT], values[graph.output], orders)
+
+
+def _check_widths(quantized: QuantizedGraph) -> None:
+    wide = [name for name, affine in quantized.affines.items() if affine.wide]
+    if wide:
+        raise UnsupportedOnnxError(
+            f"{wide[0]}: its values have 16 bits, for which ONNX Runtime has no integer kernels; export the network as "
+            "tflite, or with activation_bits = 8"
+        )
 
 
 def _lowering(name: str, operator: QuantizedOperator) -> Lowering:

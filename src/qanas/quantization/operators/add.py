@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,11 @@ from qanas.quantization.operators.base import FastKernel, QuantizedOperator, Ran
 from qanas.quantization.operators.binary import BinaryOperator, QuantizedBinaryOperator
 from qanas.quantization.operators.fast import factor_of, fine_step_of
 from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes, step_bounds
+from qanas.quantization.program import DType
 from qanas.quantization.scheme import Scheme
 
-FINE_STEPS = 2.0**20
-"""Steps into which the kernels divide one of their inputs' codes before they add."""
+FINE_STEPS: Mapping[int, float] = {8: 2.0**20, 16: 2.0**15}
+"""Steps into which the kernels divide one of their inputs' codes before they add, by the bits of the codes."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Add(BinaryOperator):
     """
 
     kind = "ADD"
+
+    def options(self, dtype: DType) -> Mapping[str, bool]:
+        """Say that scales are no powers of two, which older kernels of 16 bits took for granted."""
+        return {"potScaleInt16": False} if dtype == "int16" else {}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the common shape."""
@@ -42,8 +47,7 @@ class Add(BinaryOperator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Rescale both inputs to the output's scale."""
-        del scheme
-        output = Affine.from_range(*ranges.output)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
         return QuantizedAdd(self, inputs[0], inputs[1], output), output
 
 
@@ -54,12 +58,12 @@ class QuantizedAdd(QuantizedBinaryOperator):
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, exactly as the reference kernels do.
 
-        Both inputs are brought to one scale, in steps of 2^-20 of twice the larger one's, and added; the sum is
-        brought to the output's scale.
+        Both inputs are brought to one scale, in steps of 2^-20 (for 16 bits 2^-15) of twice the larger one's, and
+        added; the sum is brought to the output's scale.
         """
         common = 2.0 * max(self.first.scale, self.second.scale)
         total = self._rescaled(codes[0], self.first, common) + self._rescaled(codes[1], self.second, common)
-        factor = FixedPoint.of(common / (FINE_STEPS * self.output.scale))
+        factor = FixedPoint.of(common / (self._fine_steps * self.output.scale))
         rounded = factor(total).to(torch.float32) + self.output.zero_point
         return clamp_codes(rounded, self.output, self.operator.activation)
 
@@ -69,8 +73,8 @@ class QuantizedAdd(QuantizedBinaryOperator):
 
         common = 2.0 * max(self.first.scale, self.second.scale)
         factors = [FixedPoint.of(affine.scale / common) for affine in inputs]
-        factors.append(FixedPoint.of(common / (FINE_STEPS * self.output.scale)))
-        units = (FINE_STEPS, FINE_STEPS, 1.0)
+        factors.append(FixedPoint.of(common / (self._fine_steps * self.output.scale)))
+        units = (self._fine_steps, self._fine_steps, 1.0)
         constants = [
             float(part)
             for factor, unit in zip(factors, units, strict=True)
@@ -87,8 +91,11 @@ class QuantizedAdd(QuantizedBinaryOperator):
 
         return kernel
 
-    @staticmethod
-    def _rescaled(codes: Tensor, affine: Affine, common: float) -> Tensor:
+    @property
+    def _fine_steps(self) -> float:
+        return FINE_STEPS[self.output.bits]
+
+    def _rescaled(self, codes: Tensor, affine: Affine, common: float) -> Tensor:
         every_code = torch.arange(affine.low, affine.high + 1, dtype=torch.float64)
-        fine = FixedPoint.of(affine.scale / common)((every_code - affine.zero_point) * FINE_STEPS)
+        fine = FixedPoint.of(affine.scale / common)((every_code - affine.zero_point) * self._fine_steps)
         return fine[codes.long() - affine.low]

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, QuantizedWeights
+from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits, Affine, QuantizedWeights
 from qanas.quantization.program import Program, RuntimeTensor
 from qanas.quantization.ranges import Range
 from qanas.quantization.scheme import Scheme
@@ -92,6 +92,9 @@ class Operator(ABC):
     parameters_from: ClassVar[Origin] = "range"
     """Where scale and zero point of the output come from: its range, the input's, or what the kernel demands."""
 
+    activation_bits: ClassVar[tuple[ActivationBits, ...]] = ACTIVATION_BITS
+    """Bits of the codes between which there is a kernel."""
+
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of one output sample.
@@ -111,7 +114,7 @@ class Operator(ABC):
         Args:
             inputs: parameters of the inputs' codes.
             ranges: of the node; the output's is the one that the scheme's codes cover, so that
-                ``Affine.from_range(*ranges.output)`` is what the scheme asks for.
+                ``Affine.from_range(*ranges.output, bits=scheme.activation_bits)`` is what the scheme asks for.
             scheme: what holds for this node.
 
         Raises:

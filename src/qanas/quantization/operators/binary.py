@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import ACTIVATION_CODES, Activation, Operator, QuantizedOperator, composed
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
+from qanas.quantization.program import COMMON_VERSIONS, DType, Program, RuntimeOperator, RuntimeTensor
 
 
 @dataclass(frozen=True)
@@ -26,15 +24,21 @@ class BinaryOperator(Operator):
     kind: ClassVar[str]
     """The name of the builtin operator."""
 
+    versions: ClassVar[Mapping[DType, int]] = COMMON_VERSIONS
+
+    def options(self, dtype: DType) -> Mapping[str, bool]:
+        """Return further fields of the option table, for values of a type."""
+        del dtype
+        return {}
+
     def with_activation(self, activation: Activation) -> Self:
         """Return the operator with an activation behind the one that it has."""
         return replace(self, activation=composed(self.activation, activation))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator; the same for codes and real values."""
-        version = VERSION_INT8 if output.dtype == "int8" else VERSION_FLOAT
-        options = {"fusedActivationFunction": ACTIVATION_CODES[self.activation]}
-        program.append(RuntimeOperator(self.kind, version, inputs, [output], options))
+        options = {"fusedActivationFunction": ACTIVATION_CODES[self.activation], **self.options(output.dtype)}
+        program.append(RuntimeOperator(self.kind, self.versions[output.dtype], inputs, [output], options))
 
 
 @dataclass(frozen=True)

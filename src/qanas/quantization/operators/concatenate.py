@@ -14,10 +14,8 @@ from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOpe
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.quantize import append_quantize, requantized
 from qanas.quantization.operators.requantize import with_reachable_scale
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
 
 
 @dataclass(frozen=True)
@@ -52,23 +50,19 @@ class Concatenate(Operator):
         Inputs that share one object of parameters need no rescaling, and the output shares it, too: equal by
         construction, not by chance, so that the file's size depends on shapes alone.
         """
-        del scheme
         if any(self.shared):
             output = inputs[self.shared.index(True)]
         elif all(affine is inputs[0] for affine in inputs):
             output = inputs[0]
         else:
             coarsest = max(affine.scale for affine in inputs)
-            output = with_reachable_scale(Affine.from_range(*ranges.output), coarsest)
+            output = with_reachable_scale(Affine.from_range(*ranges.output, bits=scheme.activation_bits), coarsest)
         return QuantizedConcatenate(self, tuple(inputs), output), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the float32 operator."""
-        self.append(program, VERSION_FLOAT, inputs, output)
-
-    def append(self, program: Program, version: int, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append CONCATENATION."""
-        program.append(RuntimeOperator("CONCATENATION", version, inputs, [output], {"axis": self.axis + 1}))
+        """Append CONCATENATION; the same for codes and real values."""
+        version, options = COMMON_VERSIONS[output.dtype], {"axis": self.axis + 1}
+        program.append(RuntimeOperator("CONCATENATION", version, inputs, [output], options))
 
 
 @dataclass(frozen=True)
@@ -118,4 +112,4 @@ class QuantizedConcatenate(QuantizedOperator):
                 part = RuntimeTensor(source.shape, source.dtype, output.quantization)
                 append_quantize(program, source, part)
             parts.append(part)
-        self.concatenate.append(program, VERSION_INT8, parts, output)
+        self.concatenate.lower(program, parts, output)

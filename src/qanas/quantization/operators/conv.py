@@ -27,12 +27,15 @@ from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.pad import Pad, padded, with_padding
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype, step_bounds
 from qanas.quantization.operators.window import SAME, VALID, Pair, Window
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8, VERSION_INT4_WEIGHTS = 1, 3, 7
-VERSION_INT4_WEIGHTS_BY_CHANNEL = 6
-"""Up to here LiteRT's reference kernel is registered. It takes int4 weights, which the format counts as version 7."""
+VERSIONS: Mapping[str, Mapping[DType, int]] = {
+    "CONV_2D": {"float32": 1, "int8": 3, "int16": 4},
+    "DEPTHWISE_CONV_2D": {"float32": 1, "int8": 3, "int16": 5},
+}
+VERSIONS_INT4_WEIGHTS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6}
+"""Up to 6 LiteRT's reference kernel by channel is registered. It takes int4 weights, which the format counts as 7."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,13 @@ class Convolution(Operator):
             groups=scheme.groups(of_kernel=channels, channels=channels),
             kind=scheme.scales,
             bias=self.bias,
-            input_scale=inputs[0].scale,
+            source=inputs[0],
         )
-        return {"weight": weights.stored_in(scheme.container)}
+        return {"weight": weights.stored_in("int8" if inputs[0].wide else scheme.container)}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize weights and output."""
-        output = Affine.from_range(*ranges.output)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
         weights = self.quantized_weights(inputs, scheme)["weight"]
         return QuantizedConvolution(weights, self.bias, self.kernel, inputs[0], output), output
 
@@ -179,13 +182,11 @@ def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTe
         "dilationWFactor": kernel.dilation[1],
         "fusedActivationFunction": ACTIVATION_CODES[kernel.activation],
     }
-    kind, version_int4 = "CONV_2D", VERSION_INT4_WEIGHTS
+    kind = "CONV_2D"
     if kernel.by_channel(source.shape[3]):
-        kind, version_int4 = "DEPTHWISE_CONV_2D", VERSION_INT4_WEIGHTS_BY_CHANNEL
+        kind = "DEPTHWISE_CONV_2D"
         options["depthMultiplier"] = output.shape[3] // source.shape[3]
-    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
-    if weights.dtype == "int4":
-        version = version_int4
+    version = VERSIONS_INT4_WEIGHTS[kind] if weights.dtype == "int4" else VERSIONS[kind][source.dtype]
     program.append(RuntimeOperator(kind, version, [source, weights, bias], [output], options))
 
 
@@ -212,23 +213,25 @@ class QuantizedConvolution(QuantizedOperator):
         weights = self.weights.as_tensor()
         exact = exact_dtype(weights, self.input)
         sums = self.kernel.correlate((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input))
         requantized = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation)
         return requantized(sums.to(torch.float64) + bias)
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Keep the weights in the order of torch's kernels for channels-last images."""
+        if self.input.wide:
+            # float32 would round the sums, and 16 bits show it.
+            return super().fast_kernel(inputs, output)
         weight = self.weights.as_tensor().permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         factors = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation).factors
-        bias = self.weights.quantize_bias(self.bias, inputs[0].scale)
+        bias = self.weights.quantize_bias(self.bias, self.input)
         requantize = requantization(factors, bias, step_bounds(output, self.kernel.activation))
         return lambda steps: requantize(self.kernel.correlate_prepared(steps, weight))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        codes = self.weights.quantize_bias(self.bias, self.input.scale)
-        scales = SymmetricQuantization.with_scales(self.weights.scales * np.float32(self.input.scale))
-        bias = RuntimeTensor(codes.shape, "int32", scales, codes, 32)
+        codes = self.weights.quantize_bias(self.bias, self.input)
+        bias = RuntimeTensor.bias(codes, self.weights.scales * np.float32(self.input.scale))
         by_channel = self.kernel.by_channel(inputs[0].shape[3])
         stored = replace(self.weights, codes=_stored(self.weights.codes, self.kernel), axis=3 if by_channel else 0)
         _append(program, [inputs[0], RuntimeTensor.weights(stored), bias], output, self.kernel)

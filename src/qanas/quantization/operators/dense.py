@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
@@ -22,10 +23,11 @@ from qanas.quantization.operators.base import (
     composed,
 )
 from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8, VERSION_INT4_WEIGHTS, VERSION_INT8_BY_CHANNEL = 1, 4, 10, 12
+VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 4, "int16": 7}
+VERSION_INT4_WEIGHTS, VERSION_BY_CHANNEL = 10, 12
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,20 @@ class Dense(Operator):
             groups=scheme.groups(of_kernel=1, channels=len(self.weight)),
             kind=scheme.scales,
             bias=self.bias,
-            input_scale=inputs[0].scale,
+            source=inputs[0],
         )
-        return {"weight": weights.stored_in(scheme.container if weights.groups == 1 else "int8")}
+        return {"weight": weights.stored_in("int8" if weights.groups > 1 or inputs[0].wide else scheme.container)}
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize weights and output."""
-        output = Affine.from_range(*ranges.output)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
         weights = self.quantized_weights(inputs, scheme)["weight"]
         return QuantizedDense(weights, self.bias, inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
         weights, bias = (RuntimeTensor.constant(array.numpy()) for array in (self.weight, self.bias))
-        _append(program, VERSION_FLOAT, [inputs[0], weights, bias], output, self.activation)
+        _append(program, VERSIONS["float32"], [inputs[0], weights, bias], output, self.activation)
 
 
 def _append(
@@ -136,26 +138,27 @@ class QuantizedDense(QuantizedOperator):
         weights = self.weights.as_tensor()
         exact = exact_dtype(weights, self.input)
         sums = F.linear((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input.scale))
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input))
         return Requantization.of(self.weights, self.input, self.output, self.activation)(sums.to(torch.float64) + bias)
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Sum in float32, and round as `forward` does."""
+        if self.input.wide:
+            # float32 would round the sums, and 16 bits show it.
+            return super().fast_kernel(inputs, output)
         weights = self.weights.as_tensor()
-        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, inputs[0].scale)).to(torch.float64)
+        bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input)).to(torch.float64)
         requantize = Requantization.of(self.weights, self.input, self.output, self.activation)
         return lambda steps: requantize(F.linear(steps, weights).to(torch.float64) + bias).sub_(output.zero_point)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        bias = self.weights.quantize_bias(self.bias, self.input.scale)
-        scales = SymmetricQuantization.with_scales(self.weights.scales * self.input.scale)
-        stored = RuntimeTensor(bias.shape, "int32", scales, bias, 32)
-        version = VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSION_INT8
-        _append(
-            program,
-            version if self.weights.groups == 1 else VERSION_INT8_BY_CHANNEL,
-            [inputs[0], RuntimeTensor.weights(self.weights), stored],
-            output,
-            self.activation,
-        )
+        bias = self.weights.quantize_bias(self.bias, self.input)
+        stored = RuntimeTensor.bias(bias, self.weights.scales * np.float32(self.input.scale))
+        inputs = [inputs[0], RuntimeTensor.weights(self.weights), stored]
+        _append(program, self._version(output.dtype), inputs, output, self.activation)
+
+    def _version(self, dtype: DType) -> int:
+        if self.weights.groups > 1:
+            return VERSION_BY_CHANNEL
+        return VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSIONS[dtype]

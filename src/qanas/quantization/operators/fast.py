@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
+from qanas.quantization.affine import Affine, BiasCodes
 from qanas.quantization.operators.base import FastKernel
 from qanas.quantization.operators.requantize import FixedPoint
 
@@ -36,7 +36,7 @@ def factor_of(factors: FixedPoint) -> NDArray[np.float64]:
 
 
 def requantization(
-    factors: FixedPoint, bias: NDArray[np.int32] | int, bounds: tuple[float, float]
+    factors: FixedPoint, bias: BiasCodes | int, bounds: tuple[float, float]
 ) -> Callable[[Tensor], Tensor]:
     """Return what turns sums of products, channels last, into steps of the output; it may change its argument.
 

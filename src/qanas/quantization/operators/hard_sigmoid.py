@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
+from qanas.quantization.affine import BYTE_BITS, Affine
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
@@ -37,8 +37,12 @@ class HardSigmoid(Operator):
         return F.hardsigmoid(inputs[0])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Give ``x + 3`` the codes of 0 to 6: saturation does what the minimum and the maximum say."""
-        shift, shifted = SHIFT.quantize(inputs, Ranges((0.0, SIX), {}), scheme)
+        """Give ``x + 3`` the codes of 0 to 6: saturation does what the minimum and the maximum say.
+
+        Codes of 16 bits are symmetric and go on below 0; there a ReLU does what the maximum says.
+        """
+        addition = SHIFT.with_activation("relu") if scheme.activation_bits != BYTE_BITS else SHIFT
+        shift, shifted = addition.quantize(inputs, Ranges((0.0, SIX), {}), scheme)
         scaling, output = SCALING.quantize([shifted], ranges, scheme)
         return QuantizedHardSigmoid(shift, shifted, scaling), output
 
@@ -74,6 +78,6 @@ class QuantizedHardSigmoid(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append both."""
-        between = RuntimeTensor(output.shape, "int8", TensorQuantization.of(self.shifted))
+        between = RuntimeTensor(output.shape, output.dtype, TensorQuantization.of(self.shifted))
         self.shift.lower(program, inputs, between)
         self.scaling.lower(program, [between], output)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -15,6 +16,7 @@ from qanas.quantization.fixed_point_functions import Codes, Word, halve, multipl
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.lookup import ElementwiseFunction, steps_from_zero
 from qanas.quantization.operators.requantize import float32_factor
+from qanas.quantization.program import DType
 
 WORD = Word(16)
 
@@ -39,7 +41,8 @@ class HardSwish(ElementwiseFunction):
     """``x * min(max(x + 3, 0), 6) / 6``."""
 
     kind = "HARD_SWISH"
-    version_int8 = 1
+    activation_bits = (8,)
+    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 1}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""

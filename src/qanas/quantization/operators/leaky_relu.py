@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.lookup import Codes, ElementwiseFunction, steps_from_zero
 from qanas.quantization.operators.requantize import FixedPoint, float32_factor
+from qanas.quantization.program import DType
 
 
 def _rescaled(steps: Codes, factor: float) -> NDArray[np.float64]:
@@ -34,6 +35,7 @@ class LeakyReLU(ElementwiseFunction):
     slope: float
 
     kind = "LEAKY_RELU"
+    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2, "int16": 2}
 
     def __post_init__(self) -> None:
         """Refuse slopes that older kernels can't have."""

@@ -1,4 +1,4 @@
-"""Functions of one value: 256 codes in, so a table of 256 codes says all of an int8 kernel."""
+"""Functions of one value: a table of every code's result says all of an integer kernel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.requantize import with_reachable_scale
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
-
-LOWEST, HIGHEST = -128, 127
 
 Codes = NDArray[np.int64]
 
@@ -32,11 +28,11 @@ class ElementwiseFunction(Operator):
     kind: ClassVar[str]
     """The builtin operator."""
 
-    version_int8: ClassVar[int] = VERSION_INT8
+    versions: ClassVar[Mapping[DType, int]] = COMMON_VERSIONS
 
     @abstractmethod
     def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Return the kernel's output for the input codes -128, ..., 127: whole numbers, not yet clipped to int8."""
+        """Return the kernel's output for every code of the input, in order: whole numbers, not yet clipped."""
 
     def options(self) -> Mapping[str, float]:
         """Return the fields of the operator's option table."""
@@ -44,7 +40,7 @@ class ElementwiseFunction(Operator):
 
     def output_affine(self, source: Affine, ranges: Ranges) -> Affine:
         """Return the parameters of the output: those of its range, unless the kernel demands others."""
-        return with_reachable_scale(Affine.from_range(*ranges.output), source.scale)
+        return with_reachable_scale(Affine.from_range(*ranges.output, bits=source.bits), source.scale)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -54,30 +50,27 @@ class ElementwiseFunction(Operator):
         """Tabulate the kernel."""
         del scheme
         output = self.output_affine(inputs[0], ranges)
-        return QuantizedFunction(self, code_table(self.table(inputs[0], output))), output
-
-    def append(self, program: Program, version: int, source: RuntimeTensor, output: RuntimeTensor) -> None:
-        """Append the operator."""
-        program.append(RuntimeOperator(self.kind, version, [source], [output], self.options()))
+        return QuantizedFunction(self, code_table(self.table(inputs[0], output), output)), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the float32 operator."""
-        self.append(program, VERSION_FLOAT, inputs[0], output)
+        """Append the operator; the same for codes and real values."""
+        version = self.versions[output.dtype]
+        program.append(RuntimeOperator(self.kind, version, inputs, [output], self.options()))
 
 
 def steps_from_zero(source: Affine) -> Codes:
-    """Return code - zero point for the codes -128, ..., 127."""
-    return np.arange(LOWEST, HIGHEST + 1, dtype=np.int64) - source.zero_point
+    """Return code - zero point for every code, in order."""
+    return np.arange(source.low, source.high + 1, dtype=np.int64) - source.zero_point
 
 
-def code_table(codes: NDArray[Any]) -> Tensor:
-    """Return whole numbers, clipped to int8, as a table for `look_up`."""
-    return torch.from_numpy(np.clip(codes, LOWEST, HIGHEST).astype(np.float32))
+def code_table(codes: NDArray[Any], output: Affine) -> Tensor:
+    """Return whole numbers, clipped to what codes there are, as a table for `look_up`."""
+    return torch.from_numpy(np.clip(codes, output.low, output.high).astype(np.float32))
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """Return the table's entries for int8 codes in float32."""
-    return table.take((codes - LOWEST).to(torch.int64))
+    """Return the entries for codes in float32, of a table over all of them; half of them are negative."""
+    return table.take((codes + len(table) // 2).to(torch.int64))
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ class QuantizedFunction(QuantizedOperator):
 
     Attributes:
         function: which.
-        values: the output's codes for the codes -128, ..., 127, float32.
+        values: the output's codes for all codes of the input in order, float32.
     """
 
     function: ElementwiseFunction
@@ -102,4 +95,4 @@ class QuantizedFunction(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        self.function.append(program, self.function.version_int8, inputs[0], output)
+        self.function.lower(program, inputs, output)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.layers.lstm import run_lstm
-from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
+from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights, round_half_away
 from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import factor_of, fine_step_of, requantization
@@ -56,6 +56,8 @@ class LSTM(Operator):
         weight_hh: shape (4 * units, units).
         bias: shape (4 * units,).
     """
+
+    activation_bits = (8,)
 
     weight_ih: Tensor
     weight_hh: Tensor
@@ -110,7 +112,7 @@ class LSTM(Operator):
         """Quantize weights with a scale a gate: a gate's are a tensor of their own, of which the kernel reads one."""
         bits, kind = scheme.weight_bits, scheme.scales
         kernel = QuantizedWeights.from_float(
-            self.weight_ih, bits, groups=GATES, kind=kind, bias=self.bias, input_scale=inputs[0].scale
+            self.weight_ih, bits, groups=GATES, kind=kind, bias=self.bias, source=inputs[0]
         )
         recurrent = QuantizedWeights.from_float(self.weight_hh, bits, groups=GATES, kind=kind)
         return {"weight_ih": kernel, "weight_hh": recurrent}
@@ -183,10 +185,10 @@ class QuantizedLSTM(QuantizedOperator):
     output: Affine
     cell_exponent: int
 
-    def bias_codes(self) -> list[NDArray[np.int32]]:
+    def bias_codes(self) -> list[BiasCodes]:
         """Return the int32 biases by gate, in steps of input scale x kernel scale."""
         pairs = zip(self.kernel, self.bias.chunk(GATES), strict=True)
-        return [weights.quantize_bias(bias, self.input.scale) for weights, bias in pairs]
+        return [weights.quantize_bias(bias, self.input) for weights, bias in pairs]
 
     def _products(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, FixedPoint]:
         """Return the integer weights, (inputs, 4 * units), and the factors from sums to gate codes, (4 * units,)."""
@@ -241,7 +243,8 @@ class QuantizedLSTM(QuantizedOperator):
 
         kernel, to_gates = self._products(self.kernel, inputs[0].scale)
         recurrent, recurrent_to_gates = self._products(self.recurrent, output.scale)
-        project = requantization(to_gates, np.concatenate(self.bias_codes()), (INT16_LOW, INT16_HIGH))
+        biases: NDArray[np.int32] = np.concatenate(self.bias_codes()).astype(np.int32)
+        project = requantization(to_gates, biases, (INT16_LOW, INT16_HIGH))
         feed_back = requantization(recurrent_to_gates, 0, (-math.inf, math.inf))
         tables = (logistic_table(), tanh_table(GATE_INTEGER_BITS), tanh_table(15 + self.cell_exponent))
         logistic, tanh, tanh_of_cell = (table.numpy().astype(np.int16) for table in tables)

@@ -15,10 +15,8 @@ from qanas.quantization.fixed_point_functions import multiplier_and_power
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.requantize import FixedPoint, clamp_codes, step_bounds, with_reachable_scale
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,14 @@ class Mean(Operator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the output a scale of its own: means reach less far than what they are taken of."""
-        del scheme
-        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
+        output = with_reachable_scale(output, inputs[0].scale)
         return QuantizedMean(self, inputs[0], output), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the float32 operator."""
-        self.append(program, VERSION_FLOAT, inputs[0], output)
-
-    def append(self, program: Program, version: int, source: RuntimeTensor, output: RuntimeTensor) -> None:
-        """Append MEAN."""
-        inputs = [source, program.indices(self.batched_axes)]
-        options = {"keepDims": self.keeps_axes}
-        program.append(RuntimeOperator("MEAN", version, inputs, [output], options))
+        """Append MEAN; the same for codes and real values."""
+        options, axes = {"keepDims": self.keeps_axes}, program.indices(self.batched_axes)
+        program.append(RuntimeOperator("MEAN", COMMON_VERSIONS[output.dtype], [inputs[0], axes], [output], options))
 
 
 def factor_of_sum(scale: float, output_scale: float, count: int) -> FixedPoint:
@@ -104,8 +97,9 @@ class QuantizedMean(QuantizedOperator):
         return clamp_codes(means.to(torch.float32) + self.output.zero_point, self.output, "none")
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
-        """Rescale in one pass; float32 holds the sums of 65,000 codes."""
-        del inputs
+        """Rescale in one pass; float32 holds the sums of 65,000 codes of 8 bits."""
+        if self.input.wide:
+            return super().fast_kernel(inputs, output)
         axes, bounds = self.mean.batched_axes, step_bounds(output, "none")
 
         @cache
@@ -120,4 +114,4 @@ class QuantizedMean(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        self.mean.append(program, VERSION_INT8, inputs[0], output)
+        self.mean.lower(program, inputs, output)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,9 +18,11 @@ from qanas.quantization.operators.requantize import (
     activate,
     clamp_codes,
     float32_factor,
+    largest_factor_of_products,
     step_bounds,
     with_reachable_scale,
 )
+from qanas.quantization.program import DType
 from qanas.quantization.scheme import Scheme
 
 
@@ -32,6 +35,7 @@ class Multiply(BinaryOperator):
     """
 
     kind = "MUL"
+    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2, "int16": 4}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape in which every axis has the larger of both sizes."""
@@ -48,8 +52,8 @@ class Multiply(BinaryOperator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the product a scale of its own."""
-        del scheme
-        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale * inputs[1].scale)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
+        output = with_reachable_scale(output, inputs[0].scale * inputs[1].scale, largest_factor_of_products(inputs))
         return QuantizedMultiply(self, inputs[0], inputs[1], output), output
 
 
@@ -59,7 +63,9 @@ class QuantizedMultiply(QuantizedBinaryOperator):
 
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, exactly as the reference kernels do."""
-        products = (codes[0] - self.first.zero_point) * (codes[1] - self.second.zero_point)
+        # Products of 16-bit codes have more digits than a float32.
+        first, second = (part.to(torch.float64) if self.first.wide else part for part in codes)
+        products = (first - self.first.zero_point) * (second - self.second.zero_point)
         rescaled = self._factor()(products.to(torch.float64)).to(torch.float32)
         return clamp_codes(rescaled + self.output.zero_point, self.output, self.operator.activation)
 
@@ -68,6 +74,7 @@ class QuantizedMultiply(QuantizedBinaryOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Rescale in one pass."""
-        del inputs
+        if self.first.wide:
+            return super().fast_kernel(inputs, output)
         requantize = requantization(self._factor(), 0, step_bounds(output, self.operator.activation))
         return lambda left, right: requantize(left * right)

@@ -12,12 +12,8 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, ITEM_BITS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
-
-CODE_BITS = 8
 
 Fill = Literal["zero", "lowest"]
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
@@ -41,17 +37,17 @@ def code_of(fill: Fill, affine: Affine) -> int:
 
 def append_pad(program: Program, source: RuntimeTensor, padding: Padding, fill: Fill, output: RuntimeTensor) -> None:
     """Append PAD, whose value is 0, or PADV2 with a stored one."""
-    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
+    version = COMMON_VERSIONS[source.dtype]
     amounts = program.indices([(0, 0), *padding])
     if fill == "zero":
         program.append(RuntimeOperator("PAD", version, [source, amounts], [output]))
         return
-    if source.dtype == "int8":
-        lowest = np.array([-128], np.int8)
-        # The kernel demands the input's own parameters.
-        value = RuntimeTensor((1,), "int8", source.quantization, lowest, CODE_BITS)
-    else:
+    if source.dtype == "float32":
         value = RuntimeTensor.constant(np.array([LOWEST_FLOAT], np.float32))
+    else:
+        lowest = np.array([np.iinfo(source.dtype).min], source.dtype)
+        # The kernel demands the input's own parameters.
+        value = RuntimeTensor((1,), source.dtype, source.quantization, lowest, ITEM_BITS[source.dtype])
     program.append(RuntimeOperator("PADV2", version, [source, amounts, value], [output]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -14,11 +15,10 @@ from torch import Tensor
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.pad import FLOAT_FILLS, Fill, code_of, padded, with_padding
+from qanas.quantization.operators.requantize import exact_dtype
 from qanas.quantization.operators.window import SAME, VALID, Window
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
 
 
 class _Pool(Operator):
@@ -57,8 +57,7 @@ class _Pool(Operator):
             "filterHeight": self.window.size[0],
             "filterWidth": self.window.size[1],
         }
-        version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
-        program.append(RuntimeOperator(self.kind, version, [source], [output], options))
+        program.append(RuntimeOperator(self.kind, COMMON_VERSIONS[source.dtype], [source], [output], options))
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class AveragePool(_Pool):
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Keep the input's parameters."""
         del ranges, scheme
-        return QuantizedAveragePool(self, code_of(self.fill, inputs[0])), inputs[0]
+        return QuantizedAveragePool(self, inputs[0]), inputs[0]
 
 
 @dataclass(frozen=True)
@@ -177,15 +176,17 @@ class QuantizedAveragePool(QuantizedOperator):
 
     Attributes:
         pool: of which window.
-        fill: the padding's code.
+        input: parameters of the input's codes, and of the output's.
     """
 
     pool: AveragePool
-    fill: int
+    input: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes: sums are exact in float32, and the division rounds as in C, ties away from zero."""
-        sums = self.pool.sums(codes[0], float(self.fill) if self.pool.counts_padding else 0.0)
+        """Compute on codes: sums are exact, and the division rounds as in C, ties away from zero."""
+        fill = code_of(self.pool.fill, self.input) if self.pool.counts_padding else 0
+        whole = codes[0].to(exact_dtype(torch.ones(1, prod(self.pool.window.size)), self.input))
+        sums = self.pool.sums(whole, float(fill))
         counts = self.pool.counts(tuple(codes[0].shape[1:]))
         nudged = sums + torch.copysign(torch.floor(counts / 2), sums)
         return torch.div(nudged.to(torch.int64), counts.to(torch.int64), rounding_mode="trunc").to(torch.float32)

@@ -16,7 +16,7 @@ from qanas.quantization.operators.reshape import append_reshape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_INT8 = 2
+VERSION = 2
 
 
 def requantized(codes: Tensor, source: Affine, output: Affine) -> Tensor:
@@ -26,8 +26,8 @@ def requantized(codes: Tensor, source: Affine, output: Affine) -> Tensor:
 
 
 def append_quantize(program: Program, source: RuntimeTensor, output: RuntimeTensor) -> None:
-    """Append QUANTIZE from int8 to int8."""
-    program.append(RuntimeOperator("QUANTIZE", VERSION_INT8, [source], [output]))
+    """Append QUANTIZE from codes to codes."""
+    program.append(RuntimeOperator("QUANTIZE", VERSION, [source], [output]))
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Quantize(Operator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Take the parameters of the output's own range."""
-        del scheme
-        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
+        output = with_reachable_scale(output, inputs[0].scale)
         return QuantizedQuantize(inputs[0], output), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -13,10 +13,8 @@ from qanas.quantization.operators.base import Activation, FastKernel, Operator, 
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.quantize import append_quantize, requantized
 from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes, with_reachable_scale
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-VERSION_FLOAT, VERSION_INT8 = 1, 2
 
 KINDS: Mapping[Activation, str] = {"relu": "RELU", "relu6": "RELU6"}
 
@@ -41,13 +39,13 @@ class ReLU(Operator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the output a scale of its own: the range is half of the input's or less."""
-        del scheme
-        output = with_reachable_scale(Affine.from_range(*ranges.output), inputs[0].scale)
+        output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
+        output = with_reachable_scale(output, inputs[0].scale)
         return QuantizedReLU(inputs[0], output, self.activation), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
-        program.append(RuntimeOperator(KINDS[self.activation], VERSION_FLOAT, inputs, [output]))
+        program.append(RuntimeOperator(KINDS[self.activation], COMMON_VERSIONS["float32"], inputs, [output]))
 
 
 @dataclass(frozen=True)
@@ -84,4 +82,4 @@ class QuantizedReLU(QuantizedOperator):
             rescaled = RuntimeTensor(output.shape, output.dtype, output.quantization)
             append_quantize(program, source, rescaled)
             source = rescaled
-        program.append(RuntimeOperator(KINDS[self.activation], VERSION_INT8, [source], [output]))
+        program.append(RuntimeOperator(KINDS[self.activation], COMMON_VERSIONS[output.dtype], [source], [output]))

@@ -72,15 +72,20 @@ LARGEST_FACTOR = 2.0**14
 """From a kernel's integers to the output's codes: products of two codes, shifted left by this, still fit 32 bits."""
 
 
-def with_reachable_scale(output: Affine, step: float) -> Affine:
+def largest_factor_of_products(inputs: Sequence[Affine]) -> float:
+    """Return the same for products of codes of 16 bits, too, which leave no room for a shift."""
+    return 0.5 if any(affine.wide for affine in inputs) else LARGEST_FACTOR
+
+
+def with_reachable_scale(output: Affine, step: float, largest_factor: float = LARGEST_FACTOR) -> Affine:
     """Return ``output`` with a scale that integer kernels reach from values in units of ``step``.
 
     Their factors shift left in 32 bits, and overflow unchecked. Only an output that is constant on all samples that
     were looked at (a product with zeros, say) gets so fine a scale; a coarser one loses nothing there.
     """
-    if step <= LARGEST_FACTOR * output.scale:
+    if step <= largest_factor * output.scale:
         return output
-    return replace(output, scale=float(np.float32(step / LARGEST_FACTOR)))
+    return replace(output, scale=float(np.float32(step / largest_factor)))
 
 
 def float32_factor(numerators: Sequence[float], denominator: float) -> float:
@@ -105,6 +110,13 @@ class FixedPoint:
     multipliers: Tensor
     before: Tensor
     after: Tensor
+
+    @classmethod
+    def of_sums(cls, factors: NDArray[np.float64] | float) -> FixedPoint:
+        """Return what brings sums of 64 bits to codes: multipliers are cut to 15 bits, and products rounded once."""
+        whole = cls.of(factors)
+        multipliers = torch.floor(whole.multipliers * 2.0**15 + 0.5).clamp(max=2.0**15 - 1.0) / 2.0**15
+        return cls(multipliers * whole.after, whole.before, torch.ones_like(whole.after))
 
     @classmethod
     def of(cls, factors: NDArray[np.float64] | float) -> FixedPoint:
@@ -180,7 +192,8 @@ class FixedPointRequantization:
         cls, weights: QuantizedWeights, source: Affine, output: Affine, activation: Activation
     ) -> FixedPointRequantization:
         """Return the requantization of products of ``source`` and ``weights``."""
-        return cls(FixedPoint.of(_factors(weights, source, output)), output, activation)
+        fixed_point = FixedPoint.of_sums if source.wide else FixedPoint.of
+        return cls(fixed_point(_factors(weights, source, output)), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
         """Return the output's codes, float32, for integer sums in float64, channels last."""

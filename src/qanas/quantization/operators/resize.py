@@ -16,10 +16,11 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8, VERSION_HALF_PIXEL = 1, 2, 3
+VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 4}
+VERSION_HALF_PIXEL = 3
 
 FINE_BITS = 10
 """The bilinear kernel divides a pixel by 2^10."""
@@ -65,8 +66,7 @@ class _Resize(Operator):
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator; the same for codes and real values."""
         source, options = inputs[0], self.options()
-        version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
-        version = VERSION_HALF_PIXEL if options else version
+        version = max(VERSIONS[source.dtype], VERSION_HALF_PIXEL if options else 0)
         size = program.indices([self.height, self.width])
         program.append(RuntimeOperator(self.kind, version, [source, size], [output], options))
 

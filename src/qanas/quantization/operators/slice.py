@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -10,10 +10,10 @@ from torch import Tensor
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.reshape import append_reshape
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8 = 1, 2
+VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 1}
 
 MOST_AXES = 4
 """What TFLite Micro's kernel takes, the batch included; LiteRT's takes one more."""
@@ -105,10 +105,8 @@ def _append(program: Program, source: RuntimeTensor, bounds: Sequence[Bounds], o
         program.indices([getattr(positions, name) for positions, _ in bounds]) for name in ("start", "stop", "step")
     )
     mask = sum(1 << axis for axis, (_, dropped) in enumerate(bounds) if dropped)
-    version = VERSION_INT8 if source.dtype == "int8" else VERSION_FLOAT
-    program.append(
-        RuntimeOperator("STRIDED_SLICE", version, [source, start, stop, step], [output], {"shrinkAxisMask": mask})
-    )
+    inputs, options = [source, start, stop, step], {"shrinkAxisMask": mask}
+    program.append(RuntimeOperator("STRIDED_SLICE", VERSIONS[source.dtype], inputs, [output], options))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Softmax over the last axis, in the kernel's 32-bit fixed point."""
+"""Softmax over the last axis: in 32-bit fixed point on codes of 8 bits, by tables on codes of 16."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.fixed_point_functions import Codes, Word, halve, multiplier_and_power
+from qanas.quantization.interpolation_tables import HIGH, LOW, interpolate, interpolation_table
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.lookup import HIGHEST, LOWEST
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.operators.requantize import FixedPoint
+from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8 = 1, 2
+OUTPUT, WIDE_OUTPUT = Affine(1.0 / 256.0, -128), Affine(1.0 / 32768.0, 0, 16)
 
 WORD = Word(32)
 
@@ -28,6 +29,14 @@ SUM_INTEGER_BITS = 12
 """The sum of exponentials is Q12.19; it overflows at 2^12 of them."""
 
 LARGEST_DIFFERENCE = 255
+
+EXPONENTIALS = interpolation_table(np.exp, -10.0, 0.0)
+"""exp(x) for codes of 16 bits from -10 to 0; smaller ones are taken for -10."""
+
+STEP_OF_EXPONENTIALS = 10.0 / 65535.0
+
+RECIPROCALS = interpolation_table(lambda x: 1.0 / (1.0 + x), 0.0, 1.0)
+"""1 / (1 + x) for codes of 16 bits from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +58,26 @@ class Softmax(Operator):
         return torch.softmax(inputs[0], -1)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Take the output parameters that the kernel demands: 256 steps from 0 to 1.
+        """Take the output parameters that the kernel demands: 256 steps from 0 to 1, or 32,768.
 
         Raises:
             ValueError: inputs that are equal to within rounding; the kernel aborts on them.
         """
         del ranges, scheme
+        if inputs[0].wide:
+            return InterpolatedSoftmax(inputs[0]), replace(WIDE_OUTPUT)
         if inputs[0].scale * 2.0 ** (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS) <= 1.0:
             raise ValueError(f"a softmax of inputs in steps of {inputs[0].scale}; the kernel takes none below 2^-26")
-        return QuantizedSoftmax(exponentials(inputs[0].scale)), Affine(1.0 / 256.0, LOWEST)
+        return QuantizedSoftmax(exponentials(inputs[0].scale)), replace(OUTPUT)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
-        _append(program, VERSION_FLOAT, inputs, output)
+        append_softmax(program, inputs, output)
 
 
-def _append(program: Program, version: int, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-    program.append(RuntimeOperator("SOFTMAX", version, inputs, [output], {"beta": 1.0}))
+def append_softmax(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+    """Append SOFTMAX; the same for codes and real values."""
+    program.append(RuntimeOperator("SOFTMAX", COMMON_VERSIONS[output.dtype], inputs, [output], {"beta": 1.0}))
 
 
 def exponentials(scale: float) -> Codes:
@@ -104,8 +116,37 @@ class QuantizedSoftmax(QuantizedOperator):
         sums = halve(terms, SUM_INTEGER_BITS).sum(-1, keepdims=True)
         reciprocals, excess = _reciprocals(sums)
         steps = halve(WORD.multiply(terms, reciprocals), excess + WORD.bits - 1 - 8)
-        return torch.from_numpy(np.clip(steps + LOWEST, LOWEST, HIGHEST).astype(np.float32))
+        return torch.from_numpy(np.clip(steps + OUTPUT.low, OUTPUT.low, OUTPUT.high).astype(np.float32))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
-        _append(program, VERSION_INT8, inputs, output)
+        append_softmax(program, inputs, output)
+
+
+@dataclass(frozen=True)
+class InterpolatedSoftmax(QuantizedOperator):
+    """Softmax of codes.
+
+    Attributes:
+        input: parameters of the input's codes.
+    """
+
+    input: Affine
+
+    def forward(self, *codes: Tensor) -> Tensor:
+        """Compute on codes, exactly as the reference kernel does."""
+        inputs = codes[0].to(torch.float64)
+        factor = FixedPoint.of(self.input.scale / STEP_OF_EXPONENTIALS)
+        differences = factor(inputs - inputs.amax(-1, keepdim=True)).numpy()
+        terms = interpolate(EXPONENTIALS, np.clip(differences + HIGH, LOW, HIGH).astype(np.int64))
+        sums = terms.sum(-1, keepdims=True)
+        # The sum is 1 to 2 times a power of two, in steps of which the table's reciprocals are.
+        power = np.frexp(sums.astype(np.float64))[1].astype(np.int64)
+        mantissas = ((sums << (31 - power)) + (1 << 13)) >> 14
+        reciprocals = interpolate(RECIPROCALS, np.clip(mantissas - (1 << 15) - (1 << 16), LOW, HIGH))
+        shares = (terms * reciprocals + (1 << (power - 2))) >> (power - 1)
+        return torch.from_numpy(np.clip(shares, 0, HIGH).astype(np.float32))
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the integer operator."""
+        append_softmax(program, inputs, output)

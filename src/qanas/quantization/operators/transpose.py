@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedMove, QuantizedOperator, Ranges, Shape
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
-VERSION_FLOAT, VERSION_INT8 = 1, 2
+VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 5}
 
 MOST_AXES = 6
 """Axes that the kernels transpose, the batch included."""
@@ -54,9 +54,8 @@ class Transpose(Operator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append TRANSPOSE."""
-        version = VERSION_INT8 if inputs[0].dtype == "int8" else VERSION_FLOAT
         order = program.indices(self.batched_axes)
-        program.append(RuntimeOperator("TRANSPOSE", version, [inputs[0], order], [output]))
+        program.append(RuntimeOperator("TRANSPOSE", VERSIONS[output.dtype], [inputs[0], order], [output]))
 
 
 @dataclass(frozen=True)

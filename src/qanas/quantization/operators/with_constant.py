@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
@@ -14,10 +14,8 @@ from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.multiply import Multiply
-from qanas.quantization.program import Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.program import Program, RuntimeTensor
 from qanas.quantization.scheme import Scheme
-
-CODE_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ class WithConstant(Operator):
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Quantize the constant by its own range."""
-        affine = Affine.from_range(float(self.constant.min()), float(self.constant.max()))
+        low, high = (float(bound) for bound in torch.aminmax(self.constant))
+        affine = Affine.from_range(low, high, bits=scheme.activation_bits)
         quantized, output = self.operator.quantize([inputs[0], affine], ranges, scheme)
         return QuantizedWithConstant(quantized, affine.quantize(self.constant), affine), output
 
@@ -95,6 +94,5 @@ class QuantizedWithConstant(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator; its second input is stored in the file."""
-        stored = self.codes.numpy().astype(np.int8)
-        constant = RuntimeTensor(stored.shape, "int8", TensorQuantization.of(self.affine), stored, CODE_BITS)
+        constant = RuntimeTensor.codes(self.codes.numpy(), self.affine)
         self.operator.lower(program, [inputs[0], constant], output)
