@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from qanas.quantization.calibration import GatheredRanges
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.batch_norm import BatchNorm
-from qanas.quantization.ranges import range_of
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import folded
 
@@ -48,7 +48,8 @@ def batch_statistics(graph: Graph, samples: Tensor, scheme: Scheme) -> BatchStat
     owners = _owners(graph)
     last = {owner: name for name, owner in owners.items()}
     values = {INPUT: graph.stored_input(samples)}
-    ranges = {INPUT: Ranges(range_of(INPUT, values[INPUT], scheme.of(INPUT).ranges), {})}
+    ranges = GatheredRanges(scheme, len(samples))
+    ranges.add(INPUT, values[INPUT])
     nodes = []
     for node in graph.nodes:
         operator = node.operator
@@ -60,14 +61,11 @@ def batch_statistics(graph: Graph, samples: Tensor, scheme: Scheme) -> BatchStat
         nodes.append(replace(node, operator=operator))
         owner = owners[node.name]
         if last[owner] == node.name:
-            method = scheme.of(owner).ranges
-            ranges[owner] = Ranges(
-                range_of(owner, values[node.name], method),
-                {name: range_of(f"{owner}.{name}", value, method) for name, value in internals.items()},
-            )
+            ranges.add(owner, values[node.name], internals)
         for name in graph.last_uses[node.name]:
             del values[name]
-    return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges, graph.torch_output(values[graph.output]))
+    outputs = graph.torch_output(values[graph.output])
+    return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges.found(), outputs)
 
 
 def _owners(graph: Graph) -> dict[str, str]:
