@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from qanas.quantization.calibration import GatheredRanges
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import Ranges
 from qanas.quantization.operators.batch_norm import BatchNorm
-from qanas.quantization.ranges import range_of
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import folded
 
@@ -67,7 +67,8 @@ class UnfoldedGraph:
         graph = self.graph
         last = {owner: name for name, owner in self.owners.items()}
         values = {INPUT: graph.stored_input(samples)}
-        ranges = {INPUT: Ranges(range_of(INPUT, values[INPUT], scheme.of(INPUT).ranges), {})}
+        ranges = GatheredRanges(scheme, len(samples))
+        ranges.add(INPUT, values[INPUT])
         nodes = []
         for node in graph.nodes:
             operator = node.operator
@@ -79,11 +80,8 @@ class UnfoldedGraph:
             nodes.append(replace(node, operator=operator))
             owner = self.owners[node.name]
             if last[owner] == node.name:
-                method = scheme.of(owner).ranges
-                ranges[owner] = Ranges(
-                    range_of(owner, values[node.name], method),
-                    {name: range_of(f"{owner}.{name}", value, method) for name, value in internals.items()},
-                )
+                ranges.add(owner, values[node.name], internals)
             for name in graph.last_uses[node.name]:
                 del values[name]
-        return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges, graph.torch_output(values[graph.output]))
+        outputs = graph.torch_output(values[graph.output])
+        return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges.found(), outputs)

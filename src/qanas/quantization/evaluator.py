@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
+from qanas.quantization.chunks import chunks_of
 from qanas.quantization.graph import INPUT, Graph
 from qanas.quantization.operators.base import FastKernel, QuantizedOperator
 from qanas.quantization.operators.fast import quantization
@@ -25,12 +25,6 @@ from qanas.quantization.operators.fast import quantization
 logger = logging.getLogger("qanas")
 
 Arithmetic = Literal["exact", "fast"]
-
-CHUNK = 1024
-"""Samples at a time at most."""
-
-CHUNK_NUMBERS: Mapping[Arithmetic, int] = {"exact": 1 << 22, "fast": 1 << 21}
-"""Numbers of the largest value at a time: what fits into memory, or into the cache, whatever the size of a sample."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +36,12 @@ class Evaluator:
         quantize: what quantizes the input.
         kernels: what computes each node; from codes to codes, in fast arithmetic from steps to steps.
         zero_point: from what the last kernel returns to codes.
-        chunk_numbers: numbers of the largest value at a time.
     """
 
     graph: Graph
     quantize: FastKernel
     kernels: Mapping[str, FastKernel]
     zero_point: int
-    chunk_numbers: int
 
     @classmethod
     def of(
@@ -76,18 +68,16 @@ class Evaluator:
                     )
                     for node in graph.nodes
                 }
-                return cls(graph, quantization(source), kernels, output.zero_point, CHUNK_NUMBERS["fast"])
+                return cls(graph, quantization(source), kernels, output.zero_point)
             except ImportError as error:
                 logger.warning("integer networks are evaluated slowly, the compiled kernels are missing: %s", error)
         exact = {name: operator.forward for name, operator in operators.items()}
-        return cls(graph, source.quantize, exact, 0, CHUNK_NUMBERS["exact"])
+        return cls(graph, source.quantize, exact, 0)
 
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:
         """Return the output's codes, float32, for real inputs, both in the torch network's order."""
-        largest = max(map(prod, self.graph.shapes.values()))
-        samples = max(1, min(CHUNK, self.chunk_numbers // largest))
-        return torch.cat([self._codes(chunk) for chunk in torch.split(inputs, samples)])
+        return torch.cat([self._codes(chunk) for chunk in chunks_of(inputs, self.graph.largest_value)])
 
     def _codes(self, inputs: Tensor) -> Tensor:
         values = self.pass_on(self.quantize(self.graph.stored_input(inputs)))

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
 
 from qanas.quantization.axis_order import Border
+from qanas.quantization.calibration import GatheredRanges
+from qanas.quantization.chunks import chunks_of
 from qanas.quantization.operators.base import Operator, Ranges, Shape
 from qanas.quantization.program import Program, RuntimeTensor
-from qanas.quantization.ranges import range_of
 from qanas.quantization.scheme import Scheme
 
 INPUT = "input"
@@ -74,6 +76,11 @@ class Graph:
             except ValueError as error:
                 raise UnsupportedNetworkError(f"{node.name}: {error}") from error
         return shapes
+
+    @cached_property
+    def largest_value(self) -> int:
+        """Numbers of the largest value of one sample."""
+        return max(map(prod, self.shapes.values()))
 
     @cached_property
     def last_uses(self) -> Mapping[str, tuple[str, ...]]:
@@ -137,19 +144,20 @@ class Graph:
             raise ValueError(
                 f"samples of shape {tuple(samples.shape[1:])}; the network takes {self.network_input_shape}"
             )
-        scheme = Scheme() if scheme is None else scheme
-        values = {INPUT: self.stored_input(samples)}
-        ranges = {INPUT: Ranges(range_of(INPUT, samples, scheme.of(INPUT).ranges), {})}
+        ranges = GatheredRanges(Scheme() if scheme is None else scheme, len(samples))
+        outputs = [self._observed(chunk, ranges) for chunk in chunks_of(samples, self.largest_value)]
+        return ranges.found(), torch.cat(outputs)
+
+    def _observed(self, samples: Tensor, ranges: GatheredRanges) -> Tensor:
+        # In the order of memory that every kernel behind keeps: an image as torch has it is slower to go through.
+        values = {INPUT: self.stored_input(samples).contiguous()}
+        ranges.add(INPUT, values[INPUT])
         for node in self.nodes:
             values[node.name], internals = node.operator.observe(*(values[name] for name in node.inputs))
-            method = scheme.of(node.name).ranges
-            ranges[node.name] = Ranges(
-                range_of(node.name, values[node.name], method),
-                {name: range_of(f"{node.name}.{name}", value, method) for name, value in internals.items()},
-            )
+            ranges.add(node.name, values[node.name], internals)
             for name in self.last_uses[node.name]:
                 del values[name]
-        return ranges, self.torch_output(values[self.output])
+        return self.torch_output(values[self.output])
 
     def program(self) -> Program:
         """Return the float32 program."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -51,44 +53,121 @@ def check_samples(samples: Tensor, input_shape: tuple[int, ...], source: str) ->
         raise InputError(f"{source}: every value of the calibration samples is {low:g}; give samples that differ")
 
 
-def range_of(name: str, values: Tensor, method: RangeMethod) -> Range:
-    """Return a value's range.
+class RangeOf(ABC):
+    """The range of one value, from samples that come a few at a time; however many, it is that of all at once."""
 
-    Args:
-        name: of the value, for the message.
-        values: shape (n, ...).
-        method: how it is taken.
+    def __init__(self, name: str, samples: int) -> None:
+        """Begin.
 
-    Raises:
-        ValueError: values that are not finite.
-    """
-    low, high = _extent(values)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{name} reaches from {low} to {high}: it can't be quantized")
-    if method == "moving_average":
-        return _moving_average(values)
-    if method == "percentile":
-        return _without_outliers(values)
-    return low, high
+        Args:
+            name: of the value, for the message.
+            samples: how many there will be.
+        """
+        self.name, self.samples = name, samples
+
+    def add(self, values: Tensor) -> None:
+        """Take the value of the next samples.
+
+        Args:
+            values: shape (n, ...).
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        low, high = _extent(values)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"{self.name} reaches from {low} to {high}: it can't be quantized")
+        self._take(values, (low, high))
+
+    @abstractmethod
+    def _take(self, values: Tensor, extent: Range) -> None:
+        """Take the next samples and their smallest and largest value."""
+
+    @abstractmethod
+    def found(self) -> Range:
+        """Return the range of all samples."""
+
+
+class MinMax(RangeOf):
+    """``min_max``."""
+
+    def __init__(self, name: str, samples: int) -> None:
+        """Begin."""
+        super().__init__(name, samples)
+        self.extent: Range = (math.inf, -math.inf)
+
+    def _take(self, values: Tensor, extent: Range) -> None:
+        del values
+        self.extent = _both(self.extent, extent)
+
+    def found(self) -> Range:
+        """Return the range of all samples."""
+        return self.extent
+
+
+class MovingAverage(RangeOf):
+    """``moving_average``; samples may come in any number, batches are the same."""
+
+    def __init__(self, name: str, samples: int) -> None:
+        """Begin."""
+        super().__init__(name, samples)
+        self.taken = 0
+        self.batches: list[Range] = []
+
+    def _take(self, values: Tensor, extent: Range) -> None:
+        del extent
+        missing = -self.taken % BATCH
+        if missing:
+            self.batches[-1] = _both(self.batches[-1], _extent(values[:missing]))
+        self.batches += [_extent(batch) for batch in torch.split(values[missing:], BATCH) if len(batch)]
+        self.taken += len(values)
+
+    def found(self) -> Range:
+        """Return the range of all samples."""
+        low, high = self.batches[0]
+        for batch_low, batch_high in self.batches[1:]:
+            low = KEPT * low + (1.0 - KEPT) * batch_low
+            high = KEPT * high + (1.0 - KEPT) * batch_high
+        return low, high
+
+
+class Percentile(RangeOf):
+    """``percentile``: of all that came, only what may still be an outlier is kept."""
+
+    def __init__(self, name: str, samples: int) -> None:
+        """Begin."""
+        super().__init__(name, samples)
+        self.smallest = self.largest = torch.empty(0)
+
+    def _take(self, values: Tensor, extent: Range) -> None:
+        del extent
+        kept = int(OUTLIERS * (values.numel() // len(values) * self.samples)) + 1
+        flat = values.flatten()
+        few = min(kept, len(flat))
+        self.smallest = _extremes([self.smallest, flat.topk(few, largest=False).values], kept, largest=False)
+        self.largest = _extremes([self.largest, flat.topk(few).values], kept, largest=True)
+
+    def found(self) -> Range:
+        """Return the range of all samples."""
+        return float(self.smallest.max()), float(self.largest.min())
+
+
+METHODS: Mapping[RangeMethod, type[RangeOf]] = {
+    "min_max": MinMax,
+    "moving_average": MovingAverage,
+    "percentile": Percentile,
+}
+
+
+def _extremes(parts: Sequence[Tensor], kept: int, *, largest: bool) -> Tensor:
+    together = torch.cat(list(parts))
+    return together.topk(min(kept, len(together)), largest=largest).values
+
+
+def _both(one: Range, other: Range) -> Range:
+    return (min(one[0], other[0]), max(one[1], other[1]))
 
 
 def _extent(values: Tensor) -> Range:
     low, high = (float(bound) for bound in torch.aminmax(values))
     return low, high
-
-
-def _moving_average(values: Tensor) -> Range:
-    batches = [_extent(batch) for batch in torch.split(values, BATCH)]
-    low, high = batches[0]
-    for batch_low, batch_high in batches[1:]:
-        low = KEPT * low + (1.0 - KEPT) * batch_low
-        high = KEPT * high + (1.0 - KEPT) * batch_high
-    return low, high
-
-
-def _without_outliers(values: Tensor) -> Range:
-    flat = values.flatten()
-    left_out = int(OUTLIERS * flat.numel())
-    low = flat.kthvalue(left_out + 1).values
-    high = flat.kthvalue(flat.numel() - left_out).values
-    return float(low), float(high)

@@ -13,8 +13,8 @@ from torch import Tensor
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.performance_estimation.block_table.quantized_layer import ObservedLayer
 from qanas.quantization.affine import Affine
+from qanas.quantization.calibration import GatheredRanges
 from qanas.quantization.graph import INPUT
-from qanas.quantization.ranges import range_of
 from qanas.quantization.tracing import folded
 
 Prefix = tuple[int, ...]
@@ -185,5 +185,6 @@ def _passed(layers: BlockLayers, layer: int, option: int, samples: Tensor) -> tu
 
 
 def _input_affine(layers: BlockLayers, samples: Tensor) -> Affine:
-    low, high = range_of(INPUT, samples, layers.scheme.of(INPUT).ranges)
-    return layers.scheme.of(INPUT).affine(low, high)
+    ranges = GatheredRanges(layers.scheme, len(samples))
+    ranges.add(INPUT, samples)
+    return layers.scheme.of(INPUT).affine(*ranges.found()[INPUT].output)

@@ -134,7 +134,8 @@ class Convolution(Operator):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
-        return activate(self.kernel.correlate(inputs[0], self.weight) + self.bias, self.activation)
+        sums = self.kernel.correlate(inputs[0], self.weight)
+        return activate(sums.add_(self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
         """Quantize the weights, with a scale an output channel where the scheme leaves it to the kernel."""

@@ -12,7 +12,7 @@ from qanas.quantization.affine import Affine
 from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.quantize import append_quantize, requantized
-from qanas.quantization.operators.requantize import FixedPoint, activate, clamp_codes, with_reachable_scale
+from qanas.quantization.operators.requantize import BOUNDS, FixedPoint, clamp_codes, with_reachable_scale
 from qanas.quantization.program import COMMON_VERSIONS, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
 
@@ -35,7 +35,7 @@ class ReLU(Operator):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32."""
-        return activate(inputs[0], self.activation)
+        return inputs[0].clamp(*BOUNDS[self.activation])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Give the output a scale of its own: the range is half of the input's or less."""

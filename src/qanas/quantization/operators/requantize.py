@@ -28,8 +28,8 @@ BOUNDS: Mapping[Activation, tuple[float, float]] = {
 
 
 def activate(values: Tensor, activation: Activation) -> Tensor:
-    """Apply an activation function in floating point."""
-    return values if activation == "none" else values.clamp(*BOUNDS[activation])
+    """Apply an activation function in floating point, in place: to what an operator just computed."""
+    return values if activation == "none" else values.clamp_(*BOUNDS[activation])
 
 
 def clamp_codes(codes: Tensor, output: Affine, activation: Activation) -> Tensor:
