@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
 
 import qanas.quantization
 from qanas.deployment.arena import operator_kinds
@@ -31,6 +32,10 @@ MAIN = r"""
 int main(void) {
   unsigned long sum = 0;
   for (int i = 0; i < QANAS_MODEL_BYTES; ++i) sum += qanas_model[i];
+  QANAS_MODEL_INPUT_TYPE input = qanas_golden_input[0][0];
+  QANAS_MODEL_OUTPUT_TYPE output = qanas_golden_output[0][0];
+  if (sizeof input * QANAS_MODEL_INPUT_SIZE != sizeof qanas_golden_input[0]) return 1;
+  if (sizeof output * QANAS_MODEL_OUTPUT_SIZE != sizeof qanas_golden_output[0]) return 1;
   printf("%lu %d %d %d %.6f\n", sum, QANAS_GOLDEN_COUNT, (int)sizeof qanas_golden_input[0],
          qanas_golden_output[QANAS_GOLDEN_COUNT - 1][0], (double)qanas_conditions_0_means[1]);
   return 0;
@@ -51,9 +56,21 @@ def test_the_operators_are_those_of_the_file(model: tuple[bytes, int]) -> None:
     assert operator_kinds(model[0]) == ["FULLY_CONNECTED", "STRIDED_SLICE", "UNIDIRECTIONAL_SEQUENCE_LSTM"]
 
 
+@pytest.fixture(scope="module")
+def wide_model() -> tuple[bytes, int]:
+    torch.manual_seed(0)
+    graph = trace(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), (10, 3))
+    scheme = Scheme(activation_bits=16)
+    program = QuantizedGraph.quantize(graph, graph.calibrate(torch.randn(50, 10, 3)), scheme).program()
+    return write_tflite(program), peak_ram_bytes(program)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
-def test_the_sources_compile_and_hold_the_model(model: tuple[bytes, int], tmp_path: Path) -> None:
-    content, peak = model
+@pytest.mark.parametrize(("which", "item"), [("model", "int8_t"), ("wide_model", "int16_t")])
+def test_the_sources_compile_and_hold_the_model(
+    which: str, item: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    content, peak = request.getfixturevalue(which)
     inputs = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float32)
     golden = GoldenVectors.record(LiteRTModel(content), inputs)
     preprocessing = {"note": "text is left out", "conditions": [{"means": [1.0, 2.5, -3.0]}]}
@@ -63,7 +80,8 @@ def test_the_sources_compile_and_hold_the_model(model: tuple[bytes, int], tmp_pa
     strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-const-variable"]
     subprocess.run(["cc", *strict, "main.c", "model.c", "-o", "main"], cwd=tmp_path, check=True)
     printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.split()
-    expected = [sum(content), 2, 30, int(LiteRTModel(content).codes(inputs)[1, 0])]
+    size = {"int8_t": 1, "int16_t": 2}[item]
+    expected = [sum(content), 2, 30 * size, int(LiteRTModel(content).codes(inputs)[1].flat[0])]
     assert [int(value) for value in printed[:4]] == expected
     assert float(printed[4]) == 2.5
 

@@ -26,6 +26,7 @@ from tests.networks.image_networks import NETWORKS, with_statistics
 from tests.quantization.random_networks import random_network
 
 WINDOW, FEATURES = 30, 14
+INT16 = Scheme(activation_bits=16)
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,35 @@ def test_what_its_kernels_lack_is_written_another_way(network: type[nn.Module], 
     assert Shipped.of(network(), (4, 6, 5), named_schemes()[scheme]).steps().max() == 0
 
 
+@pytest.mark.parametrize("name", ["MobileNetV2", "tcn"])
+def test_values_of_16_bits_are_identical_and_planned_alike(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    build, shape = (tcn, (WINDOW, FEATURES)) if name == "tcn" else (NETWORKS[name][0], (3, *NETWORKS[name][1]))
+    shipped = Shipped.of(with_convolutional_head(with_statistics(build())), shape, INT16)
+    assert shipped.quantized.precision == "int16"
+    assert shipped.steps().max() == 0
+    assert shipped.in_tflm.arena(capfd).planned == shipped.peak
+
+
+# Without linear layers, bilinear resizes, softmax and hard swish, whose kernels are others here, or none.
+@pytest.mark.parametrize("seed", [501, 511, 512, 518, 519, 521, 523, 526, 530, 532, 533, 536])
+def test_random_networks_of_8_and_16_bits_are_identical_and_planned_alike(
+    seed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network, shape = random_network(seed)
+    nodes = list(trace(network, shape).shapes)
+    halves = {name: {"activation_bits": 8} for name in nodes[::2]} if seed % 2 else {}
+    shipped = Shipped.of(network, shape, Scheme(activation_bits=16, layers=halves))
+    assert shipped.steps().max() == 0
+    assert shipped.in_tflm.arena(capfd).planned == shipped.peak
+
+
+def test_dense_layers_of_16_bits_are_within_two_steps_and_softmax_within_one() -> None:
+    torch.manual_seed(0)
+    assert Shipped.of(nn.Linear(40, 30), (40,), INT16, count=50).steps().max() <= 2
+    assert Shipped.of(nn.Softmax(1), (9, 4, 4), INT16, count=50).steps().max() <= 1
+
+
 def test_a_trained_lstm_is_within_two_steps(trained: Trained, capfd: pytest.CaptureFixture[str]) -> None:
     """Its logistic and tanh are others than LiteRT's: of three networks, 10 of 2,952 outputs were two steps off."""
     shipped = Shipped(trained.quantized, trained.split.inputs)
@@ -208,8 +238,16 @@ def all_shipped() -> dict[str, Shipped]:
     images = {
         name: Shipped.of(with_statistics(build()), (3, *size), count=1) for name, (build, size) in NETWORKS.items()
     }
+    wide = {"tcn, 16 bits": Shipped.of(tcn(), (WINDOW, FEATURES), INT16)}
     packed = {"tcn, int4 tensors": Shipped.of(tcn(), (WINDOW, FEATURES), INT4_TENSORS)}
-    return {"lstm": series(lstm(20)), "two layers": series(lstm(32, 32)), "tcn": series(tcn()), **packed, **images}
+    return {
+        "lstm": series(lstm(20)),
+        "two layers": series(lstm(32, 32)),
+        "tcn": series(tcn()),
+        **wide,
+        **packed,
+        **images,
+    }
 
 
 def test_the_arena_that_firmware_is_told_suffices(all_shipped: dict[str, Shipped], tmp_path: Path) -> None:

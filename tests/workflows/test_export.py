@@ -127,6 +127,19 @@ def test_a_float_file_computes_what_torch_does(name: str, tmp_path: Path) -> Non
     assert told.costs["file_bytes"] == out.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["PixelLabels", "mlp"])
+def test_values_of_16_bits_are_told_and_nearer_to_torch(name: str, tmp_path: Path) -> None:
+    source = source_of(name, tmp_path)
+    narrow = integer_tflite(source, ExportScheme())
+    told = ship(source, integer_tflite(source, ExportScheme("int16")), tmp_path / "model.tflite")
+    assert (told.failure, told.precision, told.input.dtype, told.output.dtype) == ("", "int16", "int16", "int16")
+    assert (told.input.zero_point, told.output.zero_point) == (0, 0)
+    assert told.parity is not None
+    assert told.parity.max == 0
+    assert told.sqnr_db > sqnr_db(source.compared_outputs, narrow.outputs)
+    assert told.costs["peak_ram_bytes"] > narrow.costs["peak_ram_bytes"]
+
+
 def test_images_are_stored_channels_last_and_it_is_said(tmp_path: Path) -> None:
     source = source_of("PixelLabels", tmp_path)
     told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")

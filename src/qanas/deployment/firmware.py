@@ -120,7 +120,7 @@ def _header(content: bytes, peak_ram_bytes: int) -> str:
         f"#define QANAS_MODEL_BYTES {len(content)}"
     )
     rule = "\n".join(f" * {line}" for line in RULE.splitlines())
-    return _guarded("MODEL", "\n".join([f"/*\n{rule}\n */", array, *lines, ""]))
+    return _guarded("MODEL", "\n".join([f"/*\n{rule}\n */", "#include <stdint.h>", array, *lines, ""]))
 
 
 def _array_source(content: bytes) -> str:
@@ -191,7 +191,8 @@ def _readme(content: bytes, peak_ram_bytes: int) -> str:
 - `operators.h`: registers what the model needs with TFLite Micro's resolver.
 - `preprocessing.h`: the constants of the card's `preprocessing`, under the names of its keys.
 - `golden.h`: inputs and the outputs that LiteRT's reference kernels give. Run them on the board first. TFLite Micro's
-  reference kernels give the same codes; but a FULLY_CONNECTED layer may be one step off, an LSTM two.
+  reference kernels give the same codes; but a FULLY_CONNECTED layer may be one step off, an LSTM two. Codes of 16
+  bits may be two steps (of 1/256 of one of 8 bits) off behind a FULLY_CONNECTED layer, and one behind a SOFTMAX.
 
 Operators:
 
