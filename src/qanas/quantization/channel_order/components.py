@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qanas.quantization.channel_order.flow import Flow, Numbers
+
+Draws = NDArray[np.uint64]
+"""Numbers that look random; sums go round at 2^64."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,57 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Ties:
+    """Which channels of some steps are tied together.
+
+    Attributes:
+        slots: for each value, a number for every channel.
+        owners: for each of these numbers, another one that is tied to it, the number itself where none came before.
+    """
+
+    slots: Mapping[str, Numbers]
+    owners: Numbers
+
+    @classmethod
+    def none(cls) -> Ties:
+        """Return those of no steps."""
+        return cls({}, np.arange(0))
+
+    def followed_by(self, steps: Sequence[Step]) -> Ties:
+        """Return those that there are after more steps, given in the order of execution."""
+        made = len(self.owners)
+        owners = np.append(self.owners, made + np.arange(sum(step.size for step in steps if not step.flow.parts)))
+        slots = dict(self.slots)
+        for step in steps:
+            if step.flow.parts:
+                given = np.concatenate([slots[name] for name in step.inputs])
+                slots[step.name] = given[step.flow.parts[0]]
+                for other in step.flow.parts[1:]:
+                    _unite(owners, slots[step.name], given[other])
+            else:
+                slots[step.name] = np.arange(made, made + step.size)
+                made += step.size
+        return Ties(slots, owners)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What channels are there for, as sums of random numbers: one for the value, one for each place it is read at.
+
+    Attributes:
+        values: names, in the order in which their channels follow each other in what is below.
+        sums: of every channel.
+        places: a random number for every channel, by which it differs from all others.
+        steps: for each channel, the number of the step that it is put out by.
+    """
+
+    values: tuple[str, ...]
+    sums: Draws
+    places: Draws
+    steps: Numbers
+
+
+@dataclass(frozen=True)
 class Components:
     """The components of all channels.
 
@@ -38,32 +93,72 @@ class Components:
     to, and where it is in a slice or a concatenation.
 
     Attributes:
-        of: for each value, the component of every channel.
+        ties: between the channels.
+        numbers: for each slot, its component.
         signatures: for each component, which values it is in and which places it is read at: components of one
             signature can stand in for each other.
     """
 
-    of: Mapping[str, Numbers]
-    signatures: NDArray[np.uint64]
+    ties: Ties
+    numbers: Numbers
+    signatures: Draws
+
+    @classmethod
+    def of(cls, ties: Ties, roles: Roles) -> Components:
+        """Return the components of some steps.
+
+        Args:
+            ties: between their channels.
+            roles: of the channels.
+        """
+        first = _roots(ties.owners)
+        numbers = (np.cumsum(first == np.arange(len(first))) - 1)[first]
+        here = numbers[np.concatenate([ties.slots[name] for name in roles.values])]
+        sums = np.zeros(int(numbers.max()) + 1, np.uint64)
+        np.add.at(sums, here, roles.sums)
+        # Channels of one value in one component can't be told apart: such a component stays where it is.
+        visits = np.sort(roles.steps * len(sums) + here)
+        twice = np.zeros(len(sums), bool)
+        twice[visits[1:][visits[1:] == visits[:-1]] % len(sums)] = True
+        if twice.any():
+            np.add.at(sums, here, np.where(twice[here], roles.places, np.uint64(0)))
+        return cls(ties, numbers, sums)
+
+    def of_value(self, name: str) -> Numbers:
+        """Return the component of every channel of a value."""
+        found: Numbers = self.numbers[self.ties.slots[name]]
+        return found
+
+    @cached_property
+    def sorted_signatures(self) -> Draws:
+        """The signatures in order."""
+        return np.sort(self.signatures)
 
 
-def components_of(steps: Sequence[Step]) -> Components:
-    """Return the components of the channels of some steps, given in the order of execution."""
-    owners: Numbers = np.arange(sum(step.size for step in steps if not step.flow.parts))
-    slots: dict[str, Numbers] = {}
-    made = 0
-    for step in steps:
-        if step.flow.parts:
-            given = np.concatenate([slots[name] for name in step.inputs])
-            slots[step.name] = given[step.flow.parts[0]]
-            for other in step.flow.parts[1:]:
-                _unite(owners, slots[step.name], given[other])
-        else:
-            slots[step.name] = np.arange(made, made + step.size)
-            made += step.size
-    numbers = np.unique(_roots(owners), return_inverse=True)[1]
-    of = {name: numbers[entries] for name, entries in slots.items()}
-    return Components(of, _signatures(steps, of, int(numbers.max()) + 1))
+def roles_at(steps: Sequence[Step], ends: Sequence[int]) -> list[Roles]:
+    """Return the roles that channels have in the first steps.
+
+    Args:
+        steps: in the order of execution.
+        ends: for each result, how many steps it is about; not descending.
+    """
+    sizes = [step.size for step in steps]
+    starts = dict(zip((step.name for step in steps), accumulate(sizes, initial=0), strict=False))
+    parts = {step.name: slice(starts[step.name], starts[step.name] + step.size) for step in steps}
+    sums = np.repeat(np.array([_draw(step.name, "value") for step in steps], np.uint64), sizes)
+    places = np.concatenate([_numbered(step.name, "fixed", np.arange(step.size)) for step in steps])
+    numbers = np.repeat(np.arange(len(steps)), sizes)
+    found: list[Roles] = []
+    for start, end in zip((0, *ends), ends, strict=False):
+        for step in steps[start:end]:
+            reads = [(f"input {number}", name, entry) for number, (name, entry) in enumerate(_reads(step))]
+            for role, name, place in (*reads, ("output", step.name, step.flow.writes)):
+                if place is not None:
+                    sums[parts[name]] += _numbered(step.name, role, place)
+        size = sum(sizes[:end])
+        names = tuple(step.name for step in steps[:end])
+        found.append(Roles(names, sums[:size].copy(), places[:size], numbers[:size]))
+    return found
 
 
 def _roots(owners: Numbers) -> Numbers:
@@ -85,31 +180,11 @@ def _root(owners: Numbers, slot: int) -> int:
     return slot
 
 
-def _signatures(steps: Sequence[Step], of: Mapping[str, Numbers], count: int) -> NDArray[np.uint64]:
-    """Return a sum of random numbers for each component: one for each value and place that it is found at."""
-    sums = np.zeros(count, np.uint64)
-    twice = np.zeros(count, bool)
-    for step in steps:
-        here = of[step.name]
-        sums[here] += _draw(step.name, "value")
-        twice |= np.bincount(here, minlength=count) > 1
-        places = [(f"input {number}", name, entry) for number, (name, entry) in enumerate(_reads(step))]
-        for role, name, place in (*places, ("output", step.name, step.flow.writes)):
-            if place is not None:
-                np.add.at(sums, of[name], _numbered(step.name, role, place))
-    if twice.any():  # Channels of one value in one component can't be told apart: such a component stays where it is.
-        for step in steps:
-            here = of[step.name]
-            fixed = _numbered(step.name, "fixed", np.arange(len(here)))
-            np.add.at(sums, here, np.where(twice[here], fixed, np.uint64(0)))
-    return sums
-
-
 def _reads(step: Step) -> list[tuple[str, Numbers | None]]:
     return list(zip(step.inputs, step.flow.reads, strict=True)) if step.flow.reads else []
 
 
-def _numbered(name: str, role: str, places: Numbers) -> NDArray[np.uint64]:
+def _numbered(name: str, role: str, places: Numbers) -> Draws:
     return _draw(name, role) + places.astype(np.uint64) * _draw(name, f"{role}, each")
 
 
@@ -121,7 +196,7 @@ def _draw(name: str, role: str) -> np.uint64:
 
 def alike(one: Components, other: Components) -> bool:
     """Tell whether there are as many components of every signature."""
-    return np.array_equal(np.sort(one.signatures), np.sort(other.signatures))
+    return np.array_equal(one.sorted_signatures, other.sorted_signatures)
 
 
 def orders(logical: Components, stored: Components) -> dict[str, Numbers]:
@@ -135,10 +210,11 @@ def orders(logical: Components, stored: Components) -> dict[str, Numbers]:
     partner = np.empty(len(ours), np.int64)
     partner[ours] = theirs
     found: dict[str, Numbers] = {}
-    for name, components in logical.of.items():
+    for name in logical.ties.slots:
+        components = logical.of_value(name)
         place = np.full(len(partner), -1)
         place[components] = np.arange(len(components))
-        order = place[partner[stored.of[name]]]
+        order = place[partner[stored.of_value(name)]]
         again = np.bincount(components, minlength=len(partner))[components] > 1
         found[name] = np.where(again, np.arange(len(order)), order)
     return found

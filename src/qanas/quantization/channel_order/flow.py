@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -100,10 +101,16 @@ def _parts(operator: Operator, inputs: Sequence[Shape], output: Shape) -> tuple[
         return (np.arange(sizes[0])[entry],)
     if isinstance(operator, Concatenate) and operator.axis == len(output) - 1:
         return (np.arange(size),)
-    if isinstance(operator, BY_CHANNEL) and set(sizes) == {size} and not _over_channels(operator, inputs[0]):
+    if _by_channel(type(operator)) and set(sizes) == {size} and not _over_channels(operator, inputs[0]):
         starts = accumulate(sizes[:-1], initial=0)
         return tuple(start + np.arange(size) for start in starts)
     return ()
+
+
+@cache
+def _by_channel(kind: type[Operator]) -> bool:
+    """Tell whether operators of a kind are in `BY_CHANNEL`; the question is asked thousands of times."""
+    return issubclass(kind, BY_CHANNEL)
 
 
 def split_entry(operator: Slice, rank: int) -> slice | int | None:

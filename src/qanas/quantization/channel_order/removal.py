@@ -48,6 +48,7 @@ def _rewritten(graph: Graph, shuffles: Sequence[Shuffle], found: Found) -> Graph
             operator = node.operator
             if node.name in found.slices and isinstance(operator, Slice):
                 operator = replace(operator, indices=(*operator.indices[:-1], found.slices[node.name]))
-            operator = reordered(operator, [order_of(name) for name in node.inputs], order_of(node.name))
+            if not found.orders.keys().isdisjoint((node.name, *node.inputs)):
+                operator = reordered(operator, [order_of(name) for name in node.inputs], order_of(node.name))
             nodes.append(Node(node.name, operator, tuple(renamed.get(name, name) for name in node.inputs)))
     return replace(graph, nodes=tuple(nodes), output=renamed.get(graph.output, graph.output))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,15 +18,11 @@ from qanas.quantization.operators.with_constant import WithConstant
 def reordered(operator: Operator, inputs: Sequence[Numbers], output: Numbers) -> Operator:
     """Return an operator for inputs and an output in another order.
 
-    Weights that stay in their order are referred to, not copied.
-
     Args:
         operator: what is computed on logical channels.
         inputs: for each input, the logical channel that each stored one is.
         output: likewise.
     """
-    if all(np.array_equal(order, np.arange(len(order))) for order in (*inputs, output)):
-        return operator
     match operator:
         case Convolution():
             weight = _taken(operator.weight, output)

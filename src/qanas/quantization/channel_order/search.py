@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
 import numpy as np
 
-from qanas.quantization.channel_order.components import Components, Step, alike, components_of, fits, orders
-from qanas.quantization.channel_order.flow import Flow, Numbers
+from qanas.quantization.channel_order.components import Components, Step, Ties, alike, fits, orders, roles_at
+from qanas.quantization.channel_order.flow import Numbers
 from qanas.quantization.channel_order.steps import Split, Steps
 
 MOST_TRIES = 128
@@ -24,7 +24,7 @@ class Found:
     """A way to do without shuffles.
 
     Attributes:
-        orders: for each value, the logical channel that each stored one is.
+        orders: for each value, the logical channel that each stored one is, where that is another one than before.
         slices: the channels that slices take of what is stored, where they are other ones than before.
     """
 
@@ -76,46 +76,68 @@ class _Search:
         self.all = steps
         self.tries = count()
         self.ends = [self._place(split) for split in steps.splits] + [len(steps.steps)]
+        self.roles = roles_at(steps.steps, self.ends)
 
     def run(self) -> Found | None:
         """Return the first way that is found."""
-        return self._continued(0, {})
+        return self._continued(0, {}, Ties.none())
 
-    def _continued(self, decided: int, slices: dict[str, slice]) -> Found | None:
-        """Return a way that begins with decisions on the first splits, if there is one."""
+    def _continued(self, decided: int, slices: dict[str, slice], before: Ties) -> Found | None:
+        """Return a way that begins with decisions on the first splits, if there is one.
+
+        Args:
+            decided: how many splits are decided on.
+            slices: as which slices.
+            before: of the channels stored in front of the last one's.
+        """
         if next(self.tries) > MOST_TRIES:
             return None
-        stored = [replace(step, flow=self._stored(step, slices)) for step in self.all.steps[: self.ends[decided]]]
-        logical, components = self.logical[decided], components_of(stored)
+        stored = before.followed_by([self._stored(step, slices) for step in self._between(decided)])
+        logical, components = self.logical[decided], Components.of(stored, self.roles[decided])
         if not alike(logical, components):
             return None
         if decided == len(self.all.splits):
-            found = orders(logical, components)
-            fitting = all(fits(step, after.flow, found) for step, after in zip(self.all.steps, stored, strict=True))
-            return Found({name: order for name, order in found.items() if len(order)}, slices) if fitting else None
+            return self._checked(Found(orders(logical, components), slices))
         for way in ways_to_split(self.all.splits[decided]):
-            result = self._continued(decided + 1, {**slices, **way})
+            result = self._continued(decided + 1, {**slices, **way}, stored)
             if result is not None:
                 return result
+        return None
+
+    def _checked(self, found: Found) -> Found | None:
+        """Return what is found, if every channel is where it is needed."""
+        if all(fits(step, self._stored(step, found.slices).flow, found.orders) for step in self.all.steps):
+            others = {name: order for name, order in found.orders.items() if (order != np.arange(len(order))).any()}
+            return replace(found, orders=others)
         return None
 
     @cached_property
     def logical(self) -> list[Components]:
         """The components of the network as it was, before each split and at the end."""
-        return [components_of(self.all.steps[:end]) for end in self.ends]
+        ties = Ties.none()
+        found: list[Components] = []
+        for number, roles in enumerate(self.roles):
+            ties = ties.followed_by(self._between(number))
+            found.append(Components.of(ties, roles))
+        return found
+
+    def _between(self, number: int) -> Sequence[Step]:
+        """Return the steps from the split before one to that one."""
+        return self.all.steps[self.ends[number - 1] if number else 0 : self.ends[number]]
 
     def _place(self, split: Split) -> int:
         """Return the number of the step of a split's first slice."""
         names = {name for name, _ in split.slices}
         return next(number for number, step in enumerate(self.all.steps) if step.name in names)
 
-    def _stored(self, step: Step, slices: Slices) -> Flow:
+    def _stored(self, step: Step, slices: Slices) -> Step:
         """Return what a step does with stored channels."""
         if step.name in self.all.shuffles:
-            return replace(step.flow, parts=(np.arange(step.size),))
+            return replace(step, flow=replace(step.flow, parts=(np.arange(step.size),)))
         if step.name in slices:
-            return replace(step.flow, parts=(np.arange(self._sizes[step.inputs[0]])[slices[step.name]],))
-        return step.flow
+            parts = (np.arange(self._sizes[step.inputs[0]])[slices[step.name]],)
+            return replace(step, flow=replace(step.flow, parts=parts))
+        return step
 
     @cached_property
     def _sizes(self) -> Mapping[str, int]:
