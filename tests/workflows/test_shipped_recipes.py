@@ -1,0 +1,21 @@
+"""The recipes of the repository: each is a valid plan, and says what its file is named for."""
+
+from pathlib import Path
+
+import pytest
+
+from qanas.recipe import load_plan
+from qanas.tasks.segmentation import synthetic
+from qanas.workflows.plan import BlockwisePlan
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "SCENES", dict.fromkeys(synthetic.SCENES, 2))
+    plan = load_plan(recipe, ["task.data=synthetic"])
+    assert plan.finalists.count >= 3
+    assert isinstance(plan.search, BlockwisePlan) == ("bwnas" in recipe.stem)
+    if isinstance(plan.search, BlockwisePlan):
+        assert plan.search.table.bits == ((4, 6, 8) if recipe.stem.endswith("bits") else (8,))
