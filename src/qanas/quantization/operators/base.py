@@ -27,6 +27,20 @@ def composed(first: Activation, second: Activation) -> Activation:
     return "relu6" if "relu6" in {first, second} else second
 
 
+FINEST_RELU6 = 6.0 / 2.0**30
+"""The smallest scale at which the code of 6 surely fits 32 bits, in which kernels compute it."""
+
+
+def in_file(activation: Activation, output: RuntimeTensor) -> Activation:
+    """Return the activation that the file names for an output.
+
+    Where steps are so small that the code of 6 overflows, it is far beyond all codes, and a ReLU6 is a ReLU. LiteRT
+    refuses the overflow, other runtimes don't look. Only values that are nearly 0 have such steps.
+    """
+    fine = output.quantization is not None and float(output.quantization.scales.min()) < FINEST_RELU6
+    return "relu" if activation == "relu6" and fine else activation
+
+
 @dataclass(frozen=True)
 class Ranges:
     """How far the values of a node reach.

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import ACTIVATION_CODES, Activation, Operator, QuantizedOperator, composed
+from qanas.quantization.operators.base import (
+    ACTIVATION_CODES,
+    Activation,
+    Operator,
+    QuantizedOperator,
+    composed,
+    in_file,
+)
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
 VERSION_FLOAT, VERSION_INT8 = 1, 2
@@ -33,7 +40,7 @@ class BinaryOperator(Operator):
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the operator; the same for codes and real values."""
         version = VERSION_INT8 if output.dtype == "int8" else VERSION_FLOAT
-        options = {"fusedActivationFunction": ACTIVATION_CODES[self.activation]}
+        options = {"fusedActivationFunction": ACTIVATION_CODES[in_file(self.activation, output)]}
         program.append(RuntimeOperator(self.kind, version, inputs, [output], options))
 
 

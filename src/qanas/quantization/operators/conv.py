@@ -22,6 +22,7 @@ from qanas.quantization.operators.base import (
     Ranges,
     Shape,
     composed,
+    in_file,
 )
 from qanas.quantization.operators.fast import requantization
 from qanas.quantization.operators.pad import Pad, padded, with_padding
@@ -176,7 +177,7 @@ def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTe
         "strideW": kernel.window.stride[1],
         "dilationHFactor": kernel.dilation[0],
         "dilationWFactor": kernel.dilation[1],
-        "fusedActivationFunction": ACTIVATION_CODES[kernel.activation],
+        "fusedActivationFunction": ACTIVATION_CODES[in_file(kernel.activation, output)],
     }
     kind = "CONV_2D"
     if kernel.by_channel(source.shape[3]):

@@ -20,6 +20,7 @@ from qanas.quantization.operators.base import (
     Ranges,
     Shape,
     composed,
+    in_file,
 )
 from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
@@ -104,7 +105,7 @@ def _append(
     output: RuntimeTensor,
     activation: Activation,
 ) -> None:
-    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
+    options = {"fusedActivationFunction": ACTIVATION_CODES[in_file(activation, output)]}
     if len(output.shape) > 2:  # noqa: PLR2004 - batch and outputs: what the operator gives without this option
         options["keepNumDims"] = True
     program.append(RuntimeOperator("FULLY_CONNECTED", version, inputs, [output], options))

@@ -9,7 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import Activation, FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.operators.base import (
+    Activation,
+    FastKernel,
+    Operator,
+    QuantizedOperator,
+    Ranges,
+    Shape,
+    in_file,
+)
 from qanas.quantization.operators.fast import tabulated
 from qanas.quantization.operators.quantize import append_quantize, requantized
 from qanas.quantization.operators.requantize import BOUNDS, FixedPoint, clamp_codes, with_reachable_scale
@@ -84,4 +92,4 @@ class QuantizedReLU(QuantizedOperator):
             rescaled = RuntimeTensor(output.shape, output.dtype, output.quantization)
             append_quantize(program, source, rescaled)
             source = rescaled
-        program.append(RuntimeOperator(KINDS[self.activation], VERSION_INT8, [source], [output]))
+        program.append(RuntimeOperator(KINDS[in_file(self.activation, output)], VERSION_INT8, [source], [output]))
