@@ -196,9 +196,11 @@ class Maker:
         channels, *size = self.last
         alike = [number for number, shape in enumerate(self.shapes) if list(shape[1:]) == size]
         other = self.random.choice(alike)
-        kind = self.random.choice(["sum", "product", "concatenation", "wide concatenation"])
+        kind = self.random.choice(["sum", "product", "concatenation", "wide concatenation", "parts within parts"])
         if kind == "concatenation":
             self.append(Two(lambda one, two: torch.cat([one, two], 1), nn.Identity()), kind, other)
+        elif kind == "parts within parts":
+            self.append(Two(self.parts_within_parts(self.shapes[other][0]), nn.Identity()), kind, other)
         elif kind == "wide concatenation":
             outputs = self.random.randint(1, 5)
             pool = nn.MaxPool2d(3, 1, 1)
@@ -209,6 +211,27 @@ class Maker:
             fit = nn.Identity() if fits else nn.Conv2d(self.shapes[other][0], channels, 1)
             function = torch.add if kind == "sum" else torch.mul
             self.append(Two(function, fit), kind, other)
+
+    def parts_within_parts(self, width: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Parts of one value side by side, beside another value or its function, up to three deep.
+
+        Args:
+            width: channels of the first value.
+        """
+        levels: list[tuple[int, int, Callable[[Tensor], Tensor]]] = []
+        activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, nn.Identity()]
+        for _ in range(self.random.randint(1, 3)):
+            first, last = self.random.randint(1, width), self.random.randint(1, width)
+            levels.append((first, last, self.random.choice(activations)))
+            width = first + last + self.last[0]
+
+        def function(one: Tensor, two: Tensor) -> Tensor:
+            for first, last, activation in levels:
+                parts = torch.cat([one[:, -last:], one[:, :first]], 1)
+                one = torch.cat([parts, activation(two)], 1)
+            return one
+
+        return function
 
     def rearranged(self) -> None:
         """What torch does to shapes."""

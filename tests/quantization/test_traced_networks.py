@@ -69,6 +69,19 @@ def nested(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     return torch.cat([inner, F.max_pool2d(layers.c(x), 3, 1, 1)], 1)
 
 
+def turned_round(x: Tensor) -> Tensor:
+    return torch.cat([x[:, 2:], x[:, :2]], 1)
+
+
+def parts_beside(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    return torch.cat([F.max_pool2d(turned_round(layers.a(x)), 2), F.max_pool2d(layers.b(x), 2)], 1)
+
+
+def parts_three_deep(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    return torch.cat([torch.cat([turned_round(turned_round(x)), layers.a(x)], 1), torch.tanh(x)], 1)
+
+
+TURNED_ROUND = ["STRIDED_SLICE", "STRIDED_SLICE", "CONCATENATION"]
 MEAN_GATE = {"a": nn.Conv2d(4, 2, 1), "b": nn.Conv2d(2, 4, 1)}
 CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "max pool": (nn.MaxPool2d(2), ["MAX_POOL_2D"]),
@@ -117,6 +130,18 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "parts of parts": (
         Function(nested, a=conv(), b=conv(), c=conv()),
         ["CONV_2D", "CONV_2D", "CONCATENATION", "CONV_2D", "MAX_POOL_2D", "CONCATENATION"],
+    ),
+    "parts of one value within parts": (
+        Function(parts_beside, a=conv(), b=conv()),
+        ["CONV_2D", *TURNED_ROUND, "MAX_POOL_2D", "CONV_2D", "MAX_POOL_2D", "QUANTIZE", "CONCATENATION"],
+    ),
+    "parts of the input three deep": (
+        Function(parts_three_deep, a=conv()),
+        [*TURNED_ROUND, *TURNED_ROUND, "CONV_2D", "QUANTIZE", "CONCATENATION", "TANH", "QUANTIZE", "CONCATENATION"],
+    ),
+    "the input twice beside a layer": (
+        Function(lambda m, x: torch.cat([torch.cat([x, x], 1), m.a(x)], 1), a=conv()),
+        ["CONCATENATION", "CONV_2D", "QUANTIZE", "CONCATENATION"],
     ),
     "beside a fixed scale": (
         Function(lambda m, x: torch.cat([torch.sigmoid(x), m.a(x)], 1), a=conv()),
