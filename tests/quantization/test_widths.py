@@ -18,6 +18,8 @@ from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits
 from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.operators.conv import QuantizedConvolution
+from qanas.quantization.operators.fast import fit_float32_by_halves
 from qanas.quantization.operators.hard_swish import HardSwish
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -110,6 +112,19 @@ def test_random_networks_ship_as_simulated_in_the_bytes_that_shapes_tell(seed: i
     quantized = quantized_by(graph, samples, scheme)
     assert differing(quantized, torch.cat([samples, 1.5 * samples])) == 0
     assert costs_of(graph, quantized) == costs_of(graph, QuantizedGraph.from_shapes(graph, scheme))
+
+
+@pytest.mark.parametrize("inputs", [400, 3000])
+def test_sums_of_any_length_are_exact_in_both_arithmetics(inputs: int) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(inputs, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)]
+    with torch.no_grad():
+        layers[0].weight.uniform_(0.5, 1.0)  # type: ignore[operator]
+    samples = torch.rand(6, inputs, 2, 3) + 1.0
+    quantized = quantized_by(trace(nn.Sequential(*layers), (inputs, 2, 3)), samples, INT16)
+    first = next(entry for entry in quantized.operators.values() if isinstance(entry, QuantizedConvolution))
+    assert fit_float32_by_halves(first.weights.as_tensor()) == (inputs == 400)
+    assert differing(quantized, samples) == 0
 
 
 def test_a_layer_of_its_own_bits_stands_between_two_rescalings() -> None:
