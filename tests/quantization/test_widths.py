@@ -18,6 +18,8 @@ from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits
 from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.operators.conv import QuantizedConvolution
+from qanas.quantization.operators.fast import fit_float32_by_halves
 from qanas.quantization.operators.hard_swish import HardSwish
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -112,6 +114,19 @@ def test_random_networks_ship_as_simulated_in_the_bytes_that_shapes_tell(seed: i
     assert costs_of(graph, quantized) == costs_of(graph, QuantizedGraph.from_shapes(graph, scheme))
 
 
+@pytest.mark.parametrize("inputs", [400, 3000])
+def test_sums_of_any_length_are_exact_in_both_arithmetics(inputs: int) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(inputs, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)]
+    with torch.no_grad():
+        layers[0].weight.uniform_(0.5, 1.0)  # type: ignore[operator]
+    samples = torch.rand(6, inputs, 2, 3) + 1.0
+    quantized = quantized_by(trace(nn.Sequential(*layers), (inputs, 2, 3)), samples, INT16)
+    first = next(entry for entry in quantized.operators.values() if isinstance(entry, QuantizedConvolution))
+    assert fit_float32_by_halves(first.weights.as_tensor()) == (inputs == 400)
+    assert differing(quantized, samples) == 0
+
+
 def test_a_layer_of_its_own_bits_stands_between_two_rescalings() -> None:
     middle = branches(Scheme(layers={"right": {"activation_bits": 16}}))
     assert kinds(middle) == [
@@ -129,11 +144,23 @@ def test_a_layer_of_its_own_bits_stands_between_two_rescalings() -> None:
 
 
 def test_what_several_layers_need_in_other_bits_is_rescaled_once() -> None:
-    both = branches(Scheme(layers={"left": {"activation_bits": 16}, "right": {"activation_bits": 16}}))
+    layers = {"left": 16, "right": 16, "cat": 8}
+    both = branches(Scheme(layers={layer: {"activation_bits": bits} for layer, bits in layers.items()}))
     assert [kind for kind in kinds(both) if kind.startswith("QUANTIZE")] == ["QUANTIZE int16", *["QUANTIZE int8"] * 2]
     # The two that go back stand side by side, and share parameters as any two do: nothing else is rescaled.
     parts = next(operator for operator in both.program().operators if operator.kind == "CONCATENATION")
     assert len({id(tensor.quantization) for tensor in (*parts.inputs, *parts.outputs) if tensor is not None}) == 1
+
+
+def test_what_has_no_weights_and_no_name_goes_on_in_the_bits_that_it_is_given() -> None:
+    both = branches(Scheme(layers={"left": {"activation_bits": 16}, "right": {"activation_bits": 16}}))
+    assert kinds(both)[-4:] == ["CONCATENATION int16", "MEAN int16", "QUANTIZE int8", "FULLY_CONNECTED int8"]
+    one = branches(Scheme(layers={"left": {"activation_bits": 16}}))
+    assert kinds(one)[-4:] == ["QUANTIZE int8", "CONCATENATION int8", "MEAN int8", "FULLY_CONNECTED int8"]
+    # A kernel that there is not is no reason to refuse what nobody asked for.
+    swish = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Hardswish()), (3, 4, 4))
+    behind = QuantizedGraph.from_shapes(swish, Scheme(layers={"_0": {"activation_bits": 16}}))
+    assert kinds(behind) == ["QUANTIZE int16", "CONV_2D int16", "QUANTIZE int8", "HARD_SWISH int8"]
 
 
 def test_inputs_and_outputs_have_bits_of_their_own() -> None:

@@ -2,11 +2,12 @@
 
 No kernel takes codes of 8 bits and gives some of 16, or the other way round, but for QUANTIZE. So a layer's bits are
 those between which it computes, and a value that is there in other bits is rescaled once for all that need it so.
+What has no weights and isn't named (a sum of a block's values, say) goes on in the bits that it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qanas.quantization.affine import ActivationBits
@@ -46,8 +47,6 @@ class Widened:
 def with_equal_widths(graph: Graph, scheme: Scheme) -> Widened:
     """Put QUANTIZE where an operator has other bits than its input.
 
-    An operator that takes over its input's parameters takes over its bits.
-
     Raises:
         UnsupportedSchemeError: an operator has no kernel of these bits.
     """
@@ -55,8 +54,7 @@ def with_equal_widths(graph: Graph, scheme: Scheme) -> Widened:
     nodes: list[Node] = []
     origins: dict[str, str] = {}
     for node in graph.nodes:
-        follows = node.operator.parameters_from == "input"
-        wanted = bits[node.inputs[0]] if follows else scheme.of(node.name).activation_bits
+        wanted = _bits_of(node, [bits[source] for source in node.inputs], scheme)
         _check_kernel(node, wanted)
         sources = []
         for source in node.inputs:
@@ -71,6 +69,17 @@ def with_equal_widths(graph: Graph, scheme: Scheme) -> Widened:
         return Widened(graph, bits, origins)
     # What is put side by side may have other producers now.
     return Widened(with_shared_parameters(replace(graph, nodes=tuple(nodes))), bits, origins)
+
+
+def _bits_of(node: Node, given: Sequence[ActivationBits], scheme: Scheme) -> ActivationBits:
+    """Return the bits that an operator computes in, for those of its inputs."""
+    operator = node.operator
+    if operator.parameters_from == "input":
+        return given[0]
+    named = scheme.fixes("activation_bits", node.name)
+    if named or operator.tensors() or len(set(given)) > 1 or given[0] not in operator.activation_bits:
+        return scheme.of(node.name).activation_bits
+    return given[0]
 
 
 def _check_kernel(node: Node, bits: ActivationBits) -> None:

@@ -42,6 +42,31 @@ def requantize(sums: Floats, factors: Doubles, offsets: Doubles, fine_steps: Dou
             part[n] = np.float32(value)
 
 
+@entry_point("void(f4[::1], f4[::1], f8[::1], f8[::1], f8, f8)")
+def requantize_halves(
+    upper: Floats, lower: Floats, factors: Doubles, offsets: Doubles, low: float, high: float
+) -> None:
+    """Replace ``upper`` by ``clamp(floor((256 * upper + lower) * factor + offset))``: 16-bit codes, in halves.
+
+    Args:
+        upper: sums of products with the upper halves of the codes, changed; channels last, any number of positions.
+        lower: the same with the lower halves.
+        factors: to the output's steps, by channel, repeated as often as one likes.
+        offsets: bias times factor + 1/2, repeated alike.
+        low: the lowest step of the output.
+        high: the highest one.
+    """
+    period = len(factors)
+    for start in range(0, len(upper), period):
+        part, other = upper[start : start + period], lower[start : start + period]
+        for n in range(len(part)):
+            total = np.float64(part[n]) * 256.0 + np.float64(other[n])
+            value = np.floor(total * factors[n] + offsets[n])
+            value = max(value, low)
+            value = min(value, high)
+            part[n] = np.float32(value)
+
+
 @entry_point("void(f4[::1], f4[::1], f8[::1], f4[::1])")
 def add(left: Floats, right: Floats, constants: Doubles, total: Floats) -> None:
     """Add steps of two scales: each is brought to a fine grid first, and the sum to the output's steps.

@@ -23,7 +23,7 @@ from qanas.quantization.operators.base import (
     Shape,
     composed,
 )
-from qanas.quantization.operators.fast import requantization
+from qanas.quantization.operators.fast import fit_float32_by_halves, halves, requantization, wide_requantization
 from qanas.quantization.operators.pad import Pad, padded, with_padding
 from qanas.quantization.operators.requantize import FixedPointRequantization, activate, exact_dtype, step_bounds
 from qanas.quantization.operators.window import SAME, VALID, Pair, Window
@@ -220,13 +220,16 @@ class QuantizedConvolution(QuantizedOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Keep the weights in the order of torch's kernels for channels-last images."""
-        if self.input.wide:
-            # float32 would round the sums, and 16 bits show it.
-            return super().fast_kernel(inputs, output)
         weight = self.weights.as_tensor().permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         factors = FixedPointRequantization.of(self.weights, self.input, self.output, self.kernel.activation).factors
         bias = self.weights.quantize_bias(self.bias, self.input)
-        requantize = requantization(factors, bias, step_bounds(output, self.kernel.activation))
+        bounds = step_bounds(output, self.kernel.activation)
+        if self.input.wide:
+            if not fit_float32_by_halves(weight):
+                return super().fast_kernel(inputs, output)
+            finish = wide_requantization(factors, bias, bounds)
+            return lambda steps: finish(*(self.kernel.correlate_prepared(half, weight) for half in halves(steps)))
+        requantize = requantization(factors, bias, bounds)
         return lambda steps: requantize(self.kernel.correlate_prepared(steps, weight))
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -22,6 +22,7 @@ from qanas.quantization.operators.base import (
     Shape,
     composed,
 )
+from qanas.quantization.operators.fast import HALF, fit_float32_by_halves, halves
 from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
 from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.scheme import Scheme
@@ -115,6 +116,12 @@ def _append(
     program.append(RuntimeOperator("FULLY_CONNECTED", version, inputs, [output], options))
 
 
+def _sums_by_halves(steps: Tensor, weights: Tensor) -> Tensor:
+    """Return sums of products with steps of 16 bits, float64."""
+    upper, lower = (F.linear(half, weights).to(torch.float64) for half in halves(steps))
+    return upper.mul_(HALF).add_(lower)
+
+
 @dataclass(frozen=True)
 class QuantizedDense(QuantizedOperator):
     """Integer matrix product, requantized once.
@@ -143,12 +150,13 @@ class QuantizedDense(QuantizedOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Sum in float32, and round as `forward` does."""
-        if self.input.wide:
-            # float32 would round the sums, and 16 bits show it.
-            return super().fast_kernel(inputs, output)
         weights = self.weights.as_tensor()
+        if self.input.wide and not fit_float32_by_halves(weights):
+            return super().fast_kernel(inputs, output)
         bias = torch.from_numpy(self.weights.quantize_bias(self.bias, self.input)).to(torch.float64)
         requantize = Requantization.of(self.weights, self.input, self.output, self.activation)
+        if self.input.wide:
+            return lambda steps: requantize(_sums_by_halves(steps, weights).add_(bias))
         return lambda steps: requantize(F.linear(steps, weights).to(torch.float64) + bias).sub_(output.zero_point)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

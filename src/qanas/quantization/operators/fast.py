@@ -16,7 +16,10 @@ from torch import Tensor
 
 from qanas.quantization.affine import Affine, BiasCodes
 from qanas.quantization.operators.base import FastKernel
-from qanas.quantization.operators.requantize import FixedPoint
+from qanas.quantization.operators.requantize import EXACT_IN_FLOAT32, FixedPoint, largest_sum
+
+HALF = 256
+"""Steps of 16 bits are that many times one half, and the other."""
 
 PERIOD = 64
 """Channels that an inner loop takes at least: constants of fewer are repeated."""
@@ -59,6 +62,36 @@ def requantization(
         return flat
 
     return requantize
+
+
+def wide_requantization(
+    factors: FixedPoint, bias: BiasCodes, bounds: tuple[float, float]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what turns sums of products with both `halves` into steps of the output, as `requantization` does."""
+    from qanas.quantization.compiled import elementwise
+
+    to_steps, codes = np.broadcast_arrays(np.atleast_1d(factor_of(factors)), bias)
+    times = math.ceil(PERIOD / len(to_steps))
+    repeated, offsets = (np.tile(values, times) for values in (to_steps, codes * to_steps + 0.5))
+    low, high = bounds
+
+    def requantize(upper: Tensor, lower: Tensor) -> Tensor:
+        flat, other = upper.contiguous(), lower.contiguous()
+        elementwise.requantize_halves(flat.view(-1).numpy(), other.view(-1).numpy(), repeated, offsets, low, high)
+        return flat
+
+    return requantize
+
+
+def halves(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return steps of 16 bits as ``256 * upper + lower``, the lower one 0 to 255: sums of either fit float32."""
+    upper = torch.floor(steps / HALF)
+    return upper, steps - HALF * upper
+
+
+def fit_float32_by_halves(weights: Tensor) -> bool:
+    """Tell whether sums of products with `halves` are exact in float32; output channels in front."""
+    return largest_sum(weights, HALF - 1) < EXACT_IN_FLOAT32
 
 
 def quantization(affine: Affine) -> FastKernel:

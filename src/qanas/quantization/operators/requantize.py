@@ -64,8 +64,12 @@ def exact_dtype(weights: Tensor, source: Affine) -> torch.dtype:
         source: parameters of what they are multiplied with.
     """
     reach = max(source.high - source.zero_point, source.zero_point - source.low)
-    largest = float(weights.abs().flatten(1).sum(1, dtype=torch.float64).max()) * reach
-    return torch.float32 if largest < EXACT_IN_FLOAT32 else torch.float64
+    return torch.float32 if largest_sum(weights, reach) < EXACT_IN_FLOAT32 else torch.float64
+
+
+def largest_sum(weights: Tensor, reach: float) -> float:
+    """Return how large sums of products with numbers up to ``reach`` can be; output channels in front."""
+    return float(weights.abs().flatten(1).sum(1, dtype=torch.float64).max()) * reach
 
 
 LARGEST_FACTOR = 2.0**14
