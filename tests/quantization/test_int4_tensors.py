@@ -161,6 +161,7 @@ INT4, INT8 = schema.TensorType.INT4, schema.TensorType.INT8
         # Version 7 is the format's own; LiteRT's reference kernel is registered up to 6, and takes them.
         (nn.Conv2d(4, 8, 3, groups=4), (4, 5, 5), {}, [("DEPTHWISE_CONV_2D", 6, INT4)]),
         (nn.Linear(4, 6), (4,), {}, [("FULLY_CONNECTED", 10, INT4)]),
+        (nn.Conv2d(4, 6, 3), (4, 5, 5), {"activation_bits": 16}, [("CONV_2D", 4, INT8)]),
         (nn.Linear(4, 6), (4,), {"weight_scales": "channel"}, [("FULLY_CONNECTED", 12, INT8)]),
         (
             LSTMNetwork(3, [5], 2, 20.0),
