@@ -134,8 +134,17 @@ def import_all(names: list[str]) -> None:
 
 
 def serve() -> None:
-    """Answer requests until standard input ends."""
-    import_all(["qanas.cli", "qanas.recipe", "qanas.reporting.report", "qanas.tasks.turbofan", "qanas.workflows.run"])
+    """Answer requests until standard input ends; the studies of the runs are written without waiting for the disk."""
+    import_all(
+        [
+            "unsynced",
+            "qanas.cli",
+            "qanas.recipe",
+            "qanas.reporting.report",
+            "qanas.tasks.turbofan",
+            "qanas.workflows.run",
+        ]
+    )
     for line in sys.stdin:
         request = json.loads(line)
         reader, writer = os.pipe()

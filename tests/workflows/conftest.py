@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tests.cli.unsynced  # noqa: F401 - for its effect
 import tomli_w
 
 from qanas.recipe import load_plan

@@ -113,7 +113,7 @@ def in_batches(setup: Setup, size: int) -> Setup:
 
 
 LSTMS: dict[str, dict[str, Any]] = {
-    "space": {"name": "lstm", "seed_layers": 2, "seed_units": 4, "max_units": 6, "per_layer_training": None},
+    "space": {"name": "lstm", "max_layers": 2, "seed_layers": 2, "seed_units": 4, "max_units": 6},
     "strategy": {"name": "random", "trials": 6},
     "estimation": {"epochs": 2},
     "finalists": {"count": 1, "seeds": 2},
@@ -210,7 +210,8 @@ def test_stopped_in_a_batch_a_search_goes_on_as_if_it_had_not_been(make_setup: M
 
 
 def test_batches_go_to_worker_processes(make_setup: MakeSetup, tmp_path: Path) -> None:
-    changes = {"estimation": {"epochs": 1, "jobs": 2, "batch": 2}, "strategy": {"name": "random", "trials": 4}}
+    """A single batch, so that one of two workers is started: each imports for seconds."""
+    changes = {"estimation": {"epochs": 1, "jobs": 2, "batch": 4}, "strategy": {"name": "random", "trials": 4}}
     epochs: set[int] = set()
 
     class Watching(LiveDisplay):
