@@ -55,6 +55,10 @@ class One(nn.Module):
         return self.function(x)
 
 
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 class Gate(nn.Module):
     """Squeeze and excite."""
 
@@ -219,7 +223,11 @@ class Maker:
             width: channels of the first value.
         """
         levels: list[tuple[int, int, Callable[[Tensor], Tensor]]] = []
+<<<<<<< HEAD
         activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, nn.Identity()]
+=======
+        activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, unchanged]
+>>>>>>> 495d6e8 (Parts of one value side by side keep its parameters, also within another concatenation)
         for _ in range(self.random.randint(1, 3)):
             first, last = self.random.randint(1, width), self.random.randint(1, width)
             levels.append((first, last, self.random.choice(activations)))
