@@ -223,11 +223,7 @@ class Maker:
             width: channels of the first value.
         """
         levels: list[tuple[int, int, Callable[[Tensor], Tensor]]] = []
-<<<<<<< HEAD
-        activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, nn.Identity()]
-=======
         activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, unchanged]
->>>>>>> 495d6e8 (Parts of one value side by side keep its parameters, also within another concatenation)
         for _ in range(self.random.randint(1, 3)):
             first, last = self.random.randint(1, width), self.random.randint(1, width)
             levels.append((first, last, self.random.choice(activations)))
