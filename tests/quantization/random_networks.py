@@ -55,6 +55,10 @@ class One(nn.Module):
         return self.function(x)
 
 
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 class Gate(nn.Module):
     """Squeeze and excite."""
 
@@ -219,7 +223,7 @@ class Maker:
             width: channels of the first value.
         """
         levels: list[tuple[int, int, Callable[[Tensor], Tensor]]] = []
-        activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, nn.Identity()]
+        activations: list[Callable[[Tensor], Tensor]] = [torch.relu, torch.tanh, unchanged]
         for _ in range(self.random.randint(1, 3)):
             first, last = self.random.randint(1, width), self.random.randint(1, width)
             levels.append((first, last, self.random.choice(activations)))
