@@ -53,8 +53,8 @@ def _check_widths(quantized: QuantizedGraph) -> None:
     wide = [name for name, affine in quantized.affines.items() if affine.wide]
     if wide:
         raise UnsupportedOnnxError(
-            f"{wide[0]}: its values have 16 bits, for which ONNX Runtime has no integer kernels; export the network as "
-            "tflite, or with activation_bits = 8"
+            f"{wide[0]}: values of 16 bits are not written as ONNX; export the network as tflite, or with "
+            "activation_bits = 8"
         )
 
 
