@@ -17,6 +17,10 @@ from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.named_schemes import named_schemes
+from qanas.quantization.operators.dense import Dense
+from qanas.quantization.operators.hard_swish import HardSwish
+from qanas.quantization.operators.resize import ResizeBilinear
+from qanas.quantization.operators.softmax import Softmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -191,17 +195,23 @@ def test_values_of_16_bits_are_identical_and_planned_alike(name: str, capfd: pyt
     assert shipped.in_tflm.arena(capfd).planned == shipped.peak
 
 
-# Without linear layers, bilinear resizes, softmax and hard swish, whose kernels are others here, or none.
-@pytest.mark.parametrize("seed", [501, 511, 512, 518, 519, 521, 523, 526, 530, 532, 533, 536])
-def test_random_networks_of_8_and_16_bits_are_identical_and_planned_alike(
-    seed: int, capfd: pytest.CaptureFixture[str]
-) -> None:
-    network, shape = random_network(seed)
-    nodes = list(trace(network, shape).shapes)
-    halves = {name: {"activation_bits": 8} for name in nodes[::2]} if seed % 2 else {}
-    shipped = Shipped.of(network, shape, Scheme(activation_bits=16, layers=halves))
-    assert shipped.steps().max() == 0
-    assert shipped.in_tflm.arena(capfd).planned == shipped.peak
+OTHER_KERNELS = (Dense, Softmax, ResizeBilinear, HardSwish)
+"""Operators whose kernels for 16 bits are others here, or none."""
+
+
+def test_random_networks_of_8_and_16_bits_are_identical_and_planned_alike(capfd: pytest.CaptureFixture[str]) -> None:
+    compared = 0
+    for seed in range(500, 540):
+        network, shape = random_network(seed)
+        nodes = trace(network, shape).nodes
+        if any(isinstance(node.operator, OTHER_KERNELS) for node in nodes):
+            continue
+        halves = {node.name: {"activation_bits": 8} for node in nodes[::2]} if compared % 2 else {}
+        shipped = Shipped.of(network, shape, Scheme(activation_bits=16, layers=halves))
+        assert shipped.steps().max() == 0, seed
+        assert shipped.in_tflm.arena(capfd).planned == shipped.peak, seed
+        compared += 1
+    assert compared >= 10
 
 
 def test_dense_layers_of_16_bits_are_within_two_steps_and_softmax_within_one() -> None:

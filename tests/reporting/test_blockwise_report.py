@@ -160,7 +160,7 @@ def test_masks_are_shown_in_the_classes_colours(run: RunFolder) -> None:
 
 def test_the_share_of_right_pixels_leaves_out_void(run: RunFolder) -> None:
     text = _page(run).text
-    assert "0001TP_2" in text
+    assert "0001TP_3" in text
     assert text.count("100% right") == 4
     assert text.count(f"{60 / 84:.0%} right") == 8
 
