@@ -114,18 +114,16 @@ class TableBuilder:
         settings = self.settings.racing
         memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
         quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
-        own = self._own_scores()
+        own = _Scores(self, [RememberedStatistics(statistics) for statistics in self._own_statistics()])
         heats = (Heat(quick, settings.quick_rounds, self._error_of(quick, own, rows)), Heat(own, settings.rounds))
         result = race(heats, rows, objectives, self.order, settings.z)
         seen = result.scores.shape[1]
         rest = own(self.order[seen:], [rows[position] for position in result.alive])
         by_sample = np.concatenate([result.scores, rest], axis=1)[:, np.argsort(self.order)]
-        means, counts, exact = result.means, result.samples, np.zeros(len(rows), np.bool_)
-        means[result.alive], counts[result.alive], exact[result.alive] = (
-            by_sample.mean(axis=1),
-            by_sample.shape[1],
-            True,
-        )
+        means, counts = result.means, result.samples
+        means[result.alive], counts[result.alive] = by_sample.mean(axis=1), by_sample.shape[1]
+        exact = np.zeros(len(rows), np.bool_)
+        exact[result.alive] = True
         return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
 
     def _error_of(self, quick: _Scores, own: _Scores, rows: Sequence[Row]) -> float:
@@ -138,10 +136,10 @@ class TableBuilder:
 
     def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
-        return self._own_scores()(sorted(self.order), rows)
+        return _Scores(self, self._own_statistics())(sorted(self.order), rows)
 
-    def _own_scores(self) -> _Scores:
-        return _Scores(self, [RememberedStatistics(PrefixStatistics(net, self.calibration)) for net in self.supernets])
+    def _own_statistics(self) -> list[PrefixStatistics]:
+        return [PrefixStatistics(net, self.calibration) for net in self.supernets]
 
 
 class _Scores:
