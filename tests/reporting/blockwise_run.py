@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from tests.reporting.finalist_statistics import finalist_statistics
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
 from qanas.core.run_folder import RunFolder
@@ -134,13 +135,7 @@ def make_card(name: str, weights: int, miou: float, layers: Sequence[int] = LAYE
 
 
 def _finalist_row(name: str, key: str, card: Card) -> Row:
-    statistics = {
-        f"{metric}_{precision}_{split}_{part}": getattr(found, part)
-        for precision, splits in card.metrics.items()
-        for split, metrics in splits.items()
-        for metric, found in metrics.items()
-        for part in ("mean", "std", "n")
-    }
+    statistics = finalist_statistics(card)
     return {
         "candidate": name,
         "key": key,

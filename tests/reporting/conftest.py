@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from tests.reporting.finalist_statistics import finalist_statistics
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
 from qanas.core.run_folder import RunFolder
@@ -190,13 +191,7 @@ def _write_predictions(path: Path, seed: int, error: float) -> None:
 
 
 def _finalist_row(name: str, key: str, card: Card, failed: bool) -> Row:
-    statistics = {
-        f"{metric}_{precision}_{split}_{part}": getattr(found, part)
-        for precision, splits in card.metrics.items()
-        for split, metrics in splits.items()
-        for metric, found in metrics.items()
-        for part in ("mean", "std", "n")
-    }
+    statistics = finalist_statistics(card)
     costs = {cost: value for cost, value in card.costs().items() if cost != "latency_ms"}
     told = {"status": "failed", "reason": FAILED_REASON} if failed else {"status": "shipped", "reason": None}
     return {"candidate": name, "key": key, **told, "n_seeds": TRAINED, **costs, **statistics}
