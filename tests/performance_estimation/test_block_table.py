@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_network
 
 from qanas.core.pareto import non_dominated
+from qanas.hardware.costs import ADDITIVE_COSTS
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
-from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
 from qanas.performance_estimation.block_table.reference import score_fake_quantized, score_one_by_one
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics, RecentStatistics, RememberedStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.performance_estimation.block_table.walk import Row, score_paths
+from qanas.performance_estimation.block_table.walk import score_paths
 from qanas.performance_estimation.problem import Problem
 from qanas.quantization.affine import WeightBits
 from qanas.quantization.scheme import Scheme
@@ -103,8 +104,8 @@ def test_costs_of_paths_add_up_to_those_of_networks(layers: BlockLayers) -> None
     outside = set()
     for paths, bits in ((((0, 0), (1, 2)), (8, 8)), (((3, 1), (2, 2)), (4, 6)), (((2, 3), (0, 3)), (6, 4))):
         whole = problem.costs(space.candidate(problem.shape, problem.seed, paths, bits))
-        parts = [block.path_costs(path, b) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[arg-type]
-        outside.add(tuple(whole[name] - sum(part[name] for part in parts) for name in ADDITIVE_COSTS))
+        parts = [block.costs([(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[list-item]
+        outside.add(tuple(whole[name] - sum(part[name][0] for part in parts) for name in ADDITIVE_COSTS))
     assert len(outside) == 1  # stem and head, whatever is between them
 
 

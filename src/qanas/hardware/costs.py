@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.quantization.graph import Graph
@@ -21,6 +23,16 @@ FLOAT_PREFIX = "float_"
 
 COSTS: tuple[str, ...] = (*SHIPPED_COSTS, *(FLOAT_PREFIX + name for name in SHIPPED_COSTS))
 """The costs that are known from shapes alone."""
+
+ADDITIVE_COSTS: tuple[str, ...] = (
+    "weight_bytes",
+    "packed_weight_bytes",
+    "macs",
+    "float_weight_bytes",
+    "float_packed_weight_bytes",
+    "float_macs",
+)
+"""Costs of a network that are the sums of its layers' costs."""
 
 LATENCY = "latency_ms"
 """Measured on a device, so known before training but not the same twice."""
@@ -51,15 +63,18 @@ def packed_weight_bytes(program: Program) -> int:
     return total
 
 
-def _program_costs(program: Program, macs: int) -> dict[str, float]:
-    values = (
-        weight_bytes(program),
-        packed_weight_bytes(program),
-        len(write_tflite(program)),
-        peak_ram_bytes(program),
-        macs,
-    )
-    return dict(zip(SHIPPED_COSTS, map(float, values), strict=True))
+def _additive(program: Program, macs: int) -> dict[str, float]:
+    return {
+        "weight_bytes": float(weight_bytes(program)),
+        "packed_weight_bytes": float(packed_weight_bytes(program)),
+        "macs": float(macs),
+    }
+
+
+def _all(program: Program, macs: int) -> dict[str, float]:
+    whole = {"file_bytes": float(len(write_tflite(program))), "peak_ram_bytes": float(peak_ram_bytes(program))}
+    costs = _additive(program, macs) | whole
+    return {name: costs[name] for name in SHIPPED_COSTS}
 
 
 def costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
@@ -69,6 +84,16 @@ def costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
         graph: the FP32 network; its weights don't matter.
         quantized: the same network quantized; its ranges don't matter.
     """
-    shipped = _program_costs(quantized.program(), graph.macs)
-    floating = _program_costs(graph.program(), graph.macs)
-    return shipped | {FLOAT_PREFIX + name: value for name, value in floating.items()}
+    return _both(_all, graph, quantized)
+
+
+def additive_costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
+    """Return those of `ADDITIVE_COSTS`; arguments as of `costs_of`."""
+    return _both(_additive, graph, quantized)
+
+
+def _both(
+    costs: Callable[[Program, int], dict[str, float]], graph: Graph, quantized: QuantizedGraph
+) -> dict[str, float]:
+    floating = costs(graph.program(), graph.macs)
+    return costs(quantized.program(), graph.macs) | {FLOAT_PREFIX + name: value for name, value in floating.items()}

@@ -34,12 +34,14 @@ class Evaluator:
     Attributes:
         graph: the network.
         quantize: what quantizes the input.
+        operators: the quantized operator of every node.
         kernels: what computes each node; from codes to codes, in fast arithmetic from steps to steps.
         zero_point: from what the last kernel returns to codes.
     """
 
     graph: Graph
     quantize: FastKernel
+    operators: Mapping[str, QuantizedOperator]
     kernels: Mapping[str, FastKernel]
     zero_point: int
 
@@ -50,6 +52,7 @@ class Evaluator:
         operators: Mapping[str, QuantizedOperator],
         affines: Mapping[str, Affine],
         arithmetic: Arithmetic,
+        like: Evaluator | None = None,
     ) -> Evaluator:
         """Prepare the operators of a graph.
 
@@ -58,21 +61,22 @@ class Evaluator:
             operators: the quantized operator of every node.
             affines: the parameters of every value.
             arithmetic: ``exact`` or ``fast``; exact, too, where Numba is missing.
+            like: one of the same graph in the same arithmetic; its kernels of the same operators are taken over.
         """
         source, output = affines[INPUT], affines[graph.output]
         if arithmetic == "fast":
             try:
                 kernels = {
-                    node.name: operators[node.name].fast_kernel(
-                        [affines[name] for name in node.inputs], affines[node.name]
-                    )
+                    node.name: like.kernels[node.name]
+                    if like is not None and like.operators[node.name] is operators[node.name]
+                    else operators[node.name].fast_kernel([affines[name] for name in node.inputs], affines[node.name])
                     for node in graph.nodes
                 }
-                return cls(graph, quantization(source), kernels, output.zero_point)
+                return cls(graph, quantization(source), operators, kernels, output.zero_point)
             except ImportError as error:
                 logger.warning("integer networks are evaluated slowly, the compiled kernels are missing: %s", error)
         exact = {name: operator.forward for name, operator in operators.items()}
-        return cls(graph, source.quantize, exact, 0)
+        return cls(graph, source.quantize, operators, exact, 0)
 
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
 from qanas.quantization.evaluator import Arithmetic, Evaluator
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.graph import INPUT, Graph, Node
 from qanas.quantization.operators.base import QuantizedOperator, Ranges
 from qanas.quantization.program import CODE_TYPES, Program, RuntimeTensor, TensorQuantization
 from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
@@ -43,35 +42,7 @@ class QuantizedGraph:
         Raises:
             UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
         """
-        unknown = scheme.unknown_layers(graph.shapes)
-        if unknown:
-            known = ", ".join(graph.shapes)
-            raise UnknownLayerError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
-        widened = with_equal_widths(graph, scheme)
-        return cls._of(widened.graph, widened.ranges(ranges), partial(widened.scheme, scheme))
-
-    @classmethod
-    def _of(cls, graph: Graph, ranges: Mapping[str, Ranges], scheme_of: Callable[[str], Scheme]) -> QuantizedGraph:
-        """Quantize every node between inputs and an output of the same bits."""
-        affines = {INPUT: scheme_of(INPUT).affine(*ranges[INPUT].output)}
-        owned: dict[str, Affine] = {}
-        operators: dict[str, QuantizedOperator] = {}
-        for node in graph.nodes:
-            inputs = [affines[name] for name in node.inputs]
-            owner = graph.shared.get(node.name, node.name)
-            covered = scheme_of(owner).affine(*ranges[owner].output).span
-            try:
-                quantized = node.operator.quantize(
-                    inputs, replace(ranges[node.name], output=covered), scheme_of(node.name)
-                )
-            except UnsupportedSchemeError as error:
-                raise UnsupportedSchemeError(f"{node.name}: {error}") from error
-            operators[node.name], affine = quantized
-            # One object for all that share: equal by construction, not by chance.
-            affines[node.name] = owned.setdefault(owner, affine)
-            if affines[node.name] != affine:
-                raise ValueError(f"{node.name} can't have the parameters of {owner}: {affine}, {owned[owner]}")
-        return cls(graph, operators, affines)
+        return GraphQuantizer(graph, ranges, scheme).quantized()
 
     @classmethod
     def from_shapes(cls, graph: Graph, scheme: Scheme) -> QuantizedGraph:
@@ -95,9 +66,9 @@ class QuantizedGraph:
         """The types of the values in words, that of fewer bits first."""
         return " and ".join(CODE_TYPES[bits] for bits in sorted({affine.bits for affine in self.affines.values()}))
 
-    def evaluator(self, arithmetic: Arithmetic = "exact") -> Evaluator:
-        """Return what simulates the runtime, prepared for many calls."""
-        return Evaluator.of(self.graph, self.operators, self.affines, arithmetic)
+    def evaluator(self, arithmetic: Arithmetic = "exact", like: Evaluator | None = None) -> Evaluator:
+        """Return what simulates the runtime, prepared for many calls; arguments as of `Evaluator.of`."""
+        return Evaluator.of(self.graph, self.operators, self.affines, arithmetic, like)
 
     def codes(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
         """Simulate the runtime: real inputs to the output's codes as float32, both in the torch network's order."""
@@ -122,6 +93,70 @@ class QuantizedGraph:
             inputs = [tensors[name] for name in node.inputs]
             self.operators[node.name].lower(program, inputs, tensors[node.name])
         return program
+
+
+class GraphQuantizer:
+    """Quantizes one graph, for an input of its own range or of others' parameters.
+
+    A node is quantized once for the parameters of its inputs: asked with many inputs, only what these reach differs.
+
+    Args:
+        graph: with its weights.
+        ranges: of every value, from `Graph.calibrate`.
+        scheme: for the whole network, with what differs by layer.
+
+    Raises:
+        UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
+    """
+
+    def __init__(self, graph: Graph, ranges: Mapping[str, Ranges], scheme: Scheme) -> None:
+        """Look at what doesn't depend on the input."""
+        unknown = scheme.unknown_layers(graph.shapes)
+        if unknown:
+            known = ", ".join(graph.shapes)
+            raise UnknownLayerError(f"layers.{unknown[0]}: the network has no such layer; it has {known}")
+        widened = with_equal_widths(graph, scheme)
+        self.graph = widened.graph
+        schemes = {name: widened.scheme(scheme, name) for name in self.graph.shapes}
+        ranges = widened.ranges(ranges)
+        self._input = schemes[INPUT].affine(*ranges[INPUT].output)
+        self._asked: dict[str, tuple[Ranges, Scheme]] = {}
+        for node in self.graph.nodes:
+            owner = self.graph.shared.get(node.name, node.name)
+            covered = schemes[owner].affine(*ranges[owner].output).span
+            self._asked[node.name] = replace(ranges[node.name], output=covered), schemes[node.name]
+        self._known: dict[tuple[str, tuple[Affine, ...]], tuple[QuantizedOperator, Affine]] = {}
+
+    def quantized(self, given: Affine | None = None) -> QuantizedGraph:
+        """Quantize every node between inputs and an output of the same bits.
+
+        Args:
+            given: parameters of the input's codes; those of its range if there are none.
+
+        Raises:
+            UnsupportedSchemeError: a kernel doesn't have the scheme.
+        """
+        affines = {INPUT: given or self._input}
+        owned: dict[str, Affine] = {}
+        operators: dict[str, QuantizedOperator] = {}
+        for node in self.graph.nodes:
+            owner = self.graph.shared.get(node.name, node.name)
+            operators[node.name], affine = self._node(node, tuple(affines[name] for name in node.inputs))
+            # One object for all that share: equal by construction, not by chance.
+            affines[node.name] = owned.setdefault(owner, affine)
+            if affines[node.name] != affine:
+                raise ValueError(f"{node.name} can't have the parameters of {owner}: {affine}, {owned[owner]}")
+        return QuantizedGraph(self.graph, operators, affines)
+
+    def _node(self, node: Node, inputs: tuple[Affine, ...]) -> tuple[QuantizedOperator, Affine]:
+        place = (node.name, inputs)
+        if place not in self._known:
+            ranges, scheme = self._asked[node.name]
+            try:
+                self._known[place] = node.operator.quantize(inputs, ranges, scheme)
+            except UnsupportedSchemeError as error:
+                raise UnsupportedSchemeError(f"{node.name}: {error}") from error
+        return self._known[place]
 
 
 class _AnyInternal(dict[str, tuple[float, float]]):

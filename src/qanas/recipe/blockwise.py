@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.errors import InputError
+from qanas.hardware.costs import ADDITIVE_COSTS
 from qanas.performance_estimation.block_table.build import TableSettings
-from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS
 from qanas.recipe.components import component, find, made_from, options_of
 from qanas.recipe.messages import validated
 from qanas.recipe.paths import resolve_weights

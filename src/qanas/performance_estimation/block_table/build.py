@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.core.even_spread import evenly_spread
-from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS, BlockLayers
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import (
@@ -23,7 +23,7 @@ from qanas.performance_estimation.block_table.statistics import (
     affordable_memory,
 )
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.performance_estimation.block_table.walk import Row, score_paths
+from qanas.performance_estimation.block_table.walk import score_paths
 from qanas.quantization.affine import WeightBits
 from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
@@ -97,10 +97,7 @@ class TableBuilder:
             objectives: names of the additive costs that a race keeps the front of.
         """
         rows = self.rows()
-        costs = {name: np.empty(len(rows)) for name in ADDITIVE_COSTS}
-        for position, (bits, path) in enumerate(rows):
-            for name, value in self.supernets[0].path_costs(path, bits).items():
-                costs[name][position] = value
+        costs = self.supernets[0].costs(rows)
         if self.settings.full:
             by_sample = self.exact_scores(rows)
             every = np.full(len(rows), by_sample.shape[1]), np.ones(len(rows), np.bool_)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import ADDITIVE_COSTS, additive_costs_of
 from qanas.quantization.affine import WeightBits
 from qanas.quantization.batch_statistics import UnfoldedGraph
 from qanas.quantization.operators.base import Shape
@@ -16,15 +19,14 @@ from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import folded, trace_unfolded
 from qanas.supernet.block_supernet import BlockSupernet
 
-ADDITIVE_COSTS: tuple[str, ...] = (
-    "weight_bytes",
-    "packed_weight_bytes",
-    "macs",
-    "float_weight_bytes",
-    "float_packed_weight_bytes",
-    "float_macs",
-)
-"""Costs of a network that are the sums of its layers' costs."""
+Path = tuple[int, ...]
+"""The option of every layer."""
+
+Prefix = tuple[int, ...]
+"""The options of the first layers of a path."""
+
+Row = tuple[WeightBits, Path]
+"""A row of a table: a path through a block with weights of some bits."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,21 @@ class BlockLayers:
         """Return the scheme with other bits of weights."""
         return replace(self.scheme, weight_bits=bits)
 
-    @cached_property
-    def _costs(self) -> dict[tuple[int, int, int], Mapping[str, float]]:
-        return {}
+    def costs(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+        """Return the additive costs of rows, by name: sums over the layers."""
+        positions: dict[WeightBits, list[int]] = defaultdict(list)
+        for position, (bits, _) in enumerate(rows):
+            positions[bits].append(position)
+        totals = np.empty((len(rows), len(ADDITIVE_COSTS)))
+        for bits, chosen in positions.items():
+            paths = np.array([rows[position][1] for position in chosen])
+            totals[chosen] = sum(self._option_costs(layer, bits)[paths[:, layer]] for layer in range(self.depth))
+        return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COSTS)}
 
-    def option_costs(self, layer: int, option: int, bits: WeightBits) -> Mapping[str, float]:
-        """Return the additive costs of one option."""
-        place = (layer, option, bits)
-        if place not in self._costs:
-            graph = folded(self.graphs[layer][option].graph)
-            costs = costs_of(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits)))
-            self._costs[place] = {name: costs[name] for name in ADDITIVE_COSTS}
-        return self._costs[place]
-
-    def path_costs(self, path: Sequence[int], bits: WeightBits) -> dict[str, float]:
-        """Return the additive costs of a path."""
-        parts = [self.option_costs(layer, option, bits) for layer, option in enumerate(path)]
-        return {name: sum(part[name] for part in parts) for name in ADDITIVE_COSTS}
+    def _option_costs(self, layer: int, bits: WeightBits) -> NDArray[np.float64]:
+        """Return the costs of every option of a layer, shape (options, costs)."""
+        costs = []
+        for unfolded in self.graphs[layer]:
+            graph = folded(unfolded.graph)
+            costs.append(additive_costs_of(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits))))
+        return np.array([[option[name] for name in ADDITIVE_COSTS] for option in costs])

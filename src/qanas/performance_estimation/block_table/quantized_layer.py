@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -9,11 +10,11 @@ from typing import Self
 from torch import Tensor
 
 from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.quantization.affine import Affine
+from qanas.quantization.affine import Affine, WeightBits
 from qanas.quantization.evaluator import Evaluator
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.graph import Graph
 from qanas.quantization.operators.base import Ranges
-from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.quantized_graph import GraphQuantizer
 from qanas.quantization.scheme import Scheme
 
 
@@ -69,7 +70,8 @@ class ObservedLayer:
 
     graph: Graph
     ranges: Mapping[str, Ranges]
-    _prepared: dict[tuple[Affine, int], QuantizedLayer] = field(default_factory=dict)
+    _quantizers: dict[WeightBits, GraphQuantizer] = field(default_factory=dict)
+    _prepared: dict[WeightBits, dict[Affine, QuantizedLayer]] = field(default_factory=lambda: defaultdict(dict))
 
     def quantized(self, given: Affine, scheme: Scheme) -> QuantizedLayer:
         """Return the layer as it ships; asked again for the same, it is not prepared again.
@@ -78,9 +80,14 @@ class ObservedLayer:
             given: parameters of the codes that it is given.
             scheme: with the bits of its weights.
         """
-        place = (given, scheme.weight_bits)
-        if place not in self._prepared:
-            ranges = {**self.ranges, INPUT: Ranges(given.span, {})}
-            quantized = QuantizedGraph.quantize(self.graph, ranges, scheme)
-            self._prepared[place] = QuantizedLayer(quantized.evaluator("fast"), quantized.output)
-        return self._prepared[place]
+        prepared = self._prepared[scheme.weight_bits]
+        if given not in prepared:
+            prepared[given] = self._prepare(given, scheme, next(iter(prepared.values()), None))
+        return prepared[given]
+
+    def _prepare(self, given: Affine, scheme: Scheme, like: QuantizedLayer | None) -> QuantizedLayer:
+        if scheme.weight_bits not in self._quantizers:
+            self._quantizers[scheme.weight_bits] = GraphQuantizer(self.graph, self.ranges, scheme)
+        quantized = self._quantizers[scheme.weight_bits].quantized(given)
+        evaluator = quantized.evaluator("fast", None if like is None else like.evaluator)
+        return QuantizedLayer(evaluator, quantized.output)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.walk import Row
+from qanas.performance_estimation.block_table.layers import Row
 
 Score = Callable[[Sequence[int], Sequence[Row]], NDArray[np.float64]]
 """From positions of samples and rows to scores, shape (rows, samples)."""

@@ -10,10 +10,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qanas.performance_estimation.block_table.layers import Row
 from qanas.performance_estimation.block_table.quantized_layer import Codes, ObservedLayer
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
-from qanas.performance_estimation.block_table.walk import Row, Scores
+from qanas.performance_estimation.block_table.walk import Scores
 from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.add import Add

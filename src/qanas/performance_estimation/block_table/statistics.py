@@ -10,15 +10,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from qanas.performance_estimation.block_table.layers import BlockLayers
+from qanas.performance_estimation.block_table.layers import BlockLayers, Prefix
 from qanas.performance_estimation.block_table.quantized_layer import ObservedLayer
 from qanas.quantization.affine import Affine
 from qanas.quantization.calibration import GatheredRanges
 from qanas.quantization.graph import INPUT
 from qanas.quantization.tracing import folded
-
-Prefix = tuple[int, ...]
-"""The options of the first layers of a path."""
 
 State = TypeVar("State")
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qanas.core.tables import write_parquet
-from qanas.performance_estimation.block_table.walk import Path, Row
+from qanas.performance_estimation.block_table.layers import Path, Row
 
 
 @dataclass(frozen=True)

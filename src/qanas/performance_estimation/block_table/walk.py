@@ -14,14 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qanas.performance_estimation.block_table.layers import Prefix, Row
 from qanas.performance_estimation.block_table.quantized_layer import Codes
 from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import LayerStatistics, Prefix
+from qanas.performance_estimation.block_table.statistics import LayerStatistics
 from qanas.quantization.affine import WeightBits
-
-Path = tuple[int, ...]
-Row = tuple[WeightBits, Path]
-"""A row of a table: a path through a block with weights of some bits."""
 
 Scores = Mapping[Row, NDArray[np.float64]]
 """The quantized noise-to-signal ratio of every sample, by row."""

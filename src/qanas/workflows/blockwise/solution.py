@@ -13,7 +13,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.measurement import Measurement
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.layers import ADDITIVE_COSTS
+from qanas.hardware.costs import ADDITIVE_COSTS
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.workflows.blockwise.units import blockwise_space, cost_columns
 from qanas.workflows.plan import BlockwisePlan, Setup
