@@ -24,6 +24,9 @@ BYTE_BITS = 8
 FINEST_SCALE = 2.0**-28
 """Of values: the kernels want 6, where ReLU6 ends, to be less than 2^31 steps."""
 
+SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+"""Of float32: what is below counts as 0."""
+
 BiasCodes = NDArray[np.int32] | NDArray[np.int64]
 
 Container = Literal["int8", "int4"]
@@ -44,7 +47,7 @@ def _scale(width: float, steps: int, kind: ScaleKind) -> float | None:
         raise ValueError(f"a range of width {width} can't be quantized")
     step = width / steps
     scale = float(np.float32(next_power_of_two(np.float64(step)) if kind == "power_of_two" else step))
-    return None if scale < np.finfo(np.float32).tiny else max(scale, FINEST_SCALE)
+    return None if scale < SMALLEST_NORMAL else max(scale, FINEST_SCALE)
 
 
 def next_power_of_two(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
@@ -187,7 +190,7 @@ class QuantizedWeights:
         if bias is not None and source is not None:
             largest = np.abs(bias.detach().to(torch.float64).numpy()).reshape(groups, -1).max(axis=1)
             scales = np.maximum(scales, largest / (BIAS_REACH[source.bits] * source.scale))
-        scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1.0)
+        scales = np.where(scales >= SMALLEST_NORMAL, scales, 1.0)
         scales = (next_power_of_two(scales) if kind == "power_of_two" else scales).astype(np.float32)
         steps = _by_row(scales, array).astype(np.float64)
         codes = np.clip(np.rint(array / steps), -top, top).astype(np.int8)

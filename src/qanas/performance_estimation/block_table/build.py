@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.core.even_spread import evenly_spread
+from qanas.performance_estimation.block_table.additive_model import AdditiveModel, rows_to_fit
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race
 from qanas.performance_estimation.block_table.samples import ScoredSamples
@@ -31,6 +33,9 @@ from qanas.training.memory_order import channels_last
 
 PROBED_ROWS = 8
 """Rows that tell how good the statistics of a race are."""
+
+MOST_FITTED = 0.5
+"""Of all rows: where a model has to be fitted to more, each row is scored instead."""
 
 MOST_PASSES = 0.1
 """Passes of the calibration samples for the statistics of a race, for each of its rows."""
@@ -112,7 +117,11 @@ class TableBuilder:
         memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
         quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
         own = _Scores(self, [RememberedStatistics(statistics) for statistics in self._own_statistics()])
-        heats = (Heat(quick, settings.quick_rounds, self._error_of(quick, own, rows)), Heat(own, settings.rounds))
+        error = self._error_of(quick, own, rows)
+        heats = [Heat(quick, settings.quick_rounds, error), Heat(own, settings.rounds)]
+        scored = rows_to_fit(self.supernets[0].options, self.settings.bits, self.seed)
+        if len(scored) < MOST_FITTED * len(rows):
+            heats.insert(0, self._predicted(scored, quick, error))
         result = race(heats, rows, objectives, self.order, settings.z)
         seen = result.scores.shape[1]
         rest = own(self.order[seen:], [rows[position] for position in result.alive])
@@ -122,6 +131,13 @@ class TableBuilder:
         exact = np.zeros(len(rows), np.bool_)
         exact[result.alive] = True
         return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
+
+    def _predicted(self, scored: Sequence[Row], quick: _Scores, error: float) -> Heat:
+        """Return the heat in which some rows' quick scores stand for all of them."""
+        end = self.settings.racing.quick_rounds[0]
+        model = AdditiveModel.fitted(self.supernets[0].options, scored, quick(self.order[:end], scored))
+        # The only round is over the samples that the model knows.
+        return Heat(lambda _, rows: model.predict(rows), (end,), math.hypot(model.error, error))
 
     def _error_of(self, quick: _Scores, own: _Scores, rows: Sequence[Row]) -> float:
         """Return how far quick scores scatter about a row's own, relative to them, on some rows."""

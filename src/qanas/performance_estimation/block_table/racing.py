@@ -54,8 +54,8 @@ class RaceResult:
     """What a race came to.
 
     Attributes:
-        means: the score of every row over the samples that it was scored on, in its last heat.
-        samples: how many those were.
+        means: the score of every row over the samples that it was scored on (or predicted), in its last heat.
+        samples: how many those were, or a prediction rests on.
         alive: positions of the rows that are left.
         scores: of those in the last heat, shape (rows left, samples), the samples in the race's order.
     """

@@ -22,7 +22,7 @@ class BlockTable:
     Attributes:
         rows: bits and paths.
         scores: the mean quantized noise-to-signal ratio of every row.
-        samples: how many held-out samples it is over.
+        samples: how many held-out samples it is over; a few of an inexact row's may stand for a prediction.
         exact: whether a row has it over all of them and with its own statistics; others were dropped on the way.
         costs: of every row, by their names.
         by_sample: the score of every exact row on every sample, shape (exact rows, samples).

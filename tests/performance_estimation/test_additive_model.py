@@ -1,0 +1,62 @@
+"""The surrogate of a block's table."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from qanas.performance_estimation.block_table.additive_model import AdditiveModel, rows_to_fit
+from qanas.performance_estimation.block_table.layers import Row
+
+OPTIONS = (3, 4, 2)
+ALL: list[Row] = [(bits, path) for bits in (4, 8) for path in itertools.product(*map(range, OPTIONS))]
+
+
+def scores_of(rows: list[Row], noise: float = 0.0, samples: int = 5) -> NDArray[np.float64]:
+    """Products of an effect for each option; those of 4 bits have nothing to do with those of 8."""
+    generator = np.random.default_rng(0)
+    effects = {bits: [generator.uniform(0.5, 2.0, (count, samples)) for count in OPTIONS] for bits in (4, 8)}
+    scores = np.array([np.prod([effects[b][layer][o] for layer, o in enumerate(path)], axis=0) for b, path in rows])
+    # One miss a row, the same on all samples: what a sum over the layers leaves out of a path.
+    misses = dict(zip(ALL, np.random.default_rng(1).normal(0.0, noise, len(ALL)), strict=True))
+    return scores * np.exp([[misses[row]] for row in rows])
+
+
+def test_what_is_additive_is_predicted_exactly() -> None:
+    known = rows_to_fit(OPTIONS, (4, 8), 0)
+    model = AdditiveModel.fitted(OPTIONS, known, scores_of(known))
+    np.testing.assert_allclose(model.predict(ALL), scores_of(ALL), rtol=1e-9)
+    assert model.error < 1e-9
+
+
+def test_the_error_is_that_of_rows_left_out() -> None:
+    """Against the plain way: a model without a row predicts it."""
+    known = rows_to_fit(OPTIONS, (8,), 0)
+    scores = scores_of(known, noise=0.05)
+    model = AdditiveModel.fitted(OPTIONS, known, scores)
+    misses = []
+    for position, row in enumerate(known):
+        others = [other for other in range(len(known)) if other != position]
+        without = AdditiveModel.fitted(OPTIONS, [known[other] for other in others], scores[others])
+        misses.append(np.log(scores[position] / without.predict([row])[0]).mean())
+    assert model.error == pytest.approx(np.sqrt(np.mean(np.square(misses))), rel=1e-9)
+    assert 0.02 < model.error < 0.1
+
+
+def test_an_option_that_one_row_has_alone_is_not_trusted() -> None:
+    rows: list[Row] = [(8, (0, 0, 0)), (8, (1, 1, 1)), (8, (1, 1, 0)), (8, (1, 0, 1)), (8, (2, 1, 0))]
+    assert AdditiveModel.fitted(OPTIONS, rows, scores_of(rows, 0.05)).error == np.inf
+
+
+@pytest.mark.parametrize("options", [(6, 6, 6, 6), (3, 2), (5,)])
+def test_every_option_is_equally_frequent_among_the_rows(options: tuple[int, ...]) -> None:
+    rows = rows_to_fit(options, (4, 8), 3)
+    assert len(set(rows)) == len(rows)
+    for bits in (4, 8):
+        for layer, count in enumerate(options):
+            seen = Counter(path[layer] for width, path in rows if width == bits)
+            assert set(seen) == set(range(count))
+            # Rows that are drawn twice count once.
+            assert max(seen.values()) - min(seen.values()) <= 0.35 * max(seen.values())
