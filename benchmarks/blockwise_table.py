@@ -68,8 +68,8 @@ class Run:
 
     def layers(self, block: int) -> BlockLayers:
         """Return a block's first supernet."""
-        recipe, plan = self.setup.plan.recipe, blockwise_plan(self.setup)
-        files = BlockFiles.of(self.folder, self.blocks[block].name, recipe, plan.supernets)
+        supernets = blockwise_plan(self.setup).supernets
+        files = BlockFiles.of(self.folder, self.blocks[block].name, self.setup.plan, supernets)
         supernet = BlockSupernet(self.blocks[block]).eval()
         supernet.load_state_dict(load_file(files.supernets[0].path))
         return BlockLayers.of(supernet, tuple(self.train[block].inputs.shape[1:]), self.setup.plan.quantization)
