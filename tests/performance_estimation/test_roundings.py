@@ -10,7 +10,7 @@ import torch
 from tests.workflows.tiny_blocks import OPTIONS
 
 from qanas.networks.mbconv import MBConv
-from qanas.performance_estimation.block_table.layers import BlockLayers
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.reference import (
     fake_quantized_values,
     integer_codes,
@@ -29,7 +29,7 @@ from qanas.performance_estimation.block_table.roundings import (
 )
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
-from qanas.performance_estimation.block_table.walk import Row, score_paths
+from qanas.performance_estimation.block_table.walk import score_paths
 from qanas.quantization.affine import Affine, WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.blockwise_space import Block, LayerOption

@@ -11,7 +11,10 @@ from tests.workflows.blockwise_runs import recipe, run, tables
 from qanas.core.errors import InputError
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.recipe import load_plan
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.space import space_of
 from qanas.workflows.blockwise import search as blockwise_search
+from qanas.workflows.blockwise.files import BlockFiles, teacher_digest
 from qanas.workflows.resume import check_resumable
 from qanas.workflows.run import RunResult
 
@@ -23,6 +26,10 @@ OTHER = {
     "macs": "minimize",
 }
 BOUND = 1100
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHIPPED = ("camvid_bwnas_int8.toml", "camvid_bwnas_bits.toml")
+SHAPE = TaskShape((3, 96, 128), 11, 1.0, ("cross_entropy",))
 
 BEFORE_TABLES = ("features/**/*", "blocks/*/supernet*", f"trainings/{SEED_ID}*/*")
 TABLES_OF_BLOCKS = ("blocks/*/table-*",)
@@ -115,6 +122,19 @@ def test_bits_and_objectives_can_change_together(
     run(path, continued.path)
     assert_same_results(continued, result.folder)
     assert times(continued, *BEFORE_TABLES, "trainings/*/*") == both
+
+
+def test_the_shipped_recipes_share_a_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    plans = [load_plan(RECIPES / name, ["task.data=synthetic"]) for name in SHIPPED]
+    folder.write_recipe(plans[0].recipe)
+    check_resumable(plans[1], folder)
+    assert teacher_digest(plans[0].recipe) == teacher_digest(plans[1].recipe)
+    eight_bits, any_bits = (BlockFiles.of(folder, "block_1", plan, 1) for plan in plans)
+    assert eight_bits.supernets == any_bits.supernets
+    assert eight_bits.table != any_bits.table
+    seeds = [space_of(plan.networks.settings(SHAPE), plan.search.groups, plan.search.encoding).seed for plan in plans]
+    assert seeds[0].key == seeds[1].key
 
 
 def test_a_metric_or_a_bound_changes_no_table(fresh: RunResult, tmp_path: Path) -> None:
