@@ -6,7 +6,8 @@ Protocol: teacher and supernets of a finished block-wise run; features of its va
 the processor; all sides in one run, on the same images in the same chunks. Naive means every path by itself, from its
 calibration to its score: once in torch's fake quantization, once on integer codes. Naive sides are timed on some rows
 drawn at random, in turn with each other, and scaled to all rows; the tree and the race are timed whole. The race's
-front is compared with the full table's for several orders of the images.
+front is compared with the full table's for several orders of the images. Scores are compared with those of fake
+quantization in torch's roundings and, not timed, in the kernels' (table_roundings.py tells which of them matter).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from qanas.core.run_folder import RunFolder
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.performance_estimation.block_table.reference import score_alone, score_fake_quantized
+from qanas.performance_estimation.block_table.roundings import KERNELS
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
@@ -65,8 +68,8 @@ class Run:
 
     def layers(self, block: int) -> BlockLayers:
         """Return a block's first supernet."""
-        recipe, plan = self.setup.plan.recipe, blockwise_plan(self.setup)
-        files = BlockFiles.of(self.folder, self.blocks[block].name, recipe, plan.supernets)
+        supernets = blockwise_plan(self.setup).supernets
+        files = BlockFiles.of(self.folder, self.blocks[block].name, self.setup.plan, supernets)
         supernet = BlockSupernet(self.blocks[block]).eval()
         supernet.load_state_dict(load_file(files.supernets[0].path))
         return BlockLayers.of(supernet, tuple(self.train[block].inputs.shape[1:]), self.setup.plan.quantization)
@@ -83,6 +86,11 @@ def front(table: BlockTable) -> set[object]:
     """Return the rows on the front."""
     rows = table.exact_rows()
     return {table.rows[rows[position]] for position in non_dominated(table.losses(rows, [COST]))}
+
+
+def relative_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return how far scores are from others, relative to those."""
+    return [abs(one / other - 1.0) for one, other in zip(ours, theirs, strict=True)]
 
 
 def measure(run: Run, block: int, bits: tuple[WeightBits, ...], sampled: int, orders: int) -> dict[str, Any]:
@@ -102,6 +110,8 @@ def measure(run: Run, block: int, bits: tuple[WeightBits, ...], sampled: int, or
             start = time.process_time()
             found[name].append(float(score(own, samples, row).mean()))
             naive[name].append(time.process_time() - start)
+    own = PrefixStatistics(layers, made.calibration)
+    found["kernels' roundings"] = [float(score_fake_quantized(own, samples, row, KERNELS).mean()) for row in chosen]
     full, tree = timed_table(TableBuilder([layers], *features, replace(settings, full=True), 0))
     races = [timed_table(TableBuilder([layers], *features, settings, seed)) for seed in range(orders)]
     raced = [table for table, _ in races]
@@ -117,9 +127,10 @@ def measure(run: Run, block: int, bits: tuple[WeightBits, ...], sampled: int, or
         "seconds": seconds,
         "race_against": {name: value / seconds["race"] for name, value in seconds.items() if name != "race"},
         "tree_equals_integer_codes": of_tree == found["integer codes"],
-        "relative_difference_to_fake_quantization": [
-            abs(ours / theirs - 1) for ours, theirs in zip(of_tree, found["fake quantization"], strict=True)
-        ],
+        "relative_difference_to_fake_quantization": relative_differences(of_tree, found["fake quantization"]),
+        "relative_difference_to_it_in_the_kernels_roundings": relative_differences(
+            of_tree, found["kernels' roundings"]
+        ),
         "front": len(front(full)),
         "rows_left_by_the_race": [int(table.exact.sum()) for table in raced],
         "orders": orders,

@@ -168,11 +168,11 @@ def test_a_recipe_can_be_resumed(scenes: Path, tmp_path_factory: pytest.TempPath
     run.path.mkdir()
     plan = load_plan(recipe)
     run.write_recipe(plan.recipe)
-    check_resumable(load_plan(recipe).recipe, run)
-    check_resumable(load_plan(run.recipe).recipe, run)
+    check_resumable(load_plan(recipe), run)
+    check_resumable(load_plan(run.recipe), run)
     if more:
         with pytest.raises(InputError, match=r"task\.classes was .*'c'.* now .*'d'"):
-            check_resumable(load_plan(recipe, ["task.classes=['a', 'b', 'd']"]).recipe, run)
+            check_resumable(load_plan(recipe, ["task.classes=['a', 'b', 'd']"]), run)
 
 
 def test_metrics_are_named_after_the_classes() -> None:

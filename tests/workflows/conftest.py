@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import tests.cli.unsynced  # noqa: F401 - for its effect
 import tomli_w
+from tests.workflows import blockwise_runs
 
 from qanas.recipe import load_plan
 from qanas.workflows.plan import Setup
+from qanas.workflows.run import RunResult
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"
 
@@ -41,3 +43,12 @@ def make_setup(tmp_path: Path) -> MakeSetup:
         return Setup.load(load_plan(path))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+    """The recipe of a finished block-wise run, and the run; not to be changed."""
+    folder = tmp_path_factory.mktemp("blockwise")
+    objectives = {"weight_bytes": None, "packed_weight_bytes": "minimize"}
+    path = blockwise_runs.recipe(folder, table={"bits": [4, 8]}, objectives=objectives)
+    return path, blockwise_runs.run(path, folder / "run")

@@ -11,54 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tomli_w
 from PIL import Image
 from tests.workflows import tiny_blocks
+from tests.workflows.blockwise_runs import recipe, run, tables
 
 from qanas.core.errors import InputError
 from qanas.core.pareto import non_dominated
-from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.blockwise import search as blockwise_search
 from qanas.workflows.plan import Setup
-from qanas.workflows.run import RunResult, run_search
-
-TABLES: dict[str, dict[str, Any]] = {
-    "task": {"name": "tests.workflows.tiny_blocks:Blobs"},
-    "teacher": {"network": "tests.workflows.tiny_blocks:TinySpace", "epochs": 3},
-    "distillation": {"steps": 64, "learning_rate": 0.5},
-    "table": {"bits": [8], "calibration_samples": 16},
-    "objectives": {"pixel_accuracy_quantized": "maximize", "weight_bytes": "minimize"},
-    "finalists": {"count": 2, "seeds": 1},
-}
-
-
-def recipe(folder: Path, **changes: dict[str, Any]) -> Path:
-    tables = {name: {**table} for name, table in TABLES.items()}
-    for section, table in changes.items():
-        merged = tables.get(section, {}) | table
-        tables[section] = {key: value for key, value in merged.items() if value is not None}
-    path = folder / "blocks.toml"
-    path.write_text(tomli_w.dumps(tables), "utf-8")
-    return path
-
-
-def run(path: Path, out: Path) -> RunResult:
-    with LiveDisplay() as display:
-        return run_search(Setup.load(load_plan(path)), RunFolder(out), display)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
-    """The recipe of a finished run, and the run."""
-    folder = tmp_path_factory.mktemp("blockwise")
-    path = recipe(folder, table={"bits": [4, 8]}, objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"})
-    return path, run(path, folder / "run")
-
-
-def tables(folder: Path) -> list[pl.DataFrame]:
-    return [pl.read_parquet(path) for path in sorted(folder.glob("blocks/*/table-*.parquet"))]
+from qanas.workflows.run import RunResult
 
 
 def test_the_front_is_that_of_every_combination_of_the_tables(finished: tuple[Path, RunResult]) -> None:
@@ -146,35 +109,6 @@ def _interrupt_in(stage: str, patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(LiveDisplay, "stage", stage_begins)
     patch.setattr(LiveDisplay, "unit_finished", unit_finished)
-
-
-def test_a_changed_stage_is_done_again_and_those_before_it_are_not(
-    finished: tuple[Path, RunResult], tmp_path: Path
-) -> None:
-    path, result = finished
-    shutil.copytree(result.folder.path, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    supernets = {file: file.stat().st_mtime_ns for file in folder.path.glob("blocks/*/supernet*")}
-    before = tables(folder.path)
-    changed = recipe(
-        tmp_path,
-        table={"bits": [6, 8]},
-        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
-        finalists={"count": 1},
-    )
-    run(changed, folder.path)
-    assert {file: file.stat().st_mtime_ns for file in folder.path.glob("blocks/*/supernet*")} == supernets
-    after = tables(folder.path)
-    assert [set(table["weight_bits"]) for table in after] == [{6, 8}] * 2
-    assert len(before) == len(after)  # the old tables are gone
-    longer = recipe(
-        tmp_path,
-        teacher={"epochs": 4},
-        objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
-    )
-    with pytest.raises(InputError, match=r"teacher\.epochs was 3, now 4"):
-        run(longer, folder.path)
-    assert path.exists()
 
 
 def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:

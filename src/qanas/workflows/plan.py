@@ -169,6 +169,12 @@ class Plan:
         return Problem(self.task, data, self.networks, self.seed_weights, self.quantization, self.start)
 
     @property
+    def decisive_costs(self) -> tuple[str, ...]:
+        """The costs that the front is over or bounded by: objectives first, then further limits."""
+        named = [objective.name for objective in self.objectives] + [limit.cost for limit in self.limits]
+        return tuple(name for name in dict.fromkeys(named) if name in COSTS)
+
+    @property
     def cost_names(self) -> tuple[str, ...]:
         """The costs that every candidate gets; latency only where somebody asks for it."""
         asked = {objective.name for objective in self.objectives} | {limit.cost for limit in self.limits}

@@ -57,7 +57,7 @@ def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult
     Raises:
         InputError: the folder holds another run, or another process works in it.
     """
-    check_resumable(setup.plan.recipe, folder)
+    check_resumable(setup.plan, folder)
     with folder.locked():
         folder.write_recipe(setup.plan.recipe)
         with _logged_to(folder), setup.shared(folder.prepared) as shared:

@@ -19,7 +19,7 @@ from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import AxisOrder, Border
 from qanas.workflows.finalists import Finalist, training_files
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import Plan, Setup
 from qanas.workflows.scheme_sweep import scheme_choice
 from qanas.workflows.search import FrontPoint
 from qanas.workflows.training_record import Training
@@ -107,7 +107,7 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
     }
     if shipped.failure:
         return Shipment(finalist, None, statistics, costs, shipped.failure)
-    card = _intact_card(folder, finalist, shipped, statistics)
+    card = _intact_card(setup, folder, finalist, shipped, statistics)
     if card is None:
         files = training_files(folder, finalist, shipped.seed)
         content = files.model.read_bytes()
@@ -132,6 +132,7 @@ def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> N
 
 
 def _intact_card(
+    setup: Setup,
     folder: RunFolder,
     finalist: Finalist,
     shipped: Training,
@@ -147,7 +148,11 @@ def _intact_card(
         return None
     digest = hashlib.sha256((target / "model.tflite").read_bytes()).hexdigest()
     same = digest == card.sha256 == shipped.sha256 and card.metrics == statistics
-    return card if same else None
+    return card if same and card.protocol.get("shipped_because") == _shipped_because(setup.plan) else None
+
+
+def _shipped_because(plan: Plan) -> str:
+    return f"median of the trainings by {plan.main_metric} (quantized, validation)"
 
 
 def _make_card(
@@ -193,7 +198,7 @@ def _protocol(
         **_pretrained(setup, finalist),
         "trainings": first.n,
         "shipped_training": shipped.seed,
-        "shipped_because": f"median of the trainings by {plan.main_metric} (quantized, validation)",
+        "shipped_because": _shipped_because(plan),
         "scored_weights": "exponential moving average over the steps, at the end of training",
         "quantization": scheme.description(),
         "scheme": plan.scheme,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import Row
 from qanas.performance_estimation.block_table.quantized_layer import Codes, ObservedLayer
+from qanas.performance_estimation.block_table.roundings import TORCH, Roundings
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.walk import Scores
@@ -20,6 +21,7 @@ from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.add import Add
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.requantize import BOUNDS
 
 
 def score_one_by_one(statistics: PrefixStatistics, samples: ScoredSamples, rows: Iterable[Row]) -> Scores:
@@ -27,31 +29,55 @@ def score_one_by_one(statistics: PrefixStatistics, samples: ScoredSamples, rows:
     return {row: score_alone(statistics, samples, row) for row in rows}
 
 
-@torch.no_grad()
 def score_alone(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) -> NDArray[np.float64]:
     """Return the score of one row on every sample, from calibration to score."""
+    scores: NDArray[np.float64] = samples.ratios(integer_codes(statistics, samples, row).dequantized()).numpy()
+    return scores
+
+
+@torch.no_grad()
+def integer_codes(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) -> Codes:
+    """Return the codes at the end of one row's path."""
     bits, path = row
     scheme = statistics.layers.with_bits(bits)
     codes = Codes.of_input(statistics.input, samples)
     for observed in _observed(statistics, path):
         codes = observed.quantized(codes.affine, scheme)(codes)
-    scores: NDArray[np.float64] = samples.ratios(codes.dequantized()).numpy()
+    return codes
+
+
+def score_fake_quantized(
+    statistics: PrefixStatistics, samples: ScoredSamples, row: Row, roundings: Roundings = TORCH
+) -> NDArray[np.float64]:
+    """Return the score of one row on every sample in fake quantization; arguments as of `fake_quantized_values`."""
+    scores: NDArray[np.float64] = samples.ratios(fake_quantized_values(statistics, samples, row, roundings)).numpy()
     return scores
 
 
 @torch.no_grad()
-def score_fake_quantized(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) -> NDArray[np.float64]:
-    """Return the score of one row in torch's fake quantization: real numbers, rounded where the codes are.
+def fake_quantized_values(
+    statistics: PrefixStatistics, samples: ScoredSamples, row: Row, roundings: Roundings = TORCH
+) -> list[Tensor]:
+    """Return the values at the end of one row's path in fake quantization: real numbers, rounded where codes are.
 
-    Written for MBConv layers: convolutions and additions, weights by channel, values by tensor. The runtime's kernels
-    round a few values in a thousand to the code beside, which this doesn't know.
+    Written for MBConv layers: convolutions and additions, weights by channel, values by tensor.
+
+    Args:
+        statistics: where batch norms and ranges come from.
+        samples: what is scored on.
+        row: path and bits.
+        roundings: how each place rounds. Torch's are not the runtime's, which rounds more than once.
+
+    Returns:
+        float32, by chunk.
     """
     bits, path = row
-    values = [_rounded(chunk.inputs, statistics.input) for chunk in samples.chunks]
+    values = [roundings.given(chunk.inputs, statistics.input) for chunk in samples.chunks]
+    given = statistics.input
     for observed in _observed(statistics, path):
-        values = [_fake_quantized(observed, chunk, bits) for chunk in values]
-    scores: NDArray[np.float64] = samples.ratios(values).numpy()
-    return scores
+        layer = FakeQuantizedLayer(observed, given, bits, roundings)
+        values, given = [layer(chunk) for chunk in values], layer.affines[observed.graph.output]
+    return [chunk.float() for chunk in values]
 
 
 def _observed(statistics: PrefixStatistics, path: tuple[int, ...]) -> Iterable[ObservedLayer]:
@@ -61,30 +87,51 @@ def _observed(statistics: PrefixStatistics, path: tuple[int, ...]) -> Iterable[O
         yield observed
 
 
-def _fake_quantized(observed: ObservedLayer, values: Tensor, bits: int) -> Tensor:
-    known = {INPUT: values}
-    for node in observed.graph.nodes:
-        computed = _computed(node.operator, [known[name] for name in node.inputs], bits)
-        known[node.name] = _rounded(computed, Affine.from_range(*observed.ranges[node.name].output))
-    return known[observed.graph.output]
+class FakeQuantizedLayer:
+    """An option of an MBConv layer on real numbers, shape (batch, channels, rows, columns).
 
+    Args:
+        observed: the layer.
+        given: parameters of its input.
+        bits: of its weights.
+        roundings: how each place rounds.
+    """
 
-def _computed(operator: Operator, operands: list[Tensor], bits: int) -> Tensor:
-    """Compute an operator of an MBConv layer on (batch, channels, rows, columns), its weights rounded."""
-    if isinstance(operator, Add):
-        return operands[0] + operands[1]
-    if not isinstance(operator, Convolution):
-        raise TypeError(f"{type(operator).__name__} is no part of an MBConv layer")
-    top = 2 ** (bits - 1) - 1
-    weight = operator.weight.permute(0, 3, 1, 2)
-    zeros = torch.zeros(len(weight), dtype=torch.int32)
-    weight = torch.fake_quantize_per_channel_affine(weight, weight.abs().amax((1, 2, 3)) / top, zeros, 0, -top, top)
-    window = operator.kernel.window
-    (above, below), (left, right) = window.padding
-    image = F.pad(operands[0], (left, right, above, below))
-    outputs = F.conv2d(image, weight, operator.bias, window.stride, 0, operator.kernel.dilation, operator.kernel.groups)
-    return F.relu6(outputs) if operator.kernel.activation == "relu6" else outputs
+    def __init__(self, observed: ObservedLayer, given: Affine, bits: int, roundings: Roundings) -> None:
+        """Take the parameters of every value from its range."""
+        self.graph = observed.graph
+        self.bits = bits
+        self.roundings = roundings
+        ranges = {name: observed.ranges[name].output for name in self.graph.shapes if name != INPUT}
+        self.affines = {INPUT: given} | {name: Affine.from_range(*span) for name, span in ranges.items()}
 
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return what the layer makes of values."""
+        known = {INPUT: values}
+        for node in self.graph.nodes:
+            operands = [known[name] for name in node.inputs]
+            affines = [self.affines[name] for name in (*node.inputs, node.name)]
+            known[node.name] = self._computed(node.operator, operands, affines)
+        return known[self.graph.output]
 
-def _rounded(values: Tensor, affine: Affine) -> Tensor:
-    return torch.fake_quantize_per_tensor_affine(values, affine.scale, affine.zero_point, affine.low, affine.high)
+    def _computed(self, operator: Operator, operands: list[Tensor], affines: list[Affine]) -> Tensor:
+        if isinstance(operator, Add):
+            return self.roundings.addition(operands[0], operands[1], (affines[0], affines[1], affines[2]))
+        if not isinstance(operator, Convolution):
+            raise TypeError(f"{type(operator).__name__} is no part of an MBConv layer")
+        return self._convolved(operator, operands[0], *affines)
+
+    def _convolved(self, convolution: Convolution, values: Tensor, given: Affine, output: Affine) -> Tensor:
+        roundings, kernel = self.roundings, convolution.kernel
+        weight, steps = roundings.weights(convolution.weight.permute(0, 3, 1, 2), self.bits)
+        sum_steps = steps * given.scale
+        bias = roundings.bias(convolution.bias, sum_steps)
+        (above, below), (left, right) = kernel.window.padding
+        image, weight, bias = (part.to(roundings.dtype) for part in (values, weight, bias))
+        image = F.pad(image, (left, right, above, below))
+        sums = F.conv2d(image, weight, bias, kernel.window.stride, 0, kernel.dilation, kernel.groups)
+        rounded = roundings.sums(sums, sum_steps, output)
+        if kernel.activation == "none":
+            return rounded
+        low, high = (roundings.given(torch.tensor(bound), output) for bound in BOUNDS[kernel.activation])
+        return rounded.clamp(low, high)

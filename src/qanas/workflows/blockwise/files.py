@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.workflows.plan import Plan
 
 
 def digest(*inputs: object) -> str:
@@ -63,20 +64,21 @@ class BlockFiles:
     table: StageFile
 
     @classmethod
-    def of(cls, folder: RunFolder, block: str, recipe: Mapping[str, Any], supernets: int) -> BlockFiles:
+    def of(cls, folder: RunFolder, block: str, plan: Plan, supernets: int) -> BlockFiles:
         """Name the files of a block.
 
         Args:
             folder: of the run.
             block: its name.
-            recipe: resolved.
+            plan: with the resolved recipe.
             supernets: how many there are.
         """
+        recipe = plan.recipe
         source = teacher_digest(recipe)
         weights = digest(source, recipe["blocks"], {**recipe["distillation"], "seeds": None}, recipe["run"], block)
-        table = digest(
-            weights, supernets, recipe["table"], recipe["objectives"], recipe["limits"], recipe["quantization"]
-        )
+        # A race keeps the front of the costs alone, whatever the metric and the bounds.
+        raced_for = [] if recipe["table"]["full"] else sorted(plan.decisive_costs)
+        table = digest(weights, supernets, recipe["table"], raced_for, recipe["quantization"])
         home = folder.blocks / block
         return cls(
             tuple(StageFile(home / f"supernet_{seed}-{weights}.safetensors") for seed in range(supernets)),

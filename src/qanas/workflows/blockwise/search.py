@@ -55,8 +55,7 @@ class BlockwiseSearch(Search):
         self._folder = folder
         self._progress = progress
         self._blocks = blocks_of(setup)
-        recipe = setup.plan.recipe
-        self._files = [BlockFiles.of(folder, block.name, recipe, plan.supernets) for block in self._blocks]
+        self._files = [BlockFiles.of(folder, block.name, setup.plan, plan.supernets) for block in self._blocks]
         self._front: list[BlockwisePoint] = []
         self._started = time.monotonic()
         before = folder.read_summary()

@@ -15,7 +15,7 @@ from qanas.core.measurement import Measurement
 from qanas.core.pareto import non_dominated
 from qanas.hardware.costs import ADDITIVE_COSTS
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.workflows.blockwise.units import blockwise_space, cost_columns
+from qanas.workflows.blockwise.units import blockwise_space
 from qanas.workflows.plan import BlockwisePlan, Setup
 
 
@@ -55,7 +55,7 @@ def solve(setup: Setup, plan: BlockwisePlan, tables: Sequence[BlockTable]) -> li
     Raises:
         InputError: no network is within the limits.
     """
-    columns = cost_columns(setup)
+    columns = setup.plan.decisive_costs
     exact = [table.exact_rows() for table in tables]
     found = plan.solver.solve([table.losses(rows, columns) for table, rows in zip(tables, exact, strict=True)])
     # Tables of the chosen rows' positions in the whole tables.

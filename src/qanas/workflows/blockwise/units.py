@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save
 
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.hardware.costs import COSTS
 from qanas.performance_estimation.block_table.build import TableBuilder
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
@@ -104,7 +103,7 @@ class TableUnit(BlockUnit):
             supernet.load_state_dict(load_file(file.path))
             supernets.append(BlockLayers.of(supernet.eval(), shape, setup.plan.quantization))
         seed = derive_seed(setup.plan.seed, "table", block.name)
-        table = TableBuilder(supernets, train, held_out, plan.table, seed).build(cost_columns(setup))
+        table = TableBuilder(supernets, train, held_out, plan.table, seed).build(setup.plan.decisive_costs)
         table.write(self.files.table.path, [[option.name for option in options] for options in block.layers])
         note = {
             "rows": len(table.rows),
@@ -135,10 +134,3 @@ def blockwise_space(setup: Setup) -> BlockwiseSpace:
 def blocks_of(setup: Setup) -> list[Block]:
     """Return the blocks of the networks that are searched."""
     return list(blockwise_space(setup).blocks(setup.problem.shape))
-
-
-def cost_columns(setup: Setup) -> list[str]:
-    """Return the costs that the front is over or bounded by: objectives first, then further limits."""
-    plan = setup.plan
-    named = [objective.name for objective in plan.objectives] + [limit.cost for limit in plan.limits]
-    return [name for name in dict.fromkeys(named) if name in COSTS]
