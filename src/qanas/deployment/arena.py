@@ -13,6 +13,9 @@ from math import prod
 
 from ai_edge_litert import schema_py_generated as schema
 
+from qanas.deployment.tflite import TENSOR_TYPES
+from qanas.quantization.program import DType, bytes_of
+
 ALIGNMENT = 16
 
 BASE_BYTES = 736
@@ -45,12 +48,8 @@ PLANNED_TENSOR_BYTES, PLANNED_SCRATCH_BYTES, PLANNED_BUFFER_BYTES = 32, 16 + 32,
 PREPARED_TENSOR_BYTES, PREPARED_QUANTIZATION_BYTES, PREPARED_SCALE_BYTES = 64, 24 + 8, 4
 """What a kernel takes while it is prepared: by tensor that it has, if that is quantized, and by scale of it."""
 
-ITEM_BYTES: Mapping[int, int] = {
-    schema.TensorType.INT8: 1,
-    schema.TensorType.INT16: 2,
-    schema.TensorType.INT32: 4,
-    schema.TensorType.INT64: 8,
-}
+DTYPES: Mapping[int, DType] = {number: dtype for dtype, number in TENSOR_TYPES.items()}
+"""Types of tensors by their number in the file."""
 
 
 def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
@@ -100,7 +99,7 @@ def _aligned(size: int) -> int:
 
 
 def _bytes(tensor: schema.Tensor) -> int:
-    return ITEM_BYTES[tensor.Type()] * prod(map(int, tensor.ShapeAsNumpy()))
+    return bytes_of(prod(map(int, tensor.ShapeAsNumpy())), DTYPES[tensor.Type()])
 
 
 def _is_computed(model: schema.Model, tensor: schema.Tensor) -> bool:
