@@ -2,13 +2,16 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.additive_model import AdditiveModel, rows_to_fit
 from qanas.performance_estimation.block_table.layers import Row
+from qanas.performance_estimation.block_table.racing import Heat, race
 
 OPTIONS = (3, 4, 2)
 ALL: list[Row] = [(bits, path) for bits in (4, 8) for path in itertools.product(*map(range, OPTIONS))]
@@ -60,3 +63,38 @@ def test_every_option_is_equally_frequent_among_the_rows(options: tuple[int, ...
             assert set(seen) == set(range(count))
             # Rows that are drawn twice count once.
             assert max(seen.values()) - min(seen.values()) <= 0.35 * max(seen.values())
+
+
+def test_a_race_that_begins_with_predictions_keeps_the_front() -> None:
+    """Paths are 1 % off a sum over their layers, samples 3 %; options cost the more, the less noise they have."""
+    options = (6, 6, 6)
+    rows: list[Row] = [(8, path) for path in itertools.product(*map(range, options))]
+    generator = np.random.default_rng(2)
+    effects = [np.sort(generator.uniform(-0.5, 0.5, count)) for count in options]
+    sizes = [np.sort(generator.integers(10, 1000, count))[::-1] for count in options]
+    logarithms = np.array([sum(effect[o] for effect, o in zip(effects, path, strict=True)) for _, path in rows])
+    difficulty = generator.normal(0.0, 0.3, 60)
+    scores = np.exp(
+        logarithms[:, None]
+        + generator.normal(0.0, 0.01, (len(rows), 1))
+        + difficulty
+        + generator.normal(0.0, 0.03, (len(rows), 60))
+    )
+    costs = np.array([[sum(size[o] for size, o in zip(sizes, path, strict=True))] for _, path in rows], float)
+    positions = {row: position for position, row in enumerate(rows)}
+
+    def score(samples: Sequence[int], asked: Sequence[Row]) -> NDArray[np.float64]:
+        return scores[np.ix_([positions[row] for row in asked], samples)]
+
+    front = set(non_dominated(np.column_stack([scores.mean(axis=1), costs])).tolist())
+    kept, scored = 0, []
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(60).tolist()
+        known = rows_to_fit(options, (8,), seed)
+        model = AdditiveModel.fitted(options, known, score(order[:4], known))
+        predicted = Heat(lambda _, asked, model=model: model.predict(asked), (4,), model.error)  # type: ignore[misc]
+        left = race([predicted], rows, costs, order, 4.0).alive
+        scored.append(len(left))
+        kept += front <= set(left.tolist())
+    assert kept >= 19
+    assert np.median(scored) < 0.5 * len(rows), scored

@@ -12,6 +12,7 @@ from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_
 
 from qanas.core.pareto import non_dominated
 from qanas.hardware.costs import ADDITIVE_COSTS
+from qanas.performance_estimation.block_table.additive_model import rows_to_fit
 from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
@@ -128,6 +129,21 @@ def test_a_race_keeps_the_front(layers: BlockLayers, features: tuple[BlockFeatur
         both = raced.exact_rows()
         assert np.array_equal(raced.scores[both], full.scores[both])
     assert same >= 19
+
+
+def test_a_race_keeps_the_front_where_predictions_are_poor(
+    layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]
+) -> None:
+    """Four layers of four options, three of them not trained in their place: 7 to 10 % off, and allowed for."""
+    first, second = layers.graphs
+    deep = BlockLayers((first, second, second, second), Scheme())
+    assert len(rows_to_fit(deep.options, (8,), 0)) < 0.3 * 256
+    full = builder(deep, features, TableSettings(full=True)).build(["packed_weight_bytes"])
+    settings = TableSettings(racing=RacingSettings(quick_rounds=(8,), rounds=(20,)))
+    for seed in range(2):
+        raced = builder(deep, features, settings, seed).build(["packed_weight_bytes"])
+        assert raced.exact.sum() < 200
+        assert front_rows(raced) == front_rows(full)
 
 
 def test_an_order_of_the_samples_changes_no_exact_score(
