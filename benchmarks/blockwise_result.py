@@ -1,18 +1,23 @@
 """Turn the folders of finished block-wise runs into the three files of a result: JSON, SVG, Markdown.
 
     python benchmarks/blockwise_result.py docs/results/qa_bwnas_camvid --title "..." \
-        "from scratch"=runs/camvid_bwnas_int8 "from distilled blocks"=runs/camvid_bwnas_distilled
+        "INT8"=runs/camvid_s0 "INT8"=runs/camvid_s1 "4, 6 or 8 bits a block"=runs/camvid_bits_s0
 
-Runs share a teacher. Everything is read from the runs' files; nothing is measured here.
+A name stands for a recipe, of which there may be runs of several seeds; runs of a seed share a teacher. What the
+teacher gets to when it is trained on is shown where `teacher_trained_on.py` has left it. Everything is read from the
+runs' files; nothing is measured here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 import polars as pl
@@ -20,6 +25,7 @@ from matplotlib import pyplot as plt
 
 from qanas.core.card import Card, Precision, SplitName
 from qanas.core.run_folder import SEED_ID, RunFolder
+from teacher_trained_on import trained_on_path
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
@@ -30,19 +36,66 @@ KEPT = ("config", "metrics", "weight_bytes", "packed_weight_bytes", "file_bytes"
 KEPT_TOO = ("latency_ms", "parity_steps", "sha256")
 
 
-def collect(folder: RunFolder) -> dict[str, Any]:
-    """Return what the JSON holds of a run."""
-    recipe = folder.read_recipe()
-    recipe.pop("source", None)
-    recipe["task"]["data"] = Path(recipe["task"]["data"]).name
-    cards = {name: card.model_dump(mode="json") for name, card in folder.cards().items()}
-    return {
-        "recipe": recipe,
-        "protocol": dict(cards[SEED_ID]["protocol"]),
-        "summary": folder.read_summary(),
-        "front": columns_that_differ(pl.read_csv(folder.front)),
-        "models": {name: {key: card[key] for key in (*KEPT, *KEPT_TOO)} for name, card in cards.items()},
-    }
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        name: of its recipe.
+        folder: of the run.
+    """
+
+    name: str
+    folder: RunFolder
+
+    @classmethod
+    def of(cls, argument: str) -> Self:
+        """Read ``NAME=DIR``."""
+        name, path = argument.split("=", 1)
+        return cls(name, RunFolder(Path(path)))
+
+    @cached_property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.folder.read_recipe()["run"]["seed"])
+
+    @cached_property
+    def cards(self) -> Mapping[str, Card]:
+        """Of the teacher and of what was found."""
+        return self.folder.cards()
+
+    @property
+    def teacher(self) -> Card:
+        """The teacher's."""
+        return self.cards[SEED_ID]
+
+    @property
+    def found(self) -> Mapping[str, Card]:
+        """All but the teacher's, the smallest first."""
+        found = [(identity, card) for identity, card in self.cards.items() if identity != SEED_ID]
+        return dict(sorted(found, key=lambda entry: entry[1].packed_weight_bytes))
+
+    @cached_property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """What the teacher gets to when it is trained on, or None where nobody tried."""
+        path = trained_on_path(self.folder)
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def collect(self) -> dict[str, Any]:
+        """Return what the JSON holds of the run."""
+        recipe = self.folder.read_recipe()
+        recipe.pop("source", None)
+        recipe["task"]["data"] = Path(recipe["task"]["data"]).name
+        cards = {name: card.model_dump(mode="json") for name, card in self.cards.items()}
+        return {
+            "name": self.name,
+            "recipe": recipe,
+            "protocol": dict(cards[SEED_ID]["protocol"]),
+            "summary": self.folder.read_summary(),
+            "front": columns_that_differ(pl.read_csv(self.folder.front)),
+            "models": {name: {key: card[key] for key in (*KEPT, *KEPT_TOO)} for name, card in cards.items()},
+            "teacher_trained_on": self.trained_on,
+        }
 
 
 def columns_that_differ(front: pl.DataFrame) -> dict[str, str]:
@@ -58,89 +111,129 @@ def points(card: Card, precision: Precision, split: SplitName) -> str:
     return f"{100 * value.mean:.1f}{spread}"
 
 
-def draw(runs: Mapping[str, RunFolder], path: Path, title: str) -> None:
-    """Draw the shipped networks of every run against the teacher, on validation and on test images."""
+def of_seeds(runs: Sequence[Run]) -> Mapping[int, list[Run]]:
+    """Return the runs of each seed."""
+    seeds: dict[int, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.seed):
+        seeds[run.seed].append(run)
+    return seeds
+
+
+def draw(runs: Sequence[Run], path: Path, title: str) -> None:
+    """Draw what every run found against its teacher, on validation and on test images."""
     figure, panels = plt.subplots(1, 2, figsize=(9.0, 4.0), layout="constrained", sharey=True)
+    colours = dict(zip(dict.fromkeys(run.name for run in runs), COLOURS, strict=False))
     splits: tuple[SplitName, ...] = ("val", "test")
     for axes, split in zip(panels, splits, strict=True):
-        teacher = next(iter(runs.values())).cards()[SEED_ID]
-        value = teacher.metric("deployed", split, METRIC)
-        axes.errorbar(teacher.weight_bytes / 1000, 100 * value.mean, 100 * value.std, fmt="k*", ms=10, label="teacher")
-        axes.axhline(
-            100 * teacher.metric("float", split, METRIC).mean, color="k", lw=0.6, ls=":", label="teacher, FP32"
-        )
-        for (name, folder), colour in zip(runs.items(), COLOURS, strict=False):
-            cards = [card for identity, card in folder.cards().items() if identity != SEED_ID]
-            scores = [card.metric("deployed", split, METRIC) for card in cards]
-            axes.errorbar(
-                [card.weight_bytes / 1000 for card in cards],
-                [100 * score.mean for score in scores],
-                [100 * score.std for score in scores],
-                fmt="o-",
-                ms=4,
-                lw=0.8,
-                color=colour,
-                label=name,
-            )
+        for of_seed in of_seeds(runs).values():
+            first = of_seed[0]
+            size = first.teacher.packed_weight_bytes / 1000
+            points = [(100 * first.teacher.metric("deployed", split, METRIC).mean, "k*", "teacher")]
+            if first.trained_on is not None:
+                points.append((100 * first.trained_on["miou"]["deployed"][split], "kx", "teacher, trained on"))
+            for value, marker, label in points:
+                axes.plot(size, value, marker, ms=8, label=label)
+            for run in of_seed:
+                sizes = [card.packed_weight_bytes / 1000 for card in run.found.values()]
+                scores = [100 * card.metric("deployed", split, METRIC).mean for card in run.found.values()]
+                axes.plot(sizes, scores, "o-", ms=4, lw=0.8, color=colours[run.name], label=run.name)
         axes.set_title({"val": "validation", "test": "test"}[split], fontsize=10)
-        axes.set_xlabel("weights in the file [kB]")
+        axes.set_xlabel("packed weights [kB]")
         axes.grid(visible=True, alpha=0.2)
-    panels[0].set_ylabel("mIoU, INT8 in LiteRT [points]")
-    panels[0].legend(fontsize=8, frameon=False)
+    panels[0].set_ylabel("mIoU in LiteRT [points]")
+    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    panels[0].legend(handles.values(), handles.keys(), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, metadata={"Date": None})
 
 
-def table(runs: Mapping[str, RunFolder]) -> list[str]:
-    """Return the shipped networks as lines of a Markdown table, the teacher first."""
-    columns = {
-        "network": "---",
-        "trained": "---",
-        "weight bytes": "---:",
-        "packed bytes": "---:",
-        "MMACs": "---:",
-        "RAM bytes": "---:",
-        "val mIoU, INT8 in LiteRT": "---:",
-        "test mIoU, INT8 in LiteRT": "---:",
-        "test mIoU, FP32": "---:",
-        "parity: steps, max": "---:",
-    }
-    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(columns.values())}|"]
-    for position, (name, folder) in enumerate(runs.items()):
-        for identity, card in folder.cards().items():
-            if identity == SEED_ID and position > 0:
-                continue
-            cells = [
-                "teacher" if identity == SEED_ID else f"`{identity}`",
-                "from scratch" if identity == SEED_ID else name,
-                f"{card.weight_bytes:,}",
-                f"{card.packed_weight_bytes:,}",
-                f"{card.macs / 1e6:.1f}",
-                f"{card.peak_ram_bytes:,}",
-                points(card, "deployed", "val"),
-                points(card, "deployed", "test"),
-                points(card, "float", "test"),
-                str(card.parity_steps.max),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+COLUMNS: Mapping[str, str] = {
+    "seed": "---:",
+    "network": "---",
+    "bits by block": "---",
+    "weight bytes": "---:",
+    "packed bytes": "---:",
+    "against the teacher": "---:",
+    "val mIoU": "---:",
+    "test mIoU": "---:",
+    "against the teacher ": "---:",
+    "against the teacher trained on": "---:",
+    "test, FP32": "---:",
+    "parity: steps": "---:",
+}
+
+
+def table(runs: Sequence[Run]) -> list[str]:
+    """Return the shipped networks as lines of a Markdown table, each seed's teacher first."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'|'.join(COLUMNS.values())}|"]
+    for seed, of_seed in of_seeds(runs).items():
+        teacher, trained_on = of_seed[0].teacher, of_seed[0].trained_on
+        lines.append(_line(seed, "teacher", teacher, teacher, trained_on))
+        if trained_on is not None:
+            miou = trained_on["miou"]
+            sizes = [f"{trained_on[name]:,.0f}" for name in ("weight_bytes", "packed_weight_bytes")]
+            gain = 100 * miou["deployed"]["test"] - _test(teacher)
+            scores = [f"{100 * miou['deployed'][split]:.1f}" for split in ("val", "test")]
+            rest = [*sizes, "", *scores, f"{gain:+.1f}", "", f"{100 * miou['float']['test']:.1f}", ""]
+            lines.append(f"| {' | '.join([str(seed), 'teacher, trained on', '8', *rest])} |")
+        for run in of_seed:
+            for identity, card in run.found.items():
+                lines.append(_line(seed, f"`{identity}`", card, teacher, trained_on))
     return lines
+
+
+def _test(card: Card) -> float:
+    return 100 * card.metric("deployed", "test", METRIC).mean
+
+
+def _line(seed: int, name: str, card: Card, teacher: Card, trained_on: Mapping[str, Any] | None) -> str:
+    """Return a network's line."""
+    gains = ["", ""]
+    if card is not teacher:
+        gains[0] = f"{_test(card) - _test(teacher):+.1f}"
+        if trained_on is not None:
+            gains[1] = f"{_test(card) - 100 * trained_on['miou']['deployed']['test']:+.1f}"
+    size = "" if card is teacher else f"{100 * (card.packed_weight_bytes / teacher.packed_weight_bytes - 1):+.0f} %"
+    cells = [
+        str(seed),
+        name,
+        bits_by_block(card),
+        f"{card.weight_bytes:,}",
+        f"{card.packed_weight_bytes:,}",
+        size,
+        points(card, "deployed", "val"),
+        points(card, "deployed", "test"),
+        *gains,
+        points(card, "float", "test"),
+        str(card.parity_steps.max),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def bits_by_block(card: Card) -> str:
+    """Return the bits of each block's weights, or the one that all have."""
+    settings = card.config["quantization"]
+    found = [str(settings[name]) for name in sorted(settings) if name.startswith("weight_bits_")]
+    return "-".join(found) if len(set(found)) > 1 else (found or ["8"])[0]
 
 
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the result's path without its ending")
-    parser.add_argument("runs", nargs="+", metavar="NAME=DIR")
+    parser.add_argument("runs", nargs="+", metavar="NAME=DIR", type=Run.of)
     parser.add_argument("--title", required=True)
     arguments = parser.parse_args()
-    runs = {name: RunFolder(Path(path)) for name, path in (run.split("=", 1) for run in arguments.runs)}
-    result = {name: collect(folder) for name, folder in runs.items()}
+    runs: Sequence[Run] = arguments.runs
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    result = [run.collect() for run in runs]
     arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     draw(runs, arguments.out.with_suffix(".svg"), arguments.title)
-    effort = next(iter(result.values()))["summary"]["effort_cpu_seconds"]
-    minutes = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in effort.items() if seconds is not None)
-    print(f"CPU minutes by stage: {minutes}\n")
+    for run in runs:
+        effort = run.folder.read_summary()["effort_cpu_seconds"]
+        minutes = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in effort.items() if seconds is not None)
+        print(f"{run.name}, seed {run.seed}: CPU minutes by stage: {minutes}")
+    print()
     print("\n".join(table(runs)))
 
 

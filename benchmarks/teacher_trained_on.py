@@ -3,8 +3,8 @@
     python benchmarks/teacher_trained_on.py runs/camvid_bwnas_distilled
 
 Finalists that start from distilled blocks have seen the images twice as often as the teacher. Here it starts from its
-own weights and is trained, quantized and measured as they are, with a seed of its own. The result stays in the run's
-folder with the other trainings; asked again, it is read from there.
+own weights and is trained, quantized and measured as they are, with a seed of its own. The training stays in the run's
+folder with the others, and the result beside the run's other files; asked again, it isn't trained again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from qanas.core.candidate import Candidate
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.distilled_start import DistilledStart
@@ -39,6 +39,11 @@ class TeachersOwnStart(DistilledStart):
         """Load them."""
         del candidate, shape
         network.load_state_dict(load_file(self.teacher))
+
+
+def trained_on_path(folder: RunFolder) -> Path:
+    """Return where the result of a run lies."""
+    return folder.path / f"{NAME}.json"
 
 
 def control(folder: RunFolder) -> dict[str, object]:
@@ -72,7 +77,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(control(RunFolder(arguments.run)), indent=1))
+    folder = RunFolder(arguments.run)
+    text = json.dumps(control(folder), indent=1)
+    write_atomically(trained_on_path(folder), f"{text}\n".encode())
+    print(text)
 
 
 if __name__ == "__main__":
