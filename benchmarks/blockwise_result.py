@@ -174,7 +174,8 @@ def table(runs: Sequence[Run]) -> list[str]:
             sizes = [f"{trained_on[name]:,.0f}" for name in ("weight_bytes", "packed_weight_bytes")]
             gain = 100 * miou["deployed"]["test"] - _test(teacher)
             scores = [f"{100 * miou['deployed'][split]:.1f}" for split in ("val", "test")]
-            rest = [*sizes, "", *scores, f"{gain:+.1f}", "", f"{100 * miou['float']['test']:.1f}", ""]
+            rest = [*sizes, "", *scores, f"{gain:+.1f}", "", f"{100 * miou['float']['test']:.1f}"]
+            rest.append(str(trained_on["parity_steps"]))
             lines.append(f"| {' | '.join([str(seed), 'teacher, trained on', '8', *rest])} |")
         for run in of_seed:
             for identity, card in run.found.items():

@@ -66,7 +66,8 @@ def control(folder: RunFolder) -> dict[str, object]:
         "epochs": setup.plan.estimator.epochs,
         "weight_bytes": costs["weight_bytes"],
         "packed_weight_bytes": costs["packed_weight_bytes"],
-        "parity": training.failure or "0 steps",
+        "parity_steps": training.parity.max,
+        "failure": training.failure,
         "miou": {name: {s: m["miou"] for s, m in splits.items()} for name, splits in training.metrics.items()},
     }
 
