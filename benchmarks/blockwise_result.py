@@ -31,6 +31,9 @@ mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
 
 METRIC = "miou"
+MARKERS = "os^Dv"
+"""By seed."""
+
 COLOURS = ("#1f6feb", "#d1570b", "#2da44e", "#8250df")
 KEPT = ("config", "metrics", "weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
 KEPT_TOO = ("latency_ms", "parity_steps", "sha256")
@@ -125,18 +128,18 @@ def draw(runs: Sequence[Run], path: Path, title: str) -> None:
     colours = dict(zip(dict.fromkeys(run.name for run in runs), COLOURS, strict=False))
     splits: tuple[SplitName, ...] = ("val", "test")
     for axes, split in zip(panels, splits, strict=True):
-        for of_seed in of_seeds(runs).values():
+        for of_seed, marker in zip(of_seeds(runs).values(), MARKERS, strict=False):
             first = of_seed[0]
             size = first.teacher.packed_weight_bytes / 1000
             points = [(100 * first.teacher.metric("deployed", split, METRIC).mean, "k*", "teacher")]
             if first.trained_on is not None:
                 points.append((100 * first.trained_on["miou"]["deployed"][split], "kx", "teacher, trained on"))
-            for value, marker, label in points:
-                axes.plot(size, value, marker, ms=8, label=label)
+            for value, kind, label in points:
+                axes.plot(size, value, kind, ms=8, label=label)
             for run in of_seed:
                 sizes = [card.packed_weight_bytes / 1000 for card in run.found.values()]
                 scores = [100 * card.metric("deployed", split, METRIC).mean for card in run.found.values()]
-                axes.plot(sizes, scores, "o-", ms=4, lw=0.8, color=colours[run.name], label=run.name)
+                axes.plot(sizes, scores, f"{marker}-", ms=4, lw=0.8, color=colours[run.name], label=run.name)
         axes.set_title({"val": "validation", "test": "test"}[split], fontsize=10)
         axes.set_xlabel("packed weights [kB]")
         axes.grid(visible=True, alpha=0.2)
