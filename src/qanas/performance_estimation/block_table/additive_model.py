@@ -24,6 +24,9 @@ ROWS_PER_UNKNOWN = 4
 LARGEST_LEVERAGE = 0.99
 """Of a scored row on its own prediction: beyond it, the others say next to nothing about it."""
 
+SMALLEST = np.finfo(np.float64).tiny
+"""Stands for a score of 0, which no path of a trained block has: it spoils the fit, and its error tells."""
+
 
 def rows_to_fit(options: Sequence[int], bits: Sequence[WeightBits], seed: int) -> list[Row]:
     """Return rows in which every option of a layer is about equally frequent, for each of the bits.
@@ -65,13 +68,13 @@ class AdditiveModel:
         Args:
             options: how many each layer has.
             rows: with every one of the bits that will be asked for.
-            scores: shape (rows, samples), positive.
+            scores: shape (rows, samples).
         """
         effects: dict[WeightBits, NDArray[np.float64]] = {}
         misses: list[NDArray[np.float64]] = []
         for bits, positions in _by_bits(rows).items():
             present = _present(options, [rows[position][1] for position in positions])
-            known = np.log(scores[positions])
+            known = np.log(np.maximum(scores[positions], SMALLEST))
             inverse = np.linalg.pinv(present)
             effects[bits] = np.asarray(inverse @ known, np.float64)
             # What a row's score is to a prediction by all others, from one fit (Allen 1974).
