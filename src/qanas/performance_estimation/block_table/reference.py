@@ -130,8 +130,4 @@ class FakeQuantizedLayer:
         image, weight, bias = (part.to(roundings.dtype) for part in (values, weight, bias))
         image = F.pad(image, (left, right, above, below))
         sums = F.conv2d(image, weight, bias, kernel.window.stride, 0, kernel.dilation, kernel.groups)
-        rounded = roundings.sums(sums, sum_steps, output)
-        if kernel.activation == "none":
-            return rounded
-        low, high = (roundings.given(torch.tensor(bound), output) for bound in BOUNDS[kernel.activation])
-        return rounded.clamp(low, high)
+        return roundings.sums(sums, sum_steps, output, BOUNDS[kernel.activation])

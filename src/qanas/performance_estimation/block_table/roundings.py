@@ -7,6 +7,7 @@ Real numbers in, real numbers out: the numbers are multiples of a step, but noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor
 
 from qanas.quantization.affine import Affine
+
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 MULTIPLIER_BITS = 31
 FINE_STEPS_OF_ADD = 2.0**20
@@ -28,7 +32,8 @@ class Roundings:
         given: values that come from outside, with their parameters.
         weights: of a convolution, output channels in front, with their bits; also returns the steps, one a channel.
         bias: in front of the steps of the sums of products, both one a channel.
-        sums: of products, shape (batch, channels, rows, columns), with their steps and the output's parameters.
+        sums: of products, shape (batch, channels, rows, columns), with their steps, the output's parameters, and the
+            bounds that the activation cuts them to.
         addition: of two values, with the parameters of both and of the output.
     """
 
@@ -36,7 +41,7 @@ class Roundings:
     given: Callable[[Tensor, Affine], Tensor]
     weights: Callable[[Tensor, int], tuple[Tensor, Tensor]]
     bias: Callable[[Tensor, Tensor], Tensor]
-    sums: Callable[[Tensor, Tensor, Affine], Tensor]
+    sums: Callable[[Tensor, Tensor, Affine, Bounds], Tensor]
     addition: Callable[[Tensor, Tensor, tuple[Affine, Affine, Affine]], Tensor]
 
 
@@ -63,10 +68,10 @@ def left_alone(bias: Tensor, steps: Tensor) -> Tensor:
     return bias
 
 
-def fake_quantized_sums(values: Tensor, steps: Tensor, output: Affine) -> Tensor:
-    """Return torch's fake quantization of sums."""
+def fake_quantized_sums(values: Tensor, steps: Tensor, output: Affine, bounds: Bounds) -> Tensor:
+    """Return torch's fake quantization of what the activation leaves of sums."""
     del steps
-    return fake_quantized(values, output)
+    return fake_quantized(values if bounds == UNBOUNDED else values.clamp(*bounds), output)
 
 
 def fake_quantized_addition(left: Tensor, right: Tensor, affines: tuple[Affine, Affine, Affine]) -> Tensor:
@@ -117,16 +122,31 @@ def in_steps(bias: Tensor, steps: Tensor) -> Tensor:
     return to_even(bias.double() / steps) * steps
 
 
-def once(values: Tensor, steps: Tensor, output: Affine, ties: Callable[[Tensor], Tensor] = away_from_zero) -> Tensor:
+def once(
+    values: Tensor,
+    steps: Tensor,
+    output: Affine,
+    bounds: Bounds = UNBOUNDED,
+    ties: Callable[[Tensor], Tensor] = away_from_zero,
+) -> Tensor:
     """Return sums rounded once, in float64."""
     del steps
-    return on_codes(ties(values / output.scale), output)
+    return cut(on_codes(ties(values / output.scale), output), output, bounds)
 
 
-def twice(values: Tensor, steps: Tensor, output: Affine) -> Tensor:
+def twice(values: Tensor, steps: Tensor, output: Affine, bounds: Bounds) -> Tensor:
     """Return sums rounded as an integer is that is multiplied by a `fixed_point` factor."""
     by_channel = steps.view(-1, 1, 1)
-    return on_codes(fixed_point(values / by_channel, by_channel / output.scale), output)
+    rounded = on_codes(fixed_point(values / by_channel, by_channel / output.scale), output)
+    return cut(rounded, output, bounds)
+
+
+def cut(rounded: Tensor, output: Affine, bounds: Bounds) -> Tensor:
+    """Return codes' values cut to the codes of an activation's bounds."""
+    if bounds == UNBOUNDED:
+        return rounded
+    low, high = (float(divided_in_float32(torch.tensor(bound), output)) for bound in bounds)
+    return rounded.clamp(low, high)
 
 
 def directly(left: Tensor, right: Tensor, affines: tuple[Affine, Affine, Affine]) -> Tensor:
