@@ -35,8 +35,9 @@ MARKERS = "os^Dv"
 """By seed."""
 
 COLOURS = ("#1f6feb", "#d1570b", "#2da44e", "#8250df")
-KEPT = ("config", "metrics", "weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
-KEPT_TOO = ("latency_ms", "parity_steps", "sha256")
+SIZES = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
+KEPT = ("config", *SIZES, "latency_ms", "parity_steps", "sha256")
+FRONT = ("key", "nsr_sum", "weight_bytes", "packed_weight_bytes", "macs")
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,32 @@ class Run:
         recipe.pop("source", None)
         recipe["task"]["data"] = Path(recipe["task"]["data"]).name
         cards = {name: card.model_dump(mode="json") for name, card in self.cards.items()}
+        models = {name: {key: card[key] for key in KEPT} for name, card in cards.items()}
         return {
             "name": self.name,
             "recipe": recipe,
             "protocol": dict(cards[SEED_ID]["protocol"]),
             "summary": self.folder.read_summary(),
-            "front": columns_that_differ(pl.read_csv(self.folder.front)),
-            "models": {name: {key: card[key] for key in (*KEPT, *KEPT_TOO)} for name, card in cards.items()},
+            "front": columns_of(pl.read_csv(self.folder.front)),
+            "models": {name: models[name] | {"metrics": means(card)} for name, card in self.cards.items()},
             "teacher_trained_on": self.trained_on,
         }
 
 
-def columns_that_differ(front: pl.DataFrame) -> dict[str, str]:
-    """Return a front by columns, a line each; those that are the same everywhere are the recipe's."""
-    kept = [name for name in front.columns if front[name].n_unique() > 1]
+def columns_of(front: pl.DataFrame) -> dict[str, str]:
+    """Return keys, scores and costs of a front by columns, a line each; what networks are is in the run's own file."""
+    kept = [name for name in front.columns if name in FRONT]
     return {name: " ".join(str(value) for value in front[name]) for name in kept}
+
+
+def means(card: Card) -> dict[str, dict[str, dict[str, float]]]:
+    """Return all metrics by precision and split, means over the trainings, to five digits."""
+    return {
+        precision: {
+            split: {name: round(value.mean, 5) for name, value in metrics.items()} for split, metrics in splits.items()
+        }
+        for precision, splits in card.metrics.items()
+    }
 
 
 def points(card: Card, precision: Precision, split: SplitName) -> str:
