@@ -11,6 +11,7 @@ runs' files; nothing is measured here.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -137,10 +138,10 @@ def of_seeds(runs: Sequence[Run]) -> Mapping[int, list[Run]]:
 def draw(runs: Sequence[Run], path: Path, title: str) -> None:
     """Draw what every run found against its teacher, on validation and on test images."""
     figure, panels = plt.subplots(1, 2, figsize=(9.0, 4.0), layout="constrained", sharey=True)
-    colours = dict(zip(dict.fromkeys(run.name for run in runs), COLOURS, strict=False))
+    colours = dict(zip(dict.fromkeys(run.name for run in runs), itertools.cycle(COLOURS), strict=False))
     splits: tuple[SplitName, ...] = ("val", "test")
     for axes, split in zip(panels, splits, strict=True):
-        for of_seed, marker in zip(of_seeds(runs).values(), MARKERS, strict=False):
+        for of_seed, marker in zip(of_seeds(runs).values(), itertools.cycle(MARKERS), strict=False):
             first = of_seed[0]
             size = first.teacher.packed_weight_bytes / 1000
             points = [(100 * first.teacher.metric("deployed", split, METRIC).mean, "k*", "teacher")]

@@ -24,14 +24,8 @@ FLOAT_PREFIX = "float_"
 COSTS: tuple[str, ...] = (*SHIPPED_COSTS, *(FLOAT_PREFIX + name for name in SHIPPED_COSTS))
 """The costs that are known from shapes alone."""
 
-ADDITIVE_COSTS: tuple[str, ...] = (
-    "weight_bytes",
-    "packed_weight_bytes",
-    "macs",
-    "float_weight_bytes",
-    "float_packed_weight_bytes",
-    "float_macs",
-)
+_ADDITIVE = ("weight_bytes", "packed_weight_bytes", "macs")
+ADDITIVE_COSTS: tuple[str, ...] = (*_ADDITIVE, *(FLOAT_PREFIX + name for name in _ADDITIVE))
 """Costs of a network that are the sums of its layers' costs."""
 
 LATENCY = "latency_ms"

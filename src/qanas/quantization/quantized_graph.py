@@ -32,16 +32,7 @@ class QuantizedGraph:
 
     @classmethod
     def quantize(cls, graph: Graph, ranges: Mapping[str, Ranges], scheme: Scheme) -> QuantizedGraph:
-        """Quantize every node of a graph.
-
-        Args:
-            graph: with its weights.
-            ranges: of every value, from `Graph.calibrate`.
-            scheme: for the whole network, with what differs by layer.
-
-        Raises:
-            UnsupportedSchemeError: a kernel doesn't have the scheme, or it names a layer that the network lacks.
-        """
+        """Quantize every node of a graph; arguments and errors as of `GraphQuantizer`."""
         return GraphQuantizer(graph, ranges, scheme).quantized()
 
     @classmethod

@@ -6,7 +6,6 @@ measured on the scored rows themselves, each predicted by the others.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qanas.performance_estimation.block_table.layers import Path, Row
+from qanas.performance_estimation.block_table.layers import Path, Row, positions_by_bits
 from qanas.quantization.affine import WeightBits
 from qanas.supernet.paths import strictly_fair_paths
 
@@ -72,7 +71,7 @@ class AdditiveModel:
         """
         effects: dict[WeightBits, NDArray[np.float64]] = {}
         misses: list[NDArray[np.float64]] = []
-        for bits, positions in _by_bits(rows).items():
+        for bits, positions in positions_by_bits(rows).items():
             present = _present(options, [rows[position][1] for position in positions])
             known = np.log(np.maximum(scores[positions], SMALLEST))
             inverse = np.linalg.pinv(present)
@@ -88,18 +87,11 @@ class AdditiveModel:
         """Return scores, shape (rows, samples)."""
         samples = next(iter(self.effects.values())).shape[1]
         logarithms = np.empty((len(rows), samples))
-        for bits, positions in _by_bits(rows).items():
+        for bits, positions in positions_by_bits(rows).items():
             present = _present(self.options, [rows[position][1] for position in positions])
             logarithms[positions] = present @ self.effects[bits]
         scores: NDArray[np.float64] = np.exp(logarithms)
         return scores
-
-
-def _by_bits(rows: Sequence[Row]) -> Mapping[WeightBits, list[int]]:
-    positions: dict[WeightBits, list[int]] = defaultdict(list)
-    for position, (bits, _) in enumerate(rows):
-        positions[bits].append(position)
-    return positions
 
 
 def _present(options: Sequence[int], paths: Sequence[Path]) -> NDArray[np.float64]:

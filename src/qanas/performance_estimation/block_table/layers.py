@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,14 @@ Prefix = tuple[int, ...]
 
 Row = tuple[WeightBits, Path]
 """A row of a table: a path through a block with weights of some bits."""
+
+
+def positions_by_bits(rows: Sequence[Row]) -> Mapping[WeightBits, list[int]]:
+    """Return the positions of the rows of each of the bits."""
+    positions: dict[WeightBits, list[int]] = defaultdict(list)
+    for position, (bits, _) in enumerate(rows):
+        positions[bits].append(position)
+    return positions
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,8 @@ class BlockLayers:
 
     def costs(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
         """Return the additive costs of rows, by name: sums over the layers."""
-        positions: dict[WeightBits, list[int]] = defaultdict(list)
-        for position, (bits, _) in enumerate(rows):
-            positions[bits].append(position)
         totals = np.empty((len(rows), len(ADDITIVE_COSTS)))
-        for bits, chosen in positions.items():
+        for bits, chosen in positions_by_bits(rows).items():
             paths = np.array([rows[position][1] for position in chosen])
             totals[chosen] = sum(self._option_costs(layer, bits)[paths[:, layer]] for layer in range(self.depth))
         return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COSTS)}
