@@ -1,0 +1,307 @@
+"""Measures: metrics, costs and scores as values, and what was measured. Nobody else takes their names apart."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from qanas.core.errors import InputError
+from qanas.core.suggestions import unknown
+
+Direction = Literal["minimize", "maximize"]
+Precision = Literal["float", "quantized", "deployed"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+COST_UNITS: Mapping[str, str] = {
+    "weight_bytes": "bytes",
+    "packed_weight_bytes": "bytes",
+    "file_bytes": "bytes",
+    "peak_ram_bytes": "bytes",
+    "macs": "MACs",
+    "latency_ms": "ms",
+}
+"""Every cost that there is, with its unit."""
+
+MEASURED_COSTS = frozenset({"latency_ms"})
+"""Costs of a device, not of the network alone."""
+
+FLOAT_PREFIX = "float_"
+"""In front of a cost: the FP32 network's."""
+
+SCORE_PATTERN = re.compile(r"nsr_(sum|\d+)|predicted_\w+")
+"""Scores that stand for a metric in a search: noise-to-signal ratios of blocks, what a model predicts."""
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """Something that a candidate can be measured by: a column of trials, fronts and finalists.
+
+    Attributes:
+        name: without precision, device or prefix.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def column(self) -> str:
+        """Its name in recipes and tables."""
+
+    @property
+    @abstractmethod
+    def direction(self) -> Direction:
+        """Which way is better."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """Of its values; empty where it has none, or only its task knows it."""
+
+    def loss(self, value: float) -> float:
+        """Return ``value`` with the sign that makes smaller better."""
+        return value if self.direction == "minimize" else -value
+
+
+@dataclass(frozen=True)
+class Metric(Measure):
+    """A task's metric of the FP32, the simulated or the deployed network.
+
+    Attributes:
+        precision: of which of them.
+        better: which way is better.
+    """
+
+    precision: Precision = "quantized"
+    better: Direction = "minimize"
+
+    @property
+    def column(self) -> str:
+        """``<metric>_<precision>``."""
+        return f"{self.name}_{self.precision}"
+
+    @property
+    def direction(self) -> Direction:
+        """The task's."""
+        return self.better
+
+    @property
+    def unit(self) -> str:
+        """Known to the task alone."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Cost(Measure):
+    """What a network costs; less is better.
+
+    Attributes:
+        device: whose latency; empty for the recipe's own device, and for what depends on none.
+        float_: of the FP32 network instead of the one that ships.
+    """
+
+    device: str = ""
+    float_: bool = False
+    direction: ClassVar[Direction] = "minimize"
+
+    @property
+    def column(self) -> str:
+        """As recipes write it: ``float_weight_bytes``, ``latency_ms@imxrt1170``."""
+        return f"{FLOAT_PREFIX if self.float_ else ''}{self.name}{f'@{self.device}' if self.device else ''}"
+
+    @property
+    def unit(self) -> str:
+        """Bytes, MACs or milliseconds."""
+        return COST_UNITS[self.name]
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is a device's: not known from shapes alone."""
+        return self.name in MEASURED_COSTS
+
+    @classmethod
+    def parse(cls, column: str) -> Cost | None:
+        """Return the cost of that name; None where it is none.
+
+        >>> Cost.parse("float_macs"), Cost.parse("latency_ms@host"), Cost.parse("units")
+        (Cost(name='macs', device='', float_=True), Cost(name='latency_ms', device='host', float_=False), None)
+        """
+        plain, at, device = column.partition("@")
+        name = plain.removeprefix(FLOAT_PREFIX)
+        measured = name in MEASURED_COSTS
+        if name not in COST_UNITS or (measured and name != plain) or (at and not (measured and device)):
+            return None
+        return cls(name, device, name != plain)
+
+
+@dataclass(frozen=True)
+class Score(Measure):
+    """What stands for a metric while a search goes on, such as ``nsr_sum``; less is better but where it is said.
+
+    Attributes:
+        better: which way is better.
+    """
+
+    better: Direction = "minimize"
+
+    @property
+    def column(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def direction(self) -> Direction:
+        """The estimator's."""
+        return self.better
+
+    @property
+    def unit(self) -> str:
+        """None: ratios and predictions."""
+        return ""
+
+
+def measure_of(column: str, directions: Mapping[str, Direction] | None = None) -> Measure | None:
+    """Return what a column of a table holds; None where it is a setting or a fixed column.
+
+    Args:
+        column: its name.
+        directions: of metrics, by their names, where they are known; others are minimised.
+
+    >>> measure_of("mae_uncapped_quantized").name, measure_of("nsr_3").name, measure_of("units_1")
+    ('mae_uncapped', 'nsr_3', None)
+    """
+    cost = Cost.parse(column)
+    if cost is not None:
+        return cost
+    if SCORE_PATTERN.fullmatch(column):
+        return Score(column)
+    metric, _, precision = column.rpartition("_")
+    found = next((entry for entry in PRECISIONS if entry == precision), None)
+    if not metric or found is None:
+        return None
+    return Metric(metric, found, (directions or {}).get(metric, "minimize"))
+
+
+def parse_objective(column: str, direction: str, metrics: Mapping[str, Direction]) -> Measure:
+    """Return the measure that a recipe's objective names.
+
+    Args:
+        column: ``<metric>_float``, ``<metric>_quantized`` or a cost.
+        direction: that the recipe writes.
+        metrics: the task's, with their directions.
+
+    Raises:
+        InputError: no such objective, or the direction that looks for the worst.
+    """
+    measure: Measure | None = Cost.parse(column)
+    for precision in ("float", "quantized"):
+        metric, suffix, rest = column.rpartition(f"_{precision}")
+        if suffix and not rest and metric in metrics:
+            measure = Metric(metric, precision, metrics[metric])  # type: ignore[arg-type]  # of the tuple above
+    if measure is None:
+        known = [Metric(name, precision).column for name in metrics for precision in ("float", "quantized")]  # type: ignore[arg-type]
+        raise InputError(f"objectives.{column}: {unknown('objective', column, [*known, *cost_columns()])}")
+    if direction != measure.direction:
+        raise InputError(f"objectives.{column}: '{direction}' would look for the worst; write '{measure.direction}'")
+    return measure
+
+
+def parse_cost(column: str, table: str = "limits") -> Cost:
+    """Return the cost that a recipe's limit names.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    cost = Cost.parse(column)
+    if cost is None:
+        raise InputError(f"{table}.{column}: {unknown('limit', column, cost_columns())}")
+    return cost
+
+
+def cost_columns() -> list[str]:
+    """Return the names of all costs, the quantized network's first; latency, which has no device yet, is the last."""
+    shapes = [name for name in COST_UNITS if name not in MEASURED_COSTS]
+    return [*shapes, *(Cost(name, float_=True).column for name in shapes), *sorted(MEASURED_COSTS)]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper bound on a cost: ``cost <= bound``, checked before any training."""
+
+    cost: Cost
+    bound: float
+
+    def excess(self, costs: Mapping[str, float]) -> float:
+        """Return how far the cost is over the bound, relative to it; at most 0 where it is met.
+
+        Args:
+            costs: by column.
+        """
+        return (costs[self.cost.column] - self.bound) / max(abs(self.bound), 1.0)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one trial found out.
+
+    Attributes:
+        scores: validation metrics, and what stands for them, by column.
+        costs: by column: of the network as it ships, and of the FP32 network.
+        train_seconds: CPU seconds spent in training.
+    """
+
+    scores: Mapping[str, float]
+    costs: Mapping[str, float]
+    train_seconds: float = 0.0
+
+    def value(self, measure: Measure) -> float:
+        """Return what was measured.
+
+        Raises:
+            KeyError: it was not.
+        """
+        return (self.costs if isinstance(measure, Cost) else self.scores)[measure.column]
+
+
+FIXED_COLUMNS = frozenset(
+    {
+        "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
+        "train_seconds", "started_at", "finished_at", "n", "blamed",
+    }
+)  # fmt: skip
+"""What tables call their own columns."""
+
+
+def setting_columns(config: Mapping[str, Mapping[str, bool | int | float | str]]) -> dict[str, bool | int | float | str]:
+    """Return a candidate's settings by column: the setting's own name or, where that is taken, its group in front.
+
+    A user's setting may be called ``key``, ``macs`` or ``mae_quantized`` and must not overwrite what is.
+
+    Args:
+        config: settings, group by group.
+
+    >>> setting_columns({"architecture": {"units": 4, "macs": 2}})
+    {'units': 4, 'architecture.macs': 2}
+    """
+    return {
+        name if is_free(name) else f"{group}.{name}": value
+        for group, settings in config.items()
+        for name, value in settings.items()
+    }
+
+
+def is_free(column: str) -> bool:
+    """Tell whether a setting may have a column of that name."""
+    return column not in FIXED_COLUMNS and not column.startswith("row_") and measure_of(column) is None
+
+
+def is_setting(column: str) -> bool:
+    """Tell the settings among a table's columns."""
+    return is_free(column)
+
+
+def columns_of(measures: Iterable[Measure]) -> list[str]:
+    """Return the columns of some measures."""
+    return [measure.column for measure in measures]
