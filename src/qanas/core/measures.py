@@ -265,6 +265,9 @@ class Measurement:
         return (self.costs if isinstance(measure, Cost) else self.scores)[measure.column]
 
 
+ROW_PATTERN = re.compile(r"row_\d+")
+"""Which row of each block's table a network is made of."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
@@ -294,7 +297,7 @@ def setting_columns(config: Mapping[str, Mapping[str, bool | int | float | str]]
 
 def is_free(column: str) -> bool:
     """Tell whether a setting may have a column of that name."""
-    return column not in FIXED_COLUMNS and not column.startswith("row_") and measure_of(column) is None
+    return column not in FIXED_COLUMNS and not ROW_PATTERN.fullmatch(column) and measure_of(column) is None
 
 
 def is_setting(column: str) -> bool:
