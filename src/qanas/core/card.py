@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import Value
+from qanas.core.measures import Precision
 
 SCHEMA_VERSION = 1
 
-Precision = Literal["float", "quantized", "deployed"]
 SplitName = Literal["val", "test"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)

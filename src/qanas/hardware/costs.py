@@ -1,51 +1,125 @@
-"""Costs of a network as it ships, read off the graph before any weight exists."""
+"""Costs of a network as it ships, read off its blueprint before any weight exists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
+from qanas.core.measures import Cost
 from qanas.deployment.tflite import write_tflite
+from qanas.hardware.device import Device
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.quantization.graph import Graph
 from qanas.quantization.program import Program
 from qanas.quantization.quantized_graph import QuantizedGraph
-
-SHIPPED_COSTS: tuple[str, ...] = (
-    "weight_bytes",
-    "packed_weight_bytes",
-    "file_bytes",
-    "peak_ram_bytes",
-    "macs",
-)
-"""Costs of the quantized network; with ``float_`` in front, of the FP32 one."""
-
-FLOAT_PREFIX = "float_"
-
-COSTS: tuple[str, ...] = (*SHIPPED_COSTS, *(FLOAT_PREFIX + name for name in SHIPPED_COSTS))
-"""The costs that are known from shapes alone."""
-
-_ADDITIVE = ("weight_bytes", "packed_weight_bytes", "macs")
-ADDITIVE_COSTS: tuple[str, ...] = (*_ADDITIVE, *(FLOAT_PREFIX + name for name in _ADDITIVE))
-"""Costs of a network that are the sums of its layers' costs."""
-
-LATENCY = "latency_ms"
-"""Measured on a device, so known before training but not the same twice."""
 
 SCALE_BYTES = 4
 WHOLE_BITS = 32
 """Biases, indices and float weights are never packed."""
 
 
-def weight_bytes(program: Program) -> int:
+@dataclass(frozen=True)
+class Blueprint:
+    """A candidate's network, traced, folded and quantized with made-up weights and ranges: all that costs depend on.
+
+    Attributes:
+        graph: the FP32 network.
+        quantized: the same network as it ships.
+    """
+
+    graph: Graph
+    quantized: QuantizedGraph
+
+    @cached_property
+    def program(self) -> Program:
+        """What the shipped network's file will hold."""
+        return self.quantized.program()
+
+    @cached_property
+    def float_program(self) -> Program:
+        """What the FP32 network's file would hold."""
+        return self.graph.program()
+
+    @cached_property
+    def file(self) -> bytes:
+        """A .tflite file as the shipped one will be but for its weights: enough to measure latency."""
+        return write_tflite(self.program)
+
+
+class CostModel(ABC):
+    """How one cost is had. Contract 6: every implementation passes `qanas.testing.check_cost`."""
+
+    measure: Cost
+    """What it is the cost of, with its unit."""
+
+    additive: bool = False
+    """Whether the cost of a network is the sum of its layers' costs."""
+
+    repeatable: bool = True
+    """Whether the same blueprint always has the same cost; what is measured on a device has not."""
+
+    @abstractmethod
+    def of(self, blueprint: Blueprint) -> float:
+        """Return the cost, in the measure's unit.
+
+        Raises:
+            ValueError: there is an operator or a bit-width that it doesn't know: never a cost of zero.
+        """
+
+
+@dataclass(frozen=True)
+class ProgramCost(CostModel):
+    """A cost that is read off a program.
+
+    Attributes:
+        measure: its name, and whether it is the FP32 network's.
+        counts: from the program and the multiply-accumulates of the graph.
+        additive: whether it is a sum over layers.
+    """
+
+    measure: Cost
+    counts: Callable[[Program, Graph], int]
+    additive: bool = False
+
+    def of(self, blueprint: Blueprint) -> float:
+        """Return the count."""
+        program = blueprint.float_program if self.measure.float_ else blueprint.program
+        return float(self.counts(program, blueprint.graph))
+
+
+@dataclass(frozen=True)
+class LatencyCost(CostModel):
+    """Milliseconds of one inference on a device.
+
+    Attributes:
+        measure: with the device's name where it is not the recipe's own.
+        device: says how its latency is had.
+    """
+
+    measure: Cost
+    device: Device
+    repeatable = False
+
+    def of(self, blueprint: Blueprint) -> float:
+        """Return what the device's source says of the file."""
+        return self.device.latency_ms(blueprint.file)
+
+
+def weight_bytes(program: Program, _: Graph | None = None) -> int:
     """Return the bytes of every constant that the file stores: weights, biases and the indices of slices."""
     return sum(tensor.stored_bytes for tensor in program.constants())
 
 
-def packed_weight_bytes(program: Program) -> int:
+def packed_weight_bytes(program: Program, _: Graph | None = None) -> int:
     """Return ceil(parameters * bits / 8) + biases + scales of the weights, in bytes: what papers count.
 
     Differs from `weight_bytes` by the scales, and below 8 bits, where the file stores a weight a byte; int4 tensors
     hold two.
+
+    Raises:
+        ValueError: a constant doesn't say how many bits it has.
     """
     total = 0
     for tensor in program.constants():
@@ -57,37 +131,57 @@ def packed_weight_bytes(program: Program) -> int:
     return total
 
 
-def _additive(program: Program, macs: int) -> dict[str, float]:
-    return {
-        "weight_bytes": float(weight_bytes(program)),
-        "packed_weight_bytes": float(packed_weight_bytes(program)),
-        "macs": float(macs),
-    }
+def _peak_ram_bytes(program: Program, _: Graph) -> int:
+    return peak_ram_bytes(program)
 
 
-def _all(program: Program, macs: int) -> dict[str, float]:
-    whole = {"file_bytes": float(len(write_tflite(program))), "peak_ram_bytes": float(peak_ram_bytes(program))}
-    costs = _additive(program, macs) | whole
-    return {name: costs[name] for name in SHIPPED_COSTS}
+def _file_bytes(program: Program, _: Graph) -> int:
+    return len(write_tflite(program))
 
 
-def costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
-    """Return every cost of `COSTS`.
+def _macs(_: Program, graph: Graph) -> int:
+    return graph.macs
+
+
+def _program_costs(*, float_: bool) -> tuple[ProgramCost, ...]:
+    return (
+        ProgramCost(Cost("weight_bytes", float_=float_), weight_bytes, additive=True),
+        ProgramCost(Cost("packed_weight_bytes", float_=float_), packed_weight_bytes, additive=True),
+        ProgramCost(Cost("file_bytes", float_=float_), _file_bytes),
+        ProgramCost(Cost("peak_ram_bytes", float_=float_), _peak_ram_bytes),
+        ProgramCost(Cost("macs", float_=float_), _macs, additive=True),
+    )
+
+
+SHIPPED_COSTS: tuple[CostModel, ...] = _program_costs(float_=False)
+"""Costs of the network as it ships."""
+
+PROGRAM_COSTS: tuple[CostModel, ...] = (*SHIPPED_COSTS, *_program_costs(float_=True))
+"""The costs that are known from shapes alone: every candidate has them."""
+
+ADDITIVE_COSTS: tuple[CostModel, ...] = tuple(cost for cost in PROGRAM_COSTS if cost.additive)
+"""Costs of a network that are the sums of its layers' costs."""
+
+ADDITIVE_COLUMNS: tuple[str, ...] = tuple(cost.measure.column for cost in ADDITIVE_COSTS)
+
+
+def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
+    """Return how every candidate's costs are had: all that are known from shapes, latency only where it is asked for.
 
     Args:
-        graph: the FP32 network; its weights don't matter.
-        quantized: the same network quantized; its ranges don't matter.
+        asked: costs that objectives and limits name.
+        device: the recipe's, for latencies that name none.
+
+    Raises:
+        InputError: no device has that name.
     """
-    return _both(_all, graph, quantized)
+    measured = {cost.column: cost for cost in asked if cost.measured}
+    latencies = (
+        LatencyCost(cost, Device.named(cost.device) if cost.device else device) for cost in measured.values()
+    )
+    return (*PROGRAM_COSTS, *latencies)
 
 
-def additive_costs_of(graph: Graph, quantized: QuantizedGraph) -> dict[str, float]:
-    """Return those of `ADDITIVE_COSTS`; arguments as of `costs_of`."""
-    return _both(_additive, graph, quantized)
-
-
-def _both(
-    costs: Callable[[Program, int], dict[str, float]], graph: Graph, quantized: QuantizedGraph
-) -> dict[str, float]:
-    floating = costs(graph.program(), graph.macs)
-    return costs(quantized.program(), graph.macs) | {FLOAT_PREFIX + name: value for name, value in floating.items()}
+def costs_of(blueprint: Blueprint, models: Iterable[CostModel] = PROGRAM_COSTS) -> dict[str, float]:
+    """Return the costs of a network by their columns."""
+    return {model.measure.column: model.of(blueprint) for model in models}

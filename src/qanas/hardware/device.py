@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from abc import ABC, abstractmethod
 from importlib import resources
 from typing import Literal
 
@@ -15,19 +16,45 @@ from qanas.deployment.litert import Kernels, LiteRTModel
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
-class LatencySource(BaseModel):
-    """How latency is had.
+class LatencySource(BaseModel, ABC):
+    """How latency is had; a file says which by its ``method``. Every one passes `qanas.testing.check_latency`."""
+
+    model_config = _STRICT
+
+    @property
+    @abstractmethod
+    def described(self) -> str:
+        """What took the time, for cards."""
+
+    @abstractmethod
+    def latency_ms(self, content: bytes) -> float:
+        """Return the milliseconds of one inference of a .tflite file."""
+
+
+class MeasuredHere(LatencySource):
+    """On this machine, in LiteRT, on one thread: the median of some invocations.
 
     Attributes:
-        method: ``measured``: on this machine, in LiteRT.
         kernels: which of the runtime's kernels.
         repeats: invocations whose median counts.
     """
 
-    model_config = _STRICT
     method: Literal["measured"]
     kernels: Kernels
     repeats: int = Field(ge=1)
+
+    @property
+    def described(self) -> str:
+        """The kernels."""
+        return f"LiteRT {self.kernels}, 1 thread"
+
+    def latency_ms(self, content: bytes) -> float:
+        """Run the file."""
+        return LiteRTModel(content, self.kernels).latency_ms(self.repeats)
+
+
+LatencySources = MeasuredHere
+"""The union of all sources, told apart by ``method``."""
 
 
 class Device(BaseModel):
@@ -44,7 +71,7 @@ class Device(BaseModel):
     version: Literal[1]
     name: str
     description: str
-    latency: LatencySource
+    latency: LatencySources
 
     @classmethod
     def named(cls, name: str) -> Device:
@@ -61,7 +88,7 @@ class Device(BaseModel):
 
     def latency_ms(self, content: bytes) -> float:
         """Return the latency of one inference of a .tflite file, in milliseconds."""
-        return LiteRTModel(content, self.latency.kernels).latency_ms(self.latency.repeats)
+        return self.latency.latency_ms(content)
 
 
 def device_names() -> list[str]:

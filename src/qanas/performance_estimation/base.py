@@ -1,131 +1,215 @@
-"""What an estimator is: the contract of all of them, and what it returns."""
+"""What an estimator is: it says how good a candidate is, for the search alone."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
-import torch
-from torch import Tensor, nn
+from pydantic import BaseModel
 
 from qanas.core.candidate import Candidate
-from qanas.performance_estimation.problem import Problem
-from qanas.quantization.evaluator import Arithmetic
-from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.tasks.base import FloatArray, Split
-from qanas.training.fit import OnEpoch
+from qanas.core.events import Watch
+from qanas.core.measures import Measure
+from qanas.core.trials import TrialRecord
+from qanas.execution.units import Unit
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure
+from qanas.search_space.proposal import Proposal
+from qanas.search_space.start import Start
 
-CHUNK = 1024
-"""Samples computed at a time."""
-
-OnCandidateEpoch = Callable[[int, int, float], None]
-"""Told after each epoch of one of several candidates: its position, the epoch from 1, its mean training loss."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
-    """A candidate, trained and quantized.
+class Estimate:
+    """What an estimator says of a candidate.
 
     Attributes:
-        network: the FP32 network, in evaluation mode; before quantization-aware training, where there was any.
-        quantized: the network as it ships.
-        train_seconds: CPU seconds that training and quantizing took, when they were done.
+        scores: by column: those of `Estimator.axis`, and whatever else is worth a column.
+        train_seconds: CPU seconds spent in training.
     """
 
-    network: nn.Module
-    quantized: QuantizedGraph
-    train_seconds: float
+    scores: Mapping[str, float]
+    train_seconds: float = 0.0
 
-    @torch.no_grad()
-    def float_outputs(self, inputs: FloatArray) -> FloatArray:
-        """Return the FP32 network's outputs, (n, output_size)."""
-        chunks = [self.network(chunk) for chunk in torch.split(torch.from_numpy(inputs), CHUNK)]
-        outputs: FloatArray = torch.cat(chunks).numpy()
-        return outputs
 
-    def codes(self, inputs: FloatArray, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Return the simulated output codes."""
-        return self.quantized.codes(torch.from_numpy(inputs), arithmetic)
+class StageUnit(Unit[Bench, dict[str, Any]], ABC):
+    """A unit of a stage of preparation: leaves a file and returns a note on how it went, with its ``cpu_seconds``."""
 
-    def evaluate(self, problem: Problem, split: Split) -> dict[str, float]:
-        """Return every metric on a split, as ``<metric>_float`` and ``<metric>_quantized``, in fast arithmetic.
+    @property
+    @abstractmethod
+    def file(self) -> StageFile:
+        """What it leaves; where that is finished, the unit is not run again."""
 
-        For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """For people."""
+
+
+class StageFile(Protocol):
+    """What one unit of a stage leaves, named by a digest of all that it was made from."""
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is there as a whole."""
+
+    def finish(self, note: Mapping[str, Any]) -> None:
+        """Say that it is, with a note on how it went."""
+
+    def read_note(self) -> dict[str, Any]:
+        """Return the note; empty where it is not finished."""
+
+
+class Stages(Protocol):
+    """Where an estimator's preparation is done: resumable, in worker processes, noted in the run's summary."""
+
+    def reference(self) -> Path:
+        """Return the weights of the trained reference, a state dict as safetensors; trained if it wasn't before.
+
+        Raises:
+            InputError: it can't be trained.
         """
-        quantized = self.quantized.output.dequantize(self.codes(split.inputs, "fast")).numpy()
-        by_precision = {
-            "float": problem.task.evaluate(self.float_outputs(split.inputs), split),
-            "quantized": problem.task.evaluate(quantized, split),
-        }
-        return {
-            f"{metric}_{precision}": value
-            for precision, metrics in by_precision.items()
-            for metric, value in metrics.items()
-        }
+
+    def folder(self, name: str, *stages: str) -> Path:
+        """Return the folder of something that depends on what these stages depend on, and goes with the run."""
+
+    def file(self, folder: str, name: str, suffix: str, stage: str, *more: object) -> StageFile:
+        """Return a file of a stage.
+
+        Args:
+            folder: below the estimator's.
+            name: of the file, before its digest.
+            suffix: with the dot.
+            stage: whose inputs in the recipe name it.
+            more: what else it was made from, as JSON can hold it.
+        """
+
+    def keep_only(self, files: Sequence[StageFile]) -> None:
+        """Remove what earlier sessions made from other inputs beside these files."""
+
+    def work_off(self, stage: str, units: Sequence[StageUnit]) -> None:
+        """Run the units whose files are not finished yet.
+
+        Raises:
+            InputError: one failed.
+        """
+
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        """Count the CPU seconds of what is done inside for a stage."""
+
+    def message(self, text: str) -> None:
+        """Tell whoever watches."""
 
 
 class Estimator(ABC):
-    """Measures candidates. Its constructor's arguments are further keys of a recipe's ``[estimation]``."""
+    """Says how good a candidate is. Passes `qanas.testing.check_estimator`.
 
-    epochs: int
-    """Passes over the data that a candidate is given."""
+    Its constructor's first argument is the procedure that the recipe's ``[estimation]`` describes; further ones are
+    further keys of that table, or tables of the recipe that `tables` names.
+    """
 
-    batch: int = 1
-    """Candidates that `train_many` is given at a time; 1: each goes to `train`."""
+    procedure: Procedure
 
-    @abstractmethod
-    def train(
-        self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
-    ) -> TrainedNetwork:
-        """Return the candidate, trained and quantized; the result depends on the arguments alone.
+    tables: ClassVar[Mapping[str, type[BaseModel]]] = {}
+    """Tables of a recipe that are this estimator's own, by the constructor's argument that takes them."""
 
-        Raises:
-            TrainingFailed: the candidate can't be scored, with the reason.
-        """
+    stages: ClassVar[tuple[str, ...]] = ("trials",)
+    """What it leaves in a run's folder between reference and front, by the names that say what depends on what."""
 
-    def train_many(
-        self, problem: Problem, candidates: Sequence[tuple[Candidate, int]], on_epoch: OnCandidateEpoch
-    ) -> list[TrainedNetwork | Exception]:
-        """Return each candidate, trained and quantized, or what `train` would raise; here one after the other.
+    cheap: ClassVar[bool] = False
+    """Whether an estimate takes milliseconds: it is made in the main process, and no trial has a row on disk."""
 
-        Args:
-            problem: what candidates are measured on.
-            candidates: each with its seed. Its result depends on the two alone, but for rounding.
-            on_epoch: told after every epoch.
-        """
-        outcomes: list[TrainedNetwork | Exception] = []
-        for position, (candidate, seed) in enumerate(candidates):
-            try:
-                outcomes.append(self.train(problem, candidate, seed, partial(on_epoch, position)))
-            except Exception as error:  # noqa: BLE001 - one candidate's defect must not lose the others
-                outcomes.append(error)
-        return outcomes
+    reads_history: ClassVar[bool] = False
+    """Whether an estimate depends on earlier ones; where it doesn't, it is given none."""
 
-    @abstractmethod
-    def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
-        """Return a trained network as it ships under the problem's scheme; the network stays as it is.
+    starts: ClassVar[tuple[str, ...]] = ("scratch",)
+    """Kinds of weights that finalists can start from, a recipe's ``[finalists] start``."""
+
+    offers: ClassVar[tuple[type[object], ...]] = ()
+    """What a solver can ask of it, once it is prepared, see `offer`."""
+
+    def axis(self, measure: Measure) -> Measure:
+        """Return what stands for a measure among the objectives; itself where that is what it estimates."""
+        return measure
+
+    def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
+        """Refuse, before anything is trained, what can't be estimated.
 
         Args:
-            problem: what candidates are measured on.
-            candidate: whose network it is.
-            network: as `TrainedNetwork` has it.
-            seed: that it was trained with.
+            bench: what candidates are measured on.
+            measures: objectives, and the costs of limits.
 
         Raises:
-            TrainingFailed: it can't be quantized, with the reason.
+            InputError: names the key and the mend.
         """
+        del measures
+        self.procedure.check(bench)
 
-    def rounded_epochs(self, problem: Problem, candidate: Candidate) -> int:
-        """Return the further passes over the data that a candidate gets with its weights and values rounded."""
-        del problem, candidate
-        return 0
+    def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> Estimator:
+        """Return an estimator that can estimate: itself where nothing is to be done before.
 
-    def check(self, problem: Problem) -> None:
-        """Refuse, before anything is trained, data that no candidate can be measured on.
+        Args:
+            bench: what candidates are measured on.
+            stages: do the work.
+            measures: objectives, and the costs of limits.
 
         Raises:
-            InputError: names what is wrong with it.
+            InputError: a stage failed.
         """
-        del problem
+        del bench, stages, measures
+        return self
+
+    @abstractmethod
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Return how good a candidate is; the result depends on the arguments but ``watch`` alone.
+
+        Args:
+            bench: what candidates are measured on.
+            proposal: the candidate, and the weights that it starts from.
+            seed: of all that is random.
+            history: the trials that were finished when it was proposed.
+            watch: told how far it has come.
+
+        Raises:
+            TrainingFailed: it can't be estimated, with the reason.
+        """
+
+    def refusal(self, bench: Bench, candidate: Candidate) -> str:
+        """Return why a candidate can't be estimated at all, before anything is spent on it; empty if it can."""
+        del bench, candidate
+        return ""
+
+    def offer(self, kind: type[T]) -> T:
+        """Return what a solver needs, of one of the kinds that `offers` has."""
+        raise TypeError(f"{type(self).__name__} offers no {kind.__name__}")
+
+    def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
+        """Return the weights that a finalist starts from.
+
+        Args:
+            bench: what candidates are measured on.
+            candidate: the finalist.
+            kind: one of `starts`.
+        """
+        del kind
+        return bench.start_of(candidate)
+
+    def forecast(self, bench: Bench) -> float:
+        """Return about how many CPU seconds the preparation will take."""
+        del bench
+        return 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the run's summary says of the preparation."""
+        return {}

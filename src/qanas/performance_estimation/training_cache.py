@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.core.run_folder import write_atomically
-from qanas.performance_estimation.problem import Problem
+from qanas.performance_estimation.bench import Bench
+from qanas.search_space.start import Start
 
 SECONDS = "train_seconds"
 
@@ -32,21 +33,23 @@ class TrainingCache:
 
     folder: Path
 
-    def path(self, problem: Problem, candidate: Candidate, seed: int, epochs: int) -> Path:
+    def path(self, bench: Bench, candidate: Candidate, start: Start, seed: int, epochs: int) -> Path:
         """Return where a training's weights are kept; its name follows from all that the weights depend on.
 
-        That is architecture and training of the candidate (not how it is quantized), seed, epochs, training data,
-        the arguments and source files of task and networks, and the versions of this package and of torch. Which
-        trainer it was is left out: they differ by rounding alone.
+        That is input, architecture and training of the candidate (not how it is quantized), the weights that it
+        starts from, seed, epochs, training data, the arguments and source files of task and networks, and the versions
+        of this package and of torch. Which trainer it was is left out: they differ by rounding alone.
         """
         facts = {
+            **({"input": dict(candidate.input)} if candidate.input else {}),
+            **({"start": start.digest} if start.digest else {}),
             "architecture": dict(candidate.architecture),
             "training": dict(candidate.training),
             "seed": seed,
             "epochs": epochs,
-            "data": problem.training_data_digest,
-            "task": _description(problem.task),
-            "networks": _description(problem.networks),
+            "data": bench.training_data_digest,
+            "task": _description(bench.task),
+            "networks": _description(bench.networks),
             "versions": [metadata.version(name) for name in ("qanas", "torch")],
         }
         text = json.dumps(facts, sort_keys=True, default=str)

@@ -1,36 +1,154 @@
-"""What a strategy is: the contracts of samplers, which propose candidates, and of solvers, which are given a table."""
+"""What a strategy is: samplers propose candidates one at a time, solvers are given everything at once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
 
+from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
-from qanas.core.pareto import Points
-from qanas.search_space.space import Encoding
+from qanas.core.measures import Cost, Limit, Measure, columns_of
+from qanas.core.pareto import Points, non_dominated
+from qanas.core.trials import TrialRecord
+from qanas.search_space.additive import AdditiveScores
+from qanas.search_space.proposal import Proposal
+from qanas.search_space.space import Encoding, SearchSpace
 
 
-class SamplingStrategy(ABC):
-    """Proposes candidates one at a time. Its constructor's arguments are further keys of a recipe's ``[strategy]``.
+class History(Protocol):
+    """The trials so far, as a sampler sees them."""
 
-    The search makes a new sampler for every proposal, seeded by the proposal's index, and the sampler learns of
-    the past from the study alone. That is what makes a resumed search equal an uninterrupted one.
-    """
+    @property
+    def records(self) -> Sequence[TrialRecord]:
+        """Every finished trial, in the order in which they were asked for."""
+
+    def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
+        """Return a new trial of the study, proposed by one of Optuna's samplers."""
+
+
+class Search(Protocol):
+    """A search, as a strategy conducts it."""
+
+    def ask_and_tell(self, sampler: Sampler) -> None:
+        """Estimate what a sampler proposes, until the budget is spent."""
+
+    def solve(self, solver: Solver) -> None:
+        """Give a solver what it needs of the estimator, and take its front."""
+
+
+class Strategy(ABC):
+    """Explores a space. Its constructor's arguments are further keys of a recipe's ``[strategy]``."""
 
     encoding: ClassVar[Encoding] = "conditional"
-    """How the sampler sees settings that not every candidate has."""
+    """How it sees settings that not every candidate has."""
+
+    needs: ClassVar[type[object] | None] = None
+    """What an estimator has to offer it; None: estimates of single candidates."""
+
+    @abstractmethod
+    def conduct(self, search: Search) -> None:
+        """Search in the one way that it can."""
+
+    @abstractmethod
+    def estimates(self, trials: int) -> int:
+        """Return how many estimates it asks for where the budget is ``trials``."""
+
+    def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
+        """Refuse, before anything is trained, objectives and limits that it can't search by.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        del objectives, limits
+
+
+class Sampler(Strategy):
+    """Proposes candidates one at a time. Passes `qanas.testing.check_sampler`.
+
+    It has no memory: the same space, history and seed give the same proposal. That is what makes a resumed search
+    equal an uninterrupted one.
+    """
+
+    def conduct(self, search: Search) -> None:
+        """Propose until the budget is spent."""
+        search.ask_and_tell(self)
+
+    def estimates(self, trials: int) -> int:
+        """Return one a trial."""
+        return trials
+
+    @abstractmethod
+    def ask(self, space: SearchSpace, history: History, seed: int) -> Proposal:
+        """Return the next candidate.
+
+        Args:
+            space: the candidates.
+            history: what was learnt so far; trials over a limit are in it, as rejected.
+            seed: of the proposal, which follows from its index.
+        """
+
+
+class SamplingStrategy(Sampler):
+    """One of Optuna's samplers, unchanged: a new one for every proposal, which learns of the past from the study."""
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
         """Return an Optuna sampler that draws from a generator with this seed.
 
         Trials that broke a limit carry constraint values above 0; a sampler may learn from them.
+        """
+
+    def ask(self, space: SearchSpace, history: History, seed: int) -> Proposal:
+        """Let the sampler choose every setting, in their order."""
+        return history.suggest(space, self.sampler(seed))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A network of a solver's front.
+
+    Attributes:
+        candidate: its settings.
+        scores: what the estimator says of it, by column.
+        costs: by column.
+        origin: what it was put together from, by column.
+    """
+
+    candidate: Candidate
+    scores: dict[str, float]
+    costs: dict[str, float]
+    origin: dict[str, Any]
+
+
+class Solver(Strategy):
+    """Finds a front from what an estimator offers as a whole. Passes `qanas.testing.check_solver`."""
+
+    def conduct(self, search: Search) -> None:
+        """Solve once."""
+        search.solve(self)
+
+    def estimates(self, trials: int) -> int:
+        """Return none: it asks for no estimate."""
+        del trials
+        return 0
+
+    @abstractmethod
+    def front(self, offered: Any, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:  # noqa: ANN401 - of the type that it needs
+        """Return networks none of which dominates another, sorted by the objectives.
+
+        Args:
+            offered: by the estimator, of the type `needs`.
+            objectives: the axes of the front.
+            limits: bounds on costs.
+
+        Raises:
+            InputError: no network is within the limits.
         """
 
 
@@ -61,11 +179,12 @@ class BlockFront:
         return int(within[0])
 
 
-class FrontSolver(ABC):
-    """Given a table a block, finds the networks worth having; the scores and costs of a network add up over its blocks.
+class FrontSolver(Solver):
+    """Given a table a block, finds the networks worth having; scores and costs of a network add up over its blocks."""
 
-    No measurement is asked for on the way: a solver sees everything from the start.
-    """
+    needs = AdditiveScores
+    most_costs: ClassVar[int] = 2
+    """Costs that a front can be over, limits included: with more it has too many points to be found."""
 
     @abstractmethod
     def solve(self, tables: Sequence[Points]) -> BlockFront:
@@ -77,6 +196,52 @@ class FrontSolver(ABC):
         Raises:
             InputError: there is no table, or one is empty, not finite or has other columns than the first.
         """
+
+    def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
+        """Refuse what is no sum over blocks, and more costs than can be solved for."""
+        costs = [measure for measure in objectives if isinstance(measure, Cost)]
+        if len(objectives) - len(costs) != 1 or not costs:
+            raise InputError("objectives: a block-wise search has one metric, such as miou_quantized, and a cost")
+        columns = decisive_costs(objectives, limits)
+        if len(columns) > self.most_costs:
+            named = ", ".join(columns)
+            raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")
+
+    def front(
+        self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]
+    ) -> list[Solution]:
+        """Return the front within the limits, sorted by score."""
+        columns = decisive_costs(objectives, limits)
+        found = self.solve([table.losses(columns) for table in offered.tables])
+        if not len(found.rows):
+            raise InputError("strategy: no network was found within its budgets; raise them")
+        # Shape (networks, 1 + columns): sums over the blocks, and what is in none.
+        losses = found.losses + np.array([0.0, *(offered.outside[name] for name in columns)])
+        within = np.ones(len(losses), np.bool_)
+        for limit in limits:
+            column = 1 + columns.index(limit.cost.column)
+            within &= losses[:, column] <= limit.bound
+            if not within.any():
+                raise InputError(
+                    f"limits.{limit.cost.column} = {limit.bound:g}: no network is within it; the smallest has "
+                    f"{losses[:, column].min():g}"
+                )
+        axes = [0, *(1 + columns.index(cost.column) for cost in objectives if isinstance(cost, Cost))]
+        kept = np.flatnonzero(within)
+        kept = kept[non_dominated(losses[kept][:, axes])]
+        return [_solution(offered, found.rows[position].tolist()) for position in kept]
+
+
+def decisive_costs(objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[str]:
+    """Return the columns of the costs that a front is over or bounded by: objectives first, then further limits."""
+    costs = [measure for measure in objectives if isinstance(measure, Cost)]
+    return list(dict.fromkeys(columns_of([*costs, *(limit.cost for limit in limits)])))
+
+
+def _solution(offered: AdditiveScores, rows: Sequence[int]) -> Solution:
+    numbers = (int(table.numbers[row]) for table, row in zip(offered.tables, rows, strict=True))
+    origin = {f"row_{place}": number for place, number in enumerate(numbers, 1)}
+    return Solution(offered.candidate(rows), offered.scores(rows), offered.costs(rows), origin)
 
 
 def check_tables(tables: Sequence[Points]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from qanas.core.pareto import Points, non_dominated
 from qanas.search_strategy.base import BlockFront, FrontSolver, check_tables
@@ -23,8 +25,8 @@ class DNATraversal(FrontSolver):
         column: the budgeted cost.
     """
 
-    budgets: tuple[float, ...]
-    column: int = 1
+    budgets: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+    column: Annotated[int, Field(ge=1)] = 1
 
     def solve(self, tables: Sequence[Points]) -> BlockFront:
         """Return the non-dominated ones of the networks that were found, none where no budget can be kept."""

@@ -12,11 +12,12 @@ from torch import nn
 from qanas.core.candidate import Candidate
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
+from qanas.search_space.start import Start
 from qanas.supernet.block_supernet import BlockSupernet
 
 
 @dataclass(frozen=True)
-class DistilledStart:
+class DistilledStart(Start):
     """What a block-wise search leaves for its finalists.
 
     Attributes:

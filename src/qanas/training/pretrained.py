@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.start import Start
 
 TORCH_ENDINGS = (".pt", ".pth")
 NAMED = 5
@@ -38,6 +44,28 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path}: not the weights of this {type(network).__name__}: {'; '.join(filter(None, problems))}"
         )
     network.load_state_dict(dict(found))
+
+
+@dataclass(frozen=True)
+class FileStart(Start):
+    """The user's own weights: final, so that the network that has them is not trained.
+
+    Attributes:
+        path: a state dict, see `load_weights`.
+    """
+
+    path: Path
+    trained: ClassVar[bool] = True
+
+    @property
+    def digest(self) -> str:
+        """Of the file's content."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
+
+    def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
+        """Load the weights, all of them."""
+        del candidate, shape
+        load_weights(network, self.path)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Finalists: front points retrained with several seeds, exported, and re-measured in the runtime."""
+"""Finalists: front points trained several times, exported, and re-measured in the runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,29 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Precision, SplitName
-from qanas.core.measurement import Objective
+from qanas.core.card import SplitName
+from qanas.core.events import Event, Watch
+from qanas.core.measures import Cost, Precision
 from qanas.core.pareto import spread
 from qanas.core.run_folder import SEED_ID, RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.performance_estimation.base import TrainedNetwork
-from qanas.tasks.base import FloatArray, Split
-from qanas.workflows.plan import Setup
-from qanas.workflows.predictions_file import save_predictions
+from qanas.execution.executors import make_executor
+from qanas.execution.units import Failure, Unit
+from qanas.performance_estimation.base import Estimator
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.search_space.start import Start
+from qanas.tasks.base import FloatArray, Split, Task
+from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
-from qanas.workflows.search import FrontPoint
-from qanas.workflows.training_record import Metrics, Training, TrainingFiles
-from qanas.workflows.training_units import TrainingUnit, make_training_executor
-from qanas.workflows.units import Failure
 
 logger = logging.getLogger("qanas")
+
+Metrics = Mapping[Precision, Mapping[SplitName, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -43,71 +48,156 @@ class Finalist:
     Attributes:
         identity: the name of its folder.
         candidate: its settings.
-        start: a digest of the weights that its trainings start from; empty for random ones.
+        start: the weights that its trainings start from.
+        procedure: how it is trained.
+        variant: what sets its trainings apart from those of the same candidate in the search; empty if nothing does.
     """
 
     identity: str
     candidate: Candidate
-    start: str = ""
+    start: Start
+    procedure: Procedure
+    variant: str = ""
 
 
-def training_files(folder: RunFolder, finalist: Finalist, seed: int) -> TrainingFiles:
-    """Return where a training of a finalist is kept."""
-    key = finalist.candidate.key
-    return TrainingFiles(folder.trainings / (f"{key}-{finalist.start}" if finalist.start else key), seed)
+@dataclass(frozen=True)
+class Training:
+    """One finished training of a finalist.
+
+    Attributes:
+        seed: the repetition's number, from 0.
+        metrics: by precision, split and metric; empty if it failed.
+        parity: distance between simulated and deployed outputs.
+        failure: why it can't ship; empty if it can.
+        sha256: of the file.
+        cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
+    """
+
+    seed: int
+    metrics: Metrics
+    parity: ParitySteps
+    failure: str = ""
+    sha256: str = ""
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def failed(cls, repetition: int, reason: str) -> Training:
+        """Return a training without a model."""
+        return cls(repetition, {}, ParitySteps(0, 0.0, 0), reason)
 
 
-def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequence[Objective]) -> list[Finalist]:
-    """Return the seed network and points spread over the front, whose axes are ``objectives``.
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where one repetition of a finalist is kept until it ships."""
+
+    folder: Path
+    repetition: int
+
+    @property
+    def result(self) -> Path:
+        """Metrics and parity, written last: where it is, the others are."""
+        return self.folder / f"{self.repetition}.json"
+
+    @property
+    def model(self) -> Path:
+        """The .tflite file."""
+        return self.folder / f"{self.repetition}.tflite"
+
+    @property
+    def weights(self) -> Path:
+        """The FP32 weights."""
+        return self.folder / f"{self.repetition}.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Of the deployed outputs what the task keeps, for the report."""
+        return self.folder / f"{self.repetition}.npz"
+
+    def read(self) -> Training | None:
+        """Return the finished training, or None where it isn't finished."""
+        if not self.result.is_file():
+            return None
+        content = json.loads(self.result.read_text("utf-8"))
+        return Training(**{**content, "parity": ParitySteps(**content["parity"])})
+
+
+def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> TrainingFiles:
+    """Return where a repetition of a finalist is kept, by all that tells it from others of the run."""
+    parts = [finalist.candidate.key, "" if finalist.start.trained else finalist.start.digest, finalist.variant]
+    return TrainingFiles(folder.trainings / "-".join(part for part in parts if part), repetition)
+
+
+def reference_finalist(plan: Plan, procedure: Procedure) -> Finalist:
+    """Return the reference, to be trained by some procedure."""
+    bench = plan.bench
+    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, _variant(plan, procedure))
+
+
+def _variant(plan: Plan, procedure: Procedure) -> str:
+    """Return what tells a procedure from the estimator's: a digest; empty for the estimator's own."""
+    same = procedure == plan.estimator.procedure
+    return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
+
+
+def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialRecord]) -> list[Finalist]:
+    """Return the reference and points spread over the front.
 
     Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
+
+    Args:
+        plan: says how many.
+        estimator: prepared: knows the weights that finalists may start from.
+        front: of the search.
     """
-    seed = setup.space.seed
-    chosen = [Finalist(SEED_ID, seed)]
-    distinct = list({record.candidate.key: record for record in front if record.candidate != seed}.values())
+    bench, wanted = plan.bench, plan.finalists
+    chosen = [reference_finalist(plan, wanted.procedure)]
+    others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
+    distinct = list(others.values())
     if distinct:
-        losses = np.array([[o.loss(r.measurement.value(o.name)) for o in objectives] for r in distinct])
-        costs = [position for position, o in enumerate(objectives) if o.name in setup.plan.cost_names]
-        for position in costs:
-            if (losses[:, position] > 0).all():
+        # Shape (networks, axes).
+        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in plan.axes] for r in distinct])
+        for position, axis in enumerate(plan.axes):
+            if isinstance(axis, Cost) and (losses[:, position] > 0).all():
                 losses[:, position] = np.log(losses[:, position])
-        picked = spread(losses, setup.plan.finalists.count)
-        start = setup.problem.start
-        digest = "" if start is None else start.digest
-        chosen += [Finalist(distinct[i].candidate.key, distinct[i].candidate, digest) for i in picked]
+        variant = _variant(plan, wanted.procedure)
+        for position in spread(losses, wanted.count):
+            candidate = distinct[position].candidate
+            start = estimator.finalist_start(bench, candidate, wanted.start)
+            chosen.append(Finalist(candidate.key, candidate, start, wanted.procedure, variant))
     return chosen
 
 
 @dataclass(frozen=True)
-class FinalistUnit(TrainingUnit[Training]):
-    """One training of a finalist, from initial weights to deployed metrics.
+class FinalistUnit(Unit[Bench, Training]):
+    """One training of a finalist, from the weights that it starts from to deployed metrics.
 
     Attributes:
         finalist: what is trained.
-        seed: the training's number.
+        repetition: the training's number.
         files: where the result goes.
     """
 
     finalist: Finalist
-    seed: int
+    repetition: int
     files: TrainingFiles
 
-    @property
-    def candidate(self) -> Candidate:  # type: ignore[override] # read only is enough
-        """The finalist's."""
-        return self.finalist.candidate
+    @classmethod
+    def of(cls, folder: RunFolder, finalist: Finalist, repetition: int) -> FinalistUnit:
+        """Return a repetition of a finalist of a run."""
+        return cls(finalist, repetition, training_files(folder, finalist, repetition))
 
-    def training_seed(self, setup: Setup) -> int:
-        """Return the seed, which follows from the candidate and the training's number."""
-        return derive_seed(setup.plan.seed, "finalist", self.finalist.candidate.key, self.seed)
-
-    def finish(self, setup: Setup, trained: TrainedNetwork) -> Training:
-        """Export, run in LiteRT on validation and test data, and keep everything."""
+    def run(self, bench: Bench, watch: Watch) -> Training:
+        """Train, export, run in LiteRT on validation and test data, and keep everything."""
+        finalist = self.finalist
+        candidate = finalist.candidate
+        seed = derive_seed(bench.seed, "finalist", candidate.key, self.repetition)
+        trained = finalist.procedure.make(bench, candidate, finalist.start, seed, watch)
         started = time.process_time()
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
-        splits: dict[SplitName, Split] = {"val": setup.problem.data.val, "test": setup.problem.data.test}
-        scored = {name: _score(setup, trained, model, split) for name, split in splits.items()}
+        task, data = bench.task_of(candidate), bench.data_of(candidate)
+        splits: dict[SplitName, Split] = {"val": data.val, "test": data.test}
+        scored = {name: _score(task, trained, model, split) for name, split in splits.items()}
         steps = ParitySteps.between(
             np.concatenate([entry.simulated for entry in scored.values()]),
             np.concatenate([entry.deployed for entry in scored.values()]),
@@ -116,92 +206,111 @@ class FinalistUnit(TrainingUnit[Training]):
             precision: {name: entry.metrics[precision] for name, entry in scored.items()}
             for precision in ("float", "quantized", "deployed")
         }
-        failure = self._parity_failure(setup, steps, metrics)
+        failure = _parity_failure(task, steps, metrics)
         write_atomically(self.files.model, content)
         write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
-        outputs = {name: entry.outputs for name, entry in scored.items()}
-        save_predictions(self.files.predictions, setup, splits, outputs)
+        kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
+        _save_predictions(self.files.predictions, kept)
         seconds = trained.train_seconds + time.process_time() - started
-        training = Training(self.seed, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
+        training = Training(self.repetition, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
         write_atomically(self.files.result, json.dumps(asdict(training)).encode())
         return training
 
-    def _parity_failure(self, setup: Setup, steps: ParitySteps, metrics: Metrics) -> str:
-        tolerance = dict(setup.plan.task.parity_tolerance)
-        for split in ("val", "test"):
-            simulated, deployed = metrics["quantized"][split], metrics["deployed"][split]
-            reason = parity_failure(steps, dict(simulated), dict(deployed), tolerance)
-            if reason is not None:
-                return f"outside parity on {split}: {reason}"
-        return ""
+
+def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
+    tolerance = dict(task.parity_tolerance)
+    for split in ("val", "test"):
+        simulated, deployed = metrics["quantized"][split], metrics["deployed"][split]
+        reason = parity_failure(steps, dict(simulated), dict(deployed), tolerance)
+        if reason is not None:
+            return f"outside parity on {split}: {reason}"
+    return ""
+
+
+def _save_predictions(path: Path, kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> None:
+    """Write what a task keeps of deployed outputs, each array with its split's name in front; whole or not at all."""
+    arrays = {f"{name}_{array}": values for name, entry in kept.items() for array, values in entry.items()}
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
 
 
 @dataclass(frozen=True)
 class _Scored:
+    """One split's outputs and metrics.
+
+    Attributes:
+        metrics: by precision.
+        simulated: codes, shape (n, output_size, ...).
+        deployed: codes of the runtime, of the same shape.
+        outputs: of the deployed model, real values of the same shape.
+    """
+
     metrics: Mapping[Precision, Mapping[str, float]]
     simulated: NDArray[Any]
     deployed: NDArray[Any]
     outputs: FloatArray
 
 
-def _score(setup: Setup, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
+def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
     affine = trained.quantized.output
     deployed = model.codes(split.inputs)
     simulated = trained.codes(split.inputs).numpy().astype(deployed.dtype)
     outputs = dequantize(deployed, affine)
-    evaluate = setup.plan.task.evaluate
     metrics: dict[Precision, Mapping[str, float]] = {
-        "float": evaluate(trained.float_outputs(split.inputs), split),
-        "quantized": evaluate(dequantize(simulated, affine), split),
-        "deployed": evaluate(outputs, split),
+        "float": task.evaluate(trained.float_outputs(split.inputs), split),
+        "quantized": task.evaluate(dequantize(simulated, affine), split),
+        "deployed": task.evaluate(outputs, split),
     }
     return _Scored(metrics, simulated, deployed, outputs)
 
 
 def train_finalists(
-    setup: Setup, folder: RunFolder, finalists: list[Finalist], progress: Progress
+    plan: Plan, folder: RunFolder, finalists: list[Finalist], progress: Progress
 ) -> tuple[dict[str, list[Training]], int]:
     """Return the trainings of every finalist, by identity, and how many weren't finished by an earlier session.
 
     Args:
-        setup: plan and data.
+        plan: with the bench.
         folder: of the run.
         finalists: what is trained.
         progress: who watches.
     """
-    seeds = range(setup.plan.finalists.seeds)
-    wanted = [FinalistUnit(f, seed, training_files(folder, f, seed)) for f in finalists for seed in seeds]
-    trainings, trained = train(setup, "finalists", wanted, progress)
-    return {f.identity: [trainings[f.identity, seed] for seed in seeds] for f in finalists}, trained
+    repetitions = range(plan.finalists.repetitions)
+    wanted = [FinalistUnit.of(folder, finalist, number) for finalist in finalists for number in repetitions]
+    trainings, trained = train(plan, "finalists", wanted, progress)
+    return {f.identity: [trainings[f.identity, number] for number in repetitions] for f in finalists}, trained
 
 
 def train(
-    setup: Setup, stage: str, wanted: Sequence[FinalistUnit], progress: Progress
+    plan: Plan, stage: str, wanted: Sequence[FinalistUnit], progress: Progress
 ) -> tuple[dict[tuple[str, int], Training], int]:
-    """Return trainings by identity and seed, and how many weren't finished by an earlier session.
+    """Return trainings by identity and repetition, and how many weren't finished by an earlier session.
 
     Args:
-        setup: plan and data.
+        plan: with the bench.
         stage: its name, for who watches.
         wanted: the trainings.
         progress: who watches.
     """
-    found = {(unit.finalist.identity, unit.seed): unit.files.read() for unit in wanted}
+    found = {(unit.finalist.identity, unit.repetition): unit.files.read() for unit in wanted}
     finished = {place: training for place, training in found.items() if training is not None}
-    waiting = [unit for unit in wanted if (unit.finalist.identity, unit.seed) not in finished]
+    waiting = [unit for unit in wanted if (unit.finalist.identity, unit.repetition) not in finished]
     progress.stage(stage, len(wanted), len(finished))
     order = {id(unit): position for position, unit in enumerate(waiting)}
 
-    def on_epoch(unit: TrainingUnit[Training], epoch: int, loss: float) -> None:
-        progress.epoch(order[id(unit)], epoch, setup.plan.estimator.epochs, loss)
+    def on_event(unit: Unit[Any, Any], event: Event) -> bool:
+        progress.epoch(order[id(unit)], event)
+        return True
 
-    with make_training_executor(setup, min(setup.plan.jobs, max(len(waiting), 1)), on_epoch) as executor:
+    with make_executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
         for unit, result in executor.work_off(waiting):
             assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
-            training = result if isinstance(result, Training) else Training.failed(unit.seed, result.reason)
+            identity, repetition = unit.finalist.identity, unit.repetition
+            training = result if isinstance(result, Training) else Training.failed(repetition, result.reason)
             if isinstance(result, Failure):
-                logger.info("%s %s, training %d failed: %s", stage, unit.finalist.identity, unit.seed, result.reason)
-            finished[unit.finalist.identity, unit.seed] = training
-            progress.unit_finished(f"{unit.finalist.identity}, training {unit.seed + 1}")
+                logger.info("%s %s, training %d failed: %s", stage, identity, repetition, result.reason)
+            finished[identity, repetition] = training
+            progress.unit_finished(f"{identity}, training {repetition + 1}")
     return finished, len(waiting)

@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from qanas.core.measurement import Objective
+from qanas.core.measures import Measure
 from qanas.core.run_folder import write_atomically
 
 SCHEMA_VERSION = 1
@@ -29,7 +29,7 @@ FRONT = "front"
 Target = Callable[[FrozenTrial], float]
 
 
-def write_importance(path: Path, study: Study, objectives: Sequence[Objective]) -> None:
+def write_importance(path: Path, study: Study, objectives: Sequence[Measure]) -> None:
     """Write how important each setting is for reaching the front, and for each objective by itself.
 
     PED-ANOVA (Watanabe et al., IJCAI 2023), in the form for settings that not every candidate has (conditional
@@ -56,16 +56,16 @@ def write_importance(path: Path, study: Study, objectives: Sequence[Objective]) 
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _targets(objectives: Sequence[Objective]) -> dict[str, Target | None]:
+def _targets(objectives: Sequence[Measure]) -> dict[str, Target | None]:
     """Return what is asked for: each a value to be minimised, or None for the front."""
     single: dict[str, Target | None] = {
-        objective.name: _loss(place, objective) for place, objective in enumerate(objectives)
+        objective.column: _loss(place, objective) for place, objective in enumerate(objectives)
     }
     front: dict[str, Target | None] = {FRONT: None}
     return single if len(objectives) == 1 else front | single
 
 
-def _loss(place: int, objective: Objective) -> Target:
+def _loss(place: int, objective: Measure) -> Target:
     return lambda trial: objective.loss(trial.values[place])
 
 

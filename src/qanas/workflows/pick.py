@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
-from qanas.core.measurement import Limit, Objective
+from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder
 from qanas.core.suggestions import unknown
 
@@ -39,7 +39,10 @@ def parse_limit(text: str) -> Limit:
         value = math.nan
     if not name.strip() or math.isnan(value):
         raise InputError(f"--limit {text}: give a cost and a number, such as --limit weight_bytes=20000")
-    return Limit(name.strip(), value)
+    cost = Cost.parse(name.strip())
+    if cost is None:
+        raise InputError(f"--limit {name.strip()}: {unknown('cost', name.strip(), COST_UNITS)}")
+    return Limit(cost, value)
 
 
 def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
@@ -60,12 +63,12 @@ def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
         raise InputError(f"{folder.models}: no model was shipped; run the recipe first")
     for limit in limits:
         known = next(iter(cards.values())).costs()
-        if limit.cost not in known:
-            raise InputError(f"--limit {limit.cost}: {unknown('cost', limit.cost, known)}")
+        if limit.cost.column not in known:
+            raise InputError(f"--limit {limit.cost.column}: {unknown('cost', limit.cost.column, known)}")
     within = {name: card for name, card in cards.items() if all(limit.excess(card.costs()) <= 0 for limit in limits)}
     if not within:
         closest = min(cards, key=lambda name: max(limit.excess(cards[name].costs()) for limit in limits))
-        costs = ", ".join(f"{limit.cost} {cards[closest].costs()[limit.cost]:g}" for limit in limits)
+        costs = ", ".join(f"{limit.cost.column} {cards[closest].costs()[limit.cost.column]:g}" for limit in limits)
         raise InputError(f"no shipped model is within the limits; the closest is {closest} with {costs}")
     score = _score(folder, cards)
 
@@ -77,18 +80,18 @@ def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
     return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)))
 
 
-def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Objective | None:
-    """Return the metric of the first objective that is about one, and which way it is better."""
-    metrics = next(iter(cards.values())).metrics["deployed"]["val"]
-    for name, direction in folder.read_recipe()["objectives"].items():
-        metric = name.removesuffix("_float").removesuffix("_quantized")
-        if metric != name and metric in metrics:
-            return Objective(metric, direction)
+def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:
+    """Return the metric of the first objective that is about one."""
+    known = next(iter(cards.values())).metrics["deployed"]["val"]
+    for column, direction in folder.read_recipe()["objectives"].items():
+        measure = measure_of(column)
+        if isinstance(measure, Metric) and measure.name in known:
+            return Metric(measure.name, "deployed", direction)
     return None
 
 
-def _reason(card: Card, score: Objective | None, limits: list[Limit], within: int, total: int) -> str:
-    bounds = " and ".join(f"{limit.cost} <= {limit.bound:g}" for limit in limits) or "no limit"
+def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, total: int) -> str:
+    bounds = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in limits) or "no limit"
     best = "smallest"
     if score is not None:
         found = card.metric("deployed", "val", score.name)

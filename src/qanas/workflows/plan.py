@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from qanas.core.candidate import Group
 from qanas.core.errors import InputError
-from qanas.core.measurement import Limit, Objective
-from qanas.core.run_folder import folder_written_atomically
-from qanas.hardware.costs import COSTS, LATENCY
-from qanas.hardware.device import Device
+from qanas.core.measures import Limit, Measure, Metric
 from qanas.performance_estimation.base import Estimator
-from qanas.performance_estimation.block_table.build import TableSettings
-from qanas.performance_estimation.problem import Problem
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure
 from qanas.quantization.affine import Container
 from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.scheme import Scheme
-from qanas.search_space.network_space import NetworkSpace
-from qanas.search_space.space import Encoding, SearchSpace, space_of
-from qanas.search_space.training_group import TrainingSettings
-from qanas.search_strategy.base import FrontSolver, SamplingStrategy
-from qanas.supernet.distillation import DistillationSettings
-from qanas.supernet.distilled_start import DistilledStart
-from qanas.tasks.base import Task, TaskData
-from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.search_strategy.base import Strategy
 
 SWEEP = "auto"
-"""In place of a scheme's name: all of them are tried on the seed network, and the best is fixed before the search."""
+"""In place of a scheme's name: all of them are tried on the reference, and the best is fixed before the search."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,7 @@ class SearchBudget:
     """When a search ends.
 
     Attributes:
-        trials: candidates that are measured or fail, the seed network included.
+        trials: candidates that are measured or fail, the reference included.
         hours: of wall-clock time over all sessions of the run; None for no bound.
         max_rejected: candidates over a limit.
     """
@@ -51,62 +37,41 @@ class SearchBudget:
 
 
 @dataclass(frozen=True)
-class SampledPlan:
-    """A search that trains the candidates that a sampler proposes.
-
-    Attributes:
-        groups: those that are free.
-        strategy: proposes candidates.
-        budget: when the search ends.
-    """
-
-    groups: tuple[Group, ...]
-    strategy: SamplingStrategy
-    budget: SearchBudget
-
-    @property
-    def encoding(self) -> Encoding:
-        """How the sampler sees the space."""
-        return self.strategy.encoding
-
-
-@dataclass(frozen=True)
-class BlockwisePlan:
-    """A search over tables of distilled blocks (Lu et al. 2023).
-
-    Attributes:
-        distillation: how each block's supernet is trained.
-        supernets: of each block, from different seeds; their scores are averaged.
-        views: of every training sample that the teacher is asked about: as it is, then changed at random.
-        table: what each block's table holds.
-        solver: finds the front of the tables.
-        distilled_finalists: whether finalists start from their distilled blocks, or from scratch.
-        score: what stands for the metric among the objectives: the sum of the blocks' noise-to-signal ratios.
-    """
-
-    distillation: DistillationSettings
-    supernets: int
-    views: int
-    table: TableSettings
-    solver: FrontSolver
-    distilled_finalists: bool = False
-    score: str = "nsr_sum"
-
-    groups: ClassVar[tuple[Group, ...]] = ("architecture", "quantization")
-    encoding: ClassVar[Encoding] = "conditional"
-
-
-@dataclass(frozen=True)
 class FinalistsPlan:
     """How finalists are chosen and trained.
 
     Attributes:
         count: front points that are retrained.
-        seeds: trainings of each.
+        repetitions: trainings of each.
+        procedure: how they are trained.
+        start: from which weights, one of the estimator's `starts`.
     """
 
     count: int
-    seeds: int
+    repetitions: int
+    procedure: Procedure
+    start: str = "scratch"
+
+
+@dataclass(frozen=True)
+class SchemeChoice:
+    """Which scheme networks are quantized by.
+
+    Attributes:
+        name: of a named scheme, or `SWEEP`.
+        layers: fields that differ, by the path of a module, see `Scheme`.
+        container: what weights of few bits are stored in; None: the scheme's.
+    """
+
+    name: str = DEFAULT_SCHEME
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    container: Container | None = None
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme of that name, with what differs; the default one until a sweep has chosen."""
+        named = named_schemes()[DEFAULT_SCHEME if self.name == SWEEP else self.name]
+        return replace(named, layers={**named.layers, **self.layers}, container=self.container or named.container)
 
 
 @dataclass(frozen=True)
@@ -114,151 +79,76 @@ class Plan:
     """Everything that a run needs; picklable.
 
     Attributes:
-        task: data, loss and metrics.
-        networks: the family of networks.
-        search: how candidates are found.
-        estimator: trains and measures candidates.
-        jobs: worker processes.
-        objectives: axes of the front.
+        bench: what candidates are measured on.
+        strategy: explores the space.
+        estimator: says how good a candidate is, for the search.
+        budget: when the search ends.
+        objectives: of the recipe.
         limits: bounds on costs.
-        device: where latency is measured.
         finalists: how they are chosen and trained.
-        scheme: the name of the scheme that networks are quantized by, or `SWEEP`.
-        seed: the run's seed.
-        seed_weights: the seed network's, from a file; None where it is trained like any other.
-        recipe: the resolved recipe, as written into the run's folder.
-        start: weights that candidates other than the seed network start from; None for random ones.
-        layers: fields of the scheme that differ, by the path of a module, see `Scheme`.
-        container: what weights of few bits are stored in; None: the scheme's.
+        scheme: which one the bench's networks are quantized by.
+        jobs: worker processes.
+        recipe: resolved, as written into the run's folder.
     """
 
-    task: Task
-    networks: NetworkSpace
-    search: SampledPlan | BlockwisePlan
+    bench: Bench
+    strategy: Strategy
     estimator: Estimator
-    jobs: int
-    objectives: tuple[Objective, ...]
+    budget: SearchBudget
+    objectives: tuple[Measure, ...]
     limits: tuple[Limit, ...]
-    device: Device
     finalists: FinalistsPlan
-    scheme: str
-    seed: int
-    seed_weights: Path | None
+    scheme: SchemeChoice
+    jobs: int
     recipe: Mapping[str, Any]
-    start: DistilledStart | None = None
-    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    container: Container | None = None
-
-    @property
-    def main_metric(self) -> str:
-        """The metric that decides between trainings of a finalist: that of the first objective that has one."""
-        for objective in self.objectives:
-            metric = metric_of(objective.name, self.task)
-            if metric is not None:
-                return metric
-        return next(iter(self.task.metrics))
-
-    @property
-    def quantization(self) -> Scheme:
-        """The scheme of that name, with what the recipe changes; the default one until the sweep has chosen."""
-        named = named_schemes()[DEFAULT_SCHEME if self.scheme == SWEEP else self.scheme]
-        return replace(named, layers={**named.layers, **self.layers}, container=self.container or named.container)
-
-    def problem(self, data: TaskData) -> Problem:
-        """Return what candidates are measured on."""
-        return Problem(self.task, data, self.networks, self.seed_weights, self.quantization, self.start)
-
-    @property
-    def decisive_costs(self) -> tuple[str, ...]:
-        """The costs that the front is over or bounded by: objectives first, then further limits."""
-        named = [objective.name for objective in self.objectives] + [limit.cost for limit in self.limits]
-        return tuple(name for name in dict.fromkeys(named) if name in COSTS)
-
-    @property
-    def cost_names(self) -> tuple[str, ...]:
-        """The costs that every candidate gets; latency only where somebody asks for it."""
-        asked = {objective.name for objective in self.objectives} | {limit.cost for limit in self.limits}
-        return (*COSTS, LATENCY) if LATENCY in asked else COSTS
-
-
-def metric_of(objective: str, task: Task) -> str | None:
-    """Return the metric that an objective is about, or None for a cost."""
-    for precision in ("_float", "_quantized"):
-        if objective.endswith(precision) and objective.removesuffix(precision) in task.metrics:
-            return objective.removesuffix(precision)
-    return None
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A plan with its data loaded: what the main process and every worker hold.
-
-    Attributes:
-        plan: what a run does.
-        problem: task, data and networks.
-        prepared: the folder that the data is mapped from; None where it is in this process's memory alone.
-    """
-
-    plan: Plan
-    problem: Problem
-    prepared: Path | None = None
-
-    @classmethod
-    def load(cls, plan: Plan) -> Setup:
-        """Load the task's data.
-
-        Raises:
-            InputError: the data is missing or damaged, the seed network can't be quantized, or its weights don't fit.
-        """
-        setup = cls(plan, plan.problem(plan.task.load()))
-        plan.estimator.check(setup.problem)
-        setup.problem.skeleton(setup.space.seed)
-        setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
-        return setup
-
-    @classmethod
-    def map(cls, plan: Plan, prepared: Path) -> Setup:
-        """Map the data that another process prepared."""
-        return cls(plan, plan.problem(load_prepared(prepared)), prepared)
-
-    def with_scheme(self, name: str) -> Setup:
-        """Return the same with another named scheme."""
-        plan = replace(self.plan, scheme=name)
-        return replace(self, plan=plan, problem=replace(self.problem, scheme=plan.quantization))
-
-    def with_start(self, start: DistilledStart) -> Setup:
-        """Return the same with weights for candidates to start from."""
-        return replace(self, plan=replace(self.plan, start=start), problem=replace(self.problem, start=start))
-
-    @contextmanager
-    def shared(self, folder: Path) -> Iterator[Setup]:
-        """Give a setup whose data lies in a folder while the context lasts, for worker processes to map.
-
-        With one job there is nobody to share with: the setup stays as it is.
-        """
-        if self.plan.jobs == 1:
-            yield self
-            return
-        with folder_written_atomically(folder) as partial:
-            save_prepared(self.problem.data, partial)
-        try:
-            yield Setup.map(self.plan, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
-    def space(self) -> SearchSpace:
-        """The space that is searched.
+    def axes(self) -> tuple[Measure, ...]:
+        """The axes of the search's front: the objectives, or what the estimator has in their place."""
+        return tuple(dict.fromkeys(self.estimator.axis(objective) for objective in self.objectives))
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """The objectives, and the costs of further limits."""
+        return tuple(dict.fromkeys([*self.objectives, *(limit.cost for limit in self.limits)]))
+
+    @property
+    def main_metric(self) -> Metric:
+        """The metric that decides between repetitions of a finalist: that of the first objective that is about one."""
+        named = (measure for measure in self.objectives if isinstance(measure, Metric))
+        name, direction = next(iter(self.bench.task.metrics.items()))
+        return replace(next(named, Metric(name, better=direction)), precision="quantized")
+
+    def check_combination(self) -> None:
+        """Refuse, before any data is read, a strategy and an estimator that don't meet, saying what would.
 
         Raises:
-            InputError: the settings of a user's own space don't fit together.
+            InputError: names the key and the mend.
         """
-        plan = self.plan
-        try:
-            settings = plan.networks.settings(self.problem.shape)
-            space = space_of(settings, plan.search.groups, plan.search.encoding)
-            TrainingSettings.from_group(space.seed.training)
-        except (TypeError, ValueError) as error:
-            name = type(plan.networks).__name__
-            raise InputError(f"space: the settings of {name} can't be searched: {error}") from error
-        return space
+        needed, estimator = self.strategy.needs, self.estimator
+        named, estimation = (self.recipe[table]["name"] for table in ("strategy", "estimation"))
+        if needed is not None and needed not in estimator.offers:
+            raise InputError(
+                f"strategy.name: '{named}' solves over {needed.__name__}, which estimation.name = '{estimation}' does "
+                "not offer; block_tables does, or take a strategy that samples, such as tpe"
+            )
+        if self.finalists.start not in estimator.starts:
+            raise InputError(
+                f"finalists.start: '{self.finalists.start}' is nothing that estimation.name = '{estimation}' leaves; "
+                f"known here: {', '.join(estimator.starts)}"
+            )
+        self.strategy.check(self.axes, self.limits)
+
+    def check(self) -> None:
+        """Read the data and refuse, before anything is trained, what can't be trained, quantized or estimated.
+
+        Raises:
+            InputError: the data is missing or damaged, the reference can't be quantized, or its weights don't fit.
+        """
+        self.estimator.check(self.bench, self.measures)
+        self.bench.check()
+
+    def with_scheme(self, name: str) -> Plan:
+        """Return the same with another named scheme."""
+        choice = replace(self.scheme, name=name)
+        return replace(self, scheme=choice, bench=replace(self.bench, scheme=choice.scheme))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from qanas.core.candidate import Value
+from qanas.core.events import Event
 
 
 class Progress(Protocol):
@@ -17,8 +18,8 @@ class Progress(Protocol):
     def trial_started(self, index: int, label: str) -> None:
         """A trial starts."""
 
-    def epoch(self, index: int, epoch: int, epochs: int, loss: float) -> None:
-        """An epoch of a trial or of another unit ended."""
+    def epoch(self, index: int, event: Event) -> None:
+        """A trial, or another unit, came so far."""
 
     def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
         """A trial ended; values by objective, or the reason why there are none."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qanas.core.run_folder import RunFolder
-from qanas.workflows.blockwise.search import BlockwiseSearch
+from qanas.core.trials import TrialRecord
+from qanas.workflows.dependence import check_resumable
 from qanas.workflows.finalists import choose_finalists, train_finalists
-from qanas.workflows.plan import SampledPlan, Setup
+from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
-from qanas.workflows.resume import check_resumable
-from qanas.workflows.sampled_run import SampledRun
 from qanas.workflows.scheme_sweep import with_scheme_chosen
-from qanas.workflows.search import FrontPoint, Search
+from qanas.workflows.search import Search
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
 
 logger = logging.getLogger("qanas")
@@ -32,7 +31,7 @@ class RunResult:
     """
 
     folder: RunFolder
-    front: Sequence[FrontPoint]
+    front: Sequence[TrialRecord]
     shipments: list[Shipment]
 
     @property
@@ -46,33 +45,26 @@ class RunResult:
         return [shipment for shipment in self.shipments if shipment.card is None]
 
 
-def run_search(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
+def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     """Search, train the finalists, ship them, and write every table.
 
     Args:
-        setup: plan and data.
+        plan: with the bench, checked.
         folder: a new one, or that of an earlier session of the same recipe.
         progress: who watches.
 
     Raises:
         InputError: the folder holds another run, or another process works in it.
     """
-    check_resumable(setup.plan, folder)
+    check_resumable(plan, folder)
     with folder.locked():
-        folder.write_recipe(setup.plan.recipe)
-        with _logged_to(folder), setup.shared(folder.prepared) as shared:
-            return _run(with_scheme_chosen(shared, folder, progress), folder, progress)
+        folder.write_recipe(plan.recipe)
+        with _logged_to(folder), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+            return _run(with_scheme_chosen(replace(plan, bench=bench), folder, progress), folder, progress)
 
 
-def _make_search(setup: Setup, folder: RunFolder, progress: Progress) -> Search:
-    plan = setup.plan.search
-    if isinstance(plan, SampledPlan):
-        return SampledRun(setup, plan, folder, progress)
-    return BlockwiseSearch(setup, plan, folder, progress)
-
-
-def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
-    search = _make_search(setup, folder, progress)
+def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
+    search = Search(plan, folder, progress)
     finalist_seconds = _finalist_seconds(folder)
 
     def write_summary(status: str, **more: object) -> None:
@@ -86,12 +78,12 @@ def _run(setup: Setup, folder: RunFolder, progress: Progress) -> RunResult:
         search.write_tables()
         folder.write_table(folder.front, front_rows(search.front(), []))
         write_summary("interrupted")
+    search.stop_clock()
     front = search.front()
-    setup = search.setup_of_finalists(setup)
     started = time.monotonic()
-    finalists = choose_finalists(setup, front, search.objectives)
-    trainings, trained = train_finalists(setup, folder, finalists, progress)
-    shipments = [ship(setup, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
+    finalists = choose_finalists(plan, search.estimator, front)
+    trainings, trained = train_finalists(plan, folder, finalists, progress)
+    shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
     remove_stale_models(folder, shipments)
     folder.write_table(folder.front, front_rows(front, shipments))
     folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])

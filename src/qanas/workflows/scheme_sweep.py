@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 
 import numpy as np
 import polars as pl
 
 from qanas.core.errors import InputError
-from qanas.core.measurement import Objective
+from qanas.core.events import Watch
+from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
-from qanas.performance_estimation.base import TrainedNetwork
+from qanas.execution.executors import InlineExecutor
+from qanas.execution.units import Failure, Unit
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.quantization.affine import BYTE_BITS
 from qanas.quantization.named_schemes import named_schemes
-from qanas.quantization.scheme import UnsupportedSchemeError
-from qanas.workflows.plan import SWEEP, Plan, Setup
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.workflows.plan import SWEEP, Plan
 from qanas.workflows.progress import Progress
-from qanas.workflows.units import Failure, OnPartEpoch, Unit
-from qanas.workflows.workers import InlineExecutor
 
 logger = logging.getLogger("qanas")
 
@@ -45,27 +47,35 @@ class SchemeScore:
 
 
 @dataclass(frozen=True)
-class SchemeSweepUnit(Unit[list[SchemeScore]]):
-    """One training of the seed network, quantized by every named scheme."""
+class SchemeSweepUnit(Unit[Bench, list[SchemeScore]]):
+    """One training of the reference, quantized by every named scheme.
 
-    def run(self, setup: Setup, on_epoch: OnPartEpoch) -> list[SchemeScore]:
+    Attributes:
+        schemes: by name.
+        procedure: trains and quantizes.
+        metric: that decides.
+    """
+
+    schemes: Mapping[str, Scheme]
+    procedure: Procedure
+    metric: Metric
+
+    def run(self, bench: Bench, watch: Watch) -> list[SchemeScore]:
         """Train, quantize by each scheme in turn, and score on validation data."""
-        plan, seed_network = setup.plan, setup.space.seed
-        seed = derive_seed(plan.seed, "scheme sweep")
-        trained = plan.estimator.train(setup.problem, seed_network, seed, partial(on_epoch, 0))
-        metric = f"{plan.main_metric}_quantized"
+        seed = derive_seed(bench.seed, "scheme sweep")
+        reference, metric = bench.reference, self.metric.column
+        trained = self.procedure.make(bench, reference, bench.reference_start, seed, watch)
         scores: list[SchemeScore] = []
-        for name in swept_schemes():
-            problem = setup.with_scheme(name).problem
+        for name, scheme in self.schemes.items():
             try:
-                quantized = plan.estimator.quantize(problem, seed_network, trained.network, seed)
+                quantized = self.procedure.quantize(replace(bench, scheme=scheme), reference, trained.network, seed)
             except UnsupportedSchemeError as error:
                 scores.append(SchemeScore(name, metric, None, str(error)))
                 continue
             shipped = TrainedNetwork(trained.network, quantized, 0.0)
-            score = shipped.evaluate(problem, problem.data.val)[metric]
+            score = shipped.evaluate(bench.task, bench.data_of(reference).val)[metric]
             scores.append(SchemeScore(name, metric, score if np.isfinite(score) else None, ""))
-        return _with_best(scores, plan)
+        return _with_best(scores, self.metric)
 
 
 def swept_schemes() -> list[str]:
@@ -73,34 +83,34 @@ def swept_schemes() -> list[str]:
     return [name for name, scheme in named_schemes().items() if scheme.activation_bits == BYTE_BITS]
 
 
-def _with_best(scores: list[SchemeScore], plan: Plan) -> list[SchemeScore]:
+def _with_best(scores: list[SchemeScore], metric: Metric) -> list[SchemeScore]:
     """Mark the best score as chosen, of equal ones the first."""
-    objective = Objective(plan.main_metric, plan.task.metrics[plan.main_metric])
-    losses = [np.inf if entry.score is None else objective.loss(entry.score) for entry in scores]
+    losses = [np.inf if entry.score is None else metric.loss(entry.score) for entry in scores]
     best = int(np.argmin(losses))
     if not np.isfinite(losses[best]):
         raise ArithmeticError("no scheme gives it a finite score")
     return [replace(entry, chosen=i == best) for i, entry in enumerate(scores)]
 
 
-def with_scheme_chosen(setup: Setup, folder: RunFolder, progress: Progress) -> Setup:
-    """Return the setup with the scheme that the search goes on with; an earlier session's choice stays.
+def with_scheme_chosen(plan: Plan, folder: RunFolder, progress: Progress) -> Plan:
+    """Return the plan with the scheme that the search goes on with; an earlier session's choice stays.
 
     Args:
-        setup: plan and data; one that names its scheme comes back as it is.
+        plan: with the bench; one that names its scheme comes back as it is.
         folder: of the run.
         progress: who watches.
 
     Raises:
-        InputError: the seed network can't be trained or scored.
+        InputError: the reference can't be trained or scored.
     """
-    if setup.plan.scheme != SWEEP:
-        return setup
+    if plan.scheme.name != SWEEP:
+        return plan
     chosen = _chosen_before(folder)
     if chosen is None:
         progress.message("the seed network is trained to choose a quantization scheme")
-        with InlineExecutor[list[SchemeScore]](setup, lambda *_: None) as executor:
-            executor.submit(SchemeSweepUnit())
+        schemes = {name: replace(plan.scheme, name=name).scheme for name in swept_schemes()}
+        with InlineExecutor[Bench, list[SchemeScore]](plan.bench, lambda *_: True) as executor:
+            executor.submit(SchemeSweepUnit(schemes, plan.estimator.procedure, plan.main_metric))
             _, scores = executor.next_finished()
         if isinstance(scores, Failure):
             raise InputError(
@@ -110,7 +120,7 @@ def with_scheme_chosen(setup: Setup, folder: RunFolder, progress: Progress) -> S
         chosen = next(entry.scheme for entry in scores if entry.chosen)
     progress.message(f"quantization scheme: {chosen} (of {folder.scheme_sweep.name})")
     logger.info("quantization scheme %s", chosen)
-    return setup.with_scheme(chosen)
+    return plan.with_scheme(chosen)
 
 
 def _chosen_before(folder: RunFolder) -> str | None:
@@ -127,8 +137,8 @@ def scheme_choice(plan: Plan) -> str:
     """Return how the scheme of a plan was chosen, for cards."""
     if plan.recipe["quantization"]["scheme"] != SWEEP:
         return "by the recipe"
-    direction = plan.task.metrics[plan.main_metric].removesuffix("imize")
+    direction = plan.main_metric.direction.removesuffix("imize")
     return (
-        f"before the search: {direction}imal {plan.main_metric} (quantized, validation) of the seed network, trained "
+        f"before the search: {direction}imal {plan.main_metric.name} (quantized, validation) of the seed network, trained "
         f"once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
     )

@@ -1,59 +1,303 @@
-"""What a run needs of a search, however it finds its front."""
+"""The one search: prepare the estimator, then ask / cost / reject or estimate / tell, or solve; a front."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import logging
+import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-from qanas.core.candidate import Candidate
-from qanas.core.measurement import Measurement, Objective
-from qanas.workflows.plan import Setup
+import numpy as np
+
+from qanas.core.candidate import Candidate, Value
+from qanas.core.errors import InputError
+from qanas.core.events import Event, Watch
+from qanas.core.measures import columns_of, setting_columns
+from qanas.core.pareto import non_dominated
+from qanas.core.run_folder import RunFolder
+from qanas.core.seeds import derive_seed
+from qanas.core.tables import write_parquet
+from qanas.core.trials import Outcome, TrialRecord
+from qanas.execution.executors import Executor, make_executor
+from qanas.execution.units import Failure, Unit
+from qanas.performance_estimation.base import Estimate, Estimator
+from qanas.performance_estimation.bench import Bench
+from qanas.search_space.proposal import Proposal
+from qanas.search_strategy.base import Sampler, Solver
+from qanas.workflows.importance import write_importance
+from qanas.workflows.plan import Plan
+from qanas.workflows.progress import Progress
+from qanas.workflows.stages import RunStages
+from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table
+
+logger = logging.getLogger("qanas")
 
 
-class FrontPoint(Protocol):
-    """A candidate on the front."""
+@dataclass(frozen=True)
+class TrialUnit(Unit[Bench, Estimate]):
+    """The estimate of one candidate.
 
-    @property
-    def candidate(self) -> Candidate:
-        """Its settings."""
+    Attributes:
+        index: of the counted trial.
+        proposal: what is estimated.
+        costs: known before, by column.
+        estimator: prepared.
+        history: the trials that were finished when it was proposed, if the estimator reads them.
+        started_at: seconds since 1970.
+    """
 
-    @property
-    def measurement(self) -> Measurement:
-        """Its scores and costs."""
+    index: int
+    proposal: Proposal
+    costs: dict[str, float]
+    estimator: Estimator
+    history: tuple[TrialRecord, ...]
+    started_at: float
 
-    def row(self) -> dict[str, Any]:
-        """Return it as a row of a table."""
+    def run(self, bench: Bench, watch: Watch) -> Estimate:
+        """Estimate, from a seed that follows from the index."""
+        seed = derive_seed(bench.seed, "trial", self.index)
+        return self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
+
+    def record(self, outcome: Outcome, **more: Any) -> TrialRecord:  # noqa: ANN401 - fields of the record
+        """Return what is known of it so far as a trial."""
+        proposal = self.proposal
+        origin = {"parent": proposal.parent} if proposal.parent else {}
+        return TrialRecord(
+            self.index,
+            outcome,
+            proposal.candidate.config,
+            self.costs,
+            started_at=self.started_at,
+            finished_at=time.time(),
+            origin=origin,
+            **more,
+        )
 
 
-class Search(ABC):
-    """One session of a search; what was finished in earlier ones of the same folder is not done again."""
+class Search:
+    """One session of a search; what was finished in earlier ones of the same folder is not done again.
 
-    @property
-    @abstractmethod
-    def objectives(self) -> tuple[Objective, ...]:
-        """The axes of the front that it finds."""
+    Args:
+        plan: with the bench.
+        folder: of the run.
+        progress: who watches.
+    """
 
-    @abstractmethod
+    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress) -> None:
+        """Read what was finished before."""
+        self.plan = plan
+        self.bench = plan.bench
+        self.folder = folder
+        self.progress = progress
+        self.stages = RunStages(plan, folder, progress)
+        self.estimator = plan.estimator
+        self.store = TrialStore(None if plan.estimator.cheap else folder.study, plan.axes, plan.limits)
+        self.solutions: list[TrialRecord] = []
+        self.running: dict[int, TrialUnit] = {}
+        self.started = time.monotonic()
+        self.stopped: float | None = None
+        before = folder.read_summary().get("seconds", {}).get("search", 0.0) if plan.estimator.cheap else 0.0
+        self.seconds_before = self.store.search_seconds or float(before)
+
     def run(self) -> None:
         """Search to the end.
 
         Raises:
             InputError: the recipe asks for what can't be found.
         """
+        self.estimator = self.plan.estimator.prepare(self.bench, self.stages, self.plan.measures)
+        self.plan.strategy.conduct(self)
+        if self.store.records:
+            write_importance(self.folder.importance, self.store.study, self.plan.axes)
 
-    @abstractmethod
-    def front(self) -> Sequence[FrontPoint]:
-        """Return the front so far, sorted by the objectives."""
+    def front(self) -> list[TrialRecord]:
+        """Return the networks within the limits that no other one dominates, sorted by the axes."""
+        measured = [r for r in self._points() if r.outcome == "measured" and r.feasible]
+        measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
+        if not measured:
+            return []
+        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in self.plan.axes] for r in measured])
+        return [measured[position] for position in non_dominated(losses)]
 
-    def setup_of_finalists(self, setup: Setup) -> Setup:
-        """Return the setup that finalists are trained in, after the search."""
-        return setup
+    def _points(self) -> Sequence[TrialRecord]:
+        return [*self.store.records, *self.solutions]
 
-    @abstractmethod
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""
+        if self.store.records or not self.plan.estimator.cheap:
+            write_parquet(self.folder.trials, trial_table(self.store.records))
+            self.folder.trials_csv.unlink(missing_ok=True)
 
-    @abstractmethod
     def summary(self) -> dict[str, Any]:
-        """Return counts of what was done so far, and ``seconds``, the wall-clock time over all sessions."""
+        """Return counts and times of what was done so far."""
+        outcomes = Counter(record.outcome for record in self.store.records)
+        return {
+            "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
+            "train_cpu_seconds": sum(record.train_seconds for record in self.store.records),
+            "front_axes": {axis.column: axis.direction for axis in self.plan.axes},
+            "front": len(self.front()),
+            "effort_cpu_seconds": self.stages.effort,
+            **self.estimator.summary(),
+            "seconds": self._seconds(),
+        }
+
+    # Solving
+
+    def solve(self, solver: Solver) -> None:
+        """Give a solver what it needs of the estimator, and take its front."""
+        assert solver.needs is not None  # noqa: S101 - `Plan.check_combination` has seen to it
+        with self.stages.timed("search"):
+            solved = solver.front(self.estimator.offer(solver.needs), self.plan.axes, self.plan.limits)
+        for found in solved:
+            config = found.candidate.config
+            self.solutions.append(TrialRecord(-1, "measured", config, found.costs, found.scores, origin=found.origin))
+        self.progress.message(f"front of {len(self.solutions)} networks")
+
+    # Asking and telling
+
+    def ask_and_tell(self, sampler: Sampler) -> None:
+        """Estimate what a sampler proposes, until the budget is spent.
+
+        Raises:
+            InputError: the limits reject nearly everything.
+        """
+        counted = len(self._counted())
+        self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
+        self.progress.front(self._front_rows())
+        refused = self.estimator.refusal(self.bench, self.bench.reference)
+        first = 1 if refused else 0  # the reference is always trial 0, where it can be estimated
+        jobs = 1 if self.plan.estimator.cheap else self.plan.jobs
+        with make_executor(self.bench, jobs, self._on_event) as executor:
+            while True:
+                for unit in self._next_units(sampler, executor, first):
+                    executor.submit(unit)
+                if not self.running:
+                    return
+                unit, result = executor.next_finished()
+                assert isinstance(unit, TrialUnit)  # noqa: S101 - nothing else was submitted
+                self._finish(unit, result)
+
+    def _next_units(self, sampler: Sampler, executor: Executor[Bench, Any], first: int) -> list[TrialUnit]:
+        """Return as many new trials as there is room for; none while a measured cost has to wait for the others."""
+        units: list[TrialUnit] = []
+        if self.bench.needs_quiet and self.running:
+            return units
+        while executor.room > len(units) and self._budget_left():
+            unit = self._propose(sampler, first)
+            self.running[unit.index] = unit
+            architecture = setting_columns({"architecture": unit.proposal.candidate.architecture})
+            self.progress.trial_started(unit.index, " ".join(f"{name}={value}" for name, value in architecture.items()))
+            units.append(unit)
+        return units
+
+    def _propose(self, sampler: Sampler, first: int) -> TrialUnit:
+        """Return the next candidate within the limits, costed; others are rejected on the way."""
+        taken = self._counted() | set(self.running)
+        index = next(index for index in range(first, first + len(taken) + 1) if index not in taken)
+        if index == 0:
+            reference = self.bench.reference
+            return self._unit(0, Proposal(reference, self.bench.reference_start), self.bench.costs_of(reference))
+        attempt = sum(record.index == index for record in self._rejected())
+        while True:
+            seed = derive_seed(self.bench.seed, "sampler", index, attempt)
+            proposal = sampler.ask(self.bench.space, self.store, seed)
+            costs, reason, blamed = self._costs_or_reason(proposal.candidate)
+            unit = self._unit(index, proposal, costs)
+            if not reason:
+                return unit
+            self._reject(unit, reason, blamed)
+            attempt += 1
+
+    def _unit(self, index: int, proposal: Proposal, costs: dict[str, float]) -> TrialUnit:
+        history = tuple(self.store.records) if self.estimator.reads_history else ()
+        return TrialUnit(index, proposal, costs, self.estimator, history, time.time())
+
+    def _costs_or_reason(self, candidate: Candidate) -> tuple[dict[str, float], str, str]:
+        """Return a candidate's costs, why it is rejected, empty if it isn't, and the cost that is to blame."""
+        try:
+            costs = self.bench.costs_of(candidate)
+        except Exception as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            return {}, f"it can't be built: {type(error).__name__}: {' '.join(str(error).split())}", ""
+        over = {limit: limit.excess(costs) for limit in self.plan.limits}
+        worst = max(over, key=lambda limit: over[limit], default=None)
+        if worst is not None and over[worst] > 0:
+            column = worst.cost.column
+            return costs, f"{column} {costs[column]:g} > {worst.bound:g}", column
+        return costs, self.estimator.refusal(self.bench, candidate), ""
+
+    def _reject(self, unit: TrialUnit, reason: str, blamed: str) -> None:
+        record = unit.record("rejected", reason=reason, blamed=blamed, feasible=False)
+        self.store.tell(self.bench.space, unit.proposal.number, record)
+        rejected = len(self._rejected())
+        self.progress.rejected(reason, rejected)
+        if rejected >= self.plan.budget.max_rejected:
+            self._give_up(rejected, reason)
+
+    def _give_up(self, rejected: int, reason: str) -> None:
+        blamed, times = most_blamed(self.store.records)
+        budget = f"strategy.max_rejected = {self.plan.budget.max_rejected}"
+        if not blamed:
+            raise InputError(f"space: {times} of {rejected} candidates were rejected ({budget}), the last: {reason}")
+        limit = next(entry for entry in self.plan.limits if entry.cost.column == blamed)
+        raise InputError(
+            f"limits.{blamed} = {limit.bound:g} rejected {times} of {rejected} candidates "
+            f"({budget}): raise it or search smaller networks"
+        )
+
+    def _finish(self, unit: TrialUnit, result: Estimate | Failure) -> None:
+        self.running.pop(unit.index)
+        is_reference = unit.index == 0
+        feasible = all(limit.excess(unit.costs) <= 0 for limit in self.plan.limits)
+        if isinstance(result, Failure):
+            record = unit.record("failed", reason=result.reason, is_seed=is_reference, feasible=feasible)
+        else:
+            record = unit.record(
+                "measured",
+                metrics=result.scores,
+                train_seconds=result.train_seconds,
+                is_seed=is_reference,
+                feasible=feasible,
+            )
+        self.store.tell(self.bench.space, unit.proposal.number, record)
+        self.store.set_search_seconds(self._seconds())
+        measured = record.outcome == "measured"
+        values = {axis.column: record.measurement.value(axis) for axis in self.plan.axes} if measured else None
+        self.progress.trial_finished(unit.index, record.outcome, values, record.reason)
+        self.progress.front(self._front_rows())
+        logger.info("trial %d %s %s %s", unit.index, record.outcome, values or "", record.reason)
+
+    def _on_event(self, unit: Unit[Any, Any], event: Event) -> bool:
+        assert isinstance(unit, TrialUnit)  # noqa: S101 - nothing else was submitted
+        self.progress.epoch(unit.index, event)
+        return True
+
+    # State that follows from the records
+
+    def _counted(self) -> set[int]:
+        return {record.index for record in self.store.records if record.outcome in ("measured", "failed")}
+
+    def _rejected(self) -> list[TrialRecord]:
+        return [record for record in self.store.records if record.outcome == "rejected"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + (self.stopped or time.monotonic()) - self.started
+
+    def stop_clock(self) -> None:
+        """End the search's wall-clock time: what follows is not the search."""
+        self.stopped = time.monotonic()
+
+    def _budget_left(self) -> bool:
+        budget = self.plan.budget
+        if budget.hours is not None and self._seconds() >= budget.hours * 3600:
+            return False
+        return len(self._counted()) + len(self.running) < budget.trials
+
+    def _front_rows(self) -> list[dict[str, Value]]:
+        columns = columns_of(self.plan.axes)
+        rows: list[dict[str, Value]] = []
+        for record in self.front():
+            values = {**record.metrics, **record.costs}
+            rows.append({name: values[name] for name in columns} | setting_columns(record.config))
+        return rows

@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Value
-from qanas.core.card import BorderTensor, Card, Latency, Parity, Precision, SplitName, Statistic
+from qanas.core.card import BorderTensor, Card, Latency, Parity, SplitName, Statistic
 from qanas.core.even_spread import evenly_spread
+from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, folder_written_atomically
+from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.quantization.affine import Affine
 from qanas.quantization.axis_order import AxisOrder, Border
-from qanas.workflows.finalists import Finalist, training_files
-from qanas.workflows.plan import Plan, Setup
+from qanas.training.pretrained import FileStart
+from qanas.workflows.finalists import Finalist, Training, training_files
+from qanas.workflows.plan import Plan
 from qanas.workflows.scheme_sweep import scheme_choice
-from qanas.workflows.search import FrontPoint
-from qanas.workflows.training_record import Training
 
-PRECISIONS: tuple[Precision, ...] = ("float", "quantized", "deployed")
+Statistics = Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
+"""Metrics over the repetitions of a finalist, by precision, split and name."""
+
 SPLITS: tuple[SplitName, ...] = ("val", "test")
 GOLDEN_SAMPLES = 4
 MODEL_FILES: tuple[str, ...] = (
@@ -51,7 +54,7 @@ class Shipment:
 
     finalist: Finalist
     card: Card | None
-    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
+    statistics: Statistics
     costs: Mapping[str, float]
     failure: str = ""
 
@@ -63,7 +66,7 @@ class Shipment:
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
-        row |= {name: self.costs[name] for name in SHIPPED_COSTS}
+        row |= {cost.measure.column: self.costs[cost.measure.column] for cost in SHIPPED_COSTS}
         for precision, splits in self.statistics.items():
             for split, metrics in splits.items():
                 for metric, statistic in metrics.items():
@@ -76,30 +79,30 @@ class Shipment:
         return row
 
 
-def median_training(setup: Setup, trainings: list[Training]) -> int:
-    """Return the position of the training whose quantized validation score is the median (the lower of two)."""
-    metric = setup.plan.main_metric
-    scores = [training.metrics["quantized"]["val"][metric] for training in trainings]
-    order = sorted(range(len(scores)), key=lambda position: (scores[position], position))
+def median_training(plan: Plan, trainings: list[Training]) -> int:
+    """Return the position of the training whose quantized validation score is the median (the better of two)."""
+    metric = plan.main_metric
+    losses = [metric.loss(training.metrics["quantized"]["val"][metric.name]) for training in trainings]
+    order = sorted(range(len(losses)), key=lambda position: (losses[position], position))
     return order[(len(order) - 1) // 2]
 
 
-def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
+def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
     """Put the median training of a finalist into ``models/``, or say why it can't ship.
 
     A model that is there already, from the same trainings and undamaged, is left as it is.
     """
-    costs = setup.problem.costs(finalist.candidate)
+    costs = plan.bench.costs_of(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:
         return Shipment(finalist, None, {}, costs, trainings[0].failure)
-    position = median_training(setup, scored)
+    position = median_training(plan, scored)
     shipped = scored[position]
     statistics = {
         precision: {
             split: {
                 metric: Statistic.of([t.metrics[precision][split][metric] for t in scored], position)
-                for metric in setup.plan.task.metrics
+                for metric in plan.bench.task.metrics
             }
             for split in SPLITS
         }
@@ -107,23 +110,23 @@ def ship(setup: Setup, folder: RunFolder, finalist: Finalist, trainings: list[Tr
     }
     if shipped.failure:
         return Shipment(finalist, None, statistics, costs, shipped.failure)
-    card = _intact_card(setup, folder, finalist, shipped, statistics)
+    card = _intact_card(plan, folder, finalist, shipped, statistics)
     if card is None:
         files = training_files(folder, finalist, shipped.seed)
         content = files.model.read_bytes()
-        card = _make_card(setup, finalist, shipped, statistics, costs, content)
+        card = _make_card(plan, finalist, shipped, statistics, costs, content)
         with folder_written_atomically(folder.model(finalist.identity)) as target:
             shutil.copyfile(files.model, target / "model.tflite")
             shutil.copyfile(files.weights, target / "weights.safetensors")
             shutil.copyfile(files.predictions, target / "predictions.npz")
             (target / "card.json").write_text(card.to_json(), "utf-8")
-            _write_firmware(setup, card, content, target / "firmware")
+            _write_firmware(plan, finalist, card, content, target / "firmware")
     return Shipment(finalist, card, statistics, costs)
 
 
-def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> None:
+def _write_firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes, target: Path) -> None:
     """Write the C sources; the golden vectors are validation samples spread over the split."""
-    inputs = setup.problem.data.val.inputs
+    inputs = plan.bench.data_of(finalist.candidate).val.inputs
     chosen = evenly_spread(len(inputs), GOLDEN_SAMPLES)
     golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs[chosen])
     target.mkdir()
@@ -132,11 +135,11 @@ def _write_firmware(setup: Setup, card: Card, content: bytes, target: Path) -> N
 
 
 def _intact_card(
-    setup: Setup,
+    plan: Plan,
     folder: RunFolder,
     finalist: Finalist,
     shipped: Training,
-    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+    statistics: Statistics,
 ) -> Card | None:
     """Return the card of a model that was shipped before, or None where anything of it is missing or different."""
     target = folder.model(finalist.identity)
@@ -148,60 +151,61 @@ def _intact_card(
         return None
     digest = hashlib.sha256((target / "model.tflite").read_bytes()).hexdigest()
     same = digest == card.sha256 == shipped.sha256 and card.metrics == statistics
-    return card if same and card.protocol.get("shipped_because") == _shipped_because(setup.plan) else None
+    return card if same and card.protocol.get("shipped_because") == _shipped_because(plan) else None
 
 
 def _shipped_because(plan: Plan) -> str:
-    return f"median of the trainings by {plan.main_metric} (quantized, validation)"
+    return f"median of the trainings by {plan.main_metric.name} (quantized, validation)"
 
 
 def _make_card(
-    setup: Setup,
+    plan: Plan,
     finalist: Finalist,
     shipped: Training,
-    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+    statistics: Statistics,
     costs: Mapping[str, float],
     content: bytes,
 ) -> Card:
-    plan, data = setup.plan, setup.problem.data
-    model = LiteRTModel(content, border=setup.problem.skeleton(finalist.candidate).graph.border)
-    latency = Latency(ms=plan.device.latency_ms(content), kernels=f"LiteRT {plan.device.latency.kernels}, 1 thread")
+    bench = plan.bench
+    device, data = bench.device, bench.data_of(finalist.candidate)
+    model = LiteRTModel(content, border=bench.blueprint(finalist.candidate).quantized.graph.border)
+    latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
-        protocol=_protocol(setup, finalist, shipped, statistics),
-        run_seed=plan.seed,
+        protocol=_protocol(plan, finalist, shipped, statistics),
+        run_seed=bench.seed,
         sha256=shipped.sha256,
         input=_border_tensor(model.input_shape, model.input, model.border.input),
         output=_border_tensor(model.output_shape, model.output, model.border.output),
         preprocessing=dict(data.preprocessing),
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
-        **{name: int(costs[name]) for name in SHIPPED_COSTS},  # type: ignore[arg-type]
-        latency_ms={plan.device.name: latency},
+        **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
+        latency_ms={device.name: latency},
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
     )
 
 
 def _protocol(
-    setup: Setup,
+    plan: Plan,
     finalist: Finalist,
     shipped: Training,
-    statistics: Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]],
+    statistics: Statistics,
 ) -> dict[str, Any]:
-    plan, candidate = setup.plan, finalist.candidate
-    scheme = setup.problem.scheme_of(candidate, setup.problem.skeleton(candidate).graph.shapes)
+    bench, candidate = plan.bench, finalist.candidate
+    scheme = bench.scheme_of(candidate, bench.blueprint(candidate).graph.shapes)
     first = next(iter(statistics["deployed"]["val"].values()))
     return {
-        **setup.problem.data.protocol,
+        **bench.data_of(candidate).protocol,
         "estimation": dict(plan.recipe["estimation"]),
-        **_pretrained(setup, finalist),
+        **_pretrained(finalist),
         "trainings": first.n,
         "shipped_training": shipped.seed,
         "shipped_because": _shipped_because(plan),
         "scored_weights": "exponential moving average over the steps, at the end of training",
         "quantization": scheme.description(),
-        "scheme": plan.scheme,
+        "scheme": plan.scheme.name,
         "scheme_chosen": scheme_choice(plan),
         "deployed": "LiteRT reference kernels, batch 1, states reset before every sample",
         "std": "sample standard deviation over the trainings (n - 1); 0 where n is 1",
@@ -209,10 +213,11 @@ def _protocol(
     }
 
 
-def _pretrained(setup: Setup, finalist: Finalist) -> dict[str, str]:
-    if setup.plan.seed_weights is None or finalist.candidate != setup.space.seed:
+def _pretrained(finalist: Finalist) -> dict[str, str]:
+    start = finalist.start
+    if not isinstance(start, FileStart):
         return {}
-    return {"pretrained": f"weights of {setup.plan.seed_weights.name}, not trained here: every training is the same"}
+    return {"pretrained": f"weights of {start.path.name}, not trained here: every training is the same"}
 
 
 def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:
@@ -236,14 +241,7 @@ def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
                 shutil.rmtree(entry)
 
 
-def front_rows(front: Sequence[FrontPoint], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+def front_rows(front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
     """Return the rows of front.csv; deterministic columns only."""
     shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
-    rows: list[dict[str, Value | None]] = []
-    for record in front:
-        row = {"candidate": shipped.get(record.candidate.key), "key": record.candidate.key}
-        rows.append({**row, **{n: v for n, v in record.row().items() if n not in _UNSTABLE_COLUMNS}})
-    return rows
-
-
-_UNSTABLE_COLUMNS = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})
+    return [{"candidate": shipped.get(record.candidate.key), **record.front_row()} for record in front]

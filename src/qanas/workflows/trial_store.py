@@ -1,136 +1,58 @@
-"""The trials of a run, in Optuna's storage."""
+"""The trials of a run, in Optuna's storage, and as one typed table."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import optuna
+import polars as pl
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from qanas.core.candidate import Candidate, Value
-from qanas.core.measurement import Limit, Measurement, Objective
+from qanas.core.candidate import GROUPS, Value
+from qanas.core.measures import Cost, Limit, Measure, columns_of, setting_columns
+from qanas.core.trials import TrialRecord
+from qanas.execution.interrupts import interrupts_deferred
+from qanas.search_space.proposal import Proposal
 from qanas.search_space.space import SearchSpace
-from qanas.workflows.interrupts import interrupts_deferred
 
 STUDY = "qanas"
 RECORD = "record"
 SEARCH_SECONDS = "search_seconds"
 
-Outcome = Literal["measured", "failed", "rejected"]
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial: what was measured, or why it failed or was rejected.
-
-    Attributes:
-        index: of the counted trial, from 0, the seed network; a rejected one has that of the trial it was to be.
-        outcome: ``measured`` and ``failed`` ones count; ``rejected`` ones cost no training.
-        config: the candidate's settings, group by group.
-        costs: from shapes alone.
-        metrics: validation metrics; empty unless measured.
-        reason: why it failed or was rejected.
-        blamed: the cost whose limit rejected it.
-        is_seed: whether it is the seed network.
-        feasible: whether it meets every limit; the seed network is measured even if not.
-        train_seconds: CPU seconds spent in training.
-        started_at: seconds since 1970 (UTC) at which it was asked for.
-        finished_at: seconds since 1970 (UTC) at which its outcome was known.
-        number: Optuna's number of the trial.
-    """
-
-    index: int
-    outcome: Outcome
-    config: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
-    costs: Mapping[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-    blamed: str = ""
-    is_seed: bool = False
-    feasible: bool = True
-    train_seconds: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
-    number: int = -1
-
-    @property
-    def candidate(self) -> Candidate:
-        """What was tried."""
-        return Candidate(**self.config)
-
-    @property
-    def measurement(self) -> Measurement:
-        """What was measured."""
-        return Measurement(self.metrics, self.costs, self.train_seconds)
-
-    def row(self) -> dict[str, Any]:
-        """Return the trial as a row of a table."""
-        settings = {name: value for group in self.config.values() for name, value in group.items()}
-        return {
-            "number": self.number,
-            "index": self.index if self.outcome in ("measured", "failed") else None,
-            "key": self.candidate.key,
-            "outcome": self.outcome,
-            "reason": self.reason or None,
-            "seed_network": self.is_seed,
-            "feasible": self.feasible,
-            **self.metrics,
-            **self.costs,
-            **settings,
-            "train_seconds": self.train_seconds,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-        }
-
 
 class TrialStore:
-    """All trials of a run, kept by Optuna in SQLite: its dashboard opens the file.
+    """All trials of a run, kept by Optuna: in SQLite, where its dashboard opens the file, or in memory.
 
     A trial is there as a whole or as one that is still running. Of those that were running when their process
     died, the ones that have a record are closed as it says when the store is opened again; the others are closed
     without one, and their index is free again.
 
     Args:
-        path: the SQLite file.
-        objectives: axes of the front.
+        path: the SQLite file; None for trials that cost nothing and are done anew instead of kept.
+        axes: of the front.
         limits: bounds on costs, known to samplers as constraints.
     """
 
     @interrupts_deferred()
-    def __init__(self, path: Path, objectives: tuple[Objective, ...], limits: tuple[Limit, ...]) -> None:
+    def __init__(self, path: Path | None, axes: Sequence[Measure], limits: Sequence[Limit]) -> None:
         """Open the study, or create it."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.objectives = objectives
+        self.axes = axes
         self.limits = limits
-        directions = [objective.direction for objective in objectives]
-        if not path.exists():
-            # Created beside and renamed: a half-made database would stop every later run.
-            partial = path.with_name(f".{path.name}.partial")
-            partial.unlink(missing_ok=True)
-            study = optuna.create_study(study_name=STUDY, storage=_url(partial), directions=directions)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names([objective.name for objective in objectives])
-            partial.replace(path)
-        self.study = optuna.load_study(study_name=STUDY, storage=_url(path))
+        self.study = _open(path, axes)
+        self._asked: dict[int, Trial] = {}
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
-            record = _record(trial) if RECORD in trial.user_attrs else None
-            self._close(trial.number, record)
-
-    @interrupts_deferred()
-    def records(self) -> list[TrialRecord]:
-        """Return every finished trial, in the order of Optuna's numbers."""
+            self._close(trial.number, _record(trial) if RECORD in trial.user_attrs else None)
         trials = self.study.get_trials(deepcopy=False)
-        return [_record(trial) for trial in trials if trial.state.is_finished() and RECORD in trial.user_attrs]
+        self.records = [_record(t) for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
 
     @property
     def search_seconds(self) -> float:
@@ -143,20 +65,49 @@ class TrialStore:
         self.study.set_user_attr(SEARCH_SECONDS, seconds)
 
     @interrupts_deferred()
-    def ask(self, space: SearchSpace, sampler: BaseSampler) -> tuple[Trial, Candidate]:
-        """Return a new trial and the candidate that the sampler proposes for it."""
+    def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
+        """Return a new trial with the candidate that a sampler proposes for it."""
         self.study.sampler = sampler
         trial = self.study.ask()
-        return trial, space.sample(partial(suggest, trial))
+        self._asked[trial.number] = trial
+        return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
 
     @interrupts_deferred()
-    def tell(self, trial: Trial, record: TrialRecord) -> TrialRecord:
-        """Close an asked trial with what became of it."""
-        for limit in self.limits:
-            trial.set_constraint(limit.cost, limit.excess(record.costs))
-        trial.set_user_attr(RECORD, asdict(record))
-        self._close(trial.number, record)
-        return replace(record, number=trial.number)
+    def tell(self, space: SearchSpace, number: int | None, record: TrialRecord) -> None:
+        """Add what became of a candidate.
+
+        Args:
+            space: whose settings samplers learn from one that they didn't propose.
+            number: of the trial that it was proposed for; None where it is no sampler's of Optuna.
+            record: what became of it.
+        """
+        if number is None:
+            number = self._add(space, record)
+        else:
+            trial = self._asked.pop(number)
+            for limit in self.limits:
+                if limit.cost.column in record.costs:
+                    trial.set_constraint(limit.cost.column, limit.excess(record.costs))
+            trial.set_user_attr(RECORD, _stored(record))
+            self._close(number, record)
+        self.records.append(replace(record, number=number))
+
+    def _add(self, space: SearchSpace, record: TrialRecord) -> int:
+        """Add a trial in one piece; samplers learn its settings as far as they are searched."""
+        parameters, distributions = space.parameters(record.candidate)
+        measured = record.outcome == "measured"
+        failed = TrialState.PRUNED if record.outcome == "rejected" else TrialState.FAIL
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.COMPLETE if measured else failed,
+                values=self._values(record) if measured else None,
+                params=parameters,
+                distributions=distributions,
+                user_attrs={RECORD: _stored(record)},
+                constraints={limit.cost.column: limit.excess(record.costs) for limit in self.limits},
+            )
+        )
+        return len(self.study.get_trials(deepcopy=False)) - 1
 
     def _close(self, number: int, record: TrialRecord | None) -> None:
         """End a running trial as its record says; failed where there is none."""
@@ -168,25 +119,23 @@ class TrialStore:
         self.study.tell(number, state=TrialState.PRUNED if rejected else TrialState.FAIL)
 
     def _values(self, record: TrialRecord) -> list[float]:
-        return [record.measurement.value(objective.name) for objective in self.objectives]
+        return [record.measurement.value(axis) for axis in self.axes]
 
-    @interrupts_deferred()
-    def add_seed(self, space: SearchSpace, record: TrialRecord) -> TrialRecord:
-        """Add the seed network's trial, in one piece; samplers learn its settings as far as they are searched."""
-        parameters, distributions = space.parameters(record.candidate)
-        measured = record.outcome == "measured"
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.COMPLETE if measured else TrialState.FAIL,
-                values=self._values(record) if measured else None,
-                params=parameters,
-                distributions=distributions,
-                user_attrs={RECORD: asdict(record)},
-                constraints={limit.cost: limit.excess(record.costs) for limit in self.limits},
-            )
-        )
-        number = len(self.study.get_trials(deepcopy=False)) - 1
-        return replace(record, number=number)
+
+def _open(path: Path | None, axes: Sequence[Measure]) -> optuna.Study:
+    directions = [axis.direction for axis in axes]
+    if path is None:
+        return optuna.create_study(study_name=STUDY, directions=directions)
+    if not path.exists():
+        # Created beside and renamed: a half-made database would stop every later run.
+        partial_path = path.with_name(f".{path.name}.partial")
+        partial_path.unlink(missing_ok=True)
+        study = optuna.create_study(study_name=STUDY, storage=_url(partial_path), directions=directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(columns_of(axes))
+        partial_path.replace(path)
+    return optuna.load_study(study_name=STUDY, storage=_url(path))
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
@@ -205,10 +154,95 @@ def _url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def _stored(record: TrialRecord) -> dict[str, Any]:
+    return asdict(record)
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
-    return TrialRecord(**{**trial.user_attrs[RECORD], "number": trial.number})
+    known = {entry.name for entry in fields(TrialRecord)}
+    kept = {name: value for name, value in trial.user_attrs[RECORD].items() if name in known}
+    return TrialRecord(**{**kept, "number": trial.number})
 
 
-def most_blamed(records: list[TrialRecord]) -> tuple[str, int]:
-    """Return the cost whose limit rejected most, and how many."""
+def most_blamed(records: Iterable[TrialRecord]) -> tuple[str, int]:
+    """Return the cost whose limit rejected most, empty where none did, and how many."""
     return Counter(record.blamed for record in records if record.outcome == "rejected").most_common(1)[0]
+
+
+_TIME = pl.Datetime("us", "UTC")
+
+FIRST_COLUMNS: dict[str, pl.DataType] = {
+    "number": pl.Int64(),
+    "index": pl.Int64(),
+    "key": pl.String(),
+    "outcome": pl.String(),
+    "reason": pl.String(),
+    "seed_network": pl.Boolean(),
+    "feasible": pl.Boolean(),
+}
+LAST_COLUMNS: dict[str, pl.DataType] = {
+    "train_seconds": pl.Float64(),
+    "started_at": _TIME,
+    "finished_at": _TIME,
+}
+"""What every trial has; in between are its metrics, its costs and its settings."""
+
+
+def trial_table(records: Iterable[TrialRecord]) -> pl.DataFrame:
+    """Return all trials, one row each, in the order in which they were asked for.
+
+    Metrics and latency are floats, other costs integers, settings of the type of their values; what a trial doesn't
+    have is null: metrics of one that wasn't measured, settings of a third layer in a network of two.
+    ``docs/analysis.md`` lists the columns.
+
+    Args:
+        records: in any order.
+    """
+    ordered = sorted(records, key=lambda record: record.number)
+    rows = [record.row() for record in ordered]
+    by_group = [{group: record.config.get(group, {}) for group in GROUPS} for record in ordered]
+    metrics = _names(record.metrics for record in ordered)
+    costs = _names(record.costs for record in ordered)
+    settings = _names(setting_columns({group: config[group]}) for group in GROUPS for config in by_group)
+    types = dict(FIRST_COLUMNS)
+    types |= dict.fromkeys(metrics, pl.Float64())
+    types |= {name: _cost_type(name, [row.get(name) for row in rows]) for name in costs}
+    types |= {name: _setting_type([row.get(name) for row in rows]) for name in settings}
+    types |= dict.fromkeys(_names(record.origin for record in ordered), pl.String())
+    types |= LAST_COLUMNS
+    return pl.DataFrame([_series(name, [row.get(name) for row in rows], types[name]) for name in types])
+
+
+def _names(tables: Iterable[Iterable[str]]) -> list[str]:
+    """Return all keys, in the order of first use."""
+    return list(dict.fromkeys(name for table in tables for name in table))
+
+
+def _series(name: str, values: list[Value | None], dtype: pl.DataType) -> pl.Series:
+    if dtype == _TIME:
+        return pl.Series(name, [_microseconds(value) for value in values], pl.Int64()).cast(_TIME)
+    if dtype == pl.String():
+        return pl.Series(name, [None if value is None else str(value) for value in values], dtype)
+    return pl.Series(name, values, dtype, strict=False)
+
+
+def _microseconds(seconds: Value | None) -> int | None:
+    return None if seconds is None else round(float(seconds) * 10**6)
+
+
+def _cost_type(name: str, values: Sequence[Value | None]) -> pl.DataType:
+    """Return whole numbers for what is counted from shapes; what is measured, latency, is a float."""
+    cost = Cost.parse(name)
+    counted = cost is not None and not cost.measured
+    whole = counted and all(value is None or float(value).is_integer() for value in values)
+    return pl.Int64() if whole else pl.Float64()
+
+
+def _setting_type(values: Sequence[Value | None]) -> pl.DataType:
+    """Return the narrowest type that holds all values; text where they are of several kinds."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pl.Boolean()
+    if kinds == {int}:
+        return pl.Int64()
+    return pl.Float64() if kinds and kinds <= {int, float} else pl.String()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
 from qanas.tasks.base import Split
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import Plan
 from qanas.workflows.shipping import MODEL_FILES, border_of
 
 TOLERANCE = 1e-6
@@ -34,21 +35,21 @@ class Verdict:
     latency_ms: float | None = None
 
 
-def require_same_data(setup: Setup, folder: RunFolder) -> None:
+def require_same_data(plan: Plan, folder: RunFolder) -> None:
     """Refuse to verify against other data than the run's.
 
     Raises:
         InputError: the fingerprints differ.
     """
-    before, now = folder.read_recipe().get("data_fingerprint"), setup.plan.recipe["data_fingerprint"]
+    before, now = folder.read_recipe().get("data_fingerprint"), plan.recipe["data_fingerprint"]
     if before != now:
-        place = setup.plan.recipe["task"].get("data", "the task")
+        place = plan.recipe["task"].get("data", "the task")
         raise InputError(
             f"{folder.recipe}: data_fingerprint is {before}, but {place} has {now}; give the run's data back its place"
         )
 
 
-def verify_models(setup: Setup, folder: RunFolder) -> Iterator[Verdict]:
+def verify_models(plan: Plan, folder: RunFolder) -> Iterator[Verdict]:
     """Yield a verdict on every shipped model, as soon as it is there."""
     cards = folder.cards()
     for identity in dict.fromkeys([*cards, *_shipped(folder)]):
@@ -56,7 +57,7 @@ def verify_models(setup: Setup, folder: RunFolder) -> Iterator[Verdict]:
         if missing:
             yield Verdict(identity, tuple(f"{name} is missing" for name in missing))
         else:
-            yield _verify(setup, folder, identity, cards[identity])
+            yield _verify(plan, folder, identity, cards[identity])
 
 
 def _shipped(folder: RunFolder) -> list[str]:
@@ -70,7 +71,7 @@ def _shipped(folder: RunFolder) -> list[str]:
         raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
 
 
-def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdict:
+def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict:
     content = (folder.model(identity) / "model.tflite").read_bytes()
     differences = []
     if len(content) != card.file_bytes:
@@ -82,12 +83,13 @@ def _verify(setup: Setup, folder: RunFolder, identity: str, card: Card) -> Verdi
         model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
         return Verdict(identity, (*differences, str(error)))
-    data = setup.problem.data
+    candidate = Candidate(**card.config)
+    task, data = plan.bench.task_of(candidate), plan.bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
-        measured = setup.plan.task.evaluate(model.predict(split.inputs), split)
+        measured = task.evaluate(model.predict(split.inputs), split)
         for metric, value in measured.items():
             claimed = card.metric("deployed", name, metric).shipped
             if not abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed)):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
-    return Verdict(identity, tuple(differences), setup.plan.device.latency_ms(content))
+    return Verdict(identity, tuple(differences), plan.bench.device.latency_ms(content))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
-from qanas.hardware.costs import ADDITIVE_COSTS, additive_costs_of
+from qanas.hardware.costs import ADDITIVE_COLUMNS, ADDITIVE_COSTS, Blueprint, costs_of
 from qanas.quantization.affine import WeightBits
 from qanas.quantization.batch_statistics import UnfoldedGraph
 from qanas.quantization.operators.base import Shape
@@ -90,12 +90,13 @@ class BlockLayers:
         for bits, chosen in positions_by_bits(rows).items():
             paths = np.array([rows[position][1] for position in chosen])
             totals[chosen] = sum(self._option_costs(layer, bits)[paths[:, layer]] for layer in range(self.depth))
-        return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COSTS)}
+        return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COLUMNS)}
 
     def _option_costs(self, layer: int, bits: WeightBits) -> NDArray[np.float64]:
         """Return the costs of every option of a layer, shape (options, costs)."""
         costs = []
         for unfolded in self.graphs[layer]:
             graph = folded(unfolded.graph)
-            costs.append(additive_costs_of(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits))))
-        return np.array([[option[name] for name in ADDITIVE_COSTS] for option in costs])
+            blueprint = Blueprint(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits)))
+            costs.append(list(costs_of(blueprint, ADDITIVE_COSTS).values()))
+        return np.array(costs)

@@ -10,22 +10,25 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from qanas.core.errors import TrainingFailed
-from qanas.workflows.plan import Setup
+from qanas.core.events import Watch
 
 logger = logging.getLogger("qanas")
 
+C = TypeVar("C")
 R = TypeVar("R")
 
-OnPartEpoch = Callable[[int, int, float], None]
-"""Told after each epoch of a unit's training: which of its trainings, from 0, the epoch from 1, its loss."""
 
-
-class Unit(ABC, Generic[R]):
-    """A piece of work: picklable, and its result depends on it and the plan alone."""
+class Unit(ABC, Generic[C, R]):
+    """A piece of work: picklable, and its result depends on it and on what it works on alone."""
 
     @abstractmethod
-    def run(self, setup: Setup, on_epoch: OnPartEpoch) -> R:
-        """Do the work."""
+    def run(self, bench: C, watch: Watch) -> R:
+        """Do the work.
+
+        Args:
+            bench: what all units of an executor work on.
+            watch: told how far the work has come; where it says stop, what there is so far is the result.
+        """
 
 
 @dataclass(frozen=True)

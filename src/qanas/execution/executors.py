@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from qanas.workflows.interrupts import interrupts_ignored
-from qanas.workflows.plan import Plan, Setup
-from qanas.workflows.units import Failure, Unit, attempt
+from qanas.core.events import Event
+from qanas.execution.interrupts import interrupts_ignored
+from qanas.execution.units import Failure, Unit, attempt
 
+C = TypeVar("C")
 R = TypeVar("R")
 
-OnUnitEpoch = Callable[[Unit[Any], int, int, float], None]
-"""As `OnPartEpoch`, with the unit in front."""
+WatchUnit = Callable[[Unit[Any, Any], Event], bool]
+"""Told of every event of a unit; whether the unit is to go on."""
 
 
-class Executor(ABC, Generic[R]):
+class Executor(ABC, Generic[C, R]):
     """Runs units; used as a context manager."""
 
     @property
@@ -39,14 +39,14 @@ class Executor(ABC, Generic[R]):
         """How many further units it takes now."""
 
     @abstractmethod
-    def submit(self, unit: Unit[R]) -> None:
+    def submit(self, unit: Unit[C, R]) -> None:
         """Take a unit; only where there is `room`."""
 
     @abstractmethod
-    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+    def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Wait for a unit to end and return it with its result."""
 
-    def work_off(self, units: Sequence[Unit[R]]) -> Iterator[tuple[Unit[R], R | Failure]]:
+    def work_off(self, units: Sequence[Unit[C, R]]) -> Iterator[tuple[Unit[C, R], R | Failure]]:
         """Run units, the next one whenever there is room; yield each with its result as it ends."""
         waiting, running = deque(units), 0
         while waiting or running:
@@ -70,19 +70,22 @@ class Executor(ABC, Generic[R]):
         self.close()
 
 
-class InlineExecutor(Executor[R]):
+class InlineExecutor(Executor[C, R]):
     """Runs units in this process, one at a time.
 
+    While it is open torch has one thread, as in a worker: with several, sums round otherwise.
+
     Args:
-        setup: what units work on.
-        on_epoch: told after every epoch.
+        bench: what units work on.
+        watch: told of every event.
     """
 
-    def __init__(self, setup: Setup, on_epoch: OnUnitEpoch) -> None:
+    def __init__(self, bench: C, watch: WatchUnit) -> None:
         """Start."""
-        self._setup = setup
-        self._on_epoch = on_epoch
-        self._queue: deque[Unit[R]] = deque()
+        self._bench = bench
+        self._watch = watch
+        self._queue: deque[Unit[C, R]] = deque()
+        self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
 
     @property
@@ -90,17 +93,21 @@ class InlineExecutor(Executor[R]):
         """One where it has none."""
         return 1 - len(self._queue)
 
-    def submit(self, unit: Unit[R]) -> None:
+    def submit(self, unit: Unit[C, R]) -> None:
         """Take a unit."""
         self._queue.append(unit)
 
-    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+    def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Run the unit."""
         unit = self._queue.popleft()
-        result = attempt(partial(unit.run, self._setup, partial(self._on_epoch, unit)))
+        result = attempt(partial(unit.run, self._bench, partial(self._watch, unit)))
         if isinstance(result, Failure):
             result.log()
         return unit, result
+
+    def close(self) -> None:
+        """Give torch its threads back."""
+        torch.set_num_threads(self._threads)
 
 
 @dataclass
@@ -109,31 +116,29 @@ class _Worker:
     connection: Connection
 
 
-class ProcessExecutor(Executor[R]):
+class ProcessExecutor(Executor[C, R]):
     """Runs units in worker processes.
 
     A worker that dies fails its unit and is replaced. Workers end with this process, however that ends.
 
     Args:
-        plan: what units work on.
-        prepared: the folder of the prepared data, which the workers map; None: each loads the task's data.
+        bench: what units work on; each worker gets a copy.
         jobs: workers.
-        on_epoch: told after every epoch.
+        watch: told of every event.
     """
 
-    def __init__(self, plan: Plan, prepared: Path | None, jobs: int, on_epoch: OnUnitEpoch) -> None:
+    def __init__(self, bench: C, jobs: int, watch: WatchUnit) -> None:
         """Start; workers are started when they are needed."""
         self._jobs = jobs
-        self._plan = plan
-        self._prepared = prepared
-        self._on_epoch = on_epoch
+        self._bench = bench
+        self._watch = watch
         self._context = mp.get_context("spawn")
         self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Unit[R]]] = {}
+        self._busy: dict[Connection, tuple[_Worker, Unit[C, R]]] = {}
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(self._plan, self._prepared, theirs), daemon=True)
+        process = self._context.Process(target=_work, args=(self._bench, theirs), daemon=True)
         # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
         # when a process starts stays so, even while it still imports.
         with interrupts_ignored(), _main_module_hidden():
@@ -146,7 +151,7 @@ class ProcessExecutor(Executor[R]):
         """Workers without a unit."""
         return self._jobs - len(self._busy)
 
-    def submit(self, unit: Unit[R]) -> None:
+    def submit(self, unit: Unit[C, R]) -> None:
         """Give a unit to an idle worker."""
         worker = self._idle.pop() if self._idle else self._start()
         try:
@@ -156,7 +161,7 @@ class ProcessExecutor(Executor[R]):
             worker.connection.send(unit)
         self._busy[worker.connection] = (worker, unit)
 
-    def next_finished(self) -> tuple[Unit[R], R | Failure]:
+    def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Wait for any worker to end its unit."""
         while True:
             for ready in wait(list(self._busy)):
@@ -165,7 +170,7 @@ class ProcessExecutor(Executor[R]):
                 if finished is not None:
                     return finished
 
-    def _receive(self, connection: Connection) -> tuple[Unit[R], R | Failure] | None:
+    def _receive(self, connection: Connection) -> tuple[Unit[C, R], R | Failure] | None:
         worker, unit = self._busy[connection]
         try:
             kind, *content = connection.recv()
@@ -173,8 +178,8 @@ class ProcessExecutor(Executor[R]):
             worker.process.join()
             del self._busy[connection]
             return unit, Failure(f"the worker process ended with exit code {worker.process.exitcode}")
-        if kind == "epoch":
-            self._on_epoch(unit, *content)
+        if kind == "event":
+            self._watch(unit, *content)
             return None
         (result,) = content
         if isinstance(result, Failure):
@@ -207,16 +212,19 @@ def _main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _work(plan: Plan, prepared: Path | None, connection: Connection) -> None:
-    """Be a worker: map or load the data once, then run what comes through the pipe until it breaks."""
+def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whatever the units work on
+    """Be a worker: run what comes through the pipe until it breaks."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    setup = Setup.load(plan) if prepared is None else Setup.map(plan, prepared)
+
+    def watch(event: Event) -> bool:
+        connection.send(("event", event))
+        return True
+
     try:
         while True:
-            unit: Unit[Any] = connection.recv()
-            result = attempt(lambda: unit.run(setup, lambda *epoch: connection.send(("epoch", *epoch))))  # noqa: B023 - called at once
-            connection.send(("result", result))
+            unit: Unit[Any, Any] = connection.recv()
+            connection.send(("result", attempt(partial(unit.run, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return
 
@@ -229,6 +237,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def make_executor(setup: Setup, jobs: int, on_epoch: OnUnitEpoch) -> Executor[Any]:
+def make_executor(bench: C, jobs: int, watch: WatchUnit) -> Executor[C, Any]:
     """Return an executor for ``jobs`` units at a time."""
-    return InlineExecutor(setup, on_epoch) if jobs == 1 else ProcessExecutor(setup.plan, setup.prepared, jobs, on_epoch)
+    return InlineExecutor(bench, watch) if jobs == 1 else ProcessExecutor(bench, jobs, watch)

@@ -1,0 +1,87 @@
+"""Trials: what a search knows of the candidates that it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from qanas.core.candidate import Candidate, Value
+from qanas.core.measures import Measurement, setting_columns
+
+Outcome = Literal["measured", "failed", "rejected"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One candidate of a search: what was measured, or why it failed or was rejected.
+
+    Attributes:
+        index: of the counted trial, from 0, the reference; a rejected one has that of the trial it was to be. -1 for
+            a network that a solver found: it is no trial.
+        outcome: ``measured`` and ``failed`` ones count; ``rejected`` ones cost no training.
+        config: the candidate's settings, group by group.
+        costs: by column, before any training.
+        metrics: what the estimator said, by column; empty unless measured.
+        reason: why it failed or was rejected.
+        blamed: the cost whose limit rejected it.
+        is_seed: whether it is the reference.
+        feasible: whether it meets every limit; the reference is measured even if not.
+        train_seconds: CPU seconds spent in training.
+        started_at: seconds since 1970 (UTC) at which it was asked for.
+        finished_at: seconds since 1970 (UTC) at which its outcome was known.
+        number: Optuna's number of the trial.
+        origin: where it came from, by column: the rows of tables that a solver put it together from, a parent's key.
+    """
+
+    index: int
+    outcome: Outcome
+    config: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    blamed: str = ""
+    is_seed: bool = False
+    feasible: bool = True
+    train_seconds: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    number: int = -1
+    origin: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was tried."""
+        return Candidate(**self.config)
+
+    @property
+    def measurement(self) -> Measurement:
+        """What was measured."""
+        return Measurement(self.metrics, self.costs, self.train_seconds)
+
+    def row(self) -> dict[str, Any]:
+        """Return the trial as a row of a table; no column stands for two things."""
+        counted = self.index >= 0 and self.outcome in ("measured", "failed")
+        return {
+            "number": self.number,
+            "index": self.index if counted else None,
+            "key": self.candidate.key,
+            "outcome": self.outcome,
+            "reason": self.reason or None,
+            "seed_network": self.is_seed,
+            "feasible": self.feasible,
+            **self.metrics,
+            **self.costs,
+            **setting_columns(self.config),
+            **self.origin,
+            "train_seconds": self.train_seconds,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+        }
+
+    def front_row(self) -> dict[str, Any]:
+        """Return it as a row of front.csv: what is the same however often and wherever a search is run."""
+        return {name: value for name, value in self.row().items() if name not in _UNSTABLE}
+
+
+_UNSTABLE = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})

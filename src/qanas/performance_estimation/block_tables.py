@@ -1,0 +1,475 @@
+"""The estimator of block-wise search: distilled blocks, scored quantized, whose scores add up (Lu et al. 2023)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
+from qanas.core.events import Event, Watch
+from qanas.core.measures import Cost, Measure, Metric, Score, columns_of
+from qanas.core.run_folder import write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord
+from qanas.hardware.costs import ADDITIVE_COLUMNS
+from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row
+from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.performance_estimation.procedure import Procedure
+from qanas.quantization.affine import WeightBits
+from qanas.search_space.additive import AdditiveScores, AdditiveTable
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.proposal import Proposal
+from qanas.search_space.start import Start
+from qanas.supernet.block_supernet import BlockSupernet
+from qanas.supernet.distillation import DistillationSettings, distil
+from qanas.supernet.distilled_start import DistilledStart
+from qanas.supernet.paths import Sampling
+from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
+
+T = TypeVar("T")
+
+PROBED_PASSES = 3
+"""Passes through a supernet that are timed for a forecast."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DistillationOptions(BaseModel):
+    """How each block's supernet is trained: a recipe's ``[distillation]``.
+
+    Attributes:
+        steps: paths trained.
+        sampling: which paths.
+        seeds: supernets of each block, from different seeds; their scores are averaged.
+        batch_size: samples of a batch.
+        learning_rate: of the first step.
+        views: of every training sample that the teacher is asked about: as it is, then changed at random.
+    """
+
+    model_config = _STRICT
+    steps: int = Field(default=3000, ge=1)
+    sampling: Sampling = "fair"
+    seeds: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=1.0, gt=0)
+    views: int = Field(default=2, ge=1)
+
+    @property
+    def settings(self) -> DistillationSettings:
+        """What the distillation itself has to know."""
+        return DistillationSettings(self.steps, self.sampling, self.batch_size, self.learning_rate)
+
+
+class TableOptions(BaseModel):
+    """What each block's table holds: a recipe's ``[table]``; see `TableSettings`."""
+
+    model_config = _STRICT
+    bits: list[WeightBits] = Field(default=[8], min_length=1)
+    per: Literal["block"] = "block"
+    full: bool = False
+    samples: int | None = Field(default=None, ge=2)
+    calibration_samples: int = Field(default=32, ge=2)
+
+    @property
+    def settings(self) -> TableSettings:
+        """What the making of a table has to know."""
+        return TableSettings(tuple(self.bits), self.full, self.calibration_samples, self.samples)
+
+
+class ScoreOptions(BaseModel):
+    """What stands for the metric among the objectives: a recipe's ``[score]``."""
+
+    model_config = _STRICT
+    name: Literal["nsr_sum"] = "nsr_sum"
+
+
+@dataclass(frozen=True)
+class BlockTables(Estimator):
+    """Cuts the reference into blocks, distils options for each, and scores every path through a block as quantized.
+
+    What it says of a network is the sum of its blocks' noise-to-signal ratios, without training it.
+
+    Attributes:
+        procedure: trains the reference, which teaches.
+        distillation: how each block's supernet is trained.
+        table: what each block's table holds.
+        score: what stands for the metric.
+    """
+
+    procedure: Procedure
+    distillation: DistillationOptions = DistillationOptions()
+    table: TableOptions = TableOptions()
+    score: ScoreOptions = ScoreOptions()
+
+    tables: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "distillation": DistillationOptions,
+        "table": TableOptions,
+        "score": ScoreOptions,
+    }
+    stages = ("supernets", "tables")
+    cheap = True
+    offers = (AdditiveScores,)
+    starts = ("scratch", "distilled")
+
+    def axis(self, measure: Measure) -> Measure:
+        """Return the score in place of a metric."""
+        return Score(self.score.name) if isinstance(measure, Metric) else measure
+
+    def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
+        """Refuse networks without blocks, and a scheme with bits by layer."""
+        super().check(bench, measures)
+        if not isinstance(bench.networks, BlockwiseSpace):
+            raise InputError(f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not")
+        if bench.scheme.layers:
+            raise InputError("quantization.layers: a block-wise search has bits by block, table.bits; leave it out")
+
+    def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> ScoredBlocks:
+        """Train the teacher, note what it has at its blocks' borders, distil, and score."""
+        teacher = stages.reference()
+        blocks = blocks_of(bench)
+        columns = columns_of(measure for measure in measures if isinstance(measure, Cost))
+        decisive = [name for name in dict.fromkeys(columns) if name in ADDITIVE_COLUMNS]
+        files = [self._files(stages, block, decisive) for block in blocks]
+        stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table)])
+        if not all(entry.table.finished for entry in files):
+            features = self._write_features(bench, stages, teacher)
+            stages.work_off(
+                "distillation",
+                [
+                    DistillationUnit(self, block, entry, features, number)
+                    for block, entry in enumerate(files)
+                    for number in range(len(entry.supernets))
+                ],
+            )
+            units = [TableUnit(self, block, entry, features, tuple(decisive)) for block, entry in enumerate(files)]
+            stages.work_off("tables", units)
+        return ScoredBlocks(self.procedure, self, bench, teacher, tuple(files))
+
+    def _files(self, stages: Stages, block: Block, decisive: Sequence[str]) -> BlockFiles:
+        """Name the files of a block by what they are made from."""
+        supernets = (
+            stages.file(block.name, f"supernet_{number}", ".safetensors", "supernets", block.name)
+            for number in range(self.distillation.seeds)
+        )
+        # A race keeps the front of the costs alone, whatever the metric and the bounds.
+        raced_for = [] if self.table.full else sorted(decisive)
+        table = stages.file(block.name, "table", ".parquet", "tables", block.name, raced_for)
+        return BlockFiles(tuple(supernets), table)
+
+    def _write_features(self, bench: Bench, stages: Stages, teacher: Path) -> FeatureFolders:
+        """Pass samples through the teacher, if that was not done before."""
+        home = stages.folder("features", "reference") / str(self.distillation.views)
+        folders = FeatureFolders(home / "train", home / "held_out")
+        if folders.train.is_dir() and folders.held_out.is_dir():
+            return folders
+        stages.message("the teacher's features are computed")
+        network = bench.build(bench.reference, 0).eval()
+        network.load_state_dict(load_file(teacher))
+        blocks = blocks_of(bench)
+        with stages.timed("features"):
+            write_features(network, blocks, self._views(bench), folders.train)
+            held_out = torch.from_numpy(bench.data_of(bench.reference).val.inputs)
+            write_features(network, blocks, held_out, folders.held_out)
+        return folders
+
+    def _views(self, bench: Bench) -> torch.Tensor:
+        """Return the training samples as they are, and changed at random: shape (views * n, *input_shape)."""
+        split = bench.data_of(bench.reference).train
+        inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
+        generator = torch.Generator().manual_seed(derive_seed(bench.seed, "views"))
+        changed = (bench.task.augment(inputs, targets, generator)[0] for _ in range(1, self.distillation.views))
+        return torch.cat([inputs, *changed])
+
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Refuse: there are no tables before `prepare`."""
+        raise TypeError("block tables estimate once they are prepared")
+
+    def forecast(self, bench: Bench) -> float:
+        """Time a few passes through each block's supernet. Tables take less than what they are tables of."""
+        blocks = blocks_of(bench)
+        teacher = bench.build(bench.reference, 0).eval()
+        few = bench.data_of(bench.reference).train.inputs[: self.distillation.batch_size]
+        # Nothing is to be learnt here: the features of an untrained teacher may send a learning supernet astray.
+        settings = replace(self.distillation.settings, passes=PROBED_PASSES, sampling="uniform", learning_rate=0.0)
+        seconds = 0.0
+        for block, features in zip(blocks, features_of(teacher, blocks, torch.from_numpy(few)), strict=True):
+            supernet = BlockSupernet.seeded(block, 0)
+            times = [time.perf_counter()]
+            for _ in range(2):
+                distil(supernet, features, settings, seed=0)
+                times.append(time.perf_counter())
+            _, second = (after - before for before, after in pairwise(times))  # the first one is slow
+            seconds += second / PROBED_PASSES * self.distillation.steps
+        return seconds * self.distillation.seeds
+
+
+@dataclass(frozen=True)
+class BlockFiles:
+    """The files of one block.
+
+    Attributes:
+        supernets: a file of weights each.
+        table: its table.
+    """
+
+    supernets: tuple[StageFile, ...]
+    table: StageFile
+
+
+@dataclass(frozen=True)
+class FeatureFolders:
+    """Where the teacher's features lie.
+
+    Attributes:
+        train: on every view of the training samples.
+        held_out: on validation samples.
+    """
+
+    train: Path
+    held_out: Path
+
+
+@dataclass(frozen=True)
+class BlockUnit(StageUnit):
+    """Work on one block; returns the note that it left.
+
+    Attributes:
+        settings: of the tables.
+        block: its position.
+        files: where results go.
+        features: the teacher's.
+    """
+
+    settings: BlockTables
+    block: int
+    files: BlockFiles
+    features: FeatureFolders
+
+    @property
+    def label(self) -> str:
+        """The block."""
+        return f"block {self.block + 1}"
+
+
+@dataclass(frozen=True)
+class DistillationUnit(BlockUnit):
+    """One supernet of a block.
+
+    Attributes:
+        number: of the supernet.
+    """
+
+    number: int = 0
+
+    @property
+    def file(self) -> StageFile:
+        """The supernet's weights."""
+        return self.files.supernets[self.number]
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train the supernet and keep its weights."""
+        started = time.process_time()
+        block = blocks_of(bench)[self.block]
+        seed = derive_seed(bench.seed, "distillation", block.name, self.number)
+        supernet = BlockSupernet.seeded(block, derive_seed(seed, "weights"))
+        features = BlockFeatures.mapped(self.features.train, self.block)
+        losses: list[float] = []
+
+        def noted(event: Event) -> bool:
+            losses.append(event.loss)
+            return watch(event)
+
+        distil(supernet, features, self.settings.distillation.settings, derive_seed(seed, "order"), noted)
+        write_atomically(self.file.path, save(dict(supernet.state_dict())))
+        note = {"losses": losses, "cpu_seconds": time.process_time() - started}
+        self.file.finish(note)
+        return note
+
+
+@dataclass(frozen=True)
+class TableUnit(BlockUnit):
+    """The table of a block.
+
+    Attributes:
+        decisive: the additive costs that a race keeps the front of, by column.
+    """
+
+    decisive: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> StageFile:
+        """The table."""
+        return self.files.table
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Score paths and keep the table."""
+        del watch
+        started = time.process_time()
+        block = blocks_of(bench)[self.block]
+        train = BlockFeatures.mapped(self.features.train, self.block)
+        held_out = BlockFeatures.mapped(self.features.held_out, self.block)
+        shape = tuple(train.inputs.shape[1:])
+        supernets = []
+        for file in self.files.supernets:
+            supernet = BlockSupernet(block)
+            supernet.load_state_dict(load_file(file.path))
+            supernets.append(BlockLayers.of(supernet.eval(), shape, bench.scheme))
+        seed = derive_seed(bench.seed, "table", block.name)
+        table = TableBuilder(supernets, train, held_out, self.settings.table.settings, seed).build(self.decisive)
+        table.write(self.file.path, [[option.name for option in options] for options in block.layers])
+        note = {
+            "rows": len(table.rows),
+            "exact_rows": int(table.exact.sum()),
+            "samples": int(table.samples.max()),
+            "cpu_seconds": time.process_time() - started,
+        }
+        self.file.finish(note)
+        return note
+
+
+@dataclass(frozen=True)
+class ScoredBlocks(Estimator):
+    """Block tables that are made: a network's estimate is looked up.
+
+    Attributes:
+        procedure: trains the reference.
+        settings: that the tables were made by.
+        bench: what they were made on.
+        teacher: the trained reference's weights.
+        files: of each block.
+    """
+
+    procedure: Procedure
+    settings: BlockTables
+    bench: Bench
+    teacher: Path
+    files: tuple[BlockFiles, ...]
+
+    cheap = True
+    offers = (AdditiveScores,)
+    starts = ("scratch", "distilled")
+
+    def axis(self, measure: Measure) -> Measure:
+        """Return the score in place of a metric."""
+        return self.settings.axis(measure)
+
+    @cached_property
+    def block_tables(self) -> list[BlockTable]:
+        """The table of every block."""
+        return [BlockTable.read(entry.table.path) for entry in self.files]
+
+    @cached_property
+    def _positions(self) -> list[dict[Row, int]]:
+        """The position of every row in its table, by bits and path."""
+        return [{row: position for position, row in enumerate(table.rows)} for table in self.block_tables]
+
+    def rows_of(self, candidate: Candidate) -> list[int]:
+        """Return the row of each block's table that a network is made of.
+
+        Raises:
+            ValueError: a block of it is in no table.
+        """
+        rows = []
+        for block, positions in zip(blocks_of(self.bench), self._positions, strict=True):
+            if not block.settings.items() <= candidate.architecture.items():
+                raise ValueError(f"{block.name} has other layers than those of its table")
+            bits = candidate.quantization[block.weight_bits_setting]
+            row = (cast("WeightBits", bits), block.path_of(candidate.architecture))
+            if row not in positions:
+                raise ValueError(f"{block.name} has no row for weights of {bits} bits")
+            rows.append(positions[row])
+        return rows
+
+    def refusal(self, bench: Bench, candidate: Candidate) -> str:
+        """Return which block of a network is in no table: the reference's need not be."""
+        del bench
+        try:
+            self.rows_of(candidate)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Return the sum of the scores of a network's rows, and each; rows that a race dropped have rougher ones."""
+        del bench, seed, history, watch
+        rows = self.rows_of(proposal.candidate)
+        each = [float(table.scores[row]) for table, row in zip(self.block_tables, rows, strict=True)]
+        scores = {f"nsr_{place}": score for place, score in enumerate(each, 1)}
+        return Estimate({self.settings.score.name: sum(each), **scores})
+
+    def offer(self, kind: type[T]) -> T:
+        """Return the exact rows of every table."""
+        return cast("T", BlockScores(self)) if kind is AdditiveScores else super().offer(kind)
+
+    def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
+        """Return distilled blocks and the teacher's own weights, if asked for."""
+        if kind != "distilled" or candidate == bench.reference:
+            return bench.start_of(candidate)
+        supernets = tuple(entry.supernets[0].path for entry in self.files)
+        return DistilledStart(cast("BlockwiseSpace", bench.networks), self.teacher, supernets)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the size of the tables, and what the reference costs."""
+        names = [block.name for block in blocks_of(self.bench)]
+        notes = {name: entry.table.read_note() for name, entry in zip(names, self.files, strict=True)}
+        sizes = ("rows", "exact_rows", "samples")
+        return {
+            "tables": {
+                "rows": sum(note.get("rows", 0) for note in notes.values()),
+                "blocks": {name: {size: note.get(size) for size in sizes} for name, note in notes.items()},
+            },
+            "teacher": self.bench.costs_of(self.bench.reference),
+        }
+
+
+class BlockScores(AdditiveScores):
+    """The exact rows of block tables, as a solver takes them.
+
+    Args:
+        scored: the tables.
+    """
+
+    def __init__(self, scored: ScoredBlocks) -> None:
+        """Take the rows with a score over all samples, and what a network costs outside its blocks."""
+        self._bench = scored.bench
+        self._tables = scored.block_tables
+        self.axis = Score(scored.settings.score.name)
+        exact = [table.exact_rows() for table in self._tables]
+        self.tables = [
+            AdditiveTable(rows, table.scores[rows], {name: values[rows] for name, values in table.costs.items()})
+            for table, rows in zip(self._tables, exact, strict=True)
+        ]
+        whole = self._bench.costs_of(self.candidate([0] * len(self.tables)))
+        self.outside = {
+            name: whole[name] - sum(float(table.costs[name][0]) for table in self.tables) for name in ADDITIVE_COLUMNS
+        }
+
+    def candidate(self, rows: Sequence[int]) -> Candidate:
+        """Return the network of one row a block, given by their positions in `tables`."""
+        numbers = [int(table.numbers[row]) for table, row in zip(self.tables, rows, strict=True)]
+        picked = [table.rows[number] for table, number in zip(self._tables, numbers, strict=True)]
+        bits, paths = zip(*picked, strict=True)
+        networks = cast("BlockwiseSpace", self._bench.networks)
+        return networks.candidate(self._bench.shape, self._bench.reference, paths, bits)
+
+
+def blocks_of(bench: Bench) -> list[Block]:
+    """Return the blocks of the networks that are searched."""
+    return list(cast("BlockwiseSpace", bench.networks).blocks(bench.shape))

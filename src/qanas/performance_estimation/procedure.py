@@ -1,0 +1,277 @@
+"""Procedures: from a candidate to a trained, quantized network. Teachers, finalists and `training` all take this way."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError, TrainingFailed
+from qanas.core.even_spread import evenly_spread
+from qanas.core.events import Watch, go_on
+from qanas.core.measures import Metric
+from qanas.core.seeds import derive_seed
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.training_cache import TrainingCache
+from qanas.quantization.evaluator import Arithmetic
+from qanas.quantization.graph import Graph
+from qanas.quantization.operators.base import Ranges
+from qanas.quantization.quantization_aware import FakeQuantizedGraph
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import check_samples
+from qanas.quantization.scheme import WHOLE_BITS, Scheme
+from qanas.quantization.tracing import trace
+from qanas.search_space.start import RANDOM, Start
+from qanas.search_space.training_group import TrainingSettings
+from qanas.tasks.base import FloatArray, Split, Task
+from qanas.training.fit import fit, make_trainer
+
+QAT_RATE = 0.3
+"""The learning rate of quantization-aware training, relative to the candidate's own.
+
+Of 0.04, 0.1, 0.3 and 1 it was the best or within noise of it on validation data of FD001, whether the candidate's own
+was 0.0025, 0.005 or 0.02: a tenth leaves much of what 4 bits cost when it is low, the whole spoils it when it is high.
+"""
+
+CHUNK_BYTES = 8 << 20
+CHUNK_SAMPLES = 1024
+"""Inputs that the FP32 network is given at a time: at most so many, and at most of so many bytes."""
+
+PROBED_STEPS = 3
+PROBED_SAMPLES = 32
+"""Steps that are timed for a forecast, and samples whose ranges rounded ones are rounded by."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A candidate, trained and quantized.
+
+    Attributes:
+        network: the FP32 network, in evaluation mode; before quantization-aware training, where there was any.
+        quantized: the network as it ships.
+        train_seconds: CPU seconds that training and quantizing took, when they were done.
+    """
+
+    network: nn.Module
+    quantized: QuantizedGraph
+    train_seconds: float
+
+    @torch.no_grad()
+    def float_outputs(self, inputs: FloatArray) -> FloatArray:
+        """Return the FP32 network's outputs.
+
+        Args:
+            inputs: shape (n, *input_shape).
+
+        Returns:
+            Shape (n, output_size, ...).
+        """
+        size = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(inputs[:1].nbytes, 1)))
+        chunks = [self.network(chunk) for chunk in torch.split(torch.from_numpy(inputs), size)]
+        outputs: FloatArray = torch.cat(chunks).numpy()
+        return outputs
+
+    def codes(self, inputs: FloatArray, arithmetic: Arithmetic = "exact") -> Tensor:
+        """Return the simulated output codes, shape (n, output_size, ...), for inputs of shape (n, *input_shape)."""
+        return self.quantized.codes(torch.from_numpy(inputs), arithmetic)
+
+    def evaluate(self, task: Task, split: Split) -> dict[str, float]:
+        """Return every metric on a split, of the FP32 and of the quantized network by column, in fast arithmetic.
+
+        For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
+        """
+        quantized = self.quantized.output.dequantize(self.codes(split.inputs, "fast")).numpy()
+        outputs = {"float": self.float_outputs(split.inputs), "quantized": quantized}
+        return {
+            Metric(metric, precision).column: value  # type: ignore[arg-type]  # of the dict above
+            for precision, values in outputs.items()
+            for metric, value in task.evaluate(values, split).items()
+        }
+
+
+class Procedure(ABC):
+    """Makes a trained, quantized network of a candidate. Passes `qanas.testing.check_procedure`."""
+
+    epochs: int
+    """Passes over the data that a candidate is given."""
+
+    @abstractmethod
+    def make(
+        self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
+    ) -> TrainedNetwork:
+        """Return the candidate, trained and quantized; the result depends on the arguments but ``watch`` alone.
+
+        Args:
+            bench: what candidates are measured on.
+            candidate: any of its space.
+            start: the weights that it starts from; final ones are not trained.
+            seed: of all that is random.
+            watch: told of every epoch; training ends early where it says stop.
+
+        Raises:
+            TrainingFailed: it can't be scored, with the reason.
+        """
+
+    @abstractmethod
+    def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
+        """Return a trained network as it ships under the bench's scheme; the network stays as it is.
+
+        Args:
+            bench: what candidates are measured on.
+            candidate: whose network it is.
+            network: as `TrainedNetwork` has it.
+            seed: that it was trained with.
+
+        Raises:
+            TrainingFailed: it can't be quantized, with the reason.
+        """
+
+    def check(self, bench: Bench) -> None:
+        """Refuse, before anything is trained, what no candidate can be measured on.
+
+        Raises:
+            InputError: names what is wrong with it.
+        """
+        del bench
+
+    @abstractmethod
+    def forecast(self, bench: Bench, candidate: Candidate) -> float:
+        """Return about how many CPU seconds `make` will take, without doing it."""
+
+
+@dataclass(frozen=True)
+class FullTraining(Procedure):
+    """Training from the start's weights and post-training quantization; quantization-aware training if asked for.
+
+    Quantization-aware training goes on from the trained network with `QAT_RATE` times its learning rate, falling to 0
+    along a half cosine; optimizer, batch size, loss and clipping stay. Ranges are taken before it and anew after it.
+
+    Attributes:
+        epochs: passes over the data.
+        calibration_samples: training samples, spread evenly over the split, whose ranges are taken.
+        cache: a folder that trained weights are kept in and taken from, for runs that train the same candidates
+            with the same seeds on the same data; None to train always.
+        qat_epochs: further passes of quantization-aware training for candidates with weights of fewer than 8 bits.
+        device: where networks are trained that no compiled trainer knows; all else is done on the CPU.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    calibration_samples: Annotated[int, Field(ge=1)] = 2048
+    qat_epochs: Annotated[int, Field(ge=0)] = 0
+    cache: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def make(
+        self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
+    ) -> TrainedNetwork:
+        """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
+        network = bench.build(candidate, derive_seed(seed, "weights"), start)
+        if start.trained:
+            network, seconds = network.eval(), 0.0
+        elif self.cache is None:
+            seconds = self._train(bench, candidate, network, seed, watch)
+        else:
+            kept = TrainingCache(Path(self.cache))
+            path = kept.path(bench, candidate, start, seed, self.epochs)
+            found = kept.load(path, network)
+            if found is None:
+                found = self._train(bench, candidate, network, seed, watch)
+                kept.keep(path, network, found)
+            seconds = found
+        started = time.process_time()
+        quantized = self.quantize(bench, candidate, network, seed)
+        return TrainedNetwork(network, quantized, seconds + time.process_time() - started)
+
+    def _train(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int, watch: Watch) -> float:
+        """Train a network in place and return the CPU seconds that it took."""
+        started = time.process_time()
+        data = bench.training_set(candidate, derive_seed(seed, "augmentation"))
+        settings = TrainingSettings.from_group(candidate.training)
+        penalties = bench.networks.penalties(candidate, network)
+        trainer = make_trainer(network, data, bench.task.loss, settings, penalties, self.device)
+        order = derive_seed(seed, "order")
+        fit(trainer, len(data), settings.schedule, epochs=self.epochs, seed=order, watch=watch)
+        return time.process_time() - started
+
+    def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
+        """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""
+        graph = trace(network, bench.shape_of(candidate).input_shape)
+        samples = self._calibration_samples(bench, candidate)
+        scheme = bench.scheme_of(candidate, graph.shapes)
+        epochs = self._rounded_epochs(scheme)
+        if epochs:
+            rounded = FakeQuantizedGraph(graph, _ranges(graph, samples, scheme), scheme)
+            settings = TrainingSettings.from_group(candidate.training)
+            settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
+            data = bench.training_set(candidate, derive_seed(seed, "quantization-aware augmentation"))
+            trainer = make_trainer(rounded, data, bench.task.loss, settings, device=self.device)
+            order = derive_seed(seed, "quantization-aware order")
+            fit(trainer, len(data), settings.schedule, epochs=epochs, seed=order)
+            graph = rounded.graph()
+        return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
+
+    def _rounded_epochs(self, scheme: Scheme) -> int:
+        """Return the epochs of quantization-aware training: none where all weights have 8 bits."""
+        return self.qat_epochs if scheme.fewest_weight_bits < WHOLE_BITS else 0
+
+    def check(self, bench: Bench) -> None:
+        """Refuse data whose calibration samples have no range, and a device that isn't there."""
+        self._calibration_samples(bench, bench.reference)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError('estimation.device = "cuda", but torch finds no CUDA device: leave it out to use the CPU')
+
+    def _calibration_samples(self, bench: Bench, candidate: Candidate) -> Tensor:
+        """Return the samples whose ranges are taken, shape (n, *input_shape)."""
+        data = bench.data_of(candidate)
+        inputs = data.train.inputs
+        samples = torch.from_numpy(inputs[evenly_spread(len(inputs), self.calibration_samples)])
+        check_samples(samples, data.input_shape, "task: training data")
+        return samples
+
+    def forecast(self, bench: Bench, candidate: Candidate) -> float:
+        """Time a few steps of training, quantization-aware ones included."""
+        network = bench.build(candidate, 0)
+        seconds = self.epochs * self._epoch_seconds(bench, candidate, network)
+        graph = trace(network.eval(), bench.shape_of(candidate).input_shape)
+        scheme = bench.scheme_of(candidate, graph.shapes)
+        rounded = self._rounded_epochs(scheme)
+        if rounded:
+            few = replace(self, calibration_samples=PROBED_SAMPLES)
+            ranges = graph.calibrate(few._calibration_samples(bench, candidate), scheme)
+            fake = FakeQuantizedGraph(graph, ranges, scheme)
+            seconds += rounded * self._epoch_seconds(bench, candidate, fake)
+        return seconds
+
+    def _epoch_seconds(self, bench: Bench, candidate: Candidate, network: nn.Module) -> float:
+        """Return the seconds of one pass over the data, from a few steps; they change the network."""
+        data = bench.training_set(candidate, 0)
+        settings = TrainingSettings.from_group(candidate.training)
+        trainer = make_trainer(network, data, bench.task.loss, settings, device=self.device)
+        indices = torch.arange(min(settings.batch_size, len(data)))
+        step: Callable[[], float] = lambda: trainer.step(indices, 0.0)  # noqa: E731 - named for the timing below
+        return _seconds_of(step) * len(data) / settings.batch_size
+
+
+def _seconds_of(step: Callable[[], object]) -> float:
+    """Return the mean seconds of a call; the first one, which is slow, isn't counted."""
+    step()
+    started = time.perf_counter()
+    for _ in range(PROBED_STEPS):
+        step()
+    return float(np.divide(time.perf_counter() - started, PROBED_STEPS))
+
+
+def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:
+    try:
+        return graph.calibrate(samples, scheme)
+    except ValueError as error:
+        raise TrainingFailed(f"the trained network can't be quantized: {error}") from error

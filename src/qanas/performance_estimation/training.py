@@ -1,0 +1,39 @@
+"""The estimator that trains every candidate as the procedure says and scores what comes out, quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qanas.core.events import Watch
+from qanas.core.trials import TrialRecord
+from qanas.performance_estimation.base import Estimate, Estimator
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure
+from qanas.search_space.proposal import Proposal
+
+
+@dataclass(frozen=True)
+class Training(Estimator):
+    """Trains and quantizes each candidate; estimates are its validation metrics.
+
+    Attributes:
+        procedure: how.
+    """
+
+    procedure: Procedure
+
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Train, quantize, and score on validation data."""
+        del history
+        candidate = proposal.candidate
+        trained = self.procedure.make(bench, candidate, proposal.start, seed, watch)
+        scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
+        bad = [name for name, value in scores.items() if not np.isfinite(value)]
+        if bad:
+            raise ArithmeticError(f"the metrics {', '.join(bad)} are not finite")
+        return Estimate(scores, trained.train_seconds)

@@ -1,1 +1,0 @@
-"""Block-wise search: teacher, features, distilled supernets, tables, exact front (Lu et al. 2023)."""

@@ -1,0 +1,135 @@
+"""Stages of an estimator's preparation, in a run's folder: resumable, each file named by what it was made from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qanas.core.errors import InputError
+from qanas.core.events import Event
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.execution.executors import make_executor
+from qanas.execution.units import Failure, Unit
+from qanas.performance_estimation.base import StageUnit
+from qanas.performance_estimation.base import StageFile as StageFileContract
+from qanas.workflows.dependence import made_from
+from qanas.workflows.finalists import FinalistUnit, reference_finalist, train
+from qanas.workflows.plan import Plan
+from qanas.workflows.progress import Progress
+
+logger = logging.getLogger("qanas")
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """What one unit of work leaves, and a note on how it went, written after it: where the note is, both are.
+
+    Attributes:
+        path: of what it leaves.
+    """
+
+    path: Path
+
+    @property
+    def note(self) -> Path:
+        """The file of the note."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the unit is done."""
+        return self.note.is_file() and self.path.is_file()
+
+    def finish(self, note: Mapping[str, Any]) -> None:
+        """Write the note."""
+        write_atomically(self.note, (json.dumps(dict(note)) + "\n").encode())
+
+    def read_note(self) -> dict[str, Any]:
+        """Return the note; empty where the unit is not done."""
+        return dict(json.loads(self.note.read_text("utf-8"))) if self.finished else {}
+
+
+class RunStages:
+    """See `qanas.performance_estimation.base.Stages`.
+
+    Args:
+        plan: with the resolved recipe.
+        folder: of the run.
+        progress: who watches.
+
+    Attributes:
+        effort: CPU seconds of each stage, over all sessions.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress) -> None:
+        """Read what earlier sessions took."""
+        self._plan = plan
+        self._folder = folder
+        self._progress = progress
+        self.effort: dict[str, float] = dict(folder.read_summary().get("effort_cpu_seconds", {}))
+
+    def reference(self) -> Path:
+        """Return the weights of the reference's first repetition, trained as the estimator's procedure says."""
+        finalist = reference_finalist(self._plan, self._plan.estimator.procedure)
+        unit = FinalistUnit.of(self._folder, finalist, 0)
+        trainings, _ = train(self._plan, "teacher", [unit], self._progress)
+        training = trainings[finalist.identity, 0]
+        if not unit.files.weights.is_file():
+            raise InputError(f"teacher: the seed network can't be trained: {training.failure}")
+        self.effort["teacher"] = training.cpu_seconds
+        return unit.files.weights
+
+    def folder(self, name: str, *stages: str) -> Path:
+        """Return a folder of the run, named by what those stages are made from."""
+        digests = [made_from(stage, self._plan.recipe) for stage in stages]
+        return self._folder.path / name / "-".join(digests)
+
+    def file(self, folder: str, name: str, suffix: str, stage: str, *more: object) -> StageFile:
+        """Return a file of a stage, named by what it is made from."""
+        digest = made_from(stage, self._plan.recipe, *more)
+        return StageFile(self._folder.blocks / folder / f"{name}-{digest}{suffix}")
+
+    def keep_only(self, files: Sequence[StageFileContract]) -> None:
+        """Remove what earlier sessions made from other inputs."""
+        kept = {part for file in files for part in (file.path, file.path.with_suffix(".json"))}
+        for home in {file.path.parent for file in files}:
+            if home.is_dir():
+                for path in home.iterdir():
+                    if path not in kept:
+                        path.unlink()
+
+    def work_off(self, stage: str, units: Sequence[StageUnit]) -> None:
+        """Run the units whose files are not finished yet."""
+        waiting = [unit for unit in units if not unit.file.finished]
+        self._progress.stage(stage, len(units), len(units) - len(waiting))
+        order = {id(unit): position for position, unit in enumerate(waiting)}
+
+        def on_event(unit: Unit[Any, Any], event: Event) -> bool:
+            self._progress.epoch(order[id(unit)], event)
+            return True
+
+        with make_executor(self._plan.bench, min(self._plan.jobs, max(len(waiting), 1)), on_event) as executor:
+            for unit, result in executor.work_off(waiting):
+                assert isinstance(unit, StageUnit)  # noqa: S101 - nothing else was submitted
+                if isinstance(result, Failure):
+                    raise InputError(f"{stage}: {unit.label} failed: {result.reason}")
+                logger.info("%s %s %s", stage, unit.label, {k: v for k, v in result.items() if k != "losses"})
+                self._progress.unit_finished(unit.label)
+        self.effort[stage] = sum(unit.file.read_note().get("cpu_seconds", 0.0) for unit in units)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note the CPU seconds of what is done in this process, in place of what an earlier session noted."""
+        started = time.process_time()
+        yield
+        self.effort[stage] = time.process_time() - started
+
+    def message(self, text: str) -> None:
+        """Print a line that stays."""
+        self._progress.message(text)
