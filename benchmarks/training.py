@@ -31,15 +31,15 @@ from unittest import mock
 
 import numpy as np
 import torch
+from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TorchTrainer, Trainer, TrainingSet, fit
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 from torch import Tensor, nn
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training import fit as fit_module
-from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TorchTrainer, Trainer, TrainingSet, fit
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

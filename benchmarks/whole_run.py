@@ -26,12 +26,12 @@ from typing import Any, Literal
 from unittest import mock
 
 import torch
+from qanas.training.fused_lstm import kernel as lstm_kernel
+from qanas.training.fused_tcn import kernel as tcn_kernel
 
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.training.fused_lstm import kernel as lstm_kernel
-from qanas.training.fused_tcn import kernel as tcn_kernel
 from qanas.workflows.plan import Setup
 from qanas.workflows.run import run_search
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from qanas.supernet.noise import NoiseToSignal
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,7 +15,6 @@ from qanas.search_space.space import space_of
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.distilled_start import DistilledStart
-from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
 from tests.workflows.tiny_blocks import CLASSES, LAYERS, OPTIONS, SIZE, TinySpace, seeded_network

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from qanas.training.fit import TorchTrainer, TrainingSet, make_trainer
+from qanas.training.fused_lstm.support import supports
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
 from tests.training.small import loss, lstm_training, relative_errors, settings
 
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
 from qanas.training import fit as fit_module
-from qanas.training.fit import TorchTrainer, TrainingSet, make_trainer
-from qanas.training.fused_lstm.support import supports
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
 
 if TYPE_CHECKING:
     from torch import nn

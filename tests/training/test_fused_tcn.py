@@ -11,13 +11,13 @@ import torch
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tests.training.small import loss, relative_errors, settings, tcn_training
-
-from qanas.layers.conv import ChannelNorm
 from qanas.training.fit import TrainingSet
 from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE
 from qanas.training.fused_tcn.support import supports
 from qanas.training.fused_tcn.trainer import FusedTCNTrainer
+from tests.training.small import loss, relative_errors, settings, tcn_training
+
+from qanas.layers.conv import ChannelNorm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

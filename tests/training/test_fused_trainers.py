@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from qanas.training.fit import TorchTrainer, TrainingSet, fit, make_trainer
+from qanas.training.fused_lstm.support import supports as lstm_supports
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+from qanas.training.fused_tcn.support import supports as tcn_supports
+from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 from tests.training.small import (
     LSTM_PENALTIES,
     SCALE,
@@ -28,11 +33,6 @@ from torch import Tensor, nn
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.training import fit as fit_module
-from qanas.training.fit import TorchTrainer, TrainingSet, fit, make_trainer
-from qanas.training.fused_lstm.support import supports as lstm_supports
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
-from qanas.training.fused_tcn.support import supports as tcn_supports
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

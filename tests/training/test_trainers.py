@@ -11,6 +11,11 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from qanas.training.batched.fit_many import fit_many
+from qanas.training.batched.request import FitRequest
+from qanas.training.fit import OnEpoch, Penalties, TorchTrainer, TrainingSet, fit
+from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 from tests.training.small import (
     LSTM_PENALTIES,
     TCN_PENALTIES,
@@ -23,11 +28,6 @@ from tests.training.small import (
 
 from qanas.core.errors import TrainingFailed
 from qanas.training import fit as fit_module
-from qanas.training.batched.fit_many import fit_many
-from qanas.training.batched.request import FitRequest
-from qanas.training.fit import OnEpoch, Penalties, TorchTrainer, TrainingSet, fit
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

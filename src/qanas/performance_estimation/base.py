@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,12 @@ from qanas.performance_estimation.problem import Problem
 from qanas.quantization.evaluator import Arithmetic
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.tasks.base import FloatArray, Split
-from qanas.training.fit import OnEpoch
 
 CHUNK = 1024
 """Samples computed at a time."""
 
-OnCandidateEpoch = Callable[[int, int, float], None]
-"""Told after each epoch of one of several candidates: its position, the epoch from 1, its mean training loss."""
+OnEpoch = Callable[[int, float], None]
+"""Told after each epoch: its number from 1, and its mean training loss."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,6 @@ class Estimator(ABC):
     epochs: int
     """Passes over the data that a candidate is given."""
 
-    batch: int = 1
-    """Candidates that `train_many` is given at a time; 1: each goes to `train`."""
-
     @abstractmethod
     def train(
         self, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
@@ -84,24 +79,6 @@ class Estimator(ABC):
         Raises:
             TrainingFailed: the candidate can't be scored, with the reason.
         """
-
-    def train_many(
-        self, problem: Problem, candidates: Sequence[tuple[Candidate, int]], on_epoch: OnCandidateEpoch
-    ) -> list[TrainedNetwork | Exception]:
-        """Return each candidate, trained and quantized, or what `train` would raise; here one after the other.
-
-        Args:
-            problem: what candidates are measured on.
-            candidates: each with its seed. Its result depends on the two alone, but for rounding.
-            on_epoch: told after every epoch.
-        """
-        outcomes: list[TrainedNetwork | Exception] = []
-        for position, (candidate, seed) in enumerate(candidates):
-            try:
-                outcomes.append(self.train(problem, candidate, seed, partial(on_epoch, position)))
-            except Exception as error:  # noqa: BLE001 - one candidate's defect must not lose the others
-                outcomes.append(error)
-        return outcomes
 
     @abstractmethod
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:

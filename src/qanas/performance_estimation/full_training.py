@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,8 +14,9 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.even_spread import evenly_spread
+from qanas.core.events import Event, Watch
 from qanas.core.seeds import derive_seed
-from qanas.performance_estimation.base import Estimator, OnCandidateEpoch, TrainedNetwork
+from qanas.performance_estimation.base import Estimator, OnEpoch, TrainedNetwork
 from qanas.performance_estimation.problem import Problem
 from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.graph import Graph
@@ -29,9 +27,8 @@ from qanas.quantization.ranges import check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.batched.fit_many import fit_many
-from qanas.training.batched.request import FitRequest
-from qanas.training.fit import OnEpoch, fit, log_once
+from qanas.training.choice import make_trainer
+from qanas.training.loop import Epochs, fit
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.
@@ -59,16 +56,6 @@ class _Begun:
     path: Path | None
     train_seconds: float | None
 
-    def request(self, problem: Problem, on_epoch: OnEpoch) -> FitRequest:
-        """Return the training that it has to have."""
-        return FitRequest(
-            self.network,
-            TrainingSettings.from_group(self.candidate.training),
-            derive_seed(self.seed, "order"),
-            problem.networks.penalties(self.candidate, self.network),
-            on_epoch,
-        )
-
     def trained_in(self, seconds: float) -> _Begun:
         """Return it as trained, its weights kept for other runs."""
         if self.path is not None:
@@ -89,16 +76,13 @@ class FullTraining(Estimator):
         cache: a folder that trained weights are kept in and taken from, for runs that train the same candidates
             with the same seeds on the same data; None to train always.
         qat_epochs: further passes of quantization-aware training for candidates with weights of fewer than 8 bits.
-        batch: candidates that are trained in one batched graph, see `qanas.training.batched`; 1: each by the fastest
-            trainer of its own.
-        device: where batches are trained; all else, single trainings included, is done on the CPU.
+        device: where networks are trained; all else is done on the CPU.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 100
     calibration_samples: Annotated[int, Field(ge=1)] = 2048
     qat_epochs: Annotated[int, Field(ge=0)] = 0
     cache: str | None = None
-    batch: Annotated[int, Field(ge=1, le=1024)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
 
     def train(
@@ -111,43 +95,13 @@ class FullTraining(Estimator):
         begun = self._begin(problem, candidate, seed)
         if begun.train_seconds is None:
             start = time.process_time()
-            fit(
-                begun.network,
-                problem.training_set(derive_seed(seed, "augmentation")),
-                problem.task.loss,
-                TrainingSettings.from_group(candidate.training),
-                epochs=self.epochs,
-                seed=derive_seed(seed, "order"),
-                penalties=problem.networks.penalties(candidate, begun.network),
-                on_epoch=on_epoch,
-            )
+            data = problem.training_set(derive_seed(seed, "augmentation"))
+            settings = TrainingSettings.from_group(candidate.training)
+            penalties = problem.networks.penalties(candidate, begun.network)
+            trainer = make_trainer(begun.network, data, problem.task.loss, settings, penalties, self.device)
+            fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), _watch(on_epoch))
             begun = begun.trained_in(time.process_time() - start)
         return self._quantized(problem, begun)
-
-    def train_many(
-        self, problem: Problem, candidates: Sequence[tuple[Candidate, int]], on_epoch: OnCandidateEpoch
-    ) -> list[TrainedNetwork | Exception]:
-        """Return each candidate, trained in a batch with the others as far as it can be, and quantized.
-
-        Processor seconds of the batch are shared equally.
-        """
-        data = problem.training_set(0)
-        if data.augment is not None:
-            log_once(logging.INFO, "trained one by one: the task changes its samples at random")
-            return super().train_many(problem, candidates, on_epoch)
-        begun = [self._begin(problem, candidate, seed) for candidate, seed in candidates]
-        waiting = [position for position, entry in enumerate(begun) if entry.train_seconds is None]
-        requests = [begun[position].request(problem, partial(on_epoch, position)) for position in waiting]
-        start = time.process_time()
-        failures = fit_many(requests, data, problem.task.loss, epochs=self.epochs, device=self.device)
-        seconds = (time.process_time() - start) / max(len(waiting), 1)
-        failed: dict[int, Exception] = {}
-        for position, failure in zip(waiting, failures, strict=True):
-            if failure is None:
-                begun[position] = begun[position].trained_in(seconds)
-            else:
-                failed[position] = failure
-        return [failed.get(position) or self._try_quantized(problem, entry) for position, entry in enumerate(begun)]
 
     def _begin(self, problem: Problem, candidate: Candidate, seed: int) -> _Begun:
         """Return a candidate with the weights that training starts from, or with trained ones where there are any."""
@@ -166,12 +120,6 @@ class FullTraining(Estimator):
         quantized = self.quantize(problem, begun.candidate, begun.network, begun.seed)
         return TrainedNetwork(begun.network, quantized, (begun.train_seconds or 0.0) + time.process_time() - start)
 
-    def _try_quantized(self, problem: Problem, begun: _Begun) -> TrainedNetwork | Exception:
-        try:
-            return self._quantized(problem, begun)
-        except Exception as error:  # noqa: BLE001 - one candidate's defect must not lose the others
-            return error
-
     def quantize(self, problem: Problem, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""
         graph = trace(network, problem.data.input_shape)
@@ -184,7 +132,8 @@ class FullTraining(Estimator):
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             data = problem.training_set(derive_seed(seed, "quantization-aware augmentation"))
             order = derive_seed(seed, "quantization-aware order")
-            fit(rounded, data, problem.task.loss, settings, epochs=epochs, seed=order)
+            trainer = make_trainer(rounded, data, problem.task.loss, settings, device=self.device)
+            fit(trainer, Epochs(len(data), settings, epochs, order))
             graph = rounded.graph()
         return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
 
@@ -198,8 +147,6 @@ class FullTraining(Estimator):
     def check(self, problem: Problem) -> None:
         """Refuse data whose calibration samples have no range, and a device that can't be used."""
         self._calibration_samples(problem)
-        if self.device == "cuda" and self.batch == 1:
-            raise InputError('estimation.device = "cuda" is for batches: set estimation.batch, for instance to 32')
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError('estimation.device = "cuda", but torch finds no CUDA device: leave it out to use the CPU')
 
@@ -208,6 +155,17 @@ class FullTraining(Estimator):
         samples = torch.from_numpy(inputs[evenly_spread(len(inputs), self.calibration_samples)])
         check_samples(samples, problem.data.input_shape, "task: training data")
         return samples
+
+
+def _watch(on_epoch: OnEpoch | None) -> Watch:
+    """Return a watch that passes epochs on."""
+
+    def told(event: Event) -> bool:
+        if on_epoch is not None:
+            on_epoch(event.done, event.loss)
+        return True
+
+    return told
 
 
 def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:

@@ -25,8 +25,8 @@ from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import space_of
 from qanas.supernet.distilled_start import DistilledStart
 from qanas.tasks.base import Task, TaskData
-from qanas.training.fit import TrainingSet
 from qanas.training.pretrained import load_weights
+from qanas.training.trainer import TrainingSet
 
 
 @dataclass(frozen=True)

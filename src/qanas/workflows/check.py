@@ -19,7 +19,7 @@ from qanas.core.seeds import derive_seed
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.fit import make_trainer
+from qanas.training.choice import make_trainer
 from qanas.workflows.blockwise.forecast import forecast_distillation
 from qanas.workflows.plan import BlockwisePlan, SampledPlan, Setup
 from qanas.workflows.sampled_search import candidate_costs

@@ -14,7 +14,6 @@ MAY_CHANGE: tuple[str, ...] = (
     "strategy.trials",
     "strategy.hours",
     "strategy.max_rejected",
-    "estimation.batch",
     "estimation.jobs",
     "estimation.cache",
     "finalists.",  # trainings are kept by what they started from

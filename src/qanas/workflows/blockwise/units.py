@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save
 
+from qanas.core.events import Event
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.block_table.build import TableBuilder
@@ -73,11 +74,12 @@ class DistillationUnit(BlockUnit):
         features = BlockFeatures.mapped(self.features.train, self.block)
         losses: list[float] = []
 
-        def on_passes(passes: int, loss: float) -> None:
-            losses.append(loss)
-            on_epoch(0, passes, loss)
+        def watch(event: Event) -> bool:
+            losses.append(event.loss)
+            on_epoch(0, event.done, event.loss)
+            return True
 
-        distil(supernet, features, plan.distillation, derive_seed(seed, "order"), on_passes)
+        distil(supernet, features, plan.distillation, derive_seed(seed, "order"), watch)
         file = self.files.supernets[self.seed]
         write_atomically(file.path, save(dict(supernet.state_dict())))
         note = {"losses": losses, "cpu_seconds": time.process_time() - started}

@@ -1,7 +1,7 @@
-"""The compiled mathematics of `FusedTCNTrainer`: a TCN's outputs, and the gradient of its parameters.
+"""The compiled mathematics of `CompiledTCNTrainer`: a TCN's outputs, and the gradient of its parameters.
 
 A small TCN spends its time in torch on the number of its operations, not on their work. Here every operation is a
-loop over 16 samples at once (`qanas.training.fused.lanes`), and a step is two calls. A batch norm needs the values of
+loop over 16 samples at once (`qanas.training.compiled.lanes`), and a step is two calls. A batch norm needs the values of
 all samples, so that each layer is computed for all chunks before the next one.
 """
 
@@ -11,17 +11,26 @@ import numba
 import numpy as np
 
 from qanas.core.compilation import entry_point, merged, part
-from qanas.training import fused
-from qanas.training.fused.lanes import WIDTH, FloatArray, IntArray, broadcast, fma, lane_sum, load, splat, store
-from qanas.training.fused.samples import gather
-from qanas.training.fused_tcn.convolution import (
+from qanas.training.compiled.lanes import (
+    WIDTH,
+    FloatArray,
+    IntArray,
+    broadcast,
+    fma,
+    gather,
+    lane_sum,
+    load,
+    splat,
+    store,
+)
+from qanas.training.compiled.tcn_convolution import (
     bias_gradients,
     correlate,
     input_gradients,
     weight_gradients,
 )
-from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, Record
-from qanas.training.fused_tcn.normalization import (
+from qanas.training.compiled.tcn_layout import BLOCK, NETWORK, ROW, Record
+from qanas.training.compiled.tcn_normalization import (
     batch_statistics,
     norm_gradients,
     normalise,
@@ -52,7 +61,7 @@ def _block_forward(
     normalise_and_add(weights, space, masks, statistics, block.second_norm, at, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX), fused)
+@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX))
 def forward(
     weights: FloatArray,
     space: FloatArray,
@@ -196,7 +205,7 @@ def _block_backward(
             _add_around(space, block, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64), fused)
+@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64))
 def backward(
     weights: FloatArray,
     gradient: FloatArray,

@@ -1,6 +1,6 @@
 """Compiled: batch norm over samples and positions, as torch's in training, and the ReLUs around it.
 
-See `qanas.training.fused_tcn.layout` for the records and the shapes. The masks, (chunks, 16) in the workspace, are one
+See `qanas.training.compiled.tcn_layout` for the records and the shapes. The masks, (chunks, 16) in the workspace, are one
 for the samples of the batch and zero for what fills the last chunk up.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qanas.core.compilation import part
-from qanas.training.fused.lanes import (
+from qanas.training.compiled.lanes import (
     WIDTH,
     FloatArray,
     broadcast,
@@ -21,7 +21,7 @@ from qanas.training.fused.lanes import (
     store,
     where_positive,
 )
-from qanas.training.fused_tcn.layout import ROW, Record
+from qanas.training.compiled.tcn_layout import ROW, Record
 
 MEAN, INVERSE_DEVIATION, FACTOR, RUNNING_MEAN, RUNNING_VARIANCE = range(5)
 """The rows of the array of statistics; `FACTOR` is the inverse deviation times the norm's weight."""

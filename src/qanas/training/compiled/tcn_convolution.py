@@ -1,12 +1,12 @@
 """Compiled: convolutions over time, and their gradients. Eight sums stay in registers.
 
-See `qanas.training.fused_tcn.layout` for the records and the shapes.
+See `qanas.training.compiled.tcn_layout` for the records and the shapes.
 """
 
 from __future__ import annotations
 
 from qanas.core.compilation import inlined, part
-from qanas.training.fused.lanes import (
+from qanas.training.compiled.lanes import (
     WIDTH,
     FloatArray,
     Lanes,
@@ -18,7 +18,7 @@ from qanas.training.fused.lanes import (
     splat,
     store,
 )
-from qanas.training.fused_tcn.layout import ROW, ROWS, Record
+from qanas.training.compiled.tcn_layout import ROW, ROWS, Record
 
 GROUP = 16
 """Positions, of one chunk or several, over which weight gradients are summed in registers at least."""
