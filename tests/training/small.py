@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from qanas.training.fit import TrainingSet
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -16,6 +15,7 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import TrainingSettings
+from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The compiled mathematics of `CompiledTCNTrainer`: a TCN's outputs, and the gradient of its parameters.
 
-A small TCN spends its time in torch on the number of its operations, not on their work. Here every operation is a
-loop over 16 samples at once (`qanas.training.compiled.lanes`), and a step is two calls. A batch norm needs the values of
+A small TCN spends its time in torch on the number of its operations, not on their work. Here every operation is a loop
+over 16 samples at once (`qanas.training.compiled.lanes`), and a step is two calls. A batch norm needs the values of
 all samples, so that each layer is computed for all chunks before the next one.
 """
 

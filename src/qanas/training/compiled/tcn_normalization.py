@@ -1,7 +1,7 @@
 """Compiled: batch norm over samples and positions, as torch's in training, and the ReLUs around it.
 
-See `qanas.training.compiled.tcn_layout` for the records and the shapes. The masks, (chunks, 16) in the workspace, are one
-for the samples of the batch and zero for what fills the last chunk up.
+See `qanas.training.compiled.tcn_layout` for the records and the shapes. The masks, of shape (chunks, 16) in the
+workspace, are one for the samples of the batch and zero for what fills the last chunk up.
 """
 
 from __future__ import annotations
