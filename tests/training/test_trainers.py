@@ -54,6 +54,12 @@ def small_tcn() -> tuple[nn.Module, TrainingSet]:
     return tcn_training([5, 3], anywhere=False)
 
 
+def small_convolutions() -> tuple[nn.Module, TrainingSet]:
+    inputs = torch.randn(90, 2, 4, 4)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1))
+    return network, TrainingSet(inputs, inputs.mean((1, 2, 3))[:, None])
+
+
 class SmallSupernet(nn.Module):
     """Two layers of three and of two options."""
 
@@ -153,6 +159,18 @@ def trained(name: str, *, seed: int = SEED, chosen: TrainingSettings | None = No
     return network
 
 
+class Told:
+    """A watch that remembers, and says stop at some number of events."""
+
+    def __init__(self, stop_after: float = math.inf) -> None:
+        self.events: list[Event] = []
+        self.stop_after = stop_after
+
+    def __call__(self, event: Event) -> bool:
+        self.events.append(event)
+        return len(self.events) < self.stop_after
+
+
 # The contract
 
 
@@ -174,25 +192,25 @@ def test_the_order_of_the_samples_is_the_seeds(name: str) -> None:
 
 @every_trainer
 def test_in_the_end_the_network_is_ready_on_the_cpu_and_has_learnt(name: str) -> None:
-    case, events = CASES[name], list[Event]()
+    case, told = CASES[name], Told()
     network, data = case.make()
-    assert fit(*case.begin(network, data, settings(), case.total, SEED), lambda event: events.append(event) or True)
+    assert fit(*case.begin(network, data, settings(), case.total, SEED), told)
     assert not network.training
     for values in network.state_dict().values():
         assert values.device.type == "cpu"
         assert values.isfinite().all()
-    assert events[-1].loss < events[0].loss
+    assert told.events[-1].loss < told.events[0].loss
 
 
 @every_trainer
 def test_the_watch_is_told_of_all_in_order(name: str) -> None:
-    case, events = CASES[name], list[Event]()
-    fit(*case.begin(*case.make(), settings(), case.total, SEED), lambda event: events.append(event) or True)
-    done = [event.done for event in events]
+    case, told = CASES[name], Told()
+    fit(*case.begin(*case.make(), settings(), case.total, SEED), told)
+    done = [event.done for event in told.events]
     assert done == sorted(set(done))
     assert done[-1] == case.total
-    assert {event.total for event in events} == {case.total}
-    assert all(math.isfinite(event.loss) for event in events)
+    assert {event.total for event in told.events} == {case.total}
+    assert all(math.isfinite(event.loss) for event in told.events)
 
 
 @every_trainer
@@ -210,16 +228,11 @@ def test_no_weight_moves_at_a_learning_rate_of_zero(name: str) -> None:
 @every_trainer
 @pytest.mark.parametrize("stopped", [1, 2])
 def test_a_watch_that_says_stop_is_the_last_to_be_told_and_the_trainer_finishes(name: str, stopped: int) -> None:
-    case, events = CASES[name], list[Event]()
+    case, told = CASES[name], Told(stopped)
     network, data = case.make()
     before = copy.deepcopy(network.state_dict())
-
-    def watch(event: Event) -> bool:
-        events.append(event)
-        return len(events) < stopped
-
-    assert not fit(*case.begin(network, data, settings(), case.total, SEED), watch)
-    assert len(events) == stopped
+    assert not fit(*case.begin(network, data, settings(), case.total, SEED), told)
+    assert len(told.events) == stopped
     assert not network.training
     changed = [not torch.equal(values, before[key]) for key, values in network.state_dict().items()]
     assert any(changed)
@@ -266,11 +279,13 @@ def assert_trained_as_expected(name: str, chosen: TrainingSettings, *, penalised
     make, trainer, options = TRAINERS[name]
     network, data = make()
     penalties = PENALTIES[make] if penalised else {}
-    events: list[Event] = []
-    begun = in_epochs(trainer, penalties=penalties, **options)(network, data, chosen, EPOCHS, SEED)
-    fit(*begun, lambda event: events.append(event) or True)
+    told = Told()
+    begun: tuple[Trainer, Schedule] = in_epochs(trainer, penalties=penalties, **options)(
+        network, data, chosen, EPOCHS, SEED
+    )
+    fit(*begun, told)
     reference, losses = expected(name, chosen, penalised)
-    np.testing.assert_allclose([event.loss for event in events], losses, rtol=1e-4)
+    np.testing.assert_allclose([event.loss for event in told.events], losses, rtol=1e-4)
     # RMSProp and Adam divide by the gradient's size: rounding errors of tiny gradients count like large ones
     rtol, atol = {small_lstm: (0.0, 2e-4), small_tcn: (2e-3, 2e-3)}[make]
     found = network.state_dict()
@@ -331,6 +346,17 @@ def test_a_training_that_diverges_fails(name: str) -> None:
     chosen = settings(learning_rate=1e38, gradient_clip=1e38)
     with pytest.raises(TrainingFailed, match=r"the training loss became (nan|inf) in epoch \d, step \d+"):
         fit(*case.begin(*case.make(), chosen, case.total, SEED))
+
+
+@pytest.mark.parametrize("make", [small_lstm, small_tcn, small_convolutions])
+def test_torchs_step_has_all_that_it_computes_with_on_its_device(
+    make: Callable[[], tuple[nn.Module, TrainingSet]],
+) -> None:
+    """Without a GPU: the device ``meta`` refuses other devices' tensors as CUDA does, and has no values to return."""
+    trainer = TorchTrainer(*make(), loss, settings(), {}, "meta")
+    with pytest.raises(RuntimeError, match=r"Tensor\.item\(\) cannot be called on meta tensors"):
+        trainer.step(torch.arange(32), 1e-2)
+    assert trainer.steps == 1
 
 
 # The training of paths

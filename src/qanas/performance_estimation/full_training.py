@@ -76,7 +76,7 @@ class FullTraining(Estimator):
         cache: a folder that trained weights are kept in and taken from, for runs that train the same candidates
             with the same seeds on the same data; None to train always.
         qat_epochs: further passes of quantization-aware training for candidates with weights of fewer than 8 bits.
-        device: where networks are trained; all else is done on the CPU.
+        device: where networks are trained; quantization-aware training and all else is done on the CPU.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 100
@@ -132,7 +132,7 @@ class FullTraining(Estimator):
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             data = problem.training_set(derive_seed(seed, "quantization-aware augmentation"))
             order = derive_seed(seed, "quantization-aware order")
-            trainer = make_trainer(rounded, data, problem.task.loss, settings, device=self.device)
+            trainer = make_trainer(rounded, data, problem.task.loss, settings)
             fit(trainer, Epochs(len(data), settings, epochs, order))
             graph = rounded.graph()
         return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
