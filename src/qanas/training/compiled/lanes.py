@@ -288,11 +288,11 @@ def gather(
     Lanes beyond the batch get zeros: with a zero gradient of the output they add nothing.
 
     Args:
-        inputs: of all samples.
-        indices: the batch.
+        inputs: of all samples, shape (samples * steps * features,).
+        indices: the batch, shape (batch,).
         first: the chunk's first sample of the batch.
         sizes: steps, features, rows of a step, lanes, used lanes.
-        space: the workspace.
+        space: the workspace, shape (floats,).
         at: where the rows start.
     """
     steps, features, rows, lanes, used = sizes

@@ -81,20 +81,20 @@ class CompiledLSTMTrainer(CompiledTrainer):
         self.douts = np.zeros((outputs, chunks * lanes), np.float32)
 
     def _forward(self, indices: IntArray) -> None:
-        """Fill ``self.outputs``."""
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,)."""
         lstm_forward.forward(
             self.weights, self.space, self.layers, self.shape, self.scale, self.inputs, indices, self.outputs
         )
 
     def _backward(self, batch: int) -> None:
-        """Fill ``self.gradient``."""
+        """Fill ``self.gradient``, shape (weights,)."""
         lstm_backward.backward(
             self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch
         )
 
 
 def _kernel_order(network: LSTMNetwork) -> IntArray:
-    """Return for each parameter in the kernel's layout its place in torch's order."""
+    """Return for each parameter in the kernel's layout its place in torch's order, shape (parameters,)."""
     order: list[IntArray] = []
     start = 0
 

@@ -34,7 +34,7 @@ def _gate_gradients(space: FloatArray, at: tuple[int, ...], sizes: tuple[int, ..
         d_g = dc i (1 - g^2)      d_o = dh tc o (1 - o)           dc_(t-1) = dc f
 
     Args:
-        space: the workspace.
+        space: the workspace, shape (floats,).
         at: where gates, cells, tanhs, dcells, dh from the step after and dh from the layer above start.
         sizes: units, lanes, used lanes.
         from_above: whether there is a layer above.
@@ -73,8 +73,8 @@ def _row_gradients(
     before it rather than be a smaller one.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         at: where the layer's weights, the step's gates and the step's drows start.
         sizes: rows, units, lanes, used lanes.
         wanted: first row, and the one after the last.
@@ -141,8 +141,8 @@ def _weight_gradients(  # noqa: PLR0915 - unrolled, so that the sums stay in reg
     turn use the same three rows while those are in the first-level cache.
 
     Args:
-        gradient: of all parameters, added to.
-        space: the workspace.
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
         at: where the layer's weights, rows and gates start.
         sizes: rows, units, lanes, used lanes.
         steps: time steps.
@@ -231,10 +231,10 @@ def _head_backward(
     """Add the head's weight gradients, and write the gradient of the last hidden state.
 
     Args:
-        weights: all parameters.
-        gradient: of all parameters, added to.
-        space: the workspace.
-        douts: gradients of the outputs.
+        weights: all parameters, shape (weights,).
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
+        douts: gradients of the outputs, shape (output_size, samples of all chunks).
         at: where the head's weights, the last hidden state and its gradient start, and the chunk's first
         sample.
         sizes: units, lanes, used lanes.
@@ -274,8 +274,8 @@ def backward(
     """Compute the gradient of all parameters, from the workspace that `forward` has left. The gates are lost.
 
     Args:
-        weights: all parameters.
-        gradient: to be filled.
+        weights: all parameters, shape (weights,).
+        gradient: to be filled, shape (weights,).
         space: as in `forward`.
         layers: as in `forward`.
         shape: as in `forward`.

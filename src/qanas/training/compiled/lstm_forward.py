@@ -117,8 +117,8 @@ def _forward_step(
     """Compute one layer at one time step: all gates of a unit for 16 samples at once, 8 sums in registers.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         at: where this step's weights, rows, gates, cells and tanhs start, and where h_t goes to: the next
             step's rows, and the rows of the layer above (or -1).
         sizes: inputs, units, lanes, used lanes.
@@ -182,14 +182,14 @@ def forward(
     """Compute the network's outputs of a batch, and keep in the workspace what `backward` needs.
 
     Args:
-        weights: all parameters.
+        weights: all parameters, shape (weights,).
         space: the workspace of all chunks.
         layers: for each layer its inputs, units, and where its weights, rows, gates, cells, tanhs, drows and
             dcells start (all but the weights from the start of the chunk).
         shape: time steps, lanes of a chunk, floats of a chunk's workspace, where the head's weights start.
         scale: of the head.
         inputs: shape (samples * steps * features,).
-        indices: the batch.
+        indices: the batch, shape (batch,).
         outputs: shape (output_size, lanes of all chunks), to be filled.
 
     Raises:

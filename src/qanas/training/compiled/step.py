@@ -89,14 +89,19 @@ class CompiledTrainer(ABC):
 
     @abstractmethod
     def _forward(self, indices: IntArray) -> None:
-        """Fill ``self.outputs``, and keep what `_backward` needs."""
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,), and keep what `_backward` needs."""
 
     @abstractmethod
     def _backward(self, batch: int) -> None:
         """Fill ``self.gradient`` from ``self.douts``, for the last batch, of that many samples."""
 
     def step(self, indices: Tensor, learning_rate: float) -> float:
-        """Take one step of gradient descent."""
+        """Take one step of gradient descent.
+
+        Args:
+            indices: the batch, shape (batch,).
+            learning_rate: of the step.
+        """
         loss = self.value_and_gradient(indices)
         self.steps += 1
         update(
@@ -115,7 +120,7 @@ class CompiledTrainer(ABC):
         """Return the batch's mean loss; its gradient is then in ``gradient``, in the kernel's order.
 
         Args:
-            indices: the batch, at most ``settings.batch_size`` samples.
+            indices: the batch, shape (batch,), at most ``settings.batch_size`` samples.
 
         Raises:
             ValueError: it is larger than the workspace.
@@ -135,7 +140,12 @@ class CompiledTrainer(ABC):
         return value + penalty
 
     def _loss_and_gradient(self, outputs: FloatArray, indices: Tensor) -> tuple[float, FloatArray]:
-        """Return a batch's loss and its gradient by the outputs, from the task itself or by autograd."""
+        """Return a batch's loss and its gradient by the outputs, from the task itself or by autograd.
+
+        Args:
+            outputs: shape (batch, output_size), as the gradient's.
+            indices: the batch, shape (batch,).
+        """
         if self.loss_gradient is not None:
             known = self.loss_gradient(self.settings.loss, outputs, self.target_array[indices.numpy()])
             if known is not None:
@@ -146,7 +156,7 @@ class CompiledTrainer(ABC):
         return value.item(), gradient.numpy()
 
     def flat_gradient(self) -> FloatArray:
-        """Return the last gradient in the order of ``network.parameters()``, flattened."""
+        """Return the last gradient in the order of ``network.parameters()``, flattened, shape (parameters,)."""
         flat: FloatArray = self.gradient[self.places]
         return flat
 
@@ -159,7 +169,7 @@ class CompiledTrainer(ABC):
         self.network.eval()
 
     def _flat_penalties(self, penalties: Penalties) -> tuple[FloatArray, FloatArray]:
-        """Return the coefficients l1 and l2 of every parameter, in the kernel's order."""
+        """Return the coefficients l1 and l2 of every parameter in the kernel's order, shape (weights,) each."""
         coefficients = np.zeros((2, len(self.weights)), np.float32)
         start = 0
         for name, parameter in self.network.named_parameters():
@@ -173,7 +183,7 @@ class CompiledTrainer(ABC):
 
 @entry_point("f8(f4[::1], f4[::1], f4[::1], f4[::1])")
 def add_penalty(weights: FloatArray, gradient: FloatArray, l1: FloatArray, l2: FloatArray) -> float:
-    """Add the gradient of sum(l1 |w|) + sum(l2 w^2) and return that sum."""
+    """Add the gradient of sum(l1 |w|) + sum(l2 w^2) and return that sum; all of shape (weights,)."""
     penalty = 0.0
     for n in range(len(weights)):
         w = weights[n]
@@ -199,10 +209,10 @@ def update(
     (0.9, 1e-7), and ``torch.lerp`` do it.
 
     Args:
-        weights: all parameters, changed.
-        gradient: theirs, changed.
-        moments: shape (3, parameters): mean of the gradient, of its square, and average of the weights;
-        changed.
+        weights: all parameters, shape (weights,), changed.
+        gradient: theirs, of that shape, changed.
+        moments: shape (3, weights): mean of the gradient, of its square, and average of the weights;
+            changed.
         adam: or RMSProp.
         learning_rate: of this step.
         step: its number, from 1.
@@ -237,7 +247,7 @@ def update(
 
 
 def aligned_zeros(size: int) -> FloatArray:
-    """Return zeros that start at a cache line, so that no load crosses one."""
+    """Return zeros, shape (size,), that start at a cache line, so that no load crosses one."""
     line = 64
     memory = np.zeros(4 * size + line, np.uint8)
     offset = -memory.ctypes.data % line

@@ -54,7 +54,7 @@ class CompiledTCNTrainer(CompiledTrainer):
         self.douts = np.zeros_like(self.outputs)
 
     def _forward(self, indices: IntArray) -> None:
-        """Fill ``self.outputs``."""
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,)."""
         kernel.forward(
             self.weights,
             self.space,
@@ -67,7 +67,7 @@ class CompiledTCNTrainer(CompiledTrainer):
         )
 
     def _backward(self, batch: int) -> None:
-        """Fill ``self.gradient``."""
+        """Fill ``self.gradient``, shape (weights,)."""
         kernel.backward(
             self.weights,
             self.gradient,

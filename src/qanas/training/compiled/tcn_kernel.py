@@ -75,13 +75,13 @@ def forward(
     """Compute the network's outputs of a batch, and keep in the workspace what `backward` needs.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         statistics: shape (STATISTICS, channels of all norms); the running ones are moved.
         blocks: shape (blocks,), of `BLOCK`.
         network: a `NETWORK`.
         inputs: shape (samples * positions * features,), the steps that the network sees.
-        indices: the batch.
+        indices: the batch, shape (batch,).
         outputs: shape (output_size, samples of all chunks), to be filled.
 
     Raises:
@@ -128,10 +128,10 @@ def _head_backward(
     """Add the head's weight gradients, and write the gradients of its inputs.
 
     Args:
-        weights: all parameters.
-        gradient: of all parameters, added to.
-        space: the workspace.
-        douts: gradients of the outputs.
+        weights: all parameters, shape (weights,).
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
+        douts: gradients of the outputs, shape (output_size, samples of all chunks).
         at: where the head's weights, its inputs and their gradients start.
         sizes: channels, chunks.
         scale: of the head.
@@ -219,8 +219,8 @@ def backward(
     """Compute the gradient of all parameters, from what `forward` has left.
 
     Args:
-        weights: all parameters.
-        gradient: to be filled.
+        weights: all parameters, shape (weights,).
+        gradient: to be filled, shape (weights,).
         space: as in `forward`.
         statistics: as in `forward`.
         blocks: as in `forward`.

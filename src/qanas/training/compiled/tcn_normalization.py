@@ -49,8 +49,8 @@ def batch_statistics(
     A single value has no deviation: it takes the running statistics, as in `ChannelNorm`.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: shape (STATISTICS, channels of all norms).
         norm: a `NORM`.
@@ -112,8 +112,8 @@ def normalise(
     """Compute relu(norm(y)), zero beyond the batch.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.
@@ -151,8 +151,8 @@ def normalise_and_add(
     """Compute relu(relu(norm(y)) + around), zero beyond the batch.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.
@@ -185,7 +185,7 @@ def relu_gradients(space: FloatArray, h: int, gradients: int, rows: int) -> None
     """Turn the gradients of relu(v) into those of v, in their place.
 
     Args:
-        space: the workspace.
+        space: the workspace, shape (floats,).
         h: where relu(v) starts.
         gradients: where the gradients start.
         rows: how many.
@@ -215,9 +215,9 @@ def norm_gradients(
     Statistics that are not the batch's own are constants: then dy = weight / deviation * g.
 
     Args:
-        weights: all parameters.
-        gradient: of all parameters, added to.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.
