@@ -35,7 +35,8 @@ from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.turbofan.task import Turbofan
-from qanas.training.fit import fit
+from qanas.training.choice import make_trainer
+from qanas.training.loop import Epochs, fit
 
 NETWORKS: dict[str, NetworkSpace] = {
     "LSTM 1x16": LSTMSpace(seed_layers=1, seed_units=16),
@@ -69,7 +70,8 @@ def trained_longer(problem: Problem, network: nn.Module, seed: int) -> nn.Module
     settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate)
     data = problem.training_set(0)
     order = derive_seed(seed, "quantization-aware order")
-    fit(longer, data, problem.task.loss, settings, epochs=QAT_EPOCHS, seed=order)
+    trainer = make_trainer(longer, data, problem.task.loss, settings)
+    fit(trainer, Epochs(len(data), settings, QAT_EPOCHS, order))
     return longer
 
 

@@ -3,7 +3,7 @@
 Protocol: one process, one thread, both sides in one run on the same synthetic data (30 steps, 14 features),
 from the same weights, with the same order of samples. A *step* is one call of ``Trainer.step``: blocks of
 steps of the two sides alternate, and the first steps of a block are not counted, since the other side has
-used the caches. An *epoch* is the time between two calls of ``on_epoch`` in ``fit``; whole fits of the two
+used the caches. An *epoch* is the time between two calls of the watch of ``fit``; whole fits of the two
 sides alternate, and the first epoch of each is not counted. Reported are medians and the ratio of the
 medians, torch / fused. Times depend on the machine and what else it does; only ratios are comparable. With
 ``--clock cpu`` they are the process's time on the processor: on a machine that others use as well, a step's wall time
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import functools
 import itertools
 import json
 import statistics
@@ -27,19 +26,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qanas.core.events import Event
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training import fit as fit_module
-from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TorchTrainer, Trainer, TrainingSet, fit
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
+from qanas.training.compiled.lstm import CompiledLSTMTrainer
+from qanas.training.compiled.tcn import CompiledTCNTrainer
+from qanas.training.loop import Epochs, fit
+from qanas.training.torch_trainer import TorchTrainer
+from qanas.training.trainer import Loss, Trainer, TrainingSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,17 +111,11 @@ def network_of(shape: str, features: int) -> nn.Module:
     return LSTMNetwork(features, [width] * depth, 1, SCALE)
 
 
-def fused_trainer(
-    network: nn.Module,
-    data: TrainingSet,
-    loss: Loss,
-    settings: TrainingSettings,
-    penalties: Penalties = NO_PENALTIES,
-) -> Trainer:
-    """Return the compiled trainer, whatever its ``supports`` says."""
+def compiled_trainer(network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings) -> Trainer:
+    """Return the compiled trainer, whatever the choice would be."""
     if isinstance(network, TCNNetwork):
-        return FusedTCNTrainer(network, data, loss, settings, penalties)
-    return FusedLSTMTrainer(network, data, loss, settings, penalties)  # type: ignore[arg-type]
+        return CompiledTCNTrainer(network, data, loss, settings)
+    return CompiledLSTMTrainer(network, data, loss, settings)  # type: ignore[arg-type]
 
 
 def step_times(
@@ -131,7 +125,7 @@ def step_times(
     clock = CLOCKS[options.clock]
     trainers: dict[str, Trainer] = {
         "torch": TorchTrainer(copy.deepcopy(network), data, loss, settings),
-        "fused": fused_trainer(copy.deepcopy(network), data, loss, settings),
+        "fused": compiled_trainer(copy.deepcopy(network), data, loss, settings),
     }
     times: dict[str, list[float]] = {name: [] for name in trainers}
     order = torch.randperm(len(data.inputs), generator=torch.Generator().manual_seed(1))
@@ -153,28 +147,30 @@ def epoch_times(
     network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return the median time of an epoch of each side, in `fit`."""
-    makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": fused_trainer}
+    makers: dict[str, MakeTrainer] = {"torch": TorchTrainer, "fused": compiled_trainer}
     times: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(options.rounds):
         for name, maker in makers.items():
-            ends: list[float] = []
-            with mock.patch.object(fit_module, "make_trainer", maker):
-                fit(
-                    copy.deepcopy(network),
-                    data,
-                    loss,
-                    settings,
-                    epochs=3,
-                    seed=0,
-                    on_epoch=functools.partial(_note_time, CLOCKS[options.clock], ends),
-                )
-            times[name] += [after - before for before, after in itertools.pairwise(ends)]
+            stopwatch = Stopwatch(CLOCKS[options.clock])
+            trainer = maker(copy.deepcopy(network), data, loss, settings)
+            fit(trainer, Epochs(len(data), settings, 3, seed=0), stopwatch)
+            times[name] += [after - before for before, after in itertools.pairwise(stopwatch.ends)]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _note_time(clock: Callable[[], float], times: list[float], epoch: int, loss: float) -> None:  # noqa: ARG001 - `OnEpoch`
-    """Append the time at which an epoch ended."""
-    times.append(clock())
+class Stopwatch:
+    """A watch that notes the times at which epochs ended."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Start with none."""
+        self.clock = clock
+        self.ends: list[float] = []
+
+    def __call__(self, event: Event) -> bool:
+        """Note the time, and go on."""
+        del event
+        self.ends.append(self.clock())
+        return True
 
 
 def row(name: str, torch_and_fused: dict[str, float]) -> dict[str, float]:

@@ -30,14 +30,13 @@ import torch
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.training.fused_lstm import kernel as lstm_kernel
-from qanas.training.fused_tcn import kernel as tcn_kernel
+from qanas.training.compiled import lstm, tcn
 from qanas.workflows.plan import Setup
 from qanas.workflows.run import run_search
 
 Side = Literal["compiled", "torch"]
 SIDES: tuple[Side, ...] = ("compiled", "torch")
-LOADED = (lstm_kernel, tcn_kernel)
+LOADED = (lstm, tcn)
 """Imported for their compilation."""
 
 
@@ -116,7 +115,7 @@ def run(files: SideFiles, recipe: Path, settings: list[str]) -> None:
         return
     setup = Setup.load(plan)
     reason = "the benchmark's other side" if files.side == "torch" else None
-    why = mock.patch("qanas.training.fit._why_not_fused", return_value=reason) if reason else mock.MagicMock()
+    why = mock.patch("qanas.training.choice.why_not_compiled", return_value=reason) if reason else mock.MagicMock()
     with why, MeteredDisplay(files) as display:
         result = run_search(setup, files.run, display)
         display.keep(shipped=result.shipped, front=len(result.front))

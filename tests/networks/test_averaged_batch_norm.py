@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from qanas.layers.conv import ChannelNorm
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training import fit as fit_module
-from qanas.training.fit import TrainingSet, fit
+from qanas.training import trainer as trainer_module
+from qanas.training.loop import Epochs, fit
+from qanas.training.torch_trainer import TorchTrainer
+from qanas.training.trainer import TrainingSet, refresh_batch_norms
 
 SETTINGS = TrainingSettings(0.05, "adam", "none", batch_size=16, loss="mae")
 
@@ -21,7 +23,8 @@ def trained(samples: int, epochs: int = 3) -> tuple[nn.Sequential, Tensor]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 5), ChannelNorm(5), nn.ReLU(), nn.Linear(5, 1))
     inputs = torch.randn(samples, 3).cumsum(0)  # samples that drift, as those of a run do
-    fit(network, TrainingSet(inputs, inputs.sum(1, keepdim=True)), loss, SETTINGS, epochs=epochs, seed=0)
+    trainer = TorchTrainer(network, TrainingSet(inputs, inputs.sum(1, keepdim=True)), loss, SETTINGS)
+    fit(trainer, Epochs(samples, SETTINGS, epochs, seed=0))
     return network, inputs
 
 
@@ -29,7 +32,7 @@ def trained(samples: int, epochs: int = 3) -> tuple[nn.Sequential, Tensor]:
 def test_statistics_are_those_of_the_training_data_under_the_averaged_weights(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "STATISTICS_CHUNK", chunk)
+    monkeypatch.setattr(trainer_module, "STATISTICS_CHUNK", chunk)
     network, inputs = trained(100)
     values = network[0](inputs).detach()
     norm = network[1]
@@ -47,5 +50,5 @@ def test_a_last_batch_of_one_sample_is_trained_on() -> None:
 
 def test_networks_without_batch_norm_are_left_alone() -> None:
     network = nn.Linear(3, 1)
-    fit_module.refresh_batch_norms(network, torch.randn(4, 3))
+    refresh_batch_norms(network, torch.randn(4, 3))
     assert network.training

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from qanas.core.candidate import Candidate
-from qanas.core.errors import TrainingFailed
+from qanas.core.errors import InputError, TrainingFailed
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMSpace
@@ -27,6 +27,7 @@ SPACES: dict[str, NetworkSpace] = {
     "lstm": LSTMSpace(seed_layers=2, seed_units=6),
     "tcn": TCNSpace(seed_blocks=2, seed_channels=6),
 }
+DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 
 
 @cache
@@ -77,6 +78,24 @@ def test_no_epochs_of_quantization_aware_training_is_post_training_quantization(
     # The head's weights are scaled where they are folded; the LSTMs' are those of the network.
     before_head = trained_weights[: -(6 + 1)]
     assert torch.equal(weights(outcome)[: len(before_head)], before_head)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(TASK, DATA, SPACES["lstm"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="torch finds no CUDA device"):
+        FullTraining(device="cuda").check(problem)
+    FullTraining(device="cpu").check(problem)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SPACES)
+def test_on_a_gpu_a_candidate_is_what_it_is_on_the_cpu(name: str) -> None:
+    problem = Problem(TASK, DATA, SPACES[name])
+    inputs = DATA.val.inputs
+    on_cpu, on_gpu = (FullTraining(epochs=2, device=device).train(problem, problem.seed, 3) for device in DEVICES)
+    np.testing.assert_allclose(on_gpu.float_outputs(inputs), on_cpu.float_outputs(inputs), atol=0.5)  # cycles
+    assert on_gpu.codes(inputs).shape == (len(inputs), 1)
 
 
 def test_candidates_that_can_not_be_quantized_fail_with_the_reason() -> None:

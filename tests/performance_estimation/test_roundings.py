@@ -34,7 +34,7 @@ from qanas.quantization.affine import Affine, WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.blockwise_space import Block, LayerOption
 from qanas.supernet.block_supernet import BlockSupernet
-from qanas.supernet.noise import NoiseToSignal
+from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 
 CHANNELS, SIZE, DEPTH, SAMPLES = (5, 7), 12, 4, 24

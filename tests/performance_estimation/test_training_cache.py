@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
 from qanas.core.candidate import Candidate
+from qanas.core.events import Watch, go_on
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.performance_estimation.full_training import FullTraining
 from qanas.performance_estimation.problem import Problem
 from qanas.tasks.turbofan.task import Turbofan
-from qanas.training.fit import fit
+from qanas.training.loop import Epochs, fit
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qanas.training.trainer import Trainer
 
 TASK = Turbofan("synthetic", stride=24)
 DATA = TASK.load()
@@ -31,9 +34,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that every training is added to."""
     done: list[int] = []
 
-    def counted(*arguments: Any, **options: Any) -> None:  # noqa: ANN401
-        done.append(options["seed"])
-        fit(*arguments, **options)
+    def counted(trainer: Trainer, schedule: Epochs, watch: Watch = go_on) -> bool:
+        done.append(schedule.seed)
+        return fit(trainer, schedule, watch)
 
     monkeypatch.setattr("qanas.performance_estimation.full_training.fit", counted)
     return done

@@ -26,7 +26,9 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.fit import TrainingSet, fit
+from qanas.training.loop import Epochs, fit
+from qanas.training.torch_trainer import TorchTrainer
+from qanas.training.trainer import TrainingSet
 
 WINDOW, FEATURES = 8, 3
 
@@ -161,7 +163,8 @@ def learn(module: nn.Module, epochs: int, rate: float, seed: int = 0) -> None:
     inputs = samples(512)
     targets = inputs[:, -4:].mean((1, 2))[:, None] * 20.0
     chosen = TrainingSettings(rate, "adam", "cosine", 32, "mse")
-    fit(module, TrainingSet(inputs, targets), lambda _, y, t: (y - t).square().mean(), chosen, epochs=epochs, seed=seed)
+    trainer = TorchTrainer(module, TrainingSet(inputs, targets), lambda _, y, t: (y - t).square().mean(), chosen)
+    fit(trainer, Epochs(len(inputs), chosen, epochs, seed))
 
 
 def errors(graph: Graph) -> tuple[float, float]:

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError, TrainingFailed
+from qanas.core.events import Event
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
 from qanas.supernet.block_supernet import BlockSupernet
-from qanas.supernet.distillation import DistillationSettings, distil
+from qanas.supernet.distillation import DistillationSettings, NoiseToSignal, distil
 from qanas.supernet.distilled_start import DistilledStart
-from qanas.supernet.noise import NoiseToSignal
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
 from tests.workflows.tiny_blocks import CLASSES, LAYERS, OPTIONS, SIZE, TinySpace, seeded_network
@@ -102,9 +102,15 @@ def test_distillation_brings_every_path_near_the_teacher(sampling: Sampling) -> 
     block = features()[1]
     noise = NoiseToSignal.of(block.outputs)
     before, after = BlockSupernet.seeded(BLOCKS[1], 0), BlockSupernet.seeded(BLOCKS[1], 0)
-    losses: list[float] = []
-    distil(after, block, DistillationSettings(400, sampling, 8, 0.5), 0, lambda _, loss: losses.append(loss))
-    assert len(losses) >= 50
+    events: list[Event] = []
+
+    def watch(event: Event) -> bool:
+        events.append(event)
+        return True
+
+    assert distil(after, block, DistillationSettings(400, sampling, 8, 0.5), 0, watch)
+    assert len(events) >= 50
+    assert (events[-1].done, events[-1].total) == (400, 400)
     assert not after.training
     before.train()
     after.train()  # each path with statistics of its own
@@ -141,7 +147,7 @@ def test_options_off_the_path_stay_as_they_are() -> None:
 def test_a_loss_that_is_not_finite_ends_it() -> None:
     block = features()[0]
     net = BlockSupernet.seeded(BLOCKS[0], 0)
-    with pytest.raises(TrainingFailed, match="distillation loss"):
+    with pytest.raises(TrainingFailed, match="training loss became nan in pass"):
         distil(net, BlockFeatures(block.inputs, block.outputs * float("nan")), SETTINGS, 0)
 
 

@@ -12,7 +12,9 @@ from qanas.tasks.turbofan import Turbofan
 from qanas.tasks.turbofan.reader import read_table
 from qanas.tasks.turbofan.synthetic import ENGINES, damage, write_synthetic
 from qanas.tasks.turbofan.task import SubsetName
-from qanas.training.fit import TrainingSet, fit
+from qanas.training.choice import make_trainer
+from qanas.training.loop import Epochs, fit
+from qanas.training.trainer import TrainingSet
 
 Predict = Callable[[Split], FloatArray]
 
@@ -45,7 +47,7 @@ def lstm_predictor(task: Turbofan, data: TaskData, units: int, epochs: int) -> P
     network = LSTMNetwork(data.input_shape[1], [units], 1, data.target_scale)
     training = TrainingSettings(5e-3, "adam", "cosine", 64, "mae")
     train = TrainingSet(torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.targets))
-    fit(network, train, task.loss, training, epochs=epochs, seed=0)
+    fit(make_trainer(network, train, task.loss, training), Epochs(len(train), training, epochs, seed=0))
 
     def predict(split: Split) -> FloatArray:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.layer_training import Penalty
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.fit import TrainingSet
+from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

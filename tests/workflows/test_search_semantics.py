@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from qanas.core.candidate import Candidate
     from qanas.deployment.parity import ParitySteps
-    from qanas.performance_estimation.base import TrainedNetwork
+    from qanas.performance_estimation.base import OnEpoch, TrainedNetwork
     from qanas.performance_estimation.problem import Problem
-    from qanas.training.fit import OnEpoch
     from qanas.workflows.plan import Setup
 
 

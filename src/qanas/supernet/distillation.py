@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from qanas.core.errors import TrainingFailed
+from qanas.core.events import Watch, go_on
 from qanas.supernet.block_supernet import BlockSupernet
-from qanas.supernet.noise import NoiseToSignal
-from qanas.supernet.paths import SAMPLERS, Sampling
+from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
 from qanas.supernet.teacher_features import BlockFeatures
-from qanas.training.memory_order import channels_last
+from qanas.training.loop import Passes, fit
+from qanas.training.trainer import TrainingSet
 
-MOMENTUM = 0.9
-POLYNOMIAL_POWER = 0.9
-GRADIENT_CLIP = 1.0
-"""Bound on the norm of the gradient: first steps of a block whose teacher has channels of little variance are wild."""
+VARIANCE_FLOOR = 1e-8
+"""Below the variance of any channel that carries something; a channel that doesn't must not divide by 0."""
 
-OnPasses = Callable[[int, float], None]
-"""Told now and then: how many paths were trained, and their mean loss since it was last told."""
+
+@dataclass(frozen=True)
+class NoiseToSignal:
+    """The noise-to-signal ratio of a block's output, ``mean over c of mean (y_c - t_c)^2 / var(t_c)``.
+
+    The mean over samples and positions makes blocks comparable (Moons et al., ICCV 2021; Lu et al. 2023).
+
+    Attributes:
+        inverse_variance: one over the variance of each of the teacher's channels, shape (channels, 1, 1).
+    """
+
+    inverse_variance: Tensor
+
+    @classmethod
+    def of(cls, teacher: Tensor) -> NoiseToSignal:
+        """Take the variances of the teacher's features, shape (n, channels, height, width)."""
+        variance = teacher.var(dim=(0, 2, 3), correction=0)
+        return cls(1.0 / variance.clamp(min=VARIANCE_FLOOR)[:, None, None])
+
+    def __call__(self, outputs: Tensor, teacher: Tensor) -> Tensor:
+        """Return the ratio of each sample, shape (batch,).
+
+        Args:
+            outputs: of the block, shape (batch, channels, height, width).
+            teacher: what it shall put out, of that shape.
+        """
+        error = outputs - teacher
+        return (error.square() * self.inverse_variance).mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -44,49 +66,30 @@ class DistillationSettings:
 
 
 def distil(
-    supernet: BlockSupernet,
-    features: BlockFeatures,
-    settings: DistillationSettings,
-    seed: int,
-    on_passes: OnPasses | None = None,
-) -> None:
-    """Train a block's supernet in place and leave it in evaluation mode.
+    supernet: BlockSupernet, features: BlockFeatures, settings: DistillationSettings, seed: int, watch: Watch = go_on
+) -> bool:
+    """Train a block's supernet in place and leave it in evaluation mode; return whether it went to the end.
 
     Args:
         supernet: with initial weights.
         features: of the teacher on training samples.
         settings: how.
         seed: of batches and paths.
-        on_passes: told about every hundredth of the way.
+        watch: told of every hundredth of the way, in passes; says whether to go on.
 
     Raises:
         TrainingFailed: the loss became NaN or infinite.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # of batches and paths in turn
     options = [len(places) for places in supernet.options]
-    sample = SAMPLERS[settings.sampling]
-    noise = NoiseToSignal.of(features.outputs)
-    optimizer = torch.optim.SGD(supernet.parameters(), settings.learning_rate, MOMENTUM)
-    told = passes = 0
-    summed = 0.0
-    supernet.train()
-    while passes < settings.passes:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1.0 - passes / settings.passes) ** POLYNOMIAL_POWER
-        chosen = torch.randint(len(features), (settings.batch_size,), generator=generator)
-        inputs, targets = channels_last(features.inputs[chosen]), channels_last(features.outputs[chosen])
-        # Options that no path uses have no gradient at all: momentum must not move them.
-        optimizer.zero_grad(set_to_none=True)
-        for path in sample(options, generator):
-            loss = noise(supernet(inputs, path), targets).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            summed += loss.item()
-            passes += 1
-        nn.utils.clip_grad_norm_(supernet.parameters(), GRADIENT_CLIP)
-        optimizer.step()
-        if not math.isfinite(summed):
-            raise TrainingFailed(f"the distillation loss became {summed} after {passes} passes")
-        if on_passes is not None and (passes - told) * 100 >= settings.passes:
-            on_passes(passes, summed / (passes - told))
-            told, summed = passes, 0.0
-    supernet.eval()
+    trainer = PathsTrainer(
+        supernet,
+        TrainingSet(features.inputs, features.outputs),
+        NoiseToSignal.of(features.outputs),
+        options=options,
+        sampling=settings.sampling,
+        generator=generator,
+    )
+    a_step = paths_a_step(settings.sampling, options)
+    schedule = Passes(len(features), settings.batch_size, settings.learning_rate, settings.passes, a_step, generator)
+    return fit(trainer, schedule, watch)

@@ -1,4 +1,4 @@
-"""Which paths a supernet is trained on."""
+"""Which paths a supernet is trained on, and the trainer that trains them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
+
+from qanas.training.torch_trainer import channels_last
+from qanas.training.trainer import TrainingSet
 
 Sampling = Literal["fair", "uniform"]
 
@@ -46,3 +50,75 @@ SAMPLERS: Mapping[Sampling, Callable[[Sequence[int], torch.Generator], Paths]] =
     "uniform": uniform_paths,
 }
 """Each returns the paths whose gradients are summed into one step."""
+
+
+def paths_a_step(sampling: Sampling, options: Sequence[int]) -> int:
+    """Return how many paths are trained in one step.
+
+    >>> paths_a_step("fair", (3, 2)), paths_a_step("uniform", (3, 2))
+    (3, 1)
+    """
+    return max(options) if sampling == "fair" else 1
+
+
+MOMENTUM = 0.9
+GRADIENT_CLIP = 1.0
+"""Bound on the norm of the gradient: first steps of a block whose teacher has channels of little variance are wild."""
+
+
+class PathsTrainer:
+    """The weights that paths share: the gradients of a step's paths on one batch are summed (SGD with momentum).
+
+    Args:
+        supernet: called with inputs and a path; trained in place, on the CPU.
+        data: what on.
+        loss: of outputs and targets, both of shape (batch, ...); returns that of each sample, shape (batch,).
+        options: how many there are at each layer.
+        sampling: which paths.
+        generator: of the paths; where the schedule draws its batches from it too, a step's paths are drawn after them.
+    """
+
+    def __init__(
+        self,
+        supernet: nn.Module,
+        data: TrainingSet,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        *,
+        options: Sequence[int],
+        sampling: Sampling,
+        generator: torch.Generator,
+    ) -> None:
+        """Create the optimizer."""
+        self.supernet = supernet
+        self.data = data
+        self.loss = loss
+        self.options = options
+        self.sample = SAMPLERS[sampling]
+        self.generator = generator
+        self.optimizer = torch.optim.SGD(supernet.parameters(), momentum=MOMENTUM)
+
+    def step(self, indices: Tensor, learning_rate: float) -> float:
+        """Train some paths on one batch and return the mean of their losses.
+
+        Args:
+            indices: the batch, shape (batch,).
+            learning_rate: of the step.
+        """
+        self.supernet.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        inputs, targets = (channels_last(values) for values in self.data.batch(indices))
+        # Options that no path uses have no gradient at all: momentum must not move them.
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for path in self.sample(self.options, self.generator):
+            loss = self.loss(self.supernet(inputs, path), targets).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.item())
+        nn.utils.clip_grad_norm_(self.supernet.parameters(), GRADIENT_CLIP)
+        self.optimizer.step()
+        return sum(losses) / len(losses)
+
+    def finish(self) -> None:
+        """Leave the supernet in evaluation mode, with the weights of the last step."""
+        self.supernet.eval()

@@ -1,1 +1,1 @@
-"""Training: the one fit loop and what makes it fast."""
+"""Training: the one fit loop, the trainers that it is handed, and what makes them fast."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qanas.supernet.noise import NoiseToSignal
+from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
-from qanas.training.memory_order import channels_last
+from qanas.training.torch_trainer import channels_last
 
 CHUNK_NUMBERS = 1 << 16
 """Numbers of a block's input that are computed at a time: with what a layer makes of them they fit into a cache."""

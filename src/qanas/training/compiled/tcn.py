@@ -1,4 +1,4 @@
-"""Where a network's parameters and values are in the kernel's arrays."""
+"""Trains a `TCNNetwork` with compiled code, and lays its parameters and values out in arrays."""
 
 from __future__ import annotations
 
@@ -8,13 +8,76 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qanas.layers.conv import ChannelNorm, Conv1xK
-from qanas.training.fused_tcn.convolution import GROUP
-from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, ROWS, Record, rounded_up
-from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE, STATISTICS
+from qanas.training.compiled import tcn_kernel as kernel
+from qanas.training.compiled.lanes import IntArray
+from qanas.training.compiled.step import CompiledTrainer, aligned_zeros
+from qanas.training.compiled.tcn_convolution import GROUP
+from qanas.training.compiled.tcn_layout import BLOCK, NETWORK, ROW, ROWS, Record, rounded_up
+from qanas.training.compiled.tcn_normalization import RUNNING_MEAN, RUNNING_VARIANCE, STATISTICS
+from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet
 
 if TYPE_CHECKING:
     from qanas.networks.tcn import ResidualBlock, TCNNetwork
-    from qanas.training.fused.lanes import FloatArray, IntArray
+    from qanas.search_space.training_group import TrainingSettings
+    from qanas.training.compiled.lanes import FloatArray
+
+
+class CompiledTCNTrainer(CompiledTrainer):
+    """A `TCNNetwork` on the CPU, on one thread, see `kernel`.
+
+    Args:
+        network: trained in place.
+        data: on the CPU.
+        loss: the task's loss.
+        settings: how to train; `qanas.training.compiled.supports.why_not_tcn` has nothing against any of these.
+        penalties: on the weights.
+    """
+
+    def __init__(
+        self,
+        network: TCNNetwork,
+        data: TrainingSet,
+        loss: Loss,
+        settings: TrainingSettings,
+        penalties: Penalties = NO_PENALTIES,
+    ) -> None:
+        """Copy the parameters and lay out the workspace."""
+        chunks = -(-settings.batch_size // ROW)
+        plan = NetworkPlan(network, data.inputs.shape[1], chunks)
+        super().__init__(network, data, loss, settings, penalties, places=plan.places, size=plan.weights)
+        self.blocks = plan.blocks
+        self.layout = plan.network
+        self.inputs = data.inputs[:, network.unused :].detach().contiguous().numpy().reshape(-1)
+        self.statistics = plan.statistics
+        self.space = aligned_zeros(plan.space)
+        self.outputs = np.zeros((network.head.out_features, chunks * ROW), np.float32)
+        self.douts = np.zeros_like(self.outputs)
+
+    def _forward(self, indices: IntArray) -> None:
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,)."""
+        kernel.forward(
+            self.weights,
+            self.space,
+            self.statistics,
+            self.blocks,
+            self.layout,
+            self.inputs,
+            indices,
+            self.outputs,
+        )
+
+    def _backward(self, batch: int) -> None:
+        """Fill ``self.gradient``, shape (weights,)."""
+        kernel.backward(
+            self.weights,
+            self.gradient,
+            self.space,
+            self.statistics,
+            self.blocks,
+            self.layout,
+            self.douts,
+            batch,
+        )
 
 
 class NetworkPlan:

@@ -1,4 +1,7 @@
-"""What a step of a fused trainer is around its kernel's two passes."""
+"""What a step of a compiled trainer is around its network's two passes.
+
+The task's loss, then penalties, clipping, the optimizer and the average of the weights, which are compiled too.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
-from qanas.training.fused import optimizer
-from qanas.training.fused.lanes import FloatArray, IntArray
+from qanas.core.compilation import entry_point
+from qanas.training.compiled.lanes import FloatArray, IntArray
+from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
 
 if TYPE_CHECKING:
     from qanas.search_space.training_group import TrainingSettings
@@ -35,11 +38,10 @@ def loss_gradient_of(loss: Loss) -> LossGradient | None:
     return found
 
 
-class FusedTrainer(ABC):
+class CompiledTrainer(ABC):
     """A network on the CPU, on one thread, whose two passes are compiled.
 
-    Clipping, optimizer and weight average are compiled too; only the loss is the task's own. The parameters live in
-    one flat array, in the kernel's order, until `finish`.
+    Only the loss is the task's own. The parameters live in one flat array, in the kernel's order, until `finish`.
 
     Args:
         network: trained in place.
@@ -87,17 +89,22 @@ class FusedTrainer(ABC):
 
     @abstractmethod
     def _forward(self, indices: IntArray) -> None:
-        """Fill ``self.outputs``, and keep what `_backward` needs."""
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,), and keep what `_backward` needs."""
 
     @abstractmethod
     def _backward(self, batch: int) -> None:
         """Fill ``self.gradient`` from ``self.douts``, for the last batch, of that many samples."""
 
     def step(self, indices: Tensor, learning_rate: float) -> float:
-        """Take one step of gradient descent."""
+        """Take one step of gradient descent.
+
+        Args:
+            indices: the batch, shape (batch,).
+            learning_rate: of the step.
+        """
         loss = self.value_and_gradient(indices)
         self.steps += 1
-        optimizer.update(
+        update(
             self.weights,
             self.gradient,
             self.moments,
@@ -113,7 +120,7 @@ class FusedTrainer(ABC):
         """Return the batch's mean loss; its gradient is then in ``gradient``, in the kernel's order.
 
         Args:
-            indices: the batch, at most ``settings.batch_size`` samples.
+            indices: the batch, shape (batch,), at most ``settings.batch_size`` samples.
 
         Raises:
             ValueError: it is larger than the workspace.
@@ -129,11 +136,16 @@ class FusedTrainer(ABC):
         self._backward(batch)
         penalty = 0.0
         if self.penalties is not None:
-            penalty = optimizer.add_penalty(self.weights, self.gradient, *self.penalties)
+            penalty = add_penalty(self.weights, self.gradient, *self.penalties)
         return value + penalty
 
     def _loss_and_gradient(self, outputs: FloatArray, indices: Tensor) -> tuple[float, FloatArray]:
-        """Return a batch's loss and its gradient by the outputs, from the task itself or by autograd."""
+        """Return a batch's loss and its gradient by the outputs, from the task itself or by autograd.
+
+        Args:
+            outputs: shape (batch, output_size), as the gradient's.
+            indices: the batch, shape (batch,).
+        """
         if self.loss_gradient is not None:
             known = self.loss_gradient(self.settings.loss, outputs, self.target_array[indices.numpy()])
             if known is not None:
@@ -144,7 +156,7 @@ class FusedTrainer(ABC):
         return value.item(), gradient.numpy()
 
     def flat_gradient(self) -> FloatArray:
-        """Return the last gradient in the order of ``network.parameters()``, flattened."""
+        """Return the last gradient in the order of ``network.parameters()``, flattened, shape (parameters,)."""
         flat: FloatArray = self.gradient[self.places]
         return flat
 
@@ -157,7 +169,7 @@ class FusedTrainer(ABC):
         self.network.eval()
 
     def _flat_penalties(self, penalties: Penalties) -> tuple[FloatArray, FloatArray]:
-        """Return the coefficients l1 and l2 of every parameter, in the kernel's order."""
+        """Return the coefficients l1 and l2 of every parameter in the kernel's order, shape (weights,) each."""
         coefficients = np.zeros((2, len(self.weights)), np.float32)
         start = 0
         for name, parameter in self.network.named_parameters():
@@ -169,8 +181,73 @@ class FusedTrainer(ABC):
         return coefficients[0], coefficients[1]
 
 
+@entry_point("f8(f4[::1], f4[::1], f4[::1], f4[::1])")
+def add_penalty(weights: FloatArray, gradient: FloatArray, l1: FloatArray, l2: FloatArray) -> float:
+    """Add the gradient of sum(l1 |w|) + sum(l2 w^2) and return that sum; all of shape (weights,)."""
+    penalty = 0.0
+    for n in range(len(weights)):
+        w = weights[n]
+        gradient[n] += l1[n] * np.sign(w) + np.float32(2.0) * l2[n] * w
+        penalty += l1[n] * abs(w) + l2[n] * w * w
+    return penalty
+
+
+@entry_point("void(f4[::1], f4[::1], f4[:, ::1], b1, f4, i8, f4, f4)")
+def update(
+    weights: FloatArray,
+    gradient: FloatArray,
+    moments: FloatArray,
+    adam: bool,
+    learning_rate: float,
+    step: int,
+    clip: float,
+    averaging: float,
+) -> None:
+    """Clip the gradient by its norm, take an optimizer step, and move the average of the weights.
+
+    As ``torch.nn.utils.clip_grad_norm_``, ``torch.optim.Adam`` (0.9, 0.999, 1e-8) or ``torch.optim.RMSprop``
+    (0.9, 1e-7), and ``torch.lerp`` do it.
+
+    Args:
+        weights: all parameters, shape (weights,), changed.
+        gradient: theirs, of that shape, changed.
+        moments: shape (3, weights): mean of the gradient, of its square, and average of the weights;
+            changed.
+        adam: or RMSProp.
+        learning_rate: of this step.
+        step: its number, from 1.
+        clip: bound on the gradient's norm.
+        averaging: weight of the new weights in the average.
+    """
+    squares = 0.0
+    for n in range(len(gradient)):
+        squares += gradient[n] * np.float64(gradient[n])
+    factor = np.float32(clip / (np.sqrt(squares) + 1e-6))
+    if factor > 1.0:  # NaN is not, and spreads, as it should
+        factor = np.float32(1.0)
+    mean, square, average = moments[0], moments[1], moments[2]
+    one = np.float32(1.0)
+    if adam:
+        beta1, beta2 = np.float32(0.9), np.float32(0.999)
+        rate = np.float32(learning_rate / (1.0 - 0.9**step))
+        correction = np.float32(np.sqrt(1.0 - 0.999**step))
+        for n in range(len(weights)):
+            g = gradient[n] * factor
+            mean[n] += (g - mean[n]) * (one - beta1)
+            square[n] = square[n] * beta2 + g * g * (one - beta2)
+            weights[n] -= rate * mean[n] / (np.sqrt(square[n]) / correction + np.float32(1e-8))
+            average[n] += np.float32(averaging) * (weights[n] - average[n])
+    else:
+        alpha = np.float32(0.9)
+        for n in range(len(weights)):
+            g = gradient[n] * factor
+            square[n] = square[n] * alpha + g * g * (one - alpha)
+            weights[n] -= np.float32(learning_rate) * g / (np.sqrt(square[n]) + np.float32(1e-7))
+            average[n] += np.float32(averaging) * (weights[n] - average[n])
+
+
 def aligned_zeros(size: int) -> FloatArray:
-    """Return zeros that start at a cache line, so that no load crosses one."""
+    """Return zeros, shape (size,), that start at a cache line, so that no load crosses one."""
     line = 64
     memory = np.zeros(4 * size + line, np.uint8)
     offset = -memory.ctypes.data % line

@@ -1,12 +1,12 @@
 """Compiled: convolutions over time, and their gradients. Eight sums stay in registers.
 
-See `qanas.training.fused_tcn.layout` for the records and the shapes.
+See `qanas.training.compiled.tcn_layout` for the records and the shapes.
 """
 
 from __future__ import annotations
 
 from qanas.core.compilation import inlined, part
-from qanas.training.fused.lanes import (
+from qanas.training.compiled.lanes import (
     WIDTH,
     FloatArray,
     Lanes,
@@ -18,7 +18,7 @@ from qanas.training.fused.lanes import (
     splat,
     store,
 )
-from qanas.training.fused_tcn.layout import ROW, ROWS, Record
+from qanas.training.compiled.tcn_layout import ROW, ROWS, Record
 
 GROUP = 16
 """Positions, of one chunk or several, over which weight gradients are summed in registers at least."""
@@ -50,8 +50,8 @@ def correlate(weights: FloatArray, space: FloatArray, conv: Record, x: int, y: i
     """Compute a convolution: four channels of 16 samples at once.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         conv: a `CONVOLUTION`.
         x: where its inputs start.
         y: where its outputs go.
@@ -102,8 +102,8 @@ def input_gradients(
     """Compute the gradients of a convolution's inputs: four channels of 16 samples at once.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         conv: a `CONVOLUTION`.
         dy: where the gradients of its outputs start.
         dx: where those of its inputs go.
@@ -162,8 +162,8 @@ def weight_gradients(
     drive each other out of the first-level cache (64 channels: 1.3 to 1.5 times the time).
 
     Args:
-        gradient: of all parameters, added to.
-        space: the workspace.
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
         conv: a `CONVOLUTION`.
         x: where its inputs start.
         dy: where the gradients of its outputs start.
@@ -220,8 +220,8 @@ def bias_gradients(gradient: FloatArray, space: FloatArray, conv: Record, bias: 
     """Add the gradients of a convolution's bias.
 
     Args:
-        gradient: of all parameters, added to.
-        space: the workspace.
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
         conv: a `CONVOLUTION`.
         bias: where it starts among the parameters.
         dy: where the gradients of its outputs start.

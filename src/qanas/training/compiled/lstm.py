@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.training.fit import NO_PENALTIES, Loss, Penalties, TrainingSet
-from qanas.training.fused.lanes import PAIR, IntArray
-from qanas.training.fused.trainer import FusedTrainer, aligned_zeros
-from qanas.training.fused_lstm import kernel
+from qanas.training.compiled import lstm_backward, lstm_forward
+from qanas.training.compiled.lanes import PAIR, IntArray
+from qanas.training.compiled.step import CompiledTrainer, aligned_zeros
+from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet
 
 if TYPE_CHECKING:
     from qanas.networks.lstm import LSTMNetwork
@@ -20,14 +20,14 @@ CHUNK_LANES = 32
 """Samples that are computed together: more of them reuse a weight more often, fewer fit the caches."""
 
 
-class FusedLSTMTrainer(FusedTrainer):
+class CompiledLSTMTrainer(CompiledTrainer):
     """An `LSTMNetwork` on the CPU, on one thread, see `kernel`.
 
     Args:
         network: trained in place.
         data: on the CPU.
         loss: the task's loss.
-        settings: how to train; `qanas.training.fused_lstm.support.supports` has nothing against any of these.
+        settings: how to train; `qanas.training.compiled.supports.why_not_lstm` has nothing against any of these.
         penalties: on the weights.
     """
 
@@ -81,18 +81,20 @@ class FusedLSTMTrainer(FusedTrainer):
         self.douts = np.zeros((outputs, chunks * lanes), np.float32)
 
     def _forward(self, indices: IntArray) -> None:
-        """Fill ``self.outputs``."""
-        kernel.forward(
+        """Fill ``self.outputs`` for the batch ``indices``, shape (batch,)."""
+        lstm_forward.forward(
             self.weights, self.space, self.layers, self.shape, self.scale, self.inputs, indices, self.outputs
         )
 
     def _backward(self, batch: int) -> None:
-        """Fill ``self.gradient``."""
-        kernel.backward(self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch)
+        """Fill ``self.gradient``, shape (weights,)."""
+        lstm_backward.backward(
+            self.weights, self.gradient, self.space, self.layers, self.shape, self.scale, self.douts, batch
+        )
 
 
 def _kernel_order(network: LSTMNetwork) -> IntArray:
-    """Return for each parameter in the kernel's layout its place in torch's order."""
+    """Return for each parameter in the kernel's layout its place in torch's order, shape (parameters,)."""
     order: list[IntArray] = []
     start = 0
 

@@ -1,6 +1,6 @@
-"""Eight floats in one register, for compiled code: the type `Lanes`, arithmetic, loads and stores.
+"""Eight floats in one register, for compiled code: the type `Lanes`, arithmetic, loads and stores, a batch in lanes.
 
-In the fused trainers the samples of a batch lie side by side in memory ("lanes"), and every instruction works on
+In the compiled trainers the samples of a batch lie side by side in memory ("lanes"), and every instruction works on
 eight of them. Loops that a compiler may or may not vectorise would make speed a matter of luck, and the flags that
 let it reorder sums (``fastmath``) have silently broken gradients before. So the vector operations are spelled out,
 and nothing is reordered behind our back.
@@ -21,6 +21,8 @@ from numba.core.extending import intrinsic, models, register_model
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numpy.typing import NDArray
+
+from qanas.core.compilation import part
 
 WIDTH = 8
 """Floats of one `Lanes` value. Processors with shorter registers take two; longer ones are half used."""
@@ -267,3 +269,62 @@ def copy_transposed(
 
     eight = types.UniTuple(types.int64, WIDTH)  # type: ignore[no-untyped-call]
     return types.void(source, eight, target, types.int64, types.int64), generate
+
+
+# ------------------------------------------------ the samples of a batch, side by side
+
+
+@part
+def gather(
+    inputs: FloatArray,
+    indices: IntArray,
+    first: int,
+    sizes: tuple[int, int, int, int, int],
+    space: FloatArray,
+    at: int,
+) -> None:
+    """Copy samples from (sample, step, feature) to (step, row, sample); the features are the first rows.
+
+    Lanes beyond the batch get zeros: with a zero gradient of the output they add nothing.
+
+    Args:
+        inputs: of all samples, shape (samples * steps * features,).
+        indices: the batch, shape (batch,).
+        first: the chunk's first sample of the batch.
+        sizes: steps, features, rows of a step, lanes, used lanes.
+        space: the workspace, shape (floats,).
+        at: where the rows start.
+    """
+    steps, features, rows, lanes, used = sizes
+    row = rows * lanes
+    length = steps * features
+    for q in range(0, used, WIDTH):
+        samples = indices[first + q : first + q + WIDTH]
+        if len(samples) == WIDTH and features >= WIDTH:
+            p0, p1, p2, p3 = (
+                samples[0] * length,
+                samples[1] * length,
+                samples[2] * length,
+                samples[3] * length,
+            )
+            p4, p5, p6, p7 = (
+                samples[4] * length,
+                samples[5] * length,
+                samples[6] * length,
+                samples[7] * length,
+            )
+            for t in range(steps):
+                for block in range(0, features, WIDTH):
+                    f = min(block, features - WIDTH)  # the last block overlaps the one before it
+                    s = t * features + f
+                    places = (p0 + s, p1 + s, p2 + s, p3 + s, p4 + s, p5 + s, p6 + s, p7 + s)
+                    copy_transposed(inputs, places, space, at + t * row + f * lanes + q, lanes)
+            continue
+        for lane in range(WIDTH):
+            for t in range(steps):
+                for f in range(features):
+                    target = at + t * row + f * lanes + q + lane
+                    if lane < len(samples):
+                        space[target] = inputs[samples[lane] * length + t * features + f]
+                    else:
+                        space[target] = np.float32(0.0)

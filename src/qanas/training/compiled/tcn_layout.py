@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from qanas.training.fused.lanes import PAIR
+from qanas.training.compiled.lanes import PAIR
 
 ROW = PAIR
 """Samples of a row."""

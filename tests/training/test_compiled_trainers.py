@@ -27,12 +27,13 @@ from torch import Tensor, nn
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.training import fit as fit_module
-from qanas.training.fit import TorchTrainer, TrainingSet, fit, make_trainer
-from qanas.training.fused_lstm.support import supports as lstm_supports
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
-from qanas.training.fused_tcn.support import supports as tcn_supports
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
+from qanas.training.choice import log_once, make_trainer
+from qanas.training.compiled.lstm import CompiledLSTMTrainer
+from qanas.training.compiled.supports import why_not_lstm, why_not_tcn
+from qanas.training.compiled.tcn import CompiledTCNTrainer
+from qanas.training.loop import Epochs, fit
+from qanas.training.torch_trainer import TorchTrainer
+from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,27 +44,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fused:
+class Compiled:
     """A compiled trainer, and what it trains.
 
     Attributes:
         trainer: the class.
         training: makes a network of given widths, and data.
-        supports: why it wouldn't.
+        why_not: why it wouldn't.
         penalties: for a network of two layers.
-        package: of its kernel.
+        module: of the trainer.
     """
 
     trainer: Any
     training: Callable[..., tuple[Any, TrainingSet]]
-    supports: Callable[..., str | None]
+    why_not: Callable[..., str | None]
     penalties: Mapping[str, Penalty]
-    package: str
+    module: str
 
 
-LSTM = Fused(FusedLSTMTrainer, lstm_training, lstm_supports, LSTM_PENALTIES, "fused_lstm")
-TCN = Fused(FusedTCNTrainer, tcn_training, tcn_supports, TCN_PENALTIES, "fused_tcn")
-both = pytest.mark.parametrize("fused", [LSTM, TCN], ids=["lstm", "tcn"])
+LSTM = Compiled(CompiledLSTMTrainer, lstm_training, why_not_lstm, LSTM_PENALTIES, "lstm")
+TCN = Compiled(CompiledTCNTrainer, tcn_training, why_not_tcn, TCN_PENALTIES, "tcn")
+both = pytest.mark.parametrize("compiled", [LSTM, TCN], ids=["lstm", "tcn"])
 
 
 class LossWithGradient:
@@ -84,24 +85,24 @@ class LossWithGradient:
 
 
 @both
-def test_penalties_add_to_loss_and_gradient(fused: Fused) -> None:
-    network, data = fused.training([4, 3])
-    trainer = fused.trainer(network, data, loss, settings(), fused.penalties)
+def test_penalties_add_to_loss_and_gradient(compiled: Compiled) -> None:
+    network, data = compiled.training([4, 3])
+    trainer = compiled.trainer(network, data, loss, settings(), compiled.penalties)
     value = trainer.value_and_gradient(torch.arange(32))
-    expected = loss("mse", network(data.inputs[:32]), data.targets[:32]) + penalty_value(network, fused.penalties)
+    expected = loss("mse", network(data.inputs[:32]), data.targets[:32]) + penalty_value(network, compiled.penalties)
     expected.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(expected.item(), rel=1e-5)
     assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
 
 
 @both
-def test_a_losses_own_gradient_is_used(fused: Fused) -> None:
-    network, data = fused.training([4])
+def test_a_losses_own_gradient_is_used(compiled: Compiled) -> None:
+    network, data = compiled.training([4])
     offered = LossWithGradient()
     indices = torch.arange(32)
     for kind in ("mse", "mae"):  # it knows the first, and leaves the second to autograd
-        own = fused.trainer(network, data, offered.loss, settings(loss=kind))
-        autograd = fused.trainer(network, data, loss, settings(loss=kind))
+        own = compiled.trainer(network, data, offered.loss, settings(loss=kind))
+        autograd = compiled.trainer(network, data, loss, settings(loss=kind))
         assert own.value_and_gradient(indices) == pytest.approx(autograd.value_and_gradient(indices), rel=1e-6)
         np.testing.assert_allclose(own.flat_gradient(), autograd.flat_gradient(), rtol=1e-5, atol=1e-7)
     assert offered.asked == 2
@@ -109,21 +110,21 @@ def test_a_losses_own_gradient_is_used(fused: Fused) -> None:
 
 @both
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_changes_no_bit(fused: Fused, threads: int) -> None:
+def test_the_number_of_threads_changes_no_bit(compiled: Compiled, threads: int) -> None:
     found = []
     for count in (1, threads):
         torch.set_num_threads(count)
-        network, data = fused.training([20, 17])
-        fit(network, data, loss, settings(), epochs=4, seed=3)
+        network, data = compiled.training([20, 17])
+        fit(make_trainer(network, data, loss, settings()), Epochs(len(data), settings(), 4, seed=3))
         found.append(nn.utils.parameters_to_vector(network.parameters()).detach().numpy().tobytes())
     assert found[0] == found[1]
 
 
 @both
-def test_the_network_is_left_alone_until_the_end(fused: Fused) -> None:
-    network, data = fused.training([4])
+def test_the_network_is_left_alone_until_the_end(compiled: Compiled) -> None:
+    network, data = compiled.training([4])
     before = copy.deepcopy(network.state_dict())
-    trainer = fused.trainer(network, data, loss, settings())
+    trainer = compiled.trainer(network, data, loss, settings())
     trainer.step(torch.arange(32), 1e-2)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     trainer.finish()
@@ -131,9 +132,9 @@ def test_the_network_is_left_alone_until_the_end(fused: Fused) -> None:
 
 
 @both
-def test_a_batch_that_would_leave_the_memory_is_refused(fused: Fused) -> None:
-    network, data = fused.training([4])
-    trainer = fused.trainer(network, data, loss, settings())
+def test_a_batch_that_would_leave_the_memory_is_refused(compiled: Compiled) -> None:
+    network, data = compiled.training([4])
+    trainer = compiled.trainer(network, data, loss, settings())
     with pytest.raises(ValueError, match="33 samples"):
         trainer.step(torch.arange(33), 1e-2)
     with pytest.raises(IndexError):
@@ -146,25 +147,25 @@ def test_a_batch_that_would_leave_the_memory_is_refused(fused: Fused) -> None:
 
 
 @both
-def test_it_is_chosen_by_itself(fused: Fused) -> None:
-    network, data = fused.training([4])
-    assert isinstance(make_trainer(network, data, loss, settings()), fused.trainer)
+def test_it_is_chosen_by_itself(compiled: Compiled) -> None:
+    network, data = compiled.training([4])
+    assert isinstance(make_trainer(network, data, loss, settings()), compiled.trainer)
 
 
-def frozen_weight(fused: Fused) -> nn.Module:
-    network: nn.Module = fused.training([4])[0]
+def frozen_weight(compiled: Compiled) -> nn.Module:
+    network: nn.Module = compiled.training([4])[0]
     network.get_parameter("head.weight").requires_grad_(False)
     return network
 
 
-def hooked(fused: Fused) -> nn.Module:
-    network: nn.Module = fused.training([4])[0]
+def hooked(compiled: Compiled) -> nn.Module:
+    network: nn.Module = compiled.training([4])[0]
     network.get_submodule("head").register_forward_hook(lambda *_: None)
     return network
 
 
-def other_layer(fused: Fused) -> nn.Module:
-    network: LSTMNetwork | TCNNetwork = fused.training([4])[0]
+def other_layer(compiled: Compiled) -> nn.Module:
+    network: LSTMNetwork | TCNNetwork = compiled.training([4])[0]
     layers = network.lstm if isinstance(network, LSTMNetwork) else network.residual_blocks[0].convolutions
     layers.append(nn.Dropout(0.1))
     return network
@@ -175,36 +176,36 @@ def other_layer(fused: Fused) -> nn.Module:
     ("change", "reason"),
     [
         (lambda _: nn.Linear(5, 3), "not Linear"),
-        (lambda fused: fused.training([4])[0].double(), "in float32"),
+        (lambda compiled: compiled.training([4])[0].double(), "in float32"),
         (frozen_weight, "head.weight"),
         (hooked, "hooks"),
         (other_layer, "layer Dropout"),
     ],
     ids=["linear", "double", "frozen", "hooked", "dropout"],
 )
-def test_other_networks_have_a_reason(fused: Fused, change: Callable[[Fused], nn.Module], reason: str) -> None:
-    found = fused.supports(change(fused), fused.training([4])[1], loss, settings())
+def test_other_networks_have_a_reason(compiled: Compiled, change: Callable[[Compiled], nn.Module], reason: str) -> None:
+    found = compiled.why_not(change(compiled), compiled.training([4])[1], settings())
     assert found is not None
     assert reason in found
 
 
 @both
-def test_other_settings_and_data_have_a_reason(fused: Fused) -> None:
-    network, data = fused.training([4])
-    assert "settings dropout" in str(fused.supports(network, data, loss, later_settings()))
-    assert "optimizer sgd" in str(fused.supports(network, data, loss, settings(optimizer="sgd")))
+def test_other_settings_and_data_have_a_reason(compiled: Compiled) -> None:
+    network, data = compiled.training([4])
+    assert "settings dropout" in str(compiled.why_not(network, data, later_settings()))
+    assert "optimizer sgd" in str(compiled.why_not(network, data, settings(optimizer="sgd")))
     double = TrainingSet(data.inputs.double(), data.targets)
-    assert "float64" in str(fused.supports(network, double, loss, settings()))
+    assert "float64" in str(compiled.why_not(network, double, settings()))
     single = TrainingSet(data.inputs[0], data.targets)
-    assert "sequences" in str(fused.supports(network, single, loss, settings()))
+    assert "sequences" in str(compiled.why_not(network, single, settings()))
     changed = TrainingSet(data.inputs, data.targets, lambda inputs, targets: (inputs, targets))
-    assert "at random" in str(fused.supports(network, changed, loss, settings()))
+    assert "at random" in str(compiled.why_not(network, changed, settings()))
 
 
 @both
-def test_falling_back_is_logged_once(fused: Fused, caplog: pytest.LogCaptureFixture) -> None:
-    network, data = frozen_weight(fused), fused.training([4])[1]
-    fit_module.log_once.cache_clear()
+def test_falling_back_is_logged_once(compiled: Compiled, caplog: pytest.LogCaptureFixture) -> None:
+    network, data = frozen_weight(compiled), compiled.training([4])[1]
+    log_once.cache_clear()
     with caplog.at_level(logging.INFO, logger="qanas"):
         for _ in range(2):
             assert isinstance(make_trainer(network, data, loss, settings()), TorchTrainer)
@@ -215,11 +216,11 @@ def test_falling_back_is_logged_once(fused: Fused, caplog: pytest.LogCaptureFixt
 
 @both
 def test_without_numba_torch_trains(
-    fused: Fused, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    compiled: Compiled, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, data = fused.training([4])
-    fit_module.log_once.cache_clear()
-    monkeypatch.setitem(sys.modules, f"qanas.training.{fused.package}.trainer", None)  # as its import of Numba fails
+    network, data = compiled.training([4])
+    log_once.cache_clear()
+    monkeypatch.setitem(sys.modules, f"qanas.training.compiled.{compiled.module}", None)  # as its import of Numba fails
     with caplog.at_level(logging.INFO, logger="qanas"):
         assert isinstance(make_trainer(network, data, loss, settings()), TorchTrainer)
     assert f"{type(network).__name__} is trained with torch, several times slower" in caplog.text

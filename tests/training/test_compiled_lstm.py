@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from tests.training.small import loss, lstm_training, relative_errors, settings
 
 from qanas.layers.lstm import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from qanas.training import fit as fit_module
-from qanas.training.fit import TorchTrainer, TrainingSet, make_trainer
-from qanas.training.fused_lstm.support import supports
-from qanas.training.fused_lstm.trainer import FusedLSTMTrainer
+from qanas.training import compiled
+from qanas.training.choice import log_once, make_trainer
+from qanas.training.compiled.lstm import CompiledLSTMTrainer
+from qanas.training.compiled.supports import why_not_lstm
+from qanas.training.torch_trainer import TorchTrainer
+from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 )
 def test_gradients_are_torchs(units: list[int], features: int, steps: int, outputs: int, batch: int, kind: str) -> None:
     network, data = lstm_training(units, samples=160, steps=steps, features=features, outputs=outputs)
-    trainer = FusedLSTMTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
+    trainer = CompiledLSTMTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
     indices = torch.randperm(160, generator=torch.Generator().manual_seed(1))
     value = 0.0
     for part in torch.split(indices, batch):  # nothing may be left over from the batch before
@@ -49,7 +52,7 @@ def test_gradients_are_torchs(units: list[int], features: int, steps: int, outpu
 @pytest.mark.parametrize("units", [[100], [64, 100]])
 def test_gradients_of_wide_layers_are_torchs(units: list[int]) -> None:
     network, data = lstm_training(units, steps=30, features=14)
-    trainer = FusedLSTMTrainer(network, data, loss, settings(batch_size=64))
+    trainer = CompiledLSTMTrainer(network, data, loss, settings(batch_size=64))
     indices = torch.arange(64)
     trainer.value_and_gradient(indices)
     loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type: ignore[no-untyped-call]
@@ -59,7 +62,7 @@ def test_gradients_of_wide_layers_are_torchs(units: list[int]) -> None:
 def test_saturated_gates_have_torchs_gradients() -> None:
     network, data = lstm_training([6])
     huge = TrainingSet(data.inputs * 200.0, data.targets)
-    trainer = FusedLSTMTrainer(network, huge, loss, settings())
+    trainer = CompiledLSTMTrainer(network, huge, loss, settings())
     value = trainer.value_and_gradient(torch.arange(32))
     expected = loss("mse", network(huge.inputs[:32]), huge.targets[:32])
     expected.backward()  # type: ignore[no-untyped-call]
@@ -71,16 +74,21 @@ def test_saturated_gates_have_torchs_gradients() -> None:
     ("network", "reason"), [(OneBiasLSTM(5, 3), "not OneBiasLSTM"), (LSTMNetwork(5, [4, 193]), "193 units")]
 )
 def test_what_the_kernel_is_not_for_has_a_reason(network: nn.Module, reason: str) -> None:
-    assert reason in str(supports(network, lstm_training([4])[1], loss, settings()))
+    assert reason in str(why_not_lstm(network, lstm_training([4])[1], settings()))
 
 
 def test_without_numba_torch_trains(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     network, data = lstm_training([4])
-    fit_module.log_once.cache_clear()
-    for module in ("trainer", "kernel"):
-        monkeypatch.delitem(sys.modules, f"qanas.training.fused_lstm.{module}", raising=False)
-    monkeypatch.delattr("qanas.training.fused_lstm.kernel", raising=False)
+    log_once.cache_clear()
+    for module in ("lanes", "step", "lstm", "lstm_forward", "lstm_backward"):
+        monkeypatch.delitem(sys.modules, f"qanas.training.compiled.{module}", raising=False)
+        monkeypatch.delattr(compiled, module, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with caplog.at_level(logging.INFO, logger="qanas"):
         assert isinstance(make_trainer(network, data, loss, settings()), TorchTrainer)
     assert "numba" in caplog.text
+
+
+def test_choosing_a_trainer_does_not_load_numba() -> None:
+    script = "import sys; import qanas.training.choice, qanas.training.loop; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

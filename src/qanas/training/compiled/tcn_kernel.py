@@ -1,7 +1,7 @@
-"""The compiled mathematics of `FusedTCNTrainer`: a TCN's outputs, and the gradient of its parameters.
+"""The compiled mathematics of `CompiledTCNTrainer`: a TCN's outputs, and the gradient of its parameters.
 
-A small TCN spends its time in torch on the number of its operations, not on their work. Here every operation is a
-loop over 16 samples at once (`qanas.training.fused.lanes`), and a step is two calls. A batch norm needs the values of
+A small TCN spends its time in torch on the number of its operations, not on their work. Here every operation is a loop
+over 16 samples at once (`qanas.training.compiled.lanes`), and a step is two calls. A batch norm needs the values of
 all samples, so that each layer is computed for all chunks before the next one.
 """
 
@@ -11,17 +11,26 @@ import numba
 import numpy as np
 
 from qanas.core.compilation import entry_point, merged, part
-from qanas.training import fused
-from qanas.training.fused.lanes import WIDTH, FloatArray, IntArray, broadcast, fma, lane_sum, load, splat, store
-from qanas.training.fused.samples import gather
-from qanas.training.fused_tcn.convolution import (
+from qanas.training.compiled.lanes import (
+    WIDTH,
+    FloatArray,
+    IntArray,
+    broadcast,
+    fma,
+    gather,
+    lane_sum,
+    load,
+    splat,
+    store,
+)
+from qanas.training.compiled.tcn_convolution import (
     bias_gradients,
     correlate,
     input_gradients,
     weight_gradients,
 )
-from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, Record
-from qanas.training.fused_tcn.normalization import (
+from qanas.training.compiled.tcn_layout import BLOCK, NETWORK, ROW, Record
+from qanas.training.compiled.tcn_normalization import (
     batch_statistics,
     norm_gradients,
     normalise,
@@ -52,7 +61,7 @@ def _block_forward(
     normalise_and_add(weights, space, masks, statistics, block.second_norm, at, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX), fused)
+@entry_point(numba.void(_FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _FLOATS, _INDICES, _MATRIX))
 def forward(
     weights: FloatArray,
     space: FloatArray,
@@ -66,13 +75,13 @@ def forward(
     """Compute the network's outputs of a batch, and keep in the workspace what `backward` needs.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         statistics: shape (STATISTICS, channels of all norms); the running ones are moved.
         blocks: shape (blocks,), of `BLOCK`.
         network: a `NETWORK`.
         inputs: shape (samples * positions * features,), the steps that the network sees.
-        indices: the batch.
+        indices: the batch, shape (batch,).
         outputs: shape (output_size, samples of all chunks), to be filled.
 
     Raises:
@@ -119,10 +128,10 @@ def _head_backward(
     """Add the head's weight gradients, and write the gradients of its inputs.
 
     Args:
-        weights: all parameters.
-        gradient: of all parameters, added to.
-        space: the workspace.
-        douts: gradients of the outputs.
+        weights: all parameters, shape (weights,).
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
+        douts: gradients of the outputs, shape (output_size, samples of all chunks).
         at: where the head's weights, its inputs and their gradients start.
         sizes: channels, chunks.
         scale: of the head.
@@ -196,7 +205,7 @@ def _block_backward(
             _add_around(space, block, chunks)
 
 
-@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64), fused)
+@entry_point(numba.void(_FLOATS, _FLOATS, _FLOATS, _MATRIX, _BLOCKS, _NETWORK, _MATRIX, numba.int64))
 def backward(
     weights: FloatArray,
     gradient: FloatArray,
@@ -210,8 +219,8 @@ def backward(
     """Compute the gradient of all parameters, from what `forward` has left.
 
     Args:
-        weights: all parameters.
-        gradient: to be filled.
+        weights: all parameters, shape (weights,).
+        gradient: to be filled, shape (weights,).
         space: as in `forward`.
         statistics: as in `forward`.
         blocks: as in `forward`.

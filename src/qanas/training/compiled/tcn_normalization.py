@@ -1,7 +1,7 @@
 """Compiled: batch norm over samples and positions, as torch's in training, and the ReLUs around it.
 
-See `qanas.training.fused_tcn.layout` for the records and the shapes. The masks, (chunks, 16) in the workspace, are one
-for the samples of the batch and zero for what fills the last chunk up.
+See `qanas.training.compiled.tcn_layout` for the records and the shapes. The masks, of shape (chunks, 16) in the
+workspace, are one for the samples of the batch and zero for what fills the last chunk up.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qanas.core.compilation import part
-from qanas.training.fused.lanes import (
+from qanas.training.compiled.lanes import (
     WIDTH,
     FloatArray,
     broadcast,
@@ -21,7 +21,7 @@ from qanas.training.fused.lanes import (
     store,
     where_positive,
 )
-from qanas.training.fused_tcn.layout import ROW, Record
+from qanas.training.compiled.tcn_layout import ROW, Record
 
 MEAN, INVERSE_DEVIATION, FACTOR, RUNNING_MEAN, RUNNING_VARIANCE = range(5)
 """The rows of the array of statistics; `FACTOR` is the inverse deviation times the norm's weight."""
@@ -49,8 +49,8 @@ def batch_statistics(
     A single value has no deviation: it takes the running statistics, as in `ChannelNorm`.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: shape (STATISTICS, channels of all norms).
         norm: a `NORM`.
@@ -112,8 +112,8 @@ def normalise(
     """Compute relu(norm(y)), zero beyond the batch.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.
@@ -151,8 +151,8 @@ def normalise_and_add(
     """Compute relu(relu(norm(y)) + around), zero beyond the batch.
 
     Args:
-        weights: all parameters.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.
@@ -185,7 +185,7 @@ def relu_gradients(space: FloatArray, h: int, gradients: int, rows: int) -> None
     """Turn the gradients of relu(v) into those of v, in their place.
 
     Args:
-        space: the workspace.
+        space: the workspace, shape (floats,).
         h: where relu(v) starts.
         gradients: where the gradients start.
         rows: how many.
@@ -215,9 +215,9 @@ def norm_gradients(
     Statistics that are not the batch's own are constants: then dy = weight / deviation * g.
 
     Args:
-        weights: all parameters.
-        gradient: of all parameters, added to.
-        space: the workspace.
+        weights: all parameters, shape (weights,).
+        gradient: of all parameters, shape (weights,), added to.
+        space: the workspace, shape (floats,).
         masks: where they start.
         statistics: as `batch_statistics` leaves them.
         norm: a `NORM`.

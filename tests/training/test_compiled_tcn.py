@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.training.small import loss, relative_errors, settings, tcn_training
 
 from qanas.layers.conv import ChannelNorm
-from qanas.training.fit import TrainingSet
-from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE
-from qanas.training.fused_tcn.support import supports
-from qanas.training.fused_tcn.trainer import FusedTCNTrainer
+from qanas.training.compiled.supports import why_not_tcn
+from qanas.training.compiled.tcn import CompiledTCNTrainer
+from qanas.training.compiled.tcn_normalization import RUNNING_MEAN, RUNNING_VARIANCE
+from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def norms(network: nn.Module) -> list[ChannelNorm]:
     return [module for module in network.modules() if isinstance(module, ChannelNorm)]
 
 
-def assert_statistics_are(trainer: FusedTCNTrainer, network: nn.Module) -> None:
+def assert_statistics_are(trainer: CompiledTCNTrainer, network: nn.Module) -> None:
     """Compare each batch norm's running mean and variance; the kernel's channels are rounded up to fours."""
     records = [block[name] for block in trainer.blocks for name in ("first_norm", "second_norm")]
     for record, norm in zip(records, norms(network), strict=True):
@@ -75,7 +75,7 @@ def test_gradients_and_statistics_are_torchs(
         outputs=outputs,
         samples=160,
     )
-    trainer = FusedTCNTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
+    trainer = CompiledTCNTrainer(network, data, loss, settings(batch_size=batch, loss=kind))
     single, double = copy.deepcopy(network), copy.deepcopy(network).double()
     order = torch.randperm(160, generator=torch.Generator().manual_seed(1))
     value = 0.0
@@ -99,7 +99,7 @@ def test_gradients_and_statistics_are_torchs(
 @pytest.mark.parametrize("channels", [[64, 64, 64], [33, 64, 1]])
 def test_gradients_of_wide_blocks_are_torchs(channels: list[int]) -> None:
     network, data = tcn_training(channels, kernel_size=7, window=30, features=15)
-    trainer = FusedTCNTrainer(network, data, loss, settings(batch_size=64))
+    trainer = CompiledTCNTrainer(network, data, loss, settings(batch_size=64))
     indices = torch.arange(64)
     trainer.value_and_gradient(indices)
     loss("mse", network(data.inputs[indices]), data.targets[indices]).backward()  # type: ignore[no-untyped-call]
@@ -109,7 +109,7 @@ def test_gradients_of_wide_blocks_are_torchs(channels: list[int]) -> None:
 def test_a_single_value_a_channel_takes_the_running_statistics() -> None:
     network, data = tcn_training([4, 3], window=1)
     reference = copy.deepcopy(network)
-    trainer = FusedTCNTrainer(network, data, loss, settings())
+    trainer = CompiledTCNTrainer(network, data, loss, settings())
     for indices in (torch.arange(20), torch.tensor([7])):
         value = trainer.value_and_gradient(indices)
         reference.zero_grad()
@@ -124,7 +124,7 @@ def test_means_far_from_zero_cost_no_precision() -> None:
     network, data = tcn_training([6, 6])
     far = TrainingSet(data.inputs + 300.0, data.targets)
     reference = copy.deepcopy(network).double()
-    trainer = FusedTCNTrainer(network, far, loss, settings())
+    trainer = CompiledTCNTrainer(network, far, loss, settings())
     value = trainer.value_and_gradient(torch.arange(32))
     expected = loss("mse", reference(far.inputs[:32].double()), far.targets[:32])
     expected.backward()  # type: ignore[no-untyped-call]
@@ -134,7 +134,7 @@ def test_means_far_from_zero_cost_no_precision() -> None:
 
 def test_channels_that_fill_up_stay_zero() -> None:
     network, data = tcn_training([5, 3])
-    trainer = FusedTCNTrainer(network, data, loss, settings(optimizer="adam"))
+    trainer = CompiledTCNTrainer(network, data, loss, settings(optimizer="adam"))
     for start in range(0, 64, 32):
         trainer.step(torch.arange(start, start + 32), 1e-2)
     filled = np.ones(len(trainer.weights), bool)
@@ -160,4 +160,4 @@ def other_momentum() -> nn.Module:
     ],
 )
 def test_what_the_kernel_is_not_for_has_a_reason(network: nn.Module, reason: str) -> None:
-    assert reason in str(supports(network, tcn_training([4])[1], loss, settings()))
+    assert reason in str(why_not_tcn(network, tcn_training([4])[1], settings()))

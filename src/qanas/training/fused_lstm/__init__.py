@@ -1,4 +1,0 @@
-"""LSTM training by a compiled kernel, see `qanas.training.fused_lstm.trainer.FusedLSTMTrainer`.
-
-Nothing is imported here: Numba is loaded, and the kernel compiled once a machine, when it is first used.
-"""

@@ -1,0 +1,146 @@
+"""Any network, on any device, through torch's autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from qanas.search_space.training_group import TrainingSettings
+from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
+
+# ------------------------------------------------ the order in which values lie in memory
+
+IMAGE_AXES = 4
+
+
+def channels_last(values: Tensor) -> Tensor:
+    """Return images, shape (batch, channels, height, width), with the channels next to each other in memory.
+
+    Convolutions on a CPU train 1.2 to 1.6 times faster on them (DeepLabv3 of width 0.5 at 96 x 128, one thread).
+    Values of any other shape are returned as they are.
+    """
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == IMAGE_AXES else values
+
+
+def flattened(weights: Tensor) -> Tensor:
+    """Return weights as one vector, shape (n,), those of two-dimensional convolutions with the input channels last."""
+    return (weights.permute(0, 2, 3, 1) if weights.ndim == IMAGE_AXES else weights).reshape(-1)
+
+
+def unflattened(vector: Tensor, shape: torch.Size) -> Tensor:
+    """Return the part of a vector, shape (n,), that `flattened` made of weights, as a view of their shape."""
+    if len(shape) != IMAGE_AXES:
+        return vector.view(shape)
+    out, inner, rows, columns = shape
+    return vector.view(out, rows, columns, inner).permute(0, 3, 1, 2)
+
+
+class FlatParameters:
+    """The trainable parameters of a network as parts of one vector, and their gradients of another.
+
+    An optimizer's step costs by the tensor more than by the weight: small networks have dozens of small tensors, and
+    clipping, the optimizer and the weight average would spend their time on the number of them. While this exists, a
+    change of `values` is a change of the network.
+
+    Args:
+        parameters: of one type, on one device.
+
+    Attributes:
+        values: shape (n,).
+        gradient: shape (n,); backward passes add to it.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Copy the parameters into one vector, and let them be views of it."""
+        self.parameters = list(parameters)
+        self.values = torch.cat([flattened(parameter.detach()) for parameter in self.parameters])
+        self.gradient = torch.zeros_like(self.values)
+        parts = zip(self.parameters, self._split(self.values), self._split(self.gradient), strict=True)
+        for parameter, value, gradient in parts:
+            parameter.data = value
+            parameter.grad = gradient
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a vector, shape (n,), each of its parameter's shape."""
+        parts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
+        return [unflattened(part, p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def release(self, values: Tensor) -> None:
+        """Give the parameters ``values``, shape (n,), each in memory of its own, and no gradient."""
+        for parameter, value in zip(self.parameters, self._split(values), strict=True):
+            parameter.data = value.clone(memory_format=torch.contiguous_format)
+            parameter.grad = None
+
+
+# ------------------------------------------------ the trainer
+
+
+class TorchTrainer:
+    """Any network, on any device.
+
+    Batches are drawn and changed at random on the CPU, so that they are the same on every device.
+
+    Args:
+        network: on the CPU; trained in place, on the device until `finish`.
+        data: on the CPU.
+        loss: the task's loss.
+        settings: how to train.
+        penalties: on the weights.
+        device: as torch names it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: TrainingSet,
+        loss: Loss,
+        settings: TrainingSettings,
+        penalties: Penalties = NO_PENALTIES,
+        device: str = "cpu",
+    ) -> None:
+        """Create the optimizer and the averages."""
+        self.network = network.to(device)
+        self.device = device
+        self.data = data
+        self.loss = loss
+        self.settings = settings
+        self.flat = FlatParameters(p for p in network.parameters() if p.requires_grad)
+        self.optimizer: torch.optim.Optimizer
+        if settings.optimizer == "adam":
+            self.optimizer = torch.optim.Adam([self.flat.values], lr=settings.learning_rate)
+        else:
+            self.optimizer = torch.optim.RMSprop([self.flat.values], lr=settings.learning_rate, alpha=0.9, eps=1e-7)
+        self.penalties = [(network.get_parameter(name), penalty) for name, penalty in penalties.items()]
+        self.flat.values.grad = self.flat.gradient
+        self.average = self.flat.values.clone()
+        self.steps = 0
+
+    def step(self, indices: Tensor, learning_rate: float) -> float:
+        """Take one step of gradient descent.
+
+        Args:
+            indices: the batch, shape (batch,).
+            learning_rate: of the step.
+        """
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.flat.gradient.zero_()
+        inputs, targets = (values.to(self.device) for values in self.data.batch(indices))
+        loss = self.loss(self.settings.loss, self.network(channels_last(inputs)), targets)
+        for weights, penalty in self.penalties:
+            loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([self.flat.values], self.settings.gradient_clip)
+        self.optimizer.step()
+        self.steps += 1
+        self.average.lerp_(self.flat.values, ema_weight(self.settings.ema_decay, self.steps))
+        return loss.item()
+
+    def finish(self) -> None:
+        """Write the averaged weights into the network, and the statistics that go with them."""
+        self.flat.release(self.average)
+        refresh_batch_norms(self.network, self.data.inputs, self.device)
+        self.network.cpu().eval()

@@ -1,0 +1,103 @@
+"""What trains a network, a step at a time, and what all such trainers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from qanas.core.even_spread import evenly_spread
+from qanas.search_space.layer_training import Penalty
+
+Loss = Callable[[str, Tensor, Tensor], Tensor]
+"""``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
+
+Penalties = Mapping[str, Penalty]
+"""What is added to the loss, by the names of the network's parameters."""
+
+NO_PENALTIES: Penalties = MappingProxyType({})
+
+
+class Trainer(Protocol):
+    """One network in training; `qanas.training.loop.fit` is handed it.
+
+    A trainer knows the network, what it is trained on and the loss: how to take a step. How many steps there are, on
+    which samples and at which learning rate, a `qanas.training.loop.Schedule` says.
+    """
+
+    def step(self, indices: Tensor, learning_rate: float) -> float:
+        """Take one optimizer step and return the batch's mean loss before it.
+
+        Args:
+            indices: samples of the batch, int64, shape (batch,).
+            learning_rate: of this step.
+        """
+
+    def finish(self) -> None:
+        """Leave the network as it is to be used: its final weights in it, on the CPU, in evaluation mode."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What is trained on, as whole tensors on the CPU; they may be mapped from files.
+
+    Attributes:
+        inputs: shape (n, *input_shape).
+        targets: shape (n, ...).
+        augment: changes a batch of inputs and targets at random each time it is drawn; None leaves them as they are.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.inputs)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs, shape (batch, *input_shape), and targets, shape (batch, ...), as they are trained on.
+
+        Args:
+            indices: shape (batch,).
+        """
+        inputs, targets = self.inputs[indices], self.targets[indices]
+        return (inputs, targets) if self.augment is None else self.augment(inputs, targets)
+
+
+def ema_weight(decay: float, step: int) -> float:
+    """Return the weight of the new value in the moving average after ``step`` steps (from 1).
+
+    Early averages are short, so that the random initial weights are soon forgotten.
+    """
+    return 1.0 - min(decay, (1.0 + step) / (10.0 + step))
+
+
+STATISTICS_SAMPLES = 8192
+"""Training samples, spread evenly, whose statistics a batch norm has in the end."""
+
+STATISTICS_CHUNK = 1024
+"""Of them, computed at a time."""
+
+
+def refresh_batch_norms(network: nn.Module, inputs: Tensor, device: str = "cpu") -> None:
+    """Give every batch norm the statistics that training data has under the network's present weights.
+
+    Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
+    spread over the data as a whole is, so that the mean of their variances is that of all samples.
+
+    Args:
+        network: with or without batch norms; its mode stays as it is.
+        inputs: shape (n, *input_shape), on the CPU.
+        device: of the network.
+    """
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        chosen = evenly_spread(len(inputs), STATISTICS_SAMPLES)
+        chunks = -(-len(chosen) // STATISTICS_CHUNK)
+        update_bn([inputs[chosen[first::chunks]] for first in range(chunks)], network, torch.device(device))
