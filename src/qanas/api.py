@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,19 +88,34 @@ def run(
     from qanas.recipe import load_plan
     from qanas.reporting.live import LiveDisplay
     from qanas.reporting.report import write_report
-    from qanas.workflows.plan import Setup
     from qanas.workflows.run import run_search
 
     path = Path(recipe)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / path.stem)
-    setup = Setup.load(load_plan(path, override_texts(overrides)))
-    if progress is None:
-        with LiveDisplay() as display:
-            run_search(setup, folder, display)
-    else:
-        run_search(setup, folder, progress)
-    write_report(folder)
+    with _process_left_as_it_was():
+        plan = load_plan(path, override_texts(overrides))
+        plan.check()
+        if progress is None:
+            with LiveDisplay() as display:
+                run_search(plan, folder, display)
+        else:
+            run_search(plan, folder, progress)
+        write_report(folder)
     return load(folder.path)
+
+
+@contextmanager
+def _process_left_as_it_was() -> Iterator[None]:
+    """Give the caller's process back what a run changes in it: where modules are found, and what Optuna prints."""
+    import optuna
+
+    path, verbosity = list(sys.path), optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        optuna.logging.set_verbosity(verbosity)
 
 
 def load(folder: FilePath) -> Result:

@@ -77,12 +77,12 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its seed network, estimate the hours. Runs nothing."""
     from qanas.recipe import load_plan
     from qanas.workflows.check import forecast
-    from qanas.workflows.plan import Setup
 
     plan = load_plan(recipe, settings or [])
-    expected = forecast(Setup.load(plan))
+    plan.check()
+    expected = forecast(plan)
     typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
-    for name, value in expected.seed_costs.items():
+    for name, value in expected.reference_costs.items():
         over = (
             "  over its limit: the seed network is measured, but marked infeasible"
             if name in expected.over_limit
@@ -137,13 +137,13 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan
-    from qanas.workflows.plan import Setup
     from qanas.workflows.verify import require_same_data, verify_models
 
     run_folder = _folder(folder)
-    setup = Setup.load(load_plan(run_folder.recipe))
-    require_same_data(setup, run_folder)
-    verdicts = list(verify_models(setup, run_folder))
+    plan = load_plan(run_folder.recipe)
+    plan.check()
+    require_same_data(plan, run_folder)
+    verdicts = list(verify_models(plan, run_folder))
     for verdict in verdicts:
         outcome = "; ".join(verdict.differences) or "as its card says"
         latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"

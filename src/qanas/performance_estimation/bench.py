@@ -32,7 +32,7 @@ from qanas.search_space.start import RANDOM, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
-from qanas.training.fit import TrainingSet
+from qanas.training.trainer import TrainingSet
 
 DEFAULT_SEARCH: tuple[Group, ...] = ("architecture", "training", "quantization")
 """The groups that are free where a recipe doesn't say."""

@@ -33,7 +33,8 @@ from qanas.quantization.tracing import trace
 from qanas.search_space.start import RANDOM, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import FloatArray, Split, Task
-from qanas.training.fit import fit, make_trainer
+from qanas.training.choice import make_trainer
+from qanas.training.loop import Epochs, fit
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.
@@ -198,8 +199,7 @@ class FullTraining(Procedure):
         settings = TrainingSettings.from_group(candidate.training)
         penalties = bench.networks.penalties(candidate, network)
         trainer = make_trainer(network, data, bench.task.loss, settings, penalties, self.device)
-        order = derive_seed(seed, "order")
-        fit(trainer, len(data), settings.schedule, epochs=self.epochs, seed=order, watch=watch)
+        fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), watch)
         return time.process_time() - started
 
     def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
@@ -213,9 +213,9 @@ class FullTraining(Procedure):
             settings = TrainingSettings.from_group(candidate.training)
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             data = bench.training_set(candidate, derive_seed(seed, "quantization-aware augmentation"))
-            trainer = make_trainer(rounded, data, bench.task.loss, settings, device=self.device)
-            order = derive_seed(seed, "quantization-aware order")
-            fit(trainer, len(data), settings.schedule, epochs=epochs, seed=order)
+            # Weights are rounded in NumPy: on the CPU, whatever the device.
+            trainer = make_trainer(rounded, data, bench.task.loss, settings)
+            fit(trainer, Epochs(len(data), settings, epochs, derive_seed(seed, "quantization-aware order")))
             graph = rounded.graph()
         return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
 

@@ -1,22 +1,23 @@
-"""Objects of the classes that a recipe names, made from its keys."""
+"""Objects of the classes that a recipe names, made from its keys; one line for each mistake in them."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
 from qanas.core.errors import InputError
-from qanas.core.suggestions import unknown
+from qanas.core.suggestions import nearest, unknown
 from qanas.core.user_code import described, import_object
-from qanas.recipe.messages import validated
 from qanas.recipe.registry import REGISTRIES
 from qanas.recipe.tables import STRICT, NamedTable
 
+M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -33,15 +34,20 @@ def component(table: NamedTable, section: str, contract: type[T]) -> tuple[T, di
     """
     found = find(table.name, section, contract)
     own_keys = type(table).model_fields
-    options = options_of(found, table.model_extra or {}, section, {}, own_keys)
+    options = options_of(found, table.model_extra or {}, section, also_known=own_keys)
     made = made_from(found, options, section, table.name)
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
     # As TOML gives it back: a list is a list, or a resumed run would seem another one.
     return made, own | options.model_dump(mode="json", exclude_none=True)
 
 
-def options_of(
-    found: type[Any], values: Mapping[str, Any], section: str, tables: Mapping[str, str], also_known: Iterable[str]
+def options_of(  # noqa: PLR0913, PLR0917 - where keys come from, and who else knows them
+    found: type[Any],
+    values: Mapping[str, Any],
+    section: str,
+    tables: Mapping[str, str] = MappingProxyType({}),
+    also_known: Iterable[str] = (),
+    given: Iterable[str] = (),
 ) -> BaseModel:
     """Return a class's arguments, checked against its constructor.
 
@@ -51,19 +57,27 @@ def options_of(
         section: the table that they are in.
         tables: those of arguments that are in another one.
         also_known: further keys of the table.
+        given: arguments that no key gives.
     """
-    return validated(_options_model(found, section), values, section, also_known, tables)
+    return validated(_options_model(found, section, frozenset(given)), values, section, also_known, tables)
 
 
-def made_from(found: type[T], options: BaseModel, section: str, name: str) -> T:
+def made_from(found: type[T], options: BaseModel, section: str, name: str, **given: object) -> T:
     """Return an object of a class.
+
+    Args:
+        found: the class.
+        options: its arguments, checked.
+        section: the table that they are in.
+        name: of the class in the recipe.
+        given: further arguments.
 
     Raises:
         InputError: the constructor refuses its arguments.
     """
     values = {name: getattr(options, name) for name in type(options).model_fields}
     try:
-        return found(**values)
+        return found(**values, **given)
     except Exception as error:
         raise InputError(f"{section}: {name} refuses its settings: {described(error, __file__)}") from error
 
@@ -96,7 +110,12 @@ def _has(found: type[Any], attribute: str) -> bool:
     return hasattr(found, attribute) or attribute in getattr(found, "__dataclass_fields__", {})
 
 
-def _options_model(component: type[Any], section: str) -> type[BaseModel]:
+def arguments_of(found: type[Any]) -> list[str]:
+    """Return the names of a constructor's arguments."""
+    return list(inspect.signature(found).parameters)
+
+
+def _options_model(component: type[Any], section: str, given: frozenset[str]) -> type[BaseModel]:
     """Return a model of the constructor's arguments: their annotations are the types and bounds that are checked."""
     source = component if hasattr(component, "__dataclass_fields__") else component.__init__
     try:
@@ -108,10 +127,93 @@ def _options_model(component: type[Any], section: str) -> type[BaseModel]:
         ) from error
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(component).parameters.items():
+        if name in given:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise InputError(
                 f"{section}.name: the constructor of {component.__name__} takes *{name}; name its arguments"
             )
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints.get(name, Any), default)
+        fields[name] = (_with_lists(hints.get(name, Any)), default)
     return create_model(f"{component.__name__}Options", __config__=STRICT, **fields)
+
+
+def _with_lists(hint: Any) -> Any:  # noqa: ANN401 - a type
+    """Return the type of an argument as TOML can give it: there are lists alone, no tuples."""
+    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return Annotated[hint, BeforeValidator(_tuples)] if get_origin(plain) is tuple else hint
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def validated(
+    model: type[M],
+    content: Mapping[str, Any],
+    prefix: str,
+    also_known: Iterable[str] = (),
+    tables: Mapping[str, str] = MappingProxyType({}),
+) -> M:
+    """Validate a table; one error becomes one line.
+
+    Args:
+        model: of the table.
+        content: the table.
+        prefix: its name; empty for the whole file.
+        also_known: keys of the same table that were taken out before.
+        tables: the names of the tables of keys that are in another one.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        # A misspelt key is told before the missing one that it was meant to be.
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+        location = [str(part) for part in first["loc"] if part != "[key]"]
+        table = tables.get(location[0], prefix)
+        key = ".".join([table, *location] if table else location)
+        known = [*_known_keys(model, location), *also_known]
+        raise InputError(f"{key}: {_message(key, known, first)}") from error
+
+
+def _message(key: str, known: Iterable[str], error: Mapping[str, Any]) -> str:
+    """Say what is wrong with one key, and the mend.
+
+    Args:
+        key: dotted.
+        known: keys of the table that it is in.
+        error: as pydantic reports it.
+    """
+    given = error.get("input")
+    match str(error["type"]):
+        case "extra_forbidden":
+            close = nearest(key.rpartition(".")[2], known)
+            hint = f"did you mean '{close}'?" if close else f"known here: {', '.join(sorted(known))}"
+            return f"unknown key; {hint}"
+        case "missing":
+            registry = REGISTRIES.get(key.removesuffix(".name"), {}) if key.endswith(".name") else {}
+            return f"missing; give {', '.join([*registry, 'or module:Class'])}" if registry else "missing; add it"
+        case "literal_error":
+            expected = error["ctx"]["expected"]
+            close = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            hint = f"; did you mean '{close}'?" if close else ""
+            return f"{given!r} is not {expected}{hint}"
+        case "model_type" | "dict_type":
+            return f"{given!r} is not a table; write [{key}] and its keys below"
+        case "too_short":
+            return "empty; give at least one"
+    text = str(error["msg"])
+    return f"{given!r}: {text[0].lower()}{text[1:]}"
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """Return the keys of the table in which a key was found wrong."""
+    for table in location[:-1]:
+        field = model.model_fields.get(table)
+        if field is None:
+            continue
+        # A table of tables has keys of its user's own, and one kind of table for all of them.
+        found = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
+        if inspect.isclass(found) and issubclass(found, BaseModel):
+            model = found
+    return list(model.model_fields)

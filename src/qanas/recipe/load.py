@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from qanas.core.assignments import Assignment
 from qanas.core.errors import InputError
-from qanas.recipe.blockwise import blockwise_plan
-from qanas.recipe.sampled import sampled_plan
-from qanas.recipe.tables import BLOCKWISE_TABLES
-from qanas.workflows.plan import Plan
+from qanas.core.measures import Cost, Limit, parse_cost, parse_objective
+from qanas.core.suggestions import unknown
+from qanas.core.user_code import find_first_in
+from qanas.hardware.costs import cost_models
+from qanas.hardware.device import Device
+from qanas.performance_estimation.base import Estimator
+from qanas.performance_estimation.bench import Bench, PreparedData
+from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.quantization.named_schemes import named_schemes
+from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
+from qanas.recipe.forms import as_space
+from qanas.recipe.registry import OWN_TABLES
+from qanas.recipe.tables import EstimationTable, FinalistsTable, NamedTable, QuantizationTable, Recipe, SeedTable
+from qanas.search_space.start import RANDOM, Start
+from qanas.search_strategy.base import Strategy
+from qanas.tasks.base import Task
+from qanas.training.pretrained import FileStart
+from qanas.workflows.dependence import upgraded
+from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget
 
 WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
 """Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""
+
+RECORDED_PACKAGES = ("qanas", "torch", "numpy", "optuna", "ai-edge-litert")
+SYNTHETIC = "synthetic"
+"""The value of ``task.data`` that asks a task for generated data."""
+
+DEFAULT_TRIALS = 100
+REJECTED_PER_TRIAL = 50
+_BUDGET = ("trials", "hours", "max_rejected")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -32,15 +61,175 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     folder = path.parent.resolve()
     if "data_fingerprint" in content:
         folder = Path(content.get("source", {}).get("folder", folder))
-        for key in WRITTEN_BY_RUNS:
-            content.pop(key, None)
+        content = {key: value for key, value in upgraded(content).items() if key not in WRITTEN_BY_RUNS}
     for override in overrides:
         _override(content, override)
     try:
-        build = blockwise_plan if any(table in content for table in BLOCKWISE_TABLES) else sampled_plan
-        return build(content, folder)
+        return _plan(content, folder)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _plan(content: dict[str, Any], folder: Path) -> Plan:
+    """Turn a recipe's tables into objects.
+
+    Args:
+        content: of the recipe.
+        folder: that paths are relative to.
+    """
+    # 1. The tables, each where it belongs.
+    content, form = as_space(content)
+    own_tables = {name: content.pop(name) for name in OWN_TABLES if name in content}
+    content = _with_defaults(content, own_tables)
+    recipe = validated(Recipe, content, "")
+
+    # 2. What candidates are measured on. A user's classes are looked for in the recipe's folder first.
+    _resolve(recipe.task, "task", "data", folder)
+    _resolve(recipe.estimation, "estimation", "cache", folder)
+    find_first_in(folder)
+    task, task_table = component(recipe.task, "task", Task)  # type: ignore[type-abstract]
+    networks, space_tables = form.networks(recipe.space.name, recipe.space.model_extra or {})
+    start, seed_table = _reference_start(f"{'seed' if form.section == 'space' else form.section}.weights",
+                                         recipe.seed, folder)  # fmt: skip
+    strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
+    objectives = tuple(parse_objective(name, way, task.metrics) for name, way in recipe.objectives.items())
+    limits = tuple(Limit(parse_cost(name), bound) for name, bound in recipe.limits.items())
+    asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
+    device = Device.named(recipe.device.name)
+    scheme = _scheme(recipe.quantization)
+    bench = Bench(
+        data=PreparedData(task),
+        networks=networks,
+        search=tuple(recipe.space.search),
+        encoding=strategy.encoding,
+        scheme=scheme.scheme,
+        device=device,
+        costs=cost_models(asked, device),
+        reference_start=start,
+        seed=recipe.run.seed,
+    )
+
+    # 3. How they are found, trained and estimated.
+    estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
+    budget, budget_table = _budget(recipe, strategy)
+
+    # 4. What is written down: every default, in the form that the recipe has.
+    named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
+    if form.section != "space":
+        named = {form.section: {form.key: recipe.space.name, "epochs": estimation_table.pop("epochs"), **seed_table}}
+        seed_table = {}
+    tables = {name: {**named.get(name, {}), **values} for name, values in space_tables.items()}
+    resolved = {
+        "task": task_table,
+        **({**tables, "blocks": tables.get("blocks", {})} if form.section != "space" else tables),
+        **({"seed": seed_table} if seed_table else {}),
+        **estimator_tables,
+        "strategy": {key: value for key, value in strategy_table.items() if key not in _BUDGET} | budget_table,
+        "estimation": estimation_table,
+        "quantization": recipe.quantization.resolved(),
+        "objectives": dict(recipe.objectives),
+        "limits": dict(recipe.limits),
+        "device": recipe.device.model_dump(),
+        "finalists": recipe.finalists.model_dump(exclude_none=True),
+        "run": recipe.run.model_dump(),
+        "source": {"folder": str(folder)},
+        "versions": _versions(),
+        "data_fingerprint": task.fingerprint(),
+    }
+    finalists = _finalists(recipe.finalists, estimator.procedure)
+    plan = Plan(
+        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved
+    )
+    plan.check_combination()
+    return plan
+
+
+def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe that names its estimator, and a strategy where the estimator has one of its own.
+
+    Raises:
+        InputError: a table that the named estimator doesn't read.
+    """
+    estimation = content.get("estimation", {})
+    if not isinstance(estimation, dict):
+        return content
+    named = estimation.get("name")
+    of_tables = next((OWN_TABLES[table] for table in own_tables), None)
+    if of_tables is not None and named not in (None, of_tables):
+        table = next(iter(own_tables))
+        raise InputError(f"{table}: read by estimation.name = '{of_tables}' alone, not by '{named}'; leave it out")
+    name = named or of_tables or "training"
+    content = {**content, "estimation": {**estimation, "name": name}}
+    if name == "block_tables":
+        strategy = content.get("strategy", {})
+        if isinstance(strategy, dict):
+            content["strategy"] = {"name": "exact", **strategy}
+        if isinstance(content.get("space"), dict):
+            content["space"] = {"search": ["architecture", "quantization"], **content["space"]}
+    return content
+
+
+def _estimator(
+    table: EstimationTable, own_tables: Mapping[str, Any]
+) -> tuple[Estimator, dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the estimator with its procedure, the resolved ``[estimation]``, and its own tables, resolved.
+
+    Each key goes to the one of the two that knows it.
+    """
+    kind = find(table.name, "estimation", Estimator)  # type: ignore[type-abstract]
+    own_keys = list(type(table).model_fields)
+    arguments = [name for name in arguments_of(kind) if name != "procedure" and name not in kind.tables]
+    extra = table.model_extra or {}
+    others = {key: value for key, value in extra.items() if key not in arguments}
+    procedure_options = options_of(FullTraining, others, "estimation", also_known=[*own_keys, *arguments])
+    procedure = made_from(FullTraining, procedure_options, "estimation", "training")
+    own = {key: value for key, value in extra.items() if key in arguments}
+    options = options_of(kind, own, "estimation", also_known=own_keys, given=["procedure", *kind.tables])
+    tables = {name: validated(model, own_tables.get(name, {}), name) for name, model in kind.tables.items()}
+    estimator = made_from(kind, options, "estimation", table.name, procedure=procedure, **tables)
+    resolved = {
+        "name": table.name,
+        "jobs": table.jobs,
+        **procedure_options.model_dump(mode="json", exclude_none=True),
+        **options.model_dump(mode="json", exclude_none=True),
+    }
+    return estimator, resolved, {name: value.model_dump(exclude_none=True) for name, value in tables.items()}
+
+
+def _budget(recipe: Recipe, strategy: Strategy) -> tuple[SearchBudget, dict[str, Any]]:
+    """Return when the search ends, and the keys of ``[strategy]`` that say so; a solver has none."""
+    table = recipe.strategy
+    given = [key for key in _BUDGET if getattr(table, key) is not None]
+    if strategy.needs is not None:
+        if given:
+            raise InputError(f"strategy.{given[0]}: '{table.name}' solves at once, without trials; leave it out")
+        return SearchBudget(0, None, 1), {}
+    trials = table.trials or DEFAULT_TRIALS
+    budget = SearchBudget(trials, table.hours, table.max_rejected or REJECTED_PER_TRIAL * trials)
+    written = {key: getattr(budget, key) for key in _BUDGET}
+    return budget, {key: value for key, value in written.items() if value is not None}
+
+
+def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
+    """Return how finalists are chosen and trained: as the search trains, but for what the table says."""
+    known = {entry.name for entry in fields(procedure)} if hasattr(procedure, "__dataclass_fields__") else set()
+    changes = {key: getattr(table, key) for key in ("epochs", "qat_epochs") if getattr(table, key) is not None}
+    for key in changes:
+        if key not in known:
+            raise InputError(f"finalists.{key}: {type(procedure).__name__} has no such setting; leave it out")
+    own = replace(procedure, **changes) if changes else procedure  # type: ignore[type-var]  # a dataclass, see above
+    return FinalistsPlan(table.count, table.seeds, own, table.start)
+
+
+def _scheme(table: QuantizationTable) -> SchemeChoice:
+    known = [*named_schemes(), SWEEP]
+    if table.scheme not in known:
+        raise InputError(f"quantization.scheme: {unknown('scheme', table.scheme, known)}")
+    return SchemeChoice(table.scheme, table.fields_by_layer(), table.container)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -66,3 +255,38 @@ def _override(content: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: {part} is a value, not a table")
     table[key] = given.value
+
+
+def _resolve(table: NamedTable, section: str, key: str, folder: Path) -> None:
+    """Make a path among a component's keys an absolute one."""
+    extra = table.model_extra or {}
+    if isinstance(extra.get(key), str) and extra[key] != SYNTHETIC:
+        extra[key] = str(_absolute(f"{section}.{key}", extra[key], folder))
+
+
+def _absolute(key: str, path: str, folder: Path) -> Path:
+    """Return a path of a recipe as an absolute one: environment variables first, then relative to the recipe."""
+    expanded = os.path.expandvars(path)
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise InputError(
+            f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
+        )
+    return (folder / Path(expanded).expanduser()).resolve()
+
+
+def _reference_start(key: str, table: SeedTable, folder: Path) -> tuple[Start, dict[str, str]]:
+    """Return the weights that the reference starts from, and their keys in the resolved recipe.
+
+    Other weights in the same file make it another run.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if table.weights is None:
+        return RANDOM, {}
+    weights = _absolute(key, table.weights, folder)
+    if not weights.is_file():
+        raise InputError(f"{key}: {weights}: no such file; give a state dict as .safetensors, .pt or .pth")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return FileStart(weights), {"weights": str(weights), "sha256": digest}

@@ -13,7 +13,6 @@ SPACES: Mapping[str, str] = {
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }
-TEACHERS: Mapping[str, str] = {"deeplabv3": SPACES["deeplabv3"]}
 STRATEGIES: Mapping[str, str] = {
     "dna": "qanas.search_strategy.dna_traversal:DNATraversal",
     "exact": "qanas.search_strategy.exact_search:ExactSearch",
@@ -22,12 +21,18 @@ STRATEGIES: Mapping[str, str] = {
     "random": "qanas.search_strategy.random_search:RandomSearch",
     "tpe": "qanas.search_strategy.tpe:TPE",
 }
-ESTIMATORS: Mapping[str, str] = {"training": "qanas.performance_estimation.full_training:FullTraining"}
+ESTIMATORS: Mapping[str, str] = {
+    "block_tables": "qanas.performance_estimation.block_tables:BlockTables",
+    "training": "qanas.performance_estimation.training:Training",
+}
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "task": TASKS,
     "space": SPACES,
-    "teacher": TEACHERS,
+    "teacher": SPACES,
     "strategy": STRATEGIES,
     "estimation": ESTIMATORS,
 }
 """The registry of each table that names a component."""
+
+OWN_TABLES: Mapping[str, str] = dict.fromkeys(("teacher", "blocks", "distillation", "table", "score"), "block_tables")
+"""Tables that one estimator alone reads: a recipe that has them, and names no estimator, means that one."""

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qanas.core.candidate import GROUPS, Group
-from qanas.core.measurement import Direction
+from qanas.core.candidate import Group
+from qanas.core.measures import Direction
+from qanas.performance_estimation.bench import DEFAULT_SEARCH
 from qanas.quantization.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.named_schemes import DEFAULT_SCHEME
 from qanas.quantization.ranges import RangeMethod
 from qanas.quantization.scheme import ActivationCodes, WeightScales
-from qanas.supernet.paths import Sampling
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -29,19 +29,19 @@ class NamedTable(BaseModel):
 class SpaceTable(NamedTable):
     """What is searched; further keys are the family's."""
 
-    search: list[Group] = Field(default=list(GROUPS), min_length=1)
+    search: list[Group] = Field(default=list(DEFAULT_SEARCH), min_length=1)
 
 
 class StrategyTable(NamedTable):
-    """How candidates are proposed; further keys are the strategy's."""
+    """How the space is explored; further keys are the strategy's."""
 
-    trials: int = Field(default=100, ge=1)
+    trials: int | None = Field(default=None, ge=1)
     hours: float | None = Field(default=None, gt=0)
     max_rejected: int | None = Field(default=None, ge=1)
 
 
 class EstimationTable(NamedTable):
-    """How candidates are trained and measured; further keys are the estimator's."""
+    """How good candidates are, and how they are trained; further keys are the estimator's and the procedure's."""
 
     name: str = "training"
     jobs: int = Field(default=1, ge=1, le=256)
@@ -86,11 +86,14 @@ class DeviceTable(BaseModel):
 
 
 class FinalistsTable(BaseModel):
-    """What is trained to ship."""
+    """What is trained to ship, how, and from which weights; what is left out is the estimation's."""
 
     model_config = STRICT
     count: int = Field(default=8, ge=1)
     seeds: int = Field(default=3, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    qat_epochs: int | None = Field(default=None, ge=0)
+    start: str = "scratch"
 
 
 class RunTable(BaseModel):
@@ -101,7 +104,7 @@ class RunTable(BaseModel):
 
 
 class SeedTable(BaseModel):
-    """The seed network's weights."""
+    """The reference's weights."""
 
     model_config = STRICT
     weights: str | None = None
@@ -109,11 +112,14 @@ class SeedTable(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What every recipe has."""
+    """What every recipe has; an estimator may have further tables of its own."""
 
     model_config = STRICT
     task: NamedTable
-    estimation: EstimationTable = EstimationTable()
+    space: SpaceTable
+    seed: SeedTable = SeedTable()
+    strategy: StrategyTable
+    estimation: EstimationTable
     quantization: QuantizationTable = QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
     limits: dict[str, Bound] = Field(default_factory=dict)
@@ -122,16 +128,8 @@ class Recipe(BaseModel):
     run: RunTable = RunTable()
 
 
-class SampledRecipe(Recipe):
-    """A search that trains what a sampler proposes."""
-
-    space: SpaceTable
-    seed: SeedTable = SeedTable()
-    strategy: StrategyTable
-
-
 class TeacherTable(BaseModel):
-    """The seed network of a block-wise search; further keys are its family's."""
+    """The reference as block-wise recipes write it; further keys are its family's."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     network: str = "deeplabv3"
@@ -144,62 +142,3 @@ class BlocksTable(BaseModel):
     """What can stand in the blocks; the keys are the family's."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-
-
-class DistillationTable(BaseModel):
-    """How each block's supernet is trained."""
-
-    model_config = STRICT
-    steps: int = Field(default=3000, ge=1)
-    sampling: Sampling = "fair"
-    seeds: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1.0, gt=0)
-    views: int = Field(default=2, ge=1)
-
-
-class BlockTableTable(BaseModel):
-    """What each block's table holds."""
-
-    model_config = STRICT
-    bits: list[WeightBits] = Field(default=[8], min_length=1)
-    per: Literal["block"] = "block"
-    full: bool = False
-    samples: int | None = Field(default=None, ge=2)
-    calibration_samples: int = Field(default=32, ge=2)
-
-
-class ScoreTable(BaseModel):
-    """What stands for the metric among the objectives."""
-
-    model_config = STRICT
-    name: Literal["nsr_sum"] = "nsr_sum"
-
-
-class SolverTable(NamedTable):
-    """What finds the front of the tables."""
-
-    name: str = "exact"
-
-
-class BlockwiseFinalistsTable(FinalistsTable):
-    """What is trained to ship, and from which weights."""
-
-    start: Literal["scratch", "distilled"] = "scratch"
-
-
-class BlockwiseRecipe(Recipe):
-    """A search over tables of distilled blocks."""
-
-    finalists: BlockwiseFinalistsTable = BlockwiseFinalistsTable()
-
-    teacher: TeacherTable = TeacherTable()
-    blocks: BlocksTable = BlocksTable()
-    distillation: DistillationTable = DistillationTable()
-    table: BlockTableTable = BlockTableTable()
-    score: ScoreTable = ScoreTable()
-    strategy: SolverTable = SolverTable()
-
-
-BLOCKWISE_TABLES = ("teacher", "blocks", "distillation", "table")
-"""A recipe with any of them is one of a block-wise search."""

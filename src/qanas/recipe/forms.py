@@ -1,0 +1,100 @@
+"""The two forms in which a recipe has its space: ``[space]``, or ``[teacher]`` and ``[blocks]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from qanas.core.errors import InputError
+from qanas.recipe.components import find, made_from, options_of, validated
+from qanas.recipe.registry import OWN_TABLES
+from qanas.recipe.tables import BlocksTable, TeacherTable
+from qanas.search_space.network_space import NetworkSpace
+
+BLOCKWISE_SEARCH = ["architecture", "quantization"]
+"""The groups that are free where blocks are searched: all are trained alike."""
+
+
+@dataclass(frozen=True)
+class SpaceForm:
+    """Where a recipe's space stands in it.
+
+    Attributes:
+        section: the table that names it.
+        key: of its name there.
+        moved: arguments of the family that stand in another table, by that table's name.
+        own_keys: keys of the section that are not the family's.
+        unwritten: arguments that another table of the recipe tells.
+    """
+
+    section: str = "space"
+    key: str = "name"
+    moved: Mapping[str, str] = field(default_factory=dict)
+    own_keys: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
+
+    def networks(self, name: str, values: Mapping[str, Any]) -> tuple[NetworkSpace, dict[str, dict[str, Any]]]:
+        """Return the family of networks, and the resolved arguments that made it, by table.
+
+        Args:
+            name: of the family.
+            values: its arguments.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        family = find(name, self.section, NetworkSpace, self.key)  # type: ignore[type-abstract]
+        options: BaseModel = options_of(family, values, self.section, self.moved, self.own_keys)
+        made = made_from(family, options, self.section, name)
+        resolved: dict[str, dict[str, Any]] = {table: {} for table in (self.section, *self.moved.values())}
+        # As TOML gives it back: a list is a list, or a resumed run would seem another one.
+        for key, value in options.model_dump(mode="json", exclude_none=True).items():
+            if key not in self.unwritten:
+                resolved[self.moved.get(key, self.section)][key] = value
+        return made, resolved
+
+
+def as_space(content: dict[str, Any]) -> tuple[dict[str, Any], SpaceForm]:
+    """Return a recipe with its space in ``[space]``, and in which form it had it.
+
+    In the form of block-wise recipes ``[teacher]`` names the family and has its epochs and weights, ``[blocks]`` has
+    what can stand in the blocks, and ``[table]`` the bits that are searched.
+
+    Args:
+        content: of the recipe, not changed.
+
+    Raises:
+        InputError: names the key and the mend.
+    """
+    content = dict(content)
+    of_blocks = "teacher" in content or "blocks" in content
+    if not of_blocks and ("space" in content or not any(table in content for table in OWN_TABLES)):
+        return content, SpaceForm()
+    if "space" in content:
+        raise InputError("space: given by [teacher] and [blocks], too; give one of the two")
+    teacher = validated(TeacherTable, content.pop("teacher", {}), "teacher")
+    blocks = validated(BlocksTable, content.pop("blocks", {}), "blocks").model_extra or {}
+    family = teacher.model_extra or {}
+    if blocks.get("width", family.get("width")) != family.get("width"):
+        raise InputError("blocks.width: the blocks' borders have the teacher's channels; give teacher.width alone")
+    own = {key: value for key, value in blocks.items() if key != "width"}
+    twice = sorted(own.keys() & family.keys())
+    if twice:
+        raise InputError(f"blocks.{twice[0]}: given in [teacher], too; give it once")
+    estimation = content.get("estimation", {})
+    if isinstance(estimation, dict):
+        if "epochs" in estimation:
+            raise InputError("estimation.epochs: teacher and students are trained alike; give teacher.epochs instead")
+        content["estimation"] = {**estimation, "name": "block_tables", "epochs": teacher.epochs}
+    content["space"] = {"name": teacher.network, "search": BLOCKWISE_SEARCH, **family, **own}
+    if teacher.weights is not None:
+        content["seed"] = {"weights": teacher.weights}
+    table = content.get("table", {})
+    bits = table.get("bits", [8]) if isinstance(table, dict) else [8]
+    content["space"]["weight_bits"] = bits
+    form = SpaceForm("teacher", "network", dict.fromkeys(own, "blocks"), tuple(TeacherTable.model_fields),
+                     ("weight_bits",))  # fmt: skip
+    return content, form
