@@ -60,7 +60,7 @@ class Predictions:
 
 
 def read_predictions(data: RunData) -> list[Predictions]:
-    """Read the predictions of every shipped model, the best one first and the seed network last.
+    """Read the predictions of every shipped model, the best one first and the reference last.
 
     Raises:
         InputError: a file was damaged.
@@ -83,7 +83,6 @@ def _loss(data: RunData, name: str) -> float:
     """Return a model's deployed validation score, with the sign that makes smaller better."""
     metrics = data.cards[name].metrics.get("deployed", {}).get("val", {})
     for objective in data.scores:
-        metric = objective.name.rpartition("_")[0]
-        if metric in metrics:
-            return objective.loss(metrics[metric].mean)
+        if objective.name in metrics:
+            return objective.loss(metrics[objective.name].mean)
     return 0.0
