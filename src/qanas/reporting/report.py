@@ -13,11 +13,10 @@ from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.model_plots import quantization_plot, shipped_plot
 from qanas.reporting.models import metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
-from qanas.reporting.run_data import RunData, read_run
+from qanas.reporting.run_data import RunData, read_predictions, read_run
 from qanas.reporting.search_plots import importance_note, importance_plot, parallel_plot, progress_plot
 from qanas.reporting.views.classes import confusion_plot
 from qanas.reporting.views.masks import gallery
-from qanas.reporting.views.predictions import read_predictions
 from qanas.reporting.views.series import series_plots
 
 if TYPE_CHECKING:

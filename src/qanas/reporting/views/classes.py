@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qanas.core.card import SplitName
-    from qanas.reporting.run_data import RunData
-    from qanas.reporting.views.predictions import Predictions
+    from qanas.reporting.run_data import Predictions, RunData
 
 _LEAST = 2
 _MOST = 40  # classes whose names have room

@@ -20,8 +20,7 @@ from qanas.reporting.models import main_cost, main_metric, sized, statistic
 from qanas.reporting.wording import SPLITS, number, words
 
 if TYPE_CHECKING:
-    from qanas.reporting.run_data import RunData
-    from qanas.reporting.views.predictions import Predictions
+    from qanas.reporting.run_data import Predictions, RunData
 
 VOID = 255
 """The class of pixels that count for nothing."""
@@ -80,7 +79,7 @@ class Gallery:
 
 
 def gallery(data: RunData, predictions: Sequence[Predictions]) -> Gallery | None:
-    """Show some test images, of the seed network, the best model and the smallest; None where no masks were kept."""
+    """Show some test images, of the reference, the best model and the smallest; None where no masks were kept."""
     for split in ("test", "val"):
         models = _shown(data, [model for model in predictions if _has_masks(model, split)])
         if models:

@@ -14,7 +14,7 @@ from qanas.reporting.wording import count, number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.reporting.views.predictions import Predictions
+    from qanas.reporting.run_data import Predictions
 
 _ENGINES = 6
 _COLUMNS = 3
