@@ -60,7 +60,7 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 
     from qanas import api
     from qanas.core.run_folder import RunFolder
-    from qanas.reporting.terminal import print_models
+    from qanas.reporting.headline import print_models
 
     result = api.run(recipe, settings, out)
     print_models(Console(), RunFolder(result.folder))
@@ -99,8 +99,8 @@ def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
     from rich.console import Console
 
+    from qanas.reporting.headline import print_models
     from qanas.reporting.report import write_report
-    from qanas.reporting.terminal import print_models
 
     run_folder = _folder(folder)
     path = write_report(run_folder)
@@ -124,8 +124,7 @@ def compare(
     from rich.console import Console
 
     from qanas.reporting.comparison import compare_runs
-    from qanas.reporting.comparison_page import write_comparison
-    from qanas.reporting.comparison_table import print_comparison
+    from qanas.reporting.comparison_page import print_comparison, write_comparison
 
     comparison = compare_runs([_folder(path) for path in folders], score, cost)
     page, numbers = write_comparison(comparison, out)

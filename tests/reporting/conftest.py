@@ -80,7 +80,7 @@ def _costs(settings: Row) -> Row:
 
 
 def _trial_rows(count: int = 60) -> list[Row]:
-    """Return the rows of the trials: the seed network, then measured, rejected and failed trials."""
+    """Return the rows of the trials: the reference, then measured, rejected and failed trials."""
     rng = np.random.default_rng(3)
     rows: list[Row] = []
     for number in range(count + count // 4):
@@ -198,7 +198,7 @@ def _finalist_row(name: str, key: str, card: Card, failed: bool) -> Row:
 
 
 def write_run(path: Path, *, trials: int = 60, tables: Row | None = None) -> RunFolder:
-    """Write a finished run: three models and the seed network shipped, one finalist failed."""
+    """Write a finished run: three models and the reference shipped, one finalist failed."""
     folder = RunFolder(path)
     folder.write_recipe(_recipe(tables or {}))
     rows = _trial_rows(trials)

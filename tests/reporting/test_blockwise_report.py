@@ -23,6 +23,7 @@ from tests.reporting.blockwise_run import (
     read_json,
     table_rows,
     write_blockwise_run,
+    written_now,
 )
 from tests.reporting.page import Page, coloured
 
@@ -32,15 +33,13 @@ from qanas.core.errors import InputError
 from qanas.core.measurement import Limit
 from qanas.core.run_folder import RunFolder
 from qanas.core.tables import write_parquet
-from qanas.reporting.block_tables import chosen_rows, networks_of
-from qanas.reporting.class_colours import class_palette
 from qanas.reporting.comparison import compare_runs
-from qanas.reporting.comparison_page import render_comparison
-from qanas.reporting.comparison_table import run_rows
+from qanas.reporting.comparison_page import render_comparison, run_rows
+from qanas.reporting.headline import print_models
 from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.report import write_report
-from qanas.reporting.run_data import read_run
-from qanas.reporting.terminal import print_models
+from qanas.reporting.run_data import chosen_rows, networks_of, read_run
+from qanas.reporting.views.masks import class_palette
 from qanas.workflows.pick import pick_model
 
 
@@ -57,8 +56,9 @@ def test_the_headline_tells_what_the_tables_stand_for(run: RunFolder) -> None:
     text = _page(run).text
     assert "segmentation · deeplabv3, block by block" in text
     assert f"the tables of 3 blocks have 72 rows, which stand for {NETWORKS:,} networks" in text
-    assert "Its front by NSR sum and weights, bytes, found by the strategy exact, has 5 networks" in text
-    assert "2 models shipped, besides the seed network; 0 finalists failed." in text
+    assert "Searched deeplabv3 networks for segmentation with exact." in text
+    assert "Its front by NSR sum and weights, bytes has 5 networks" in text
+    assert "2 models shipped, besides the reference; 0 finalists failed." in text
     assert "mIoU" in text
     assert "MIOU" not in text
 
@@ -74,9 +74,16 @@ def test_a_run_that_has_only_started_says_what_is_missing(run: RunFolder, tmp_pa
     bare = RunFolder(tmp_path / "bare")
     bare.write_recipe(run.read_recipe())
     text = _page(bare).text
-    assert "not there yet: blocks/, front.csv, finalists.csv, summary.json, models/" in text
-    assert "no table is there yet" in text
-    assert "No front is there yet" in text
+    assert "not there yet: trials.parquet or blocks/, front.csv, finalists.csv, summary.json, models/" in text
+    assert "No trial is recorded yet" in text
+
+
+def test_tables_without_a_front_say_so(run: RunFolder) -> None:
+    run.front.unlink()
+    page = _page(run)
+    assert "No front is there yet" in page.text
+    assert "blocks" in page.plots
+    assert "front" not in page.plots
 
 
 def test_effort_stands_beside_the_papers(run: RunFolder) -> None:
@@ -92,14 +99,13 @@ def test_effort_stands_beside_the_papers(run: RunFolder) -> None:
     assert "13 min 40 s by the clock" in page.text
 
 
-def test_stages_that_early_runs_did_not_record_are_empty(run: RunFolder) -> None:
+def test_stages_that_early_runs_did_not_record_are_left_out(run: RunFolder) -> None:
     summary = read_json(run.summary)
     summary["effort_cpu_seconds"] = {name: EFFORT[name] for name in ("distillation", "tables")}
     del summary["finalists"]["cpu_seconds"]
     run.write_summary(summary)
     page = _page(run)
-    for stage in ("teacher", "search", "finalists"):
-        assert page.cells[page.cells.index(stage) + 1] == "\N{EN DASH}"
+    assert not {"teacher", "search", "finalists"} & set(page.cells)
     assert "CPU time: distillation 1 min 30 s, tables 30 s;" in page.text
 
 
@@ -132,6 +138,29 @@ def test_a_damaged_table_is_named(run: RunFolder) -> None:
         write_report(run)
 
 
+def test_rows_named_in_the_front_are_taken_at_their_word(run: RunFolder) -> None:
+    """Two rows of a table may have one score: only the column tells which of them is meant."""
+    written_now(run)
+    path = next((run.blocks / "block_2").glob("*.parquet"))
+    write_parquet(path, pl.read_parquet(path).with_columns(nsr=pl.lit(0.5)))
+    data = read_run(run)
+    assert [chosen_rows(data.blocks, row) for row in data.front] == [chosen(point) for point in range(5)]
+    assert not [name for name in data.settings(data.front[0]) if name.startswith("row_")]
+    assert chosen_rows(data.blocks, data.front[0] | {"row_2": len(table_rows(1))}) is None, "of other tables"
+
+
+def test_the_reports_of_early_and_of_present_runs_show_the_same(run: RunFolder) -> None:
+    before = _page(run)
+    written_now(run)
+    after = _page(run)
+    assert after.plots == before.plots
+    for name in before.plots:
+        assert after.plot(name) == before.plot(name)
+    assert after.cells == [cell.replace("teacher", "reference") for cell in before.cells], "a stage's name alone"
+    early = compare_runs([write_blockwise_run(run.path.parent / "early"), run])
+    assert early.search.volumes[0] == early.search.volumes[1]
+
+
 # Example images
 
 
@@ -144,7 +173,7 @@ def _images(page: Page) -> list[Image.Image]:
 def test_masks_are_shown_in_the_classes_colours(run: RunFolder) -> None:
     page = _page(run)
     images = _images(page)
-    assert len(images) == 4 * 5, "picture, truth, teacher, best, smallest"
+    assert len(images) == 4 * 5, "picture, truth, reference, best, smallest"
     with np.load(run.model("seed") / "predictions.npz") as stored:
         kept = dict(stored)
     colours = np.zeros((256, 3), np.uint8)
@@ -198,7 +227,7 @@ def test_any_number_of_classes_has_colours_of_its_own() -> None:
 def test_every_layer_is_a_bar_with_kernel_expansion_and_bits(run: RunFolder) -> None:
     chart = layer_strips(read_run(run))
     assert chart is not None
-    assert len(chart.bars) == 4 + 5 + 5, "the seed network's, then those of n0 and n3"
+    assert len(chart.bars) == 4 + 5 + 5, "the reference's, then those of n0 and n3"
     by_name = {bar.told: bar for bar in chart.bars[4:9]}
     small = by_name["block 1, layer 1: kernel 3 x 3, expansion 3, 8 bits"]
     large = by_name["block 3, layer 2: kernel 5 x 5, expansion 9, 8 bits"]
@@ -292,22 +321,22 @@ def test_large_tables_are_thinned(run: RunFolder) -> None:
     assert "at most 1,200 a block are drawn" in page.text
 
 
-def test_shipped_networks_stand_beside_the_teacher_in_both_precisions(run: RunFolder) -> None:
+def test_shipped_networks_stand_beside_the_reference_in_both_precisions(run: RunFolder) -> None:
     spec = _page(run).plot("shipped")
     cards = run.cards()
-    networks, teacher, tested, _ = spec["traces"]
+    networks, reference, tested, _ = spec["traces"]
     assert networks["x"] == [cards[name].weight_bytes for name in cards if name != "seed"]
     splits: tuple[tuple[Any, SplitName], ...] = ((networks, "val"), (tested, "test"))
     for trace, split in splits:
         found = [cards[name].metric("deployed", split, "miou") for name in cards if name != "seed"]
         assert trace["y"] == [score.mean for score in found]
         assert trace["error_y"]["array"] == [score.std for score in found]
-    assert teacher["x"] == [60_000, 236_000]
-    assert teacher["text"][1].startswith("teacher, FP32")
-    assert "mIoU 0.46" in teacher["text"][0]
+    assert reference["x"] == [60_000, 236_000]
+    assert reference["text"][1].startswith("reference, FP32")
+    assert "mIoU 0.46" in reference["text"][0]
 
 
-def test_early_runs_show_the_teacher_as_it_ships_alone(run: RunFolder) -> None:
+def test_early_runs_show_the_reference_as_it_ships_alone(run: RunFolder) -> None:
     summary = read_json(run.summary)
     del summary["teacher"]
     run.write_summary(summary)
@@ -320,7 +349,7 @@ def test_early_runs_show_the_teacher_as_it_ships_alone(run: RunFolder) -> None:
 def test_blockwise_runs_are_compared_by_noise_and_as_shipped(tmp_path: Path) -> None:
     runs = [write_blockwise_run(tmp_path / name) for name in ("one", "two")]
     comparison = compare_runs(runs)
-    assert [axis.name for axis in comparison.search.objectives] == ["nsr_sum", "weight_bytes"]
+    assert [axis.column for axis in comparison.search.measures] == ["nsr_sum", "weight_bytes"]
     assert comparison.shipped_axes == ("miou", "weight_bytes")
     assert len(comparison.shipped(0)) == len(FINALISTS)
     rows = dict(zip(run_rows(comparison)[0], run_rows(comparison)[1][0], strict=True))
@@ -329,15 +358,15 @@ def test_blockwise_runs_are_compared_by_noise_and_as_shipped(tmp_path: Path) -> 
     assert rows["CPU up to the front"] == "12 min 6 s"
     assert "trials measured" not in rows
     page = render_comparison(comparison)
-    assert "across teachers only roughly" in page
+    assert "across references only roughly" in page
     assert "each point trained once" not in page
 
 
 def test_columns_of_blockwise_runs_can_be_named(tmp_path: Path) -> None:
     runs = [write_blockwise_run(tmp_path / name) for name in ("one", "two")]
     comparison = compare_runs(runs, score="nsr_2", cost="macs")
-    assert [axis.name for axis in comparison.search.objectives] == ["nsr_2", "macs"]
-    assert [axis.name for axis in compare_runs(runs, cost="macs").search.objectives] == ["nsr_sum", "macs"]
+    assert [axis.column for axis in comparison.search.measures] == ["nsr_2", "macs"]
+    assert [axis.column for axis in compare_runs(runs, cost="macs").search.measures] == ["nsr_sum", "macs"]
     with pytest.raises(InputError, match="--score miou_quantized: unknown score of all runs"):
         compare_runs(runs, score="miou_quantized")
 
@@ -347,9 +376,10 @@ def test_a_blockwise_and_a_sampled_run_are_refused_in_one_line(
 ) -> None:
     blockwise, sampled = write_blockwise_run(tmp_path / "one"), make_run()
     for runs in ([blockwise, sampled], [sampled, blockwise]):
-        with pytest.raises(InputError, match="one: its front is scored by noise over blocks") as told:
+        with pytest.raises(InputError, match="their fronts have no score in common") as told:
             compare_runs(runs)
         assert "\n" not in str(told.value)
+        assert all(axis in str(told.value) for axis in ("nsr_sum (minimize)", "mae_quantized (minimize)"))
 
 
 def test_a_blockwise_run_is_loaded_and_picked_from(run: RunFolder) -> None:

@@ -16,24 +16,22 @@ from rich.console import Console
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
-from qanas.core.measurement import Objective
+from qanas.core.measures import Cost, Measure, Metric
 from qanas.core.run_folder import RunFolder
-from qanas.reporting.comparison import Comparison, compare_runs
-from qanas.reporting.comparison_page import comparison_json, write_comparison
-from qanas.reporting.comparison_table import print_comparison, run_rows
-from qanas.reporting.overlay import Entry, Overlay
+from qanas.reporting.comparison import Comparison, Entry, Overlay, compare_runs
+from qanas.reporting.comparison_page import comparison_json, print_comparison, run_rows, write_comparison
 from qanas.reporting.wording import EMPTY
 
 MakeNamed = Callable[..., RunFolder]
-MAE, BYTES, R2 = Objective("mae_quantized"), Objective("weight_bytes"), Objective("r2_quantized", "maximize")
+MAE, BYTES, R2 = Metric("mae"), Cost("weight_bytes"), Metric("r2", better="maximize")
 
 
 def _entries(points: Sequence[tuple[float, ...]]) -> list[Entry]:
     return [Entry(str(place), point) for place, point in enumerate(points)]
 
 
-def _overlay(*runs: Sequence[tuple[float, ...]], objectives: tuple[Objective, ...] = (MAE, BYTES)) -> Overlay:
-    return Overlay.of(objectives, [_entries(points) for points in runs])
+def _overlay(*runs: Sequence[tuple[float, ...]], measures: tuple[Measure, ...] = (MAE, BYTES)) -> Overlay:
+    return Overlay.of(measures, [_entries(points) for points in runs])
 
 
 # Hypervolumes
@@ -58,7 +56,7 @@ def test_costs_over_a_decade_are_scaled_by_their_logarithm() -> None:
 
 
 def test_a_maximised_score_is_better_when_larger() -> None:
-    overlay = _overlay([(0.9, 20.0)], [(0.5, 20.0)], objectives=(R2, BYTES))
+    overlay = _overlay([(0.9, 20.0)], [(0.5, 20.0)], measures=(R2, BYTES))
     assert overlay.volumes[0] > overlay.volumes[1]
     assert [len(front) for front in overlay.joint] == [1, 0]
     assert overlay.axes[0].best == 0.9
@@ -66,7 +64,7 @@ def test_a_maximised_score_is_better_when_larger() -> None:
 
 def test_hypervolume_is_that_of_counted_boxes_in_three_dimensions() -> None:
     runs = [[(0.0, 4.0, 2.0), (2.0, 2.0, 0.0)], [(4.0, 0.0, 4.0), (1.0, 3.0, 1.0)]]
-    overlay = _overlay(*runs, objectives=(MAE, BYTES, Objective("macs")))
+    overlay = _overlay(*runs, measures=(MAE, BYTES, Cost("macs")))
     steps = 44  # the scaled points lie on multiples of 1/4, the reference on 1.1: cells of 1/40
     for points, volume in zip(runs, overlay.volumes, strict=True):
         scaled = [[value / 4 for value in point] for point in points]
@@ -154,13 +152,15 @@ FLOAT = {"mae_float": "minimize", "float_weight_bytes": "minimize"}
 
 
 def test_other_objectives_are_refused_by_folder_and_name(make_named: MakeNamed) -> None:
-    with pytest.raises(InputError, match=r"two: its objectives are mae_float \(minimize\), float_weight_bytes") as told:
+    with pytest.raises(
+        InputError, match=r"two: its front's axes are mae_float \(minimize\), float_weight_bytes"
+    ) as told:
         compare_runs([make_named("one"), make_named("two", objectives=FLOAT)])
     assert "one are mae_quantized (minimize), weight_bytes (minimize)" in str(told.value)
 
 
 def test_another_number_of_objectives_is_refused(make_named: MakeNamed) -> None:
-    with pytest.raises(InputError, match=r"two: its objectives are mae_quantized \(minimize\),"):
+    with pytest.raises(InputError, match=r"two: its front's axes are mae_quantized \(minimize\),"):
         compare_runs([make_named("one"), make_named("two", objectives={"mae_quantized": "minimize"})])
 
 
@@ -168,11 +168,11 @@ def test_a_float_and_a_quantized_run_compare_by_named_columns(make_named: MakeNa
     runs = [make_named("one"), make_named("two", objectives=FLOAT)]
     comparison = compare_runs(runs, "mae_quantized", "weight_bytes")
     assert comparison.chosen
-    assert comparison.search.objectives == (MAE, BYTES)
+    assert comparison.search.measures == (MAE, BYTES)
     assert comparison.search.volumes[0] == comparison.search.volumes[1]
     shipped = comparison.deployed
     assert shipped is not None
-    assert [objective.name for objective in shipped.objectives] == ["mae_deployed", "weight_bytes"]
+    assert [measure.column for measure in shipped.measures] == ["mae_deployed", "weight_bytes"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from qanas.core.events import Event
 from qanas.reporting.live import LiveDisplay
 
 FRONT: list[dict[str, Any]] = [
@@ -37,7 +38,7 @@ def _output(console: Console) -> str:
 def _search(display: LiveDisplay, clock: Clock) -> None:
     display.start(60, 0, resumed=False)
     display.trial_started(0, "2 layers [red]")
-    display.epoch(0, 3, 100, 0.5)
+    display.epoch(0, Event(3, 100, 0.5))
     display.front(FRONT)
     clock.now += 20
     display.trial_finished(0, "measured", VALUES, "")
@@ -60,7 +61,7 @@ def test_plain_lines_tell_stages_messages_and_resumption() -> None:
         display.start(60, 12, resumed=True)
         display.stage("finalists", 24, 3)
         clock.now += 5
-        display.epoch(0, 1, 10, 0.1)
+        display.epoch(0, Event(1, 10, 0.1))
         display.unit_finished("m0, training 1")
         display.message("written to [runs]")
     assert _output(console).splitlines() == [
@@ -103,7 +104,7 @@ def test_a_terminal_shows_bars_running_trials_and_the_front() -> None:
     with LiveDisplay(console, clock) as display:
         display.start(60, 0, resumed=False)
         display.trial_started(4, "2 layers [red]")
-        display.epoch(4, 3, 100, 0.5)
+        display.epoch(4, Event(3, 100, 0.5))
         display.rejected("peak_ram_bytes over the limit", 3)
         clock.now += 20
         display.trial_finished(0, "measured", VALUES, "")
@@ -132,10 +133,10 @@ def test_a_terminal_shows_the_stage_and_forgets_finished_trainings() -> None:
     console = _console(terminal=True)
     with LiveDisplay(console) as display:
         display.stage("finalists", 6, 1)
-        display.epoch(2, 5, 10, 0.25)
-        display.epoch(3, 10, 10, 0.25)
+        display.epoch(2, Event(5, 10, 0.25))
+        display.epoch(3, Event(10, 10, 0.25))
         display.unit_finished("m0, training 2")
-        display.epoch(4, 6, 10, 0.125)
+        display.epoch(4, Event(6, 10, 0.125))
     output = _output(console)
     assert "finalists" in output
     assert "2/6" in output
@@ -166,7 +167,7 @@ def test_epochs_are_cheap_to_tell() -> None:
     with LiveDisplay(console, clock) as display:
         display.start(60, 0, resumed=False)
         for epoch in range(5000):
-            display.epoch(0, epoch, 5000, 0.1)
+            display.epoch(0, Event(epoch, 5000, 0.1))
     assert next(ticks) < 100  # each redrawing asks the clock: few for thousands of epochs
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -40,18 +41,18 @@ def test_a_finished_run_has_every_section_and_plot(run: RunFolder) -> None:
 
 def test_the_headline_tells_what_came_out(run: RunFolder) -> None:
     text = _page(run).text
-    assert "3 models shipped, besides the seed network; 1 finalist failed." in text
+    assert "3 models shipped, besides the reference; 1 finalist failed." in text
     assert "60 trials measured, 14 rejected before training, 1 failed" in text
     smallest, seed = run.cards()["m0"], run.cards()["seed"]
     assert f"The smallest, m0, has {smallest.weight_bytes} bytes of weights" in text
-    assert "None scores as well as the seed network; the best, " in text
+    assert "None scores as well as the reference; the best, " in text
     assert f"{seed.weight_bytes / smallest.weight_bytes:.0f} times smaller" in text
 
 
 def test_the_headline_names_the_smallest_model_that_is_as_good_as_the_seed(run: RunFolder) -> None:
     card = run.cards()["seed"].model_copy(update={"candidate": "m1", "weight_bytes": 1234})
     (run.model("m1") / "card.json").write_text(card.to_json())
-    told = "The smallest that scores at least as well as the seed network on validation, m1, has 1,234 bytes"
+    told = "The smallest that scores at least as well as the reference on validation, m1, has 1,234 bytes"
     assert told in _page(run).text
 
 
@@ -156,7 +157,7 @@ def test_a_recipe_alone_is_enough(bare_run: RunFolder) -> None:
     page = _page(bare_run)
     assert page.plots == []
     assert "No trial is recorded yet" in page.text
-    assert "trials.parquet, front.csv, finalists.csv, summary.json, models/" in page.text
+    assert "trials.parquet or blocks/, front.csv, finalists.csv, summary.json, models/" in page.text
 
 
 def test_empty_tables_are_no_error(run: RunFolder) -> None:
@@ -184,6 +185,19 @@ def test_predictions_of_many_outputs_give_no_plot(run: RunFolder) -> None:
     for path in run.models.glob("*/predictions.npz"):
         np.savez(path, test_outputs=np.zeros((5, 3)), test_targets=np.zeros((5, 3)))
     assert _page(run).plots == WITHOUT_PREDICTIONS
+
+
+def test_classes_give_a_confusion_matrix(run: RunFolder) -> None:
+    """Of four samples of class 0 one is taken for class 2; the void sample counts for nothing."""
+    targets, taken = np.array([0, 0, 0, 0, 1, 2, 255]), np.array([0, 0, 0, 2, 1, 1, 0])
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, test_outputs=np.eye(3, dtype=np.float32)[taken], test_targets=targets)
+    page = _page(run)
+    assert [name for name in page.plots if name not in WITHOUT_PREDICTIONS] == ["confusion"]
+    (matrix,) = page.plot("confusion")["traces"]
+    assert matrix["z"] == [[0.75, 0, 0.25], [0, 1, 0], [0, 1, 0]]
+    assert matrix["text"][0][2] == "true 0, predicted 2<br>1 (25%)"
+    assert go.Figure({"data": [coloured(matrix)]}).data[0].type == "heatmap"
 
 
 def test_every_model_can_be_chosen(run: RunFolder) -> None:
@@ -294,6 +308,50 @@ def test_trials_of_early_runs_are_read_from_their_csv(run: RunFolder) -> None:
     assert "not complete" not in page.text
 
 
+def test_axes_of_the_front_are_the_summarys(run: RunFolder) -> None:
+    """A search by predicted scores draws those; what came out stands beside it."""
+    summary = json.loads(run.summary.read_text())
+    named = {"predicted_mae_quantized": "minimize", "weight_bytes": "minimize"}
+    run.write_summary(summary | {"front_axes": named})
+    predicted = pl.col("mae_quantized").alias("predicted_mae_quantized")
+    write_parquet(run.trials, pl.read_parquet(run.trials).with_columns(predicted + 1))
+    pl.read_csv(run.front, schema_overrides={"key": pl.String}).with_columns(predicted + 1).write_csv(run.front)
+    page = _page(run)
+    assert {"front", "shipped", "progress", "parallel"} <= set(page.plots)
+    spec = page.plot("front")
+    assert [trace["name"].partition(" (")[0] for trace in spec["traces"]] == [
+        "trials",
+        "Pareto front",
+        "front points",
+        "reference",
+        "finalists",
+    ]
+    front = pl.read_csv(run.front)
+    assert spec["traces"][2]["y"] == front["predicted_mae_quantized"].to_list()
+    assert spec["traces"][4]["y"] == front["predicted_mae_quantized"].to_list()[:3]
+    assert "Scores stand for a metric that no point was trained for" in page.text
+    score = run.cards()["m0"].metric("deployed", "val", "mae")
+    assert score.mean in page.plot("shipped")["traces"][0]["y"]
+
+
+def test_stages_of_any_search_are_listed_without_the_papers_hours(run: RunFolder) -> None:
+    summary = json.loads(run.summary.read_text())
+    summary["finalists"]["cpu_seconds"] = 90.0
+    run.write_summary(summary | {"effort_cpu_seconds": {"reference": 30.0, "search": 120.0, "anchors": 6.0}})
+    page = _page(run)
+    at = page.cells.index("reference")
+    rows = [page.cells[start : start + 2] for start in range(at, at + 12, 3)]
+    assert rows == [["reference", "0.500"], ["search", "2"], ["finalists", "1"], ["anchors", "0.100"]]
+    assert "Lu et al." not in page.text
+
+
+def test_settings_called_like_costs_are_shown_with_their_group(run: RunFolder) -> None:
+    table = pl.read_parquet(run.trials)
+    write_parquet(run.trials, table.with_columns(pl.col("units_1").alias("architecture.macs")))
+    heads = [text.replace("<br>", " ") for text in _page(run).plot("parallel")["layout"]["xaxis"]["ticktext"]]
+    assert "architecture.macs" in heads
+
+
 # What quantization costs
 
 
@@ -359,7 +417,7 @@ def test_every_measured_trial_is_a_line_across_all_axes(run: RunFolder) -> None:
         expected = np.sort((values - values.min()) / (values.max() - values.min()))
         assert sorted(line[axis] for line in lines) == pytest.approx(expected, abs=1e-4)
     assert sum(line[2] < 0 for line in lines) == measured["units_2"].null_count(), "below the axis: none"
-    assert [trace["name"] for trace in spec["traces"]][-1] == "seed network (1)"
+    assert [trace["name"] for trace in spec["traces"]][-1] == "reference (1)"
 
 
 def test_settings_that_never_change_and_searches_of_one_trial_are_not_drawn(run: RunFolder) -> None:

@@ -3,7 +3,7 @@ from io import StringIO
 from rich.console import Console
 
 from qanas.core.run_folder import RunFolder
-from qanas.reporting.terminal import print_models
+from qanas.reporting.headline import print_models
 
 
 def _printed(run: RunFolder) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qanas.core.errors import InputError
-from qanas.core.measurement import Objective
+from qanas.core.measures import Cost, Measure, Metric, Score, measure_of
+from qanas.core.pareto import hypervolume, non_dominated
 from qanas.core.suggestions import unknown
-from qanas.reporting.differences import Difference, differences
-from qanas.reporting.model_table import statistic
-from qanas.reporting.overlay import Entry, Overlay
-from qanas.reporting.run_data import RunData, finite, read_run
-from qanas.reporting.wording import FLOAT_PREFIX, is_block_score, is_cost, metric_parts, number, setting, title
+from qanas.reporting.figures import ScaledAxis
+from qanas.reporting.models import statistic
+from qanas.reporting.protocol import Difference, differences
+from qanas.reporting.run_data import RunData, finite, name_of, read_run
+from qanas.reporting.wording import number, setting, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +26,114 @@ if TYPE_CHECKING:
     from qanas.core.run_folder import RunFolder
 
 _LEAST = 2  # runs
-_KINDS = {"front_axes": "objectives", "front_scores": "scores", "scores": "metrics", "costs": "costs"}
+_KINDS = {"front_axes": "front's axes", "front_scores": "scores", "scores": "metrics", "costs": "costs"}
 """What a run can be asked for, and what it is called in messages."""
+
+REFERENCE = 1.1
+"""The reference point on every scaled axis: a little beyond the worst front point, so that the extremes of a front
+count too (Ishibuchi et al., How to specify a reference point in hypervolume calculation, 2018)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A point of a run's front.
+
+    Attributes:
+        name: of the model's folder, or the candidate's key.
+        values: one for each measure.
+        lines: what a reader sees when pointing at it.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Fronts on the same axes; everything else follows from them.
+
+    Attributes:
+        measures: on its axes.
+        fronts: the points of each run, of which none dominates another; a run may have none.
+    """
+
+    measures: tuple[Measure, ...]
+    fronts: tuple[tuple[Entry, ...], ...]
+
+    @classmethod
+    def of(cls, measures: Sequence[Measure], runs: Sequence[Sequence[Entry]]) -> Overlay:
+        """Keep of each run the points that none of its own dominates, sorted by the measures."""
+        fronts = []
+        for entries in runs:
+            kept = non_dominated(_losses(measures, entries)).tolist() if entries else []
+            fronts.append(tuple(entries[position] for position in kept))
+        return cls(tuple(measures), tuple(fronts))
+
+    @cached_property
+    def axes(self) -> tuple[ScaledAxis, ...]:
+        """Each measure, scaled between its best and its worst value over all fronts together.
+
+        Raises:
+            ValueError: no front has a point.
+        """
+        points = [entry.values for front in self.fronts for entry in front]
+        if not points:
+            raise ValueError("no front has a point")
+        columns = zip(*points, strict=True)
+        return tuple(ScaledAxis.over(measure, column) for measure, column in zip(self.measures, columns, strict=True))
+
+    @cached_property
+    def volumes(self) -> tuple[float, ...]:
+        """The hypervolume of each front: its share of the box between the best corner and the reference point.
+
+        The same points and the same other runs give the same number; with another run beside them the axes change.
+        """
+        corner = [REFERENCE] * len(self.axes)
+        return tuple(hypervolume(self._scaled(front), corner) / REFERENCE ** len(corner) for front in self.fronts)
+
+    @cached_property
+    def joint(self) -> tuple[tuple[Entry, ...], ...]:
+        """The points of each front that no point of another one dominates: the fronts' share of their joint front."""
+        everything = np.concatenate([self._scaled(front) for front in self.fronts])
+        return tuple(
+            tuple(
+                entry
+                for entry, point in zip(front, self._scaled(front), strict=True)
+                if not _dominated(point, everything)
+            )
+            for front in self.fronts
+        )
+
+    @property
+    def reference(self) -> tuple[float, ...]:
+        """The reference point in the measures' own units."""
+        return tuple(axis.unscaled(REFERENCE) for axis in self.axes)
+
+    def told(self) -> str:
+        """Return normalisation and reference point in words."""
+        corner = ", ".join(
+            f"{title(axis.measure.column)} {number(value)}"
+            for axis, value in zip(self.axes, self.reference, strict=True)
+        )
+        return (
+            f"Hypervolume: the share of the box between the best corner and the reference point that a front "
+            f"dominates. Each objective is scaled over all compared fronts together: "
+            f"{'; '.join(axis.told() for axis in self.axes)}. Reference point: {REFERENCE} on every scaled axis "
+            f"({corner})."
+        )
+
+    def _scaled(self, front: Sequence[Entry]) -> NDArray[np.float64]:
+        rows = [[axis.scaled(value) for axis, value in zip(self.axes, e.values, strict=True)] for e in front]
+        return np.array(rows, dtype=np.float64).reshape(len(front), len(self.axes))
+
+
+def _losses(measures: Sequence[Measure], entries: Sequence[Entry]) -> NDArray[np.float64]:
+    return np.array([[m.loss(value) for m, value in zip(measures, entry.values, strict=True)] for entry in entries])
+
+
+def _dominated(point: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    return bool(np.any(np.all(others <= point, axis=1) & np.any(others < point, axis=1)))
 
 
 @dataclass(frozen=True)
@@ -73,15 +184,15 @@ class Comparison:
 
     @property
     def shipped_axes(self) -> tuple[str, str] | None:
-        """The metric and the cost that shipped models are shown by; None where the objectives are none or others."""
+        """The metric and the cost that shipped models are shown by; None where its axes are none or others."""
         if self.deployed is None:
             return None
-        metrics = [parts[0] for o in self.deployed.objectives if (parts := metric_parts(o.name))]
-        costs = [o.name for o in self.deployed.objectives if is_cost(o.name)]
+        metrics = [axis.name for axis in self.deployed.measures if isinstance(axis, Metric)]
+        costs = [axis.column for axis in self.deployed.measures if isinstance(axis, Cost)]
         return (metrics[0], (costs or ["weight_bytes"])[0]) if metrics else None
 
     def shipped(self, run: int) -> list[Shipped]:
-        """Return a run's shipped models but for the seed network, the cheapest first."""
+        """Return a run's shipped models but for the reference, the cheapest first."""
         if self.deployed is None or self.shipped_axes is None:
             return []
         metric, cost = self.shipped_axes
@@ -99,11 +210,11 @@ def compare_runs(folders: Sequence[RunFolder], score: str | None = None, cost: s
 
     Args:
         folders: of two or more runs.
-        score: the metric's column, such as ``mae_quantized``; the runs' own objectives if None.
-        cost: the cost's column; the runs' own objectives if None.
+        score: the metric's column, such as ``mae_quantized``; the runs' own axes if None.
+        cost: the cost's column; the runs' own axes if None.
 
     Raises:
-        InputError: fewer than two folders, one without a front, different objectives, or an unknown column.
+        InputError: fewer than two folders, one without a front, different axes, or an unknown column.
     """
     if len(folders) < _LEAST:
         raise InputError("compare: give the folders of two or more runs")
@@ -111,16 +222,16 @@ def compare_runs(folders: Sequence[RunFolder], score: str | None = None, cost: s
     for data in runs:
         if not data.front:
             raise InputError(f"{data.folder.front}: no front yet; run the recipe until a trial is measured")
-    _require_one_kind(runs)
-    objectives = _axes(runs, score, cost) if score or cost else _own(runs, "front_axes")
-    found = [_searched(data, objectives) for data in runs]
-    as_shipped = tuple(dict.fromkeys(_as_shipped(objective, runs) for objective in objectives))
+    axes = _axes(runs, score, cost) if score or cost else _own(runs, "front_axes")
+    found = [_searched(data, axes) for data in runs]
+    named = dict.fromkeys(_as_shipped(axis, runs) for axis in axes)
+    as_shipped = tuple(axis for axis in named if axis is not None)
     shipped = [_deployed(data, as_shipped) for data in runs]
     return Comparison(
         labels=_labels(folders),
         runs=runs,
-        search=Overlay.of(objectives, found),
-        deployed=Overlay.of(as_shipped, shipped) if any(shipped) else None,
+        search=Overlay.of(axes, found),
+        deployed=Overlay.of(as_shipped, shipped) if as_shipped and any(shipped) else None,
         chosen=bool(score or cost),
         differences=differences(runs),
     )
@@ -129,45 +240,38 @@ def compare_runs(folders: Sequence[RunFolder], score: str | None = None, cost: s
 # Axes
 
 
-def _require_one_kind(runs: Sequence[RunData]) -> None:
-    """Refuse fronts over tables of blocks beside fronts of trained candidates.
-
-    Raises:
-        InputError: names one of each.
-    """
-    kinds = {data.blockwise: data.folder.path for data in runs}
-    if len(kinds) > 1:
-        raise InputError(
-            f"{kinds[True]}: its front is scored by noise over blocks, that of {kinds[False]} by trained candidates, "
-            "which no axis has in common; compare what they shipped: finalists.csv of both"
-        )
-
-
-def _own(runs: Sequence[RunData], kind: str) -> tuple[Objective, ...]:
+def _own(runs: Sequence[RunData], kind: str) -> tuple[Measure, ...]:
     """Return what all runs have, one of `_KINDS`.
 
     Raises:
         InputError: they differ.
     """
-    first: tuple[Objective, ...] = getattr(runs[0], kind)
+    first: tuple[Measure, ...] = getattr(runs[0], kind)
     for data in runs[1:]:
-        found: tuple[Objective, ...] = getattr(data, kind)
+        found: tuple[Measure, ...] = getattr(data, kind)
         if set(found) != set(first):
             raise InputError(
-                f"{data.folder.path}: its {_KINDS[kind]} are {_listed(found)}, those of {runs[0].folder.path} "
-                f"are {_listed(first)}; name two columns that all runs have with --score and --cost"
+                f"{data.folder.path}: its {_KINDS[kind]} are {_told(found)}, those of {runs[0].folder.path} are "
+                f"{_told(first)}; {_way_out(runs)}"
             )
     return first
 
 
-def _listed(objectives: Sequence[Objective]) -> str:
-    return ", ".join(f"{objective.name} ({objective.direction})" for objective in objectives) or "none"
+def _told(measures: Sequence[Measure]) -> str:
+    return ", ".join(f"{measure.column} ({measure.direction})" for measure in measures) or "none"
 
 
-def _axes(runs: Sequence[RunData], score: str | None, cost: str | None) -> tuple[Objective, ...]:
+def _way_out(runs: Sequence[RunData]) -> str:
+    """Return what can be compared all the same."""
+    if any(isinstance(measure_of(column), Metric | Score) for column in _columns(runs)):
+        return "name two columns that all runs have with --score and --cost"
+    return "their fronts have no score in common; compare what they shipped: finalists.csv of all"
+
+
+def _axes(runs: Sequence[RunData], score: str | None, cost: str | None) -> tuple[Measure, ...]:
     """Return the named axes; of what is not named, the first that all runs have."""
     scores = [_score_axis(runs, score)] if score else [*_own(runs, "front_scores")[:1]]
-    costs = [Objective(_cost_axis(runs, cost))] if cost else [*_own(runs, "costs")[:1]]
+    costs = [_cost_axis(runs, cost)] if cost else [*_own(runs, "costs")[:1]]
     return (*scores, *costs)
 
 
@@ -177,73 +281,75 @@ def _columns(runs: Sequence[RunData]) -> list[str]:
     return sorted(set.intersection(*held))
 
 
-def _score_axis(runs: Sequence[RunData], name: str) -> Objective:
-    known = [column for column in _columns(runs) if metric_parts(column) or is_block_score(column)]
-    if name in known and is_block_score(name):
-        return Objective(name)
-    parts = metric_parts(name)
-    if name not in known or parts is None:
-        raise InputError(f"--score {name}: {unknown('score of all runs', name, known)}")
-    directions = {o.direction for data in runs for o in data.scores if (metric_parts(o.name) or ("",))[0] == parts[0]}
+def _score_axis(runs: Sequence[RunData], column: str) -> Measure:
+    axes = {axis.column: axis for data in runs for axis in data.front_scores}
+    held = {name: axes.get(name) or measure_of(name) for name in _columns(runs)}
+    known = {name: found for name, found in held.items() if isinstance(found, Metric | Score)}
+    if column not in known:
+        raise InputError(f"--score {column}: {unknown('score of all runs', column, list(known))}")
+    measure = known[column]
+    if isinstance(measure, Score):
+        return measure
+    directions = {metric.direction for data in runs for metric in data.scores if metric.name == measure.name}
     if len(directions) != 1:
-        searched = sorted({o.name for data in runs for o in data.scores})
+        searched = sorted({metric.column for data in runs for metric in data.scores})
         raise InputError(
-            f"--score {name}: no run has an objective about {parts[0]}, so which way is better is not known; the runs "
-            f"have {', '.join(searched) or 'none'}"
+            f"--score {column}: no run has an objective about {measure.name}, so which way is better is not known; the "
+            f"runs have {', '.join(searched) or 'none'}"
         )
-    return Objective(name, directions.pop())
+    return replace(measure, better=directions.pop())
 
 
-def _cost_axis(runs: Sequence[RunData], name: str) -> str:
-    known = [column for column in _columns(runs) if is_cost(column)]
-    if name not in known:
-        raise InputError(f"--cost {name}: {unknown('cost of all runs', name, known)}")
-    return name
+def _cost_axis(runs: Sequence[RunData], column: str) -> Cost:
+    known = {name: cost for name in _columns(runs) if (cost := Cost.parse(name)) is not None}
+    if column not in known:
+        raise InputError(f"--cost {column}: {unknown('cost of all runs', column, list(known))}")
+    return known[column]
 
 
-def _as_shipped(objective: Objective, runs: Sequence[RunData]) -> Objective:
-    """Return what an objective of the search is called on the cards of shipped models.
+def _as_shipped(measure: Measure, runs: Sequence[RunData]) -> Measure | None:
+    """Return what an axis of the search is called on the cards of shipped models.
 
-    Scores of blocks stand for the metric that the recipe asks for.
+    Scores stand for the metric that the recipe asks for; None where it asks for none.
     """
-    if is_block_score(objective.name):
-        objective = _own(runs, "scores")[0]
-    parts = metric_parts(objective.name)
-    name = objective.name.removeprefix(FLOAT_PREFIX) if parts is None else f"{parts[0]}_deployed"
-    return Objective(name, objective.direction)
+    if isinstance(measure, Score):
+        measure = next(iter(_own(runs, "scores")), measure)
+    if isinstance(measure, Metric):
+        return replace(measure, precision="deployed")
+    return replace(measure, float_=False) if isinstance(measure, Cost) else None
 
 
 # Points
 
 
-def _searched(data: RunData, objectives: Sequence[Objective]) -> list[Entry]:
+def _searched(data: RunData, axes: Sequence[Measure]) -> list[Entry]:
     """Return the points of the run's own front, as they lie on the axes."""
     entries = []
     for row in data.front:
-        values = [finite(row.get(objective.name)) for objective in objectives]
+        values = [finite(row.get(axis.column)) for axis in axes]
         if None in values:
-            raise InputError(f"{data.folder.front}: a row has no {', '.join(o.name for o in objectives)}")
-        name = str(row.get("candidate") or row.get("key"))
-        told = [f"{title(o.name)} {number(value)}" for o, value in zip(objectives, values, strict=True)]
+            raise InputError(f"{data.folder.front}: a row has no {', '.join(axis.column for axis in axes)}")
+        told = [f"{title(axis.column)} {number(value)}" for axis, value in zip(axes, values, strict=True)]
         settings = [f"{key} {setting(value)}" for key, value in data.settings(row).items()]
-        entries.append(Entry(name, tuple(v for v in values if v is not None), (name, *told, *settings)))
+        lines = (name_of(row), *told, *settings)
+        entries.append(Entry(name_of(row), tuple(v for v in values if v is not None), lines))
     return entries
 
 
-def _deployed(data: RunData, objectives: Sequence[Objective]) -> list[Entry]:
+def _deployed(data: RunData, axes: Sequence[Measure]) -> list[Entry]:
     """Return the shipped models that the cards have all values of, by their means over trainings."""
     entries = []
     for name, card in data.shipped.items():
-        values = [_on_card(card, objective.name) for objective in objectives]
+        values = [_on_card(card, axis) for axis in axes]
         if None not in values:
             entries.append(Entry(name, tuple(value for value in values if value is not None), (name,)))
     return entries
 
 
-def _on_card(card: Card, name: str) -> float | None:
-    if is_cost(name):
-        return card.costs().get(name)
-    found = statistic(card, "deployed", "val", (metric_parts(name) or (name,))[0])
+def _on_card(card: Card, measure: Measure) -> float | None:
+    if isinstance(measure, Cost):
+        return card.costs().get(measure.column)
+    found = statistic(card, "deployed", "val", measure.name)
     return None if found is None else found.mean
 
 

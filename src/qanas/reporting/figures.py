@@ -1,4 +1,4 @@
-"""A plot of the report as data: what plotly.js draws, with the choices that a reader has."""
+"""Plots as data, their scaled axes, and the pages that plotly.js draws them on."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from qanas.reporting.scaling import spans_a_decade
-from qanas.reporting.wording import is_cost, title
+from qanas.core.measures import Cost, Measure
+from qanas.reporting.wording import number, title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qanas.core.measurement import Objective
-
 Spec = dict[str, Any]
 
 # The page's script replaces these by the colours of the light or dark theme.
-MUTED, ACCENT, SECOND, SEED, GRID, INK = "@muted", "@accent", "@second", "@seed", "@grid", "@ink"
-_BITS = {4: SECOND, 6: SEED, 8: ACCENT}
+MUTED, ACCENT, SECOND, THIRD, INK = "@muted", "@accent", "@second", "@third", "@ink"
+_BITS = {4: SECOND, 6: THIRD, 8: ACCENT}
+_DECADE = 10.0
+
+LEGEND: Spec = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+"""One line above the plot."""
+
+HOVER = "%{text}<extra></extra>"
+"""Show a point's text alone."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,11 @@ def hover(lines: Sequence[str]) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
+def spans_a_decade(values: Sequence[float]) -> bool:
+    """Tell whether a logarithmic axis shows these values better."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > _DECADE
+
+
 def value_axis(name: str, values: Sequence[float]) -> Spec:
     """Return the axis of a cost or score: logarithmic where the values span more than a decade."""
     if not spans_a_decade(values):
@@ -98,6 +112,68 @@ def value_axis(name: str, values: Sequence[float]) -> Spec:
     }
 
 
-def cost_first(a: Objective, b: Objective) -> tuple[Objective, Objective]:
-    """Put the cost of two objectives on the horizontal axis."""
-    return (b, a) if is_cost(b.name) and not is_cost(a.name) else (a, b)
+def cost_first(a: Measure, b: Measure) -> tuple[Measure, Measure]:
+    """Put the cost of two measures on the horizontal axis."""
+    return (b, a) if isinstance(b, Cost) and not isinstance(a, Cost) else (a, b)
+
+
+@dataclass(frozen=True)
+class ScaledAxis:
+    """One measure, scaled so that the best of some values is 0 and the worst is 1.
+
+    Attributes:
+        measure: what is scaled.
+        best: value at 0.
+        worst: value at 1.
+        log: whether the values' log10 is scaled: costs that span more than a decade.
+    """
+
+    measure: Measure
+    best: float
+    worst: float
+    log: bool
+
+    @classmethod
+    def over(cls, measure: Measure, values: Sequence[float]) -> ScaledAxis:
+        """Return the axis that just holds all of the values."""
+        best, worst = sorted((min(values), max(values)), key=measure.loss)
+        return cls(measure, best, worst, isinstance(measure, Cost) and spans_a_decade(values))
+
+    def scaled(self, value: float) -> float:
+        """Return where a value lies; 0 where all values are equal."""
+        best, worst, value = (np.log10(v) if self.log else v for v in (self.best, self.worst, value))
+        return float((value - best) / (worst - best)) if worst != best else 0.0
+
+    def unscaled(self, place: float) -> float:
+        """Return the value that lies at a place."""
+        best, worst = (np.log10(v) if self.log else v for v in (self.best, self.worst))
+        value = best + place * (worst - best)
+        return float(10**value) if self.log else float(value)
+
+    def told(self) -> str:
+        """Return the normalisation in words."""
+        by = ", by its log10" if self.log else ""
+        return f"{title(self.measure.column)} from {number(self.best)} (0) to {number(self.worst)} (1){by}"
+
+
+def render_page(template: str, figures: Sequence[Figure | None], **values: object) -> str:
+    """Return a page as HTML that loads nothing from elsewhere.
+
+    Args:
+        template: the name of a file beside this one that extends ``page.html.jinja``.
+        figures: all that the template may show; plotly.js is in the page if there is one.
+        values: what the template names.
+    """
+    environment = Environment(
+        loader=PackageLoader("qanas.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["url"] = lambda name: quote(str(name), safe="")
+    return environment.get_template(template).render(
+        figures=[figure for figure in figures if figure is not None],
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own source
+        **values,
+    )

@@ -1,4 +1,4 @@
-"""The plot of the Pareto front: score against cost."""
+"""The plot of what a search found: trials, front, reference and finalists."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.core.measurement import Objective
+from qanas.core.measures import Cost, Measure, Score, cost_columns
 from qanas.core.pareto import non_dominated
-from qanas.reporting.figures import ACCENT, MUTED, SECOND, SEED, Choice, Figure, Spec, cost_first, hover, value_axis
-from qanas.reporting.run_data import Row, RunData, finite
-from qanas.reporting.wording import COSTS, count, number, setting, title
+from qanas.reporting import figures
+from qanas.reporting.figures import ACCENT, INK, LEGEND, MUTED, SECOND, THIRD, Choice, Figure, Spec, hover
+from qanas.reporting.run_data import Row, RunData, chosen_rows, finite, name_of, networks_of
+from qanas.reporting.wording import count, magnitude, number, setting, title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _MOST_HOVERS = 1000
 _WORST_SHOWN = 0.95
 _MARGIN = 0.05
 _TWO = 2
-_HOVER = "%{text}<extra></extra>"
+_BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": figures.HOVER}
 
 
 @dataclass(frozen=True)
@@ -33,187 +34,197 @@ class _Points:
     y: list[float]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], x: str, y: str) -> _Points:
-        kept = [(row, finite(row.get(x)), finite(row.get(y))) for row in rows]
+    def of(cls, rows: Iterable[Row], x: Measure, y: Measure) -> _Points:
+        kept = [(row, finite(row.get(x.column)), finite(row.get(y.column))) for row in rows]
         full = [(row, a, b) for row, a, b in kept if a is not None and b is not None]
         return cls([row for row, _, _ in full], [a for _, a, _ in full], [b for _, _, b in full])
 
 
-@dataclass(frozen=True)
-class _Finalists:
-    """Retrained finalists: mean and deviation of a score over trainings."""
-
-    x: list[float]
-    y: list[float]
-    deviations: list[float]
-    texts: list[str]
-
-
 def front_plot(data: RunData) -> Figure | None:
-    """Draw trials, front, seed network and retrained finalists; None without measured points."""
-    rows = data.measured or data.front
-    pairs = _pairs(data, rows)
+    """Draw trials, front, reference and finalists, as far as there are any; None without a measured point."""
+    pairs = _pairs(data)
     if not pairs:
         return None
-    views = [_view(data, rows, x, y) for x, y in pairs]
+    views = [_view(data, x, y) for x, y in pairs]
+    drawn = [name for name in _styles(data) if any(view[name].get("x") for view, _ in views)]
+    changes = [({place: view[name] for place, name in enumerate(drawn)}, axes) for view, axes in views]
     choices = [
-        Choice(f"{title(y.name)} against {title(x.name)}", traces, layout)
-        for (x, y), (traces, layout) in zip(pairs, views, strict=True)
+        Choice(f"{title(y.column)} against {title(x.column)}", *change)
+        for (x, y), change in zip(pairs, changes, strict=True)
     ]
-    drawn = [style | changes for style, changes in zip(_styles(data, rows), views[0][0].values(), strict=True)]
     return Figure(
         "front",
-        drawn,
-        views[0][1] | {"legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}},
-        _caption(data, rows, pairs[0][1], views[0][0], views[0][1]["yaxis"]),
+        [_styles(data)[name] | views[0][0][name] for name in drawn],
+        views[0][1] | {"legend": LEGEND},
+        _caption(data, pairs[0][1], *views[0]),
         "Axes" if len(pairs) > 1 else "",
         choices if len(pairs) > 1 else (),
         height=520,
     )
 
 
-def _pairs(data: RunData, rows: Sequence[Row]) -> list[tuple[Objective, Objective]]:
+def _pairs(data: RunData) -> list[tuple[Measure, Measure]]:
     """Return the axes to offer: score against cost, then all pairs, then costs that were not searched."""
-    if not rows or not data.objectives:
+    rows = data.measured or data.front
+    if not rows or not data.front_axes:
         return []
+    searched = [axis for axis in data.front_axes if isinstance(axis, Cost)]
+    known = (Cost.parse(name) for name in dict.fromkeys([*cost_columns(), *rows[0]]))
     others = [
-        Objective(name)
-        for prefix in ("", "float_")
-        for name in (prefix + cost for cost in COSTS)
-        if name not in {objective.name for objective in data.costs}
-        and any(finite(row.get(name)) is not None for row in rows)
+        cost
+        for cost in known
+        if cost is not None and cost not in searched and any(finite(row.get(cost.column)) is not None for row in rows)
     ]
-    score = (data.scores or data.objectives)[0]
-    costs = [*data.costs, *others]
-    pairs = [(cost, score) for cost in costs[:1] if cost != score]
-    pairs += [cost_first(a, b) for a, b in combinations(data.objectives, 2)]
+    score = (data.front_scores or data.front_axes)[0]
+    pairs: list[tuple[Measure, Measure]] = [(cost, score) for cost in [*searched, *others][:1] if cost != score]
+    pairs += [figures.cost_first(a, b) for a, b in combinations(data.front_axes, 2)]
     pairs += [(cost, score) for cost in others if cost != score]
     return list(dict.fromkeys(pairs))
 
 
-def _view(data: RunData, rows: Sequence[Row], x: Objective, y: Objective) -> tuple[dict[int, Spec], Spec]:
-    """Return what depends on the pair of axes: the five traces' points, and the axes."""
-    dots = _Points.of([row for row in rows if not row.get("seed_network")], x.name, y.name)
-    feasible = _Points.of([row for row in rows if row.get("feasible") is not False], x.name, y.name)
-    line_x, line_y = _envelope(feasible, x, y)
-    front = _Points.of(data.front, x.name, y.name)
-    seed = _Points.of([row for row in rows if row.get("seed_network")], x.name, y.name)
-    finalists = _finalists(data, x, y)
-    error = {"type": "data", "array": finalists.deviations, "thickness": 1.5, "width": 4, "color": SECOND}
-    traces: dict[int, Spec] = {
-        0: {"x": dots.x, "y": dots.y},
-        1: {"x": line_x, "y": line_y},
-        2: {"x": front.x, "y": front.y},
-        3: {"x": seed.x, "y": seed.y},
-        4: {"x": finalists.x, "y": finalists.y, "error_y": error, "text": finalists.texts},
+def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]:
+    """Return what depends on the pair of axes: the points of each of `_styles`, and the axes."""
+    trials = data.measured
+    points = {
+        "trials": _Points.of((row for row in trials if not row.get("seed_network")), x, y),
+        "front": _Points.of(data.front, x, y),
+        "reference": _Points.of((row for row in trials if row.get("seed_network")), x, y),
+        "picked": _Points.of((row for row in data.front if row.get("candidate") and isinstance(y, Score)), x, y),
     }
-    for place, points in ((0, dots), (2, front), (3, seed)):
-        names = [objective.name for objective in data.objectives]
-        traces[place]["text"] = _texts(data, points.rows, list(dict.fromkeys([*names, x.name])))
-    shown = [*front.y, *seed.y, *finalists.y, *line_y]
-    layout = {"xaxis": value_axis(x.name, dots.x + front.x + seed.x), "yaxis": _score_axis(y, dots.y, shown)}
-    return traces, layout
+    names = list(dict.fromkeys([*(axis.column for axis in data.front_axes), x.column]))
+    view: dict[str, Spec] = {
+        name: {"x": found.x, "y": found.y, "text": _texts(data, found.rows, names)} for name, found in points.items()
+    }
+    view["line"] = _envelope(_Points.of((row for row in trials if row.get("feasible") is not False), x, y), x, y)
+    view["retrained"] = _retrained(data, x, y)
+    shown = [at for name in ("front", "reference", "retrained", "line") for at in view[name]["y"]]
+    places = [at for name in ("trials", "front", "reference") for at in view[name]["x"]]
+    axes = {"xaxis": figures.value_axis(x.column, places), "yaxis": _score_axis(y, points["trials"].y, shown)}
+    return view, axes
 
 
-def _styles(data: RunData, rows: Sequence[Row]) -> list[Spec]:
-    """Return how the five traces look."""
-    exact = len(data.objectives) == _TWO
-    line = "Pareto front" if exact else "best of these two axes"
-    base: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": _HOVER}
-    dots = f"trials ({sum(not row.get('seed_network') for row in rows):,})"
-    return [
-        base | {"name": dots, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
-        base
-        | {
-            "name": line,
-            "mode": "lines",
-            "line": {"shape": "hv", "width": 2, "color": ACCENT},
-            "hoverinfo": "skip",
-        }
-        | {"hovertemplate": None, "showlegend": True},
-        base | {"name": f"front points ({len(data.front)})", "marker": {"size": 9, "color": ACCENT}},
-        base | {"name": "seed network", "marker": {"size": 16, "symbol": "star", "color": SEED}},
-        base
-        | {"name": "finalists retrained, mean ± sd"}
-        | {"marker": {"size": 10, "symbol": "diamond-open", "color": SECOND, "line": {"width": 2}}},
-    ]
+def _styles(data: RunData) -> Mapping[str, Spec]:
+    """Return how the traces look, the last one on top."""
+    line = "Pareto front" if len(data.front_axes) == _TWO else "best of these two axes"
+    trials = f"trials ({sum(not row.get('seed_network') for row in data.measured):,})"
+    open_diamond: Spec = {"symbol": "diamond-open", "line": {"width": 2}}
+    return {
+        "trials": _BASE | {"name": trials, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
+        "line": {"type": "scatter", "mode": "lines", "name": line, "hoverinfo": "skip", "showlegend": True}
+        | {"line": {"shape": "hv", "width": 2, "color": ACCENT}},
+        "front": _BASE | {"name": f"front points ({len(data.front)})", "marker": {"size": 9, "color": ACCENT}},
+        "reference": _BASE | {"name": "reference", "marker": {"size": 16, "symbol": "star", "color": THIRD}},
+        "retrained": _BASE
+        | {"name": "finalists retrained, mean ± sd", "marker": {"size": 10, "color": SECOND} | open_diamond},
+        "picked": _BASE | {"name": "finalists", "marker": {"size": 13, "color": INK} | open_diamond},
+    }
 
 
-def _envelope(points: _Points, x: Objective, y: Objective) -> tuple[list[float], list[float]]:
+def _envelope(points: _Points, x: Measure, y: Measure) -> Spec:
     """Return the points that are best in these two axes, in the order of the stepped line."""
     if not points.rows:
-        return [], []
+        return {"x": [], "y": []}
     losses = np.array([[x.loss(a), y.loss(b)] for a, b in zip(points.x, points.y, strict=True)])
     best = non_dominated(losses)
-    return [points.x[i] for i in best], [points.y[i] for i in best]
+    return {"x": [points.x[i] for i in best], "y": [points.y[i] for i in best]}
 
 
-def _finalists(data: RunData, x: Objective, y: Objective) -> _Finalists:
+def _retrained(data: RunData, x: Measure, y: Measure) -> Spec:
     """Return the finalists' validation means; costs of the FP32 network come from the front's row."""
     searched = {row.get("key"): row for row in data.front}
-    found = _Finalists([], [], [], [])
+    points: Spec = {"x": [], "y": [], "text": []}
+    deviations = []
     for row in data.finalists:
-        place = finite(row.get(x.name)) or finite(searched.get(row.get("key"), {}).get(x.name))
-        mean = finite(row.get(f"{y.name}_val_mean"))
+        place = finite(row.get(x.column)) or finite(searched.get(row.get("key"), {}).get(x.column))
+        mean = finite(row.get(f"{y.column}_val_mean"))
         if place is None or mean is None:
             continue
-        deviation = finite(row.get(f"{y.name}_val_std")) or 0.0
-        trainings = row.get(f"{y.name}_val_n") or row.get("n_seeds") or 1
-        found.x.append(place)
-        found.y.append(mean)
-        found.deviations.append(deviation)
-        name = str(row.get("candidate") or row.get("key"))
-        scored = f"{title(y.name)} {number(mean)} ± {number(deviation)} ({count(int(trainings), 'training')})"
-        found.texts.append(hover([f"finalist {name}", scored, f"{title(x.name)} {number(place)}"]))
-    return found
+        deviation = finite(row.get(f"{y.column}_val_std")) or 0.0
+        trainings = int(row.get(f"{y.column}_val_n") or row.get("n_seeds") or 1)
+        scored = f"{title(y.column)} {number(mean)} ± {number(deviation)} ({count(trainings, 'training')})"
+        points["x"].append(place)
+        points["y"].append(mean)
+        points["text"].append(hover([f"finalist {name_of(row)}", scored, f"{title(x.column)} {number(place)}"]))
+        deviations.append(deviation)
+    error = {"type": "data", "array": deviations, "thickness": 1.5, "width": 4, "color": SECOND}
+    return points | {"error_y": error}
 
 
 def _texts(data: RunData, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    full = len(rows) <= _MOST_HOVERS
-    return [hover(_lines(data, row, names, full)) for row in rows]
+    """Return what is told of each row: its name, its values, and what it is made of unless there are too many."""
+    texts = []
+    for row in rows:
+        values = [f"{title(name)} {number(finite(row.get(name)))}" for name in names]
+        made = _made_of(data, row) if len(rows) <= _MOST_HOVERS else []
+        texts.append(hover([_kind(row), *values, *made]))
+    return texts
 
 
-def _lines(data: RunData, row: Row, names: Sequence[str], full: bool) -> list[str]:
-    kind = "seed network" if row.get("seed_network") else f"trial {row.get('index')}"
-    infeasible = ", over a limit" if row.get("feasible") is False else ""
-    name = f", {row['candidate']}" if row.get("candidate") else ""
-    values = [f"{title(value)} {number(finite(row.get(value)))}" for value in names]
-    settings = [f"{key} {setting(value)}" for key, value in data.settings(row).items()] if full else []
-    return [f"{kind}{name}{infeasible}", *values, *settings]
+def _kind(row: Row) -> str:
+    index, name = row.get("index"), row.get("candidate")
+    kind = "reference" if row.get("seed_network") else f"trial {index}" if index is not None else ""
+    infeasible = "over a limit" if row.get("feasible") is False else ""
+    told = ", ".join(part for part in (kind, str(name or ""), infeasible) if part)
+    return told or name_of(row)
 
 
-def _bound(y: Objective, dots: Sequence[float], shown: Sequence[float]) -> float | None:
-    """Return the loss beyond which a few bad trials are left out of view; None if all are in view."""
+def _made_of(data: RunData, row: Row) -> list[str]:
+    """Return the rows of the blocks' tables that the point consists of, or else its settings."""
+    picked = chosen_rows(data.blocks, row)
+    if not picked:
+        return [f"{key} {setting(value)}" for key, value in data.settings(row).items()]
+    return [
+        f"{block.name.replace('_', ' ')}: {'-'.join(block.options[place])}, {block.weight_bits[place]} bits, "
+        f"NSR {number(float(block.nsr[place]))}"
+        for block, place in zip(data.blocks, picked, strict=True)
+    ]
+
+
+def _score_axis(y: Measure, dots: Sequence[float], shown: Sequence[float]) -> Spec:
+    """Return the axis; a few bad trials are left out of its first view."""
+    axis: Spec = {"title": {"text": title(y.column)}, "type": "linear", "autorange": True}
     losses = [y.loss(value) for value in dots]
     if not losses:
-        return None
+        return axis
     bound = max([float(np.quantile(losses, _WORST_SHOWN)), *(y.loss(value) for value in shown)])
-    return bound if bound < max(losses) else None
-
-
-def _score_axis(y: Objective, dots: Sequence[float], shown: Sequence[float]) -> Spec:
-    axis: Spec = {"title": {"text": title(y.name)}, "type": "linear", "autorange": True}
-    bound = _bound(y, dots, shown)
-    if bound is None:
+    if bound >= max(losses):
         return axis
     best = min(y.loss(value) for value in (*dots, *shown))
     margin = _MARGIN * (bound - best)
-    ends = sorted((y.loss(best - margin), y.loss(bound + margin)))
-    return axis | {"autorange": False, "range": ends}
+    return axis | {"autorange": False, "range": sorted((y.loss(best - margin), y.loss(bound + margin)))}
 
 
-def _caption(data: RunData, rows: Sequence[Row], y: Objective, traces: dict[int, Spec], axis: Spec) -> str:
-    better = {"minimize": "lower", "maximize": "higher"}
-    low, high = axis.get("range", (-np.inf, np.inf))
-    hidden = sum(not low <= value <= high for value in traces[0]["y"])
-    over = sum(row.get("feasible") is False for row in rows)
-    parts = [f"Scores are of the validation data; {better[y.direction]} is better."]
+def _caption(data: RunData, y: Measure, view: Mapping[str, Spec], axes: Spec) -> str:
+    better = {"minimize": "lower", "maximize": "higher"}[y.direction]
+    low, high = axes["yaxis"].get("range", (-np.inf, np.inf))
+    hidden = sum(not low <= value <= high for value in view["trials"]["y"])
+    over = sum(row.get("feasible") is False for row in data.measured)
+    parts = _stand_in(data, better) if data.scored_for else [f"Scores are of the validation data; {better} is better."]
     if data.measured:
-        parts.append("A dot is one trial, trained once.")
-    if traces[4]["x"]:
+        parts.append("A dot is one trial." if data.scored_for else "A dot is one trial, trained once.")
+    if view["retrained"]["x"]:
         parts.append("A diamond is a finalist trained again: the mean and one standard deviation over its trainings.")
     if over:
         parts.append(f"{count(over, 'trial')} over a limit can't be on the front.")
     if hidden:
         parts.append(f"Of the first view the worst {count(hidden, 'trial')} are left out: double-click to see all.")
     return " ".join(parts)
+
+
+def _stand_in(data: RunData, better: str) -> list[str]:
+    """Return what scores are that stand for a metric, and which networks the front was found among."""
+    distilled = data.recipe_table("finalists").get("start") == "distilled"
+    start = "from the reference's stem and head and their distilled blocks" if distilled else "from scratch"
+    trained = f"Finalists were trained after, {start}."
+    if not data.blocks:
+        return [f"Scores stand for a metric that no point was trained for; {better} is better.", trained]
+    axes = " and ".join(title(axis.column) for axis in data.front_axes)
+    raced = any(not block.exact.all() for block in data.blocks)
+    less = " (less those with rows that were raced away)" if raced else ""
+    limits = ", within the limits," if data.recipe_table("limits") else ""
+    found = (
+        f"Every network of the {magnitude(networks_of(data.blocks))} that the tables stand for{less}{limits} that no "
+        f"other one beats in {axes} together; {better} is better. Scores are sums over blocks that were distilled "
+        "apart: none of these networks was trained before."
+    )
+    return [found, trained]

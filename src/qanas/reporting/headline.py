@@ -1,33 +1,58 @@
-"""A run in a few sentences."""
+"""A run in a few sentences and one table: what the report begins with, and what the command line prints."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qanas.core.measurement import Objective
+from rich.table import Table
+from rich.text import Text
+
+from qanas.core.measures import Metric
 from qanas.core.run_folder import SEED_ID
-from qanas.reporting.block_effort import block_sentences
-from qanas.reporting.model_table import main_cost, main_metric, sized, statistic
-from qanas.reporting.wording import count, duration, number, signed, words
+from qanas.reporting.blocks import stages
+from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
+from qanas.reporting.run_data import RunData, finite, networks_of, read_run
+from qanas.reporting.wording import count, duration, listed, magnitude, number, signed, title, words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qanas.core.card import Card
-    from qanas.reporting.run_data import RunData
+    from qanas.core.run_folder import RunFolder
 
 _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 
 def heading(data: RunData) -> str:
     """Return what was searched for which task, as the recipe names them."""
-    blockwise = ", block by block" if data.blockwise else ""
-    return f"{_task(data)} · {data.space or 'space'}{blockwise}"
+    by_block = ", block by block" if data.blocks else ""
+    return f"{_task(data)} · {data.space or 'space'}{by_block}"
 
 
 def sentences(data: RunData) -> list[str]:
-    """Return what was searched, how much was tried, what came out, and how it compares with the seed network."""
-    tried = block_sentences(data) if data.blockwise else [_searched(data), _tried(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_seed(data), _as_good(data)]
+    """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
+    tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data)]
     return [sentence for sentence in found if sentence]
+
+
+def print_models(console: Console, folder: RunFolder) -> None:
+    """Print the shipped models as a table, then the finalists that failed, with their reasons.
+
+    Raises:
+        InputError: the folder holds no run, or a file that can't be read.
+    """
+    data = read_run(folder)
+    for sentence in sentences(data):
+        console.print(Text(sentence))
+    if data.cards:
+        console.print(_table(data))
+    else:
+        console.print(Text("no model has shipped yet"))
+    if data.failures:
+        console.print(Text(f"{count(len(data.failures), 'finalist')} failed:", style="bold"))
+    for candidate, reason in data.failures:
+        console.print(Text(f"  {candidate}: {reason}"), soft_wrap=True)
 
 
 def _task(data: RunData) -> str:
@@ -37,32 +62,69 @@ def _task(data: RunData) -> str:
 
 def _searched(data: RunData) -> str:
     groups = [str(group) for group in data.recipe_table("space").get("search", [])]
-    listed = f"{', '.join(groups[:-1])} and {groups[-1]}" if len(groups) > 1 else "".join(groups)
-    together = f", over {listed}" if listed else ""
-    strategy = data.recipe_table("strategy").get("name", "an unnamed strategy")
-    return f"Searched {data.space} networks for {_task(data)} with {strategy}{together}."
+    together = f", over {listed(groups)}" if groups else ""
+    return f"Searched {data.space} networks for {_task(data)} with {data.strategy or 'an unnamed strategy'}{together}."
+
+
+def _tabled(data: RunData) -> str:
+    """Tell how much the tables of blocks hold."""
+    if not data.blocks:
+        return ""
+    rows = sum(len(block) for block in data.blocks)
+    return (
+        f"Block by block: the tables of {count(len(data.blocks), 'block')} have {count(rows, 'row')}, which stand for "
+        f"{magnitude(networks_of(data.blocks))} networks."
+    )
 
 
 def _tried(data: RunData) -> str:
+    """Tell how many trials ended in which way."""
     outcomes = data.outcomes
     if not outcomes:
-        return "No trial is recorded yet."
+        return "" if data.blocks or data.front else "No trial is recorded yet."
     told = [f"{count(outcomes.get('measured', 0), 'trial')} measured"]
     told.append(f"{outcomes.get('rejected', 0):,} rejected before training")
     told += [f"{amount:,} {name}" for name, amount in outcomes.items() if name not in ("measured", "rejected")]
+    times = _clock(data)
+    return f"{', '.join(told)}{'; ' if times else ''}{', '.join(times)}."
+
+
+def _clock(data: RunData) -> list[str]:
+    """Return the times of a run without stages before its search; `_times` tells those of the others."""
+    if stages(data):
+        return []
     wall = data.summary.get("seconds", {})
     times = [f"{name} took {duration(float(seconds))}" for name, seconds in wall.items() if seconds]
     cpu = data.summary.get("train_cpu_seconds")
-    times += [f"training used {duration(float(cpu))} of CPU"] if cpu else []
-    return f"{', '.join(told)}{'; ' if times else ''}{', '.join(times)}."
+    return [*times, f"training used {duration(float(cpu))} of CPU"] if cpu else times
+
+
+def _solved(data: RunData) -> str:
+    """Tell the size and the axes of a front that is by scores which stand for a metric."""
+    if not data.front:
+        return "" if data.outcomes or not data.blocks else "No front is there yet."
+    if not data.scored_for:
+        return ""
+    sums = "; a network's score is the sum of its blocks' quantized noise-to-signal ratios" if data.blocks else ""
+    axes = listed([title(axis.column) for axis in data.front_axes])
+    return f"Its front by {axes} has {count(len(data.front), 'network')}{sums}."
+
+
+def _times(data: RunData) -> str:
+    """Tell what the stages took."""
+    told = stages(data)
+    spent = [f"{stage.name} {duration(stage.cpu_seconds)}" for stage in told if stage.cpu_seconds is not None]
+    wall = [seconds for value in data.summary.get("seconds", {}).values() if (seconds := finite(value))]
+    clock = f"; {duration(sum(wall))} by the clock in all" if wall else ""
+    return f"CPU time: {', '.join(spent)}{clock}." if spent else ""
 
 
 def _shipped(data: RunData) -> str:
     if not data.cards and not data.finalists:
         return ""
     failed = len(data.failures)
-    seed = ", besides the seed network" if SEED_ID in data.cards else ""
-    return f"{count(len(data.shipped), 'model')} shipped{seed}; {count(failed, 'finalist')} failed."
+    besides = ", besides the reference" if SEED_ID in data.cards else ""
+    return f"{count(len(data.shipped), 'model')} shipped{besides}; {count(failed, 'finalist')} failed."
 
 
 def _scored(data: RunData, card: Card) -> str:
@@ -83,26 +145,25 @@ def _smallest(data: RunData) -> str:
     return f"The smallest, {name}, has {sized(cost, card)}{_scored(data, card)}."
 
 
-def _against_seed(data: RunData) -> str:
-    seed = data.cards.get(SEED_ID)
-    if seed is None or not data.shipped:
+def _against_reference(data: RunData) -> str:
+    reference = data.cards.get(SEED_ID)
+    if reference is None or not data.shipped:
         return ""
     cost, metric = main_cost(data), main_metric(data)
     card = min(data.shipped.values(), key=lambda shipped: shipped.costs()[cost])
-    ratio = seed.costs()[cost] / max(card.costs()[cost], 1e-12)
-    compared = f"{_times(ratio)} smaller" if ratio >= 1 else f"{_times(1 / ratio)} larger"
-    own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, seed))
+    ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
+    compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
+    own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
     scored = f" with {signed(own.mean - its.mean)} in validation {words(str(metric))}" if own and its else ""
-    return f"Against the seed network ({sized(cost, seed)}{_scored(data, seed)}) it is {compared}{scored}."
+    return f"Against the reference ({sized(cost, reference)}{_scored(data, reference)}) it is {compared}{scored}."
 
 
 def _as_good(data: RunData) -> str:
-    """Name the smallest model that scores at least as well as the seed network, or else the best one."""
-    seed, metric = data.cards.get(SEED_ID), main_metric(data)
-    if seed is None or metric is None or not data.shipped:
+    """Name the smallest model that scores at least as well as the reference, or else the best one."""
+    reference, metric = data.cards.get(SEED_ID), main_metric(data)
+    if reference is None or metric is None or not data.shipped:
         return ""
-    scores = (score for score in data.scores if score.name.rpartition("_")[0] == metric)
-    searched = next(scores, Objective(metric))
+    searched = next((score for score in data.scores if score.name == metric), Metric(metric))
     losses = {}
     for name, card in data.cards.items():
         found = statistic(card, "deployed", "val", metric)
@@ -116,15 +177,26 @@ def _as_good(data: RunData) -> str:
     if not good:
         best = min(losses, key=lambda name: losses[name])
         card = data.cards[best]
-        return (
-            f"None scores as well as the seed network; the best, {best}, has {sized(cost, card)}{_scored(data, card)}."
-        )
+        return f"None scores as well as the reference; the best, {best}, has {sized(cost, card)}{_scored(data, card)}."
     name = min(good, key=lambda name: data.cards[name].costs()[cost])
     return (
-        f"The smallest that scores at least as well as the seed network on validation, {name}, has "
+        f"The smallest that scores at least as well as the reference on validation, {name}, has "
         f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
     )
 
 
-def _times(ratio: float) -> str:
+def _ratio(ratio: float) -> str:
     return f"{ratio:,.0f} times" if ratio >= _WHOLE_FROM else f"{ratio:.1f} times"
+
+
+def _table(data: RunData) -> Table:
+    models = model_table(data)
+    columns = [column for column in models.columns if column.brief]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    for column in columns:
+        table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
+    for row, name in enumerate(models.names):
+        cells = [Text(column.cells[row].text) for column in columns]
+        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID else None)
+    return table

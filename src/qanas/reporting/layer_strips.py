@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.figures import bits_colour
-from qanas.reporting.model_table import main_cost, sized
+from qanas.reporting.models import main_cost, sized
 
 if TYPE_CHECKING:
     from qanas.core.card import Card
@@ -122,8 +122,8 @@ def layers_of(card: Card) -> Blocks:
 
 
 def layer_strips(data: RunData) -> StripChart | None:
-    """Draw a strip for each shipped network of a block-wise run; None where the settings tell no layers."""
-    found = {name: layers_of(card) for name, card in data.cards.items()} if data.blockwise else {}
+    """Draw a strip for each shipped network; None where the settings tell no layers by block."""
+    found = {name: layers_of(card) for name, card in data.cards.items()}
     strips = {name: blocks for name, blocks in found.items() if blocks}
     if not strips:
         return None
@@ -131,7 +131,7 @@ def layer_strips(data: RunData) -> StripChart | None:
     bars, labels = [], grid.headings()
     for row, (name, blocks) in enumerate(strips.items()):
         base = _HEAD + row * _ROW + _TALLEST + 6
-        named = "seed network" if name == SEED_ID else name
+        named = "reference" if name == SEED_ID else name
         labels.append(Label(0, base - 18, named, "start"))
         labels.append(Label(0, base - 2, sized(main_cost(data), data.cards[name]), "start", soft=True))
         for block, layers in blocks.items():

@@ -21,6 +21,8 @@ from qanas.reporting.wording import duration, number, rough_duration, setting, t
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from qanas.core.events import Event
+
 Row = Mapping[str, float | int | str | bool]
 
 _REFRESHES_PER_SECOND = 4
@@ -34,9 +36,7 @@ class _Running:
     """A trial in training."""
 
     label: str
-    epoch: int = 0
-    epochs: int = 0
-    loss: float | None = None
+    event: Event | None = None
 
 
 @dataclass
@@ -108,12 +108,11 @@ class LiveDisplay:
         with self._lock:
             self._running[index] = _Running(label)
 
-    def epoch(self, index: int, epoch: int, epochs: int, loss: float) -> None:
-        """Tell how far a trial's training is."""
+    def epoch(self, index: int, event: Event) -> None:
+        """Tell how far a trial's training, or another unit, is."""
         with self._lock:
-            running = self._running.setdefault(index, _Running(""))
-            running.epoch, running.epochs, running.loss = epoch, epochs, loss
-            if self._stage is not None and epoch >= epochs:
+            self._running.setdefault(index, _Running("")).event = event
+            if self._stage is not None and event.done >= event.total:
                 del self._running[index]
 
     def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
@@ -222,8 +221,9 @@ class LiveDisplay:
         grid = Table.grid(padding=(0, 2))
         noun = "trial" if self._stage is None else "training"
         for index, running in sorted(self._running.items()):
-            loss = "" if running.loss is None else f"loss {running.loss:.4g}"
-            epochs = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starts"
+            event = running.event
+            loss = "" if event is None else f"loss {event.loss:.4g}"
+            epochs = "starts" if event is None else f"epoch {event.done}/{event.total}"
             label = Text(running.label, style="dim", no_wrap=True, overflow="ellipsis")
             grid.add_row(Text(f"  {noun} {index}"), Text(epochs), Text(loss), label)
         return grid

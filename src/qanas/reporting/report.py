@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.reporting import headline
-from qanas.reporting.block_effort import stages
-from qanas.reporting.block_front_plot import block_front_plot, shipped_plot
-from qanas.reporting.block_plot import block_plot
-from qanas.reporting.example_images import gallery
+from qanas.reporting.blocks import block_plot, stages
+from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
-from qanas.reporting.importance_plot import importance_note, importance_plot
 from qanas.reporting.layer_strips import layer_strips
-from qanas.reporting.model_table import metric_table, model_table
-from qanas.reporting.page import render_page
-from qanas.reporting.parallel_plot import parallel_plot
-from qanas.reporting.prediction_plots import prediction_plots
-from qanas.reporting.predictions import read_predictions
-from qanas.reporting.progress_plot import progress_plot
+from qanas.reporting.model_plots import quantization_plot, shipped_plot
+from qanas.reporting.models import metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
-from qanas.reporting.quantization_plot import quantization_plot
-from qanas.reporting.run_data import RunData, read_run
+from qanas.reporting.run_data import RunData, read_predictions, read_run
+from qanas.reporting.search_plots import importance_note, importance_plot, parallel_plot, progress_plot
+from qanas.reporting.views.classes import confusion_plot
+from qanas.reporting.views.masks import gallery
+from qanas.reporting.views.series import series_plots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +44,8 @@ def write_report(folder: RunFolder) -> Path:
 def render(data: RunData) -> str:
     """Return the page."""
     kept = read_predictions(data)
-    front = block_front_plot(data) if data.blockwise else front_plot(data)
-    shipped, blocks = shipped_plot(data), block_plot(data)
-    progress, predictions = progress_plot(data), prediction_plots(kept)
+    front, shipped, blocks, progress = front_plot(data), shipped_plot(data), block_plot(data), progress_plot(data)
+    predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
     quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
     return render_page(
         _TEMPLATE,

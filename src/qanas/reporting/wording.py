@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
+from typing import TYPE_CHECKING
 
-COSTS = {
-    "weight_bytes": "weights, bytes",
-    "packed_weight_bytes": "packed weights, bytes",
-    "file_bytes": "file, bytes",
-    "peak_ram_bytes": "peak RAM, bytes",
+from qanas.core.measures import Cost, Metric, measure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qanas.core.card import SplitName
+
+COST_WORDS = {
+    "weight_bytes": "weights",
+    "packed_weight_bytes": "packed weights",
+    "file_bytes": "file",
+    "peak_ram_bytes": "peak RAM",
     "macs": "MACs",
-    "latency_ms": "latency, ms",
+    "latency_ms": "latency",
 }
-"""The costs that a run can hold, as axis and column titles."""
+"""What each cost is of."""
 
-FLOAT_PREFIX = "float_"
-PRECISIONS = ("float", "quantized", "deployed")
+SPLITS: Mapping[SplitName, str] = {"val": "validation", "test": "test"}
+"""The splits that models are scored on."""
+
 _SPELLED = {part.lower(): part for part in ("AUC", "F1", "IoU", "MAE", "mIoU", "MSE", "NSR", "RMSE")}
 _MINUTE, _HOUR = 60, 3600
 _TENTHS_BELOW = 10  # seconds
@@ -24,25 +32,6 @@ _COUNTABLE = 10**7
 
 EMPTY = "\N{EN DASH}"
 """What an empty cell shows."""
-
-
-def is_cost(name: str) -> bool:
-    """Tell costs from metrics and settings.
-
-    >>> is_cost("float_weight_bytes"), is_cost("mae_quantized")
-    (True, False)
-    """
-    return name.removeprefix(FLOAT_PREFIX) in COSTS
-
-
-def metric_parts(name: str) -> tuple[str, str] | None:
-    """Split a metric's column into metric and precision; None for any other column.
-
-    >>> metric_parts("mae_uncapped_quantized")
-    ('mae_uncapped', 'quantized')
-    """
-    metric, _, precision = name.rpartition("_")
-    return (metric, precision) if metric and precision in PRECISIONS else None
 
 
 def words(name: str) -> str:
@@ -54,26 +43,27 @@ def words(name: str) -> str:
     return " ".join(_SPELLED.get(part, part) for part in name.split("_"))
 
 
-def is_block_score(name: str) -> bool:
-    """Tell the scores of a block-wise search, of whole networks and of their blocks, from metrics and settings.
-
-    >>> is_block_score("nsr_sum"), is_block_score("nsr_3"), is_block_score("miou_quantized")
-    (True, True, False)
-    """
-    return re.fullmatch(r"nsr_(sum|\d+)", name) is not None
-
-
-def title(name: str) -> str:
+def title(column: str) -> str:
     """Write the title of a column or an axis.
 
-    >>> title("float_weight_bytes"), title("mae_quantized")
-    ('weights, bytes (float)', 'MAE (quantized)')
+    >>> title("float_weight_bytes"), title("mae_quantized"), title("latency_ms@imxrt1170")
+    ('weights, bytes (float)', 'MAE (quantized)', 'latency on imxrt1170, ms')
     """
-    if is_cost(name):
-        base = COSTS[name.removeprefix(FLOAT_PREFIX)]
-        return f"{base} (float)" if name.startswith(FLOAT_PREFIX) else base
-    parts = metric_parts(name)
-    return f"{words(parts[0])} ({parts[1]})" if parts else words(name)
+    measure = measure_of(column)
+    if isinstance(measure, Cost):
+        device = f" on {measure.device}" if measure.device else ""
+        named, unit = COST_WORDS[measure.name] + device, measure.unit
+        return f"{named if unit in named else f'{named}, {unit}'}{' (float)' if measure.float_ else ''}"
+    return f"{words(measure.name)} ({measure.precision})" if isinstance(measure, Metric) else words(column)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Write names as a list in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else "".join(texts)
 
 
 def decimals(value: float) -> int:

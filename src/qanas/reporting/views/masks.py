@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +16,32 @@ from PIL import Image
 from qanas.core.card import SplitName
 from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import SEED_ID
-from qanas.reporting.class_colours import VOID, class_palette, css
-from qanas.reporting.model_table import SPLITS, main_cost, main_metric, sized, statistic
-from qanas.reporting.wording import number, words
+from qanas.reporting.models import main_cost, main_metric, sized, statistic
+from qanas.reporting.wording import SPLITS, number, words
 
 if TYPE_CHECKING:
-    from qanas.reporting.predictions import Predictions
-    from qanas.reporting.run_data import RunData
+    from qanas.reporting.run_data import Predictions, RunData
 
+VOID = 255
+"""The class of pixels that count for nothing."""
+
+_CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign_symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+"""As Badrinarayanan et al. (2017) show CamVid's eleven classes."""
+
+_GOLDEN = 0.618034  # steps of the golden ratio keep the hues of any number of classes apart
+_LIGHTNESSES = (0.45, 0.62, 0.3)
 _MOST_IMAGES = 4
 _ARRAYS = ("classes", "targets", "pictures", "image")
 
@@ -60,7 +79,7 @@ class Gallery:
 
 
 def gallery(data: RunData, predictions: Sequence[Predictions]) -> Gallery | None:
-    """Show some test images, of the seed network, the best model and the smallest; None where no masks were kept."""
+    """Show some test images, of the reference, the best model and the smallest; None where no masks were kept."""
     for split in ("test", "val"):
         models = _shown(data, [model for model in predictions if _has_masks(model, split)])
         if models:
@@ -75,7 +94,7 @@ def _has_masks(model: Predictions, split: str) -> bool:
 
 
 def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
-    """Choose of models in the order of their scores, the seed network last."""
+    """Choose of models in the order of their scores, the reference last."""
     seed = [model for model in models if model.name == SEED_ID]
     found = [model for model in models if model.name != SEED_ID]
     cost = main_cost(data)
@@ -121,7 +140,7 @@ def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, s
     metric = main_metric(data)
     found = None if metric is None else statistic(data.cards[model.name], "deployed", split, metric)
     scored = "" if found is None or metric is None else f", {words(metric)} {number(found.shipped)}"
-    named = "seed network" if model.name == SEED_ID else model.name
+    named = "reference" if model.name == SEED_ID else model.name
     return named, f"{sized(main_cost(data), data.cards[model.name])}{scored}"
 
 
@@ -147,3 +166,33 @@ def _png(pixels: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> str:
     content = io.BytesIO()
     image.save(content, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+# Colours
+
+
+def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return red, green and blue of every 8-bit class, shape (256, 3); void is black.
+
+    Args:
+        names: of the classes. CamVid's have the colours that the literature shows them in.
+    """
+    palette = np.zeros((VOID + 1, 3), dtype=np.uint8)
+    known = set(names) <= _CAMVID.keys()
+    for place, name in enumerate(names):
+        palette[place] = _CAMVID[name] if known else _spread(place)
+    return palette
+
+
+def css(colour: NDArray[np.uint8]) -> str:
+    """Write a colour as the page's style does.
+
+    >>> css(np.array([128, 0, 255], dtype=np.uint8))
+    '#8000ff'
+    """
+    return "#" + bytes(colour.tolist()).hex()
+
+
+def _spread(place: int) -> list[int]:
+    lightness = _LIGHTNESSES[place % len(_LIGHTNESSES)]
+    return [round(255 * part) for part in colorsys.hls_to_rgb(place * _GOLDEN % 1, lightness, 0.65)]

@@ -1,31 +1,82 @@
-"""The tables of a block-wise search as plots: every path of every block, what was raced away, what was chosen."""
+"""What a search over tables of blocks was: every path of every block as a plot, and what its stages took."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.reporting.block_tables import BlockRows, chosen_rows
-from qanas.reporting.figures import INK, MUTED, Choice, Figure, Spec, bits_colour, hover, value_axis
-from qanas.reporting.wording import count, number, title
+from qanas.reporting.figures import HOVER, INK, LEGEND, MUTED, Choice, Figure, Spec, bits_colour, hover, value_axis
+from qanas.reporting.run_data import BlockRows, RunData, chosen_rows, finite, name_of
+from qanas.reporting.wording import EMPTY, count, number, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.reporting.run_data import RunData
-
 _COLUMNS = 3
 _MOST_DROPPED = 1200  # rows that were raced away are thinned to as many a block
 _DIGITS = 4  # of a plotted number: a plot shows no more, and the page stays small
-_HOVER = "%{text}<extra></extra>"
+_MINUTE = 60
+
+PAPER_GPU_HOURS = {"distillation": ("4.05", "4.05"), "tables": ("14.87", "44.61"), "search": ("about 0", "about 0")}
+"""GPU hours on a Quadro RTX 8000, with 8-bit weights and with 4, 6 and 8 bits, as Lu et al. (2023) report them."""
+
+FINALISTS = "finalists"
+"""The stage after the search."""
+
+_REFERENCE = ("reference", "teacher")  # early versions call it so
+
+STAGES = {
+    **dict.fromkeys(_REFERENCE, "the reference trained, scored and exported; it ships as models/seed"),
+    "features": "what the reference has at the blocks' borders",
+    "distillation": "the blocks' supernets",
+    "tables": "every path through every block quantized and scored, as far as the races let it come",
+    "search": "candidates asked for and estimated, or the exact front of the tables solved",
+    FINALISTS: "front points trained, quantized, exported and scored, and further trainings of the reference",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: of the stage.
+        told: what it does.
+        cpu_seconds: that it took in all processes together; None where that was not recorded.
+        paper: what it took in the paper, for 8-bit weights and for 4, 6 and 8 bits; empty without tables of blocks.
+    """
+
+    name: str
+    told: str
+    cpu_seconds: float | None
+    paper: tuple[str, ...]
+
+    @property
+    def cpu_minutes(self) -> str:
+        """CPU time with the digits that a reader can use."""
+        return number(None if self.cpu_seconds is None else self.cpu_seconds / _MINUTE)
+
+
+def stages(data: RunData) -> list[Stage]:
+    """Return the stages whose effort was recorded, in their order; none where the search had no stages."""
+    spent = {name: finite(seconds) for name, seconds in data.summary.get("effort_cpu_seconds", {}).items()}
+    trained = finite(data.summary.get("finalists", {}).get("cpu_seconds"))
+    if spent and trained is not None:
+        # The trainings of all finalists, the reference among them; the first of those is a stage of its own.
+        before = sum(spent.get(name) or 0.0 for name in _REFERENCE)
+        spent[FINALISTS] = max(trained - before, 0.0)
+    names = [name for name in STAGES if name in spent] + [name for name in spent if name not in STAGES]
+    papers = {name: PAPER_GPU_HOURS.get(name, (EMPTY, EMPTY)) for name in names} if "tables" in spent else {}
+    return [Stage(name, STAGES.get(name, ""), spent[name], papers.get(name, ())) for name in names]
 
 
 def block_plot(data: RunData) -> Figure | None:
     """Draw a panel a block, of its table's scores against a cost; None where there are no tables or no cost."""
-    costs = [axis.name for axis in data.costs if all(axis.name in block.costs for block in data.blocks)]
+    costs = [axis.column for axis in data.costs if all(axis.column in block.costs for block in data.blocks)]
     if not data.blocks or not costs:
         return None
     bits = sorted({count for block in data.blocks for count in block.weight_bits})
@@ -36,7 +87,7 @@ def block_plot(data: RunData) -> Figure | None:
         "grid": {"rows": rows, "columns": min(len(data.blocks), _COLUMNS), "pattern": "independent"}
         | {"xgap": 0.16, "ygap": 0.3},
         "annotations": [_heading(block, place) for place, block in enumerate(data.blocks)],
-        "legend": {"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom"},
+        "legend": LEGEND | {"y": 1.08},
     }
     choices = [Choice(f"NSR against {title(cost)}", *view) for cost, view in zip(costs, views, strict=True)]
     return Figure(
@@ -54,7 +105,7 @@ def _styles(place: int, bits: Sequence[int]) -> list[Spec]:
     """Return how the traces of a block look: dropped rows, exact ones by bits, the front, what was chosen."""
     axis = "" if place == 0 else str(place + 1)
     base: Spec = {"type": "scatter", "mode": "markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}"}
-    base |= {"showlegend": place == 0, "hovertemplate": _HOVER}
+    base |= {"showlegend": place == 0, "hovertemplate": HOVER}
 
     def dots(name: str, marker: Spec) -> Spec:
         return base | {"name": name, "legendgroup": name, "marker": marker}
@@ -89,7 +140,7 @@ def _view(data: RunData, cost: str, bits: Sequence[int]) -> tuple[dict[int, Spec
 
 def _finalists(data: RunData) -> dict[str, list[int]]:
     """Return the rows that each shipped network of the front consists of."""
-    found = {str(row["candidate"]): chosen_rows(data.blocks, row) for row in data.front if row.get("candidate")}
+    found = {name_of(row): chosen_rows(data.blocks, row) for row in data.front if row.get("candidate")}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 

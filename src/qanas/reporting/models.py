@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qanas.reporting.wording import COSTS, EMPTY, FLOAT_PREFIX, decimals, number, signed, words
+from qanas.core.measures import COST_UNITS, MEASURED_COSTS, Precision
+from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, decimals, number, signed, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qanas.core.card import Card, Precision, SplitName, Statistic
+    from qanas.core.card import Card, SplitName, Statistic
     from qanas.reporting.run_data import RunData
-
-SPLITS: Mapping[SplitName, str] = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -75,28 +72,27 @@ def main_metric(data: RunData) -> str | None:
         for metrics in splits.values()
         for name in metrics
     ]
-    wanted = [objective.name.rpartition("_")[0] for objective in data.scores]
+    wanted = [objective.name for objective in data.scores]
     return next((name for name in [*wanted, *held] if name in held), None)
 
 
 def main_cost(data: RunData) -> str:
     """Return the first cost among the objectives that the cards hold, or else the bytes of the weights."""
-    named = [objective.name.removeprefix(FLOAT_PREFIX) for objective in data.costs]
+    named = [replace(cost, float_=False).column for cost in data.costs]
     cards = data.cards.values()
     return next((name for name in named if all(name in card.costs() for card in cards)), "weight_bytes")
 
 
 def sized(cost: str, card: Card) -> str:
     """Write what a model costs, in words."""
-    value = number(card.costs()[cost])
-    kind, _, unit = COSTS[cost].partition(", ")
-    return f"{value} {unit} of {kind}" if unit else f"{value} {kind}"
+    value, kind, unit = number(card.costs()[cost]), COST_WORDS[cost], COST_UNITS[cost]
+    return f"{value} {kind}" if kind == unit else f"{value} {unit} of {kind}"
 
 
 def model_table(data: RunData) -> ModelTable:
-    """Return the table of shipped models, the seed network first."""
+    """Return the table of shipped models, the reference first."""
     cards = list(data.cards.values())
-    columns = [_cost(name, cards) for name in COSTS if name != "latency_ms"]
+    columns = [_cost(name, cards) for name in COST_WORDS if name not in MEASURED_COSTS]
     devices = dict.fromkeys(device for card in cards for device in card.latency_ms)
     columns += [_latency(device, cards) for device in devices]
     metric = main_metric(data)
@@ -127,9 +123,11 @@ def metric_table(data: RunData) -> tuple[list[str], list[tuple[str, str, list[Ce
 
 
 def _cost(name: str, cards: list[Card]) -> Column:
-    heading, _, unit = COSTS[name].partition(", ")
+    heading, unit = COST_WORDS[name], COST_UNITS[name]
     cells = [Cell(number(int(getattr(card, name))), str(getattr(card, name))) for card in cards]
-    return Column(heading, unit, cells, brief=name in ("weight_bytes", "peak_ram_bytes", "macs"))
+    return Column(
+        heading, "" if unit == heading else unit, cells, brief=name in ("weight_bytes", "peak_ram_bytes", "macs")
+    )
 
 
 def _latency(device: str, cards: list[Card]) -> Column:

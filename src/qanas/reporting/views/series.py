@@ -1,4 +1,4 @@
-"""Plots of a shipped model's predictions against what was true."""
+"""Numbers that shipped models predict, against what was true: over the lives of engines, and altogether."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.even_spread import evenly_spread
-from qanas.reporting.figures import ACCENT, MUTED, Choice, Figure, Spec, hover
+from qanas.reporting.figures import ACCENT, HOVER, LEGEND, MUTED, Choice, Figure, Spec, hover
 from qanas.reporting.wording import count, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.reporting.predictions import Predictions
+    from qanas.reporting.run_data import Predictions
 
 _ENGINES = 6
 _COLUMNS = 3
@@ -22,7 +22,7 @@ _MOST_DOTS_AN_ENGINE = 120
 _MOST_DOTS = 1000
 
 
-def prediction_plots(models: Sequence[Predictions]) -> list[Figure]:
+def series_plots(models: Sequence[Predictions]) -> list[Figure]:
     """Draw engines' lives where predictions tell engine and cycle, and predicted against true values."""
     drawn = []
     lives = [model for model in models if model.has("val", "engine", "cycle")]
@@ -41,7 +41,7 @@ def _lives(models: Sequence[Predictions]) -> Figure:
     engines = _spread_engines(first["val_engine"])
     traces: list[Spec] = []
     layout: Spec = {"showlegend": True, "annotations": [], "grid": _grid(len(engines))}
-    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"}
+    layout["legend"] = LEGEND | {"y": 1.06}
     for place, engine in enumerate(engines):
         axis = "" if place == 0 else str(place + 1)
         shared: Spec = {"type": "scatter", "xaxis": f"x{axis}", "yaxis": f"y{axis}", "showlegend": place == 0}
@@ -149,7 +149,7 @@ def _pairs(model: Predictions, split: str) -> Spec:
         "mode": "markers",
         "marker": {"size": 6, "color": ACCENT, "opacity": 0.6},
         "text": texts,
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": HOVER,
     }
 
 

@@ -1,0 +1,185 @@
+"""The plots of shipped networks: how they turned out, and what quantization costs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qanas.core.measures import PRECISIONS, Cost, Metric, Precision, measure_of
+from qanas.core.run_folder import SEED_ID
+from qanas.reporting.figures import ACCENT, HOVER, LEGEND, SECOND, Choice, Figure, Spec, hover, value_axis
+from qanas.reporting.models import main_cost, main_metric, statistic
+from qanas.reporting.run_data import Row, RunData, finite, name_of
+from qanas.reporting.wording import SPLITS, count, number, signed, words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qanas.core.card import Card, SplitName
+
+_COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
+_BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
+_MEAN = "_val_mean"  # of a metric, in finalists.csv
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network with its cost, and the precision that it is scored in."""
+
+    name: str
+    cost: float
+    card: Card
+    precision: Precision
+
+
+def shipped_plot(data: RunData) -> Figure | None:
+    """Draw deployed scores of shipped networks and of the reference against a cost.
+
+    Returns:
+        None where the front itself is by a metric, so that its plot shows the finalists' scores, or without a score.
+    """
+    metric = main_metric(data)
+    if metric is None or not data.scored_for:
+        return None
+    cost = main_cost(data)
+    traces = []
+    for split, colour in _COLOURS.items():
+        networks = [_Network(name, card.costs()[cost], card, "deployed") for name, card in data.shipped.items()]
+        traces.append(_scored("networks", networks, metric, split, {"size": 10, "color": colour}))
+        reference = _reference(data, cost)
+        if reference:
+            style: Spec = {"size": 15, "symbol": ["star", "star-open"][: len(reference)], "color": colour}
+            traces.append(_scored("reference", reference, metric, split, style))
+    places = [at for trace in traces for at in trace["x"]]
+    if not places:
+        return None
+    layout = {
+        "xaxis": value_axis(cost, places),
+        "yaxis": {"title": {"text": words(metric)}},
+        "legend": LEGEND,
+    }
+    full = ", the open one before quantization, in FP32" if _whole(data, cost) is not None else ""
+    caption = (
+        "Each network as it ships, measured in the runtime that will run it: mean and one standard deviation over its "
+        f"trainings. The star is the reference, quantized likewise{full}. Nothing was chosen by test data."
+    )
+    return Figure("shipped", traces, layout, caption)
+
+
+def _whole(data: RunData, cost: str) -> float | None:
+    """Return what the reference costs in FP32; None where it was not recorded."""
+    return finite(data.reference_costs.get(Cost(cost, float_=True).column))
+
+
+def _reference(data: RunData, cost: str) -> list[_Network]:
+    """Return the reference as deployed and, where its cost is known, in FP32."""
+    card, whole = data.cards.get(SEED_ID), _whole(data, cost)
+    if card is None:
+        return []
+    deployed = _Network("reference, deployed", card.costs()[cost], card, "deployed")
+    return [deployed] if whole is None else [deployed, _Network("reference, FP32", whole, card, "float")]
+
+
+def _scored(named: str, networks: Sequence[_Network], metric: str, split: SplitName, marker: Spec) -> Spec:
+    """Return marks with error bars."""
+    found = [
+        (network, score)
+        for network in networks
+        if (score := statistic(network.card, network.precision, split, metric)) is not None
+    ]
+    texts = [
+        hover(
+            [
+                f"{network.name}, {SPLITS[split]}",
+                f"{words(metric)} {number(score.mean)} ± {number(score.std)} ({count(score.n, 'training')})",
+                number(network.cost),
+            ]
+        )
+        for network, score in found
+    ]
+    error = {"type": "data", "array": [score.std for _, score in found], "thickness": 1.4, "width": 4}
+    return _BASE | {
+        "name": f"{named}, {SPLITS[split]}",
+        "marker": marker,
+        "error_y": error | {"color": marker["color"]},
+        "x": [network.cost for network, _ in found],
+        "y": [score.mean for _, score in found],
+        "text": texts,
+    }
+
+
+def quantization_plot(data: RunData) -> Figure | None:
+    """Draw deployed minus float for each finalist, a choice for each metric; None without finalists."""
+    rows = sorted(data.finalists, key=lambda row: (finite(row.get("weight_bytes")) or 0.0, str(row.get("key"))))
+    metrics = [metric for metric in _metrics(data) if any(_cost(row, metric, "val") is not None for row in rows)]
+    if not metrics:
+        return None
+    views = [({place: _bars(rows, metric, split) for place, split in enumerate(SPLITS)}, metric) for metric in metrics]
+    base: Spec = {"type": "bar", "orientation": "h", "textposition": "none"}
+    traces = [
+        base | {"name": SPLITS[split], "marker": {"color": colour}, "hovertemplate": HOVER} | views[0][0][place]
+        for place, (split, colour) in enumerate(_COLOURS.items())
+    ]
+    layouts = [{"xaxis": {"title": {"text": f"{words(metric)}, deployed minus float"}}} for metric in metrics]
+    shared: Spec = {
+        "barmode": "group",
+        "bargap": 0.3,
+        "yaxis": {"type": "category", "autorange": "reversed", "ticks": ""},
+    }
+    shared |= {"legend": LEGEND | {"traceorder": "normal"}}
+    choices = [Choice(words(metric), view, layout) for (view, metric), layout in zip(views, layouts, strict=True)]
+    return Figure(
+        "quantization",
+        traces,
+        shared | layouts[0] | {"shapes": [_zero()]},
+        _caption(data, metrics[0]),
+        "Metric" if len(metrics) > 1 else "",
+        choices if len(metrics) > 1 else (),
+        height=130 + 44 * len(rows),
+    )
+
+
+def _metrics(data: RunData) -> list[str]:
+    """Return the metrics of the finalists, those of the objectives first."""
+    columns = [name.removesuffix(_MEAN) for row in data.finalists[:1] for name in row if name.endswith(_MEAN)]
+    held = [found.name for column in columns if isinstance(found := measure_of(column), Metric)]
+    return list(dict.fromkeys([*(metric.name for metric in data.scores), *held]))
+
+
+def _mean(row: Row, metric: str, precision: Precision, split: SplitName) -> float | None:
+    return finite(row.get(f"{Metric(metric, precision).column}_{split}_mean"))
+
+
+def _cost(row: Row, metric: str, split: SplitName) -> float | None:
+    deployed, exact = _mean(row, metric, "deployed", split), _mean(row, metric, "float", split)
+    return None if deployed is None or exact is None else deployed - exact
+
+
+def _bars(rows: Sequence[Row], metric: str, split: SplitName) -> Spec:
+    names, values, texts = [], [], []
+    for row in rows:
+        cost = _cost(row, metric, split)
+        if cost is None:
+            continue
+        name = name_of(row)
+        failed = ", not shipped" if row.get("status") == "failed" else ""
+        names.append(hover([f"{name}, {number(finite(row.get('weight_bytes')))} bytes{failed}"]))
+        values.append(cost)
+        scores = [f"{precision} {number(_mean(row, metric, precision, split))}" for precision in PRECISIONS]
+        texts.append(hover([f"{name}: {signed(cost)} {words(metric)}, {SPLITS[split]}", *scores]))
+    return {"y": names, "x": values, "text": texts}
+
+
+def _zero() -> Spec:
+    line: Spec = {"color": "@ink", "width": 1}
+    return {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+
+
+def _caption(data: RunData, metric: str) -> str:
+    searched = next((objective for objective in data.scores if objective.name == metric), Metric(metric))
+    worse = "Right" if searched.direction == "minimize" else "Left"
+    return (
+        f"Mean score of the file as it ships minus that of the same trainings in float, for each finalist, the "
+        f"smallest on top. {worse} of 0, quantization made {words(metric)} worse. Test data is shown, nothing was "
+        f"chosen by it."
+    )
