@@ -34,7 +34,7 @@ from qanas.performance_estimation.block_table.roundings import KERNELS
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of

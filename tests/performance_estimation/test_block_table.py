@@ -22,7 +22,7 @@ from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import score_paths
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet

@@ -11,7 +11,7 @@ import pytest
 from tests.training.small import later_settings, loss, lstm_training, settings, tcn_training
 from torch import Tensor, nn
 
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training import fit as fit_module

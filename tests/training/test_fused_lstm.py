@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.training.small import loss, lstm_training, relative_errors, settings
 
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
 from qanas.training import fit as fit_module
 from qanas.training.fit import TorchTrainer, TrainingSet, make_trainer

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.training.small import loss, relative_errors, settings, tcn_training
 
-from qanas.layers.conv import ChannelNorm
+from qanas.layers.sequences import ChannelNorm
 from qanas.training.fit import TrainingSet
 from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE
 from qanas.training.fused_tcn.support import supports

@@ -10,8 +10,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import Border
+from qanas.quantization.graph import Border
+from qanas.quantization.numbers.affine import Affine
 
 Codes = NDArray[np.int8] | NDArray[np.int16]
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.evaluator import Arithmetic
-from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
 from qanas.tasks.base import FloatArray, Split
 from qanas.training.fit import OnEpoch
 

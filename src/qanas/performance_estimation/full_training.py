@@ -22,10 +22,9 @@ from qanas.performance_estimation.base import Estimator, OnCandidateEpoch, Train
 from qanas.performance_estimation.problem import Problem
 from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.graph import Graph
-from qanas.quantization.operators.base import Ranges
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.ranges import check_samples
+from qanas.quantization.ranges import Ranges, check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.training_group import TrainingSettings

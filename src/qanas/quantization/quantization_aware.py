@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.base import Operator, Ranges
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights
+from qanas.quantization.numbers.rounding import round_half_away
+from qanas.quantization.operators.base import Operator
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 
 

@@ -16,7 +16,7 @@ from qanas.core.user_code import find_first_in
 from qanas.hardware.costs import COSTS, LATENCY
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
-from qanas.quantization.named_schemes import named_schemes
+from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import component
 from qanas.recipe.paths import resolve_cache, resolve_data
 from qanas.recipe.tables import Recipe

@@ -8,10 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import GROUPS, Group
 from qanas.core.measurement import Direction
-from qanas.quantization.affine import ActivationBits, Container, ScaleKind, WeightBits
-from qanas.quantization.named_schemes import DEFAULT_SCHEME
-from qanas.quantization.ranges import RangeMethod
-from qanas.quantization.scheme import ActivationCodes, WeightScales
+from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
+from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 from qanas.supernet.paths import Sampling
 
 STRICT = ConfigDict(extra="forbid", strict=True)

@@ -19,9 +19,8 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.block_table.build import TableSettings
 from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import Container
-from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.numbers.affine import Container
+from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.training_group import TrainingSettings

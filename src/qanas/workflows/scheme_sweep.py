@@ -14,9 +14,8 @@ from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.quantization.affine import BYTE_BITS
-from qanas.quantization.named_schemes import named_schemes
-from qanas.quantization.scheme import UnsupportedSchemeError
+from qanas.quantization.numbers.affine import BYTE_BITS
+from qanas.quantization.scheme import UnsupportedSchemeError, named_schemes
 from qanas.workflows.plan import SWEEP, Plan, Setup
 from qanas.workflows.progress import Progress
 from qanas.workflows.units import Failure, OnPartEpoch, Unit

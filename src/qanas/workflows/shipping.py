@@ -16,8 +16,8 @@ from qanas.core.run_folder import RunFolder, folder_written_atomically
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import AxisOrder, Border
+from qanas.quantization.graph import AxisOrder, Border
+from qanas.quantization.numbers.affine import Affine
 from qanas.workflows.finalists import Finalist, training_files
 from qanas.workflows.plan import Plan, Setup
 from qanas.workflows.scheme_sweep import scheme_choice

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights
+from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeights
 from qanas.quantization.operators.base import Shape
 
 OPSET = 18

@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.layers.lstm import run_lstm
-from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights, round_half_away
-from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
-from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.fast import factor_of, fine_step_of, requantization
-from qanas.quantization.operators.requantize import FixedPoint, step_bounds
+from qanas.layers.sequences import run_lstm
+from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeights
+from qanas.quantization.numbers.functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
+from qanas.quantization.numbers.requantization import FixedPoint, step_bounds
+from qanas.quantization.numbers.rounding import AWAY, round_half_away
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import FastKernel, factor_of, fine_step_of, requantization
 
 GATES = 4
 GATE_SCALE = 2.0**-12
@@ -40,7 +42,7 @@ def _saturate(values: Tensor) -> Tensor:
 
 
 def cell_exponent(largest: float) -> int:
-    """Return n of the cell's step 2^n: the smallest power of two whose int16 codes reach ``largest``.
+    """Return n of the cell's step_lstm 2^n: the smallest power of two whose int16 codes reach ``largest``.
 
     The kernel's tanh knows 0 to 6 integer bits, so n is between -15 and -9.
     """
@@ -85,14 +87,14 @@ class LSTM(Operator):
         return time * (self.weight_ih.numel() + self.weight_hh.numel() + 3 * self.units)
 
     def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hidden and cell states after every step, each (batch, time, units)."""
+        """Return hidden and cell states after every step_lstm, each (batch, time, units)."""
         hidden = inputs.new_zeros(len(inputs), self.units)
         cell = hidden
         projected = inputs @ self.weight_ih.T + self.bias
         recurrent = self.weight_hh.T.contiguous()
         hiddens, cells = [], []
-        for step in range(inputs.shape[1]):
-            i, f, g, o = torch.addmm(projected[:, step], hidden, recurrent).chunk(GATES, 1)
+        for step_lstm in range(inputs.shape[1]):
+            i, f, g, o = torch.addmm(projected[:, step_lstm], hidden, recurrent).chunk(GATES, 1)
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell)
             hiddens.append(hidden)
@@ -175,7 +177,7 @@ class QuantizedLSTM(QuantizedOperator):
         bias: float, shape (4 * units,).
         input: parameters of the input's codes.
         output: parameters of the hidden state's codes.
-        cell_exponent: the cell's step is 2^cell_exponent.
+        cell_exponent: the cell's step_lstm is 2^cell_exponent.
     """
 
     kernel: tuple[QuantizedWeights, ...]
@@ -222,9 +224,9 @@ class QuantizedLSTM(QuantizedOperator):
         hidden = codes[0].new_zeros(len(codes[0]), recurrent.shape[0])
         cell = torch.zeros_like(hidden)
         outputs = []
-        for step in range(codes[0].shape[1]):
+        for step_lstm in range(codes[0].shape[1]):
             sums = recurrent_to_gates((hidden @ recurrent).to(torch.float64)).to(torch.float32)
-            gates = _saturate(sums.add_(projected[:, step])).chunk(GATES, 1)
+            gates = _saturate(sums.add_(projected[:, step_lstm])).chunk(GATES, 1)
             i, f, o = (look_up(logistic, gates[gate]) for gate in (0, 1, 3))
             g = look_up(tanh, gates[2])
             # Products of 15 and 16 bits need float64: float32 would round them first.
@@ -239,7 +241,7 @@ class QuantizedLSTM(QuantizedOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Round in the same places, in one compiled pass a step behind the matrix product."""
-        from qanas.quantization.compiled.lstm import step
+        from qanas.quantization.simulation.compiled import step_lstm
 
         kernel, to_gates = self._products(self.kernel, inputs[0].scale)
         recurrent, recurrent_to_gates = self._products(self.recurrent, output.scale)
@@ -257,16 +259,14 @@ class QuantizedLSTM(QuantizedOperator):
             for n in range(steps.shape[1]):
                 gates = feed_back(hidden @ recurrent).numpy()
                 hidden = torch.empty_like(hidden)
-                step(gates, projected[:, n], logistic, tanh, tanh_of_cell, constants, cell, hidden.numpy())
+                step_lstm(gates, projected[:, n], logistic, tanh, tanh_of_cell, constants, cell, hidden.numpy())
                 states.append(hidden)
             return torch.stack(states, 1)
 
         return run
 
     def _step_constants(self, output: Affine) -> NDArray[np.float64]:
-        """Return the numbers that `qanas.quantization.compiled.lstm.step` takes."""
-        from qanas.quantization.compiled.elementwise import AWAY
-
+        """Return the numbers that `qanas.quantization.simulation.compiled.step_lstm` takes."""
         to_hidden = self._to_hidden()
         factors = [AWAY * UNIT_SCALE, AWAY * self._to_cell()]
         factors += [float(factor_of(to_hidden)), float(fine_step_of(to_hidden))]

@@ -14,10 +14,13 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.rounding import round_half_away
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import FastKernel
 
 VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 4}
 VERSION_HALF_PIXEL = 3
@@ -169,11 +172,11 @@ class ResizeBilinear(_Resize):
         _, height, width, _ = codes.shape
         columns = self._between(codes.to(torch.float64), 1, self._lines(height, self.height))
         fine = self._between(columns, 2, self._lines(width, self.width))
-        return torch.trunc(fine / 2.0 ** (2 * FINE_BITS) + torch.copysign(torch.tensor(0.5), fine)).to(torch.float32)
+        return round_half_away(fine / 2.0 ** (2 * FINE_BITS)).to(torch.float32)
 
     def fast_kernel(self, zero_point: int) -> FastKernel:
         """Interpolate in one pass."""
-        from qanas.quantization.compiled.resize import interpolate
+        from qanas.quantization.simulation.compiled import interpolate
 
         lines = cache(lambda size, wanted: np.stack(self._lines(size, wanted)))
 

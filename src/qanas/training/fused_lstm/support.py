@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import OneBiasLSTM, ScaledLinear
 from qanas.networks.lstm import LSTMNetwork
 from qanas.training.fused.support import unsupported_data, unsupported_modules, unsupported_settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.layers.conv import ChannelNorm, Conv1xK
+from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.training.fused_tcn.convolution import GROUP
 from qanas.training.fused_tcn.layout import BLOCK, NETWORK, ROW, ROWS, Record, rounded_up
 from qanas.training.fused_tcn.normalization import RUNNING_MEAN, RUNNING_VARIANCE, STATISTICS

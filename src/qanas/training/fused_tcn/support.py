@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
-from qanas.layers.conv import ChannelNorm, Conv1xK
-from qanas.layers.linear import ScaledLinear
+from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
 from qanas.networks.tcn import ResidualBlock, TCNNetwork
 from qanas.training.fused.support import unsupported_data, unsupported_modules, unsupported_settings
 
