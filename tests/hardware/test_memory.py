@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qanas.hardware.memory import Allocation, aligned, peak_ram_bytes, plan_peak
+from qanas.hardware.memory import Allocation, peak_ram_bytes, plan_peak
 from qanas.networks.lstm import LSTMNetwork
+from qanas.quantization.program import aligned
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace

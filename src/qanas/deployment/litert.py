@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qanas.quantization.graph import Border
 from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.rounding import round_half_away_array
 
 Codes = NDArray[np.int8] | NDArray[np.int16]
 
@@ -78,8 +79,7 @@ class LiteRTModel:
         if self.input is None:
             raise ValueError("the model has a float input, not codes")
         scaled = inputs.astype(np.float32) / np.float32(self.input.scale)
-        rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
-        codes = np.clip(rounded + self.input.zero_point, self.input.low, self.input.high)
+        codes = np.clip(round_half_away_array(scaled) + self.input.zero_point, self.input.low, self.input.high)
         return self._stored(codes.astype(_CODE_TYPES[self.input.bits]))
 
     def codes(self, inputs: NDArray[np.float32]) -> Codes:

@@ -33,6 +33,19 @@ def bytes_of(elements: int, dtype: DType) -> int:
     return -(-elements * ITEM_BITS[dtype] // 8)
 
 
+ALIGNMENT = 16
+"""Of constants in a file, and of everything in a runtime's memory."""
+
+
+def aligned(size: int) -> int:
+    """Round bytes up to a multiple of the alignment.
+
+    >>> aligned(17)
+    32
+    """
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 @dataclass(frozen=True, eq=False)
 class TensorQuantization:
     """Scales and zero points of a stored tensor.
