@@ -64,7 +64,7 @@ class LiteRTModel:
         self.output_shape = tuple(int(size) for size in target["shape"])
 
     def invoke(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Run one stored sample, batch of 1 in front, in the model's own types; states are reset before.
+        """Run one stored sample, shape (1, *shape), in the model's own types; states are reset before.
 
         A fused LSTM keeps its state between invocations until it is reset: each sample starts anew.
         """
@@ -87,7 +87,7 @@ class LiteRTModel:
         return self._outputs(self.quantize(inputs))
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the real outputs of real inputs, one sample at a time, both in the torch network's order."""
+        """Return real outputs of real inputs, shape (n, *shape), one at a time, both in the torch network's order."""
         if self.output is None:
             return self._outputs(self._stored(inputs))
         return dequantize(self.codes(inputs), self.output)
@@ -112,7 +112,7 @@ class LiteRTModel:
 
 
 def dequantize(codes: NDArray[Any], affine: Affine) -> NDArray[np.float32]:
-    """Return the real values of codes."""
+    """Return the real values of codes of any shape."""
     return ((codes.astype(np.float32) - affine.zero_point) * np.float32(affine.scale)).astype(np.float32)
 
 

@@ -192,7 +192,7 @@ def _stored(tensor: RuntimeTensor) -> bytes:
 
 
 def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return codes from -8 to 7, two to a byte, the first in its lower half; half a byte is left of an odd number.
+    """Return codes of any shape, -8 to 7, two to a byte, the first in its lower half; an odd number leaves half a byte.
 
     >>> pack_int4(np.array([1, -1, 7], np.int8)).tobytes().hex()
     'f107'

@@ -30,7 +30,7 @@ def pad_same(
     dilation: tuple[int, int] = (1, 1),
     value: float = 0.0,
 ) -> Tensor:
-    """Return (..., height, width) with the padding that SAME asks for, filled with ``value``."""
+    """Return shape (..., height, width) with the padding that SAME asks for, filled with ``value``."""
     height, width = inputs.shape[-2:]
     top, bottom = same_padding(height, kernel_size[0], stride[0], dilation[0])
     left, right = same_padding(width, kernel_size[1], stride[1], dilation[1])
@@ -48,7 +48,7 @@ def conv2d_same(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """Return the convolution of (batch, channels, height, width) under SAME padding.
+    """Return the convolution of shape (batch, channels, height, width) under SAME padding.
 
     A function that `torch.fx` doesn't look into: how much is padded depends on the size alone, but a traced size
     is no number.
@@ -98,20 +98,20 @@ class SameConv2d(nn.Conv2d):
         )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height', width')."""
+        """Map shape (batch, in_channels, height, width) to (batch, out_channels, height', width')."""
         return conv2d_same(input, self.weight, self.bias, self.stride, self.dilation, self.groups)
 
 
 @fx.wrap
 def max_pool2d_same(inputs: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """Return the largest value of each window of (batch, channels, height, width), under SAME padding."""
+    """Return the largest value of each window of shape (batch, channels, height, width), under SAME padding."""
     padded = pad_same(inputs, (kernel_size, kernel_size), (stride, stride), value=float("-inf"))
     return F.max_pool2d(padded, kernel_size, stride)
 
 
 @fx.wrap
 def avg_pool2d_same(inputs: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """Return the mean of each window of (batch, channels, height, width), padding left out of the count."""
+    """Return the mean of each window of shape (batch, channels, height, width), padding left out of the count."""
     kernel, steps = (kernel_size, kernel_size), (stride, stride)
     means = F.avg_pool2d(pad_same(inputs, kernel, steps), kernel_size, stride)
     seen = F.avg_pool2d(pad_same(inputs.new_ones(inputs.shape[2:])[None], kernel, steps), kernel_size, stride)
@@ -137,7 +137,7 @@ class SameMaxPool2d(_SamePool2d):
     """The largest value of each window: TFLite's MAX_POOL_2D with SAME."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) to (batch, channels, height', width')."""
+        """Map shape (batch, channels, height, width) to (batch, channels, height', width')."""
         return max_pool2d_same(inputs, self.kernel_size, self.stride)
 
 
@@ -148,7 +148,7 @@ class SameAvgPool2d(_SamePool2d):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) to (batch, channels, height', width')."""
+        """Map shape (batch, channels, height, width) to (batch, channels, height', width')."""
         return avg_pool2d_same(inputs, self.kernel_size, self.stride)
 
 

@@ -74,7 +74,7 @@ class Conv1xK(nn.Module):
         return (self.weight.shape[2] - 1) * self.dilation if self.padding == "causal" else 0
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, ..., time, in_channels) to (batch, ..., time', out_channels)."""
+        """Map shape (batch, ..., time, in_channels) to (batch, ..., time', out_channels)."""
         outputs = correlate(inputs, self.weight, self.stride, self.dilation, self.left_padding)
         return outputs if self.bias is None else outputs + self.bias
 
@@ -86,7 +86,7 @@ class ChannelNorm(nn.BatchNorm1d):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise (..., channels); a single value a channel has no deviation and takes the running statistics."""
+        """Normalise shape (..., channels); one value a channel has no deviation and takes the running statistics."""
         rows = inputs.reshape(-1, self.num_features)
         if len(rows) > 1:
             return super().forward(rows).reshape(inputs.shape)
@@ -280,10 +280,10 @@ class ScaledLinear(nn.Linear):
             nn.init.zeros_(self.bias)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias with the scale folded in."""
+        """Return weight and bias, shape (outputs, features) and (outputs,), with the scale folded in."""
         bias = self.bias if self.bias is not None else torch.zeros_like(self.weight[:, 0])
         return self.weight * self.scale, bias * self.scale
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features)."""
+        """Map shape (..., in_features) to (..., out_features)."""
         return F.linear(inputs, self.weight, self.bias) * self.scale

@@ -127,7 +127,7 @@ class Graph:
         return {node.name: tuple(name for name in last if last[name] == node.name) for node in self.nodes}
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Compute in float32; input and output are as the torch network has them."""
+        """Compute in float32, shape (batch, *network_input_shape) to (batch, *network_output_shape)."""
         values = {INPUT: self.stored_input(inputs)}
         for node in self.nodes:
             values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
@@ -146,11 +146,11 @@ class Graph:
         return tuple(stored[axis] for axis in self.border.output.to_torch(len(stored)))[1:]
 
     def stored_input(self, inputs: Tensor) -> Tensor:
-        """Return inputs of the torch network as they are stored."""
+        """Return inputs of the torch network, shape (batch, *network_input_shape), as they are stored."""
         return inputs.permute(self.border.input.to_stored(inputs.ndim))
 
     def torch_output(self, outputs: Tensor) -> Tensor:
-        """Return stored outputs, codes or real values, as the torch network has them."""
+        """Return stored outputs, shape (batch, *stored), codes or real values, as the torch network has them."""
         return outputs.permute(self.border.output.to_torch(outputs.ndim))
 
     def calibrate(self, samples: Tensor, scheme: Scheme | None = None) -> dict[str, Ranges]:

@@ -66,11 +66,11 @@ class QuantizedGraph:
         return Evaluator.of(self.graph, self.operators, self.affines, arithmetic, like)
 
     def codes(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs to the output's codes as float32, both in the torch network's order."""
+        """Simulate the runtime: real inputs, shape (n, *shape), to float32 codes, both in the torch network's order."""
         return self.evaluator(arithmetic).codes(inputs)
 
     def forward(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs to real outputs."""
+        """Simulate the runtime: real inputs, shape (n, *shape), to real outputs."""
         return self.output.dequantize(self.codes(inputs, arithmetic))
 
     def program(self) -> Program:
@@ -219,7 +219,7 @@ class Evaluator:
 
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:
-        """Return the output's codes, float32, for real inputs, both in the torch network's order."""
+        """Return the output's codes, float32, for real inputs, shape (n, *shape), both in the torch network's order."""
         return torch.cat([self._codes(chunk) for chunk in chunks_of(inputs, self.graph.largest_value)])
 
     def _codes(self, inputs: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class RangeOf(ABC):
 
     @abstractmethod
     def _take(self, values: Tensor, extent: Range) -> None:
-        """Take the next samples and their smallest and largest value."""
+        """Take the next samples, shape (n, ...), and their smallest and largest value."""
 
     @abstractmethod
     def found(self) -> Range:

@@ -53,7 +53,7 @@ def _scale(width: float, steps: int, kind: ScaleKind) -> float | None:
 
 
 def next_power_of_two(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
-    """Return the smallest powers of two that are not below positive values.
+    """Return the smallest powers of two that are not below positive values, any shape.
 
     >>> next_power_of_two(np.array([0.25, 0.26, 3.0]))
     array([0.25, 0.5 , 4.  ])
@@ -131,11 +131,11 @@ class Affine:
         return (self.low - self.zero_point) * self.scale, (self.high - self.zero_point) * self.scale
 
     def quantize(self, values: Tensor) -> Tensor:
-        """Return the codes of real values, as float32."""
+        """Return the codes of real values of any shape, as float32."""
         return (round_half_away(values / self.scale) + self.zero_point).clamp(self.low, self.high)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Return the real values of codes."""
+        """Return the real values of codes of any shape."""
         return (codes - self.zero_point) * self.scale
 
 
@@ -208,11 +208,11 @@ class QuantizedWeights:
         return tuple(QuantizedWeights(codes, scales, self.bits) for codes, scales in parts)
 
     def as_tensor(self) -> Tensor:
-        """Return the codes as a float32 tensor."""
+        """Return the codes as a float32 tensor of the same shape."""
         return torch.from_numpy(self.codes.astype(np.float32))
 
     def dequantize(self) -> Tensor:
-        """Return the real values that the codes stand for, float32."""
+        """Return the real values that the codes stand for, float32, of the codes' shape."""
         return torch.from_numpy(self.codes.astype(np.float32) * _by_row(self.scales, self.codes))
 
     def quantize_bias(self, bias: Tensor, source: Affine) -> BiasCodes:
@@ -230,5 +230,5 @@ class QuantizedWeights:
 
 
 def _by_row(scales: NDArray[np.float32], rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the scale of every row, shaped so that it multiplies the rows."""
+    """Return the scale of every row, shape (rows, 1, ...), which multiplies the rows."""
     return np.repeat(scales, len(rows) // len(scales)).reshape(-1, *[1] * (rows.ndim - 1))

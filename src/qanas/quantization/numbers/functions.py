@@ -73,11 +73,11 @@ class Word:
         return (value + (1 << dropped >> 1)) >> dropped
 
     def saturate(self, values: Codes) -> Codes:
-        """Clip to the words' range."""
+        """Clip to the words' range, any shape."""
         return np.clip(values, self.low, self.high)
 
     def multiply(self, left: Codes, right: Codes | int) -> Codes:
-        """Return the rounded product of two numbers in Q0, or of one in Q0 and one in Qm."""
+        """Return the rounded product of two numbers in Q0, or of one in Q0 and one in Qm, of any shape that fits."""
         product = left * right
         half = 1 << (self.bits - 2)
         magnitude = (np.abs(product) + half) >> (self.bits - 1)
@@ -86,7 +86,7 @@ class Word:
         return self.saturate(np.where(product >= 0, magnitude, -negative))
 
     def double(self, values: Codes, times: int) -> Codes:
-        """Multiply by 2^times, saturated."""
+        """Multiply by 2^times, saturated, any shape."""
         return self.saturate(values << times)
 
     def exp_of_negative(self, values: Codes, integer_bits: int) -> Codes:
@@ -134,7 +134,7 @@ ALL_GATE_CODES: Codes = np.arange(GATE.low, GATE.high + 1, dtype=np.int64)
 
 @cache
 def logistic_table() -> Tensor:
-    """Return the logistic function of every gate code (Q3.12) in Q0.15, float32, index = code + 2^15."""
+    """Return the logistic function of every gate code (Q3.12) in Q0.15, float32, shape (2^16,), index = code + 2^15."""
     positive = GATE.one_over_one_plus(GATE.exp_of_negative(-np.abs(ALL_GATE_CODES), GATE_INTEGER_BITS))
     result = np.where(ALL_GATE_CODES > 0, positive, GATE.high - positive)
     return _table(np.where(ALL_GATE_CODES == 0, 1 << 14, result))
@@ -142,7 +142,7 @@ def logistic_table() -> Tensor:
 
 @cache
 def tanh_table(integer_bits: int) -> Tensor:
-    """Return tanh of every code with 0 to 6 integer bits in Q0.15, float32, index = code + 2^15."""
+    """Return tanh of every code with 0 to 6 integer bits in Q0.15, float32, shape (2^16,), index = code + 2^15."""
     # tanh(x) = 2 / (1 + exp(-2 x)) - 1; one more integer bit doubles the argument.
     doubled = GATE.exp_of_negative(-np.abs(ALL_GATE_CODES), integer_bits + 1)
     magnitude = GATE.double(GATE.two_over_one_plus(doubled) - (1 << 13), 2)
@@ -154,7 +154,7 @@ def _table(values: Codes) -> Tensor:
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """Return the table's entries for int16 codes in float32."""
+    """Return the entries of a table of shape (2^16,) for int16 codes in float32, any shape."""
     return table.take((codes - GATE.low).to(torch.int64))
 
 
@@ -182,7 +182,7 @@ def interpolation_table(function: Callable[[Reals], Reals], low: float, high: fl
 
 
 def interpolate(table: Codes, codes: Codes) -> Codes:
-    """Return a table's function at codes."""
+    """Return the function of a table of shape (513,) at codes of any shape."""
     interval = (codes >> INTERVAL_BITS) + INTERVALS // 2
     slope = table[interval + 1] - table[interval]
     within = codes & ((1 << INTERVAL_BITS) - 1)

@@ -37,12 +37,12 @@ def composed(first: Activation, second: Activation) -> Activation:
 
 
 def activate(values: Tensor, activation: Activation) -> Tensor:
-    """Apply an activation function in floating point, in place: to what an operator just computed."""
+    """Apply an activation function to what was just computed, in place; floating point, any shape."""
     return values if activation == "none" else values.clamp_(*BOUNDS[activation])
 
 
 def clamp_codes(codes: Tensor, output: Affine, activation: Activation) -> Tensor:
-    """Saturate codes to what the output type and the fused activation allow."""
+    """Saturate codes of any shape to what the output type and the fused activation allow."""
     return codes.clamp(*_code_bounds(output, activation))
 
 
@@ -77,7 +77,7 @@ def exact_dtype(weights: Tensor, source: Affine) -> torch.dtype:
 
 
 def largest_sum(weights: Tensor, reach: float) -> float:
-    """Return how large sums of products with numbers up to ``reach`` can be; output channels in front."""
+    """Return how large sums of products with numbers up to ``reach`` can be; weights of shape (out, ...)."""
     return float(weights.abs().flatten(1).sum(1, dtype=torch.float64).max()) * reach
 
 
@@ -133,7 +133,7 @@ class FixedPoint:
 
     @classmethod
     def of(cls, factors: NDArray[np.float64] | float) -> FixedPoint:
-        """Return the fixed-point form of positive factors."""
+        """Return the fixed-point form of positive factors, a number or shape (channels,)."""
         mantissas, exponents = np.frexp(factors)
         multipliers = np.floor(mantissas * 2.0**31 + 0.5) / 2.0**31
         # A mantissa that is rounded up to 1 is brought back under it, as in the kernels: it decides the first rounding.
@@ -147,7 +147,7 @@ class FixedPoint:
         )
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return the rounded products of whole numbers, float64 below 2^31.
+        """Return the rounded products of whole numbers, float64 below 2^31, shape (..., channels).
 
         The kernels' 64-bit product has more digits than a float64, whose error of 2^-53 can only matter within as
         little of a tie of the first rounding.
@@ -157,7 +157,7 @@ class FixedPoint:
 
 
 def _factors(weights: QuantizedWeights, source: Affine, output: Affine) -> NDArray[np.float64]:
-    """Return input scale x weight scale / output scale, in double precision of float32 scales."""
+    """Return input scale x weight scale / output scale in float64, shape (groups,); the scales are float32."""
     return weights.scales.astype(np.float64) * np.float64(np.float32(source.scale)) / output.scale
 
 
@@ -181,7 +181,7 @@ class Requantization:
         return cls(torch.from_numpy(_factors(weights, source, output)), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """Return the output's codes, float32, for integer sums in float64, channels last."""
+        """Return the output's codes, float32, for integer sums in float64, shape (..., channels)."""
         codes = round_half_away(sums * self.factors).to(torch.float32) + self.output.zero_point
         return clamp_codes(codes, self.output, self.activation)
 
@@ -209,6 +209,6 @@ class FixedPointRequantization:
         return cls(fixed_point(_factors(weights, source, output)), output, activation)
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """Return the output's codes, float32, for integer sums in float64, channels last."""
+        """Return the output's codes, float32, for integer sums in float64, shape (..., channels)."""
         codes = self.factors(sums).to(torch.float32) + self.output.zero_point
         return clamp_codes(codes, self.output, self.activation)

@@ -108,7 +108,7 @@ class Add(BinaryOperator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, two values of shape (batch, *shape)."""
         return activate(inputs[0] + inputs[1], self.activation)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -122,7 +122,7 @@ class QuantizedAdd(QuantizedBinaryOperator):
     """Addition of codes of two scales."""
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do.
+        """Compute on codes, shape (batch, *shape) each, exactly as the reference kernels do.
 
         Both inputs are brought to one scale, in steps of 2^-20 (for 16 bits 2^-15) of twice the larger one's, and
         added; the sum is brought to the output's scale.
@@ -188,7 +188,7 @@ class Multiply(BinaryOperator):
         return tuple(max(sizes) for sizes in zip(*inputs, strict=True))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, two values whose shape differs in axes of size 1."""
         return activate(inputs[0] * inputs[1], self.activation)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -203,7 +203,7 @@ class QuantizedMultiply(QuantizedBinaryOperator):
     """Integer products, rescaled once."""
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do."""
+        """Compute on codes, whose shape differs in axes of size 1, exactly as the reference kernels do."""
         # Products of 16-bit codes have more digits than a float32.
         first, second = (part.to(torch.float64) if self.first.wide else part for part in codes)
         products = (first - self.first.zero_point) * (second - self.second.zero_point)
@@ -253,7 +253,7 @@ class WithConstant(Operator):
         return replace(self, operator=self.operator.with_activation(activation))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return self.operator.forward(inputs[0], self.constant)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -284,7 +284,7 @@ class QuantizedWithConstant(QuantizedOperator):
     affine: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes."""
+        """Compute on codes, shape (batch, *shape)."""
         return self.operator.forward(codes[0], self.codes)
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:

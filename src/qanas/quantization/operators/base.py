@@ -143,6 +143,6 @@ class Operator(ABC):
         return None
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
-        """Return the operator that computes ``scale * y + offset`` by channel, or None where it can't."""
+        """Return the operator for ``scale * y + offset``, both of shape (channels,), or None where it can't."""
         del scale, offset
         return None

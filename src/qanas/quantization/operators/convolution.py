@@ -63,11 +63,11 @@ class Kernel:
         return self.groups == channels > 1
 
     def correlate(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return sums of products, (batch, rows', columns', out), for (batch, rows, columns, in) and the weights."""
+        """Return sums of products, shape (batch, rows', columns', out), for (batch, rows, columns, in) and weights."""
         return self.correlate_prepared(inputs, weight.permute(0, 3, 1, 2))
 
     def correlate_prepared(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return the same for weights (out, in / groups, rows, columns)."""
+        """Return the same for weights of shape (out, in / groups, rows, columns)."""
         (above, below), (left, right) = self.window.padding
         if (above, left) == (below, right):
             # torch pads on its way through: no copy of the input.
@@ -121,7 +121,7 @@ class Convolution(Operator):
         return replace(self, kernel=replace(self.kernel, activation=composed(self.activation, activation)))
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
-        """Fold ``scale * y + offset`` into weights and biases."""
+        """Fold ``scale * y + offset``, both of shape (out,), into weights and biases."""
         if self.activation != "none":
             return None
         return replace(self, weight=self.weight * scale[:, None, None, None], bias=self.bias * scale + offset)
@@ -137,7 +137,7 @@ class Convolution(Operator):
         return replace(self, kernel=replace(self.kernel, window=replace(window, padding=padding)))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, rows, columns, in) to (batch, rows', columns', out)."""
         sums = self.kernel.correlate(inputs[0], self.weight)
         return activate(sums.add_(self.bias), self.activation)
 
@@ -167,7 +167,7 @@ class Convolution(Operator):
 
 
 def _stored(weight: NDArray[Any], kernel: Kernel) -> NDArray[Any]:
-    """Return weights in the file's order: by channel (1, rows, columns, out), else as they are."""
+    """Return weights in the file's order: by channel of shape (1, rows, columns, out), else as they are."""
     by_channel = kernel.by_channel(weight.shape[3] * kernel.groups)
     return np.ascontiguousarray(weight.transpose(3, 1, 2, 0) if by_channel else weight)
 
@@ -214,7 +214,7 @@ class QuantizedConvolution(QuantizedOperator):
     output: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do."""
+        """Compute on codes, shape (batch, rows, columns, in), exactly as the reference kernels do."""
         weights = self.weights.as_tensor()
         exact = exact_dtype(weights, self.input)
         sums = self.kernel.correlate((codes[0] - self.input.zero_point).to(exact), weights.to(exact))

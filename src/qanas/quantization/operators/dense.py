@@ -59,13 +59,13 @@ class Dense(Operator):
         return replace(self, activation=composed(self.activation, activation))
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
-        """Fold ``scale * y + offset`` into weights and biases."""
+        """Fold ``scale * y + offset``, both of shape (outputs,), into weights and biases."""
         if self.activation != "none":
             return None
         return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, ..., features) to (batch, ..., outputs)."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
@@ -109,7 +109,7 @@ def _append(
 
 
 def _sums_by_halves(steps: Tensor, weights: Tensor) -> Tensor:
-    """Return sums of products with steps of 16 bits, float64."""
+    """Return sums of products, float64, of steps of 16 bits, shape (..., features), and weights (outputs, features)."""
     upper, lower = (F.linear(half, weights).to(torch.float64) for half in halves(steps))
     return upper.mul_(HALF).add_(lower)
 
@@ -133,7 +133,7 @@ class QuantizedDense(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do."""
+        """Compute on codes, shape (batch, ..., features), exactly as the reference kernels do."""
         weights = self.weights.as_tensor()
         exact = exact_dtype(weights, self.input)
         sums = F.linear((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
@@ -213,7 +213,7 @@ class BatchNorm(Operator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, ..., channels)."""
         return inputs[0] * self.scale + self.offset
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:

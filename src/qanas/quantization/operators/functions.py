@@ -40,7 +40,7 @@ class ElementwiseFunction(Operator):
 
     @abstractmethod
     def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Return the kernel's output for every code of the input, in order: whole numbers, not yet clipped."""
+        """Return the kernel's output for every code of the input, in order: whole, not yet clipped, shape (2^bits,)."""
 
     def options(self) -> Mapping[str, float]:
         """Return the fields of the operator's option table."""
@@ -67,17 +67,17 @@ class ElementwiseFunction(Operator):
 
 
 def steps_from_zero(source: Affine) -> Codes:
-    """Return code - zero point for every code, in order."""
+    """Return code - zero point for every code, in order, shape (2^bits,)."""
     return np.arange(source.low, source.high + 1, dtype=np.int64) - source.zero_point
 
 
 def code_table(codes: NDArray[Any], output: Affine) -> Tensor:
-    """Return whole numbers, clipped to what codes there are, as a table for `look_up`."""
+    """Return whole numbers of shape (2^bits,), clipped to what codes there are, as a table for `look_up`."""
     return torch.from_numpy(np.clip(codes, output.low, output.high).astype(np.float32))
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """Return the entries for codes in float32, of a table over all of them; half of them are negative."""
+    """Return the entries for codes of any shape, of a table of shape (2^bits,), half of them of negative codes."""
     return table.take((codes + len(table) // 2).to(torch.int64))
 
 
@@ -94,7 +94,7 @@ class QuantizedFunction(QuantizedOperator):
     values: Tensor
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Look the codes up."""
+        """Look the codes up, shape (batch, *shape)."""
         return look_up(self.values, codes[0])
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
@@ -135,11 +135,11 @@ class LeakyReLU(ElementwiseFunction):
         return {"alpha": self.slope}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return F.leaky_relu(inputs[0], self.slope)
 
     def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Rescale both sides of zero by factors of their own."""
+        """Rescale both sides of zero by factors of their own, shape (2^bits,)."""
         steps = steps_from_zero(source)
         above = _rescaled(steps, float32_factor([source.scale], output.scale))
         below = _rescaled(steps, float32_factor([source.scale, self.slope], output.scale))
@@ -173,7 +173,7 @@ class HardSwish(ElementwiseFunction):
     versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 1}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return F.hardswish(inputs[0])
 
     def output_affine(self, source: Affine, ranges: Ranges) -> Affine:
@@ -183,7 +183,7 @@ class HardSwish(ElementwiseFunction):
         return output if output.scale >= finest else replace(output, scale=finest)
 
     def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Compute as the kernel does: x on the output's scale times (x + 3) / 6 in Q0.15."""
+        """Compute as the kernel does: x on the output's scale times (x + 3) / 6 in Q0.15, shape (2^bits,)."""
         fine = steps_from_zero(source) << FINE_BITS
         fine_scale = np.float32(1.0 / 128.0) * np.float32(source.scale)
         factor, exponent = _multiplier(float32_factor([float(fine_scale)], output.scale))
@@ -261,10 +261,10 @@ class _Sigmoid(ElementwiseFunction):
 
     @abstractmethod
     def interpolated(self, source: Affine) -> Codes:
-        """Return the results of the kernel of 16 bits, for every code."""
+        """Return the results of the kernel of 16 bits, for every code, shape (2^16,)."""
 
     def table(self, source: Affine, output: Affine) -> NDArray[Any]:
-        """Round as the kernel does."""
+        """Round as the kernel does, shape (2^bits,)."""
         return self.interpolated(source) if source.wide else self._rounded(source, output)
 
     def _rounded(self, source: Affine, output: Affine) -> NDArray[Any]:
@@ -282,11 +282,11 @@ class Logistic(_Sigmoid):
     demanded: ClassVar[Mapping[int, Affine]] = {8: Affine(1.0 / 256.0, -128), 16: Affine(1.0 / 32768.0, 0, 16)}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return torch.sigmoid(inputs[0])
 
     def interpolated(self, source: Affine) -> Codes:
-        """Interpolate between steps of 1/24; see `LOGISTIC_TABLE`."""
+        """Interpolate between steps of 1/24, shape (2^16,); see `LOGISTIC_TABLE`."""
         fine = _fine_steps(source, exponents=(-12,))
         saturated = np.abs(fine) >> 9 >= LARGEST_POSITION
         found = np.where(saturated, (ONE >> 1) << 10, _interpolated(np.abs(fine), 9))
@@ -307,11 +307,11 @@ class Tanh(_Sigmoid):
     demanded: ClassVar[Mapping[int, Affine]] = {8: Affine(1.0 / 128.0, 0), 16: Affine(1.0 / 32768.0, 0, 16)}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return torch.tanh(inputs[0])
 
     def interpolated(self, source: Affine) -> Codes:
-        """Interpolate in the logistic function's table: tanh(x) = 2 logistic(2 x) - 1."""
+        """Interpolate in the logistic function's table, shape (2^16,): tanh(x) = 2 logistic(2 x) - 1."""
         fine = _fine_steps(source, exponents=(-12, -11))
         saturated = np.abs(fine) >> 8 >= LARGEST_POSITION
         found = np.where(saturated, ONE << 8, _interpolated(np.abs(fine), 8))
@@ -354,7 +354,7 @@ def _interpolated(fine: Codes, bits: int) -> Codes:
 
 
 def _fine_steps(source: Affine, exponents: Sequence[int]) -> Codes:
-    """Return every code in steps of 2^-12 / 3.
+    """Return every code in steps of 2^-12 / 3, shape (2^16,).
 
     Args:
         source: parameters of the codes.

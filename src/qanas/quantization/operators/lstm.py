@@ -37,12 +37,12 @@ VERSION_FLOAT, VERSION_INT8 = 1, 3
 
 
 def _saturate(values: Tensor) -> Tensor:
-    """Bring codes into the range of int16, in place."""
+    """Bring codes of any shape into the range of int16, in place."""
     return values.clamp_(INT16_LOW, INT16_HIGH)
 
 
 def cell_exponent(largest: float) -> int:
-    """Return n of the cell's step_lstm 2^n: the smallest power of two whose int16 codes reach ``largest``.
+    """Return n of the cell's step 2^n: the smallest power of two whose int16 codes reach ``largest``.
 
     The kernel's tanh knows 0 to 6 integer bits, so n is between -15 and -9.
     """
@@ -87,14 +87,14 @@ class LSTM(Operator):
         return time * (self.weight_ih.numel() + self.weight_hh.numel() + 3 * self.units)
 
     def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hidden and cell states after every step_lstm, each (batch, time, units)."""
+        """Return hidden and cell states after every step, each of shape (batch, time, units)."""
         hidden = inputs.new_zeros(len(inputs), self.units)
         cell = hidden
         projected = inputs @ self.weight_ih.T + self.bias
         recurrent = self.weight_hh.T.contiguous()
         hiddens, cells = [], []
-        for step_lstm in range(inputs.shape[1]):
-            i, f, g, o = torch.addmm(projected[:, step_lstm], hidden, recurrent).chunk(GATES, 1)
+        for step in range(inputs.shape[1]):
+            i, f, g, o = torch.addmm(projected[:, step], hidden, recurrent).chunk(GATES, 1)
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell)
             hiddens.append(hidden)
@@ -102,11 +102,11 @@ class LSTM(Operator):
         return torch.stack(hiddens, 1), torch.stack(cells, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the hidden states, (batch, time, units)."""
+        """Return the hidden states, shape (batch, time, units), for (batch, time, features)."""
         return run_lstm(inputs[0], self.weight_ih, self.weight_hh, self.bias)
 
     def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the cell states too: their range decides the cell's scale."""
+        """Return the cell states too, shape (batch, time, units): their range decides the cell's scale."""
         hidden, cell = self._states(inputs[0])
         return hidden, {"cell": cell}
 
@@ -177,7 +177,7 @@ class QuantizedLSTM(QuantizedOperator):
         bias: float, shape (4 * units,).
         input: parameters of the input's codes.
         output: parameters of the hidden state's codes.
-        cell_exponent: the cell's step_lstm is 2^cell_exponent.
+        cell_exponent: the cell's step is 2^cell_exponent.
     """
 
     kernel: tuple[QuantizedWeights, ...]
@@ -193,7 +193,7 @@ class QuantizedLSTM(QuantizedOperator):
         return [weights.quantize_bias(bias, self.input) for weights, bias in pairs]
 
     def _products(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, FixedPoint]:
-        """Return the integer weights, (inputs, 4 * units), and the factors from sums to gate codes, (4 * units,)."""
+        """Return integer weights, shape (inputs, 4 * units), and factors from sums to gate codes, (4 * units,)."""
         matrix = torch.cat([gate.as_tensor() for gate in weights]).T.contiguous()
         # The runtime multiplies the scales in float32.
         factors = [np.float32(gate.scales[0]) * np.float32(scale) / np.float32(GATE_SCALE) for gate in weights]
@@ -209,7 +209,7 @@ class QuantizedLSTM(QuantizedOperator):
         return FixedPoint.of(float(np.float32(UNIT_SCALE * UNIT_SCALE / self.output.scale)))
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Run the recurrence on codes, (batch, time, features) to (batch, time, units), bit by bit as the kernel does.
+        """Run the recurrence on codes, shape (batch, time, features) to (batch, time, units), bit by bit as the kernel.
 
         Sums of products are exact in float32 below 2^24: up to 500 inputs at 8 bits.
         """
@@ -224,9 +224,9 @@ class QuantizedLSTM(QuantizedOperator):
         hidden = codes[0].new_zeros(len(codes[0]), recurrent.shape[0])
         cell = torch.zeros_like(hidden)
         outputs = []
-        for step_lstm in range(codes[0].shape[1]):
+        for step in range(codes[0].shape[1]):
             sums = recurrent_to_gates((hidden @ recurrent).to(torch.float64)).to(torch.float32)
-            gates = _saturate(sums.add_(projected[:, step_lstm])).chunk(GATES, 1)
+            gates = _saturate(sums.add_(projected[:, step])).chunk(GATES, 1)
             i, f, o = (look_up(logistic, gates[gate]) for gate in (0, 1, 3))
             g = look_up(tanh, gates[2])
             # Products of 15 and 16 bits need float64: float32 would round them first.

@@ -62,7 +62,7 @@ class Mean(Operator):
         return tuple(axis + 1 for axis in self.axes)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return inputs[0].mean(self.batched_axes, keepdim=self.keeps_axes)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -105,7 +105,7 @@ class QuantizedMean(QuantizedOperator):
     output: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernel does."""
+        """Compute on codes, shape (batch, *shape), exactly as the reference kernel does."""
         axes = self.mean.batched_axes
         sums = (codes[0].to(torch.float64) - self.input.zero_point).sum(axes, keepdim=self.mean.keeps_axes)
         count = prod(codes[0].shape[axis] for axis in axes)
@@ -169,7 +169,7 @@ class Softmax(Operator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, ..., classes)."""
         return torch.softmax(inputs[0], -1)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -196,7 +196,7 @@ def append_softmax(program: Program, inputs: Sequence[RuntimeTensor], output: Ru
 
 
 def exponentials(scale: float) -> Codes:
-    """Return exp(-scale * n) in Q0.31 for n = 0, ..., 255; 0 where the kernel leaves it out."""
+    """Return exp(-scale * n) in Q0.31 for n = 0, ..., 255, shape (256,); 0 where the kernel leaves it out."""
     factor = min(scale * 2.0 ** (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS), float(WORD.high))
     multiplier, shift = multiplier_and_power(factor)
     reach = ((1 << DIFFERENCE_INTEGER_BITS) - 1) << (WORD.bits - 1 - DIFFERENCE_INTEGER_BITS) >> shift
@@ -225,7 +225,7 @@ class QuantizedSoftmax(QuantizedOperator):
     exponentials: Codes
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernel does."""
+        """Compute on codes, shape (batch, ..., classes), exactly as the reference kernel does."""
         inputs = codes[0].numpy().astype(np.int64)
         terms = self.exponentials[inputs.max(-1, keepdims=True) - inputs]
         sums = halve(terms, SUM_INTEGER_BITS).sum(-1, keepdims=True)
@@ -249,7 +249,7 @@ class InterpolatedSoftmax(QuantizedOperator):
     input: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernel does."""
+        """Compute on codes, shape (batch, ..., classes), exactly as the reference kernel does."""
         inputs = codes[0].to(torch.float64)
         factor = FixedPoint.of(self.input.scale / STEP_OF_EXPONENTIALS)
         differences = factor(inputs - inputs.amax(-1, keepdim=True)).numpy()

@@ -30,7 +30,7 @@ QUANTIZE_VERSION = 2
 
 
 def requantized(codes: Tensor, source: Affine, output: Affine) -> Tensor:
-    """Return the codes of ``source`` as codes of ``output``, as the reference kernel does."""
+    """Return the codes of ``source``, any shape, as codes of ``output``, as the reference kernel does."""
     rescaled = FixedPoint.of(source.scale / output.scale)((codes - source.zero_point).to(torch.float64))
     return clamp_codes(rescaled.to(torch.float32) + output.zero_point, output, "none")
 
@@ -49,7 +49,7 @@ class Quantize(Operator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the value."""
+        """Return the value, shape (batch, *shape)."""
         return inputs[0]
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -76,7 +76,7 @@ class QuantizedQuantize(QuantizedOperator):
     output: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Rescale the codes."""
+        """Rescale the codes, shape (batch, *shape)."""
         return requantized(codes[0], self.input, self.output)
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
@@ -106,7 +106,7 @@ class ReLU(Operator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return inputs[0].clamp(*BOUNDS[self.activation])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -135,7 +135,7 @@ class QuantizedReLU(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do."""
+        """Compute on codes, shape (batch, *shape), exactly as the reference kernels do."""
         if self.activation == "relu6":
             return clamp_codes(requantized(codes[0], self.input, self.output), self.output, self.activation)
         # RELU divides the scales in float32, QUANTIZE in double precision.
@@ -172,7 +172,7 @@ class HardSigmoid(Operator):
         return inputs[0]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, *shape)."""
         return F.hardsigmoid(inputs[0])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -208,7 +208,7 @@ class QuantizedHardSigmoid(QuantizedOperator):
     scaling: QuantizedOperator
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes."""
+        """Compute on codes, shape (batch, *shape)."""
         return self.scaling.forward(self.shift.forward(*codes))
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:

@@ -39,7 +39,7 @@ class Reshape(Operator):
         return self.shape
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Reshape every sample; codes and real values alike."""
+        """Return shape (batch, *shape); codes and real values alike."""
         return inputs[0].reshape(len(inputs[0]), *self.shape)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -63,7 +63,7 @@ class QuantizedReshape(QuantizedMove):
     reshape: Reshape
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Reshape."""
+        """Return shape (batch, *shape)."""
         return self.reshape.forward(*codes)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -105,7 +105,7 @@ class Transpose(Operator):
         return (0, *(axis + 1 for axis in self.axes))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Transpose; codes and real values alike."""
+        """Transpose shape (batch, *shape); codes and real values alike."""
         return inputs[0].permute(self.batched_axes)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -130,7 +130,7 @@ class QuantizedTranspose(QuantizedMove):
     transpose: Transpose
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Transpose."""
+        """Transpose shape (batch, *shape)."""
         return self.transpose.forward(*codes)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -185,7 +185,7 @@ class Slice(Operator):
         return tuple(len(positions) for positions, dropped in self._bounds(inputs[0]) if not dropped)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Take the part; codes and real values alike."""
+        """Take the part of shape (batch, *shape); codes and real values alike."""
         return inputs[0][(slice(None), *self.indices)]
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -245,7 +245,7 @@ class QuantizedSlice(QuantizedMove):
     part: Slice
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Take the part."""
+        """Take the part of shape (batch, *shape)."""
         return self.part.forward(*codes)
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
@@ -288,7 +288,7 @@ class Concatenate(Operator):
         return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Concatenate; codes of one scale and real values alike."""
+        """Concatenate values of shape (batch, *shape); codes of one scale and real values alike."""
         return torch.cat(inputs, self.axis + 1)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -327,7 +327,7 @@ class QuantizedConcatenate(QuantizedOperator):
     output: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Rescale and concatenate."""
+        """Rescale and concatenate codes of shape (batch, *shape)."""
         return self.concatenate.forward(
             *(
                 part if affine is self.output else requantized(part, affine, self.output)

@@ -91,7 +91,7 @@ class Pad(Operator):
         return tuple(size + before + behind for size, (before, behind) in zip(inputs[0], self.padding, strict=True))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Pad in float32."""
+        """Pad in float32, shape (batch, *shape)."""
         return padded(inputs[0], self.padding, FLOAT_FILLS[self.fill])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -117,7 +117,7 @@ class QuantizedPad(QuantizedOperator):
     code: int
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Pad."""
+        """Pad codes, shape (batch, *shape)."""
         return padded(codes[0], self.pad.padding, float(self.code))
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
@@ -210,7 +210,7 @@ class _Pool(Operator):
         return (*self.window.positions(inputs[0]), inputs[0][-1])
 
     def padded(self, values: Tensor, fill: float) -> Tensor:
-        """Return (batch, channels, height, width) with the padding that is read."""
+        """Return values with the padding that is read, in the shape (batch, channels, height, width)."""
         padding = self.window.sample_padding(tuple(values.shape[1:]))
         return padded(values, padding, fill).permute(0, 3, 1, 2)
 
@@ -252,12 +252,12 @@ class MaxPool(_Pool):
         return not (self.window.is_valid(shape) or self.window.is_same(shape))
 
     def largest(self, values: Tensor, fill: float) -> Tensor:
-        """Return the largest values, (batch, height', width', channels)."""
+        """Return the largest values, shape (batch, height', width', channels), of (batch, height, width, channels)."""
         pooled = F.max_pool2d(self.padded(values, fill), self.window.size, self.window.stride)
         return pooled.permute(0, 2, 3, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, height, width, channels)."""
         return self.largest(inputs[0], FLOAT_FILLS[self.fill])
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -279,7 +279,7 @@ class QuantizedMaxPool(QuantizedOperator):
     fill: int
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes."""
+        """Compute on codes, shape (batch, height, width, channels)."""
         return self.pool.largest(codes[0], float(self.fill))
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
@@ -326,16 +326,16 @@ class AveragePool(_Pool):
         return self.counts_padding and not self.window.is_valid(shape)
 
     def sums(self, values: Tensor, fill: float) -> Tensor:
-        """Return the sums, (batch, height', width', channels)."""
+        """Return the sums, shape (batch, height', width', channels), of (batch, height, width, channels)."""
         pooled = F.avg_pool2d(self.padded(values, fill), self.window.size, self.window.stride, divisor_override=1)
         return pooled.permute(0, 2, 3, 1)
 
     def counts(self, shape: Shape) -> Tensor:
-        """Return how many values are averaged, (1, height', width', 1)."""
+        """Return how many values are averaged, shape (1, height', width', 1)."""
         return self.sums(torch.ones(1, *shape[:2], 1), 1.0 if self.counts_padding else 0.0)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, height, width, channels)."""
         return self.sums(inputs[0], 0.0) / self.counts(tuple(inputs[0].shape[1:]))
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
@@ -357,7 +357,7 @@ class QuantizedAveragePool(QuantizedOperator):
     input: Affine
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes: sums are exact, and the division rounds as in C, ties away from zero."""
+        """Compute on codes, shape (batch, height, width, channels): exact sums, rounded once, ties away from zero."""
         fill = code_of(self.pool.fill, self.input) if self.pool.counts_padding else 0
         whole = codes[0].to(exact_dtype(torch.ones(1, prod(self.pool.window.size)), self.input))
         sums = self.pool.sums(whole, float(fill))

@@ -192,7 +192,7 @@ def _taken(weight: Tensor, order: Numbers) -> Tensor:
 
 
 def _with_inputs(weight: Tensor, order: Numbers, groups: int) -> Tensor:
-    """Return weights (out, ..., in / groups) whose input channels are in another order within their groups."""
+    """Return weights of shape (out, ..., in / groups), input channels in another order within their groups."""
     within = torch.from_numpy(order.reshape(groups, -1) % weight.shape[-1])
     parts = weight.chunk(groups)
     return torch.cat([part[..., entries] for part, entries in zip(parts, within, strict=True)])

@@ -156,7 +156,7 @@ def step_lstm(
         tanh: the same of tanh.
         tanh_of_cell: the same, over all codes of the cell.
         constants: from products to the cell's codes: of what is kept and of what is written; from products to the
-            hidden state's steps: factor and fine step_lstm; lowest and highest step_lstm of the hidden state.
+            hidden state's steps: factor and fine step; lowest and highest step of the hidden state.
         cell: codes, shape (batch, units), changed.
         hidden: steps, written.
     """

@@ -33,12 +33,12 @@ PERIOD = 64
 
 
 def fine_step_of(factors: FixedPoint) -> NDArray[np.float64]:
-    """Return the fine grid's step in whole ones, nudged so that compiled code rounds ties away from zero."""
+    """Return the fine grid's step in whole ones, shape (channels,) or (), nudged so that ties go away from zero."""
     return factors.after.numpy() * AWAY
 
 
 def factor_of(factors: FixedPoint) -> NDArray[np.float64]:
-    """Return what brings whole numbers to the fine grid."""
+    """Return what brings whole numbers to the fine grid, shape (channels,) or ()."""
     product: NDArray[np.float64] = (factors.multipliers * factors.before).numpy()
     return product
 
@@ -89,13 +89,13 @@ def wide_requantization(
 
 
 def halves(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return steps of 16 bits as ``256 * upper + lower``, the lower one 0 to 255: sums of either fit float32."""
+    """Return steps of 16 bits, any shape, as ``256 * upper + lower``, lower 0 to 255: sums of either fit float32."""
     upper = torch.floor(steps / HALF)
     return upper, steps - HALF * upper
 
 
 def fit_float32_by_halves(weights: Tensor) -> bool:
-    """Tell whether sums of products with `halves` are exact in float32; output channels in front."""
+    """Tell whether sums of products of weights, shape (out, ...), with `halves` are exact in float32."""
     return largest_sum(weights, HALF - 1) < EXACT_IN_FLOAT32
 
 

@@ -127,7 +127,7 @@ Image = tuple[Factors, Factors, Factors]
 def _convolve(
     builder: Builder, value: Value, image: Image, weight: Tensor, bias: Tensor | None, kernel: Kernel
 ) -> tuple[Value, Image]:
-    """Append a convolution with weights (out, in / groups, rows, columns); return its output and that one's axes."""
+    """Append a convolution, weights of shape (out, in / groups, rows, columns); return its output and its axes."""
     channels, rows, columns = image
     inputs = weight.shape[1] * kernel.groups
     if size_of(channels) != inputs:
@@ -155,7 +155,7 @@ def _convolve(
 
 
 def linear(builder: Builder, value: Value, /, weight: Tensor, bias: Tensor | None = None) -> Value:
-    """Take a linear layer over the last axis; its weights take the order in which the numbers are stored."""
+    """Take a linear layer, weights of shape (outputs, features) in the order in which the numbers are stored."""
     if value.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"a linear layer of {weight.shape[1]} features got {value.shape}")
     if len(value.torch) == 1:
