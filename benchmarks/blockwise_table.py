@@ -23,6 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from qanas.workflows.blockwise.files import BlockFiles
+from qanas.workflows.blockwise.teacher import load_teacher
+from qanas.workflows.blockwise.units import blocks_of, blockwise_plan
 from safetensors.torch import load_file
 
 from qanas.core.pareto import non_dominated
@@ -34,13 +37,10 @@ from qanas.performance_estimation.block_table.roundings import KERNELS
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of
-from qanas.workflows.blockwise.files import BlockFiles
-from qanas.workflows.blockwise.teacher import load_teacher
-from qanas.workflows.blockwise.units import blocks_of, blockwise_plan
 from qanas.workflows.plan import Setup
 
 COST = "packed_weight_bytes"

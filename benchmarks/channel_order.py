@@ -23,12 +23,12 @@ from qanas.deployment.litert import Kernels, LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
 from qanas.networks.fastestdet import FastestDet
-from qanas.quantization.channel_order import without_shuffles
-from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation
 from qanas.quantization.graph import Graph
+from qanas.quantization.passes.channel_order import without_shuffles
+from qanas.quantization.passes.folding import absorbed, fold_batch_norm, fuse_activation
+from qanas.quantization.passes.parameters import with_shared_parameters
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from qanas.quantization.sharing import with_shared_parameters
 from qanas.quantization.tracing import trace_unfolded
 
 SIZES = ((96, 96), (220, 220))

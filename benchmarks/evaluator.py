@@ -35,8 +35,8 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantized_graph import QuantizedGraph

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from qanas.performance_estimation.full_training import QAT_RATE, FullTraining
+from qanas.performance_estimation.problem import Problem
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
@@ -29,8 +31,6 @@ from qanas.core.seeds import derive_seed
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.performance_estimation.full_training import QAT_RATE, FullTraining
-from qanas.performance_estimation.problem import Problem
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.search_space.training_group import TrainingSettings

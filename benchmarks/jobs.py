@@ -19,14 +19,14 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
-
 from qanas.core.measurement import Measurement
+from qanas.workflows.sampled_search import TrialUnit, candidate_costs
+from qanas.workflows.workers import Executor, ProcessExecutor
+
 from qanas.recipe import load_plan
 from qanas.tasks.prepared import save_prepared
 from qanas.workflows.plan import Setup
-from qanas.workflows.sampled_search import TrialUnit, candidate_costs
 from qanas.workflows.trial_store import suggest
-from qanas.workflows.workers import Executor, ProcessExecutor
 
 
 def draw_trials(setup: Setup, count: int) -> list[TrialUnit]:

@@ -30,7 +30,7 @@ from qanas.performance_estimation.block_table.reference import fake_quantized_va
 from qanas.performance_estimation.block_table.roundings import KERNELS, TORCH, Roundings
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 
 ONCE_TIES_TO_EVEN = partial(roundings.once, ties=roundings.to_even)
 IN_FLOAT64 = Roundings(

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from qanas.workflows.blockwise.teacher import teacher_unit
+from qanas.workflows.blockwise.units import blockwise_space
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,8 +25,6 @@ from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.distilled_start import DistilledStart
-from qanas.workflows.blockwise.teacher import teacher_unit
-from qanas.workflows.blockwise.units import blockwise_space
 from qanas.workflows.finalists import Finalist, FinalistUnit, training_files
 from qanas.workflows.plan import Setup
 

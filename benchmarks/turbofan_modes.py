@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from qanas.core.measurement import Objective
+from qanas.workflows.sampled_search import SampledSearch, front_of
 
 from qanas.core.candidate import Group
-from qanas.core.measurement import Objective
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
 from qanas.workflows.plan import Plan, SampledPlan, Setup
-from qanas.workflows.sampled_search import SampledSearch, front_of
 from qanas.workflows.trial_store import TrialStore
 
 RECIPE = Path(__file__).with_suffix(".toml")

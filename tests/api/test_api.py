@@ -15,11 +15,11 @@ from typing import Any
 import polars as pl
 import pytest
 import tomli_w
+from qanas.workflows.workers import _main_module_hidden
 
 import qanas
 from qanas.api import override_texts
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.workers import _main_module_hidden
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"
 TABLES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from qanas.layers.conv import Conv1xK
+from qanas.layers.sequences import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings

@@ -3,9 +3,9 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qanas.core.measurement import Limit, Measurement, Objective
 
 from qanas.core.errors import InputError
-from qanas.core.measurement import Limit, Measurement, Objective
 from qanas.core.seeds import derive_seed
 from qanas.core.suggestions import nearest, unknown
 

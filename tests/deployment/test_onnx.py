@@ -20,16 +20,14 @@ from torch import Tensor, nn
 
 from qanas.deployment.onnx.runtime import OnnxKernels, OnnxModel
 from qanas.deployment.onnx.write import LOWERINGS, UnsupportedOnnxError, write_onnx
-from qanas.layers.same_conv import SameConv2d
-from qanas.layers.same_pool import SameAvgPool2d
+from qanas.layers.images import SameAvgPool2d, SameConv2d
 from qanas.quantization import operators
-from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.operators.base import QuantizedOperator
-from qanas.quantization.operators.conv import QuantizedConvolution
+from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.lstm import QuantizedLSTM
-from qanas.quantization.operators.softmax import InterpolatedSoftmax
+from qanas.quantization.operators.reductions import InterpolatedSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.quantization.tracing import trace
 from qanas.workflows.export import MAX_ONNX_MEAN_STEPS
 from tests.quantization.random_networks import random_network

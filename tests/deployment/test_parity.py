@@ -12,8 +12,8 @@ from torch import Tensor
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization import affine
-from qanas.quantization.operators import lstm, requantize
+from qanas.quantization.numbers import affine, requantization
+from qanas.quantization.operators import lstm
 from qanas.quantization.operators.dense import QuantizedDense
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -150,9 +150,9 @@ def test_inputs_rounded_down_are_outside_parity(trained: Any, monkeypatch: pytes
 def floor_one_fixed_point_product(monkeypatch: pytest.MonkeyPatch, which: int, steps_of_time: int) -> None:
     """Round one kind of the LSTM's fixed-point products down: 0 the input's, 1 the recurrent, 2 the hidden state."""
     calls = 0
-    exact = requantize.FixedPoint.__call__
+    exact = requantization.FixedPoint.__call__
 
-    def exact_or_floor(self: requantize.FixedPoint, values: Tensor) -> Tensor:
+    def exact_or_floor(self: requantization.FixedPoint, values: Tensor) -> Tensor:
         nonlocal calls
         position = calls % (1 + 2 * steps_of_time)
         site = 0 if position == 0 else 1 + (position - 1) % 2
@@ -161,7 +161,7 @@ def floor_one_fixed_point_product(monkeypatch: pytest.MonkeyPatch, which: int, s
             return exact(self, values)
         return torch.floor(values * self.multipliers * self.before * self.after)
 
-    monkeypatch.setattr(requantize.FixedPoint, "__call__", exact_or_floor)
+    monkeypatch.setattr(requantization.FixedPoint, "__call__", exact_or_floor)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["input products", "recurrent products", "hidden state"])
@@ -200,7 +200,7 @@ def test_outputs_rounded_down_are_outside_parity(
     trained: Any,  # noqa: ANN401
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(requantize, "round_half_away", torch.floor)
+    monkeypatch.setattr(requantization, "round_half_away", torch.floor)
     assert judge(trained, trained.quantized, trained.quantized)[1] is not None
 
 

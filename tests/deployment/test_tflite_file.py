@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of, weight_bytes
-from qanas.layers.conv import Conv1xK
+from qanas.layers.sequences import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

@@ -16,13 +16,12 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.named_schemes import named_schemes
 from qanas.quantization.operators.dense import Dense
-from qanas.quantization.operators.hard_swish import HardSwish
+from qanas.quantization.operators.functions import HardSwish
+from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.resize import ResizeBilinear
-from qanas.quantization.operators.softmax import Softmax
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.quantization.tracing import trace
 from tests.deployment.conftest import Trained
 from tests.deployment.tflm import TFLMModel, run_in_arenas

@@ -11,7 +11,7 @@ from qanas.hardware.costs import COSTS, FLOAT_PREFIX, SHIPPED_COSTS, costs_of, p
 from qanas.hardware.device import Device, device_names
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

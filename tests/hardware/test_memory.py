@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -5,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qanas.hardware.memory import Allocation, aligned, peak_ram_bytes, plan_peak
+from qanas.hardware.memory import Allocation, peak_ram_bytes, plan_peak
 from qanas.networks.lstm import LSTMNetwork
+from qanas.quantization.program import aligned
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -113,3 +115,10 @@ def test_memory_of_two_dense_layers_by_hand() -> None:
     network = nn.Sequential(nn.Linear(100, 40), nn.ReLU(), nn.Linear(40, 90))
     # 100 -> 112 and 40 -> 48 live together, then 48 and 90 -> 96.
     assert peak_ram_bytes(quantized(network, (100,)).program()) == 112 + 48
+
+
+def test_operators_that_nobody_knows_are_refused() -> None:
+    program = quantized(nn.Linear(4, 3), (4,)).program()
+    unknown = replace(program.operators[0], kind="FOLD_PAPER")
+    with pytest.raises(ValueError, match="no operator FOLD_PAPER"):
+        peak_ram_bytes(replace(program, operators=[unknown]))

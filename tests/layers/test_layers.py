@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qanas.layers.conv import Conv1xK
-from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import Conv1xK, OneBiasLSTM, ScaledLinear
 from qanas.networks.lstm import LSTMNetwork
 
 SIZES = st.integers(1, 6)

@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from qanas.layers.channel_shuffle import ChannelShuffle
-from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
-from qanas.layers.same_conv import SameConv2d, same_padding
-from qanas.layers.same_pool import SameAvgPool2d, SameMaxPool2d
+from qanas.layers.images import (
+    ChannelShuffle,
+    ConvNorm,
+    ConvNormReLU6,
+    SameAvgPool2d,
+    SameConv2d,
+    SameMaxPool2d,
+    same_padding,
+)
 
 Array = NDArray[np.float64]
 SIDES = st.integers(1, 9)

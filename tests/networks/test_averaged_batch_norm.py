@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qanas.layers.conv import ChannelNorm
+from qanas.layers.sequences import ChannelNorm
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training import trainer as trainer_module
 from qanas.training.loop import Epochs, fit

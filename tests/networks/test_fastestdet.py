@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from qanas.core.errors import InputError
-from qanas.layers.channel_shuffle import ChannelShuffle
+from qanas.layers.images import ChannelShuffle
 from qanas.networks.fastestdet import FastestDet, HeadSettings, require_input_size
 from qanas.networks.shufflenet_v2 import DownUnit, ShuffleNetV2, Unit
 

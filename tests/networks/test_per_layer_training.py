@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qanas.core.candidate import Candidate, Value
-from qanas.layers.conv import ChannelNorm
+from qanas.layers.sequences import ChannelNorm
 from qanas.networks.lstm import LSTMNetwork, LSTMSpace
 from qanas.networks.tcn import TCNNetwork, TCNSpace
 from qanas.search_space.layer_training import Penalty

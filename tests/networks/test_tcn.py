@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
 from torch import Tensor, nn
 
 from qanas.core.candidate import GROUPS, Candidate
@@ -20,13 +22,11 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of, weight_bytes
-from qanas.layers.conv import ChannelNorm, Conv1xK
+from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
 from qanas.quantization.graph import UnsupportedNetworkError
-from qanas.quantization.operators.batch_norm import BatchNorm
-from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.convolution import Convolution
+from qanas.quantization.operators.dense import BatchNorm
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes

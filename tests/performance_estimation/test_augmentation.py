@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
 from torch import Generator, Tensor
 
 from qanas.networks.lstm import LSTMSpace
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
 from qanas.tasks.turbofan.task import Turbofan
 
 

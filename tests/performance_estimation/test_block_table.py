@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from qanas.performance_estimation.problem import Problem
 from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_network
 
 from qanas.core.pareto import non_dominated
@@ -21,8 +22,7 @@ from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics, RecentStatistics, RememberedStatistics
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import score_paths
-from qanas.performance_estimation.problem import Problem
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
@@ -15,8 +17,6 @@ from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.tasks.turbofan.task import Turbofan

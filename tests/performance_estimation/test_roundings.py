@@ -30,7 +30,7 @@ from qanas.performance_estimation.block_table.roundings import (
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.walk import score_paths
-from qanas.quantization.affine import Affine, WeightBits
+from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.blockwise_space import Block, LayerOption
 from qanas.supernet.block_supernet import BlockSupernet

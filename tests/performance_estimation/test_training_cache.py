@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from qanas.performance_estimation.full_training import FullTraining
+from qanas.performance_estimation.problem import Problem
 
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch, go_on
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.loop import Epochs, fit
 

@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from qanas.layers.channel_shuffle import ChannelShuffle
-from qanas.layers.same_conv import SameConv2d
-from qanas.layers.same_pool import SameAvgPool2d, SameMaxPool2d
+from qanas.layers.images import ChannelShuffle, SameAvgPool2d, SameConv2d, SameMaxPool2d
 
 LARGEST = 4096
 """Numbers of a value at most, so that a network is computed in milliseconds."""

@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qanas.quantization import chunks
-from qanas.quantization.chunks import chunks_of
+from qanas.quantization import ranges
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.add import Add
+from qanas.quantization.operators.arithmetic import Add, Multiply
 from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.multiply import Multiply
-from qanas.quantization.operators.relu import ReLU
-from qanas.quantization.ranges import METHODS, RangeMethod
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.operators.rescaling import ReLU
+from qanas.quantization.ranges import METHODS, chunks_of
+from qanas.quantization.scheme import RangeMethod, Scheme
 from qanas.quantization.tracing import trace
 
 
@@ -82,7 +80,7 @@ def test_calibration_in_chunks(method: RangeMethod, monkeypatch: pytest.MonkeyPa
     graph = trace(nn.Sequential(*layers), (3, 9, 8))
     samples = torch.randn(150, 3, 9, 8)
     whole, outputs = graph.observe(samples, Scheme(ranges=method))
-    monkeypatch.setattr(chunks, "CHUNK", 37)
+    monkeypatch.setattr(ranges, "CHUNK", 37)
     parts, others = graph.observe(samples, Scheme(ranges=method))
     assert list(parts) == list(whole)
     assert parts[INPUT] == whole[INPUT]

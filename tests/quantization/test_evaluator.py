@@ -6,7 +6,6 @@ Single operators and random networks are compared code by code wherever they are
 
 import sys
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 import torch
@@ -17,9 +16,10 @@ from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
+from qanas.quantization import simulation
 from qanas.quantization.graph import Graph
-from qanas.quantization.operators.conv import QuantizedConvolution
-from qanas.quantization.operators.requantize import exact_dtype
+from qanas.quantization.numbers.requantization import exact_dtype
+from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -130,11 +130,8 @@ def test_without_numba_arithmetic_is_exact(caplog: pytest.LogCaptureFixture, mon
     torch.manual_seed(0)
     samples = torch.randn(20, 5, 3)
     _, quantized = quantized_on(LSTMNetwork(3, [4]), samples)
-    for name in [name for name in sys.modules if name.startswith("qanas.quantization.compiled.")]:
-        monkeypatch.delitem(sys.modules, name)
-    package: ModuleType = sys.modules["qanas.quantization.compiled"]
-    for name in ("elementwise", "lstm", "resize"):
-        monkeypatch.delattr(package, name, raising=False)
+    monkeypatch.delitem(sys.modules, "qanas.quantization.simulation.compiled", raising=False)
+    monkeypatch.delattr(simulation, "compiled", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     assert torch.equal(quantized.codes(samples, "fast"), quantized.codes(samples))
     assert "compiled kernels are missing" in caplog.text

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.layers.conv import Conv1xK
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import Conv1xK, OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights, WeightBits, round_half_away
 from qanas.quantization.graph import INPUT, UnsupportedNetworkError
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights, WeightBits
+from qanas.quantization.numbers.rounding import round_half_away
 from qanas.quantization.operators.lstm import cell_exponent
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

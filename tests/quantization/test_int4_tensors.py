@@ -22,7 +22,7 @@ from qanas.hardware.costs import costs_of
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import QuantizedWeights
+from qanas.quantization.numbers.affine import QuantizedWeights
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import OneBiasLSTM
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.layers.conv import Conv1xK, Padding
-from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import OneBiasLSTM
-from qanas.quantization.affine import WeightBits
+from qanas.layers.sequences import Conv1xK, OneBiasLSTM, Padding, ScaledLinear
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 
 Compare = Callable[..., NDArray[np.int64]]

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qanas.layers.conv import ChannelNorm, Conv1xK
+from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import Affine, QuantizedWeights, WeightBits
 from qanas.quantization.graph import Graph
-from qanas.quantization.operators.add import Add
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights, WeightBits
+from qanas.quantization.operators.arithmetic import Add
 from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantization_aware import FakeQuantizedGraph, fake_quantize, fake_quantize_weights

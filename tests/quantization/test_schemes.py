@@ -17,15 +17,14 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import ACTIVATION_BITS, FINEST_SCALE, Affine, QuantizedWeights
 from qanas.quantization.graph import INPUT
-from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
-from qanas.quantization.operators.conv import QuantizedConvolution
+from qanas.quantization.numbers.affine import ACTIVATION_BITS, FINEST_SCALE, Affine, QuantizedWeights
+from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.dense import QuantizedDense
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.ranges import check_samples
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, UnsupportedSchemeError, named_schemes
 from qanas.quantization.tracing import trace
 
 WINDOW, FEATURES = 9, 3

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import costs_of
-from qanas.layers.same_conv import SameConv2d
+from qanas.layers.images import SameConv2d
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

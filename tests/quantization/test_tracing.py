@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qanas.layers.conv import ChannelNorm
+from qanas.layers.sequences import ChannelNorm
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.conv import Convolution
+from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import Dense
-from qanas.quantization.operators.reshape import Reshape
-from qanas.quantization.operators.transpose import Transpose
+from qanas.quantization.operators.shapes import Reshape, Transpose
 from qanas.quantization.tracing import trace, trace_shapes
 
 

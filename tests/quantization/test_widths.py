@@ -16,14 +16,14 @@ from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits
 from qanas.quantization.graph import INPUT, Graph
-from qanas.quantization.operators.conv import QuantizedConvolution
-from qanas.quantization.operators.fast import fit_float32_by_halves
-from qanas.quantization.operators.hard_swish import HardSwish
+from qanas.quantization.numbers.affine import ACTIVATION_BITS, ActivationBits
+from qanas.quantization.operators.convolution import QuantizedConvolution
+from qanas.quantization.operators.functions import HardSwish
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.simulation.fast import fit_float32_by_halves
 from qanas.quantization.tracing import trace
 from tests.quantization.random_networks import random_network
 

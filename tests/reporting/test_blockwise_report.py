@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 from PIL import Image
+from qanas.core.measurement import Limit
 from rich.console import Console
 from tests.reporting.blockwise_run import (
     EFFORT,
@@ -30,7 +31,6 @@ from tests.reporting.page import Page, coloured
 import qanas
 from qanas.core.card import SplitName
 from qanas.core.errors import InputError
-from qanas.core.measurement import Limit
 from qanas.core.run_folder import RunFolder
 from qanas.core.tables import write_parquet
 from qanas.reporting.comparison import compare_runs

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from qanas.core.measurement import Limit, Objective
 
 from qanas.core.candidate import Candidate
-from qanas.core.measurement import Limit, Objective
 from qanas.core.seeds import derive_seed
 from qanas.networks.lstm import LSTMSpace
 from qanas.search_space.network_space import TaskShape

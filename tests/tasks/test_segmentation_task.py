@@ -13,6 +13,7 @@ import pydantic
 import pytest
 import torch
 from PIL import Image
+from qanas.workflows.resume import check_resumable
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
@@ -23,7 +24,6 @@ from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.examples import KEPT_IMAGES, LONGEST_SIDE, examples
 from qanas.tasks.segmentation.labels import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
-from qanas.workflows.resume import check_resumable
 
 
 def task_of(folder: Path, **settings: Any) -> Segmentation:  # noqa: ANN401

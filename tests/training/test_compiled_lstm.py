@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.training.small import loss, lstm_training, relative_errors, settings
 
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
 from qanas.training import compiled
 from qanas.training.choice import log_once, make_trainer

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.training.small import loss, relative_errors, settings, tcn_training
 
-from qanas.layers.conv import ChannelNorm
+from qanas.layers.sequences import ChannelNorm
 from qanas.training.compiled.supports import why_not_tcn
 from qanas.training.compiled.tcn import CompiledTCNTrainer
 from qanas.training.compiled.tcn_normalization import RUNNING_MEAN, RUNNING_VARIANCE

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from qanas.workflows.blockwise import search as blockwise_search
 from tests.workflows import tiny_blocks
 from tests.workflows.blockwise_runs import recipe, run, tables
 
@@ -19,7 +20,6 @@ from qanas.core.errors import InputError
 from qanas.core.pareto import non_dominated
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.blockwise import search as blockwise_search
 from qanas.workflows.plan import Setup
 from qanas.workflows.run import RunResult
 

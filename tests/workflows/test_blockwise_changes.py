@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from qanas.workflows.blockwise import search as blockwise_search
+from qanas.workflows.blockwise.files import BlockFiles, teacher_digest
+from qanas.workflows.resume import check_resumable
 from tests.workflows.blockwise_runs import recipe, run, tables
 
 from qanas.core.errors import InputError
@@ -13,9 +16,6 @@ from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
-from qanas.workflows.blockwise import search as blockwise_search
-from qanas.workflows.blockwise.files import BlockFiles, teacher_digest
-from qanas.workflows.resume import check_resumable
 from qanas.workflows.run import RunResult
 
 PACKED = {"weight_bytes": None, "packed_weight_bytes": "minimize"}

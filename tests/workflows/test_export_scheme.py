@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from qanas.core.errors import InputError
-from qanas.quantization.named_schemes import named_schemes
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.workflows.export import exporter, ship
 from qanas.workflows.export_report import Export
 from qanas.workflows.export_scheme import ExportScheme

@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
-
 from qanas.core.measurement import Objective
+
 from qanas.workflows.importance import LEAST_TRIALS, write_importance
 
 OBJECTIVES = (Objective("mae_quantized"), Objective("r2_quantized", "maximize"))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from qanas.workflows.interrupts import interrupts_deferred, interrupts_ignored
 
 

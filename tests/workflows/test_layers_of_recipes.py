@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tomli_w
+from qanas.performance_estimation.problem import Problem
 from rich.console import Console
 from tests.workflows.tiny_blocks import Blobs, TinySpace
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
-from qanas.performance_estimation.problem import Problem
 from qanas.quantization.scheme import Scheme
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay

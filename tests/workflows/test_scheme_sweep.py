@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from qanas.performance_estimation.full_training import FullTraining
 from rich.console import Console
 
 from qanas.core.card import Card
@@ -17,9 +18,7 @@ from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.base import TrainedNetwork
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.quantization.named_schemes import named_schemes
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.reporting.live import LiveDisplay
 from qanas.tasks.base import TaskData
 from qanas.workflows import plan as plan_module

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from qanas.performance_estimation.full_training import FullTraining
 from rich.console import Console
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
-from qanas.performance_estimation.full_training import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows import finalists as finalists_module
 from qanas.workflows import training_record
@@ -21,12 +21,12 @@ from qanas.workflows.shipping import median_training
 from qanas.workflows.trial_store import TrialRecord, TrialStore
 
 if TYPE_CHECKING:
+    from qanas.performance_estimation.problem import Problem
     from tests.workflows.conftest import MakeSetup
 
     from qanas.core.candidate import Candidate
     from qanas.deployment.parity import ParitySteps
     from qanas.performance_estimation.base import OnEpoch, TrainedNetwork
-    from qanas.performance_estimation.problem import Problem
     from qanas.workflows.plan import Setup
 
 

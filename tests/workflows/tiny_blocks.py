@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate, Value
-from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
+from qanas.layers.images import ConvNorm, ConvNormReLU6
 from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape

@@ -277,7 +277,9 @@ FIXED_COLUMNS = frozenset(
 """What tables call their own columns."""
 
 
-def setting_columns(config: Mapping[str, Mapping[str, bool | int | float | str]]) -> dict[str, bool | int | float | str]:
+def setting_columns(
+    config: Mapping[str, Mapping[str, bool | int | float | str]],
+) -> dict[str, bool | int | float | str]:
     """Return a candidate's settings by column: the setting's own name or, where that is taken, its group in front.
 
     A user's setting may be called ``key``, ``macs`` or ``mae_quantized`` and must not overwrite what is.

@@ -8,15 +8,14 @@ own, which are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from qanas.deployment.tflite import TENSOR_TYPES
-from qanas.quantization.program import DType, bytes_of
-
-ALIGNMENT = 16
+from qanas.deployment.operators import kind_of
+from qanas.deployment.tflite import ABSENT, TENSOR_TYPES
+from qanas.quantization.program import DType, RuntimeOperator, RuntimeTensor, TensorQuantization, aligned, bytes_of
 
 BASE_BYTES = 736
 """Allocator, planner, and the structures of input and output."""
@@ -26,21 +25,6 @@ TENSOR_BYTES = 24
 
 OPERATOR_BYTES = 64 + 96
 """A NodeAndRegistration with the options and the data of an operator of most kinds."""
-
-FURTHER_OPERATOR_BYTES: Mapping[str, int] = {
-    "CONV_2D": 32,
-    "DEPTHWISE_CONV_2D": 32,
-    "FULLY_CONNECTED": 32,
-    "STRIDED_SLICE": 32,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": 640,
-}
-"""What some kinds have beyond that."""
-
-REQUANTIZED_BY_CHANNEL = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
-"""Kinds that keep a multiplier and a shift, int32 each, for every output channel."""
-
-SCRATCH_BUFFERS: Mapping[str, int] = {"MEAN": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 4}
-"""How many buffers a kernel asks for; the others ask for none, but for one that int4 weights are unpacked to."""
 
 PLANNED_TENSOR_BYTES, PLANNED_SCRATCH_BYTES, PLANNED_BUFFER_BYTES = 32, 16 + 32, 40
 """What the planner takes while it plans: by tensor, by buffer of a kernel, and by value or buffer that it places."""
@@ -59,24 +43,33 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
         content: a .tflite file with values of 8 or 16 bits.
         peak_ram_bytes: working memory of its values and states.
     """
-    model = schema.Model.GetRootAs(content)
-    graph = model.Subgraphs(0)
-    operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
-    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
-    kinds = [_kind(model, operator) for operator in operators]
-    states = sum(_aligned(_bytes(tensor)) for tensor in tensors if tensor.IsVariable())
-    lasting = BASE_BYTES + TENSOR_BYTES * len(tensors) + OPERATOR_BYTES * len(kinds) + states
-    for kind, operator in zip(kinds, operators, strict=True):
-        lasting += FURTHER_OPERATOR_BYTES.get(kind, 0)
-        if kind in REQUANTIZED_BY_CHANNEL:
-            lasting += 2 * _aligned(4 * int(tensors[operator.Outputs(0)].ShapeAsNumpy()[-1]))
-    scratch = sum(SCRATCH_BUFFERS.get(kind, 0) for kind in kinds)
-    scratch += sum(_has_int4_weights(operator, tensors) for operator in operators)
-    placed = scratch + sum(_is_computed(model, tensor) for tensor in tensors)
-    planning = PLANNED_TENSOR_BYTES * len(tensors) + PLANNED_SCRATCH_BYTES * scratch + PLANNED_BUFFER_BYTES * placed
-    preparing = max(_prepared_bytes(kind, operator, tensors) for kind, operator in zip(kinds, operators, strict=True))
+    tensors, operators = _read(content)
+    states = sum(aligned(tensor.stored_bytes) for tensor in tensors if tensor.variable)
+    lasting = BASE_BYTES + TENSOR_BYTES * len(tensors) + states + sum(map(_lasting_bytes, operators))
+    scratch = sum(len(kind_of(operator.kind).scratch(operator)) for operator in operators)
+    # In the planned part lies what is neither a constant nor a state, nor without values.
+    computed = sum(tensor.data is None and not tensor.variable and tensor.elements > 0 for tensor in tensors)
+    planning = PLANNED_TENSOR_BYTES * len(tensors) + PLANNED_SCRATCH_BYTES * scratch
+    planning += PLANNED_BUFFER_BYTES * (scratch + computed)
     # Kernels are prepared and the plan is made where the values will lie: the largest decides.
-    return _aligned(lasting + max(peak_ram_bytes - states, planning, preparing))
+    return aligned(lasting + max(peak_ram_bytes - states, planning, *map(_prepared_bytes, operators)))
+
+
+def _lasting_bytes(operator: RuntimeOperator) -> int:
+    """Return what is kept for an operator as long as the model is."""
+    kind = kind_of(operator.kind)
+    channels = operator.outputs[0].shape[-1] if kind.by_channel else 0
+    return OPERATOR_BYTES + kind.further_bytes + 2 * aligned(bytes_of(channels, "int32"))
+
+
+def _prepared_bytes(operator: RuntimeOperator) -> int:
+    """Return what is taken while an operator's kernel is prepared."""
+    given = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor is not None]
+    scales = [len(tensor.quantization.scales) for tensor in given if tensor.quantization is not None]
+    needed = PREPARED_TENSOR_BYTES * len(given)
+    needed += sum(PREPARED_QUANTIZATION_BYTES + PREPARED_SCALE_BYTES * count for count in scales)
+    # A convolution's tensors are had twice.
+    return 2 * needed if kind_of(operator.kind).by_channel else needed
 
 
 def operator_kinds(content: bytes) -> list[str]:
@@ -86,37 +79,34 @@ def operator_kinds(content: bytes) -> list[str]:
     return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
 
 
+def _read(content: bytes) -> tuple[list[RuntimeTensor], list[RuntimeOperator]]:
+    """Return tensors and operators of a file, as far as memory depends on them: constants without their values."""
+    model = schema.Model.GetRootAs(content)
+    graph, names = model.Subgraphs(0), _operator_names()
+    tensors = [_tensor(model, graph.Tensors(index)) for index in range(graph.TensorsLength())]
+    operators = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        kind = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
+        inputs, outputs = (
+            [tensors[position] if position != ABSENT else None for position in positions]
+            for positions in (operator.InputsAsNumpy(), operator.OutputsAsNumpy())
+        )
+        operators.append(RuntimeOperator(kind, 0, inputs, [tensor for tensor in outputs if tensor is not None]))
+    return tensors, operators
+
+
+def _tensor(model: schema.Model, tensor: schema.Tensor) -> RuntimeTensor:
+    quantization = tensor.Quantization()
+    scaled = quantization is not None and quantization.ScaleLength() > 0
+    return RuntimeTensor(
+        tuple(map(int, tensor.ShapeAsNumpy())),
+        DTYPES[tensor.Type()],
+        TensorQuantization(quantization.ScaleAsNumpy(), quantization.ZeroPointAsNumpy()) if scaled else None,
+        np.empty(0) if model.Buffers(tensor.Buffer()).DataLength() else None,
+        variable=bool(tensor.IsVariable()),
+    )
+
+
 def _operator_names() -> Mapping[int, str]:
     return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-
-
-def _kind(model: schema.Model, operator: schema.Operator) -> str:
-    return _operator_names()[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _bytes(tensor: schema.Tensor) -> int:
-    return bytes_of(prod(map(int, tensor.ShapeAsNumpy())), DTYPES[tensor.Type()])
-
-
-def _is_computed(model: schema.Model, tensor: schema.Tensor) -> bool:
-    """Tell whether a tensor lies in the planned part: neither a constant nor a state, nor without values."""
-    return model.Buffers(tensor.Buffer()).DataLength() == 0 and not tensor.IsVariable() and _bytes(tensor) > 0
-
-
-def _has_int4_weights(operator: schema.Operator, tensors: Sequence[schema.Tensor]) -> bool:
-    positions = operator.InputsAsNumpy()
-    return any(tensors[position].Type() == schema.TensorType.INT4 for position in positions if position >= 0)
-
-
-def _prepared_bytes(kind: str, operator: schema.Operator, tensors: Sequence[schema.Tensor]) -> int:
-    positions = [*operator.InputsAsNumpy(), *operator.OutputsAsNumpy()]
-    given = [tensors[position].Quantization() for position in positions if position >= 0]
-    scales = [int(quantization.ScaleLength()) for quantization in given if quantization is not None]
-    needed = PREPARED_TENSOR_BYTES * len(given)
-    needed += sum(PREPARED_QUANTIZATION_BYTES + PREPARED_SCALE_BYTES * count for count in scales if count)
-    # A convolution's tensors are had twice.
-    return 2 * needed if kind in REQUANTIZED_BY_CHANNEL else needed

@@ -11,35 +11,7 @@ from numpy.typing import NDArray
 
 from qanas.deployment.arena import arena_bytes, operator_kinds
 from qanas.deployment.litert import Codes, LiteRTModel
-
-RESOLVER_METHODS: Mapping[str, str] = {
-    "ADD": "AddAdd",
-    "AVERAGE_POOL_2D": "AddAveragePool2D",
-    "CONCATENATION": "AddConcatenation",
-    "CONV_2D": "AddConv2D",
-    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
-    "FULLY_CONNECTED": "AddFullyConnected",
-    "HARD_SWISH": "AddHardSwish",
-    "LEAKY_RELU": "AddLeakyRelu",
-    "LOGISTIC": "AddLogistic",
-    "MAX_POOL_2D": "AddMaxPool2D",
-    "MEAN": "AddMean",
-    "MUL": "AddMul",
-    "PAD": "AddPad",
-    "PADV2": "AddPadV2",
-    "QUANTIZE": "AddQuantize",
-    "RELU": "AddRelu",
-    "RELU6": "AddRelu6",
-    "RESHAPE": "AddReshape",
-    "RESIZE_BILINEAR": "AddResizeBilinear",
-    "RESIZE_NEAREST_NEIGHBOR": "AddResizeNearestNeighbor",
-    "SOFTMAX": "AddSoftmax",
-    "STRIDED_SLICE": "AddStridedSlice",
-    "TANH": "AddTanh",
-    "TRANSPOSE": "AddTranspose",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
-}
-"""The method of TFLite Micro's MicroMutableOpResolver that registers each kind of operator."""
+from qanas.deployment.operators import kind_of
 
 BYTES_PER_LINE = 12
 
@@ -130,7 +102,7 @@ def _array_source(content: bytes) -> str:
 
 def _operators(content: bytes) -> str:
     kinds = operator_kinds(content)
-    calls = " ".join(f"(resolver).{RESOLVER_METHODS[kind]}();" for kind in kinds)
+    calls = " ".join(f"(resolver).{kind_of(kind).resolver_method}();" for kind in kinds)
     body = (
         "/* For tflite::MicroMutableOpResolver<QANAS_OPERATOR_COUNT>. */\n"
         f"#define QANAS_OPERATOR_COUNT {len(kinds)}\n"
@@ -184,7 +156,7 @@ def _golden(golden: GoldenVectors) -> str:
 
 
 def _readme(content: bytes, peak_ram_bytes: int) -> str:
-    kinds = "\n".join(f"- {kind}: `{RESOLVER_METHODS[kind]}`" for kind in operator_kinds(content))
+    kinds = "\n".join(f"- {kind}: `{kind_of(kind).resolver_method}`" for kind in operator_kinds(content))
     return f"""# Firmware hand-over
 
 - `model.h`, `model.c`: the model as an aligned C array; scales and zero points of its input and output.

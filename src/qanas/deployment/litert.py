@@ -10,8 +10,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import Border
+from qanas.quantization.graph import Border
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.rounding import round_half_away_array
 
 Codes = NDArray[np.int8] | NDArray[np.int16]
 
@@ -63,7 +64,7 @@ class LiteRTModel:
         self.output_shape = tuple(int(size) for size in target["shape"])
 
     def invoke(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Run one stored sample, batch of 1 in front, in the model's own types; states are reset before.
+        """Run one stored sample, shape (1, *shape), in the model's own types; states are reset before.
 
         A fused LSTM keeps its state between invocations until it is reset: each sample starts anew.
         """
@@ -78,8 +79,7 @@ class LiteRTModel:
         if self.input is None:
             raise ValueError("the model has a float input, not codes")
         scaled = inputs.astype(np.float32) / np.float32(self.input.scale)
-        rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
-        codes = np.clip(rounded + self.input.zero_point, self.input.low, self.input.high)
+        codes = np.clip(round_half_away_array(scaled) + self.input.zero_point, self.input.low, self.input.high)
         return self._stored(codes.astype(_CODE_TYPES[self.input.bits]))
 
     def codes(self, inputs: NDArray[np.float32]) -> Codes:
@@ -87,7 +87,7 @@ class LiteRTModel:
         return self._outputs(self.quantize(inputs))
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the real outputs of real inputs, one sample at a time, both in the torch network's order."""
+        """Return real outputs of real inputs, shape (n, *shape), one at a time, both in the torch network's order."""
         if self.output is None:
             return self._outputs(self._stored(inputs))
         return dequantize(self.codes(inputs), self.output)
@@ -112,7 +112,7 @@ class LiteRTModel:
 
 
 def dequantize(codes: NDArray[Any], affine: Affine) -> NDArray[np.float32]:
-    """Return the real values of codes."""
+    """Return the real values of codes of any shape."""
     return ((codes.astype(np.float32) - affine.zero_point) * np.float32(affine.scale)).astype(np.float32)
 
 

@@ -16,11 +16,18 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor, TensorQuantization
+from qanas.deployment.operators import kind_of
+from qanas.quantization.program import (
+    ALIGNMENT,
+    DType,
+    Program,
+    RuntimeOperator,
+    RuntimeTensor,
+    TensorQuantization,
+)
 
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-ALIGNMENT = 16
 ABSENT = -1
 """The index that stands for an optional input left out."""
 
@@ -36,37 +43,12 @@ TENSOR_TYPES: Mapping[DType, int] = {
     "float32": schema.TensorType.FLOAT32,
 }
 
-OPTION_TABLES: Mapping[str, str] = {
-    "ADD": "AddOptions",
-    "AVERAGE_POOL_2D": "Pool2DOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "HARD_SWISH": "HardSwishOptions",
-    "LEAKY_RELU": "LeakyReluOptions",
-    "MAX_POOL_2D": "Pool2DOptions",
-    "MEAN": "ReducerOptions",
-    "MUL": "MulOptions",
-    "PAD": "PadOptions",
-    "PADV2": "PadV2Options",
-    "QUANTIZE": "QuantizeOptions",
-    "RESHAPE": "ReshapeOptions",
-    "RESIZE_BILINEAR": "ResizeBilinearOptions",
-    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
-    "SOFTMAX": "SoftmaxOptions",
-    "STRIDED_SLICE": "StridedSliceOptions",
-    "TRANSPOSE": "TransposeOptions",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
-}
-"""The option table of each kind of operator that has one."""
-
 
 def write_tflite(program: Program) -> bytes:
     """Return the bytes of the .tflite file of a program.
 
     Raises:
-        ValueError: a kind of operator that the format doesn't have.
+        ValueError: a kind of operator that is not in `OPERATOR_KINDS`.
     """
     return _Writer(program).write()
 
@@ -172,9 +154,7 @@ class _Writer:
         return self._once(("quantization", id(quantization)), write)
 
     def _operator_code(self, kind: str, version: int) -> int:
-        code = getattr(schema.BuiltinOperator, kind, None)
-        if code is None:
-            raise ValueError(f"the file format has no operator {kind}")
+        code = getattr(schema.BuiltinOperator, kind)
         return self._table(
             "OperatorCode",
             DeprecatedBuiltinCode=min(code, MAX_DEPRECATED_CODE),
@@ -188,7 +168,7 @@ class _Writer:
     def _operator(self, operator: RuntimeOperator) -> int:
         inputs, outputs = self._positions(operator.inputs), self._positions(operator.outputs)
         intermediates = self._positions(operator.intermediates) if operator.intermediates else None
-        table = OPTION_TABLES.get(operator.kind)
+        table = kind_of(operator.kind).options
         options = None if table is None else self._options(table, operator.options)
         return self._table(
             "Operator",
@@ -212,7 +192,7 @@ def _stored(tensor: RuntimeTensor) -> bytes:
 
 
 def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return codes from -8 to 7, two to a byte, the first in its lower half; half a byte is left of an odd number.
+    """Return codes of any shape, -8 to 7, two to a byte, the first in its lower half; an odd number leaves half a byte.
 
     >>> pack_int4(np.array([1, -1, 7], np.int8)).tobytes().hex()
     'f107'

@@ -176,9 +176,7 @@ def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
         InputError: no device has that name.
     """
     measured = {cost.column: cost for cost in asked if cost.measured}
-    latencies = (
-        LatencyCost(cost, Device.named(cost.device) if cost.device else device) for cost in measured.values()
-    )
+    latencies = (LatencyCost(cost, Device.named(cost.device) if cost.device else device) for cost in measured.values())
     return (*PROGRAM_COSTS, *latencies)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, bytes_of
-
-ALIGNMENT = 16
-LSTM_GATES = 4
+from qanas.deployment.operators import kind_of
+from qanas.quantization.program import Program, aligned
 
 
 @dataclass(frozen=True)
@@ -28,15 +26,6 @@ class Allocation:
     def overlaps(self, other: Allocation) -> bool:
         """Tell whether both are needed at the same time."""
         return self.first <= other.last and other.first <= self.last
-
-
-def aligned(size: int) -> int:
-    """Round up to a multiple of the arena's alignment.
-
-    >>> aligned(17)
-    32
-    """
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def plan_peak(allocations: Sequence[Allocation]) -> int:
@@ -93,41 +82,5 @@ def _scratch(program: Program) -> list[Allocation]:
     return [
         Allocation(aligned(size), step, step)
         for step, operator in enumerate(program.operators)
-        if operator.kind in SCRATCH
-        for size in SCRATCH[operator.kind](operator)
+        for size in kind_of(operator.kind).scratch(operator)
     ]
-
-
-def _mean_scratch(operator: RuntimeOperator) -> list[int]:
-    """Return the sums (of codes only), a position in the input, and the axes, all int32."""
-    source, axes = _present(operator.inputs[0]), _present(operator.inputs[1])
-    sums = [] if source.dtype == "float32" else [operator.outputs[0].elements]
-    return [bytes_of(count, "int32") for count in (*sums, len(source.shape), axes.elements)]
-
-
-def _lstm_scratch(operator: RuntimeOperator) -> list[int]:
-    """Return a buffer a gate, in the type of the cell."""
-    output = operator.outputs[0]
-    return [bytes_of(output.shape[-1], "int16" if output.dtype == "int8" else "float32")] * LSTM_GATES
-
-
-def _unpacked_weights(operator: RuntimeOperator) -> list[int]:
-    """Return a byte for each int4 weight: kernels unpack all of them each time they run."""
-    weights = _present(operator.inputs[1])
-    return [bytes_of(weights.elements, "int8")] if weights.dtype == "int4" else []
-
-
-def _present(tensor: RuntimeTensor | None) -> RuntimeTensor:
-    if tensor is None:
-        raise ValueError("an input is left out that the kernel needs")
-    return tensor
-
-
-SCRATCH: Mapping[str, Callable[[RuntimeOperator], list[int]]] = {
-    "CONV_2D": _unpacked_weights,
-    "DEPTHWISE_CONV_2D": _unpacked_weights,
-    "FULLY_CONNECTED": _unpacked_weights,
-    "MEAN": _mean_scratch,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm_scratch,
-}
-"""Bytes of every buffer that TFLite Micro's reference kernels ask for, by the kind of operator; others ask for none."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from qanas.layers.conv_norm import ConvNormReLU6
+from qanas.layers.images import ConvNormReLU6
 from qanas.networks.mobilenet_v2 import (
     MOBILENET_V2_BLOCKS,
     Blocks,

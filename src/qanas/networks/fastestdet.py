@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
-from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
-from qanas.layers.same_pool import SameAvgPool2d
+from qanas.layers.images import ConvNorm, ConvNormReLU6, SameAvgPool2d
 from qanas.networks.shufflenet_v2 import STAGE_CHANNELS, ShuffleNetV2
 
 STRIDE = 16

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer
-from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import LSTMInitialization, OneBiasLSTM
+from qanas.layers.sequences import LSTMInitialization, OneBiasLSTM, ScaledLinear
 from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings

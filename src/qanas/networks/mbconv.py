@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
+from qanas.layers.images import ConvNorm, ConvNormReLU6
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from qanas.layers.conv_norm import ConvNormReLU6
+from qanas.layers.images import ConvNormReLU6
 from qanas.networks.mbconv import MBConv, MBConvChoice, mbconv_stage
 
 STEM_CHANNELS = (32, 16)

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from qanas.layers.channel_shuffle import ChannelShuffle
-from qanas.layers.conv_norm import ConvNorm, ConvNormReLU6
-from qanas.layers.same_pool import SameMaxPool2d
+from qanas.layers.images import ChannelShuffle, ConvNorm, ConvNormReLU6, SameMaxPool2d
 
 STEM_CHANNELS = 24
 STAGE_CHANNELS = (48, 96, 192)

@@ -17,9 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
-from qanas.layers.conv import ChannelNorm, Conv1xK
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
-from qanas.layers.linear import ScaledLinear
+from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
 from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings

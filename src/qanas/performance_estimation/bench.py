@@ -286,4 +286,3 @@ class Bench:
             yield replace(self, data=self.data.shared(folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-

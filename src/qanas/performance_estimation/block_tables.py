@@ -28,7 +28,7 @@ from qanas.performance_estimation.block_table.build import TableBuilder, TableSe
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.procedure import Procedure
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
 from qanas.search_space.proposal import Proposal
@@ -132,7 +132,9 @@ class BlockTables(Estimator):
         """Refuse networks without blocks, and a scheme with bits by layer."""
         super().check(bench, measures)
         if not isinstance(bench.networks, BlockwiseSpace):
-            raise InputError(f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not")
+            raise InputError(
+                f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not"
+            )
         if bench.scheme.layers:
             raise InputError("quantization.layers: a block-wise search has bits by block, table.bits; leave it out")
 

@@ -22,12 +22,10 @@ from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.training_cache import TrainingCache
-from qanas.quantization.evaluator import Arithmetic
 from qanas.quantization.graph import Graph
-from qanas.quantization.operators.base import Ranges
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
-from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.ranges import check_samples
+from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
+from qanas.quantization.ranges import Ranges, check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.start import RANDOM, Start
@@ -106,9 +104,7 @@ class Procedure(ABC):
     """Passes over the data that a candidate is given."""
 
     @abstractmethod
-    def make(
-        self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
-    ) -> TrainedNetwork:
+    def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized; the result depends on the arguments but ``watch`` alone.
 
         Args:
@@ -171,9 +167,7 @@ class FullTraining(Procedure):
     cache: str | None = None
     device: Literal["cpu", "cuda"] = "cpu"
 
-    def make(
-        self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
-    ) -> TrainedNetwork:
+    def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
         network = bench.build(candidate, derive_seed(seed, "weights"), start)
         if start.trained:

@@ -14,15 +14,53 @@ from math import prod
 import torch
 from torch import Tensor
 
-from qanas.quantization.axis_order import Border
-from qanas.quantization.calibration import GatheredRanges
-from qanas.quantization.chunks import chunks_of
-from qanas.quantization.operators.base import Operator, Ranges, Shape
+from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.program import Program, RuntimeTensor
+from qanas.quantization.ranges import GatheredRanges, Ranges, chunks_of
 from qanas.quantization.scheme import Scheme
 
 INPUT = "input"
 """The name of the graph's input value."""
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """The order in which a file stores the axes of one sample; the batch stays in front.
+
+    An image is (channels, height, width) in torch and (height, width, channels) in a file.
+
+    Attributes:
+        axes: for each stored axis, its number in torch, the batch not counted; empty where both orders are one.
+
+    >>> AxisOrder((1, 2, 0)).to_stored(4)
+    (0, 2, 3, 1)
+    >>> AxisOrder((1, 2, 0)).to_torch(4)
+    (0, 3, 1, 2)
+    """
+
+    axes: tuple[int, ...] = ()
+
+    def to_stored(self, ndim: int) -> tuple[int, ...]:
+        """Return the permutation of ``ndim`` axes, batch included, from torch's order to the stored one."""
+        return (0, *(axis + 1 for axis in self.axes or range(ndim - 1)))
+
+    def to_torch(self, ndim: int) -> tuple[int, ...]:
+        """Return the permutation of ``ndim`` axes, batch included, from the stored order to torch's."""
+        stored = self.to_stored(ndim)
+        return tuple(sorted(range(ndim), key=lambda axis: stored[axis]))
+
+
+@dataclass(frozen=True)
+class Border:
+    """How a network's input and output are stored.
+
+    Attributes:
+        input: of the input.
+        output: of the output.
+    """
+
+    input: AxisOrder = field(default_factory=AxisOrder)
+    output: AxisOrder = field(default_factory=AxisOrder)
 
 
 class UnsupportedNetworkError(Exception):
@@ -89,7 +127,7 @@ class Graph:
         return {node.name: tuple(name for name in last if last[name] == node.name) for node in self.nodes}
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Compute in float32; input and output are as the torch network has them."""
+        """Compute in float32, shape (batch, *network_input_shape) to (batch, *network_output_shape)."""
         values = {INPUT: self.stored_input(inputs)}
         for node in self.nodes:
             values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
@@ -108,11 +146,11 @@ class Graph:
         return tuple(stored[axis] for axis in self.border.output.to_torch(len(stored)))[1:]
 
     def stored_input(self, inputs: Tensor) -> Tensor:
-        """Return inputs of the torch network as they are stored."""
+        """Return inputs of the torch network, shape (batch, *network_input_shape), as they are stored."""
         return inputs.permute(self.border.input.to_stored(inputs.ndim))
 
     def torch_output(self, outputs: Tensor) -> Tensor:
-        """Return stored outputs, codes or real values, as the torch network has them."""
+        """Return stored outputs, shape (batch, *stored), codes or real values, as the torch network has them."""
         return outputs.permute(self.border.output.to_torch(outputs.ndim))
 
     def calibrate(self, samples: Tensor, scheme: Scheme | None = None) -> dict[str, Ranges]:

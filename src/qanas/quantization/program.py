@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights
+from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeights
 
 DType = Literal["int4", "int8", "int16", "int32", "int64", "float32"]
 ITEM_BITS: Mapping[DType, int] = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64, "float32": 32}
@@ -31,6 +31,19 @@ def bytes_of(elements: int, dtype: DType) -> int:
     (3, 10)
     """
     return -(-elements * ITEM_BITS[dtype] // 8)
+
+
+ALIGNMENT = 16
+"""Of constants in a file, and of everything in a runtime's memory."""
+
+
+def aligned(size: int) -> int:
+    """Round bytes up to a multiple of the alignment.
+
+    >>> aligned(17)
+    32
+    """
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,3 +202,8 @@ class Program:
     def constants(self) -> list[RuntimeTensor]:
         """Return the tensors whose values the file stores."""
         return [tensor for tensor in self.tensors() if tensor.data is not None]
+
+
+def append_reshape(program: Program, source: RuntimeTensor, output: RuntimeTensor) -> None:
+    """Append RESHAPE."""
+    program.append(RuntimeOperator("RESHAPE", 1, [source, program.indices(output.shape)], [output]))

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qanas.quantization.affine import Affine, QuantizedWeights, round_half_away
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.base import Operator, Ranges
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights
+from qanas.quantization.numbers.rounding import round_half_away
+from qanas.quantization.operators.base import Operator
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 
 
@@ -45,7 +47,7 @@ class FakeQuantizedGraph(nn.Module):
         self._tensors = nn.ParameterList(copy.clone(memory_format=torch.contiguous_format) for copy in copies)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs to outputs, both in the torch network's order."""
+        """Map inputs, shape (batch, *shape), to outputs, both in the torch network's order."""
         trained = self._by_node()
         values = {INPUT: fake_quantize(self._graph.stored_input(inputs), self._affines[INPUT])}
         for node in self._widened.nodes:
@@ -84,7 +86,7 @@ def _with(operator: Operator, tensors: Mapping[str, Tensor]) -> Operator:
 
 
 def fake_quantize(values: Tensor, affine: Affine) -> Tensor:
-    """Return the values that the codes of ``values`` stand for; see `FakeQuantizedGraph` for the gradient."""
+    """Return what the codes of ``values``, any shape, stand for; see `FakeQuantizedGraph` for the gradient."""
     with torch.no_grad():
         codes = round_half_away(values / affine.scale) + affine.zero_point
         inside = (codes >= affine.low) & (codes <= affine.high)
@@ -94,7 +96,7 @@ def fake_quantize(values: Tensor, affine: Affine) -> Tensor:
 
 
 def fake_quantize_weights(values: Tensor, quantized: QuantizedWeights) -> Tensor:
-    """Return the values that ``quantized``, the codes of ``values``, stand for.
+    """Return the values that ``quantized``, the codes of ``values``, stand for, of the same shape.
 
     Scales are set by the largest magnitude, so that no weight is outside its codes: all of the gradient passes.
     """

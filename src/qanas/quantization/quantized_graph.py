@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.evaluator import Arithmetic, Evaluator
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.base import QuantizedOperator, Ranges
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.base import QuantizedOperator
+from qanas.quantization.passes.parameters import with_equal_widths
 from qanas.quantization.program import CODE_TYPES, Program, RuntimeTensor, TensorQuantization
+from qanas.quantization.ranges import Ranges, chunks_of
 from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
-from qanas.quantization.widths import with_equal_widths
+from qanas.quantization.simulation.fast import FastKernel, quantization
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ class QuantizedGraph:
         return Evaluator.of(self.graph, self.operators, self.affines, arithmetic, like)
 
     def codes(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs to the output's codes as float32, both in the torch network's order."""
+        """Simulate the runtime: real inputs, shape (n, *shape), to float32 codes, both in the torch network's order."""
         return self.evaluator(arithmetic).codes(inputs)
 
     def forward(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs to real outputs."""
+        """Simulate the runtime: real inputs, shape (n, *shape), to real outputs."""
         return self.output.dequantize(self.codes(inputs, arithmetic))
 
     def program(self) -> Program:
@@ -155,3 +159,81 @@ class _AnyInternal(dict[str, tuple[float, float]]):
 
     def __missing__(self, name: str) -> tuple[float, float]:
         return (-1.0, 1.0)
+
+
+logger = logging.getLogger("qanas")
+
+Arithmetic = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A quantized graph, prepared for many calls.
+
+    Attributes:
+        graph: the network.
+        quantize: what quantizes the input.
+        operators: the quantized operator of every node.
+        kernels: what computes each node; from codes to codes, in fast arithmetic from steps to steps.
+        zero_point: from what the last kernel returns to codes.
+    """
+
+    graph: Graph
+    quantize: FastKernel
+    operators: Mapping[str, QuantizedOperator]
+    kernels: Mapping[str, FastKernel]
+    zero_point: int
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        operators: Mapping[str, QuantizedOperator],
+        affines: Mapping[str, Affine],
+        arithmetic: Arithmetic,
+        like: Evaluator | None = None,
+    ) -> Evaluator:
+        """Prepare the operators of a graph.
+
+        Args:
+            graph: the network.
+            operators: the quantized operator of every node.
+            affines: the parameters of every value.
+            arithmetic: ``exact`` or ``fast``; exact, too, where Numba is missing.
+            like: one of the same graph in the same arithmetic; its kernels of the same operators are taken over.
+        """
+        source, output = affines[INPUT], affines[graph.output]
+        if arithmetic == "fast":
+            try:
+                kernels = {
+                    node.name: like.kernels[node.name]
+                    if like is not None and like.operators[node.name] is operators[node.name]
+                    else operators[node.name].fast_kernel([affines[name] for name in node.inputs], affines[node.name])
+                    for node in graph.nodes
+                }
+                return cls(graph, quantization(source), operators, kernels, output.zero_point)
+            except ImportError as error:
+                logger.warning("integer networks are evaluated slowly, the compiled kernels are missing: %s", error)
+        exact = {name: operator.forward for name, operator in operators.items()}
+        return cls(graph, source.quantize, operators, exact, 0)
+
+    @torch.no_grad()
+    def codes(self, inputs: Tensor) -> Tensor:
+        """Return the output's codes, float32, for real inputs, shape (n, *shape), both in the torch network's order."""
+        return torch.cat([self._codes(chunk) for chunk in chunks_of(inputs, self.graph.largest_value)])
+
+    def _codes(self, inputs: Tensor) -> Tensor:
+        values = self.pass_on(self.quantize(self.graph.stored_input(inputs)))
+        return self.graph.torch_output(values + self.zero_point)
+
+    def pass_on(self, values: Tensor) -> Tensor:
+        """Return the output as the last kernel leaves it for an input as the first one takes it, both as stored.
+
+        In fast arithmetic those are steps: networks behind each other hand them on without a rounding.
+        """
+        kept = {INPUT: values}
+        for node in self.graph.nodes:
+            kept[node.name] = self.kernels[node.name](*(kept[name] for name in node.inputs))
+            for name in self.graph.last_uses[node.name]:
+                del kept[name]
+        return kept[self.graph.output]

@@ -1,23 +1,33 @@
-"""Ranges of values: how far codes have to reach, taken from calibration samples."""
+"""Ranges of values: how far codes have to reach, taken from calibration samples that come a few at a time."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qanas.core.errors import InputError
-
-RangeMethod = Literal["min_max", "moving_average", "percentile"]
-"""``min_max``: the smallest and the largest value, so that no calibration sample saturates. ``moving_average``: that of
-the batches' smallest and largest values, in the samples' order (Jacob et al. 2018). ``percentile``: all values but a
-few outliers on either side."""
+from qanas.quantization.scheme import RangeMethod, Scheme
 
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How far the values of a node reach.
+
+    Attributes:
+        output: what the codes of the node's output have to cover.
+        internals: the same for the values inside the operator that `Operator.observe` names.
+    """
+
+    output: Range
+    internals: Mapping[str, Range]
+
 
 BATCH = 64
 """Samples of one step of the moving average."""
@@ -81,7 +91,7 @@ class RangeOf(ABC):
 
     @abstractmethod
     def _take(self, values: Tensor, extent: Range) -> None:
-        """Take the next samples and their smallest and largest value."""
+        """Take the next samples, shape (n, ...), and their smallest and largest value."""
 
     @abstractmethod
     def found(self) -> Range:
@@ -171,3 +181,68 @@ def _both(one: Range, other: Range) -> Range:
 def _extent(values: Tensor) -> Range:
     low, high = (float(bound) for bound in torch.aminmax(values))
     return low, high
+
+
+OUTPUT = ""
+"""Stands for a node's output among the names of its internal values."""
+
+
+class GatheredRanges:
+    """The ranges of every node's output, and of the values inside."""
+
+    def __init__(self, scheme: Scheme, samples: int) -> None:
+        """Begin.
+
+        Args:
+            scheme: how ranges are taken.
+            samples: how many there will be.
+        """
+        self._scheme, self._samples = scheme, samples
+        self._gathered: dict[str, dict[str, RangeOf]] = {}
+
+    def add(self, node: str, output: Tensor, internals: Mapping[str, Tensor] | None = None) -> None:
+        """Take the values of a node for the next samples.
+
+        Args:
+            node: its name.
+            output: shape (n, ...).
+            internals: what `Operator.observe` returns beside it.
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        values = {OUTPUT: output, **(internals or {})}
+        if node not in self._gathered:
+            method = METHODS[self._scheme.of(node).ranges]
+            self._gathered[node] = {part: method(f"{node}.{part}" if part else node, self._samples) for part in values}
+        for part, value in values.items():
+            self._gathered[node][part].add(value)
+
+    def found(self) -> dict[str, Ranges]:
+        """Return the ranges of all samples by node."""
+        found = {
+            node: {part: gathered.found() for part, gathered in parts.items()} for node, parts in self._gathered.items()
+        }
+        return {node: Ranges(parts.pop(OUTPUT), parts) for node, parts in found.items()}
+
+
+CHUNK = 1024
+"""Samples at a time at most."""
+
+CHUNK_NUMBERS = 1 << 22
+"""Numbers of the largest value at a time at most, whatever the size of a sample.
+
+16 MB in float32: what is larger is faster neither in the cache nor in the allocator, which from 32 MB on gives every
+value fresh pages. Less than 16 images at a time is slower, too: torch has other kernels for 1 x 1 convolutions then.
+"""
+
+
+def chunks_of(samples: Tensor, largest: int) -> Sequence[Tensor]:
+    """Return samples in chunks, as few and as equal as can be; one without samples where there are none.
+
+    Args:
+        samples: shape (n, ...).
+        largest: numbers of a sample's largest value.
+    """
+    most = max(1, min(CHUNK, CHUNK_NUMBERS // largest))
+    return torch.tensor_split(samples, max(1, -(-len(samples) // most)))

@@ -1,12 +1,15 @@
-"""How a network is quantized, as data."""
+"""How a network is quantized, as data, and the schemes that have a name."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
 from typing import Any, Literal, get_args
 
-from qanas.quantization.affine import (
+from qanas.quantization.numbers.affine import (
     ACTIVATION_BITS,
     BYTE_BITS,
     CONTAINER_BITS,
@@ -17,10 +20,15 @@ from qanas.quantization.affine import (
     ScaleKind,
     WeightBits,
 )
-from qanas.quantization.ranges import RangeMethod
 
 ActivationCodes = Literal["asymmetric", "symmetric", "symmetric_unsigned"]
 WeightScales = Literal["kernel", "tensor", "channel"]
+
+RangeMethod = Literal["min_max", "moving_average", "percentile"]
+"""``min_max``: the smallest and the largest value, so that no calibration sample saturates. ``moving_average``: that of
+the batches' smallest and largest values, in the samples' order (Jacob et al. 2018). ``percentile``: all values but a
+few outliers on either side."""
+
 
 WHOLE_BITS = 8
 """Bits that a weight has where nothing is saved on it."""
@@ -73,8 +81,8 @@ class Scheme:
     Attributes:
         weight_bits: bits of a weight.
         activation_bits: bits of what is computed, and of what that is computed from: a value that is there in other
-            bits is rescaled in between (`qanas.quantization.widths`). Codes of 16 bits are symmetric, whatever
-            ``activations`` says.
+            bits is rescaled in between (`qanas.quantization.passes.parameters`). Codes of 16 bits are symmetric,
+            whatever ``activations`` says.
         activations: ``asymmetric``: codes reach from the smallest to the largest value; ``symmetric``: the zero point
             is 0, and codes reach equally far to both sides; ``symmetric_unsigned``: the same, but values that are
             never negative use all codes (unsigned codes with zero point 0, stored as signed ones with -128).
@@ -209,3 +217,17 @@ class Scheme:
             *(f"{layer}: {key} {value}" for layer, entry in self.layers.items() for key, value in entry.items()),
         ]
         return "; ".join(part for part in parts if part)
+
+
+DEFAULT_SCHEME = "int8"
+
+
+@cache
+def named_schemes() -> Mapping[str, Scheme]:
+    """Return the schemes of ``schemes.toml`` by name, in the order of that file.
+
+    >>> named_schemes()["symmetric_per_channel"].activations
+    'symmetric'
+    """
+    text = resources.files("qanas.quantization").joinpath("schemes.toml").read_text("utf-8")
+    return {name: Scheme(**fields) for name, fields in tomllib.loads(text).items()}

@@ -23,7 +23,7 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
-from qanas.quantization.named_schemes import named_schemes
+from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
 from qanas.recipe.forms import as_space
 from qanas.recipe.registry import OWN_TABLES

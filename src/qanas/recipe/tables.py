@@ -9,10 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from qanas.core.candidate import Group
 from qanas.core.measures import Direction
 from qanas.performance_estimation.bench import DEFAULT_SEARCH
-from qanas.quantization.affine import ActivationBits, Container, ScaleKind, WeightBits
-from qanas.quantization.named_schemes import DEFAULT_SCHEME
-from qanas.quantization.ranges import RangeMethod
-from qanas.quantization.scheme import ActivationCodes, WeightScales
+from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
+from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 

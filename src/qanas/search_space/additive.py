@@ -59,5 +59,7 @@ class AdditiveScores(ABC):
     def costs(self, rows: Sequence[int]) -> dict[str, float]:
         """Return a network's additive costs, by column."""
         picked = list(zip(self.tables, rows, strict=True))
-        return {name: base + sum(float(table.costs[name][row]) for table, row in picked) for name, base in
-                self.outside.items()}
+        return {
+            name: base + sum(float(table.costs[name][row]) for table, row in picked)
+            for name, base in self.outside.items()
+        }

@@ -207,9 +207,7 @@ class FrontSolver(Solver):
             named = ", ".join(columns)
             raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")
 
-    def front(
-        self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]
-    ) -> list[Solution]:
+    def front(self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
         """Return the front within the limits, sorted by score."""
         columns = decisive_costs(objectives, limits)
         found = self.solve([table.losses(columns) for table in offered.tables])

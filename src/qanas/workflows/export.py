@@ -18,8 +18,8 @@ from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import FLOAT_PREFIX, SHIPPED_COSTS, costs_of
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import Border
+from qanas.quantization.graph import Border
+from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.workflows.export_report import Export, Reals, StoredTensor, sqnr_db

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.deployment.parity import ParitySteps
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import AxisOrder
+from qanas.quantization.graph import AxisOrder
+from qanas.quantization.numbers.affine import Affine
 
 Reals = NDArray[np.float32]
 

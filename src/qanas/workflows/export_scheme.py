@@ -11,9 +11,15 @@ import torch
 from qanas.core.assignments import Assignment
 from qanas.core.errors import InputError
 from qanas.core.suggestions import unknown
-from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
 from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import KNOWN, Scheme, UnknownLayerError, UnsupportedSchemeError
+from qanas.quantization.scheme import (
+    DEFAULT_SCHEME,
+    KNOWN,
+    Scheme,
+    UnknownLayerError,
+    UnsupportedSchemeError,
+    named_schemes,
+)
 from qanas.workflows.export_source import Source
 
 LAYERS = "layers"

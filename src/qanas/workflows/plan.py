@@ -12,9 +12,8 @@ from qanas.core.measures import Limit, Measure, Metric
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.quantization.affine import Container
-from qanas.quantization.named_schemes import DEFAULT_SCHEME, named_schemes
-from qanas.quantization.scheme import Scheme
+from qanas.quantization.numbers.affine import Container
+from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
 from qanas.search_strategy.base import Strategy
 
 SWEEP = "auto"

@@ -18,9 +18,8 @@ from qanas.execution.executors import InlineExecutor
 from qanas.execution.units import Failure, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
-from qanas.quantization.affine import BYTE_BITS
-from qanas.quantization.named_schemes import named_schemes
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.numbers.affine import BYTE_BITS
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError, named_schemes
 from qanas.workflows.plan import SWEEP, Plan
 from qanas.workflows.progress import Progress
 

@@ -18,8 +18,8 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import AxisOrder, Border
+from qanas.quantization.graph import AxisOrder, Border
+from qanas.quantization.numbers.affine import Affine
 from qanas.training.pretrained import FileStart
 from qanas.workflows.finalists import Finalist, Training, training_files
 from qanas.workflows.plan import Plan

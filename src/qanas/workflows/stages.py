@@ -16,8 +16,8 @@ from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.execution.executors import make_executor
 from qanas.execution.units import Failure, Unit
-from qanas.performance_estimation.base import StageUnit
 from qanas.performance_estimation.base import StageFile as StageFileContract
+from qanas.performance_estimation.base import StageUnit
 from qanas.workflows.dependence import made_from
 from qanas.workflows.finalists import FinalistUnit, reference_finalist, train
 from qanas.workflows.plan import Plan

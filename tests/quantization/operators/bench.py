@@ -12,12 +12,13 @@ from torch import Tensor
 
 from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.base import Operator, Ranges
-from qanas.quantization.operators.quantize import Quantize
-from qanas.quantization.operators.slice import Slice
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.base import Operator
+from qanas.quantization.operators.rescaling import Quantize
+from qanas.quantization.operators.shapes import Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 
 Range = tuple[float, float]

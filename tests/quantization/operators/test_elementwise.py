@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.add import Add
-from qanas.quantization.operators.base import Activation
-from qanas.quantization.operators.multiply import Multiply
-from qanas.quantization.operators.quantize import Quantize
-from qanas.quantization.operators.slice import Slice
-from qanas.quantization.operators.with_constant import WithConstant
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.requantization import Activation
+from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
+from qanas.quantization.operators.rescaling import Quantize
+from qanas.quantization.operators.shapes import Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, Range, chain, float_gap, of_parts

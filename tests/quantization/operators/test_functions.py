@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.base import Operator, Ranges
-from qanas.quantization.operators.hard_sigmoid import HardSigmoid
-from qanas.quantization.operators.hard_swish import HardSwish
-from qanas.quantization.operators.leaky_relu import LeakyReLU
-from qanas.quantization.operators.sigmoids import Logistic, Tanh
-from qanas.quantization.operators.softmax import Softmax
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.base import Operator
+from qanas.quantization.operators.functions import HardSwish, LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.reductions import Softmax
+from qanas.quantization.operators.rescaling import HardSigmoid
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 

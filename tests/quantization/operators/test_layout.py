@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph, Node
-from qanas.quantization.operators.concatenate import Concatenate
-from qanas.quantization.operators.slice import Slice
-from qanas.quantization.operators.split import split_into_slices
-from qanas.quantization.operators.transpose import Transpose
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.shapes import Concatenate, Slice, Transpose, split_into_slices
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap, of_parts
 
 ORDERS = [order for axes in (1, 2, 3, 4) for order in permutations(range(axes))]

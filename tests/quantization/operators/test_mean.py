@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.mean import Mean
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.reductions import Mean
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 
 AXES = [(0, 1), (0,), (1,), (2,), (1, 2), (0, 1, 2), (1, 0)]

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.base import Ranges
+from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 

@@ -6,30 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.affine import Affine, QuantizedWeights
 from qanas.quantization.graph import INPUT, Graph
-from qanas.quantization.operators.add import Add
-from qanas.quantization.operators.base import Activation, Operator, Ranges
-from qanas.quantization.operators.concatenate import Concatenate
-from qanas.quantization.operators.conv import Convolution, Kernel
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights
+from qanas.quantization.numbers.requantization import Activation, FixedPoint
+from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
+from qanas.quantization.operators.base import Operator
+from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import Dense
-from qanas.quantization.operators.hard_sigmoid import HardSigmoid
-from qanas.quantization.operators.leaky_relu import LeakyReLU
-from qanas.quantization.operators.mean import Mean
-from qanas.quantization.operators.multiply import Multiply
-from qanas.quantization.operators.pad import Pad
-from qanas.quantization.operators.pool import AveragePool, MaxPool
-from qanas.quantization.operators.quantize import Quantize
-from qanas.quantization.operators.relu import ReLU
-from qanas.quantization.operators.requantize import FixedPoint
-from qanas.quantization.operators.reshape import Reshape
+from qanas.quantization.operators.functions import LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.reductions import Mean, Softmax
+from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
-from qanas.quantization.operators.sigmoids import Logistic, Tanh
-from qanas.quantization.operators.slice import Slice
-from qanas.quantization.operators.softmax import Softmax
-from qanas.quantization.operators.transpose import Transpose
-from qanas.quantization.operators.window import Window
-from qanas.quantization.operators.with_constant import WithConstant
+from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
+from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 from tests.quantization.operators.bench import INT16, Deployed, Randomness, Range, chain, of_parts
 

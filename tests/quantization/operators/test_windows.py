@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT, Graph
-from qanas.quantization.operators.base import Ranges
-from qanas.quantization.operators.pad import Fill, Pad
-from qanas.quantization.operators.pool import AveragePool, MaxPool
-from qanas.quantization.operators.window import Window
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.windows import AveragePool, Fill, MaxPool, Pad, Window
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
 

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights
+from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeights
 from qanas.quantization.operators.base import Shape
 
 OPSET = 18
@@ -115,7 +115,7 @@ class Builder:
         return Value(codes, affine, real.shape, real.order)
 
     def constant_value(self, codes: NDArray[Any], affine: Affine) -> str:
-        """Return the name of the real numbers of a constant's codes."""
+        """Return the name of the real numbers of a constant's codes, any shape."""
         stored = self.constant(codes.astype(np.int8))
         return self.node("DequantizeLinear", [stored, *self._parameters(affine)])
 
@@ -191,7 +191,7 @@ class Builder:
 
 
 def _scales(weights: QuantizedWeights) -> NDArray[np.float32]:
-    """Return one scale, or one an output channel."""
+    """Return one scale, or one an output channel, shape (1,) or (out,)."""
     if weights.groups == 1:
         return weights.scales
     return np.repeat(weights.scales, len(weights.codes) // weights.groups)

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.axis_order import Border
+from qanas.quantization.graph import Border
+from qanas.quantization.numbers.affine import Affine
 
 OnnxKernels = Literal["fused", "literal"]
 

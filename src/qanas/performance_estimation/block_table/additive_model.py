@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.performance_estimation.block_table.layers import Path, Row, positions_by_bits
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.supernet.paths import strictly_fair_paths
 
 ROWS_PER_UNKNOWN = 4

@@ -26,7 +26,7 @@ from qanas.performance_estimation.block_table.statistics import (
 )
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.block_table.walk import score_paths
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.torch_trainer import channels_last

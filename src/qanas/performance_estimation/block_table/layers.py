@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.hardware.costs import ADDITIVE_COLUMNS, ADDITIVE_COSTS, Blueprint, costs_of
-from qanas.quantization.affine import WeightBits
-from qanas.quantization.batch_statistics import UnfoldedGraph
+from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.operators.base import Shape
+from qanas.quantization.passes.batch_statistics import UnfoldedGraph
+from qanas.quantization.passes.folding import folded
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from qanas.quantization.tracing import folded, trace_unfolded
+from qanas.quantization.tracing import trace_unfolded
 from qanas.supernet.block_supernet import BlockSupernet
 
 Path = tuple[int, ...]

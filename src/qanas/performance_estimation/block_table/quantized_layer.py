@@ -10,11 +10,10 @@ from typing import Self
 from torch import Tensor
 
 from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.quantization.affine import Affine, WeightBits
-from qanas.quantization.evaluator import Evaluator
 from qanas.quantization.graph import Graph
-from qanas.quantization.operators.base import Ranges
-from qanas.quantization.quantized_graph import GraphQuantizer
+from qanas.quantization.numbers.affine import Affine, WeightBits
+from qanas.quantization.quantized_graph import Evaluator, GraphQuantizer
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 
 

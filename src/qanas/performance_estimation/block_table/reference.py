@@ -16,12 +16,12 @@ from qanas.performance_estimation.block_table.roundings import TORCH, Roundings
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import PrefixStatistics
 from qanas.performance_estimation.block_table.walk import Scores
-from qanas.quantization.affine import Affine
 from qanas.quantization.graph import INPUT
-from qanas.quantization.operators.add import Add
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.requantization import BOUNDS
+from qanas.quantization.operators.arithmetic import Add
 from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.conv import Convolution
-from qanas.quantization.operators.requantize import BOUNDS
+from qanas.quantization.operators.convolution import Convolution
 
 
 def score_one_by_one(statistics: PrefixStatistics, samples: ScoredSamples, rows: Iterable[Row]) -> Scores:

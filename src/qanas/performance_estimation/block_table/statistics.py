@@ -12,10 +12,10 @@ from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import BlockLayers, Prefix
 from qanas.performance_estimation.block_table.quantized_layer import ObservedLayer
-from qanas.quantization.affine import Affine
-from qanas.quantization.calibration import GatheredRanges
 from qanas.quantization.graph import INPUT
-from qanas.quantization.tracing import folded
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.passes.folding import folded
+from qanas.quantization.ranges import GatheredRanges
 
 State = TypeVar("State")
 

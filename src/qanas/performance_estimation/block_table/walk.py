@@ -18,7 +18,7 @@ from qanas.performance_estimation.block_table.layers import Prefix, Row
 from qanas.performance_estimation.block_table.quantized_layer import Codes
 from qanas.performance_estimation.block_table.samples import ScoredSamples
 from qanas.performance_estimation.block_table.statistics import LayerStatistics
-from qanas.quantization.affine import WeightBits
+from qanas.quantization.numbers.affine import WeightBits
 
 Scores = Mapping[Row, NDArray[np.float64]]
 """The quantized noise-to-signal ratio of every sample, by row."""

@@ -1,1 +1,1 @@
-"""The operators of the graph, a file each: what a sample's stored numbers are computed to, in float and in codes."""
+"""The operators of the graph, by kind: what a sample's stored numbers are computed to, in float and in codes."""

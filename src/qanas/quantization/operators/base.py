@@ -1,51 +1,26 @@
-"""What an operator of the graph is. A new operator is one file here and one line in the registry."""
+"""What an operator of the graph is. A new operator is a class here and a translator in `tracing`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from qanas.quantization.affine import ACTIVATION_BITS, ActivationBits, Affine, QuantizedWeights
+from qanas.quantization.numbers.affine import ACTIVATION_BITS, ActivationBits, Affine, QuantizedWeights
+from qanas.quantization.numbers.requantization import Activation
 from qanas.quantization.program import Program, RuntimeTensor
-from qanas.quantization.ranges import Range
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import FastKernel
 
 Shape = tuple[int, ...]
 """The shape of one sample, without the batch."""
 
-Activation = Literal["none", "relu", "relu6"]
 ACTIVATION_CODES: Mapping[Activation, int] = {"none": 0, "relu": 1, "relu6": 3}
 """Fused activations and their number in the file format."""
-
-
-def composed(first: Activation, second: Activation) -> Activation:
-    """Return the activation that does what two do, one after the other."""
-    return "relu6" if "relu6" in {first, second} else second
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """How far the values of a node reach.
-
-    Attributes:
-        output: what the codes of the node's output have to cover.
-        internals: the same for the values inside the operator that `Operator.observe` names.
-    """
-
-    output: Range
-    internals: Mapping[str, Range]
-
-
-FastKernel = Callable[..., Tensor]
-"""An operator prepared for many calls in fast arithmetic.
-
-From steps to steps, float32, shape (batch, *shape): codes less their zero point, so that 0 is 0 and padding as well.
-Arguments stay as they are; the result may be a view of them.
-"""
 
 
 class QuantizedOperator(ABC):
@@ -168,6 +143,6 @@ class Operator(ABC):
         return None
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
-        """Return the operator that computes ``scale * y + offset`` by channel, or None where it can't."""
+        """Return the operator for ``scale * y + offset``, both of shape (channels,), or None where it can't."""
         del scale, offset
         return None

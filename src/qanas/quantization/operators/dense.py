@@ -1,31 +1,23 @@
-"""Fully connected layer."""
+"""Fully connected layer, and the batch norm with fixed statistics that is folded into layers before it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.affine import Affine, QuantizedWeights
-from qanas.quantization.operators.base import (
-    ACTIVATION_CODES,
-    Activation,
-    FastKernel,
-    Operator,
-    QuantizedOperator,
-    Ranges,
-    Shape,
-    composed,
-)
-from qanas.quantization.operators.fast import HALF, fit_float32_by_halves, halves
-from qanas.quantization.operators.requantize import Requantization, activate, exact_dtype
+from qanas.quantization.numbers.affine import Affine, QuantizedWeights
+from qanas.quantization.numbers.requantization import Activation, Requantization, activate, composed, exact_dtype
+from qanas.quantization.operators.base import ACTIVATION_CODES, Operator, QuantizedOperator, Shape
 from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import HALF, FastKernel, fit_float32_by_halves, halves
 
 VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 4, "int16": 7}
 VERSION_INT4_WEIGHTS, VERSION_BY_CHANNEL = 10, 12
@@ -67,13 +59,13 @@ class Dense(Operator):
         return replace(self, activation=composed(self.activation, activation))
 
     def with_scaling(self, scale: Tensor, offset: Tensor) -> Self | None:
-        """Fold ``scale * y + offset`` into weights and biases."""
+        """Fold ``scale * y + offset``, both of shape (outputs,), into weights and biases."""
         if self.activation != "none":
             return None
         return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, ..., features) to (batch, ..., outputs)."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
@@ -117,7 +109,7 @@ def _append(
 
 
 def _sums_by_halves(steps: Tensor, weights: Tensor) -> Tensor:
-    """Return sums of products with steps of 16 bits, float64."""
+    """Return sums of products, float64, of steps of 16 bits, shape (..., features), and weights (outputs, features)."""
     upper, lower = (F.linear(half, weights).to(torch.float64) for half in halves(steps))
     return upper.mul_(HALF).add_(lower)
 
@@ -141,7 +133,7 @@ class QuantizedDense(QuantizedOperator):
     activation: Activation
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, exactly as the reference kernels do."""
+        """Compute on codes, shape (batch, ..., features), exactly as the reference kernels do."""
         weights = self.weights.as_tensor()
         exact = exact_dtype(weights, self.input)
         sums = F.linear((codes[0] - self.input.zero_point).to(exact), weights.to(exact))
@@ -170,3 +162,64 @@ class QuantizedDense(QuantizedOperator):
         if self.weights.groups > 1:
             return VERSION_BY_CHANNEL
         return VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSIONS[dtype]
+
+
+@dataclass(frozen=True)
+class BatchNorm(Operator):
+    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.passes.folding` has folded it.
+
+    Attributes:
+        weight: learned factors, shape (channels,).
+        bias: learned offsets, shape (channels,).
+        mean: of the inputs, shape (channels,).
+        variance: likewise.
+        epsilon: added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+
+    @property
+    def scale(self) -> Tensor:
+        """What inputs are multiplied by, shape (channels,)."""
+        return torch.rsqrt(self.variance + self.epsilon) * self.weight
+
+    @property
+    def offset(self) -> Tensor:
+        """What is added then, shape (channels,)."""
+        return self.bias - self.mean * self.scale
+
+    def with_statistics_of(self, inputs: Tensor) -> tuple[Self, Tensor]:
+        """Return the batch norm with the statistics of some inputs, and its outputs for them.
+
+        Args:
+            inputs: shape (batch, *shape); statistics are over all axes but the last.
+        """
+        channels_second = inputs.movedim(-1, 1)
+        outputs, mean, inverse_deviation = torch.native_batch_norm(
+            channels_second, self.weight, self.bias, None, None, training=True, momentum=0.0, eps=self.epsilon
+        )
+        # A variance that rounding takes below 0 is that of a constant.
+        variance = (inverse_deviation.reciprocal().square() - self.epsilon).clamp(min=0.0)
+        return replace(self, mean=mean, variance=variance), outputs.movedim(1, -1)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        if inputs[0][-1] != len(self.mean):
+            raise ValueError(f"a batch norm of {len(self.mean)} channels got {inputs[0][-1]}")
+        return inputs[0]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32, shape (batch, ..., channels)."""
+        return inputs[0] * self.scale + self.offset
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("a batch norm is folded before anything is quantized")
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("a batch norm is folded before anything is lowered")

@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.layers.lstm import run_lstm
-from qanas.quantization.affine import Affine, BiasCodes, QuantizedWeights, round_half_away
-from qanas.quantization.fixed_point_functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
-from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
-from qanas.quantization.operators.fast import factor_of, fine_step_of, requantization
-from qanas.quantization.operators.requantize import FixedPoint, step_bounds
+from qanas.layers.sequences import run_lstm
+from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeights
+from qanas.quantization.numbers.functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
+from qanas.quantization.numbers.requantization import FixedPoint, step_bounds
+from qanas.quantization.numbers.rounding import AWAY, round_half_away
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import FastKernel, factor_of, fine_step_of, requantization
 
 GATES = 4
 GATE_SCALE = 2.0**-12
@@ -35,7 +37,7 @@ VERSION_FLOAT, VERSION_INT8 = 1, 3
 
 
 def _saturate(values: Tensor) -> Tensor:
-    """Bring codes into the range of int16, in place."""
+    """Bring codes of any shape into the range of int16, in place."""
     return values.clamp_(INT16_LOW, INT16_HIGH)
 
 
@@ -85,7 +87,7 @@ class LSTM(Operator):
         return time * (self.weight_ih.numel() + self.weight_hh.numel() + 3 * self.units)
 
     def _states(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hidden and cell states after every step, each (batch, time, units)."""
+        """Return hidden and cell states after every step, each of shape (batch, time, units)."""
         hidden = inputs.new_zeros(len(inputs), self.units)
         cell = hidden
         projected = inputs @ self.weight_ih.T + self.bias
@@ -100,11 +102,11 @@ class LSTM(Operator):
         return torch.stack(hiddens, 1), torch.stack(cells, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the hidden states, (batch, time, units)."""
+        """Return the hidden states, shape (batch, time, units), for (batch, time, features)."""
         return run_lstm(inputs[0], self.weight_ih, self.weight_hh, self.bias)
 
     def observe(self, *inputs: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the cell states too: their range decides the cell's scale."""
+        """Return the cell states too, shape (batch, time, units): their range decides the cell's scale."""
         hidden, cell = self._states(inputs[0])
         return hidden, {"cell": cell}
 
@@ -191,7 +193,7 @@ class QuantizedLSTM(QuantizedOperator):
         return [weights.quantize_bias(bias, self.input) for weights, bias in pairs]
 
     def _products(self, weights: Sequence[QuantizedWeights], scale: float) -> tuple[Tensor, FixedPoint]:
-        """Return the integer weights, (inputs, 4 * units), and the factors from sums to gate codes, (4 * units,)."""
+        """Return integer weights, shape (inputs, 4 * units), and factors from sums to gate codes, (4 * units,)."""
         matrix = torch.cat([gate.as_tensor() for gate in weights]).T.contiguous()
         # The runtime multiplies the scales in float32.
         factors = [np.float32(gate.scales[0]) * np.float32(scale) / np.float32(GATE_SCALE) for gate in weights]
@@ -207,7 +209,7 @@ class QuantizedLSTM(QuantizedOperator):
         return FixedPoint.of(float(np.float32(UNIT_SCALE * UNIT_SCALE / self.output.scale)))
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Run the recurrence on codes, (batch, time, features) to (batch, time, units), bit by bit as the kernel does.
+        """Run the recurrence on codes, shape (batch, time, features) to (batch, time, units), bit by bit as the kernel.
 
         Sums of products are exact in float32 below 2^24: up to 500 inputs at 8 bits.
         """
@@ -239,7 +241,7 @@ class QuantizedLSTM(QuantizedOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Round in the same places, in one compiled pass a step behind the matrix product."""
-        from qanas.quantization.compiled.lstm import step
+        from qanas.quantization.simulation.compiled import step_lstm
 
         kernel, to_gates = self._products(self.kernel, inputs[0].scale)
         recurrent, recurrent_to_gates = self._products(self.recurrent, output.scale)
@@ -257,16 +259,14 @@ class QuantizedLSTM(QuantizedOperator):
             for n in range(steps.shape[1]):
                 gates = feed_back(hidden @ recurrent).numpy()
                 hidden = torch.empty_like(hidden)
-                step(gates, projected[:, n], logistic, tanh, tanh_of_cell, constants, cell, hidden.numpy())
+                step_lstm(gates, projected[:, n], logistic, tanh, tanh_of_cell, constants, cell, hidden.numpy())
                 states.append(hidden)
             return torch.stack(states, 1)
 
         return run
 
     def _step_constants(self, output: Affine) -> NDArray[np.float64]:
-        """Return the numbers that `qanas.quantization.compiled.lstm.step` takes."""
-        from qanas.quantization.compiled.elementwise import AWAY
-
+        """Return the numbers that `qanas.quantization.simulation.compiled.step_lstm` takes."""
         to_hidden = self._to_hidden()
         factors = [AWAY * UNIT_SCALE, AWAY * self._to_cell()]
         factors += [float(factor_of(to_hidden)), float(fine_step_of(to_hidden))]

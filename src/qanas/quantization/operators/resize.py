@@ -14,10 +14,13 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qanas.quantization.affine import Affine
-from qanas.quantization.operators.base import FastKernel, Operator, QuantizedOperator, Ranges, Shape
+from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.rounding import round_half_away
+from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.simulation.fast import FastKernel
 
 VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 4}
 VERSION_HALF_PIXEL = 3
@@ -44,7 +47,7 @@ class _Resize(Operator):
 
     @abstractmethod
     def resize_codes(self, codes: Tensor) -> Tensor:
-        """Resize codes, (batch, height, width, channels), as the reference kernel does."""
+        """Resize codes, shape (batch, height, width, channels), as the reference kernel does."""
 
     @abstractmethod
     def fast_kernel(self, zero_point: int) -> FastKernel:
@@ -92,13 +95,13 @@ class ResizeNearest(_Resize):
         return {"halfPixelCenters": True} if self.from_centres else {}
 
     def _sources(self, size: int, wanted: int) -> Tensor:
-        """Return the position that each output is taken from, in the kernels' float32."""
+        """Return the position that each output is taken from, shape (wanted,), in the kernels' float32."""
         offset = np.float32(0.5 if self.from_centres else 0.0)
         positions = (np.arange(wanted).astype(np.float32) + offset) * (np.float32(size) / np.float32(wanted))
         return torch.from_numpy(np.minimum(np.floor(positions), size - 1).astype(np.int64))
 
     def resize_codes(self, codes: Tensor) -> Tensor:
-        """Take rows and columns; codes and real values alike."""
+        """Take rows and columns, shape (batch, height, width, channels); codes and real values alike."""
         _, height, width, _ = codes.shape
         return codes[:, self._sources(height, self.height)][:, :, self._sources(width, self.width)]
 
@@ -108,7 +111,7 @@ class ResizeNearest(_Resize):
         return self.resize_codes
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Take rows and columns."""
+        """Take rows and columns, shape (batch, height, width, channels)."""
         return self.resize_codes(inputs[0])
 
 
@@ -147,7 +150,7 @@ class ResizeBilinear(_Resize):
         return shape
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32."""
+        """Compute in float32, shape (batch, height, width, channels)."""
         images = inputs[0].permute(0, 3, 1, 2)
         resized = F.interpolate(images, (self.height, self.width), mode="bilinear", align_corners=self.aligns_corners)
         return resized.permute(0, 2, 3, 1)
@@ -165,15 +168,15 @@ class ResizeBilinear(_Resize):
         return lower, upper, fine - (lower << FINE_BITS)
 
     def resize_codes(self, codes: Tensor) -> Tensor:
-        """Interpolate in steps of 2^-10 of a pixel, and round once."""
+        """Interpolate in steps of 2^-10 of a pixel, shape (batch, height, width, channels), and round once."""
         _, height, width, _ = codes.shape
         columns = self._between(codes.to(torch.float64), 1, self._lines(height, self.height))
         fine = self._between(columns, 2, self._lines(width, self.width))
-        return torch.trunc(fine / 2.0 ** (2 * FINE_BITS) + torch.copysign(torch.tensor(0.5), fine)).to(torch.float32)
+        return round_half_away(fine / 2.0 ** (2 * FINE_BITS)).to(torch.float32)
 
     def fast_kernel(self, zero_point: int) -> FastKernel:
         """Interpolate in one pass."""
-        from qanas.quantization.compiled.resize import interpolate
+        from qanas.quantization.simulation.compiled import interpolate
 
         lines = cache(lambda size, wanted: np.stack(self._lines(size, wanted)))
 
@@ -206,7 +209,7 @@ class QuantizedResize(QuantizedOperator):
     resize: _Resize
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Resize."""
+        """Resize, shape (batch, height, width, channels) to (batch, height', width', channels)."""
         return self.resize.resize_codes(codes[0])
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:

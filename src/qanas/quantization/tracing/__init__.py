@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qanas.quantization.tracing.trace import folded, trace, trace_shapes, trace_unfolded
+from qanas.quantization.tracing.trace import trace, trace_shapes, trace_unfolded
 
-__all__ = ["folded", "trace", "trace_shapes", "trace_unfolded"]
+__all__ = ["trace", "trace_shapes", "trace_unfolded"]

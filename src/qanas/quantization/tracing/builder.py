@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
-from qanas.quantization.axis_order import AxisOrder, Border
-from qanas.quantization.graph import INPUT, Graph, Node
+from torch import nn
+
+from qanas.quantization.graph import INPUT, AxisOrder, Border, Graph, Node
 from qanas.quantization.operators.base import Operator, Shape
-from qanas.quantization.operators.reshape import Reshape
-from qanas.quantization.operators.transpose import Transpose
+from qanas.quantization.operators.shapes import Reshape, Transpose
 from qanas.quantization.tracing.values import Axes, Factor, Factors, Value, flat, new_axis, refined, shape_of
 
 
@@ -238,3 +240,39 @@ def _runs(now: Factors, wanted: Factors) -> Axes:
 
 def _follows(before: Factor, factor: Factor, order: Factors) -> bool:
     return order.index(factor) == order.index(before) + 1
+
+
+Translator = Callable[..., Any]
+"""Called as ``translator(builder, *arguments)`` with the arguments that the traced code passed, by position or by name.
+
+Modules come as ``translator(builder, module, *arguments)``. Arguments are `Value` where they depend on the network's
+input, else what they are in Python. Returns a `Value`, a tuple of them, or something of Python's that later calls take.
+Raises ValueError, with what to use instead, for a use that no operator covers.
+"""
+
+FunctionTranslators = Mapping[Callable[..., Any] | str, Translator]
+"""By function, or by the name of a tensor's method."""
+
+ModuleTranslators = Mapping[type[nn.Module], Translator]
+
+
+@dataclass(frozen=True)
+class Translators:
+    """What translates the calls of one kind.
+
+    Attributes:
+        functions: by function, or by the name of a tensor's method.
+        modules: by module.
+    """
+
+    functions: FunctionTranslators
+    modules: ModuleTranslators
+
+
+Sizes = int | Sequence[int]
+"""One number for rows and columns, or two."""
+
+
+def pair(sizes: Sizes) -> tuple[int, int]:
+    """Return sizes of rows and columns."""
+    return (sizes, sizes) if isinstance(sizes, int) else (int(sizes[0]), int(sizes[-1]))

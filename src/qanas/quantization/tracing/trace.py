@@ -9,19 +9,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, fx, nn
 
 from qanas.core.user_code import described
-from qanas.quantization.axis_order import AxisOrder
-from qanas.quantization.channel_order import without_shuffles
-from qanas.quantization.fold import absorbed, fold_batch_norm, fuse_activation, merge_padding
-from qanas.quantization.graph import Graph, UnsupportedNetworkError
+from qanas.quantization.graph import AxisOrder, Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
-from qanas.quantization.operators.batch_norm import BatchNorm
-from qanas.quantization.sharing import with_shared_parameters
-from qanas.quantization.tracing.builder import Builder
-from qanas.quantization.tracing.targets import FUNCTIONS, MODULES, instead_of
-from qanas.quantization.tracing.translators import Translator
+from qanas.quantization.passes.folding import folded, unfolded
+from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators, Translator
+from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
+from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
+from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_SINGLE_VALUES
+from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value
 
 
@@ -40,22 +39,6 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
             shapes that don't fit.
     """
     return folded(trace_unfolded(network, input_shape))
-
-
-def folded(graph: Graph) -> Graph:
-    """Return a graph whose batch norms are folded, activations fused and channel shuffles left out where they can be.
-
-    Raises:
-        UnsupportedNetworkError: a batch norm with nothing to fold it into.
-    """
-    graph = absorbed(graph, fold_batch_norm)
-    for node in graph.nodes:
-        if isinstance(node.operator, BatchNorm):
-            raise UnsupportedNetworkError(
-                f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
-                "layer whose output nothing else takes"
-            )
-    return with_shared_parameters(without_shuffles(absorbed(graph, fuse_activation)))
 
 
 def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
@@ -81,7 +64,7 @@ def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
             f"{type(network).__name__}: its forward can't be traced: {described(error, fx.__file__)}; "
             "keep to torch calls on values, and take sizes from the constructor"
         ) from error
-    return merge_padding(_cheapest(network, calls, input_shape))
+    return unfolded(_cheapest(network, calls, input_shape))
 
 
 def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
@@ -259,3 +242,30 @@ def _place(call: fx.Node) -> str:
     stack = list(call.meta.get("nn_module_stack") or {})
     path = str(call.target) if call.op == "call_module" else stack[-1] if stack else ""
     return path or call.name
+
+
+KINDS = (OF_IMAGES, OF_LAYERS, OF_SINGLE_VALUES, OF_SHAPES)
+"""Every call of torch that has a translation; a new file of translators comes here."""
+
+FUNCTIONS: FunctionTranslators = {target: made for kind in KINDS for target, made in kind.functions.items()}
+"""Functions, and methods by their name."""
+
+MODULES: ModuleTranslators = {target: made for kind in KINDS for target, made in kind.modules.items()}
+
+_INSTEAD: dict[Any, str] = {
+    **dict.fromkeys((nn.GELU, F.gelu, nn.Mish, F.mish), "Hardswish or ReLU6"),
+    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d), "BatchNorm2d, which costs nothing once folded"),
+    **dict.fromkeys((nn.GRU, nn.RNN), "LSTM"),
+    nn.ConvTranspose2d: "a resize and a Conv2d",
+}
+"""What to use in place of what some networks have and no runtime here."""
+
+
+def instead_of(target: object) -> str:
+    """Return what to use in place of an unknown module's class, function or method."""
+    if target in _INSTEAD:
+        return f"use {_INSTEAD[target]}"
+    if isinstance(target, type):
+        return f"known are {', '.join(sorted(known.__name__ for known in MODULES))}"
+    names = {known if isinstance(known, str) else known.__name__ for known in FUNCTIONS}
+    return f"known are {', '.join(sorted(names))}"

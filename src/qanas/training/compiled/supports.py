@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from qanas.layers.conv import ChannelNorm, Conv1xK
-from qanas.layers.linear import ScaledLinear
-from qanas.layers.lstm import OneBiasLSTM
+from qanas.layers.sequences import ChannelNorm, Conv1xK, OneBiasLSTM, ScaledLinear
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import ResidualBlock, TCNNetwork
 

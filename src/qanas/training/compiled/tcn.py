@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.layers.conv import ChannelNorm, Conv1xK
+from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.training.compiled import tcn_kernel as kernel
 from qanas.training.compiled.lanes import IntArray
 from qanas.training.compiled.step import CompiledTrainer, aligned_zeros

@@ -1,0 +1,1 @@
+"""Arithmetic on codes: affine quantization, roundings, requantization, functions in fixed point."""

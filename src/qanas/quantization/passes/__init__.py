@@ -1,0 +1,1 @@
+"""What is done to a graph between tracing and quantization: `folding.PASSES` is the list."""
