@@ -169,7 +169,7 @@ def test_a_defect_in_one_trial_costs_no_other(
     make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup = in_batches(make_setup(**LSTMS), 4)
-    quantize, broken = FullTraining.quantize, setup.space.seed
+    quantize, broken = FullTraining.quantize, setup.space.reference
 
     def defective(
         self: FullTraining, problem: Problem, candidate: Candidate, network: nn.Module, seed: int

@@ -17,14 +17,14 @@ from qanas.networks.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet_v2 import BLOCK_CHANNELS, BLOCK_LAYERS, STEM_CHANNELS, Blocks, scaled_channels
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
-from qanas.search_space.quantization_group import SEED_WEIGHT_BITS
+from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
 from qanas.search_space.settings import AtLeast, Choice, Integer, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
 STUDENT_LAYERS = (3, 3, 4, 4, 3, 1)
 IMAGE_AXES = 3
 
-SEED_TRAINING = TrainingSettings(
+REFERENCE_TRAINING = TrainingSettings(
     learning_rate=5e-3, optimizer="adam", scheduler="cosine", batch_size=8, loss="cross_entropy", gradient_clip=5.0
 )
 """How teacher and students are trained: one recipe for both."""
@@ -37,12 +37,12 @@ WeightBits = Literal[4, 6, 8]
 
 @dataclass(frozen=True)
 class DeepLabV3Space(BlockwiseSpace):
-    """Encoders of six blocks between DeepLabv3's stem and head. The seed network is MobileNetV2's, all 3 x 3 x 6.
+    """Encoders of six blocks between DeepLabv3's stem and head. The reference network is MobileNetV2's, all 3 x 3 x 6.
 
     Attributes:
-        width: factor on all channels, of the seed network and of candidates, so that their features fit.
+        width: factor on all channels, of the reference network and of candidates, so that their features fit.
         layers: MBConv layers of each block of a candidate.
-        strides: of each block's first layer, in the seed network too.
+        strides: of each block's first layer, in the reference network too.
         kernels: taps a side of a depthwise convolution, searched.
         expansions: inner channels per channel of a layer's input, searched.
         weight_bits: bits of a weight, searched by block; stem and head have 8.
@@ -64,20 +64,20 @@ class DeepLabV3Space(BlockwiseSpace):
     def settings(self, shape: TaskShape) -> list[Setting]:
         """Return layers, kernels and expansions by block, training, bits by block."""
         settings: list[Setting] = []
-        seed = MBConvChoice()
-        for number, (own, seeds) in enumerate(zip(self.layers, BLOCK_LAYERS, strict=True), 1):
+        reference = MBConvChoice()
+        for number, (own, original) in enumerate(zip(self.layers, BLOCK_LAYERS, strict=True), 1):
             layers = f"layers_{number}"
-            settings.append(Integer(layers, "architecture", seeds, low=own, high=own))
-            for layer in range(1, max(own, seeds) + 1):
+            settings.append(Integer(layers, "architecture", original, low=own, high=own))
+            for layer in range(1, max(own, original) + 1):
                 exists = AtLeast(layers, layer) if layer > 1 else None
                 kernel, expansion = _names(number, layer)
                 settings += [
-                    Choice(kernel, "architecture", seed.kernel_size, options=self.kernels, condition=exists),
-                    Choice(expansion, "architecture", seed.expansion, options=self.expansions, condition=exists),
+                    Choice(kernel, "architecture", reference.kernel_size, options=self.kernels, condition=exists),
+                    Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=exists),
                 ]
-        settings += training_settings(shape.losses, SEED_TRAINING)
+        settings += training_settings(shape.losses, REFERENCE_TRAINING)
         bits: list[Setting] = [
-            Choice(_bits(number), "quantization", SEED_WEIGHT_BITS, options=self.weight_bits)
+            Choice(_bits(number), "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
             for number in range(1, len(self.layers) + 1)
         ]
         return settings + bits

@@ -79,7 +79,7 @@ class Problem:
     @cached_property
     def seed(self) -> Candidate:
         """The seed network's candidate, whatever is searched."""
-        return space_of(self.networks.settings(self.shape), GROUPS).seed
+        return space_of(self.networks.settings(self.shape), GROUPS).reference
 
     def pretrained(self, candidate: Candidate) -> nn.Module | None:
         """Return the candidate with the user's weights, in evaluation mode, or None where it has to be trained.

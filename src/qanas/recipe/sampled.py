@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qanas.core.candidate import GROUPS
+from qanas.core.candidate import SEARCHED_BY_DEFAULT
 from qanas.recipe.components import component
 from qanas.recipe.messages import validated
 from qanas.recipe.paths import resolve_weights
@@ -29,7 +29,7 @@ def sampled_plan(content: dict[str, Any], folder: Path) -> Plan:
         InputError: names the key and the mend.
     """
     if "space" in content and isinstance(content["space"], dict):
-        content["space"].setdefault("search", list(GROUPS))
+        content["space"].setdefault("search", list(SEARCHED_BY_DEFAULT))
     recipe = validated(SampledRecipe, content, "")
     seed_weights, seed_table = resolve_weights("seed.weights", recipe.seed.weights, folder)
     shared = Shared.of(recipe, folder)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qanas.core.candidate import GROUPS, Group
+from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measurement import Direction
 from qanas.quantization.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.named_schemes import DEFAULT_SCHEME
@@ -29,7 +29,7 @@ class NamedTable(BaseModel):
 class SpaceTable(NamedTable):
     """What is searched; further keys are the family's."""
 
-    search: list[Group] = Field(default=list(GROUPS), min_length=1)
+    search: list[Group] = Field(default=list(SEARCHED_BY_DEFAULT), min_length=1)
 
 
 class StrategyTable(NamedTable):

@@ -27,7 +27,7 @@ class Penalty:
 def regularizer_settings(weights: str, layer: int, exists: Condition | None) -> list[Setting]:
     """Return which penalty some weights of a layer have, and its strength if they have one.
 
-    Strengths reach up to 0.01, Keras's default; the seed network has none.
+    Strengths reach up to 0.01, Keras's default; the reference has none.
 
     Args:
         weights: such as "kernel".
@@ -43,7 +43,7 @@ def regularizer_settings(weights: str, layer: int, exists: Condition | None) -> 
 
 
 def initializer_setting(
-    weights: str, layer: int, exists: Condition | None, options: Sequence[str], seed: str
+    weights: str, layer: int, exists: Condition | None, options: Sequence[str], reference: str
 ) -> Setting:
     """Return how some weights of a layer are drawn.
 
@@ -52,9 +52,9 @@ def initializer_setting(
         layer: its number, from 1.
         exists: the condition under which the layer does.
         options: names of initializers.
-        seed: the seed network's.
+        reference: the reference network's.
     """
-    return Choice(f"{weights}_initializer_{layer}", "training", seed, options=tuple(options), condition=exists)
+    return Choice(f"{weights}_initializer_{layer}", "training", reference, options=tuple(options), condition=exists)
 
 
 def penalty_of(training: Mapping[str, Value], weights: str, layer: int) -> Penalty | None:

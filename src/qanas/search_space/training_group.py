@@ -1,4 +1,4 @@
-"""The settings of the group ``training``: their names, ranges and seed values, and their parsed form."""
+"""The settings of the group ``training``: their names, ranges and reference values, and their parsed form."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class TrainingSettings:
         return cls(**cast("dict[str, float]", {k: v for k, v in group.items() if k in known}))  # type: ignore[arg-type]
 
 
-def training_settings(losses: Sequence[str], seed: TrainingSettings) -> list[Setting]:
+def training_settings(losses: Sequence[str], reference: TrainingSettings) -> list[Setting]:
     """Return the settings of the group ``training``.
 
-    Learning rates reach from a tenth to forty times the paper's seed value of 0.0025 (van de Waterlaat et al.).
+    Learning rates reach from a tenth to forty times the paper's own value of 0.0025 (van de Waterlaat et al.).
 
     Args:
         losses: the kinds of loss of the task.
-        seed: the seed network's training.
+        reference: the reference network's training.
     """
     return [
-        Float("learning_rate", "training", seed.learning_rate, low=2.5e-4, high=1e-1, log=True),
-        Choice("optimizer", "training", seed.optimizer, options=("rmsprop", "adam")),
-        Choice("scheduler", "training", seed.scheduler, options=("none", "cosine", "exponential")),
-        Choice("batch_size", "training", seed.batch_size, options=(32, 64, 128, 256)),
-        Choice("loss", "training", seed.loss, options=tuple(losses)),
-        Float("gradient_clip", "training", seed.gradient_clip, low=0.1, high=10.0, log=True),
+        Float("learning_rate", "training", reference.learning_rate, low=2.5e-4, high=1e-1, log=True),
+        Choice("optimizer", "training", reference.optimizer, options=("rmsprop", "adam")),
+        Choice("scheduler", "training", reference.scheduler, options=("none", "cosine", "exponential")),
+        Choice("batch_size", "training", reference.batch_size, options=(32, 64, 128, 256)),
+        Choice("loss", "training", reference.loss, options=tuple(losses)),
+        Float("gradient_clip", "training", reference.gradient_clip, low=0.1, high=10.0, log=True),
     ]

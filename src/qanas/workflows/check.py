@@ -58,7 +58,7 @@ def forecast(setup: Setup) -> Forecast:
     """
     torch.set_num_threads(1)
     plan = setup.plan
-    seed = setup.space.seed
+    seed = setup.space.reference
     costs = candidate_costs(setup, seed)
     candidates = list(_random_candidates(setup))
     within = [c for c in candidates if all(limit.excess(candidate_costs(setup, c)) <= 0 for limit in plan.limits)]

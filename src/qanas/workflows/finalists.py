@@ -62,7 +62,7 @@ def choose_finalists(setup: Setup, front: Sequence[FrontPoint], objectives: Sequ
 
     Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
     """
-    seed = setup.space.seed
+    seed = setup.space.reference
     chosen = [Finalist(SEED_ID, seed)]
     distinct = list({record.candidate.key: record for record in front if record.candidate != seed}.values())
     if distinct:

@@ -212,8 +212,8 @@ class Setup:
         """
         setup = cls(plan, plan.problem(plan.task.load()))
         plan.estimator.check(setup.problem)
-        setup.problem.skeleton(setup.space.seed)
-        setup.problem.pretrained(setup.space.seed)  # a misfit is told before the search, not after it
+        setup.problem.skeleton(setup.space.reference)
+        setup.problem.pretrained(setup.space.reference)  # a misfit is told before the search, not after it
         return setup
 
     @classmethod
@@ -257,7 +257,7 @@ class Setup:
         try:
             settings = plan.networks.settings(self.problem.shape)
             space = space_of(settings, plan.search.groups, plan.search.encoding)
-            TrainingSettings.from_group(space.seed.training)
+            TrainingSettings.from_group(space.reference.training)
         except (TypeError, ValueError) as error:
             name = type(plan.networks).__name__
             raise InputError(f"space: the settings of {name} can't be searched: {error}") from error

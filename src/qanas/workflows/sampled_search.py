@@ -165,7 +165,7 @@ class SampledSearch:
         """Ask for a candidate within the limits and give it to the executor."""
         index = self._next_index()
         if index == 0:
-            candidate = self.setup.space.seed
+            candidate = self.setup.space.reference
             self._submit(executor, None, TrialUnit(0, candidate, candidate_costs(self.setup, candidate)))
             return
         attempt = sum(record.index == index for record in self._rejected())

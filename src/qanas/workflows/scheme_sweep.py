@@ -50,7 +50,7 @@ class SchemeSweepUnit(Unit[list[SchemeScore]]):
 
     def run(self, setup: Setup, on_epoch: OnPartEpoch) -> list[SchemeScore]:
         """Train, quantize by each scheme in turn, and score on validation data."""
-        plan, seed_network = setup.plan, setup.space.seed
+        plan, seed_network = setup.plan, setup.space.reference
         seed = derive_seed(plan.seed, "scheme sweep")
         trained = plan.estimator.train(setup.problem, seed_network, seed, partial(on_epoch, 0))
         metric = f"{plan.main_metric}_quantized"

@@ -210,7 +210,7 @@ def _protocol(
 
 
 def _pretrained(setup: Setup, finalist: Finalist) -> dict[str, str]:
-    if setup.plan.seed_weights is None or finalist.candidate != setup.space.seed:
+    if setup.plan.seed_weights is None or finalist.candidate != setup.space.reference:
         return {}
     return {"pretrained": f"weights of {setup.plan.seed_weights.name}, not trained here: every training is the same"}
 

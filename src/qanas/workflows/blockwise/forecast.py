@@ -19,7 +19,7 @@ PROBED_PASSES = 3
 def forecast_distillation(setup: Setup, plan: BlockwisePlan) -> float:
     """Return the CPU seconds of all supernets, from a few passes through each block."""
     blocks = blocks_of(setup)
-    teacher = setup.problem.build(setup.space.seed, 0).eval()
+    teacher = setup.problem.build(setup.space.reference, 0).eval()
     samples = torch.from_numpy(setup.problem.data.train.inputs[: plan.distillation.batch_size])
     seconds = 0.0
     for block, features in zip(blocks, features_of(teacher, blocks, samples), strict=True):

@@ -123,7 +123,7 @@ class BlockwiseSearch(Search):
                 "blocks": {name: {size: note.get(size) for size in sizes} for name, note in tables.items()},
             },
             "front": len(self._front),
-            "teacher": self._setup.problem.costs(self._setup.space.seed),
+            "teacher": self._setup.problem.costs(self._setup.space.reference),
             "seconds": self._seconds_before + time.monotonic() - self._started,
         }
 

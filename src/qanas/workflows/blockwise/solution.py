@@ -88,7 +88,7 @@ def _costs_outside(setup: Setup, tables: Sequence[BlockTable], rows: NDArray[np.
 def _candidate(setup: Setup, tables: Sequence[BlockTable], rows: NDArray[np.intp]) -> Candidate:
     picked = [table.rows[row] for table, row in zip(tables, rows, strict=True)]
     bits, paths = zip(*picked, strict=True)
-    return blockwise_space(setup).candidate(setup.problem.shape, setup.space.seed, paths, bits)
+    return blockwise_space(setup).candidate(setup.problem.shape, setup.space.reference, paths, bits)
 
 
 def _point(

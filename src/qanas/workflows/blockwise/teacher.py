@@ -15,12 +15,12 @@ TRAINING = 0
 
 def teacher_unit(setup: Setup, folder: RunFolder) -> FinalistUnit:
     """Return the training of the teacher, and where it is kept."""
-    finalist = Finalist(SEED_ID, setup.space.seed)
+    finalist = Finalist(SEED_ID, setup.space.reference)
     return FinalistUnit(finalist, TRAINING, training_files(folder, finalist, TRAINING))
 
 
 def load_teacher(setup: Setup, folder: RunFolder) -> nn.Module:
     """Return the trained teacher, in evaluation mode."""
-    teacher = setup.problem.build(setup.space.seed, 0).eval()
+    teacher = setup.problem.build(setup.space.reference, 0).eval()
     teacher.load_state_dict(load_file(teacher_unit(setup, folder).files.weights))
     return teacher
