@@ -9,9 +9,9 @@ from qanas.core.candidate import Candidate, Value
 from qanas.layers.conv import ChannelNorm
 from qanas.networks.lstm import LSTMNetwork, LSTMSpace
 from qanas.networks.tcn import TCNNetwork, TCNSpace
-from qanas.search_space.layer_training import Penalty
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.training_group import Penalty
 
 SHAPE = TaskShape((20, 6), 1, 100.0, ("mae", "mse", "huber"))
 SPACES: list[NetworkSpace] = [LSTMSpace(), TCNSpace()]

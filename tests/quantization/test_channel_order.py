@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.networks.fastestdet import FastestDet
-from qanas.networks.shufflenet_v2 import ShuffleNetV2
+from qanas.networks.fastestdet import FastestDet, ShuffleNetV2
 from qanas.quantization.channel_order.components import Step, fits
 from qanas.quantization.channel_order.flow import Flow
 from qanas.quantization.graph import Graph

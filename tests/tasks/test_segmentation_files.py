@@ -11,9 +11,16 @@ from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.folders import Pair, find_cityscapes_pairs, find_pairs
-from qanas.tasks.segmentation.labels import CITYSCAPES_IDS, VOID, cityscapes_labels, numbered_labels
-from qanas.tasks.segmentation.reader import read_frames
+from qanas.tasks.segmentation.files import (
+    CITYSCAPES_IDS,
+    VOID,
+    Pair,
+    cityscapes_labels,
+    find_cityscapes_pairs,
+    find_pairs,
+    numbered_labels,
+    read_frames,
+)
 
 Damage = Callable[[Path], object]
 

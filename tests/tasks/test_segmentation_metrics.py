@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qanas.tasks.base import Split
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.labels import VOID
+from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.metrics import score
 
 Logits = NDArray[np.float32]

@@ -13,11 +13,17 @@ from qanas.core.candidate import Candidate, Value
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.linear import ScaledLinear
 from qanas.layers.lstm import LSTMInitialization, OneBiasLSTM
-from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
-from qanas.search_space.training_group import TrainingSettings, training_settings
+from qanas.search_space.training_group import (
+    Penalty,
+    TrainingSettings,
+    initializer_setting,
+    penalty_of,
+    regularizer_settings,
+    training_settings,
+)
 
 
 class LSTMNetwork(nn.Module):

@@ -106,4 +106,4 @@ class BlockwiseSpace(NetworkSpace):
         for block, path, bits in zip(self.blocks(shape), paths, weight_bits, strict=True):
             architecture |= block.architecture(path)
             quantization[block.weight_bits_setting] = bits
-        return Candidate(architecture, reference.training, quantization)
+        return Candidate(architecture, reference.training, quantization, reference.input)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from qanas.core.candidate import Candidate
-from qanas.search_space.layer_training import Penalty
 from qanas.search_space.settings import Setting
+from qanas.search_space.training_group import Penalty
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.even_spread import evenly_spread
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.search_space.layer_training import Penalty
-from qanas.search_space.training_group import Scheduler, TrainingSettings
+from qanas.search_space.training_group import Penalty, Scheduler, TrainingSettings
 from qanas.training.flat_parameters import FlatParameters
 from qanas.training.memory_order import channels_last
 

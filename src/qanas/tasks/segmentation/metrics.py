@@ -1,13 +1,18 @@
-"""Metrics of semantic segmentation; void pixels count nowhere."""
+"""What is made of a network's outputs: metrics, in which void pixels count nowhere, and a few images to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.segmentation.labels import VOID
+from qanas.core.even_spread import evenly_spread
+from qanas.tasks.base import FloatArray, Split
+from qanas.tasks.segmentation.files import VOID
+from qanas.tasks.segmentation.images import colours
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -95,3 +100,33 @@ def _cross_entropies(logits: Floats, labels: Integers) -> Floats:
     right: Floats = shifted[np.arange(len(labels)), labels]
     losses: Floats = np.log(np.exp(shifted).sum(axis=1)) - right
     return losses
+
+
+KEPT_IMAGES = 6
+"""Images of a split that are kept, spread evenly over it: outputs of all of them would be gigabytes."""
+
+LONGEST_SIDE = 256
+"""Pixels; of larger images every second, third, ... row and column is kept."""
+
+
+def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return predicted and true classes and the pictures of a few images of a split.
+
+    Args:
+        outputs: logits, shape (n, classes, height, width).
+        split: its n samples.
+        preprocessing: ``means`` and ``deviations`` of the colours.
+
+    Returns:
+        ``classes`` and ``targets``, shape (kept, rows, columns), and ``pictures``, shape (kept, rows, columns, 3), in 8
+        bits; ``image``, the files' names, shape (kept,).
+    """
+    kept = evenly_spread(len(split), KEPT_IMAGES)
+    step = -(-max(outputs.shape[2:]) // LONGEST_SIDE)
+    pictures = colours(split.inputs[kept], preprocessing["means"], preprocessing["deviations"])
+    arrays = {
+        "classes": outputs[kept].argmax(axis=1).astype(np.uint8),
+        "targets": split.targets[kept],
+        "pictures": pictures.transpose(0, 2, 3, 1),
+    }
+    return {name: values[:, ::step, ::step] for name, values in arrays.items()} | {"image": split.extras["image"][kept]}

@@ -18,20 +18,23 @@ from qanas.core.errors import InputError
 from qanas.core.measurement import Direction
 from qanas.core.suggestions import unknown
 from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
-from qanas.tasks.segmentation.augmentation import Augmentation
-from qanas.tasks.segmentation.examples import examples
-from qanas.tasks.segmentation.folders import Pairs, digest, find_cityscapes_pairs, find_pairs
-from qanas.tasks.segmentation.labels import (
+from qanas.tasks.segmentation.files import (
     CAMVID_CLASSES,
     CAMVID_VOID,
+    RESIZING,
     VOID,
+    Frames,
     Labels,
+    Pairs,
     cityscapes_labels,
+    digest,
+    find_cityscapes_pairs,
+    find_pairs,
     numbered_labels,
+    read_frames,
 )
-from qanas.tasks.segmentation.metrics import score
-from qanas.tasks.segmentation.preprocessing import channel_statistics, standardise
-from qanas.tasks.segmentation.reader import RESIZING, Frames, read_frames
+from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
+from qanas.tasks.segmentation.metrics import examples, score
 from qanas.tasks.segmentation.synthetic import write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
