@@ -286,7 +286,7 @@ MASK_MODES = ("L", "P", "1")
 
 @dataclass(frozen=True)
 class Frames:
-    """The images and masks of one split, at one size.
+    """The images and masks of one split, each at one size.
 
     Attributes:
         images: red, green and blue from 0 to 255, shape (n, 3, height, width).
@@ -299,20 +299,21 @@ class Frames:
     names: NDArray[np.str_]
 
 
-def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size) -> Frames:
+def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Size) -> Frames:
     """Read pairs, each file once.
 
     Args:
         pairs: at least one.
         labels: what the masks' numbers mean.
-        size: height and width to bring them to.
+        size: height and width to bring images to.
+        mask_size: height and width to bring masks to.
 
     Raises:
         InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing.
     """
     height, width = size
     images = np.empty((len(pairs), 3, height, width), dtype=np.uint8)
-    masks = np.empty((len(pairs), height, width), dtype=np.uint8)
+    masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
     table = labels.table
     for index, pair in enumerate(pairs):
         image, mask = _load(pair.image), _load(pair.mask)
@@ -322,7 +323,7 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size) -> Frames:
                 f"{image.width} x {image.height}: give both the same size"
             )
         classes = _classes(pair.mask, mask, table, labels)
-        rows, columns = _nearest(mask.height, height), _nearest(mask.width, width)
+        rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
         images[index] = np.moveaxis(np.asarray(resized), 2, 0)
         masks[index] = classes[rows[:, None], columns]
@@ -341,8 +342,13 @@ def _load(path: Path) -> Image.Image:
         raise InputError(f"{path}: {reason}: fetch the file again, or take image and mask away") from error
 
 
-def _nearest(size: int, wanted: int) -> NDArray[np.int64]:
-    """Return the source pixel under the centre of each pixel wanted: exact integers, where Pillow's sums round."""
+def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:
+    """Return the source pixel under the centre of each pixel wanted: exact integers, where Pillow's sums round.
+
+    Args:
+        size: pixels of the source along an axis.
+        wanted: pixels of the result; the shape is (wanted,).
+    """
     return (2 * np.arange(wanted, dtype=np.int64) + 1) * size // (2 * wanted)
 
 
