@@ -32,8 +32,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
-from qanas.networks.mbconv import MBConv, MBConvChoice
-from qanas.networks.mobilenet_v2 import MobileNetV2
+from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.graph import INPUT, Graph, Node
 from qanas.quantization.numbers.affine import Affine

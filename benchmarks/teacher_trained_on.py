@@ -51,7 +51,7 @@ def control(folder: RunFolder) -> dict[str, object]:
     setup = Setup.load(load_plan(folder.recipe))
     teacher = teacher_unit(setup, folder).files.weights
     setup = setup.with_start(TeachersOwnStart(blockwise_space(setup), teacher, ()))
-    seed = setup.space.seed
+    seed = setup.space.reference
     # The seed network's candidate itself never starts from anything; its bits spelled out make it another one.
     finalist = Finalist(NAME, replace(seed, quantization={**seed.quantization, "weight_bits": 8}), NAME)
     if finalist.candidate == seed:

@@ -136,7 +136,7 @@ class Experiment:
             "finalists": [
                 {
                     "key": finalist.candidate.key,
-                    "is_seed": finalist.candidate == setup.space.seed,
+                    "is_seed": finalist.candidate == setup.space.reference,
                     "config": finalist.candidate.config,
                     "costs": setup.problem.costs(finalist.candidate),
                 }

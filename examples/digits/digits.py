@@ -43,8 +43,8 @@ class SmallCNN(NetworkSpace):
             for i in (1, 2, 3)
         ]
         kernel = Choice("kernel_size", "architecture", 3, options=(1, 3, 5))
-        seed = TrainingSettings(0.01, "adam", "cosine", 64, "cross_entropy")
-        return [blocks, *channels, kernel, *training_settings(shape.losses, seed), *quantization_settings()]
+        reference = TrainingSettings(0.01, "adam", "cosine", 64, "cross_entropy")
+        return [blocks, *channels, kernel, *training_settings(shape.losses, reference), *quantization_settings()]
 
     def build(self, candidate, shape):
         chosen, size, width = candidate.architecture, candidate.architecture["kernel_size"], shape.input_shape[0]

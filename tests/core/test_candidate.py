@@ -1,4 +1,6 @@
 import copy
+import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -15,13 +17,13 @@ values = st.one_of(
     st.booleans(), st.integers(-1000, 1000), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5)
 )
 groups = st.dictionaries(names, values, max_size=4)
-candidates = st.builds(Candidate, groups, groups, groups)
+candidates = st.builds(Candidate, groups, groups, groups, groups)
 
 
 @given(candidates)
 def test_key_is_the_same_whatever_the_order_of_the_settings(candidate: Candidate) -> None:
-    reversed_groups = [dict(reversed(list(candidate.group(name).items()))) for name in GROUPS]
-    again = Candidate(*reversed_groups)
+    reversed_groups = {name: dict(reversed(list(candidate.group(name).items()))) for name in GROUPS}
+    again = Candidate(**reversed_groups)
     assert again == candidate
     assert again.key == candidate.key
     assert len(candidate.key) == 12
@@ -52,8 +54,29 @@ def test_values_of_different_types_make_different_candidates(one: Value, other: 
 
 
 def test_a_setting_in_another_group_makes_another_candidate() -> None:
-    keys = {Candidate({"a": 1}).key, Candidate({}, {"a": 1}).key, Candidate({}, {}, {"a": 1}).key, Candidate().key}
-    assert len(keys) == 4
+    keys = {Candidate(**{group: {"a": 1}}).key for group in GROUPS} | {Candidate().key}
+    assert len(keys) == len(GROUPS) + 1
+
+
+@given(groups, groups, groups)
+def test_a_candidate_whose_input_is_not_searched_has_the_key_of_three_groups(
+    architecture: dict[str, Value], training: dict[str, Value], quantization: dict[str, Value]
+) -> None:
+    config = {"architecture": architecture, "training": training, "quantization": quantization}
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    candidate = Candidate(architecture, training, quantization)
+    assert candidate.key == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert candidate.config == config
+
+
+def test_keys_of_released_versions_stay() -> None:
+    assert Candidate({"units": 4}, {"loss": "mae"}, {"weight_bits": 8}).key == "c524e7432dd8"
+
+
+@given(candidates)
+def test_a_configuration_makes_the_candidate_again(candidate: Candidate) -> None:
+    assert Candidate(**candidate.config) == candidate
+    assert ("input" in candidate.config) == bool(candidate.input)
 
 
 def test_key_does_not_depend_on_the_process() -> None:

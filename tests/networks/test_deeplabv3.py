@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from qanas.networks.deeplabv3 import ASPP, DeepLabV3, Geometry, Upsample, Upsampling, dilations_for, halved
-from qanas.networks.mbconv import MBConvChoice
-from qanas.networks.mobilenet_v2 import MobileNetV2, MobileNetV2Encoder
+from qanas.networks.mobilenet_v2 import MBConvChoice, MobileNetV2, MobileNetV2Encoder
 
 if TYPE_CHECKING:
     from tests.networks.conftest import Count

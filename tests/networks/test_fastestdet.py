@@ -10,8 +10,7 @@ from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.layers.images import ChannelShuffle
-from qanas.networks.fastestdet import FastestDet, HeadSettings, require_input_size
-from qanas.networks.shufflenet_v2 import DownUnit, ShuffleNetV2, Unit
+from qanas.networks.fastestdet import DownUnit, FastestDet, HeadSettings, ShuffleNetV2, Unit, require_input_size
 
 if TYPE_CHECKING:
     from tests.networks.conftest import Count

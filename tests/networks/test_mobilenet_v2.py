@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qanas.networks.mbconv import MBConv, MBConvChoice, mbconv_stage
 from qanas.networks.mobilenet_v2 import (
+    MBConv,
+    MBConvChoice,
     MobileNetV2,
     MobileNetV2Encoder,
+    mbconv_stage,
     scaled_channels,
     strides_and_dilations,
 )

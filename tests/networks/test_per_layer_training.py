@@ -9,9 +9,9 @@ from qanas.core.candidate import Candidate, Value
 from qanas.layers.sequences import ChannelNorm
 from qanas.networks.lstm import LSTMNetwork, LSTMSpace
 from qanas.networks.tcn import TCNNetwork, TCNSpace
-from qanas.search_space.layer_training import Penalty
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.training_group import Penalty
 
 SHAPE = TaskShape((20, 6), 1, 100.0, ("mae", "mse", "huber"))
 SPACES: list[NetworkSpace] = [LSTMSpace(), TCNSpace()]
@@ -23,7 +23,7 @@ def space(networks: NetworkSpace) -> SearchSpace:
 
 def candidate(networks: NetworkSpace, **changes: Value) -> Candidate:
     """Return the seed network's candidate with some settings changed; all others have their seed's value."""
-    seeds = {setting.name: setting.seed for setting in networks.settings(SHAPE)}
+    seeds = {setting.name: setting.reference for setting in networks.settings(SHAPE)}
     unknown = set(changes) - set(seeds)
     assert not unknown
     return space(networks).sample(lambda name, _: changes.get(name, seeds[name]))
@@ -37,7 +37,7 @@ def build(networks: NetworkSpace, chosen: Candidate) -> torch.nn.Module:
 
 @pytest.mark.parametrize("networks", SPACES)
 def test_the_seed_network_has_no_penalty_and_no_strength(networks: NetworkSpace) -> None:
-    seed = space(networks).seed
+    seed = space(networks).reference
     assert networks.penalties(seed, build(networks, seed)) == {}
     assert not [name for name in seed.training if "penalty" in name]
 
@@ -118,5 +118,5 @@ def test_tcn_initializers_reach_their_block() -> None:
 @pytest.mark.parametrize("networks", [LSTMSpace(per_layer_training=False), TCNSpace(per_layer_training=False)])
 def test_per_layer_training_can_be_left_out(networks: NetworkSpace) -> None:
     assert not [setting.name for setting in networks.settings(SHAPE) if "izer_" in setting.name]
-    seed = space(networks).seed
+    seed = space(networks).reference
     assert networks.penalties(seed, build(networks, seed)) == {}

@@ -257,7 +257,7 @@ def random_candidates(networks: TCNSpace, number: int) -> list[Candidate]:
 
 
 def test_seed_network_is_the_stated_one() -> None:
-    seed = space(TCNSpace()).seed
+    seed = space(TCNSpace()).reference
     assert seed.architecture == {
         "blocks": 4,
         **{f"channels_{block}": 32 for block in range(1, 5)},
@@ -280,7 +280,7 @@ def test_settings_of_blocks_that_do_not_exist_do_not_exist() -> None:
 
 def test_a_task_without_sequences_is_refused() -> None:
     with pytest.raises(ValueError, match="sequences"):
-        TCNSpace().build(space(TCNSpace()).seed, TaskShape((3, 8, 8), 1, 1.0, ("mae",)))
+        TCNSpace().build(space(TCNSpace()).reference, TaskShape((3, 8, 8), 1, 1.0, ("mae",)))
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -346,7 +346,7 @@ def test_a_short_training_is_sane_and_ships_within_parity() -> None:
     data = str(folder) if (folder / "train_FD001.txt").is_file() else "synthetic"
     task = Turbofan(data, stride=4)
     problem = Problem(task, task.load(), TCNSpace(seed_channels=8))
-    seed = space_of(problem.networks.settings(problem.shape), GROUPS).seed
+    seed = space_of(problem.networks.settings(problem.shape), GROUPS).reference
     trained = FullTraining(epochs=4).train(problem, seed, 0)
     val = problem.data.val
     metrics = trained.evaluate(problem, val)

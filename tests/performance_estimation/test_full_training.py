@@ -33,7 +33,7 @@ DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 @cache
 def trained(name: str, bits: int, *, qat_epochs: int, seed: int = 0) -> TrainedNetwork:
     problem = Problem(TASK, DATA, SPACES[name])
-    settings = space_of(SPACES[name].settings(problem.shape), ["architecture"]).seed
+    settings = space_of(SPACES[name].settings(problem.shape), ["architecture"]).reference
     candidate = Candidate(settings.architecture, settings.training, {"weight_bits": bits})
     return FullTraining(epochs=1, qat_epochs=qat_epochs).train(problem, candidate, seed)
 
@@ -101,6 +101,6 @@ def test_on_a_gpu_a_candidate_is_what_it_is_on_the_cpu(name: str) -> None:
 def test_candidates_that_can_not_be_quantized_fail_with_the_reason() -> None:
     data = replace(DATA, train=replace(DATA.train, inputs=np.full_like(DATA.train.inputs, np.nan)))
     problem = Problem(TASK, data, SPACES["lstm"])
-    candidate = space_of(SPACES["lstm"].settings(problem.shape), ["architecture"]).seed
+    candidate = space_of(SPACES["lstm"].settings(problem.shape), ["architecture"]).reference
     with pytest.raises(TrainingFailed, match="nan"):
         FullTraining(epochs=1).train(problem, candidate, 0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.workflows.tiny_blocks import OPTIONS
 
-from qanas.networks.mbconv import MBConv
+from qanas.networks.mobilenet_v2 import MBConv
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row
 from qanas.performance_estimation.block_table.reference import (
     fake_quantized_values,

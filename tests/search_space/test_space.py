@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
-from qanas.networks.lstm import SEED_TRAINING, LSTMNetwork, LSTMSpace
+from qanas.networks.lstm import REFERENCE_TRAINING, LSTMNetwork, LSTMSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Choice, Condition, Float, Integer, OneOf, Setting
@@ -38,15 +38,15 @@ def values_of(candidate: Candidate) -> dict[str, Value]:
 
 def test_a_setting_exists_exactly_where_its_condition_holds() -> None:
     space = space_of([LAYERS, UNITS_2, RULE, MOMENTUM], ["architecture", "training"])
-    assert dict(space.seed.architecture) == {"layers": 2, "units_2": 8}
-    assert dict(space.seed.training) == {"rule": "adam"}, "momentum is that of another rule"
+    assert dict(space.reference.architecture) == {"layers": 2, "units_2": 8}
+    assert dict(space.reference.training) == {"rule": "adam"}, "momentum is that of another rule"
     assert values_of(space.sample(lowest)) == {"layers": 1, "rule": "adam"}
 
 
 def test_the_widths_of_weights_that_are_searched_are_the_spaces_choice_and_the_seed_has_8() -> None:
     for widths in ((8,), (4, 6, 8), (4,)):
         space = space_of(quantization_settings(widths), ["quantization"])
-        assert dict(space.seed.quantization) == {"weight_bits": 8}
+        assert dict(space.reference.quantization) == {"weight_bits": 8}
         asked: list[BaseDistribution] = []
 
         def first(_: str, distribution: BaseDistribution, asked: list[BaseDistribution] = asked) -> Value:
@@ -72,7 +72,7 @@ def test_a_condition_on_a_setting_that_is_absent_does_not_hold() -> None:
 def test_groups_that_are_not_searched_stay_at_the_seeds_values() -> None:
     space = space_of([LAYERS, UNITS_2, RATE, RULE], ["training"])
     candidate = space.sample(lowest)
-    assert candidate.architecture == space.seed.architecture
+    assert candidate.architecture == space.reference.architecture
     assert dict(candidate.training) == {"rate": 1e-4, "rule": "adam"}
 
 
@@ -89,7 +89,7 @@ def test_only_free_settings_are_suggested() -> None:
 
 def test_a_sampler_learns_the_seed_where_it_is_within_the_ranges() -> None:
     space = space_of([LAYERS, UNITS_2, RATE, RULE], ["architecture", "training"])
-    values, ranges = space.parameters(space.seed)
+    values, ranges = space.parameters(space.reference)
     assert values == {"layers": 2, "units_2": 8, "rate": 0.01, "rule": "adam"}
     assert ranges == {s.name: s.distribution for s in (LAYERS, UNITS_2, RATE, RULE)}
     optuna.create_study().add_trial(optuna.create_trial(params=values, distributions=ranges, value=1.0))
@@ -97,7 +97,7 @@ def test_a_sampler_learns_the_seed_where_it_is_within_the_ranges() -> None:
 
 def test_a_sampler_does_not_learn_frozen_settings() -> None:
     space = space_of([LAYERS, RATE], ["training"])
-    assert space.parameters(space.seed)[0] == {"rate": 0.01}
+    assert space.parameters(space.reference)[0] == {"rate": 0.01}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_a_sampler_does_not_learn_frozen_settings() -> None:
 )
 def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Setting) -> None:
     space = space_of([LAYERS, outside], ["architecture"])
-    assert space.seed.architecture["outside"] == outside.seed
-    values, ranges = space.parameters(space.seed)
+    assert space.reference.architecture["outside"] == outside.reference
+    values, ranges = space.parameters(space.reference)
     assert values == {"layers": 2}
     assert set(ranges) == {"layers"}
 
@@ -174,13 +174,27 @@ def holds(condition: Condition | None, values: dict[str, Value]) -> bool:
 
 
 def assert_consistent(space: SearchSpace, candidate: Candidate) -> None:
-    values = values_of(candidate)
+    values: dict[str, Value] = {}
     for setting in space.settings:
-        assert (setting.name in values) == holds(setting.condition, values), setting.name
-        assert (setting.name in candidate.group(setting.group)) == (setting.name in values)
-        if setting.name in values and setting.group not in space.free:
-            assert values[setting.name] == setting.seed
-    assert set(values) <= {setting.name for setting in space.settings}
+        exists = holds(setting.condition, values)
+        written = exists and (setting.group != "input" or "input" in space.free)
+        assert (setting.name in candidate.group(setting.group)) == written, setting.name
+        if exists:
+            values[setting.name] = candidate.group(setting.group)[setting.name] if written else setting.reference
+            assert setting.group in space.free or values[setting.name] == setting.reference
+    assert set(values_of(candidate)) <= set(values)
+
+
+def test_the_input_is_in_a_candidate_only_where_it_is_searched() -> None:
+    window = Integer("window", "input", 30, low=10, high=60)
+    wide = Choice("wide", "architecture", 1, options=(1, 2), condition=AtLeast("window", 20))
+    unsearched = space_of([window, LAYERS, wide], ["architecture"])
+    assert unsearched.reference == Candidate({"layers": 2, "wide": 1})
+    assert unsearched.sample(lowest) == Candidate({"layers": 1, "wide": 1})
+    searched = space_of([window, LAYERS, wide], ["input"])
+    assert searched.reference == Candidate({"layers": 2, "wide": 1}, input={"window": 30})
+    assert searched.sample(lowest) == Candidate({"layers": 2}, input={"window": 10})
+    assert searched.parameters(searched.reference)[0] == {"window": 30}
 
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -197,7 +211,7 @@ def test_any_sampler_gives_candidates_whose_settings_exist_exactly_where_they_sh
 ) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=SAMPLERS[sampler](seed))
-    assert_consistent(space, space.seed)
+    assert_consistent(space, space.reference)
     for number in range(4):
         trial = study.ask()
 
@@ -217,8 +231,8 @@ def test_any_sampler_gives_candidates_whose_settings_exist_exactly_where_they_sh
 def test_lstm_spaces_have_units_of_the_layers_that_exist_and_build_them(layers: int) -> None:
     space = space_of(LSTMSpace(seed_layers=layers, seed_units=5).settings(SHAPE), ["architecture", "training"])
     units = [f"units_{layer}" for layer in range(1, layers + 1)]
-    assert dict(space.seed.architecture) == {"layers": layers, **dict.fromkeys(units, 5)}
-    network = LSTMSpace().build(space.seed, SHAPE)
+    assert dict(space.reference.architecture) == {"layers": layers, **dict.fromkeys(units, 5)}
+    network = LSTMSpace().build(space.reference, SHAPE)
     assert isinstance(network, LSTMNetwork)
     assert [p.shape[1] for name, p in network.named_parameters() if name.endswith("weight_hh")] == [5] * layers
 
@@ -226,12 +240,12 @@ def test_lstm_spaces_have_units_of_the_layers_that_exist_and_build_them(layers: 
 def test_a_seed_network_with_more_layers_than_are_searched_is_buildable() -> None:
     family = LSTMSpace(max_layers=1, seed_layers=3, seed_units=4)
     space = space_of(family.settings(SHAPE), ["architecture"])
-    assert dict(space.seed.architecture) == {"layers": 3, "units_1": 4, "units_2": 4, "units_3": 4}
+    assert dict(space.reference.architecture) == {"layers": 3, "units_1": 4, "units_2": 4, "units_3": 4}
     assert dict(space.sample(lowest).architecture) == {"layers": 1, "units_1": 1}
-    family.build(space.seed, SHAPE)
+    family.build(space.reference, SHAPE)
 
 
 def test_training_settings_parse_back_and_leave_the_networks_own_out() -> None:
-    entries: Sequence[Setting] = training_settings(("mae", "mse"), SEED_TRAINING)
-    group = {entry.name: entry.seed for entry in entries}
-    assert TrainingSettings.from_group({**group, "dropout": 0.1}) == SEED_TRAINING
+    entries: Sequence[Setting] = training_settings(("mae", "mse"), REFERENCE_TRAINING)
+    group = {entry.name: entry.reference for entry in entries}
+    assert TrainingSettings.from_group({**group, "dropout": 0.1}) == REFERENCE_TRAINING

@@ -82,7 +82,9 @@ class Search:
         """Go on until there are that many trials, rejected ones included; return all candidates so far."""
         records = self.store.records()
         if not records:
-            record = TrialRecord(0, "measured", self.space.seed.config, {"size": 6.0}, {"error": 0.5}, is_seed=True)
+            record = TrialRecord(
+                0, "measured", self.space.reference.config, {"size": 6.0}, {"error": 0.5}, is_seed=True
+            )
             records.append(self.store.add_seed(self.space, record))
         for index in range(len(records), trials):
             sampler = self.strategy.sampler(derive_seed(self.seed, "sampler", index))

@@ -33,7 +33,7 @@ def test_a_path_is_the_candidates_block() -> None:
     space = TinySpace()
     supernet = BlockSupernet.seeded(BLOCKS[1], 0).eval()
     path = (2, 1)
-    seed = space_of(space.settings(SHAPE), ("architecture", "quantization")).seed
+    seed = space_of(space.settings(SHAPE), ("architecture", "quantization")).reference
     candidate = space.candidate(SHAPE, seed, [(0, 0), path], [8, 8])
     network = space.build(candidate, SHAPE).eval()
     block = network.get_submodule(BLOCKS[1].module)
@@ -159,7 +159,7 @@ def test_a_candidate_starts_from_the_teacher_and_its_distilled_blocks(tmp_path: 
     paths = [tmp_path / f"{number}.safetensors" for number in range(len(BLOCKS))]
     for supernet, path in zip(supernets, paths, strict=True):
         save_file(supernet.state_dict(), path)
-    seed = space_of(space.settings(SHAPE), ("architecture", "quantization")).seed
+    seed = space_of(space.settings(SHAPE), ("architecture", "quantization")).reference
     chosen = [(0, 3), (2, 1)]
     candidate = space.candidate(SHAPE, seed, chosen, [8, 8])
     assert [block.path_of(candidate.architecture) for block in BLOCKS] == chosen

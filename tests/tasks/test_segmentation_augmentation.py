@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.augmentation import Augmentation, Placement, place
-from qanas.tasks.segmentation.labels import VOID
+from qanas.tasks.segmentation.files import VOID
+from qanas.tasks.segmentation.images import Augmentation, Placement, place
 
 EVERYTHING = Augmentation((0.5, 2.0), 0.5, 0.3, 0.3, 0.3)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qanas.tasks.base import Split
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.labels import VOID
+from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.metrics import score
 
 Logits = NDArray[np.float32]
@@ -122,12 +122,12 @@ def test_perfect_and_diverged_networks() -> None:
     assert 1e30 < task_of(4).evaluate(-logits, split_of(masks))["cross_entropy"] < math.inf
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 5, 3), (3, 3, 4, 5), (2, 3, 4), (2, 3, 4, 5, 1)])
+@pytest.mark.parametrize("shape", [(2, 4, 5, 3), (2, 4, 4, 5), (3, 3, 4, 5), (2, 3, 4), (2, 3, 4, 5, 1)])
 def test_shapes_that_do_not_belong_together(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="don't belong to masks"):
-        score(np.zeros(shape, dtype=np.float32), np.zeros((2, 4, 5), dtype=np.uint8))
+        score(np.zeros(shape, dtype=np.float32), np.zeros((2, 4, 5), dtype=np.uint8), 3)
 
 
 def test_nothing_to_score() -> None:
     with pytest.raises(ValueError, match="every pixel is void"):
-        score(np.zeros((1, 2, 3, 3), dtype=np.float32), np.full((1, 3, 3), VOID, dtype=np.uint8))
+        score(np.zeros((1, 2, 3, 3), dtype=np.float32), np.full((1, 3, 3), VOID, dtype=np.uint8), 2)

@@ -21,8 +21,8 @@ from qanas.recipe import TASKS, load_plan
 from qanas.tasks.base import Split, Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.examples import KEPT_IMAGES, LONGEST_SIDE, examples
-from qanas.tasks.segmentation.labels import CAMVID_CLASSES, VOID
+from qanas.tasks.segmentation.files import CAMVID_CLASSES, VOID
+from qanas.tasks.segmentation.metrics import KEPT_IMAGES, LONGEST_SIDE, examples
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
 
 

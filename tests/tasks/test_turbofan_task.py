@@ -90,6 +90,8 @@ def test_is_a_task_that_pydantic_can_validate(raw: Path) -> None:
         "validation_fraction": 0.2,
         "split_seed": 0,
         "stride": 1,
+        "stride_in_window": 1,
+        "first_end": None,
     }
     for wrong in (
         {"window": 1},
@@ -99,6 +101,8 @@ def test_is_a_task_that_pydantic_can_validate(raw: Path) -> None:
         {"validation_fraction": 0},
         {"validation_fraction": 1},
         {"stride": 0},
+        {"stride_in_window": 0},
+        {"first_end": 0},
         {"subset": "FD005"},
         {"split_seed": -1},
     ):

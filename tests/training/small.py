@@ -13,8 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.search_space.layer_training import Penalty
-from qanas.search_space.training_group import TrainingSettings
+from qanas.search_space.training_group import Penalty, TrainingSettings
 from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qanas.search_space.layer_training import Penalty
+    from qanas.search_space.training_group import Penalty
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ def test_the_shipped_recipes_share_a_folder(tmp_path: Path) -> None:
     eight_bits, any_bits = (BlockFiles.of(folder, "block_1", plan, 1) for plan in plans)
     assert eight_bits.supernets == any_bits.supernets
     assert eight_bits.table != any_bits.table
-    seeds = [space_of(plan.networks.settings(SHAPE), plan.search.groups, plan.search.encoding).seed for plan in plans]
+    seeds = [
+        space_of(plan.networks.settings(SHAPE), plan.search.groups, plan.search.encoding).reference for plan in plans
+    ]
     assert seeds[0].key == seeds[1].key
 
 

@@ -77,7 +77,7 @@ def test_the_best_of_all_schemes_on_the_seed_network_is_what_ships(
     assert trainings.count(sweep) == 1, "the seed network is trained once"
     # The score is that of the seed network, trained with this seed and quantized so.
     problem = setup.with_scheme(best["scheme"]).problem
-    again = setup.plan.estimator.train(problem, setup.space.seed, sweep)
+    again = setup.plan.estimator.train(problem, setup.space.reference, sweep)
     assert again.evaluate(problem, problem.data.val)["worst_quantized"] == float(best["score"])
     protocol = card(folder).protocol
     assert protocol["scheme"] == best["scheme"]

@@ -77,8 +77,8 @@ def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeS
     result = run(setup, tmp_path)
     seed = next(record for record in records(setup, tmp_path) if record.is_seed)
     assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)
-    assert seed.candidate == setup.space.seed
-    assert setup.space.seed not in {point.candidate for point in result.front}
+    assert seed.candidate == setup.space.reference
+    assert setup.space.reference not in {point.candidate for point in result.front}
     assert result.shipments[0].finalist.identity == "seed"
     assert result.shipments[0].card is not None
 
@@ -102,7 +102,7 @@ def test_a_recipe_alone_tells_the_systems_apart(make_setup: MakeSetup, tmp_path:
     )
     result = run(setup, tmp_path)
     found = records(setup, tmp_path)
-    seed = setup.space.seed
+    seed = setup.space.reference
     assert len({record.candidate for record in found}) > 1
     assert all((record.candidate.training == seed.training) == ("training" not in search) for record in found[1:])
     scored, cost = objectives

@@ -23,7 +23,7 @@ MakeSetup = Callable[..., Setup]
 def weights(tmp_path: Path, make_setup: MakeSetup) -> Path:
     """Return weights of the seed network that nobody would be trained to."""
     plain = make_setup()
-    network = plain.problem.build(plain.space.seed, 1)
+    network = plain.problem.build(plain.space.reference, 1)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(0.01)
@@ -42,7 +42,7 @@ def test_the_seed_network_ships_with_them_and_untrained(tmp_path: Path, make_set
     folder = run(setup, tmp_path / "run")
     shipped = load_file(folder.model("seed") / "weights.safetensors")
     assert all(torch.equal(tensor, load_file(weights)[name]) for name, tensor in shipped.items())
-    network = setup.problem.pretrained(setup.space.seed)
+    network = setup.problem.pretrained(setup.space.reference)
     assert network is not None
     with torch.no_grad():
         outputs = network(torch.from_numpy(setup.problem.data.val.inputs)).numpy()

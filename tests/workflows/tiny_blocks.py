@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.images import ConvNorm, ConvNormReLU6
-from qanas.networks.mbconv import MBConv, MBConvChoice
+from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import Choice, Setting

@@ -1,4 +1,4 @@
-"""A candidate network as data: a frozen configuration in three groups."""
+"""A candidate network as data: a frozen configuration in four groups."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, get_args
 
-Group = Literal["architecture", "training", "quantization"]
+Group = Literal["input", "architecture", "training", "quantization"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+
+SEARCHED_BY_DEFAULT: tuple[Group, ...] = ("architecture", "training", "quantization")
+"""The groups that are free where a recipe names none: an input is searched on request only."""
 
 Value = bool | int | float | str
 """What a setting can be set to."""
@@ -28,11 +31,14 @@ class Candidate:
         architecture: settings that decide the network's shape.
         training: settings that decide how it is trained.
         quantization: settings that decide its bit-widths and ranges.
+        input: settings that decide what the network is given (window, resolution, ...); empty where that isn't searched
+            and the network is given what the task's own arguments say.
     """
 
     architecture: Mapping[str, Value] = field(default_factory=dict)
     training: Mapping[str, Value] = field(default_factory=dict)
     quantization: Mapping[str, Value] = field(default_factory=dict)
+    input: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze the groups, in the order of their names."""
@@ -49,7 +55,8 @@ class Candidate:
 
     def __reduce__(self) -> tuple[type[Candidate], tuple[dict[str, Value], ...]]:
         """Pickle the groups as plain dicts: read-only mappings can't be pickled."""
-        return Candidate, tuple(dict(self.group(name)) for name in GROUPS)
+        groups = (self.architecture, self.training, self.quantization, self.input)
+        return Candidate, tuple(dict(group) for group in groups)
 
     def group(self, name: Group) -> Mapping[str, Value]:
         """Return the settings of one group."""
@@ -58,8 +65,11 @@ class Candidate:
 
     @property
     def config(self) -> dict[str, dict[str, Value]]:
-        """The configuration as plain dicts, group by group."""
-        return {name: dict(self.group(name)) for name in GROUPS}
+        """The configuration as plain dicts, group by group; without ``input`` where that isn't searched.
+
+        So keys of candidates whose input isn't searched are what they were before there were others.
+        """
+        return {name: dict(self.group(name)) for name in GROUPS if name != "input" or self.input}
 
     @property
     def key(self) -> str:

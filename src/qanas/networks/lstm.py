@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.sequences import LSTMInitialization, OneBiasLSTM, ScaledLinear
-from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
-from qanas.search_space.training_group import TrainingSettings, training_settings
+from qanas.search_space.training_group import (
+    Penalty,
+    TrainingSettings,
+    initializer_setting,
+    penalty_of,
+    regularizer_settings,
+    training_settings,
+)
 
 
 class LSTMNetwork(nn.Module):
@@ -48,23 +54,25 @@ class LSTMNetwork(nn.Module):
         return output
 
 
-SEED_TRAINING = TrainingSettings(learning_rate=0.0025, optimizer="rmsprop", scheduler="none", batch_size=64, loss="mae")
-"""How the paper trains its seed network (seed document 2); batch size and loss are not stated there."""
+REFERENCE_TRAINING = TrainingSettings(
+    learning_rate=0.0025, optimizer="rmsprop", scheduler="none", batch_size=64, loss="mae"
+)
+"""How the paper trains its reference network; batch size and loss are not stated there."""
 
 
 @dataclass(frozen=True)
 class LSTMSpace(NetworkSpace):
-    """LSTMs around the seed network of two layers of 100 units (van de Waterlaat et al. 2023).
+    """LSTMs around the reference network of two layers of 100 units (van de Waterlaat et al. 2023).
 
     Attributes:
         max_layers: layers searched: 1 to this many.
         max_units: units searched in each layer: 1 to this many.
-        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the reference has 8.
         per_layer_training: whether regularization and initialization of each layer belong to what is searched with
-            the group ``training`` (seed document 2), or stay at the seed network's.
+            the group ``training``, or stay at the reference's.
         units_scale: whether samplers see units on a logarithmic or a linear scale. Size saturates early on
             small tasks, so that most of a linear scale is wasted on networks that are too large.
-        seed_layers: layers of the seed network.
+        seed_layers: layers of the reference network.
         seed_units: units in each of its layers.
     """
 
@@ -95,7 +103,7 @@ class LSTMSpace(NetworkSpace):
             for layer in numbers
         ]
         layers = Integer("layers", "architecture", self.seed_layers, low=1, high=self.max_layers)
-        training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
+        training = training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
             training += [setting for layer in numbers for setting in _layer_settings(layer)]
         return [layers, *units, *training, *quantization_settings(self.weight_bits)]
@@ -132,17 +140,17 @@ def _exists(layer: int) -> AtLeast | None:
 
 def _layer_settings(layer: int) -> list[Setting]:
     """Return how one layer is initialised and regularised."""
-    exists, seed = _exists(layer), LSTMInitialization()
+    exists, reference = _exists(layer), LSTMInitialization()
     return [
-        initializer_setting("kernel", layer, exists, INITIALIZERS, seed.kernel),
-        initializer_setting("recurrent", layer, exists, INITIALIZERS, seed.recurrent),
-        initializer_setting("bias", layer, exists, get_args(BiasInitializer), seed.bias),
+        initializer_setting("kernel", layer, exists, INITIALIZERS, reference.kernel),
+        initializer_setting("recurrent", layer, exists, INITIALIZERS, reference.recurrent),
+        initializer_setting("bias", layer, exists, get_args(BiasInitializer), reference.bias),
         *(setting for weights in _PARAMETERS for setting in regularizer_settings(weights, layer, exists)),
     ]
 
 
 def _initialization(training: Mapping[str, Value], layer: int) -> LSTMInitialization:
-    """Return a layer's initialization; where it isn't searched, the seed network's."""
+    """Return a layer's initialization; where it isn't searched, the reference network's."""
     searched = {
         weights: training[name] for weights in _PARAMETERS if (name := f"{weights}_initializer_{layer}") in training
     }

@@ -19,11 +19,17 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
 from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
-from qanas.search_space.layer_training import Penalty, initializer_setting, penalty_of, regularizer_settings
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
-from qanas.search_space.training_group import TrainingSettings, training_settings
+from qanas.search_space.training_group import (
+    Penalty,
+    TrainingSettings,
+    initializer_setting,
+    penalty_of,
+    regularizer_settings,
+    training_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -196,18 +202,20 @@ class TCNNetwork(nn.Module):
         return output
 
 
-SEED_TRAINING = TrainingSettings(learning_rate=0.0025, optimizer="adam", scheduler="none", batch_size=64, loss="mae")
-"""The LSTM's seed training but for Adam, with which Bai et al. train most TCNs, at rates of 0.0005 to 0.004."""
+REFERENCE_TRAINING = TrainingSettings(
+    learning_rate=0.0025, optimizer="adam", scheduler="none", batch_size=64, loss="mae"
+)
+"""The LSTM's training but for Adam, with which Bai et al. train most TCNs, at rates of 0.0005 to 0.004."""
 
-SEED_KERNEL: Initializer = "he_uniform"
-SEED_BIAS: BiasInitializer = "zeros"
+REFERENCE_KERNEL: Initializer = "he_uniform"
+REFERENCE_BIAS: BiasInitializer = "zeros"
 
 
 @dataclass(frozen=True)
 class TCNSpace(NetworkSpace):
-    """TCNs around a seed network of four blocks of 32 channels, kernel 3, dilations 1, 2, 4 and 8.
+    """TCNs around a reference network of four blocks of 32 channels, kernel 3, dilations 1, 2, 4 and 8.
 
-    The paper names a TCN after Bai et al. as its second seed network and does not state its size (van de Waterlaat
+    The paper names a TCN after Bai et al. as its second reference network and does not state its size (van de Waterlaat
     et al. 2023). Ours has the kernel and the dilations of that work's figure; four blocks are the fewest whose
     receptive field, 1 + 4 (2^4 - 1) = 61 steps, covers the turbofan task's window of 30 (three see 29); 32 channels
     are about the 25 that that work takes for sequences of single digits, and in the upper half of the (logarithmic)
@@ -217,12 +225,12 @@ class TCNSpace(NetworkSpace):
         max_blocks: blocks searched: 1 to this many.
         max_channels: channels searched in each block: 1 to this many.
         channels_scale: whether samplers see channels on a logarithmic or a linear scale.
-        weight_bits: bits of a weight that are searched with the group ``quantization``; the seed network has 8.
+        weight_bits: bits of a weight that are searched with the group ``quantization``; the reference has 8.
         per_layer_training: whether regularization and initialization of each block belong to what is searched with
-            the group ``training``, or stay at the seed network's.
+            the group ``training``, or stay at the reference's.
         max_kernel_size: taps searched: 2 to this many, the same in all blocks.
         max_dilation_base: bases searched: 1 (no dilation) to this; a single block has none.
-        seed_blocks: blocks of the seed network.
+        seed_blocks: blocks of the reference network.
         seed_channels: channels of each of them.
         seed_kernel_size: taps of its convolutions.
         seed_dilation_base: how its dilations grow.
@@ -265,7 +273,7 @@ class TCNSpace(NetworkSpace):
             high=self.max_dilation_base,
             condition=_exists(2),
         )
-        training = training_settings(shape.losses, replace(SEED_TRAINING, loss=shape.losses[0]))
+        training = training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
             training += [setting for block in numbers for setting in _block_settings(block)]
         return [blocks, *channels, kernel, base, *training, *quantization_settings(self.weight_bits)]
@@ -290,8 +298,8 @@ class TCNSpace(NetworkSpace):
         )
         for number, block in enumerate(network.residual_blocks, 1):
             block.reset_parameters(
-                cast("Initializer", candidate.training.get(f"kernel_initializer_{number}", SEED_KERNEL)),
-                cast("BiasInitializer", candidate.training.get(f"bias_initializer_{number}", SEED_BIAS)),
+                cast("Initializer", candidate.training.get(f"kernel_initializer_{number}", REFERENCE_KERNEL)),
+                cast("BiasInitializer", candidate.training.get(f"bias_initializer_{number}", REFERENCE_BIAS)),
             )
         return network
 
@@ -320,8 +328,8 @@ def _block_settings(block: int) -> list[Setting]:
     """Return how one block is initialised and regularised."""
     exists = _exists(block)
     return [
-        initializer_setting("kernel", block, exists, INITIALIZERS, SEED_KERNEL),
-        initializer_setting("bias", block, exists, ("zeros", "uniform"), SEED_BIAS),
+        initializer_setting("kernel", block, exists, INITIALIZERS, REFERENCE_KERNEL),
+        initializer_setting("bias", block, exists, ("zeros", "uniform"), REFERENCE_BIAS),
         *regularizer_settings("kernel", block, exists),
         *regularizer_settings("bias", block, exists),
     ]

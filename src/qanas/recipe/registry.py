@@ -9,7 +9,7 @@ TASKS: Mapping[str, str] = {
     "turbofan": "qanas.tasks.turbofan:Turbofan",
 }
 SPACES: Mapping[str, str] = {
-    "deeplabv3": "qanas.networks.deeplabv3_space:DeepLabV3Space",
+    "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }

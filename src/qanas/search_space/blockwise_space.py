@@ -35,7 +35,7 @@ class Block:
 
     Attributes:
         name: for people and files.
-        module: the path of the module in the seed network, the teacher, and in every candidate. In a candidate it
+        module: the path of the module in the reference network, the teacher, and in every candidate. In a candidate it
             holds its layers as ``0``, ``1``, ...
         layers: the options of every layer, from the first to the last.
         settings: the architecture settings that all its paths have.
@@ -81,7 +81,7 @@ class Block:
 class BlockwiseSpace(NetworkSpace):
     """A family of networks that consist of blocks behind each other, between a stem and a head that stay.
 
-    The seed network is the teacher: each block learns to put out what the teacher's does, given what the teacher's
+    The reference network is the teacher: each block learns to put out what the teacher's does, given what the teacher's
     is given, so that blocks can be trained and scored apart (Li et al., CVPR 2020). Input and output of a block must
     have the teacher's shapes on every path.
     """
@@ -91,19 +91,19 @@ class BlockwiseSpace(NetworkSpace):
         """Return the blocks in the order in which values pass them."""
 
     def candidate(
-        self, shape: TaskShape, seed: Candidate, paths: Sequence[Sequence[int]], weight_bits: Sequence[int]
+        self, shape: TaskShape, reference: Candidate, paths: Sequence[Sequence[int]], weight_bits: Sequence[int]
     ) -> Candidate:
         """Return the network of one path a block.
 
         Args:
             shape: of the task.
-            seed: the seed network's candidate, which has everything that is not searched.
+            reference: the reference network's candidate, which has everything that is not searched.
             paths: through each block.
             weight_bits: of each block's weights.
         """
         architecture: dict[str, Value] = {}
-        quantization = dict(seed.quantization)
+        quantization = dict(reference.quantization)
         for block, path, bits in zip(self.blocks(shape), paths, weight_bits, strict=True):
             architecture |= block.architecture(path)
             quantization[block.weight_bits_setting] = bits
-        return Candidate(architecture, seed.training, quantization)
+        return Candidate(architecture, reference.training, quantization, reference.input)

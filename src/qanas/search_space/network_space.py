@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from qanas.core.candidate import Candidate
-from qanas.search_space.layer_training import Penalty
 from qanas.search_space.settings import Setting
+from qanas.search_space.training_group import Penalty
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class TaskShape:
 
 
 class NetworkSpace(ABC):
-    """A family of networks around a seed network. Its constructor's arguments are keys of a recipe's ``[space]``."""
+    """A family of networks around a reference. Its constructor's arguments are keys of a recipe's ``[space]``."""
 
     @abstractmethod
     def settings(self, shape: TaskShape) -> Sequence[Setting]:
         """Return every setting, in an order in which a condition's setting comes before it.
 
-        The seed network is the candidate in which each setting has its seed value. Settings of the group
+        The reference network is the candidate in which each setting has its reference value. Settings of the group
         ``training`` must contain those of `qanas.search_space.training_group.training_settings`.
         """
 

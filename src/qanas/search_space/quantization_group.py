@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from qanas.search_space.settings import Choice, Setting
 
-SEED_WEIGHT_BITS = 8
-"""Bits of the seed network's weights, searched or not."""
+REFERENCE_WEIGHT_BITS = 8
+"""Bits of the reference network's weights, searched or not."""
 
 
 def quantization_settings(weight_bits: Sequence[int] = (8,)) -> list[Setting]:
@@ -22,4 +22,4 @@ def quantization_settings(weight_bits: Sequence[int] = (8,)) -> list[Setting]:
     options = tuple(weight_bits)
     if not options or len(set(options)) < len(options):
         raise ValueError(f"weight_bits = {list(options)}: give each width that is searched once")
-    return [Choice("weight_bits", "quantization", SEED_WEIGHT_BITS, options=options)]
+    return [Choice("weight_bits", "quantization", REFERENCE_WEIGHT_BITS, options=options)]

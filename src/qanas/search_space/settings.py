@@ -56,13 +56,13 @@ class Setting(_Common, ABC):
     Attributes:
         name: unique in the space.
         group: which part of the candidate it belongs to.
-        seed: the seed network's value, which need not be within the range searched.
+        reference: the reference network's value, which need not be within the range searched.
         condition: where it is not met, a candidate doesn't have this setting.
     """
 
     name: str
     group: Group
-    seed: Value
+    reference: Value
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""A search space: settings around a seed network, some groups of which are free."""
+"""A search space: settings around a reference network, some groups of which are free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ Suggest = Callable[[str, BaseDistribution], Value]
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The candidates of a search. Groups that are not free stay at the seed's values.
+    """The candidates of a search. Groups that are not free stay at the reference's values.
+
+    Only where ``input`` is free do candidates have that group: an input that isn't searched is the task's own, and no
+    part of what names a candidate.
 
     Freeze ``training`` and it is NAS; free it and it is NAS & HPO; no other code tells the two apart.
 
@@ -54,15 +57,15 @@ class SearchSpace:
             raise ValueError(f"nothing is searched: no setting is in the groups {sorted(self.free)}")
 
     @cached_property
-    def seed(self) -> Candidate:
-        """The seed network's candidate."""
-        return self._assemble(lambda setting: setting.seed)
+    def reference(self) -> Candidate:
+        """The reference network's candidate."""
+        return self._assemble(lambda setting: setting.reference)
 
     def sample(self, suggest: Suggest) -> Candidate:
         """Return a candidate whose free settings are chosen by ``suggest``, in the order of the settings."""
 
         def choose(setting: Setting) -> Value:
-            return suggest(setting.name, setting.distribution) if setting.group in self.free else setting.seed
+            return suggest(setting.name, setting.distribution) if setting.group in self.free else setting.reference
 
         if self.encoding == "conditional":
             return self._assemble(choose)
@@ -75,17 +78,18 @@ class SearchSpace:
         for setting in self.settings:
             if setting.exists(values):
                 values[setting.name] = choose(setting)
-                groups[setting.group][setting.name] = values[setting.name]
-        return Candidate(groups["architecture"], groups["training"], groups["quantization"])
+                if setting.group != "input" or setting.group in self.free:
+                    groups[setting.group][setting.name] = values[setting.name]
+        return Candidate(**groups)
 
     def parameters(self, candidate: Candidate) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
         """Return a candidate's free settings that lie within their ranges, with the ranges.
 
-        This is what a sampler may learn from a candidate that it didn't propose, such as the seed network.
+        This is what a sampler may learn from a candidate that it didn't propose, such as the reference.
         """
         values: dict[str, Value] = {name: value for group in candidate.config.values() for name, value in group.items()}
         if self.encoding == "fixed_length":
-            values = {setting.name: setting.seed for setting in self.settings} | values
+            values = {setting.name: setting.reference for setting in self.settings} | values
         chosen: dict[str, Value] = {}
         ranges: dict[str, BaseDistribution] = {}
         for setting in self.settings:

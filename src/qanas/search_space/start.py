@@ -1,4 +1,4 @@
-"""Where weights come from before a candidate is trained."""
+"""Where weights come from before training. Users' classes have this shape."""
 
 from __future__ import annotations
 
@@ -13,41 +13,39 @@ from qanas.search_space.network_space import TaskShape
 
 
 class Start(ABC):
-    """Weights that a candidate starts from; picklable."""
+    """Weights that a candidate's network has before it is trained; picklable."""
 
     trained: ClassVar[bool] = False
-    """Whether the weights are final, such as the user's own: the candidate is not trained."""
+    """Whether the weights are final, such as those of the user's own file: the candidate is not trained then."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Changes with the weights; empty for random ones."""
+        """Changes with the weights and names what was made from them; empty for random ones."""
 
     @abstractmethod
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
-        """Give a network its weights, in place.
+        """Give a candidate's network these weights.
 
         Args:
-            candidate: whose network it is.
-            network: as `NetworkSpace.build` returned it.
-            shape: of the task.
+            candidate: what the network was built from.
+            network: as `NetworkSpace.build` returned it, with random weights; changed in place.
+            shape: what the network fits.
 
         Raises:
-            InputError: the weights are another network's.
+            InputError: the weights are another network's, or can't be read.
         """
 
 
 @dataclass(frozen=True)
 class RandomStart(Start):
-    """The weights that a network was built with."""
+    """The weights that `NetworkSpace.build` drew."""
 
     @property
     def digest(self) -> str:
-        """Empty: there are no weights but those that the training's seed draws."""
+        """Empty: nothing but the seed of the drawing decides."""
         return ""
 
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
-        """Leave the network as it is."""
-
-
-RANDOM = RandomStart()
+        """Leave the network as it was built."""
+        del candidate, network, shape

@@ -1,4 +1,4 @@
-"""The settings of the group ``training``: their names, ranges and seed values, and their parsed form."""
+"""The settings of the group ``training``, those of the whole network and those of each layer, and their parsed form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, cast
 
 from qanas.core.candidate import Value
-from qanas.search_space.settings import Choice, Float, Setting
+from qanas.search_space.settings import Choice, Condition, Float, OneOf, Setting
 
 Optimizer = Literal["rmsprop", "adam"]
 Scheduler = Literal["none", "cosine", "exponential"]
@@ -43,20 +43,77 @@ class TrainingSettings:
         return cls(**cast("dict[str, float]", {k: v for k, v in group.items() if k in known}))  # type: ignore[arg-type]
 
 
-def training_settings(losses: Sequence[str], seed: TrainingSettings) -> list[Setting]:
+def training_settings(losses: Sequence[str], reference: TrainingSettings) -> list[Setting]:
     """Return the settings of the group ``training``.
 
-    Learning rates reach from a tenth to forty times the paper's seed value of 0.0025 (van de Waterlaat et al.).
+    Learning rates reach from a tenth to forty times the paper's own value of 0.0025 (van de Waterlaat et al.).
 
     Args:
         losses: the kinds of loss of the task.
-        seed: the seed network's training.
+        reference: the reference network's training.
     """
     return [
-        Float("learning_rate", "training", seed.learning_rate, low=2.5e-4, high=1e-1, log=True),
-        Choice("optimizer", "training", seed.optimizer, options=("rmsprop", "adam")),
-        Choice("scheduler", "training", seed.scheduler, options=("none", "cosine", "exponential")),
-        Choice("batch_size", "training", seed.batch_size, options=(32, 64, 128, 256)),
-        Choice("loss", "training", seed.loss, options=tuple(losses)),
-        Float("gradient_clip", "training", seed.gradient_clip, low=0.1, high=10.0, log=True),
+        Float("learning_rate", "training", reference.learning_rate, low=2.5e-4, high=1e-1, log=True),
+        Choice("optimizer", "training", reference.optimizer, options=("rmsprop", "adam")),
+        Choice("scheduler", "training", reference.scheduler, options=("none", "cosine", "exponential")),
+        Choice("batch_size", "training", reference.batch_size, options=(32, 64, 128, 256)),
+        Choice("loss", "training", reference.loss, options=tuple(losses)),
+        Float("gradient_clip", "training", reference.gradient_clip, low=0.1, high=10.0, log=True),
     ]
+
+
+REGULARIZERS = ("none", "l1", "l2")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty on a tensor of weights as in Keras: ``l1 * sum(|w|) + l2 * sum(w^2)`` is added to the loss.
+
+    Attributes:
+        l1: coefficient of the magnitudes.
+        l2: coefficient of the squares.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+
+def regularizer_settings(weights: str, layer: int, exists: Condition | None) -> list[Setting]:
+    """Return which penalty some weights of a layer have, and its strength if they have one.
+
+    Strengths reach up to 0.01, Keras's default; the reference has none.
+
+    Args:
+        weights: such as "kernel".
+        layer: its number, from 1.
+        exists: the condition under which the layer does.
+    """
+    name = f"{weights}_regularizer_{layer}"
+    penalised = OneOf(name, ("l1", "l2"))
+    return [
+        Choice(name, "training", "none", options=REGULARIZERS, condition=exists),
+        Float(f"{weights}_penalty_{layer}", "training", 1e-5, low=1e-7, high=1e-2, log=True, condition=penalised),
+    ]
+
+
+def initializer_setting(
+    weights: str, layer: int, exists: Condition | None, options: Sequence[str], reference: str
+) -> Setting:
+    """Return how some weights of a layer are drawn.
+
+    Args:
+        weights: such as "kernel".
+        layer: its number, from 1.
+        exists: the condition under which the layer does.
+        options: names of initializers.
+        reference: the reference network's.
+    """
+    return Choice(f"{weights}_initializer_{layer}", "training", reference, options=tuple(options), condition=exists)
+
+
+def penalty_of(training: Mapping[str, Value], weights: str, layer: int) -> Penalty | None:
+    """Return the penalty that a candidate's group ``training`` puts on some weights, or None."""
+    regularizer = training.get(f"{weights}_regularizer_{layer}", "none")
+    if regularizer == "none":
+        return None
+    return Penalty(**{str(regularizer): float(training[f"{weights}_penalty_{layer}"])})

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from qanas.core.measurement import Direction
+from qanas.core.candidate import Value
+from qanas.core.measures import Direction
+from qanas.search_space.settings import Setting
 
 FloatArray = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+Indices = NDArray[np.integer[Any]]
+Batch = tuple[FloatArray, NDArray[Any]]
+"""Inputs, shape (batch, *input_shape), and targets, shape (batch, ...), or (batch,) of arrays where `ragged`."""
+
+
+class Samples(Protocol):
+    """What loops over samples need of them: `Split` and `DecodedSplit` have it."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's input."""
+
+    def batch(self, indices: Indices) -> Batch:
+        """Return inputs and targets of some samples, in the order asked for.
+
+        Args:
+            indices: positions from 0, shape (batch,).
+        """
 
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of one split.
+    """The samples of one split, as arrays in memory or memory-mapped.
 
     Attributes:
         inputs: shape (n, *input_shape).
-        targets: shape (n, ...): numbers in the unit of the network's output, or classes.
+        targets: shape (n, ...): numbers in the unit of the network's output, or classes. Where each sample has its own
+            number of them, an array of n arrays, shape (n,), as `ragged` makes it.
         extras: further arrays of n rows that metrics or plots need (which engine, uncapped targets, ...).
     """
 
@@ -34,6 +58,116 @@ class Split:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.inputs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's input."""
+        return tuple(self.inputs.shape[1:])
+
+    def batch(self, indices: Indices) -> Batch:
+        """Return inputs and targets of some samples, in the order asked for.
+
+        Args:
+            indices: positions from 0, shape (batch,).
+        """
+        return self.inputs[indices], self.targets[indices]
+
+
+Join = Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
+"""Makes one array of the targets of n samples, of n rows: `numpy.stack` or `ragged`."""
+
+
+def ragged(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return targets of which each sample has its own number, such as boxes: an array of n arrays, shape (n,).
+
+    Args:
+        rows: an array a sample; all axes but the first are equally long.
+
+    >>> boxes = ragged([np.zeros((2, 4)), np.zeros((0, 4)), np.zeros((2, 4))])
+    >>> boxes.shape, boxes[[2, 1]][0].shape
+    ((3,), (2, 4))
+    """
+    array = np.empty(len(rows), dtype=object)
+    for index, row in enumerate(rows):
+        array[index] = row
+    return array
+
+
+class DecodedSplit(Split):
+    """The samples of one split, decoded whenever they are asked for, nothing kept: pictures that fill no memory.
+
+    Loops use `batch`. ``inputs`` and ``targets`` decode all samples at once, which metrics need of targets, and which
+    only small splits stand of inputs.
+
+    Other processes get the split pickled: sources and callables have to be picklable (paths and numbers; functions of a
+    module, or `functools.partial` of them), and the files have to stay where they are while a run lasts.
+
+    Attributes:
+        sources: what each sample is decoded from, such as an image's path and its boxes; n of them, at least one.
+        decode_input: returns a source's input, shape input_shape, in single precision.
+        decode_target: returns a source's target, shape (...).
+        join: makes one array of targets.
+    """
+
+    sources: Sequence[Any]
+    decode_input: Callable[[Any], FloatArray]
+    decode_target: Callable[[Any], NDArray[Any]]
+    join: Join
+
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        decode_input: Callable[[Any], FloatArray],
+        decode_target: Callable[[Any], NDArray[Any]],
+        extras: Mapping[str, NDArray[Any]] | None = None,
+        join: Join = np.stack,
+    ) -> None:
+        """Decode nothing yet.
+
+        Args:
+            sources: see the class.
+            decode_input: likewise.
+            decode_target: likewise.
+            extras: as in `Split`.
+            join: see the class.
+
+        Raises:
+            ValueError: there are no sources, so that no shape is known.
+        """
+        if len(sources) == 0:
+            raise ValueError("a split needs at least one sample")
+        own = {"sources": sources, "decode_input": decode_input, "decode_target": decode_target, "join": join}
+        for name, value in {**own, "extras": extras or {}}.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.sources)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's input: the first one's, decoded."""
+        return tuple(self.decode_input(self.sources[0]).shape)
+
+    @property
+    def inputs(self) -> FloatArray:
+        """All inputs, decoded: shape (n, *input_shape)."""
+        return np.stack([self.decode_input(source) for source in self.sources])
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """All targets, decoded: shape (n, ...), or (n,) where they are ragged."""
+        return self.join([self.decode_target(source) for source in self.sources])
+
+    def batch(self, indices: Indices) -> Batch:
+        """Decode inputs and targets of some samples, in the order asked for.
+
+        Args:
+            indices: positions from 0, shape (batch,).
+        """
+        chosen = [self.sources[index] for index in indices]
+        inputs = np.stack([self.decode_input(source) for source in chosen])
+        return inputs, self.join([self.decode_target(source) for source in chosen])
 
 
 @dataclass(frozen=True)
@@ -62,11 +196,15 @@ class TaskData:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        return tuple(self.train.inputs.shape[1:])
+        return self.train.input_shape
 
 
 class Task(ABC):
-    """Data, splits, losses and metrics. Its constructor's arguments are the keys of a recipe's ``[task]``."""
+    """Data, splits, losses and metrics. Its constructor's arguments are the keys of a recipe's ``[task]``.
+
+    What the network is given may be searched, too: a task that offers `input_settings` can be asked for its
+    data `with_input` of other values.
+    """
 
     losses: ClassVar[tuple[str, ...]]
     """Kinds of training loss that `loss` knows; the first one is the default."""
@@ -97,6 +235,39 @@ class Task(ABC):
         Raises:
             InputError: the data is missing or damaged; the message names file, line and mend.
         """
+
+    def input_settings(self) -> Sequence[Setting]:
+        """Return the settings of the group ``input``: what of the network's input can be searched; by default nothing.
+
+        Each is named as the constructor's argument that it stands for, and has this task's own value as its reference.
+        """
+        return ()
+
+    def with_input(self, values: Mapping[str, Value]) -> Task:
+        """Return the task as it is with these input settings; itself where there are none.
+
+        Its data has other inputs, preprocessing and protocol. Samples of val and test, their order, targets and extras
+        are those of this task whatever the values, so that scores can be compared; `TaskData.train` may differ.
+
+        Args:
+            values: a candidate's group ``input``: by the names of `input_settings`.
+
+        Raises:
+            ValueError: no such input setting.
+            TypeError: the task is no dataclass and doesn't say itself what it is with other settings.
+        """
+        return self._replaced(values)
+
+    def _replaced(self, values: Mapping[str, Value], **further: Value) -> Self:
+        """Return the task with input settings, and where there are any with further arguments changed."""
+        unknown = set(values) - {setting.name for setting in self.input_settings()}
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no input setting '{min(unknown)}'")
+        if not values:
+            return self
+        if not is_dataclass(self):
+            raise TypeError(f"{type(self).__name__}.with_input: it is no dataclass: write the method for it")
+        return replace(self, **values, **further)
 
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:

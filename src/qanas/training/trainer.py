@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from qanas.core.even_spread import evenly_spread
-from qanas.search_space.layer_training import Penalty
+from qanas.search_space.training_group import Penalty
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""

@@ -1,16 +1,25 @@
-"""Metrics of semantic segmentation; void pixels count nowhere."""
+"""What is made of a network's outputs: metrics, in which void pixels count nowhere, and a few images to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 
-from qanas.tasks.segmentation.labels import VOID
+from qanas.core.even_spread import evenly_spread
+from qanas.tasks.base import FloatArray, Split
+from qanas.tasks.segmentation.files import VOID, Bytes, Size, nearest_pixels
+from qanas.tasks.segmentation.images import colours
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+IMAGE_AXES = 4
 
 _CHUNK = 16
 """Images computed at a time: the logits in double precision are the largest array."""
@@ -60,26 +69,47 @@ class Scores:
         return self.cross_entropy_sum / self.pixels
 
 
-def score(outputs: NDArray[np.float32], targets: NDArray[np.uint8]) -> Scores:
-    """Compare logits with masks.
+def at_size(logits: FloatArray, size: Size) -> FloatArray:
+    """Return logits at the size of the masks: as they are where it is theirs, else resized bilinearly.
+
+    Pixel centres are at halves, as in `qanas.tasks.segmentation.files.RESIZING`; nothing is smoothed where they shrink.
 
     Args:
-        outputs: logits, shape (n, classes, height, width).
+        logits: shape (n, classes, rows, columns).
+        size: height and width wanted.
+
+    Returns:
+        Shape (n, classes, height, width).
+    """
+    if logits.shape[2:] == size:
+        return logits
+    resized: FloatArray = F.interpolate(torch.tensor(logits), size, mode="bilinear", align_corners=False).numpy()
+    return resized
+
+
+def score(outputs: FloatArray, targets: Bytes, classes: int) -> Scores:
+    """Compare logits with masks, at the masks' size.
+
+    Args:
+        outputs: logits, shape (n, classes, rows, columns); see `at_size`.
         targets: classes or `VOID`, shape (n, height, width).
+        classes: how many there are.
 
     Raises:
         ValueError: shapes that don't belong together, or no pixel that counts.
     """
-    if outputs.ndim != targets.ndim + 1 or (outputs.shape[0], *outputs.shape[2:]) != targets.shape:
-        raise ValueError(f"logits of shape {outputs.shape} don't belong to masks of shape {targets.shape}")
-    classes = outputs.shape[1]
+    if outputs.ndim != IMAGE_AXES or outputs.shape[:2] != (len(targets), classes):
+        raise ValueError(
+            f"logits of shape {outputs.shape} don't belong to masks of shape {targets.shape} and {classes} classes"
+        )
     confusion = np.zeros(classes**2, dtype=np.int64)
     cross_entropy_sum = 0.0
     for start in range(0, len(outputs), _CHUNK):
         masks = targets[start : start + _CHUNK]
         counts = masks != VOID
         # Pixels that count, one a row.
-        logits = np.moveaxis(outputs[start : start + _CHUNK], 1, -1)[counts].astype(np.float64)
+        chunk = at_size(outputs[start : start + _CHUNK], (masks.shape[1], masks.shape[2]))
+        logits = np.moveaxis(chunk, 1, -1)[counts].astype(np.float64)
         labels = masks[counts].astype(np.int64)
         pairs = labels * classes + logits.argmax(axis=1)
         confusion += np.bincount(pairs, minlength=classes**2)
@@ -95,3 +125,36 @@ def _cross_entropies(logits: Floats, labels: Integers) -> Floats:
     right: Floats = shifted[np.arange(len(labels)), labels]
     losses: Floats = np.log(np.exp(shifted).sum(axis=1)) - right
     return losses
+
+
+KEPT_IMAGES = 6
+"""Images of a split that are kept, spread evenly over it: outputs of all of them would be gigabytes."""
+
+LONGEST_SIDE = 256
+"""Pixels; of larger images every second, third, ... row and column is kept."""
+
+
+def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return predicted and true classes and the pictures of a few images of a split.
+
+    Args:
+        outputs: logits, shape (n, classes, rows, columns).
+        split: its n samples.
+        preprocessing: ``means`` and ``deviations`` of the colours.
+
+    Returns:
+        ``classes`` and ``targets``, shape (kept, rows, columns), and ``pictures``, shape (kept, rows, columns, 3), in 8
+        bits; ``image``, the files' names, shape (kept,).
+    """
+    kept = evenly_spread(len(split), KEPT_IMAGES)
+    inputs, targets = split.batch(kept)
+    height, width = targets.shape[1:]
+    step = -(-max(height, width) // LONGEST_SIDE)
+    rows, columns = nearest_pixels(inputs.shape[2], height), nearest_pixels(inputs.shape[3], width)
+    pictures = colours(inputs[:, :, rows[:, None], columns], preprocessing["means"], preprocessing["deviations"])
+    arrays = {
+        "classes": at_size(outputs[kept], (height, width)).argmax(axis=1).astype(np.uint8),
+        "targets": targets,
+        "pictures": pictures.transpose(0, 2, 3, 1),
+    }
+    return {name: values[:, ::step, ::step] for name, values in arrays.items()} | {"image": split.extras["image"][kept]}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qanas.tasks.segmentation.labels import CAMVID_CLASSES, CAMVID_VOID
+from qanas.tasks.segmentation.files import CAMVID_CLASSES, CAMVID_VOID
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]

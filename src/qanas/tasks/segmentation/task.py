@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,29 +14,38 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from qanas.core.candidate import Value
 from qanas.core.errors import InputError
-from qanas.core.measurement import Direction
+from qanas.core.measures import Direction
 from qanas.core.suggestions import unknown
+from qanas.search_space.settings import Choice
 from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
-from qanas.tasks.segmentation.augmentation import Augmentation
-from qanas.tasks.segmentation.examples import examples
-from qanas.tasks.segmentation.folders import Pairs, digest, find_cityscapes_pairs, find_pairs
-from qanas.tasks.segmentation.labels import (
+from qanas.tasks.segmentation.files import (
     CAMVID_CLASSES,
     CAMVID_VOID,
+    RESIZING,
     VOID,
+    Frames,
     Labels,
+    Pairs,
+    Size,
     cityscapes_labels,
+    digest,
+    find_cityscapes_pairs,
+    find_pairs,
     numbered_labels,
+    read_frames,
 )
-from qanas.tasks.segmentation.metrics import score
-from qanas.tasks.segmentation.preprocessing import channel_statistics, standardise
-from qanas.tasks.segmentation.reader import RESIZING, Frames, read_frames
+from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
+from qanas.tasks.segmentation.metrics import examples, score
 from qanas.tasks.segmentation.synthetic import write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
+Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
 SYNTHETIC = "synthetic"
 OWN_VOID = -1
@@ -44,6 +53,11 @@ OWN_VOID = -1
 
 HARD_PIXELS = 0.25
 """Share of a batch's pixels that the loss ``hard_cross_entropy`` is over."""
+
+SEARCHED_SHARES = (0.5, 0.75, 1.25)
+"""Sides that are searched beside the task's own, as shares of it, in multiples of `SIDE_STEP`."""
+
+SIDE_STEP = 8
 
 _SYNTHETIC_SEED = 0
 _FOLDERS_VOID = 255
@@ -68,12 +82,18 @@ class Segmentation(Task):
         brightness: largest random offset of all colours in training, in standard deviations.
         contrast: largest random deviation of the contrast from 1 in training.
         saturation: largest random deviation of the saturation from 1 in training.
+        scored_height: pixels of the masks of val and test; outputs of another size are resized to theirs (see
+            `qanas.tasks.segmentation.metrics.at_size`) before they are scored. By default ``height``.
+        scored_width: likewise; by default ``width``.
+
+    The input that can be searched is ``height`` and ``width``: this task's own, half, three and five quarters of it.
+    Whatever the candidate's, masks of val and test have this task's own size; training masks have the candidate's.
     """
 
     data: str
     dataset: Dataset = "camvid"
-    height: Annotated[int, Field(ge=8, le=4096)] = 96
-    width: Annotated[int, Field(ge=8, le=4096)] = 128
+    height: Side = 96
+    width: Side = 128
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     void_id: Annotated[int, Field(ge=OWN_VOID, le=255)] = OWN_VOID
     min_scale: Scale = 0.75
@@ -82,6 +102,8 @@ class Segmentation(Task):
     brightness: Share = 0.2
     contrast: Share = 0.2
     saturation: Share = 0.2
+    scored_height: Side | None = None
+    scored_width: Side | None = None
 
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "hard_cross_entropy")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
@@ -122,16 +144,16 @@ class Segmentation(Task):
     def load(self) -> TaskData:
         """Read every image and mask once, check and resize them, and standardise by the training images' colours.
 
-        Inputs have shape (n, 3, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits. The extra
-        ``image`` is the file's name.
+        Inputs have shape (n, 3, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits; those of
+        val and test (n, scored height, scored width). The extra ``image`` is the file's name.
 
         Raises:
             InputError: files are missing or damaged, or don't fit together.
         """
         self._require_settings()
         with self._pairs() as (folder, pairs):
-            size = (self.height, self.width)
-            frames = {split: read_frames(pairs[split], self.labels, size) for split in pairs}
+            sizes = {split: self._size if split == "train" else self._scored_size for split in pairs}
+            frames = {split: read_frames(pairs[split], self.labels, self._size, sizes[split]) for split in pairs}
             for split, read in frames.items():
                 if (read.masks == VOID).all():
                     raise InputError(f"{folder}: every pixel of the {split} masks is void: label some")
@@ -145,6 +167,25 @@ class Segmentation(Task):
             preprocessing=self._preprocessing_notes(means, deviations),
             protocol=self._protocol(splits),
         )
+
+    def input_settings(self) -> tuple[Choice, Choice]:
+        """Return ``height`` and ``width``."""
+        return (
+            Choice("height", "input", self.height, options=_sides(self.height)),
+            Choice("width", "input", self.width, options=_sides(self.width)),
+        )
+
+    def with_input(self, values: Mapping[str, Value]) -> Self:
+        """Return the task with images of another size, scored on this one's masks.
+
+        Args:
+            values: of ``height`` and ``width``.
+
+        Raises:
+            ValueError: no such input setting.
+        """
+        height, width = self._scored_size
+        return self._replaced(values, scored_height=height, scored_width=width)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy a pixel, in nats; void pixels don't count.
@@ -181,10 +222,10 @@ class Segmentation(Task):
         sets, 1.
 
         Args:
-            outputs: logits, shape (n, classes, height, width).
+            outputs: logits, shape (n, classes, rows, columns); see `qanas.tasks.segmentation.metrics.at_size`.
             split: its masks.
         """
-        scores = score(outputs, split.targets)
+        scores = score(outputs, split.targets, len(self.labels.names))
         ious = np.nan_to_num(scores.ious, nan=1.0)
         return {
             "miou": scores.mean_iou,
@@ -196,6 +237,14 @@ class Segmentation(Task):
     def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
         """Return a few images with their true and predicted classes, as `examples` has them."""
         return examples(outputs, split, preprocessing)
+
+    @property
+    def _size(self) -> Size:
+        return self.height, self.width
+
+    @property
+    def _scored_size(self) -> Size:
+        return self.scored_height or self.height, self.scored_width or self.width
 
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""
@@ -248,7 +297,7 @@ class Segmentation(Task):
             "images": {name: len(split) for name, split in splits.items()},
             "val": held_out,
             "test": "the official val folder" if self.dataset == "cityscapes" else "the test folder",
-            "masks": f"resized to {self.height} x {self.width} as the images are; metrics are at that size",
+            "masks": self._masks_note(),
             "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
             "augmentation": {
                 "scales": [self.min_scale, self.max_scale],
@@ -258,3 +307,23 @@ class Segmentation(Task):
                 "saturation": self.saturation,
             },
         }
+
+    def _masks_note(self) -> str:
+        own = f"{self.height} x {self.width}"
+        if self._scored_size == self._size:
+            return f"resized to {own} as the images are; metrics are at that size"
+        scored = " x ".join(map(str, self._scored_size))
+        return (
+            f"in training resized to {own} as the images are; in val and test to {scored}, and so are logits "
+            "(bilinearly, pixel centres at halves); metrics are at that size"
+        )
+
+
+def _sides(own: int) -> tuple[int, ...]:
+    """Return the lengths of a side that are searched, ascending.
+
+    >>> _sides(96), _sides(30)
+    ((48, 72, 96, 120), (16, 24, 30, 40))
+    """
+    shares = (SIDE_STEP * round(share * own / SIDE_STEP) for share in SEARCHED_SHARES)
+    return tuple(sorted({own, *(side for side in shares if SMALLEST_SIDE <= side <= LARGEST_SIDE)}))

@@ -168,35 +168,36 @@ def _most_frequent_share(rows: Floats) -> Floats:
     return np.array(counts) / len(rows)
 
 
-def window_ends(trajectories: Trajectories, window: int, stride: int) -> Integers:
+def window_ends(trajectories: Trajectories, first_end: int, stride: int) -> Integers:
     """Return the rows at which windows end.
 
-    Each engine's last row is among them, and every ``stride``-th before it that ends a full window.
-    An engine shorter than the window has its last row only.
+    Each engine's last row is among them, and every ``stride``-th before it that is cycle ``first_end`` or later.
+    An engine with fewer cycles has its last row only.
 
     Args:
         trajectories: the rows.
-        window: cycles.
+        first_end: the first cycle of an engine at which a window ends.
         stride: cycles from window to window.
 
     Returns:
         Shape (windows,), ascending.
     """
     left = trajectories.last - np.arange(len(trajectories.last))
-    return np.flatnonzero((left == 0) | ((trajectories.cycle >= window) & (left % stride == 0)))
+    return np.flatnonzero((left == 0) | ((trajectories.cycle >= first_end) & (left % stride == 0)))
 
 
-def cut_windows(features: FloatArray, first: Integers, ends: Integers, window: int) -> FloatArray:
-    """Cut out windows; the engine's first cycle is repeated in front where it is shorter than the window.
+def cut_windows(features: FloatArray, first: Integers, ends: Integers, window: int, thinning: int = 1) -> FloatArray:
+    """Cut out windows; the engine's first cycle is repeated in front of windows that reach back before it.
 
     Args:
         features: shape (rows, sensors).
         first: the first row of the engine of each window, shape (windows,).
         ends: the last row of each window, shape (windows,).
         window: cycles.
+        thinning: of a window's cycles, every so many-th is kept, counted back from its last one.
 
     Returns:
-        Shape (windows, window, sensors), contiguous.
+        Shape (windows, steps, sensors), contiguous; steps = ceil(window / thinning).
     """
-    rows = ends[:, None] + np.arange(1 - window, 1)
+    rows = ends[:, None] - np.arange(0, window, thinning)[::-1]
     return np.ascontiguousarray(features[np.maximum(rows, first[:, None])])

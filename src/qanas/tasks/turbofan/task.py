@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from qanas.core.candidate import Value
 from qanas.core.errors import InputError
-from qanas.core.measurement import Direction
+from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
 from qanas.core.suggestions import unknown
+from qanas.search_space.settings import Integer
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows, window_ends
 from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories
@@ -28,6 +30,10 @@ SYNTHETIC = "synthetic"
 _SYNTHETIC_SEED = 0
 _FEWEST_ENGINES = 2
 _LARGEST_EXPONENT = 500.0
+LONGEST_WINDOW = 512
+SEARCHED_THINNING = 3
+"""Of a searched window's cycles, every one to every third is given to the network."""
+
 HUBER_DELTA = 0.1
 """In units of the cap: errors are squared up to 12.5 cycles, about a good network's mean error."""
 
@@ -40,21 +46,32 @@ class Turbofan(Task):
         data: the folder with the raw text files, or "synthetic" for generated ones in the same format.
         subset: which of the four; FD002 and FD004 fly in six operating conditions, FD003 and FD004 fail in
             two ways.
-        window: cycles that the network sees.
+        window: cycles that the network is given, the last ones.
         rul_cap: cycles. Larger RULs count as this one, in training and in test: a healthy engine does not
             show how long it will live (Heimes 2008).
         validation_fraction: share of the training engines that is held out, by engine.
         split_seed: which ones.
         stride: cycles from one training window to the next; validation takes every window.
+        stride_in_window: 1 gives the network every cycle of a window, n every n-th, counted back from its last one:
+            ceil(window / n) steps.
+        first_end: the cycle of an engine at which its first window ends, in training and validation; by default
+            ``window``, so that it is a full one. A window that reaches back before the engine's first cycle repeats it
+            in front.
+
+    The input that can be searched is ``window``, from a third of its own length to twice that, and
+    ``stride_in_window``. Samples of every split are the same whatever the candidate's window: they end where this
+    task's windows end.
     """
 
     data: str
     subset: SubsetName = "FD001"
-    window: Annotated[int, Field(ge=2, le=512)] = 30
+    window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 30
     rul_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 125.0
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Annotated[int, Field(ge=0)] = 0
     stride: Annotated[int, Field(ge=1)] = 1
+    stride_in_window: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = 1
+    first_end: Annotated[int, Field(ge=1)] | None = None
 
     metrics: ClassVar[Mapping[str, Direction]] = {
         "mae": "minimize",
@@ -77,8 +94,9 @@ class Turbofan(Task):
     def load(self) -> TaskData:
         """Read, check, split by engine, standardise and cut into windows.
 
-        Inputs have shape (n, window, sensors), targets (n, 1) in cycles. The extras of each split are
-        ``engine``, ``cycle`` (of the window's last row) and ``uncapped`` (the true RUL), each of shape (n,).
+        Inputs have shape (n, steps, sensors) with steps = ceil(window / stride_in_window), targets (n, 1) in cycles.
+        The extras of each split are ``engine``, ``cycle`` (of the window's last row) and ``uncapped`` (the true RUL),
+        each of shape (n,).
 
         Raises:
             InputError: the data is missing or damaged, or has too few engines to split.
@@ -100,6 +118,26 @@ class Turbofan(Task):
             preprocessing=self._preprocessing_notes(preprocessing),
             protocol=self._protocol(validation, train, val, test),
         )
+
+    def input_settings(self) -> tuple[Integer, Integer]:
+        """Return ``window`` and ``stride_in_window``."""
+        shortest, longest = max(2, self.window // 3), min(2 * self.window, LONGEST_WINDOW)
+        thinning = max(SEARCHED_THINNING, self.stride_in_window)
+        return (
+            Integer("window", "input", self.window, low=shortest, high=longest),
+            Integer("stride_in_window", "input", self.stride_in_window, low=1, high=thinning),
+        )
+
+    def with_input(self, values: Mapping[str, Value]) -> Self:
+        """Return the task with another window, whose samples are this one's.
+
+        Args:
+            values: of ``window`` and ``stride_in_window``.
+
+        Raises:
+            ValueError: no such input setting.
+        """
+        return self._replaced(values, first_end=self._first_end)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean absolute, squared or Huber error in units of ``rul_cap``: at most about 1 at the start.
@@ -167,6 +205,10 @@ class Turbofan(Task):
             write_synthetic(Path(folder), self.subset, _SYNTHETIC_SEED)
             yield SubsetFiles.find(Path(folder), self.subset)
 
+    @property
+    def _first_end(self) -> int:
+        return self.first_end or self.window
+
     def _validation_engines(self, engines: Integers, path: Path) -> Integers:
         """Draw the engines that are held out, at least one and not all, ascending."""
         if len(engines) < _FEWEST_ENGINES:
@@ -181,8 +223,8 @@ class Turbofan(Task):
     def _splits(self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing) -> tuple[Split, Split, Split]:
         """Cut the windows of training, validation and test."""
         train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
-        train_ends = window_ends(raw.train, self.window, self.stride)
-        val_ends = window_ends(raw.train, self.window, 1)
+        train_ends = window_ends(raw.train, self._first_end, self.stride)
+        val_ends = window_ends(raw.train, self._first_end, 1)
         test_ends = raw.test.last_rows
         features = preprocessing.features(raw.train.settings, raw.train.sensors)
         test_features = preprocessing.features(raw.test.settings, raw.test.sensors)
@@ -196,7 +238,7 @@ class Turbofan(Task):
     def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
         """Cut the windows that end at ``ends``; ``rul`` is theirs, uncapped."""
         return Split(
-            inputs=cut_windows(features, rows.first[ends], ends, self.window),
+            inputs=cut_windows(features, rows.first[ends], ends, self.window, self.stride_in_window),
             targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],
             extras={
                 "engine": rows.engine[ends].astype(np.int32),
@@ -207,12 +249,15 @@ class Turbofan(Task):
 
     def _preprocessing_notes(self, preprocessing: Preprocessing) -> dict[str, Any]:
         """Return all that it takes to compute a network's input from raw text."""
+        thinned = "every stride_in_window-th of the last cycles, counted back from the last one"
+        cycles = "the last cycles" if self.stride_in_window == 1 else thinned
         return {
             **preprocessing.describe(),
             "window": self.window,
+            "stride_in_window": self.stride_in_window,
             "rul_cap": self.rul_cap,
             "padding": "an engine with fewer cycles than the window repeats its first cycle in front",
-            "input": "the last cycles, oldest first, each with the kept sensors in the order above",
+            "input": f"{cycles}, oldest first, each with the kept sensors in the order above",
         }
 
     def _protocol(self, validation: Integers, train: Split, val: Split, test: Split) -> dict[str, Any]:
@@ -228,8 +273,10 @@ class Turbofan(Task):
             "validation_engines": validation.tolist(),
             "split_seed": self.split_seed,
             "stride": self.stride,
+            "stride_in_window": self.stride_in_window,
+            "first_end": self._first_end,
             "windows": {"train": len(train), "val": len(val), "test": len(test)},
-            "val": "all windows of the validation engines",
+            "val": "all windows of the validation engines from the one on that ends at cycle first_end",
             "test": "the last window of each test engine",
             "cap": "at rul_cap in every split, test included; mae_uncapped is against the true RUL",
             "score": "PHM08 score, mean per sample instead of the sum, on capped RUL",

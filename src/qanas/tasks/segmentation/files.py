@@ -1,0 +1,371 @@
+"""A data set on disk: which file is whose mask, what its numbers mean, and images and masks at one size."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qanas.core.errors import InputError
+
+VOID = 255
+"""The class of a pixel that counts for nothing, in masks as they are kept here; no file has to use it."""
+
+UNKNOWN = -1
+MOST_CLASSES = 255
+_FEWEST_CLASSES = 2
+_IDS = 256
+
+CAMVID_CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign_symbol",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+"""In the order of their ids, as Badrinarayanan et al. (2017) group those of Brostow et al. (2009)."""
+
+CAMVID_VOID = 11
+
+CITYSCAPES_IDS = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic_light": 19,
+    "traffic_sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+"""The ids in ``*_labelIds.png`` of the 19 classes that count, in the order of their train ids (Cordts et al. 2016)."""
+
+_CITYSCAPES_LAST_ID = 33
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes, and what each number in a mask file means.
+
+    Attributes:
+        names: of the classes, from class 0.
+        class_of: the class of each id that may occur, or `VOID`.
+    """
+
+    names: tuple[str, ...]
+    class_of: Mapping[int, int]
+
+    @property
+    def table(self) -> NDArray[np.int16]:
+        """The class of every 8-bit id, `VOID`, or `UNKNOWN`; shape (256,)."""
+        table = np.full(_IDS, UNKNOWN, dtype=np.int16)
+        table[list(self.class_of)] = list(self.class_of.values())
+        return table
+
+    def described(self) -> str:
+        """Return the ids that may occur, for messages."""
+        classes = sorted(number for number, label in self.class_of.items() if label != VOID)
+        void = sorted(number for number, label in self.class_of.items() if label == VOID)
+        parts = [f"{_spans(classes)} are classes", *([f"{_spans(void)} void"] if void else [])]
+        return ", ".join(parts)
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Return ascending numbers with runs shortened.
+
+    >>> _spans([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7-8'
+    """
+    starts = [n for i, n in enumerate(numbers) if i == 0 or n != numbers[i - 1] + 1]
+    ends = [n for i, n in enumerate(numbers) if i == len(numbers) - 1 or n + 1 != numbers[i + 1]]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def numbered_labels(names: Sequence[str], void_id: int) -> Labels:
+    """Return classes whose ids are 0, 1, 2, ... in the order of their names.
+
+    Args:
+        names: of the classes; metrics are named after them.
+        void_id: the id of pixels that don't count.
+
+    Raises:
+        InputError: names that can't be names of metrics, too few or too many, or a void id that is a class's.
+    """
+    if not _FEWEST_CLASSES <= len(names) <= MOST_CLASSES:
+        raise InputError(
+            f"task.classes: {len(names)} names; give {_FEWEST_CLASSES} to {MOST_CLASSES}, in the order of their ids"
+        )
+    for index, name in enumerate(names):
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise InputError(f"task.classes: '{name}': use small letters, digits and _: iou_{name} is to be a metric")
+        if name in names[:index]:
+            raise InputError(f"task.classes: '{name}' is there twice; give every class a name of its own")
+    if void_id < len(names):
+        raise InputError(
+            f"task.void_id: {void_id} is the class '{names[void_id]}'; take an id from {len(names)} to 255, "
+            "one that no mask has if all pixels count"
+        )
+    return Labels(tuple(names), {index: index for index in range(len(names))} | {void_id: VOID})
+
+
+def cityscapes_labels() -> Labels:
+    """Return Cityscapes' 19 classes; its other ids are void."""
+    classes = {number: index for index, number in enumerate(CITYSCAPES_IDS.values())}
+    return Labels(tuple(CITYSCAPES_IDS), dict.fromkeys(range(_CITYSCAPES_LAST_ID + 1), VOID) | classes)
+
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MASK_SUFFIX = ".png"
+
+CITYSCAPES_IMAGE = "_leftImg8bit.png"
+CITYSCAPES_MASK = "_gtFine_labelIds.png"
+HELD_OUT_CITIES = 0.1
+"""Share of Cityscapes' training cities that is validated on: its test set has no public masks."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask."""
+
+    image: Path
+    mask: Path
+
+
+Pairs = Mapping[str, Sequence[Pair]]
+"""The pairs of each of `SPLITS`, in the order of their names."""
+
+
+def find_pairs(folder: Path) -> Pairs:
+    """Return the pairs of a data set laid out as CamVid: ``train/x.jpg`` and ``trainannot/x.png``, and so on.
+
+    Raises:
+        InputError: a folder, an image or a mask is missing.
+    """
+    _require_folder(folder, "train/, trainannot/, val/, valannot/, test/ and testannot/")
+    return {split: _pairs_of(folder / split, folder / f"{split}annot") for split in SPLITS}
+
+
+def find_cityscapes_pairs(folder: Path) -> Pairs:
+    """Return the pairs of Cityscapes: the last tenth of the training cities is val, the official val is test.
+
+    Raises:
+        InputError: a folder or a mask is missing, or there are too few cities to split.
+    """
+    _require_folder(folder, "leftImg8bit/ and gtFine/")
+    train = _cities(folder, "train")
+    names = sorted(train)
+    if len(names) < 2:  # noqa: PLR2004 - one to train on, one to validate on
+        raise InputError(
+            f"{folder / 'leftImg8bit/train'}: one city, {names[0]}; validation needs another: add its folder"
+        )
+    held_out = names[-max(round(HELD_OUT_CITIES * len(names)), 1) :]
+    return {
+        "train": [pair for name in names if name not in held_out for pair in train[name]],
+        "val": [pair for name in held_out for pair in train[name]],
+        "test": [pair for pairs in _cities(folder, "val").values() for pair in pairs],
+    }
+
+
+def digest(folder: Path, pairs: Pairs) -> str:
+    """Return the SHA-256 over split, name and bytes of every file, whatever ``folder`` is called.
+
+    Raises:
+        InputError: a file can't be read.
+    """
+    total = hashlib.sha256()
+    for split in SPLITS:
+        for pair in pairs[split]:
+            for path in (pair.image, pair.mask):
+                content = _read_bytes(path)
+                total.update(f"{split}/{path.relative_to(folder).as_posix()}/{len(content)}/".encode())
+                total.update(content)
+    return total.hexdigest()
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}: make it readable") from error
+
+
+def _require_folder(folder: Path, expected: str) -> None:
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"task.data: {folder} {reason}: give the folder that holds {expected}, or 'synthetic'")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return a folder's files by name, hidden ones left out."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing: put that folder there, or change task.data or task.dataset")
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _pairs_of(images: Path, masks: Path) -> list[Pair]:
+    """Return the pairs of one split; names are equal up to the suffix."""
+    found = [path for path in _files(images) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise InputError(f"{images}: no images: put files there that end in {', '.join(IMAGE_SUFFIXES)}")
+    for path, following in itertools.pairwise(found):
+        if path.stem == following.stem:
+            raise InputError(f"{following}: {path.name} is beside it and has the same mask; take one of them away")
+    stems = {path.stem for path in found}
+    for path in _files(masks):
+        if path.suffix.lower() == MASK_SUFFIX and path.stem not in stems:
+            raise InputError(f"{path}: {images} has no image of that name; put it there, or take the mask away")
+    return _with_masks([Pair(path, masks / f"{path.stem}{MASK_SUFFIX}") for path in found])
+
+
+def _cities(folder: Path, part: str) -> dict[str, list[Pair]]:
+    """Return the pairs of each city of ``train`` or ``val``, by name."""
+    images, masks = folder / "leftImg8bit" / part, folder / "gtFine" / part
+    if not images.is_dir():
+        raise InputError(f"{images} is missing: unpack Cityscapes' leftImg8bit there, or change task.data")
+    cities = {}
+    for city in sorted(path for path in images.iterdir() if path.is_dir()):
+        paths = [path for path in _files(city) if path.name.endswith(CITYSCAPES_IMAGE)]
+        names = [path.name.removesuffix(CITYSCAPES_IMAGE) + CITYSCAPES_MASK for path in paths]
+        pairs = [Pair(path, masks / city.name / name) for path, name in zip(paths, names, strict=True)]
+        if pairs:
+            cities[city.name] = _with_masks(pairs)
+    if not cities:
+        raise InputError(f"{images}: no images: put Cityscapes' folders of cities there, files *{CITYSCAPES_IMAGE}")
+    return cities
+
+
+def _with_masks(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs.
+
+    Raises:
+        InputError: a mask is missing.
+    """
+    lacking = [pair for pair in pairs if not pair.mask.is_file()]
+    if lacking:
+        others = f" (and those of {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise InputError(
+            f"{lacking[0].mask} is missing{others}: put it there, or take the image {lacking[0].image.name} away"
+        )
+    return pairs
+
+
+Bytes = NDArray[np.uint8]
+Size = tuple[int, int]
+
+RESIZING = (
+    "images with a triangle filter (bilinear; as much wider as the image shrinks), pixel centres at halves; "
+    "masks nearest neighbour"
+)
+MASK_MODES = ("L", "P", "1")
+"""Pillow's names of one number a pixel: grey, palette, black and white."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The images and masks of one split, each at one size.
+
+    Attributes:
+        images: red, green and blue from 0 to 255, shape (n, 3, height, width).
+        masks: classes and `qanas.tasks.segmentation.files.VOID`, shape (n, height, width).
+        names: of the image files without suffix, shape (n,).
+    """
+
+    images: Bytes
+    masks: Bytes
+    names: NDArray[np.str_]
+
+
+def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Size) -> Frames:
+    """Read pairs, each file once.
+
+    Args:
+        pairs: at least one.
+        labels: what the masks' numbers mean.
+        size: height and width to bring images to.
+        mask_size: height and width to bring masks to.
+
+    Raises:
+        InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing.
+    """
+    height, width = size
+    images = np.empty((len(pairs), 3, height, width), dtype=np.uint8)
+    masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
+    table = labels.table
+    for index, pair in enumerate(pairs):
+        image, mask = _load(pair.image), _load(pair.mask)
+        if image.size != mask.size:
+            raise InputError(
+                f"{pair.mask}: {mask.width} x {mask.height} pixels, but {pair.image.name} has "
+                f"{image.width} x {image.height}: give both the same size"
+            )
+        classes = _classes(pair.mask, mask, table, labels)
+        rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        images[index] = np.moveaxis(np.asarray(resized), 2, 0)
+        masks[index] = classes[rows[:, None], columns]
+    return Frames(images, masks, np.array([pair.image.stem for pair in pairs]))
+
+
+def _load(path: Path) -> Image.Image:
+    """Return a decoded image."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    # What a damaged file raises depends on its format and on where the damage is.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
+        raise InputError(f"{path}: {reason}: fetch the file again, or take image and mask away") from error
+
+
+def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:
+    """Return the source pixel under the centre of each pixel wanted: exact integers, where Pillow's sums round.
+
+    Args:
+        size: pixels of the source along an axis.
+        wanted: pixels of the result; the shape is (wanted,).
+    """
+    return (2 * np.arange(wanted, dtype=np.int64) + 1) * size // (2 * wanted)
+
+
+def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: Labels) -> Bytes:
+    """Return a mask's classes, shape (height, width)."""
+    if mask.mode not in MASK_MODES:
+        raise InputError(
+            f"{path}: its pixels are {mask.mode}: a mask has one 8-bit number a pixel, the id of its class: "
+            "save it as grey or with a palette"
+        )
+    ids = np.asarray(mask).astype(np.uint8)
+    classes = table[ids]
+    unknown = classes == UNKNOWN
+    if unknown.any():
+        row, column = np.unravel_index(int(np.argmax(unknown)), unknown.shape)
+        raise InputError(
+            f"{path}: label {ids[row, column]} in row {row + 1}, column {column + 1}: {labels.described()}: "
+            "mend the mask, or change task.classes or task.void_id"
+        )
+    return classes.astype(np.uint8)
