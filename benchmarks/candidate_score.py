@@ -40,11 +40,11 @@ from torch import Tensor, fx, nn
 
 import export
 from export import CLOCKS, SERIES, Stopwatch, samples_of
+from qanas.export.report import sqnr_db
 from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
-from qanas.workflows.export_report import sqnr_db
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     **{name: export.NETWORKS[name] for name in ("TCN 4x32", "LSTM 2x32", "DeepLabv3 x0.5", "FastestDet")},

@@ -45,6 +45,7 @@ from torch.nn import functional
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
+from qanas.export.report import sqnr_db
 from qanas.layers.sequences import ScaledLinear
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
@@ -53,7 +54,6 @@ from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
-from qanas.workflows.export_report import sqnr_db
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

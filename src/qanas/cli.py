@@ -186,8 +186,8 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     """Quantize a trained torch network of your own and write its .tflite or .onnx file; no search."""
     import json
 
-    from qanas.workflows.export import exporter, require_folder_of, ship
-    from qanas.workflows.export_source import Source
+    from qanas.export.export import exporter, require_folder_of, ship
+    from qanas.export.source import Source
 
     require_folder_of(out)
     deploy = exporter(file_format, scheme, changes or ())

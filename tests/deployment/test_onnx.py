@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.onnx.runtime import OnnxKernels, OnnxModel
 from qanas.deployment.onnx.write import LOWERINGS, UnsupportedOnnxError, write_onnx
+from qanas.export.export import MAX_ONNX_MEAN_STEPS
 from qanas.layers.images import SameAvgPool2d, SameConv2d
 from qanas.quantization import operators
 from qanas.quantization.operators.base import QuantizedOperator
@@ -29,7 +30,6 @@ from qanas.quantization.operators.reductions import InterpolatedSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.quantization.tracing import trace
-from qanas.workflows.export import MAX_ONNX_MEAN_STEPS
 from tests.quantization.random_networks import random_network
 
 IMAGE = (4, 7, 6)

@@ -20,13 +20,12 @@ from torch import nn
 from qanas.core.errors import InputError
 from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
+from qanas.export.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
+from qanas.export.report import Export, sqnr_db
+from qanas.export.scheme import ExportScheme
+from qanas.export.source import COMPARED_SAMPLES, Source, load_network
 from qanas.quantization.program import Program
 from qanas.workflows import export
-from qanas.workflows.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
-from qanas.workflows.export_report import Export, sqnr_db
-from qanas.workflows.export_scheme import ExportScheme
-from qanas.workflows.export_source import COMPARED_SAMPLES, Source
-from qanas.workflows.own_network import load_network
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from qanas.core.errors import InputError
+from qanas.export.export import exporter, ship
+from qanas.export.report import Export
+from qanas.export.scheme import ExportScheme
+from qanas.export.source import Source
 from qanas.quantization.scheme import Scheme, named_schemes
-from qanas.workflows.export import exporter, ship
-from qanas.workflows.export_report import Export
-from qanas.workflows.export_scheme import ExportScheme
-from qanas.workflows.export_source import Source
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar, cast
 
 import numba
@@ -30,7 +31,7 @@ def merged(function: Function) -> Function:
     return cast("Function", numba.njit(inline="always", error_model="numpy")(function))
 
 
-def entry_point(types_of_arguments: object) -> Callable[[Function], Function]:
+def entry_point(types_of_arguments: object, *called: ModuleType) -> Callable[[Function], Function]:
     """Compile at once for these types, or load it as compiled before.
 
     The compiled code is kept beside the function's file or, where that is read-only, in the user's cache folder;
@@ -39,10 +40,12 @@ def entry_point(types_of_arguments: object) -> Callable[[Function], Function]:
 
     Args:
         types_of_arguments: Numba's.
+        called: packages other than the function's own whose functions it calls.
     """
 
     def compile_function(function: Function) -> Function:
-        function.__qualname__ += f"_{_digest(function.__code__.co_filename)}"
+        files = [function.__code__.co_filename, *(str(package.__file__) for package in called)]
+        function.__qualname__ += f"_{_digest(*files)}"
         try:
             compiled = numba.njit(types_of_arguments, cache=True, error_model="numpy")(function)
         except RuntimeError as error:
@@ -54,7 +57,7 @@ def entry_point(types_of_arguments: object) -> Callable[[Function], Function]:
     return compile_function
 
 
-def _digest(file: str) -> str:
-    """Return a digest of the sources that a function may call: those of its file's package, and this one."""
-    sources = {*Path(file).parent.glob("*.py"), Path(__file__)}
+def _digest(*files: str) -> str:
+    """Return a digest of the sources that a function may call: those of some files' packages, and this one."""
+    sources = {source for file in files for source in Path(file).parent.glob("*.py")} | {Path(__file__)}
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]

@@ -199,9 +199,9 @@ def parse_objective(column: str, direction: str, metrics: Mapping[str, Direction
     for precision in ("float", "quantized"):
         metric, suffix, rest = column.rpartition(f"_{precision}")
         if suffix and not rest and metric in metrics:
-            measure = Metric(metric, precision, metrics[metric])  # type: ignore[arg-type]  # of the tuple above
+            measure = Metric(metric, precision, metrics[metric])
     if measure is None:
-        known = [Metric(name, precision).column for name in metrics for precision in ("float", "quantized")]  # type: ignore[arg-type]
+        known = [Metric(name, precision).column for name in metrics for precision in ("float", "quantized")]
         raise InputError(f"objectives.{column}: {unknown('objective', column, [*known, *cost_columns()])}")
     if direction != measure.direction:
         raise InputError(f"objectives.{column}: '{direction}' would look for the worst; write '{measure.direction}'")

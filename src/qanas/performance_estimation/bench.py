@@ -28,7 +28,7 @@ from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSche
 from qanas.quantization.tracing import trace_shapes
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import Encoding, SearchSpace, space_of
-from qanas.search_space.start import RANDOM, Start
+from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
@@ -36,6 +36,8 @@ from qanas.training.trainer import TrainingSet
 
 DEFAULT_SEARCH: tuple[Group, ...] = ("architecture", "training", "quantization")
 """The groups that are free where a recipe doesn't say."""
+
+RANDOM = RandomStart()
 
 MOST_IN_MEMORY = 4
 """Inputs whose data is kept in memory at once."""

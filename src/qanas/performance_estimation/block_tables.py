@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -110,9 +110,9 @@ class BlockTables(Estimator):
     """
 
     procedure: Procedure
-    distillation: DistillationOptions = DistillationOptions()
-    table: TableOptions = TableOptions()
-    score: ScoreOptions = ScoreOptions()
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    table: TableOptions = field(default_factory=TableOptions)
+    score: ScoreOptions = field(default_factory=ScoreOptions)
 
     tables: ClassVar[Mapping[str, type[BaseModel]]] = {
         "distillation": DistillationOptions,
@@ -199,6 +199,7 @@ class BlockTables(Estimator):
         self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
     ) -> Estimate:
         """Refuse: there are no tables before `prepare`."""
+        del bench, proposal, seed, history, watch
         raise TypeError("block tables estimate once they are prepared")
 
     def forecast(self, bench: Bench) -> float:

@@ -1,4 +1,4 @@
-"""Procedures: from a candidate to a trained, quantized network. Teachers, finalists and `training` all take this way."""
+"""Procedures: from a candidate to a trained, quantized network. Teachers and finalists all take this way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
 from qanas.quantization.ranges import Ranges, check_samples
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
-from qanas.search_space.start import RANDOM, Start
+from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import FloatArray, Split, Task
 from qanas.training.choice import make_trainer
@@ -131,6 +131,18 @@ class Procedure(ABC):
         Raises:
             TrainingFailed: it can't be quantized, with the reason.
         """
+
+    def with_settings(self, **settings: int) -> Procedure:
+        """Return the same procedure, but for some settings, such as ``epochs``.
+
+        Raises:
+            InputError: it has no such setting.
+        """
+        unknown = sorted(settings.keys() - getattr(self, "__dataclass_fields__", {}).keys())
+        if unknown:
+            raise InputError(f"finalists.{unknown[0]}: {type(self).__name__} has no such setting; leave it out")
+        changed: Procedure = replace(self, **settings)  # type: ignore[type-var]  # it has fields, see above
+        return changed
 
     def check(self, bench: Bench) -> None:
         """Refuse, before anything is trained, what no candidate can be measured on.

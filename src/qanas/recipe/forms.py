@@ -46,7 +46,7 @@ class SpaceForm:
         Raises:
             InputError: names the key and the mend.
         """
-        family = find(name, self.section, NetworkSpace, self.key)  # type: ignore[type-abstract]
+        family = find(name, self.section, NetworkSpace, self.key)
         options: BaseModel = options_of(family, values, self.section, self.moved, self.own_keys)
         made = made_from(family, options, self.section, name)
         resolved: dict[str, dict[str, Any]] = {table: {} for table in (self.section, *self.moved.values())}

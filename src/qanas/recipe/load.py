@@ -8,7 +8,6 @@ import platform
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from qanas.recipe.components import arguments_of, component, find, made_from, op
 from qanas.recipe.forms import as_space
 from qanas.recipe.registry import OWN_TABLES
 from qanas.recipe.tables import EstimationTable, FinalistsTable, NamedTable, QuantizationTable, Recipe, SeedTable
-from qanas.search_space.start import RANDOM, Start
+from qanas.search_space.start import RandomStart, Start
 from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
 from qanas.training.pretrained import FileStart
@@ -87,11 +86,11 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     _resolve(recipe.task, "task", "data", folder)
     _resolve(recipe.estimation, "estimation", "cache", folder)
     find_first_in(folder)
-    task, task_table = component(recipe.task, "task", Task)  # type: ignore[type-abstract]
+    task, task_table = component(recipe.task, "task", Task)
     networks, space_tables = form.networks(recipe.space.name, recipe.space.model_extra or {})
     start, seed_table = _reference_start(f"{'seed' if form.section == 'space' else form.section}.weights",
                                          recipe.seed, folder)  # fmt: skip
-    strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
+    strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
     objectives = tuple(parse_objective(name, way, task.metrics) for name, way in recipe.objectives.items())
     limits = tuple(Limit(parse_cost(name), bound) for name, bound in recipe.limits.items())
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
@@ -176,7 +175,7 @@ def _estimator(
 
     Each key goes to the one of the two that knows it.
     """
-    kind = find(table.name, "estimation", Estimator)  # type: ignore[type-abstract]
+    kind = find(table.name, "estimation", Estimator)
     own_keys = list(type(table).model_fields)
     arguments = [name for name in arguments_of(kind) if name != "procedure" and name not in kind.tables]
     extra = table.model_extra or {}
@@ -212,12 +211,8 @@ def _budget(recipe: Recipe, strategy: Strategy) -> tuple[SearchBudget, dict[str,
 
 def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
     """Return how finalists are chosen and trained: as the search trains, but for what the table says."""
-    known = {entry.name for entry in fields(procedure)} if hasattr(procedure, "__dataclass_fields__") else set()
     changes = {key: getattr(table, key) for key in ("epochs", "qat_epochs") if getattr(table, key) is not None}
-    for key in changes:
-        if key not in known:
-            raise InputError(f"finalists.{key}: {type(procedure).__name__} has no such setting; leave it out")
-    own = replace(procedure, **changes) if changes else procedure  # type: ignore[type-var]  # a dataclass, see above
+    own = procedure.with_settings(**changes) if changes else procedure
     return FinalistsPlan(table.count, table.seeds, own, table.start)
 
 
@@ -284,7 +279,7 @@ def _reference_start(key: str, table: SeedTable, folder: Path) -> tuple[Start, d
         InputError: there is no such file.
     """
     if table.weights is None:
-        return RANDOM, {}
+        return RandomStart(), {}
     weights = _absolute(key, table.weights, folder)
     if not weights.is_file():
         raise InputError(f"{key}: {weights}: no such file; give a state dict as .safetensors, .pt or .pth")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qanas.core.candidate import Candidate
-from qanas.search_space.start import RANDOM, Start
+from qanas.search_space.start import RandomStart, Start
+
+RANDOM = RandomStart()
 
 
 @dataclass(frozen=True)

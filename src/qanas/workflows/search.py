@@ -175,9 +175,9 @@ class Search:
                     executor.submit(unit)
                 if not self.running:
                     return
-                unit, result = executor.next_finished()
-                assert isinstance(unit, TrialUnit)  # noqa: S101 - nothing else was submitted
-                self._finish(unit, result)
+                finished, result = executor.next_finished()
+                assert isinstance(finished, TrialUnit)  # noqa: S101 - nothing else was submitted
+                self._finish(finished, result)
 
     def _next_units(self, sampler: Sampler, executor: Executor[Bench, Any], first: int) -> list[TrialUnit]:
         """Return as many new trials as there is room for; none while a measured cost has to wait for the others."""
@@ -298,6 +298,7 @@ class Search:
         columns = columns_of(self.plan.axes)
         rows: list[dict[str, Value]] = []
         for record in self.front():
-            values = {**record.metrics, **record.costs}
-            rows.append({name: values[name] for name in columns} | setting_columns(record.config))
+            found = {**record.metrics, **record.costs}
+            values: dict[str, Value] = {name: found[name] for name in columns}
+            rows.append(values | setting_columns(record.config))
         return rows

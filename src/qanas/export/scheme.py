@@ -11,6 +11,7 @@ import torch
 from qanas.core.assignments import Assignment
 from qanas.core.errors import InputError
 from qanas.core.suggestions import unknown
+from qanas.export.source import Source
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (
     DEFAULT_SCHEME,
@@ -20,7 +21,6 @@ from qanas.quantization.scheme import (
     UnsupportedSchemeError,
     named_schemes,
 )
-from qanas.workflows.export_source import Source
 
 LAYERS = "layers"
 

@@ -17,14 +17,14 @@ from qanas.core.suggestions import unknown
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import FLOAT_PREFIX, SHIPPED_COSTS, costs_of
+from qanas.export.report import Export, Reals, StoredTensor, sqnr_db
+from qanas.export.scheme import ExportScheme
+from qanas.export.source import Source
+from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.graph import Border
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from qanas.workflows.export_report import Export, Reals, StoredTensor, sqnr_db
-from qanas.workflows.export_scheme import ExportScheme
-from qanas.workflows.export_source import Source
 
 MAX_ONNX_MEAN_STEPS = 2.0
 """Bound on the mean distance between an ONNX model and the simulation, which is that of LiteRT's kernels: ONNX Runtime
@@ -87,7 +87,6 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     codes = model.codes(source.compared)
     parity = ParitySteps.between(quantized.codes(torch.from_numpy(source.compared)).numpy(), codes)
     reason = parity.failure()
-    costs = costs_of(source.graph, quantized)
     return Deployed(
         content=content,
         model=model,
@@ -95,7 +94,7 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         scheme=scheme.name,
         quantization=scheme.scheme.description(),
         outputs=dequantize(codes, quantized.output),
-        costs={name: costs[name] for name in SHIPPED_COSTS},
+        costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
         failure="" if reason is None else f"outside parity: {reason}",
     )
@@ -108,8 +107,9 @@ def float_tflite(source: Source) -> Deployed:
     outputs = model.predict(source.compared)
     ratio = sqnr_db(source.compared_outputs, outputs)
     low = f"outputs are at {ratio:.1f} dB of torch's, less than {MIN_FLOAT_SQNR_DB:g}"
-    # `costs_of` wants a quantized graph as well; what that costs is not looked at.
-    costs = costs_of(source.graph, QuantizedGraph.from_shapes(source.graph, Scheme()))
+    # A blueprint has a quantized graph as well; what that costs is not looked at.
+    blueprint = Blueprint(source.graph, QuantizedGraph.from_shapes(source.graph, Scheme()))
+    floating = {cost.measure.name: cost.of(blueprint) for cost in PROGRAM_COSTS if cost.measure.float_}
     return Deployed(
         content=content,
         model=model,
@@ -117,7 +117,7 @@ def float_tflite(source: Source) -> Deployed:
         scheme=None,
         quantization=None,
         outputs=outputs,
-        costs={name: costs[FLOAT_PREFIX + name] for name in SHIPPED_COSTS},
+        costs=floating,
         parity=None,
         failure="" if ratio >= MIN_FLOAT_SQNR_DB else low,
     )
