@@ -41,7 +41,7 @@ def component(table: NamedTable, section: str, contract: type[T]) -> tuple[T, di
     return made, own | options.model_dump(mode="json", exclude_none=True)
 
 
-def options_of(  # noqa: PLR0913, PLR0917 - where keys come from, and who else knows them
+def options_of(
     found: type[Any],
     values: Mapping[str, Any],
     section: str,
