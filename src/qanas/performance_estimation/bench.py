@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from qanas.core.candidate import Candidate, Group, Value
+from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import PROGRAM_COSTS, Blueprint, CostModel, costs_of
@@ -33,9 +33,6 @@ from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.training.trainer import TrainingSet
-
-DEFAULT_SEARCH: tuple[Group, ...] = ("architecture", "training", "quantization")
-"""The groups that are free where a recipe doesn't say."""
 
 RANDOM = RandomStart()
 
@@ -114,7 +111,7 @@ class Bench:
 
     data: PreparedData
     networks: NetworkSpace
-    search: tuple[Group, ...] = DEFAULT_SEARCH
+    search: tuple[Group, ...] = SEARCHED_BY_DEFAULT
     encoding: Encoding = "conditional"
     scheme: Scheme = field(default_factory=Scheme)
     device: Device = field(default_factory=lambda: Device.named("host"))

@@ -138,6 +138,6 @@ def scheme_choice(plan: Plan) -> str:
         return "by the recipe"
     direction = plan.main_metric.direction.removesuffix("imize")
     return (
-        f"before the search: {direction}imal {plan.main_metric.name} (quantized, validation) of the seed network, trained "
-        f"once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
+        f"before the search: {direction}imal {plan.main_metric.name} (quantized, validation) of the seed network, "
+        f"trained once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
     )
