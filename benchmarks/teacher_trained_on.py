@@ -24,7 +24,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
-from qanas.supernet.distilled_start import DistilledStart
+from qanas.supernet.block_supernet import DistilledStart
 from qanas.workflows.finalists import Finalist, FinalistUnit, training_files
 from qanas.workflows.plan import Setup
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from qanas.core.errors import InputError
-from qanas.core.flatten import flatten
+from qanas.core.keys import flatten
 from qanas.core.run_folder import RunFolder
 from qanas.core.tables import read_table
 

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qanas.core.measurement import Limit, Measurement, Objective
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, nearest, unknown
 from qanas.core.seeds import derive_seed
-from qanas.core.suggestions import nearest, unknown
 
 purposes = st.lists(st.one_of(st.integers(0, 10**6), st.sampled_from(["sampler", "training", "finalist"])), max_size=3)
 

@@ -13,21 +13,22 @@ from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_
 
 from qanas.core.pareto import non_dominated
 from qanas.hardware.costs import ADDITIVE_COSTS
-from qanas.performance_estimation.block_table.additive_model import rows_to_fit
-from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
-from qanas.performance_estimation.block_table.layers import BlockLayers, Row
-from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
-from qanas.performance_estimation.block_table.reference import score_fake_quantized, score_one_by_one
-from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics, RecentStatistics, RememberedStatistics
-from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.performance_estimation.block_table.walk import score_paths
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row, ScoredSamples
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, rows_to_fit, surviving
+from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.walk import (
+    PrefixStatistics,
+    RecentStatistics,
+    RememberedStatistics,
+    score_paths,
+)
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.teacher_features import BlockFeatures, features_of
+from qanas.testing.block_scores import score_fake_quantized, score_one_by_one
 
 SHAPE = TaskShape((3, SIZE, SIZE), CLASSES, 1.0, ("cross_entropy",))
 BLOCKS = TinySpace().blocks(SHAPE)

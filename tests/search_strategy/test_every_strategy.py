@@ -15,10 +15,7 @@ from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_strategy.base import SamplingStrategy
-from qanas.search_strategy.gp import GP
-from qanas.search_strategy.nsga2 import NSGA2
-from qanas.search_strategy.random_search import RandomSearch
-from qanas.search_strategy.tpe import TPE
+from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
 from qanas.workflows.trial_store import Outcome, TrialRecord, TrialStore
 
 STRATEGIES = [

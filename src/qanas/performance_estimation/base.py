@@ -18,8 +18,7 @@ from qanas.core.trials import TrialRecord
 from qanas.execution.units import Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.proposal import Proposal
-from qanas.search_space.start import Start
+from qanas.search_space.start import Proposal, Start
 
 T = TypeVar("T")
 

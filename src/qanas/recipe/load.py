@@ -12,11 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qanas.core.assignments import Assignment
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, find_first_in, unknown
+from qanas.core.keys import Assignment
 from qanas.core.measures import Cost, Limit, parse_cost, parse_objective
-from qanas.core.suggestions import unknown
-from qanas.core.user_code import find_first_in
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator

@@ -17,8 +17,8 @@ from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
 from qanas.core.trials import TrialRecord
 from qanas.search_space.additive import AdditiveScores
-from qanas.search_space.proposal import Proposal
 from qanas.search_space.space import Encoding, SearchSpace
+from qanas.search_space.start import Proposal
 
 
 class History(Protocol):

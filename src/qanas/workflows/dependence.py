@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanas.core.errors import InputError
-from qanas.core.flatten import flatten
+from qanas.core.keys import flatten
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
 from qanas.workflows.plan import SWEEP, Plan

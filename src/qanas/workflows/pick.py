@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qanas.core.card import Card
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder
-from qanas.core.suggestions import unknown
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from qanas.execution.executors import Executor, make_executor
 from qanas.execution.units import Failure, Unit
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
-from qanas.search_space.proposal import Proposal
+from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solver
 from qanas.workflows.importance import write_importance
 from qanas.workflows.plan import Plan

@@ -21,8 +21,8 @@ from qanas.core.candidate import GROUPS, Value
 from qanas.core.measures import Cost, Limit, Measure, columns_of, setting_columns
 from qanas.core.trials import TrialRecord
 from qanas.execution.interrupts import interrupts_deferred
-from qanas.search_space.proposal import Proposal
 from qanas.search_space.space import SearchSpace
+from qanas.search_space.start import Proposal
 
 STUDY = "qanas"
 RECORD = "record"

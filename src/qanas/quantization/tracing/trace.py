@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, fx, nn
 
-from qanas.core.user_code import described
+from qanas.core.errors import described
 from qanas.quantization.graph import AxisOrder, Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
