@@ -16,8 +16,7 @@ import matplotlib as mpl
 import polars as pl
 from matplotlib import pyplot as plt
 
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import read_table
+from qanas.core.run_folder import RunFolder, read_table
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"

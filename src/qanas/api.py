@@ -14,8 +14,7 @@ import tomli_w
 
 from qanas.core.errors import InputError
 from qanas.core.keys import flatten
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import read_table
+from qanas.core.run_folder import RunFolder, read_table
 
 if TYPE_CHECKING:
     import polars as pl

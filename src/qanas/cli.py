@@ -136,7 +136,7 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan
-    from qanas.workflows.verify import require_same_data, verify_models
+    from qanas.workflows.shipped import require_same_data, verify_models
 
     run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
@@ -159,7 +159,7 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
-    from qanas.workflows.pick import parse_limit, pick_model
+    from qanas.workflows.shipped import parse_limit, pick_model
 
     run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])

@@ -31,8 +31,7 @@ from tests.reporting.page import Page, coloured
 import qanas
 from qanas.core.card import SplitName
 from qanas.core.errors import InputError
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import write_parquet
+from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.reporting.comparison import compare_runs
 from qanas.reporting.comparison_page import render_comparison, run_rows
 from qanas.reporting.headline import print_models
@@ -40,7 +39,7 @@ from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import chosen_rows, networks_of, read_run
 from qanas.reporting.views.masks import class_palette
-from qanas.workflows.pick import pick_model
+from qanas.workflows.shipped import pick_model
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 from qanas.core.measurement import Objective
 
-from qanas.workflows.importance import LEAST_TRIALS, write_importance
+from qanas.workflows.trial_store import LEAST_TRIALS, write_importance
 
 OBJECTIVES = (Objective("mae_quantized"), Objective("r2_quantized", "maximize"))
 UNIT = FloatDistribution(0.0, 1.0)

@@ -19,7 +19,7 @@ from qanas.quantization.scheme import Scheme
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.run import run_search
-from qanas.workflows.verify import verify_models
+from qanas.workflows.shipped import verify_models
 
 if TYPE_CHECKING:
     from tests.workflows.conftest import MakeSetup

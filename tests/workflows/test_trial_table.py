@@ -9,8 +9,7 @@ from pathlib import Path
 import polars as pl
 from qanas.workflows.trial_table import trial_table
 
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import read_table, write_parquet
+from qanas.core.run_folder import RunFolder, read_table, write_parquet
 from qanas.workflows.trial_store import TrialRecord
 
 COSTS = {"weight_bytes": 120, "latency_ms": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import tomli_w
@@ -18,6 +19,10 @@ from filelock import FileLock, Timeout
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 SEED_ID = "seed"
 """The folder of the seed network under ``models/``."""
@@ -227,3 +232,43 @@ class RunFolder:
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+PARQUET = ".parquet"
+
+TEXT_COLUMNS = ("candidate", "key", "outcome", "reason", "status")
+"""Columns of text in any table: in CSV, names made of digits alone must stay as they were written."""
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a table, CSV or Parquet by its name; a missing or empty file is a table without rows or columns.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        One row a trial, front point or finalist.
+
+    Raises:
+        InputError: the file is no table.
+    """
+    if not path.is_file() or not path.read_bytes().strip():
+        return pl.DataFrame()
+    try:
+        return pl.read_parquet(path) if path.suffix == PARQUET else _read_csv(path)
+    except pl.exceptions.PolarsError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    table = pl.read_csv(path, infer_schema_length=None)
+    text = {name: pl.String for name in TEXT_COLUMNS if name in table.columns}
+    return pl.read_csv(path, infer_schema_length=None, schema_overrides=text)
+
+
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table with its types; equal tables give equal bytes."""
+    content = io.BytesIO()
+    table.write_parquet(content)
+    write_atomically(path, content.getvalue())

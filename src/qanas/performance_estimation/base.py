@@ -15,7 +15,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
 from qanas.core.measures import Measure
 from qanas.core.trials import TrialRecord
-from qanas.execution.units import Unit
+from qanas.execution.executors import Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
 from qanas.search_space.start import Proposal, Start

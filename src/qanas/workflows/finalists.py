@@ -26,8 +26,7 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.execution.executors import make_executor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork

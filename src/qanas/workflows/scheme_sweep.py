@@ -14,8 +14,7 @@ from qanas.core.events import Watch
 from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
-from qanas.execution.executors import InlineExecutor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Failure, InlineExecutor, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.quantization.numbers.affine import BYTE_BITS

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.core.even_spread import evenly_spread
-from qanas.core.tables import write_parquet
+from qanas.core.run_folder import write_parquet
 from qanas.performance_estimation.block_table.layers import BlockLayers, Path, Row, ScoredSamples
 from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, RacingSettings, race, rows_to_fit
 from qanas.performance_estimation.block_table.walk import (
