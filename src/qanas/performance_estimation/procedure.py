@@ -140,36 +140,35 @@ class TrainedNetwork:
     train_seconds: float
 
     @torch.no_grad()
-    def float_outputs(self, inputs: FloatArray) -> FloatArray:
-        """Return the FP32 network's outputs.
-
-        Args:
-            inputs: shape (n, *input_shape).
-
-        Returns:
-            Shape (n, output_size, ...).
-        """
-        size = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(inputs[:1].nbytes, 1)))
-        chunks = [self.network(chunk) for chunk in torch.split(torch.from_numpy(inputs), size)]
-        outputs: FloatArray = torch.cat(chunks).numpy()
+    def float_outputs(self, split: Split) -> FloatArray:
+        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...)."""
+        chunks = split.chunks(_chunk_size(split))
+        outputs: FloatArray = torch.cat([self.network(torch.from_numpy(chunk)) for chunk in chunks]).numpy()
         return outputs
 
-    def codes(self, inputs: FloatArray, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Return the simulated output codes, shape (n, output_size, ...), for inputs of shape (n, *input_shape)."""
-        return self.quantized.codes(torch.from_numpy(inputs), arithmetic)
+    def codes(self, split: Split, arithmetic: Arithmetic = "exact") -> Tensor:
+        """Return the simulated output codes on all samples, shape (n, output_size, ...)."""
+        chunks = split.chunks(_chunk_size(split))
+        return torch.cat([self.quantized.codes(torch.from_numpy(chunk), arithmetic) for chunk in chunks])
 
     def evaluate(self, task: Task, split: Split) -> dict[str, float]:
         """Return every metric on a split, of the FP32 and of the quantized network by column, in fast arithmetic.
 
         For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
         """
-        quantized = self.quantized.output.dequantize(self.codes(split.inputs, "fast")).numpy()
-        outputs = {"float": self.float_outputs(split.inputs), "quantized": quantized}
+        quantized = self.quantized.output.dequantize(self.codes(split, "fast")).numpy()
+        outputs = {"float": self.float_outputs(split), "quantized": quantized}
         return {
             Metric(metric, precision).column: value  # type: ignore[arg-type]  # of the dict above
             for precision, values in outputs.items()
             for metric, value in task.evaluate(values, split).items()
         }
+
+
+def _chunk_size(split: Split) -> int:
+    """Return how many samples are computed at a time."""
+    sample_bytes = 4 * int(np.prod(split.input_shape))
+    return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // sample_bytes))
 
 
 class Procedure(ABC):
@@ -313,8 +312,8 @@ class FullTraining(Procedure):
     def _calibration_samples(self, bench: Bench, candidate: Candidate) -> Tensor:
         """Return the samples whose ranges are taken, shape (n, *input_shape)."""
         data = bench.data_of(candidate)
-        inputs = data.train.inputs
-        samples = torch.from_numpy(inputs[evenly_spread(len(inputs), self.calibration_samples)])
+        chosen, _ = data.train.batch(evenly_spread(len(data.train), self.calibration_samples))
+        samples = torch.from_numpy(chosen)
         check_samples(samples, data.input_shape, "task: training data")
         return samples
 

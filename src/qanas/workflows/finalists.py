@@ -35,6 +35,9 @@ from qanas.tasks.base import FloatArray, Split, Task
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
+RUN_AT_A_TIME = 256
+"""Samples that the runtime is handed at a time."""
+
 logger = logging.getLogger("qanas")
 
 Metrics = Mapping[Precision, Mapping[SplitName, Mapping[str, float]]]
@@ -254,11 +257,11 @@ class _Scored:
 def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
     affine = trained.quantized.output
-    deployed = model.codes(split.inputs)
-    simulated = trained.codes(split.inputs).numpy().astype(deployed.dtype)
+    deployed = np.concatenate([model.codes(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
+    simulated = trained.codes(split).numpy().astype(deployed.dtype)
     outputs = dequantize(deployed, affine)
     metrics: dict[Precision, Mapping[str, float]] = {
-        "float": task.evaluate(trained.float_outputs(split.inputs), split),
+        "float": task.evaluate(trained.float_outputs(split), split),
         "quantized": task.evaluate(dequantize(simulated, affine), split),
         "deployed": task.evaluate(outputs, split),
     }

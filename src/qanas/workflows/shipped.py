@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from qanas.core.candidate import Candidate
@@ -15,7 +16,8 @@ from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
-from qanas.tasks.base import Split
+from qanas.tasks.base import FloatArray, Split
+from qanas.workflows.finalists import RUN_AT_A_TIME
 from qanas.workflows.plan import Plan
 from qanas.workflows.shipping import MODEL_FILES, border_of
 
@@ -73,6 +75,12 @@ def _shipped(folder: RunFolder) -> list[str]:
         raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
 
 
+def _outputs(model: LiteRTModel, split: Split) -> FloatArray:
+    """Return a model's outputs on a split, shape (n, output_size, ...)."""
+    outputs: FloatArray = np.concatenate([model.predict(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
+    return outputs
+
+
 def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict:
     content = (folder.model(identity) / "model.tflite").read_bytes()
     differences = []
@@ -89,7 +97,7 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
     task, data = plan.bench.task_of(candidate), plan.bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
-        measured = task.evaluate(model.predict(split.inputs), split)
+        measured = task.evaluate(_outputs(model, split), split)
         for metric, value in measured.items():
             claimed = card.metric("deployed", name, metric).shipped
             if not abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed)):

@@ -126,9 +126,9 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
 
 def _write_firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes, target: Path) -> None:
     """Write the C sources; the golden vectors are validation samples spread over the split."""
-    inputs = plan.bench.data_of(finalist.candidate).val.inputs
-    chosen = evenly_spread(len(inputs), GOLDEN_SAMPLES)
-    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs[chosen])
+    val = plan.bench.data_of(finalist.candidate).val
+    inputs, _ = val.batch(evenly_spread(len(val), GOLDEN_SAMPLES))
+    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs)
     target.mkdir()
     for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():
         (target / name).write_text(text, "utf-8")
