@@ -3,8 +3,9 @@
     python tools/docstring_shapes.py src/qanas --list
 
 A function counts if its annotations name an array or a tensor, by whatever alias of the package, and it has a
-docstring; what it does to a callable that takes one doesn't matter. A shape is stated by ``shape (n, classes)``, by
-``scalar``, or by the shape of something else: ``the shape of``, ``the same shape``, ``shaped as``.
+docstring; arrays that only a callable among its arguments is given don't count. A shape is stated by
+``shape (rows, classes)``, by a tuple that begins with ``(n,`` or ``(batch,``, by ``scalar``, by ``any shape``, or by
+the shape of something else: ``the shape of``, ``the same shape``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARRAYS = frozenset({"NDArray", "ndarray", "Tensor"})
-STATED = re.compile(r"\bshapes?\s+\(|\bscalars?\b|\bthe\s+shapes?\s+of\b|\bsame\s+shapes?\b|\bshaped\s+(as|like)\b")
+STATED = re.compile(
+    r"\bshapes?\s+\(|\((n|batch),|\b(any|same)\s+shapes?\b|\bthe\s+shapes?\s+of\b|\bscalars?\b", re.IGNORECASE
+)
 LEAST_PERCENT = 65
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

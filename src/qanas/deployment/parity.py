@@ -32,7 +32,7 @@ class ParitySteps:
 
     @classmethod
     def between(cls, simulated: NDArray[Any], deployed: NDArray[Any]) -> ParitySteps:
-        """Compare output codes of one shape."""
+        """Compare output codes, both of the same shape."""
         steps = np.abs(simulated.astype(np.int32) - deployed.astype(np.int32))
         return cls(int(steps.max()), float(steps.mean()), steps.size)
 

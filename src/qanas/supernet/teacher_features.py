@@ -85,7 +85,7 @@ def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) ->
 
 @torch.no_grad()
 def _borders(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield the position of a chunk's first sample and its values at every border."""
+    """Yield the position of a chunk's first sample and its values at every border, shape (chunk, channels, h, w)."""
     seen: list[tuple[Tensor, Tensor]] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -306,7 +306,7 @@ class Task(ABC):
         return inputs, targets
 
     def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray] | None:
-        """Return `loss` and its gradient by the outputs, or None where the task leaves that to autograd.
+        """Return `loss` and its gradient by the outputs, of the same shape, or None: then autograd does that.
 
         Offering it saves small networks the better part of a training step; the result must be autograd's.
         """

@@ -88,7 +88,7 @@ class Builder:
         return name
 
     def constant(self, values: NDArray[Any]) -> str:
-        """Return the name of a stored constant.
+        """Return the name of a stored constant of any shape.
 
         Each is a tensor of its own, equal or not: ONNX Runtime rewrites weights and their parameters in place, and
         refuses models in which other nodes refer to the same ones.
@@ -124,14 +124,14 @@ class Builder:
 
         Args:
             weights: integers and scales.
-            codes: the integers in the order that the operator wants.
+            codes: the integers in the order that the operator wants, shape (..., channels, ...).
             axis: of the output channels there.
         """
         scales = _scales(weights)
         return self._scaled(codes, scales, axis)
 
     def bias(self, weights: QuantizedWeights, bias: BiasCodes, source: Affine) -> str:
-        """Return the name of the real numbers of biases in steps of input scale x weight scale."""
+        """Return the name of the real numbers of biases, shape (channels,), in steps of input scale x weight scale."""
         return self._scaled(bias, (_scales(weights) * np.float32(source.scale)).astype(np.float32), 0)
 
     def start(self, name: str, shape: Shape, order: Order, affine: Affine) -> Value:
@@ -173,7 +173,7 @@ class Builder:
         return self.constant(np.array(affine.scale, np.float32)), self.constant(np.array(affine.zero_point, np.int8))
 
     def _scaled(self, codes: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
-        """Return the name of integers times scales, one of them or one an entry of an axis; zero points are 0."""
+        """Return the name of integers, any shape, times scales, one or one an entry of an axis; zero points are 0."""
         whole = len(scales) == 1
         zeros = np.zeros(() if whole else scales.shape, codes.dtype)
         stored = scales.reshape(()) if whole else scales

@@ -57,7 +57,7 @@ class UnfoldedGraph:
         In a supernet the running statistics are those of many paths mixed; each path has its own (Guo et al. 2020).
 
         Args:
-            samples: inputs of the torch network.
+            samples: inputs of the torch network, shape (n, *input_shape).
             scheme: how ranges are taken.
 
         Raises:

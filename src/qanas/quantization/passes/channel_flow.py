@@ -108,7 +108,7 @@ def flow_of(operator: Operator, inputs: Sequence[Shape], output: Shape) -> Flow:
 
 
 def _parts(operator: Operator, inputs: Sequence[Shape], output: Shape) -> tuple[Numbers, ...]:
-    """Return `Flow.parts` of an operator that leaves channels what they are, nothing for others."""
+    """Return `Flow.parts`, shape (channels,) each, of an operator that leaves channels what they are, else nothing."""
     sizes, size = [channels_of(shape) for shape in inputs], channels_of(output)
     if isinstance(operator, Slice) and isinstance(entry := split_entry(operator, len(inputs[0])), slice):
         return (np.arange(sizes[0])[entry],)
@@ -216,7 +216,7 @@ def _longest(graph: Graph, chain: Sequence[Node]) -> Shuffle | None:
 
 
 def _order(shape: Shape, nodes: Sequence[Node]) -> Numbers | None:
-    """Return the order of channels that nodes put out for a shape, None where they do anything else."""
+    """Return the order, shape (channels,), that nodes put channels into, None where they do anything else."""
     places = torch.arange(prod(shape)).reshape(1, *shape)
     for node in nodes:
         places = node.operator.forward(places)

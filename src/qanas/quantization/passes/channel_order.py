@@ -170,7 +170,7 @@ def reordered(operator: Operator, inputs: Sequence[Numbers], output: Numbers) ->
 
     Args:
         operator: what is computed on logical channels.
-        inputs: for each input, the logical channel that each stored one is.
+        inputs: for each input, the logical channel that each stored one is, shape (channels,).
         output: likewise.
     """
     match operator:
