@@ -21,7 +21,7 @@ from qanas.core.candidate import GROUPS, Candidate
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of, weight_bytes
+from qanas.hardware.costs import Blueprint, costs_of, weight_bytes
 from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
 from qanas.quantization.graph import UnsupportedNetworkError
@@ -290,7 +290,7 @@ def test_random_candidates_ship_as_costed_and_as_simulated(number: int) -> None:
     torch.manual_seed(number)
     network = randomized(networks.build(candidate, SHAPE), torch.Generator().manual_seed(number))
     skeleton = trace_shapes(lambda: networks.build(candidate, SHAPE), SHAPE.input_shape)
-    costs = costs_of(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme()))
+    costs = costs_of(Blueprint(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme())))
     graph = trace(network, SHAPE.input_shape)
     samples = torch.randn(32, *SHAPE.input_shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
