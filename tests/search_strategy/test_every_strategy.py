@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import tests.cli.unsynced  # noqa: F401 - for its effect
 
 from qanas.core.candidate import Candidate
 from qanas.core.measures import Cost, Limit, Score
