@@ -275,7 +275,7 @@ def test_a_setting_overwrites_no_column(tmp_path: Path, monkeypatch: pytest.Monk
     assert result.shipped
 
 
-ODD_NAMES = '''
+ODD_NAMES = """
 from qanas.networks.lstm import LSTMNetwork
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.quantization_group import quantization_settings
@@ -297,7 +297,7 @@ class OddNames(NetworkSpace):
     def build(self, candidate, shape):
         units = candidate.architecture["macs"]
         return LSTMNetwork(shape.input_shape[-1], [units], shape.output_size, shape.output_scale)
-'''
+"""
 
 
 # Latency, and the process around a run
