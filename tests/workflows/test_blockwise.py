@@ -165,8 +165,9 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
         ),
         ({"limits": {"file_bytes": 100}}, r"limits\.file_bytes: not a sum"),
         ({"limits": {"macs": 100, "packed_weight_bytes": 100}}, "are more than 2 costs"),
-        ({"strategy": {"name": "tpe"}}, r"strategy\.name: 'tpe' lacks solve"),
-        ({"space": {"name": "lstm"}}, "space: unknown key"),
+        ({"strategy": {"name": "tip"}}, r"strategy\.name: unknown strategy 'tip': did you mean 'tpe'"),
+        ({"strategy": {"trials": 9}}, r"strategy\.trials: 'exact' solves at once, without trials; leave it out"),
+        ({"space": {"name": "lstm"}}, r"space: given by \[teacher\] and \[blocks\], too; give one of the two"),
         ({"quantization": {"layers": {"stem": {"weight_bits": 4}}}}, r"quantization\.layers: .*table\.bits; leave"),
     ],
 )

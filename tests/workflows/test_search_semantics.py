@@ -211,7 +211,9 @@ def test_the_median_training_ships(make_plan: MakePlan, tmp_path: Path) -> None:
         assert shipment.card.metric("quantized", "val", "worst").shipped == sorted(scores)[1]
         assert shipment.card.metric("quantized", "val", "worst").mean == pytest.approx(sum(scores) / 3)
         assert shipment.card.metric("quantized", "val", "worst").n == 3
-        shipped = next(t for t in trainings if t is not None and t.seed == shipment.card.protocol["shipped_training"])
+        shipped = next(
+            t for t in trainings if t is not None and t.repetition == shipment.card.protocol["shipped_training"]
+        )
         assert shipped.sha256 == shipment.card.sha256
 
 
