@@ -154,7 +154,7 @@ def test_the_same_program_gives_the_same_bytes() -> None:
 def test_an_unknown_kind_of_operator_is_refused() -> None:
     source, target = (RuntimeTensor((1, 2), "float32") for _ in range(2))
     with pytest.raises(ValueError, match="no operator FOLD_PAPER"):
-        write_tflite(Program(source, target, [RuntimeOperator("FOLD_PAPER", 1, [source], [target])]))
+        write_tflite(Program({"x": source}, {"y": target}, [RuntimeOperator("FOLD_PAPER", 1, [source], [target])]))
 
 
 def test_constants_of_unknown_types_are_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qanas.deployment.litert import LiteRTModel
-from qanas.quantization.graph import Border
+from qanas.quantization.border import Border
 
 runtime: Any = pytest.importorskip(
     "tflite_micro.python.tflite_micro.runtime",

@@ -13,7 +13,8 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.layers.sequences import Conv1xK, OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.graph import INPUT, UnsupportedNetworkError
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights, WeightBits
 from qanas.quantization.numbers.rounding import round_half_away
 from qanas.quantization.operators.lstm import cell_exponent

@@ -20,7 +20,7 @@ from qanas.export.report import Export, Reals, StoredTensor, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
-from qanas.quantization.graph import Border
+from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.deployment.parity import ParitySteps
-from qanas.quantization.graph import AxisOrder
+from qanas.quantization.border import AxisOrder
 from qanas.quantization.numbers.affine import Affine
 
 Reals = NDArray[np.float32]

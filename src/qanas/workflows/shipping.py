@@ -18,7 +18,7 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
-from qanas.quantization.graph import AxisOrder, Border
+from qanas.quantization.border import AxisOrder, Border
 from qanas.quantization.numbers.affine import Affine
 from qanas.training.pretrained import FileStart
 from qanas.workflows.finalists import Finalist, Training, training_files
@@ -229,7 +229,7 @@ def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrd
 
 def border_of(card: Card) -> Border:
     """Return how a shipped model's input and output are stored."""
-    return Border(AxisOrder(tuple(card.input.axes)), AxisOrder(tuple(card.output.axes)))
+    return Border.of(AxisOrder(tuple(card.input.axes)), AxisOrder(tuple(card.output.axes)))
 
 
 def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from qanas.quantization.graph import Border
+from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
 
 OnnxKernels = Literal["fused", "literal"]

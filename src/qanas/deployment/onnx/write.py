@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from qanas.deployment.onnx.builder import CHANNELS_FIRST, Builder, Order, Real, Value
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.requantization import BOUNDS, Activation
 from qanas.quantization.operators.arithmetic import QuantizedAdd, QuantizedMultiply, QuantizedWithConstant
 from qanas.quantization.operators.base import QuantizedOperator, Shape
