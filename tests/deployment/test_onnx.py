@@ -128,7 +128,7 @@ def quantized_of(
 
 
 def steps(quantized: QuantizedGraph, inputs: NDArray[np.float32], kernels: OnnxKernels) -> NDArray[np.int64]:
-    codes = OnnxModel(write_onnx(quantized), kernels).codes(inputs, quantized.output)
+    codes = OnnxModel(write_onnx(quantized), kernels).codes(inputs, quantized.outputs)
     ours = quantized.codes(torch.from_numpy(inputs)).numpy()
     assert codes.shape == ours.shape
     apart: NDArray[np.int64] = np.abs(codes - ours.astype(np.int64))

@@ -7,7 +7,7 @@ an array, a graph or a runtime answers with an array; asked with arrays by name,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -191,8 +191,6 @@ def _leaves(value: object, kind: type, path: tuple[str, ...]) -> Iterator[tuple[
         entries = list(zip(value._fields, value, strict=True))
     elif isinstance(value, list | tuple):
         entries = [(str(number), part) for number, part in enumerate(value)]
-    elif is_dataclass(value) and not isinstance(value, type):
-        entries = [(entry.name, getattr(value, entry.name)) for entry in fields(value)]
     else:
         yield path, value
         return

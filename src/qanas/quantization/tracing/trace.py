@@ -203,7 +203,7 @@ class _Translation:
             return arguments[0][arguments[1]]
         if not _holds_value((arguments, options)):
             return self._computed(call, arguments, options)
-        if isinstance(call.target, type):  # a named tuple or a dataclass of values, to be returned
+        if isinstance(call.target, type):  # a named tuple of values, to be returned
             return call.target(*arguments, **options)
         self.builder.origin = self._origin(call)
         result = _called(self._translator(call), (self.builder, *self._module(call), *arguments), options)
