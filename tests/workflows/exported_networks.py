@@ -69,9 +69,22 @@ def broken() -> nn.Module:
     raise RuntimeError("no weights here")
 
 
-class TwoOutputs(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x
+class WithText(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, str]:
+        return x, "text"
+
+
+class Streaming(nn.Module):
+    """A cell whose state goes in and comes out, under one name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.take, self.keep, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor, state: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        state = torch.relu(self.take(x) + self.keep(state))
+        scores = self.head(state)
+        return {"state": state, "heads": [scores, 300.0 * torch.sigmoid(self.head(0.5 * state))]}
 
 
 class Summed(nn.Module):

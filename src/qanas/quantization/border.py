@@ -171,7 +171,10 @@ def named_parts(returned: object, kind: type[Part]) -> dict[str, Part]:
         name = "_".join(path if path and not path[0].isdigit() else (OUTPUT, *path))
         if not isinstance(value, kind):
             what = f"output '{name}' is" if path else "it is"
-            raise ValueError(f"{what} a {type(value).__name__}, not a tensor that depends on the input; leave it out")
+            raise ValueError(
+                f"{what} a {type(value).__name__}, not a tensor with the samples in front that depends on an input; "
+                "leave it out"
+            )
         if name in found:
             raise ValueError(f"two outputs are called '{name}'; give one of them another name")
         found[name] = value
