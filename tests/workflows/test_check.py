@@ -29,5 +29,5 @@ def test_quantization_aware_epochs_are_counted_where_weights_have_few_bits(
         return 10.0 if isinstance(arguments[-1], FakeQuantizedGraph) else 1.0
 
     monkeypatch.setattr(FullTraining, "_epoch_seconds", seconds)
-    trainings = 4 + 3 * (2 + 1)  # trials; finalists and the seed network
+    trainings = 4 + 3 * (2 + 1)  # trials; finalists and the reference
     assert forecast(plan).hours == pytest.approx(trainings * epochs / 3600)

@@ -42,7 +42,7 @@ def test_a_layers_bits_hold_in_the_search_and_in_what_ships(make_plan: MakePlan,
         assert card.parity_steps.max == 0
     assert {card.config["architecture"]["kind"] for card in cards.values()} == {"conv", "lstm"}
     assert [verdict.differences for verdict in verify_models(plan, folder)] == [()] * len(cards)
-    # The seed network has three channels of three taps on one input: five bytes, the last one half filled.
+    # The reference has three channels of three taps on one input: five bytes, the last one half filled.
     whole = make_plan().bench.costs_of(plan.bench.reference)
     assert whole["weight_bytes"] - cards["seed"].weight_bytes == 9 - 5
     assert whole["packed_weight_bytes"] - cards["seed"].packed_weight_bytes == 9 - 5

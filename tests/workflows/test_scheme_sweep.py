@@ -80,8 +80,8 @@ def test_the_best_of_all_schemes_on_the_seed_network_is_what_ships(
     assert [row["scheme"] for row in found if row["chosen"] == "true"] == [best["scheme"]]
     assert len({row["score"] for row in found}) > 3
     sweep = derive_seed(plan.bench.seed, "scheme sweep")
-    assert trainings.count(sweep) == 1, "the seed network is trained once"
-    # The score is that of the seed network, trained with this seed and quantized so.
+    assert trainings.count(sweep) == 1, "the reference is trained once"
+    # The score is that of the reference, trained with this seed and quantized so.
     bench = plan.with_scheme(best["scheme"]).bench
     again = plan.estimator.procedure.make(bench, bench.reference, bench.reference_start, sweep)
     val = bench.data_of(bench.reference).val
@@ -89,7 +89,7 @@ def test_the_best_of_all_schemes_on_the_seed_network_is_what_ships(
     protocol = card(folder).protocol
     assert protocol["scheme"] == best["scheme"]
     assert protocol["quantization"] == named_schemes()[best["scheme"]].description()
-    assert "minimal worst (quantized, validation) of the seed network" in protocol["scheme_chosen"]
+    assert "minimal worst (quantized, validation) of the reference" in protocol["scheme_chosen"]
 
 
 def test_a_metric_to_be_maximized_is(make_plan: MakePlan, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_seed_network_that_can_not_be_trained_ends_the_run_with_one_line(make_
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     plan = make_plan(**AUTO, task={"level": math.nan})
-    with pytest.raises(InputError, match=r"quantization\.scheme: the sweep over the seed network failed: .*nan"):
+    with pytest.raises(InputError, match=r"quantization\.scheme: the sweep over the reference failed: .*nan"):
         with_scheme_chosen(plan, folder, display())
     assert not folder.scheme_sweep.exists()
 

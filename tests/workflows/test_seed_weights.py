@@ -1,4 +1,4 @@
-"""A pretrained state dict as the seed network's weights."""
+"""A pretrained state dict as the reference's weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qanas.workflows.run import run_search
 
 @pytest.fixture
 def weights(tmp_path: Path, make_plan: MakePlan) -> Path:
-    """Return weights of the seed network that nobody would be trained to."""
+    """Return weights of the reference that nobody would be trained to."""
     plain = make_plan()
     network = plain.bench.build(plain.bench.reference, 1)
     with torch.no_grad():
