@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qanas.deployment.arena import arena_bytes, operator_kinds
 from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.operators import kind_of
-from qanas.quantization.border import by_name
+from qanas.quantization.border import arrays_by_name
 from qanas.quantization.numbers.affine import Affine
 
 BYTES_PER_LINE = 12
@@ -36,12 +36,14 @@ class GoldenVectors:
     outputs: Mapping[str, Codes]
 
     @classmethod
-    def record(cls, model: LiteRTModel, inputs: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]) -> GoldenVectors:
+    def record(
+        cls, model: LiteRTModel, inputs: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+    ) -> GoldenVectors:
         """Run a model on the torch network's real inputs, each of shape (n, *shape), by name where there are several.
 
         What is recorded is in the stored order.
         """
-        codes = model.quantize(by_name(inputs, model.border.input_names))
+        codes = model.quantize(arrays_by_name(inputs, model.border.input_names))
         count = len(next(iter(codes.values())))
         found = [model.invoke({name: part[at : at + 1] for name, part in codes.items()}) for at in range(count)]
         return cls(codes, {name: np.concatenate([entry[name] for entry in found]) for name in model.outputs})
@@ -98,7 +100,7 @@ def _header(content: bytes, peak_ram_bytes: int) -> str:
 def _constants(
     side: str, affines: Mapping[str, Affine | None], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, object]:
-    """Return what firmware needs of the inputs or the outputs; the name of each is in its constants if there are several."""
+    """Return what firmware needs of inputs or outputs; the name of each is in its constants if there are several."""
     constants: dict[str, object] = {}
     for place, (name, prefix) in enumerate(_prefixes(side, list(affines)).items()):
         affine = affines[name]

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from qanas.quantization.border import INPUT, OUTPUT, Arrays, Border, Port, arrays_like, by_name, only
+from qanas.quantization.border import INPUT, OUTPUT, Arrays, Border, Port, arrays_by_name, arrays_like, only
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.rounding import round_half_away_array
 
@@ -64,10 +64,14 @@ class LiteRTModel:
             raise ValueError(f"the model has {len(sources)} inputs and {len(targets)} outputs, other numbers than told")
         self._sources = dict(zip(self.border.input_names, sources, strict=True))
         self._targets = dict(zip(self.border.output_names, targets, strict=True))
-        self.inputs = {name: _affine(details) for name, details in self._sources.items()}
-        self.outputs = {name: _affine(details) for name, details in self._targets.items()}
-        self.input_shapes = {name: _shape(details) for name, details in self._sources.items()}
-        self.output_shapes = {name: _shape(details) for name, details in self._targets.items()}
+        self.inputs: Mapping[str, Affine | None] = {name: _affine(details) for name, details in self._sources.items()}
+        self.outputs: Mapping[str, Affine | None] = {name: _affine(details) for name, details in self._targets.items()}
+        self.input_shapes: Mapping[str, tuple[int, ...]] = {
+            name: _shape(details) for name, details in self._sources.items()
+        }
+        self.output_shapes: Mapping[str, tuple[int, ...]] = {
+            name: _shape(details) for name, details in self._targets.items()
+        }
 
     @property
     def input(self) -> Affine | None:
@@ -95,7 +99,7 @@ class LiteRTModel:
         A fused LSTM keeps its state between invocations until it is reset: each sample starts anew.
         """
         self._interpreter.reset_all_variables()
-        for name, values in by_name(sample, self.border.input_names).items():
+        for name, values in arrays_by_name(sample, self.border.input_names).items():
             self._interpreter.set_tensor(self._sources[name]["index"], values)
         self._interpreter.invoke()
         outputs = {name: self._interpreter.get_tensor(details["index"]) for name, details in self._targets.items()}
@@ -103,11 +107,12 @@ class LiteRTModel:
 
     def quantize(self, inputs: Arrays) -> Arrays:
         """Return the stored input codes of the torch network's real inputs, each of shape (n, *shape)."""
-        given = by_name(inputs, self.border.input_names)
+        given = arrays_by_name(inputs, self.border.input_names)
         codes = {name: self._quantized(name, values) for name, values in given.items()}
         return arrays_like(inputs, self._stored(codes))
 
-    def _quantized(self, name: str, values: NDArray[Any]) -> Codes:
+    def _quantized(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the codes of an input's real values, any shape."""
         affine = self.inputs[name]
         if affine is None:
             raise ValueError("the model has a float input, not codes")
@@ -117,12 +122,12 @@ class LiteRTModel:
 
     def codes(self, inputs: Arrays) -> Arrays:
         """Return the output codes of real inputs, each of shape (n, *shape), all in the torch network's order."""
-        given = by_name(inputs, self.border.input_names)
+        given = arrays_by_name(inputs, self.border.input_names)
         return arrays_like(inputs, self._outputs(self.quantize(given)))
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Return real outputs of real inputs, shape (n, *shape), one at a time, all in the torch network's order."""
-        given = by_name(inputs, self.border.input_names)
+        given = arrays_by_name(inputs, self.border.input_names)
         stored = self._stored(given) if None in self.inputs.values() else self.quantize(given)
         outputs = {
             name: values if (affine := self.outputs[name]) is None else dequantize(values, affine)

@@ -38,11 +38,11 @@ class ParitySteps:
         return cls(int(steps.max()), float(steps.mean()), steps.size)
 
     @classmethod
-    def together(cls, parts: Sequence[ParitySteps]) -> ParitySteps | None:
-        """Return the distance over several outputs, for that of each; None for none."""
+    def together(cls, parts: Sequence[ParitySteps]) -> ParitySteps:
+        """Return the distance over several outputs, for that of each of at least one."""
+        if len(parts) == 1:
+            return parts[0]
         count = sum(part.n_outputs for part in parts)
-        if count == 0:
-            return None
         return cls(max(part.max for part in parts), sum(part.mean * part.n_outputs for part in parts) / count, count)
 
     def failure(self) -> str | None:

@@ -165,9 +165,7 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
     )
 
 
-def _parity(
-    quantized: QuantizedGraph, source: Source, codes: Mapping[str, NDArray[Any]]
-) -> Mapping[str, ParitySteps]:
+def _parity(quantized: QuantizedGraph, source: Source, codes: Mapping[str, NDArray[Any]]) -> Mapping[str, ParitySteps]:
     """Return how far a runtime's codes, each of shape (n, *shape), are from the simulation's, by the outputs' names."""
     inputs = {name: torch.from_numpy(values) for name, values in source.compared.items()}
     simulated = quantized.codes(inputs)

@@ -128,7 +128,8 @@ class Export:
     @property
     def parity(self) -> ParitySteps | None:
         """That of all outputs together; None where nothing is quantized."""
-        return ParitySteps.together([output.parity for output in self.outputs.values() if output.parity is not None])
+        parts = [output.parity for output in self.outputs.values() if output.parity is not None]
+        return ParitySteps.together(parts) if parts else None
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines; a ratio that is infinite (no error at all, or no signal) is None.

@@ -141,8 +141,6 @@ def _tensors(name: str, returned: object, count: int) -> dict[str, Tensor]:
         tensors = named_parts(returned, Tensor)
     except ValueError as error:
         raise InputError(f"{must}: {error}") from error
-    if not tensors:
-        raise InputError(f"{must}; it puts out {returned}")
     for output, values in tensors.items():
         if values.ndim == 0 or len(values) != count:
             raise InputError(f"{must}; '{output}' has the shape {tuple(values.shape)}")
@@ -165,7 +163,9 @@ class Arguments:
     def of(cls, network: nn.Module) -> Self:
         """Look at a network's forward."""
         variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        named = [entry for entry in inspect.signature(network.forward).parameters.values() if entry.kind not in variable]
+        named = [
+            entry for entry in inspect.signature(network.forward).parameters.values() if entry.kind not in variable
+        ]
         needed = tuple(entry.name for entry in named if entry.default is entry.empty)
         return cls(needed, tuple(entry.name for entry in named if entry.name not in needed))
 
@@ -276,7 +276,7 @@ class Samples:
         return cls(path, arrays, wanted)
 
     def of(self, arguments: Arguments) -> tuple[dict[str, Reals], tuple[str, ...]]:
-        """Return the samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.
+        """Return samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.
 
         Raises:
             InputError: several arrays and none says which one it is, not one for each input, or values that no range
@@ -292,7 +292,9 @@ class Samples:
             return samples, ()
         # The same samples, but no pair of equal ones: what compares inputs would see nothing else.
         shift = max(1, next(iter(counts.values())) // len(samples))
-        moved = {argument: np.roll(values, shift * place, 0) for place, (argument, values) in enumerate(samples.items())}
+        moved = {
+            argument: np.roll(values, shift * place, 0) for place, (argument, values) in enumerate(samples.items())
+        }
         return moved, notes
 
     def _alone(self, arguments: Arguments) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -321,8 +323,8 @@ class Samples:
             )
             return dict.fromkeys(needed, array), (told,)
         raise InputError(
-            f"{self.path}: holds the arrays {', '.join(known)}, but the network takes {', '.join(needed)}; give an array "
-            "for each input, by the argument's name"
+            f"{self.path}: holds the arrays {', '.join(known)}, but the network takes {', '.join(needed)}; give an "
+            "array for each input, by the argument's name"
         )
 
     def _checked(self, name: str) -> Reals:

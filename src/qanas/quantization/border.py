@@ -121,15 +121,26 @@ def only(parts: Sequence[Part], what: str) -> Part:
     return parts[0]
 
 
-def by_name(given: Part | Mapping[str, Part], names: Sequence[str]) -> dict[str, Part]:
-    """Return what was given for some inputs or outputs by name, in the order of the names; one may come by itself.
+def tensors_by_name(given: Tensor | Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Return tensors that were given for inputs by name, in the order of the names; one may come by itself.
 
     Raises:
         ValueError: something is missing, or there is something else.
     """
-    if not isinstance(given, Mapping):
-        return {only(names, "inputs"): given}
-    if given.keys() != set(names):
+    return {only(names, "inputs"): given} if isinstance(given, Tensor) else _in_order(given, names)
+
+
+def arrays_by_name(given: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return arrays that were given for inputs by name, in the order of the names; one may come by itself.
+
+    Raises:
+        ValueError: something is missing, or there is something else.
+    """
+    return {only(names, "inputs"): given} if isinstance(given, np.ndarray) else _in_order(given, names)
+
+
+def _in_order(given: Mapping[str, Part], names: Sequence[str]) -> dict[str, Part]:
+    if set(given) != set(names):
         raise ValueError(f"given {', '.join(given) or 'nothing'}; the network has {', '.join(names)}")
     return {name: given[name] for name in names}
 
@@ -146,7 +157,9 @@ def tensors_like(asked: Tensors, named: Mapping[str, Tensor]) -> Tensors:
 
 def arrays_like(asked: Arrays, named: Mapping[str, NDArray[Any]]) -> Arrays:
     """Return outputs in the way in which the inputs were given: by itself, or by name."""
-    return only(list(named.values()), "outputs") if isinstance(asked, np.ndarray) else named
+    if isinstance(asked, Mapping):
+        return named  # type: ignore[return-value]  # an array is no mapping
+    return only([*named.values()], "outputs")
 
 
 def named_parts(returned: object, kind: type[Part]) -> dict[str, Part]:
@@ -171,13 +184,15 @@ def named_parts(returned: object, kind: type[Part]) -> dict[str, Part]:
         name = "_".join(path if path and not path[0].isdigit() else (OUTPUT, *path))
         if not isinstance(value, kind):
             what = f"output '{name}' is" if path else "it is"
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 - of the network, not of the caller
                 f"{what} a {type(value).__name__}, not a tensor with the samples in front that depends on an input; "
                 "leave it out"
             )
         if name in found:
             raise ValueError(f"two outputs are called '{name}'; give one of them another name")
         found[name] = value
+    if not found:
+        raise ValueError("it is nothing; return a tensor")
     return found
 
 

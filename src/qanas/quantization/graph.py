@@ -15,11 +15,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from qanas.quantization.border import Border, Tensors, by_name, only, tensors_like
+from qanas.quantization.border import Border, Tensors, only, tensors_by_name, tensors_like
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.program import Program, RuntimeTensor
 from qanas.quantization.ranges import GatheredRanges, Ranges, chunks_by_name, joined
 from qanas.quantization.scheme import Scheme
+
 
 class UnsupportedNetworkError(Exception):
     """A network that the graph can't hold: names the module's path and what to use instead."""
@@ -133,7 +134,7 @@ class Graph:
         Raises:
             ValueError: not all of them, or others.
         """
-        given = by_name(inputs, self.border.input_names)
+        given = tensors_by_name(inputs, self.border.input_names)
         return {
             value: given[port.name].permute(port.order.to_stored(given[port.name].ndim))
             for value, port in zip(self.inputs, self.border.inputs, strict=True)
@@ -164,20 +165,21 @@ class Graph:
         Raises:
             ValueError: no samples, those of another shape, or values that are not finite.
         """
-        return self.observe(by_name(samples, self.border.input_names), scheme)[0]
+        return self.observe(tensors_by_name(samples, self.border.input_names), scheme)[0]
 
     @torch.no_grad()
     def observe(self, samples: Tensors, scheme: Scheme | None = None) -> tuple[dict[str, Ranges], Tensors]:
         """Return the ranges of everything on some samples, and the outputs for them.
 
         Args:
-            samples: inputs of the torch network, by name where it has several; enough of them: 64 windows clip the head of an LSTM by several dB.
+            samples: inputs of the torch network, by name where it has several; enough of them: 64 windows clip the
+                head of an LSTM by several dB.
             scheme: how ranges are taken; None: the smallest and the largest values.
 
         Raises:
             ValueError: no samples, those of another shape, or values that are not finite.
         """
-        given = by_name(samples, self.border.input_names)
+        given = tensors_by_name(samples, self.border.input_names)
         count = self._check(given)
         ranges = GatheredRanges(Scheme() if scheme is None else scheme, count)
         outputs = [self._observed(chunk, ranges) for chunk in chunks_by_name(given, self.largest_value)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qanas.quantization.border import Tensors, tensors_like
+from qanas.quantization.border import alone
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights
 from qanas.quantization.numbers.rounding import round_half_away
@@ -56,20 +56,21 @@ class FakeQuantizedGraph(nn.Module):
                 self._places.append((node.name, field, number))
         self._tensors = nn.ParameterList(parameters)
 
-    def forward(self, inputs: Tensors) -> Tensors:
+    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor | Mapping[str, Tensor]:
         """Map inputs, shape (batch, *shape), to outputs, both in the torch network's order.
 
         Args:
-            inputs: one tensor, or tensors by name; the outputs come alike.
+            inputs: one tensor, or tensors by name, whose outputs come by name as well; several outputs always do.
         """
         trained = self._by_node()
         stored = self._graph.stored_inputs(inputs)
         values = {name: fake_quantize(value, self._affines[name]) for name, value in stored.items()}
         for node in self._widened.nodes:
             operator = self._fake(node, trained.get(node.name, {}))
-            outputs = operator.forward(*(values[name] for name in node.inputs))
-            values[node.name] = fake_quantize(outputs, self._affines[node.name])
-        return tensors_like(inputs, self._graph.torch_outputs(values))
+            result = operator.forward(*(values[name] for name in node.inputs))
+            values[node.name] = fake_quantize(result, self._affines[node.name])
+        outputs = self._graph.torch_outputs(values)
+        return outputs if isinstance(inputs, Mapping) else alone(outputs)
 
     def graph(self) -> Graph:
         """Return the graph with the trained weights, not rounded: to be calibrated and quantized as any other."""

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qanas.quantization.border import Tensors, by_name, only, tensors_like
+from qanas.quantization.border import Tensors, only, tensors_by_name, tensors_like
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import QuantizedOperator
@@ -89,7 +89,7 @@ class QuantizedGraph:
 
     def forward(self, inputs: Tensors, arithmetic: Arithmetic = "exact") -> Tensors:
         """Simulate the runtime as `codes` does: real inputs, shape (n, *shape), to real outputs."""
-        codes = self.codes(by_name(inputs, self.graph.border.input_names), arithmetic)
+        codes = self.codes(tensors_by_name(inputs, self.graph.border.input_names), arithmetic)
         return tensors_like(inputs, {name: self.outputs[name].dequantize(values) for name, values in codes.items()})
 
     def program(self) -> Program:
@@ -247,7 +247,7 @@ class Evaluator:
         Args:
             inputs: one tensor, or tensors by name; the outputs come alike.
         """
-        given = by_name(inputs, self.graph.border.input_names)
+        given = tensors_by_name(inputs, self.graph.border.input_names)
         chunks = chunks_by_name(given, self.graph.largest_value)
         return tensors_like(inputs, joined([self._codes(chunk) for chunk in chunks]))
 

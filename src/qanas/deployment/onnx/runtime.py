@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from qanas.quantization.border import Arrays, Border, Port, arrays_like, by_name
+from qanas.quantization.border import Arrays, Border, Port, arrays_by_name, arrays_like
 from qanas.quantization.numbers.affine import Affine
 
 OnnxKernels = Literal["fused", "literal"]
@@ -68,14 +68,19 @@ class OnnxModel:
         self.border = Border(tuple(map(Port, inputs)), tuple(map(Port, outputs)))
         self.inputs: Mapping[str, Affine | None] = dict.fromkeys(inputs)
         self.outputs: Mapping[str, Affine | None] = dict.fromkeys(outputs)
-        self.input_shapes = {name: (1, *part.shape[1:]) for name, part in zip(inputs, sources, strict=True)}
-        self.output_shapes = {name: (1, *part.shape[1:]) for name, part in zip(outputs, targets, strict=True)}
+        self.input_shapes: Mapping[str, tuple[int, ...]] = {
+            name: (1, *part.shape[1:]) for name, part in zip(inputs, sources, strict=True)
+        }
+        self.output_shapes: Mapping[str, tuple[int, ...]] = {
+            name: (1, *part.shape[1:]) for name, part in zip(outputs, targets, strict=True)
+        }
         self._fed = {name: part.name for name, part in zip(inputs, sources, strict=True)}
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Return the real outputs of real inputs, shape (n, *shape): one array, or arrays by name."""
-        given = by_name(inputs, self.border.input_names)
-        found = self._session.run(None, {self._fed[name]: np.ascontiguousarray(values) for name, values in given.items()})
+        given = arrays_by_name(inputs, self.border.input_names)
+        fed = {self._fed[name]: np.ascontiguousarray(values) for name, values in given.items()}
+        found = self._session.run(None, fed)
         return arrays_like(inputs, dict(zip(self.border.output_names, found, strict=True)))
 
     def codes(self, inputs: Arrays, outputs: Mapping[str, Affine]) -> Arrays:
@@ -85,7 +90,7 @@ class OnnxModel:
             inputs: by name, or the only one.
             outputs: the parameters of the codes, by the outputs' names.
         """
-        given = by_name(inputs, self.border.input_names)
+        given = arrays_by_name(inputs, self.border.input_names)
         found = {name: steps_of(values, outputs[name]) for name, values in self.predict(given).items()}
         return arrays_like(inputs, found)
 

@@ -24,7 +24,6 @@ from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value
 
-
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
 
@@ -183,8 +182,6 @@ class _Translation:
     def _finished(self) -> Graph:
         try:
             outputs = named_parts(list(self.results.values())[-1], Value)
-            if not outputs:
-                raise ValueError("it is None")
             return self.builder.finished(outputs)
         except ValueError as error:
             raise UnsupportedNetworkError(f"what the network puts out: {error}") from error
