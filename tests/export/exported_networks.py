@@ -74,6 +74,16 @@ class WithText(nn.Module):
         return x, "text"
 
 
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.head = nn.Linear(4, 5), nn.Linear(5, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = self.head(torch.relu(self.encode(a)) * torch.relu(self.encode(b)))
+        return found
+
+
 class Streaming(nn.Module):
     """A cell whose state goes in and comes out, under one name."""
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError
+from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
 from qanas.export.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
@@ -365,3 +366,103 @@ def test_places_and_schemes_that_are_not_there_are_refused(tmp_path: Path) -> No
         require_folder_of(tmp_path)
     with pytest.raises(InputError, match=r"unknown scheme 'int9': did you mean 'int8'"):
         integer_tflite(source_of("linear", tmp_path), ExportScheme("int9"))
+
+
+def streamed(count: int = 40) -> dict[str, NDArray[np.float32]]:
+    return {"x": samples_of((4,), count), "state": np.abs(samples_of((6,), count))}
+
+
+def streaming(folder: Path, **arrays: NDArray[Any]) -> Source:
+    return Source.load(f"{NETWORKS}:Streaming", written(folder, **(arrays or streamed())))
+
+
+HEADS = ["state", "heads_0", "heads_1"]
+
+
+def test_every_output_has_its_own_scale_and_its_own_ratio(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    assert (list(told.inputs), list(told.outputs)) == (["x", "state"], HEADS)
+    scales = [output.tensor.scale for output in told.outputs.values()]
+    assert len(set(scales)) == 3
+    for name, output in told.outputs.items():
+        assert output.parity is not None
+        assert (output.parity.max, output.parity.n_outputs) == (0, source.outputs[name].size)
+        assert output.sqnr_db > 25, name
+    assert told.sqnr_db == min(output.sqnr_db for output in told.outputs.values())
+    content = json.loads(json.dumps(told.as_json(), allow_nan=False))
+    assert not content.keys() & {"input", "output"}, "those of one alone"
+    assert content["outputs"]["heads_1"]["sqnr_db"] == told.outputs["heads_1"].sqnr_db
+    lines = [line for line in told.lines() if line.startswith(("input", "output"))]
+    assert [line.split()[1] for line in lines] == ["x:", "state:", "state:", "heads_0:", "heads_1:"]
+    assert all("sqnr_db" in line for line in lines[2:])
+
+
+def test_the_signature_of_a_file_is_enough_to_run_it(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    out = tmp_path / "model.tflite"
+    told = ship(source, float_tflite(source), out)
+    assert told.failure == ""
+    runner = Interpreter(str(out)).get_signature_runner()
+    found = runner(**{name: values[:1] for name, values in source.samples.items()})
+    for name in HEADS:
+        np.testing.assert_allclose(found[name], source.outputs[name][:1], rtol=1e-4, atol=1e-5)
+
+
+def test_several_to_onnx_where_an_output_is_called_like_an_input(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    out = tmp_path / "model.onnx"
+    told = ship(source, int8_onnx(source, ExportScheme()), out)
+    assert told.failure == ""
+    assert list(told.outputs) == HEADS
+    assert OnnxModel(out.read_bytes()).border.output_names == ("state_out", "heads_0", "heads_1")
+    assert all(output.parity is not None and output.parity.max <= 2 for output in told.outputs.values())
+
+
+def test_one_output_outside_parity_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = LiteRTModel.codes
+
+    def off(self: LiteRTModel, inputs: Any) -> Any:  # noqa: ANN401 - as the method
+        found = exact(self, inputs)
+        return {**found, "heads_1": found["heads_1"] - 9}
+
+    monkeypatch.setattr(LiteRTModel, "codes", off)
+    source = streaming(tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert "output 'heads_1': outputs differ by up to 9 steps" in told.failure
+
+
+def test_arrays_are_found_by_the_arguments_names(tmp_path: Path) -> None:
+    given = streamed()
+    source = streaming(tmp_path, state=given["state"], other=given["x"], x=given["x"])
+    for name, values in given.items():
+        np.testing.assert_array_equal(source.samples[name], values)
+    by_number = streaming(tmp_path, arr_0=given["x"], arr_1=given["state"])
+    np.testing.assert_array_equal(by_number.samples["state"], given["state"])
+    assert source.notes == by_number.notes == ()
+
+
+def test_samples_of_one_input_stand_for_all_but_in_another_order_and_it_is_said(tmp_path: Path) -> None:
+    given = samples_of((4,))
+    source = Source.load(f"{NETWORKS}:Siamese", written(tmp_path, x=given))
+    np.testing.assert_array_equal(source.samples["a"], given)
+    np.testing.assert_array_equal(source.samples["b"], np.roll(given, 20, 0))
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    assert any(line.startswith("note") and "give an array for each" in line for line in told.lines())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"x": samples_of((4,)), "h": samples_of((6,))}, "holds the arrays x, h, but the network takes x, state"),
+        ({"x": samples_of((4,)), "state": samples_of((6,), 30)}, "40 of 'x', 30 of 'state'"),
+        ({"x": samples_of((4,)), "state": samples_of((5,))}, r"refuses samples of the shape (4,) and (5,)"),
+        ({"x": samples_of((4,)), "state": np.zeros((40, 6), np.float32)}, "'state' holds nothing but 0"),
+    ],
+)
+def test_arrays_that_are_not_those_of_the_inputs_are_refused(
+    arrays: dict[str, NDArray[Any]], text: str, tmp_path: Path
+) -> None:
+    assert text in refusal(f"{NETWORKS}:Streaming", written(tmp_path, **arrays))

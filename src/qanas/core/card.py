@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from qanas.core.candidate import Value
 from qanas.core.measures import Precision
@@ -89,6 +89,12 @@ class Latency(BaseModel):
     kernels: str
 
 
+_ONE_OR_SEVERAL: list[JsonValue] = [
+    {"oneOf": [{"required": [side]}, {"required": [f"{side}s"]}]} for side in ("input", "output")
+]
+"""Of a card's inputs and of its outputs there is one, or a list."""
+
+
 class Card(BaseModel):
     """Everything that is known of a shipped model; `models/ID/card.json`.
 
@@ -115,7 +121,7 @@ class Card(BaseModel):
         parity_steps: over the validation and test outputs.
     """
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
     schema_version: Literal[1] = 1
     candidate: str
     config: dict[str, dict[str, Value]]
@@ -125,8 +131,8 @@ class Card(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     input: BorderTensor | None = None
     output: BorderTensor | None = None
-    inputs: list[NamedTensor] = []
-    outputs: list[NamedTensor] = []
+    inputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
+    outputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
     preprocessing: dict[str, Any]
     metrics: dict[Precision, dict[SplitName, dict[str, Statistic]]]
     weight_bytes: int
