@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from qanas.quantization.tracing import trace, trace_shapes
 from tests.deployment.tflm import TFLMModel, run_in_arenas
 from tests.quantization.random_networks import random_several
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,11 @@ def stored_weights(quantized: QuantizedGraph) -> int:
 def shared() -> Shipped:
     torch.manual_seed(0)
     network = Shared()
-    for norm in (network.unit[1], network.other):
-        nn.init.uniform_(norm.running_var, 0.2, 2.0)
-        nn.init.normal_(norm.running_mean)
+    for name, statistic in network.named_buffers():
+        if name.endswith("running_var"):
+            nn.init.uniform_(statistic, 0.2, 2.0)
+        elif name.endswith("running_mean"):
+            nn.init.normal_(statistic)
     return Shipped.of(network, {"x": (8, 6, 6), "y": (8, 6, 6)})
 
 

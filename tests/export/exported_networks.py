@@ -74,6 +74,24 @@ class WithText(nn.Module):
         return x, "text"
 
 
+class BoxesApart(nn.Module):
+    """Pixels and scores, each an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box, self.score = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return 320.0 * torch.sigmoid(self.box(x)), torch.sigmoid(self.score(x))
+
+
+class BoxesAndScores(BoxesApart):
+    """Both in one output."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.cat(super().forward(x), 1)
+
+
 class Siamese(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
+OTHER_SHAPES = {"BoxesAndScores": (4,), "BoxesApart": (4,)}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def only_of(named: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def source_of(name: str, folder: Path) -> Source:
-    return Source.load(f"{NETWORKS}:{name}", written(folder, x=samples_of(SHAPES[name])))
+    return Source.load(f"{NETWORKS}:{name}", written(folder, x=samples_of({**SHAPES, **OTHER_SHAPES}[name])))
 
 
 def in_litert(path: Path, inputs: NDArray[np.float32], told: Export) -> NDArray[np.float64]:
@@ -466,3 +467,16 @@ def test_arrays_that_are_not_those_of_the_inputs_are_refused(
     arrays: dict[str, NDArray[Any]], text: str, tmp_path: Path
 ) -> None:
     assert text in refusal(f"{NETWORKS}:Streaming", written(tmp_path, **arrays))
+
+
+def test_a_part_that_one_step_is_too_coarse_for_is_told(tmp_path: Path) -> None:
+    boxes = source_of("BoxesAndScores", tmp_path)
+    told = ship(boxes, integer_tflite(boxes, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    (note,) = told.notes
+    assert note.startswith("output 'output': numbers 2, 3 of axis 1 are at ")
+    assert "an output of its own" in note
+    apart = source_of("BoxesApart", tmp_path)
+    told = ship(apart, integer_tflite(apart, ExportScheme()), tmp_path / "model.tflite")
+    assert told.notes == ()
+    assert all(output.sqnr_db > 30 for output in told.outputs.values())

@@ -17,7 +17,7 @@ from qanas.core.run_folder import write_atomically
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, sqnr_db
+from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, coarse_parts, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
@@ -208,8 +208,22 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
             for port in model.border.outputs
         },
         samples=source.compared_count,
-        notes=source.notes,
+        notes=(*source.notes, *_coarse(source, deployed)),
     )
+
+
+def _coarse(source: Source, deployed: Deployed) -> list[str]:
+    """Return what to tell of outputs whose step is too coarse for a part of them; that of a softmax is the kernel's."""
+    nodes = {node.name: node.operator for node in source.graph.nodes}
+    found = []
+    for port, value in zip(source.graph.border.outputs, source.graph.outputs, strict=True):
+        affine = deployed.model.outputs[port.name]
+        if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
+            continue
+        note = coarse_parts(source.compared_outputs[port.name], deployed.outputs[port.name], affine)
+        if note is not None:
+            found.append(f"output '{port.name}': {note}")
+    return found
 
 
 def require_folder_of(path: Path) -> None:

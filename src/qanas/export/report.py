@@ -202,3 +202,50 @@ def sqnr_db(wanted: Reals, got: Reals) -> float:
     if noise == 0.0:
         return math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+
+
+COARSE_DB = 10.0
+"""A part of an output below this is hardly there."""
+
+COARSE_SHARE = 1 / 8
+"""Of the range that an output's codes cover: what reaches less far had a finer step by itself."""
+
+NAMED_PARTS = 6
+"""Parts that are named at most."""
+
+
+def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:
+    """Return what to tell of an output where one step is too coarse for a part of it; None where it isn't.
+
+    A part is what has one number on torch's first or last axis: the scores beside boxes in pixels. Its ratio is taken
+    about its mean, for a constant offset would hide the error.
+
+    Args:
+        wanted: torch's, shape (n, ...).
+        got: the deployed file's, of the same shape.
+        affine: parameters of the output's codes.
+
+    >>> boxes, scores = np.linspace(0, 320, 50), np.linspace(0, 1, 50)
+    >>> both = np.stack([boxes, scores], 1).astype(np.float32)
+    >>> affine = Affine.from_range(0.0, 320.0)
+    >>> coarse_parts(both, np.round(both / affine.scale) * affine.scale, affine)[:32]
+    'number 1 of axis 1 is at -2.6 dB'
+    """
+    low, high = affine.span
+    for axis in sorted({1, wanted.ndim - 1} - {0}):
+        parts, errors = (
+            np.moveaxis(values.astype(np.float64), axis, 0).reshape(wanted.shape[axis], -1)
+            for values in (wanted, got - wanted)
+        )
+        signal, noise = parts.var(1), (errors**2).mean(1)
+        ratios = 10.0 * np.log10(np.maximum(signal, 1e-300) / np.maximum(noise, 1e-300))
+        coarse = (signal > 0) & (ratios < COARSE_DB) & (np.abs(parts).max(1) < COARSE_SHARE * (high - low))
+        if coarse.any() and not coarse.all():
+            numbers = np.flatnonzero(coarse)
+            named = ", ".join(map(str, numbers[:NAMED_PARTS])) + (", ..." if len(numbers) > NAMED_PARTS else "")
+            which = f"number {named} of axis {axis} is" if len(numbers) == 1 else f"numbers {named} of axis {axis} are"
+            return (
+                f"{which} at {ratios[coarse].min():.1f} dB about the mean: one step of {affine.scale:.3g} is too "
+                "coarse for what reaches less far than the rest; return it as an output of its own (a tuple, a dict)"
+            )
+    return None
