@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.reductions import Mean
 from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
