@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 
 import torch
@@ -93,9 +93,10 @@ def check_space(space: NetworkSpace, task: Task) -> None:
     Raises:
         AssertionError: which property is broken, and what was seen.
     """
-    hold(type(space).__name__, SpaceCase(space, task), PROPERTIES)
+    case = SpaceCase(space, task)
+    hold(type(space).__name__, case, PROPERTIES)
     if isinstance(space, BlockwiseSpace):
-        check_blocks(space, task)
+        hold(f"blocks of {type(space).__name__}", BlocksCase(space, case.bench), BLOCK_PROPERTIES)
 
 
 def settings_can_be_searched(case: SpaceCase) -> None:
@@ -122,8 +123,8 @@ def candidates_can_be_trained(case: SpaceCase) -> None:
 
 def workers_can_have_it(case: SpaceCase) -> None:
     """A pickled copy builds the same network."""
-    copy = through_pickle(case.bench)
-    seen = difference(states(case.networks["reference"]), states(copy.build(copy.reference, 0)), "weights")
+    copy = replace(case.bench, networks=through_pickle(case.space))
+    seen = difference(states(case.networks["reference"]), states(copy.build(case.bench.reference, 0)), "weights")
     expect(not seen, seen)
 
 
@@ -246,13 +247,13 @@ class BlocksCase:
 
     Args:
         space: that is checked.
-        task: whose shape its networks have.
+        bench: of its networks.
     """
 
-    def __init__(self, space: BlockwiseSpace, task: Task) -> None:
+    def __init__(self, space: BlockwiseSpace, bench: Bench) -> None:
         """Build nothing yet."""
         self.space = space
-        self.bench = Bench(PreparedData(task), space)
+        self.bench = bench
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -295,7 +296,7 @@ def check_blocks(space: BlockwiseSpace, task: Task) -> None:
     Raises:
         AssertionError: which property is broken, and what was seen.
     """
-    hold(f"blocks of {type(space).__name__}", BlocksCase(space, task), BLOCK_PROPERTIES)
+    hold(f"blocks of {type(space).__name__}", BlocksCase(space, Bench(PreparedData(task), space)), BLOCK_PROPERTIES)
 
 
 def blocks_are_behind_each_other(case: BlocksCase) -> None:

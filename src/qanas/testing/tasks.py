@@ -254,7 +254,8 @@ def perfect_outputs_are_no_worse_than_noise(case: TaskCase) -> None:
     metric, way = next(iter(case.task.metrics.items()))
     best = case.task.evaluate(perfect, split)[metric]
     noise = case.task.evaluate(case.outputs(len(split)).numpy(), split)[metric]
-    expect(best <= noise if way == "minimize" else best >= noise, f"{metric}: {best:g} for targets, {noise:g} for noise")
+    no_worse = best <= noise if way == "minimize" else best >= noise
+    expect(no_worse, f"{metric}: {best:g} for targets, {noise:g} for noise")
 
 
 def predictions_can_be_kept(case: TaskCase) -> None:
