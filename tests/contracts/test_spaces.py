@@ -35,7 +35,10 @@ SPACES: list[tuple[NetworkSpace, Task]] = [
     (ConvOrLSTM(), Sine()),
     (LSTMSpace(max_units=8, seed_units=8, weight_bits=(4, 6, 8)), Turbofan("synthetic", stride=20)),
     (TCNSpace(max_channels=8), Turbofan("synthetic", stride=20)),
-    (DeepLabV3Space(width=0.25, layers=(2, 1, 1, 1, 1, 1), kernels=(3, 5), weight_bits=(4, 8)), Segmentation("synthetic", height=16, width=32)),
+    (
+        DeepLabV3Space(width=0.25, layers=(2, 1, 1, 1, 1, 1), kernels=(3, 5), weight_bits=(4, 8)),
+        Segmentation("synthetic", height=16, width=32),
+    ),
 ]
 
 
@@ -145,7 +148,9 @@ class Ambiguous(SmallSpace):
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         return [
-            replace(block, layers=tuple(tuple(replace(option, settings={}) for option in each) for each in block.layers))
+            replace(
+                block, layers=tuple(tuple(replace(option, settings={}) for option in each) for each in block.layers)
+            )
             for block in super().blocks(shape)
         ]
 

@@ -254,4 +254,3 @@ def rubbish_is_refused(case: LatencyCase) -> None:
 
 LATENCY_PROPERTIES = (it_is_data, it_says_what_took_the_time, latency_is_positive, rubbish_is_refused)
 """What a latency source owes."""
-

@@ -76,7 +76,9 @@ class Deployed:
         real = self.quantized.input.dequantize(torch.from_numpy(codes.astype(np.float32)))
         simulated = self.quantized.codes(real).numpy()
         fast = self.quantized.codes(real, "fast").numpy()
-        expect(np.array_equal(simulated, fast), f"{np.count_nonzero(simulated != fast)} codes differ in fast arithmetic")
+        expect(
+            np.array_equal(simulated, fast), f"{np.count_nonzero(simulated != fast)} codes differ in fast arithmetic"
+        )
         deployed = np.concatenate([runtime.invoke(sample[None]) for sample in codes])
         expect(simulated.shape == deployed.shape, f"codes of {simulated.shape}, the runtime's of {deployed.shape}")
         return int(np.count_nonzero(simulated != deployed))

@@ -270,7 +270,7 @@ class SolverCase:
         return self.solver.front(offered, AXES, limits)
 
 
-def check_solver(solver: Solver, exact: bool = False) -> None:  # noqa: FBT001, FBT002 - given by name on a command line
+def check_solver(solver: Solver, exact: bool = False) -> None:
     """Hold a solver over additive tables against its contract, see `qanas.search_strategy.base`.
 
     Args:
@@ -334,7 +334,9 @@ def exact_ones_equal_brute_force(case: SolverCase) -> None:
         networks = offered.all()
         expected = sorted({one for one in networks if not any(_dominates(other, one) for other in networks)})
         found = _points(case.solved(offered))
-        expect(found == expected, f"{len(found)} networks {found[:3]}..., of all it is {len(expected)} {expected[:3]}...")
+        expect(
+            found == expected, f"{len(found)} networks {found[:3]}..., of all it is {len(expected)} {expected[:3]}..."
+        )
 
 
 def bad_tables_are_refused(case: SolverCase) -> None:
