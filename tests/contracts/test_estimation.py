@@ -22,8 +22,8 @@ from qanas.performance_estimation.training import Training
 from qanas.search_space.start import RANDOM, Proposal, RandomStart, Start
 from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.testing import check_estimator, check_procedure, check_start
-from qanas.testing.estimation import FinalWeights
 from qanas.testing.small import SmallSpace, small_bench
+from qanas.testing.starts import FinalWeights
 from qanas.training.pretrained import FileStart
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ class Fail(Unit[dict[str, int], int]):
 
     def run(self, bench: dict[str, int], watch: Watch) -> int:
         """Raise."""
+        del bench, watch
         raise self.error
 
 
@@ -59,6 +60,7 @@ class Die(Unit[dict[str, int], int]):
 
     def run(self, bench: dict[str, int], watch: Watch) -> int:
         """End the process at once."""
+        del bench, watch
         os._exit(7)
 
 
@@ -68,6 +70,7 @@ class WhereAmI(Unit[dict[str, int], tuple[int, int]]):
 
     def run(self, bench: dict[str, int], watch: Watch) -> tuple[int, int]:
         """Return both."""
+        del bench, watch
         return os.getpid(), torch.get_num_threads()
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from qanas.core.errors import InputError, described, import_object, unknown
 from qanas.testing.costs import check_cost, check_latency
-from qanas.testing.estimation import check_estimator, check_procedure, check_start
+from qanas.testing.estimation import check_estimator, check_procedure
 from qanas.testing.executors import check_executor
 from qanas.testing.operators import check_operator
 from qanas.testing.spaces import check_blocks, check_space
+from qanas.testing.starts import check_start
 from qanas.testing.strategies import check_sampler, check_solver
 from qanas.testing.tasks import check_task
 from qanas.testing.trainers import check_trainer, squared_error

@@ -123,6 +123,18 @@ def _array_difference(first: NDArray[Any], second: NDArray[Any], name: str) -> s
     return f"{name} has {unequal} of {first.size} values that differ"
 
 
+def with_global_seed(seed: int, do: Any) -> Any:  # noqa: ANN401 - a function and its result
+    """Return what a function gives when the global generators are in some state, and leave them as they are."""
+    kept = np.random.get_state()  # noqa: NPY002 - others' use of it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return do()
+        finally:
+            np.random.set_state(kept)  # noqa: NPY002
+
+
 def states(network: nn.Module) -> dict[str, NDArray[Any]]:
     """Return a copy of a network's weights and statistics by name, in their own shapes."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}

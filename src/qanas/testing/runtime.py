@@ -24,6 +24,9 @@ from qanas.testing.properties import expect
 
 Range = tuple[float, float]
 
+AT_THE_ENDS, NEAR_ZERO = 0.1, 0.3
+"""Shares of random codes: at the ends; there or near zero."""
+
 INT8, INT16 = Scheme(), Scheme(activation_bits=16)
 
 
@@ -121,13 +124,13 @@ class Randomness:
         codes = self.generator.integers(-(1 << 15), 1 << 15, (samples, *shape))
         ends = self.generator.choice([-(1 << 15), (1 << 15) - 1], codes.shape)
         kinds = self.generator.random(codes.shape)
-        return np.select([kinds < 0.1, kinds < 0.3], [ends, codes >> 8], codes).astype(np.int16)
+        return np.select([kinds < AT_THE_ENDS, kinds < NEAR_ZERO], [ends, codes >> 8], codes).astype(np.int16)
 
     def codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int8]:
         """Return codes, shape (samples, *shape), some of them at the ends."""
         codes = self.generator.integers(-128, 128, (samples, *shape))
         ends = self.generator.choice([-128, 127], codes.shape)
-        return np.where(self.generator.random(codes.shape) < 0.1, ends, codes).astype(np.int8)
+        return np.where(self.generator.random(codes.shape) < AT_THE_ENDS, ends, codes).astype(np.int8)
 
     def normal(self, *shape: int) -> Tensor:
         """Return normal values of a shape."""

@@ -178,7 +178,7 @@ def every_candidate_can_be_quantized(case: SpaceCase) -> None:
         inputs = case.samples(CALIBRATION_SAMPLES)
         scheme = case.bench.scheme_of(case.candidates[name], graph.shapes)
         quantized = QuantizedGraph.quantize(graph, graph.calibrate(inputs, scheme), scheme)
-        exact, fast = (quantized.codes(inputs[:2], way) for way in ("exact", "fast"))  # type: ignore[arg-type]
+        exact, fast = (quantized.codes(inputs[:2], way) for way in ("exact", "fast"))
         expect(tuple(exact.shape) == tuple(case.outputs(name, inputs[:2]).shape), f"{name}: codes {exact.shape}")
         expect(torch.equal(exact, fast), f"{name}: {int((exact != fast).sum())} codes differ between the arithmetics")
 

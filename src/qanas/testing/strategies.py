@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 
-from qanas.core.candidate import Candidate, Value
+from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, Score
 from qanas.core.pareto import Points
@@ -108,8 +108,10 @@ class SamplerCase:
 
     def searches(self) -> list[tuple[str, SearchSpace]]:
         """Return every space as the sampler sees it, by name."""
-        groups = ("architecture", "training", "quantization")
-        return [(name, space_of(settings, groups, self.sampler.encoding)) for name, settings in self.spaces.items()]
+        return [
+            (name, space_of(settings, SEARCHED_BY_DEFAULT, self.sampler.encoding))
+            for name, settings in self.spaces.items()
+        ]
 
 
 def check_sampler(sampler: Sampler, spaces: dict[str, Sequence[Setting]] | None = None, trials: int = 7) -> None:
@@ -184,10 +186,11 @@ def several_can_be_asked_for(case: SamplerCase) -> None:
 def what_is_frozen_stays(case: SamplerCase) -> None:
     """Groups that are not searched stay at the reference's values."""
     settings = list(itertools.chain(*case.spaces.values()))
-    for group in ("training", "architecture"):
+    groups: tuple[Group, ...] = ("training", "architecture")
+    for group in groups:
         own = [s for s in {setting.name: setting for setting in settings}.values() if s.condition is None]
         if any(setting.group == group for setting in own):
-            space = space_of(own, [group], case.sampler.encoding)  # type: ignore[list-item]  # of two groups
+            space = space_of(own, [group], case.sampler.encoding)
             for candidate in PlainSearch(space, case.sampler).propose(4):
                 seen = outside(space, candidate) if candidate != space.reference else ""
                 expect(not seen, f"{group} is searched: {seen}")

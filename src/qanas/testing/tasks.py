@@ -76,11 +76,13 @@ class TaskCase:
         """Return the outputs that a split's targets ask for, shape (n, *output_shape); None where it isn't plain."""
         targets, shape = np.asarray(split.targets), (len(split), *self.output_shape)
         if targets.shape == shape and np.issubdtype(targets.dtype, np.floating):
-            return targets.astype(np.float32)
+            values: FloatArray = targets.astype(np.float32)
+            return values
         classes = self.output_shape[0]
         if targets.shape == (len(split), *self.output_shape[1:]) and np.issubdtype(targets.dtype, np.integer):
             one_hot = targets[:, None] == np.arange(classes).reshape(1, classes, *[1] * (targets.ndim - 1))
-            return one_hot.astype(np.float32)
+            perfect: FloatArray = one_hot.astype(np.float32)
+            return perfect
         return None
 
 

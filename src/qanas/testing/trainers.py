@@ -163,7 +163,7 @@ def check_trainer(begin: Begin, make: Make = small_regression, loss: Loss | None
 
 def the_first_loss_is_the_untrained_networks(case: TrainerCase) -> None:
     """The first step returns the loss of the network as it was."""
-    network, data, trainer = case.started()
+    _, data, trainer = case.started()
     found = trainer.step(case.batch(data), 1e-3)
     expect(isinstance(found, float) and math.isfinite(found), f"it returns {found!r}")
     if case.loss is None:
