@@ -13,7 +13,7 @@ from qanas.quantization.operators.rescaling import Quantize
 from qanas.quantization.operators.shapes import Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, Range, chain, float_gap, of_parts
+from qanas.testing.runtime import Deployed, Randomness, Range, chain, float_gap, of_parts
 
 EVERYTHING = slice(None)
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")

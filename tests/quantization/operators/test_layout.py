@@ -10,7 +10,7 @@ from qanas.quantization.border import INPUT
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.shapes import Concatenate, Slice, Transpose, split_into_slices
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap, of_parts
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap, of_parts
 
 ORDERS = [order for axes in (1, 2, 3, 4) for order in permutations(range(axes))]
 

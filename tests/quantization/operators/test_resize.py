@@ -9,7 +9,7 @@ from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap
 
 Resize = ResizeBilinear | ResizeNearest
 

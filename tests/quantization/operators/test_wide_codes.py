@@ -22,7 +22,7 @@ from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Tra
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
-from tests.quantization.operators.bench import INT16, Deployed, Randomness, Range, chain, of_parts
+from qanas.testing.runtime import INT16, Deployed, Randomness, Range, chain, of_parts
 
 SHAPE = (5, 6, 4)
 WHOLE = slice(None)

@@ -12,7 +12,7 @@ from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.windows import AveragePool, Fill, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap
 
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
 
