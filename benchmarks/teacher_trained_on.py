@@ -52,10 +52,10 @@ def control(folder: RunFolder) -> dict[str, object]:
     teacher = teacher_unit(setup, folder).files.weights
     setup = setup.with_start(TeachersOwnStart(blockwise_space(setup), teacher, ()))
     seed = setup.space.reference
-    # The seed network's candidate itself never starts from anything; its bits spelled out make it another one.
+    # The reference's candidate itself never starts from anything; its bits spelled out make it another one.
     finalist = Finalist(NAME, replace(seed, quantization={**seed.quantization, "weight_bits": 8}), NAME)
     if finalist.candidate == seed:
-        raise SystemExit("the seed network's bits are spelled out in this recipe")
+        raise SystemExit("the reference's bits are spelled out in this recipe")
     unit = FinalistUnit(finalist, 0, training_files(folder, finalist, 0))
     training = unit.files.read()
     if training is None:

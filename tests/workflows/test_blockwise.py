@@ -20,7 +20,7 @@ from qanas.core.errors import InputError
 from qanas.core.pareto import non_dominated
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult
 
 
@@ -39,10 +39,10 @@ def test_the_front_is_that_of_every_combination_of_the_tables(finished: tuple[Pa
 
 def test_costs_of_the_front_are_those_of_the_networks(finished: tuple[Path, RunResult]) -> None:
     path, result = finished
-    setup = Setup.load(load_plan(path))
+    plan = Plan.load(load_plan(path))
     assert len(result.front) > 3
     for point in result.front:
-        costs = setup.problem.costs(point.candidate)
+        costs = plan.problem.costs(point.candidate)
         assert {name: costs[name] for name in point.measurement.costs} == dict(point.measurement.costs)
 
 

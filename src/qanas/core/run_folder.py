@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 SEED_ID = "seed"
-"""The folder of the seed network under ``models/``."""
+"""The folder of the reference under ``models/``."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def scheme_sweep(self) -> Path:
-        """One row a quantization scheme: its score on the seed network, and which was chosen."""
+        """One row a quantization scheme: its score on the reference, and which was chosen."""
         return self.path / "scheme_sweep.csv"
 
     @property
@@ -192,7 +192,7 @@ class RunFolder:
         return summary
 
     def cards(self) -> dict[str, Card]:
-        """Return the cards of the shipped models, the seed network first, then by size.
+        """Return the cards of the shipped models, the reference first, then by size.
 
         Raises:
             InputError: a card that is no card.

@@ -192,7 +192,7 @@ class TaskData:
     Attributes:
         train: what is trained and calibrated on.
         val: what the search scores on.
-        test: touched for the seed network and the finalists only.
+        test: touched for the reference and the finalists only.
         output_size: how many values the network puts out per sample, or per pixel of it.
         target_scale: the network's output is in units of the target; its last layer is multiplied by this
             constant, so that weights of ordinary size reach targets of this size.

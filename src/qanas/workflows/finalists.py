@@ -67,7 +67,7 @@ class Training:
     """One finished training of a finalist.
 
     Attributes:
-        seed: the repetition's number, from 0.
+        repetition: its number, from 0.
         metrics: by precision, split and metric; empty if it failed.
         parity: distance between simulated and deployed outputs.
         failure: why it can't ship; empty if it can.
@@ -75,7 +75,7 @@ class Training:
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
     """
 
-    seed: int
+    repetition: int
     metrics: Metrics
     parity: ParitySteps
     failure: str = ""
@@ -120,7 +120,10 @@ class TrainingFiles:
         if not self.result.is_file():
             return None
         content = json.loads(self.result.read_text("utf-8"))
-        return Training(**{**content, "parity": ParitySteps(**content["parity"])})
+        content["parity"] = ParitySteps(**content["parity"])
+        if "seed" in content:  # as version 0.1 called it
+            content["repetition"] = content.pop("seed")
+        return Training(**content)
 
 
 def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> TrainingFiles:

@@ -80,7 +80,7 @@ class RunStages:
         trainings, _ = train(self._plan, "teacher", [unit], self._progress)
         training = trainings[finalist.identity, 0]
         if not unit.files.weights.is_file():
-            raise InputError(f"teacher: the seed network can't be trained: {training.failure}")
+            raise InputError(f"teacher: the reference can't be trained: {training.failure}")
         self.effort["teacher"] = training.cpu_seconds
         return unit.files.weights
 
