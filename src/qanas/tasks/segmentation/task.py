@@ -296,9 +296,10 @@ class Segmentation(Task):
         found = np.unique(frames["train"].masks)
         found = found[found != VOID]
         if len(found) == 1:
+            only = self.labels.names[found[0]]
             raise InputError(
-                f"{folder}: every pixel of the training masks that isn't void is '{self.labels.names[found[0]]}': there "
-                "is nothing to tell apart; give the other classes' pixels their ids, and see task.void_id"
+                f"{folder}: every pixel of the training masks that isn't void is '{only}': there is nothing to tell "
+                "apart; give the other classes' pixels their ids, and see task.void_id"
             )
 
     def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
