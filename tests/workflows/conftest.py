@@ -23,7 +23,7 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture
 def make_plan(tmp_path: Path) -> MakePlan:
-    """Return a function that reads a recipe with some changed tables and checks it; a value of None leaves a key out."""
+    """Return a function that reads a recipe with some changed tables and checks it; None leaves a key out."""
 
     def make(**changes: dict[str, Any]) -> Plan:
         tables: dict[str, dict[str, Any]] = {

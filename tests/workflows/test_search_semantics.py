@@ -7,26 +7,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qanas.performance_estimation.full_training import FullTraining
 from rich.console import Console
 
 from qanas.core.errors import InputError
+from qanas.core.events import go_on
+from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
+from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows import finalists as finalists_module
-from qanas.workflows import training_record
+from qanas.workflows.finalists import Training, TrainingFiles
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.shipping import median_training
-from qanas.workflows.trial_store import TrialRecord, TrialStore
+from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from qanas.performance_estimation.problem import Problem
     from tests.workflows.conftest import MakePlan
 
     from qanas.core.candidate import Candidate
+    from qanas.core.events import Watch
+    from qanas.core.trials import TrialRecord
     from qanas.deployment.parity import ParitySteps
-    from qanas.performance_estimation.base import OnEpoch, TrainedNetwork
+    from qanas.performance_estimation.bench import Bench
+    from qanas.performance_estimation.procedure import TrainedNetwork
+    from qanas.search_space.start import Start
+    from qanas.tasks.base import Task
+    from qanas.workflows.finalists import Metrics
     from qanas.workflows.plan import Plan
 
 
@@ -35,22 +42,22 @@ def run(plan: Plan, path: Path) -> RunResult:
 
 
 def records(plan: Plan, path: Path) -> list[TrialRecord]:
-    return TrialStore(RunFolder(path / "run").study, plan.objectives, plan.limits).records()
+    return TrialStore(RunFolder(path / "run").study, plan.axes, plan.limits).records
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
     """The candidates that were trained, in order."""
     calls: list[Candidate] = []
-    train = FullTraining.train
+    make = FullTraining.make
 
     def counted(
-        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+        self: FullTraining, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
     ) -> TrainedNetwork:
         calls.append(candidate)
-        return train(self, problem, candidate, seed, on_epoch)
+        return make(self, bench, candidate, start, seed, watch)
 
-    monkeypatch.setattr(FullTraining, "train", counted)
+    monkeypatch.setattr(FullTraining, "make", counted)
     return calls
 
 
@@ -106,7 +113,8 @@ def test_a_recipe_alone_tells_the_systems_apart(make_plan: MakePlan, tmp_path: P
     assert len({record.candidate for record in found}) > 1
     assert all((record.candidate.training == seed.training) == ("training" not in search) for record in found[1:])
     scored, cost = objectives
-    best = [(point.measurement.value(scored), point.measurement.value(cost)) for point in result.front]
+    best = [tuple(point.measurement.value(axis) for axis in plan.axes) for point in result.front]
+    assert [axis.column for axis in plan.axes] == [scored, cost]
     for record in found:
         point = (record.metrics[scored], record.costs[cost])
         assert point in best or any(a <= point[0] and b <= point[1] for a, b in best)
@@ -116,7 +124,7 @@ def test_a_metric_that_is_better_large(make_plan: MakePlan, tmp_path: Path) -> N
     plan = make_plan(objectives={"worst_quantized": None, "weight_bytes": None, "r2_quantized": "maximize"})
     result = run(plan, tmp_path)
     found = records(plan, tmp_path)
-    assert [point.measurement.value("r2_quantized") for point in result.front] == [
+    assert [point.measurement.value(Metric("r2", better="maximize")) for point in result.front] == [
         max(record.metrics["r2_quantized"] for record in found)
     ]
 
@@ -134,16 +142,16 @@ def test_nan_fails_the_trial_with_its_reason_and_the_run_goes_on(make_plan: Make
 def test_an_unexpected_error_fails_the_trial_and_its_traceback_is_in_the_log(
     make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = FullTraining.train
+    make = FullTraining.make
 
     def fragile(
-        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+        self: FullTraining, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
     ) -> TrainedNetwork:
         if candidate.architecture["kind"] == "lstm":
             raise ZeroDivisionError("over\nseveral lines")
-        return train(self, problem, candidate, seed, on_epoch)
+        return make(self, bench, candidate, start, seed, watch)
 
-    monkeypatch.setattr(FullTraining, "train", fragile)
+    monkeypatch.setattr(FullTraining, "make", fragile)
     plan = make_plan(strategy={"trials": 8})
     run(plan, tmp_path)
     failed = [record for record in records(plan, tmp_path) if record.outcome == "failed"]
@@ -180,7 +188,7 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
         now += 60.0
         return now
 
-    monkeypatch.setattr("qanas.workflows.sampled_search.time.monotonic", clock)
+    monkeypatch.setattr("qanas.workflows.search.time.monotonic", clock)
     plan = make_plan(strategy={"trials": 500, "hours": 0.5})
     result = run(plan, tmp_path)
     found = records(plan, tmp_path)
@@ -197,42 +205,54 @@ def test_the_median_training_ships(make_plan: MakePlan, tmp_path: Path) -> None:
     for shipment in result.shipments:
         key = shipment.finalist.candidate.key
         paths = [tmp_path / "run" / "trainings" / key / f"{seed}.json" for seed in range(3)]
-        trainings = [training_record.TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
+        trainings = [TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
         scores = [t.metrics["quantized"]["val"]["worst"] for t in trainings if t is not None]
         assert shipment.card is not None
         assert shipment.card.metric("quantized", "val", "worst").shipped == sorted(scores)[1]
         assert shipment.card.metric("quantized", "val", "worst").mean == pytest.approx(sum(scores) / 3)
         assert shipment.card.metric("quantized", "val", "worst").n == 3
-        shipped = next(t for t in trainings if t is not None and t.seed == shipment.card.protocol["shipped_training"])
+        shipped = next(
+            t for t in trainings if t is not None and t.repetition == shipment.card.protocol["shipped_training"]
+        )
         assert shipped.sha256 == shipment.card.sha256
 
 
-@pytest.mark.parametrize(("scores", "position"), [([3.0, 1.0, 2.0], 2), ([4.0, 1.0, 3.0, 2.0], 3), ([5.0], 0)])
-def test_of_an_even_number_the_lower_one_is_the_median(make_plan: MakePlan, scores: list[float], position: int) -> None:
+@pytest.mark.parametrize(
+    ("metric", "scores", "position"),
+    [
+        ("worst", [3.0, 1.0, 2.0], 2),
+        ("worst", [4.0, 1.0, 3.0, 2.0], 3),
+        ("worst", [5.0], 0),
+        ("r2", [4.0, 1.0, 3.0, 2.0], 2),
+    ],
+)
+def test_of_an_even_number_the_better_one_is_the_median(
+    make_plan: MakePlan, metric: str, scores: list[float], position: int
+) -> None:
     trainings = [
-        replace(training_record.Training.failed(seed, ""), metrics={"quantized": {"val": {"worst": score}}})
+        replace(Training.failed(seed, ""), metrics={"quantized": {"val": {metric: score}}})
         for seed, score in enumerate(scores)
     ]
-    assert median_training(make_plan(), trainings) == position
+    directions = {"worst": "minimize", "r2": "maximize"}
+    plan = make_plan(objectives={"worst_quantized": None, f"{metric}_quantized": directions[metric]})
+    assert median_training(plan, trainings) == position
 
 
 def test_a_model_outside_parity_is_reported_and_never_shipped(
-    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[Candidate]
 ) -> None:
     plan = make_plan(strategy={"trials": 6})
     first = run(plan, tmp_path)
     other = next(s.finalist.identity for s in first.shipments if s.finalist.identity != "seed")
     assert (tmp_path / "run" / "models" / other).is_dir()
 
-    judge = finalists_module.FinalistUnit._parity_failure
+    judge = finalists_module._parity_failure
 
-    def strict(
-        self: finalists_module.FinalistUnit, plan: Plan, steps: ParitySteps, metrics: training_record.Metrics
-    ) -> str:
-        mine = self.finalist.identity == other
-        return "outside parity on val: made up" if mine else judge(self, plan, steps, metrics)
+    def strict(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
+        mine = trained[-1].key == other  # parity is judged right after the training
+        return "outside parity on val: made up" if mine else judge(task, steps, metrics)
 
-    monkeypatch.setattr(finalists_module.FinalistUnit, "_parity_failure", strict)
+    monkeypatch.setattr(finalists_module, "_parity_failure", strict)
     for path in (tmp_path / "run" / "trainings" / other).glob("*.json"):
         path.unlink()  # trained again, and judged more strictly
     result = run(plan, tmp_path)

@@ -319,13 +319,13 @@ def test_latency_is_measured_while_no_worker_is_busy(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Device, "latency_ms", latency_ms)
     finish, submit = Search._finish, Search._next_units
 
-    def next_units(self: Search, *args: Any) -> Any:
+    def next_units(self: Search, *args: Any) -> Any:  # noqa: ANN401 - passed on
         nonlocal submitted
         units = submit(self, *args)
         submitted += len(units)
         return units
 
-    def finished(self: Search, *args: Any) -> None:
+    def finished(self: Search, *args: Any) -> None:  # noqa: ANN401 - passed on
         nonlocal submitted
         submitted -= 1
         finish(self, *args)

@@ -140,6 +140,17 @@ class Estimator(ABC):
         """Return what stands for a measure among the objectives; itself where that is what it estimates."""
         return measure
 
+    def check_bench(self, bench: Bench) -> None:
+        """Refuse, before any data is read, networks and schemes that can't be estimated.
+
+        Args:
+            bench: what candidates are measured on.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        del bench
+
     def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
         """Refuse, before anything is trained, what can't be estimated.
 

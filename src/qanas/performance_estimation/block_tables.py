@@ -125,9 +125,8 @@ class BlockTables(Estimator):
         """Return the score in place of a metric."""
         return Score(self.score.name) if isinstance(measure, Metric) else measure
 
-    def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
+    def check_bench(self, bench: Bench) -> None:
         """Refuse networks without blocks, and a scheme with bits by layer."""
-        super().check(bench, measures)
         if not isinstance(bench.networks, BlockwiseSpace):
             raise InputError(
                 f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not"

@@ -138,7 +138,7 @@ class Plan:
         return replace(next(named, Metric(name, better=direction)), precision="quantized")
 
     def check_combination(self) -> None:
-        """Refuse, before any data is read, objectives, limits and finalists that don't go with the search.
+        """Refuse, before any data is read, networks, objectives, limits and finalists that don't go with the search.
 
         Raises:
             InputError: names the key and the mend.
@@ -149,6 +149,7 @@ class Plan:
                 f"finalists.start: '{self.finalists.start}' is nothing that estimation.name = "
                 f"'{self.recipe['estimation']['name']}' leaves; known here: {', '.join(estimator.starts)}"
             )
+        self.estimator.check_bench(self.bench)
         self.strategy.check(self.axes, self.limits)
 
     def check(self) -> None:
