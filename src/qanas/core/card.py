@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from qanas.core.candidate import Value
 from qanas.core.measures import Precision
@@ -19,8 +29,25 @@ SplitName = Literal["val", "test"]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
+def _or_nan(value: object) -> object:
+    return math.nan if value is None else value
+
+
+def _or_null(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(_or_nan),
+    PlainSerializer(_or_null, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
+"""A metric's value: NaN where it is not defined, which JSON has as null."""
+
+
 class Statistic(BaseModel):
-    """One metric over the trainings of a finalist.
+    """One metric over the trainings of a finalist; null where it is not defined.
 
     Attributes:
         shipped: of the training that ships.
@@ -30,9 +57,9 @@ class Statistic(BaseModel):
     """
 
     model_config = _STRICT
-    shipped: float
-    mean: float
-    std: float = Field(ge=0)
+    shipped: Number
+    mean: Number
+    std: Number
     n: int = Field(ge=1)
 
     @classmethod
@@ -106,6 +133,7 @@ class Card(BaseModel):
         protocol: how the numbers came about.
         run_seed: the run's seed.
         sha256: of model.tflite.
+        files: the SHA-256 of the folder's other files, by their names; none on cards of early runs.
         input: of the model, where it has one.
         output: of the model, in the target's unit, where it has one.
         inputs: of the model, in the file's order, where it has several.
@@ -129,6 +157,7 @@ class Card(BaseModel):
     protocol: dict[str, Any]
     run_seed: int
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    files: dict[str, str] = {}
     input: BorderTensor | None = None
     output: BorderTensor | None = None
     inputs: Annotated[list[NamedTensor], Field(min_length=2)] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,7 @@ def parity_failure(
         return reason
     for metric, allowed in tolerance.items():
         gap = abs(simulated[metric] - deployed[metric])
-        if not gap <= allowed:
+        undefined = math.isnan(simulated[metric]) and math.isnan(deployed[metric])
+        if not (undefined or gap <= allowed):
             return f"{metric} differs by {gap:.3g}, more than {allowed:g}"
     return None

@@ -201,6 +201,8 @@ class TaskData:
             constant, so that weights of ordinary size reach targets of this size.
         preprocessing: what firmware has to do before the network; goes onto the card as it is.
         protocol: how the numbers come about (split, cap, ...); goes onto the card as it is.
+        remarks: what a person should know of the data before anything is trained on it, a line each: what was
+            found, and what was made of it.
     """
 
     train: Split
@@ -210,6 +212,7 @@ class TaskData:
     target_scale: float = 1.0
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -60,7 +61,8 @@ def trace_unfolded(network: nn.Module, input_shape: InputShapes) -> Graph:
     if _Tracer().is_leaf_module(network, ""):
         network = nn.Sequential(network)
     try:
-        calls = _Tracer().trace(network)
+        with _evaluated(network):
+            calls = _Tracer().trace(network)
     except fx.proxy.TraceError as error:
         raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
     except Exception as error:  # forward runs with symbols for values, which not all of a user's code can take
@@ -69,6 +71,18 @@ def trace_unfolded(network: nn.Module, input_shape: InputShapes) -> Graph:
             "keep to torch calls on values, and take sizes from the constructor"
         ) from error
     return unfolded(_cheapest(network, calls, _by_argument(calls, input_shape)))
+
+
+@contextlib.contextmanager
+def _evaluated(network: nn.Module) -> Iterator[None]:
+    """Keep a network in evaluation mode: what ships is its branch there, whatever it does while it is trained."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def trace_shapes(build: Callable[[], nn.Module], input_shape: InputShapes) -> Graph:
