@@ -1,7 +1,8 @@
-"""Fully connected layer, and the batch norm with fixed statistics that is folded into layers before it."""
+"""Fully connected layer, and the factors and offsets by channel that are folded into layers around them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn, Self
@@ -63,6 +64,10 @@ class Dense(Operator):
         if self.activation != "none":
             return None
         return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
+
+    def with_scaled_input(self, scale: Tensor, offset: Tensor) -> Self:
+        """Return the layer for ``scale * x + offset``, both of shape (features,), in place of x."""
+        return replace(self, weight=self.weight * scale, bias=self.bias + self.weight @ offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, shape (batch, ..., features) to (batch, ..., outputs)."""
@@ -164,9 +169,64 @@ class QuantizedDense(QuantizedOperator):
         return VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSIONS[dtype]
 
 
+class Scaling(Operator):
+    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.passes.folding` is done."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> Tensor:
+        """What inputs are multiplied by, shape (channels,)."""
+
+    @property
+    @abstractmethod
+    def offset(self) -> Tensor:
+        """What is added then, shape (channels,)."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        if inputs[0][-1] != len(self.scale):
+            raise ValueError(f"factors of {len(self.scale)} channels got {inputs[0][-1]}")
+        return inputs[0]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32, shape (batch, ..., channels)."""
+        return inputs[0] * self.scale + self.offset
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("factors by channel are folded before anything is quantized")
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("factors by channel are folded before anything is lowered")
+
+
 @dataclass(frozen=True)
-class BatchNorm(Operator):
-    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.passes.folding` has folded it.
+class FixedScaling(Scaling):
+    """Learned factors and offsets that no statistics stand behind: those of a layer norm.
+
+    Attributes:
+        factors: shape (channels,).
+        offsets: shape (channels,).
+    """
+
+    factors: Tensor
+    offsets: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """What inputs are multiplied by, shape (channels,)."""
+        return self.factors
+
+    @property
+    def offset(self) -> Tensor:
+        """What is added then, shape (channels,)."""
+        return self.offsets
+
+
+@dataclass(frozen=True)
+class BatchNorm(Scaling):
+    """A batch norm over the last axis, with fixed statistics.
 
     Attributes:
         weight: learned factors, shape (channels,).
@@ -205,21 +265,3 @@ class BatchNorm(Operator):
         # A variance that rounding takes below 0 is that of a constant.
         variance = (inverse_deviation.reciprocal().square() - self.epsilon).clamp(min=0.0)
         return replace(self, mean=mean, variance=variance), outputs.movedim(1, -1)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
-        if inputs[0][-1] != len(self.mean):
-            raise ValueError(f"a batch norm of {len(self.mean)} channels got {inputs[0][-1]}")
-        return inputs[0]
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32, shape (batch, ..., channels)."""
-        return inputs[0] * self.scale + self.offset
-
-    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
-        """Refuse: a graph has none left."""
-        raise NotImplementedError("a batch norm is folded before anything is quantized")
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
-        """Refuse: a graph has none left."""
-        raise NotImplementedError("a batch norm is folded before anything is lowered")
