@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.pareto import Points, non_dominated
-from qanas.search_strategy.dna_traversal import traverse
-from qanas.search_strategy.exact_search import ExactSearch
+from qanas.search_strategy.solvers import ExactSearch, traverse
 
 T = TypeVar("T")
 

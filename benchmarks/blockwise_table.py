@@ -30,17 +30,14 @@ from safetensors.torch import load_file
 
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import RunFolder
-from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
-from qanas.performance_estimation.block_table.layers import BlockLayers
-from qanas.performance_estimation.block_table.reference import score_alone, score_fake_quantized
-from qanas.performance_estimation.block_table.roundings import KERNELS
-from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics
-from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.performance_estimation.block_table.layers import BlockLayers, ScoredSamples
+from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.walk import PrefixStatistics
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of
+from qanas.testing.block_scores import KERNELS, score_alone, score_fake_quantized
 from qanas.workflows.plan import Setup
 
 COST = "packed_weight_bytes"

@@ -21,7 +21,7 @@ from torch import nn
 
 from qanas.deployment.litert import Kernels, LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import Blueprint, costs_of
 from qanas.networks.fastestdet import FastestDet
 from qanas.quantization.graph import Graph
 from qanas.quantization.passes.channel_order import without_shuffles
@@ -83,7 +83,7 @@ def measured(size: tuple[int, int], rounds: int) -> dict[str, Any]:
 def described(graph: Graph, quantized: QuantizedGraph) -> dict[str, Any]:
     """Return costs, operators by kind, and the bytes that those write which only move numbers."""
     operators = quantized.program().operators
-    costs = costs_of(graph, quantized)
+    costs = costs_of(Blueprint(graph, quantized))
     moved = sum(operator.outputs[0].elements for operator in operators if operator.kind in MOVERS)
     kinds = dict(Counter(operator.kind for operator in operators))
     return {**{name: costs[name] for name in COSTS}, "moved_bytes": moved, "operators": kinds}

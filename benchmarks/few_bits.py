@@ -58,7 +58,7 @@ WIDTHS, FEW = (8, 6, 4), (6, 4)
 
 
 def candidate_of(problem: Problem, bits: int) -> Candidate:
-    """Return the space's seed network with the benchmark's training and some width."""
+    """Return the space's reference with the benchmark's training and some width."""
     architecture = space_of(problem.networks.settings(problem.shape), ["architecture"]).reference.architecture
     return Candidate(architecture, TRAINING, {"weight_bits": bits})
 

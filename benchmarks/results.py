@@ -16,8 +16,7 @@ import matplotlib as mpl
 import polars as pl
 from matplotlib import pyplot as plt
 
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import read_table
+from qanas.core.run_folder import RunFolder, read_table
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
@@ -70,7 +69,7 @@ def draw(folder: RunFolder, path: Path, title: str) -> None:
     for name, card in folder.cards().items():
         value = card.metric("deployed", "val", METRIC)
         test = card.metric("deployed", "test", METRIC)
-        marker, label = ("*", "seed network") if name == "seed" else ("o", "shipped")
+        marker, label = ("*", "reference") if name == "seed" else ("o", "shipped")
         size = 9 if name == "seed" else 5
         axes.errorbar(card.weight_bytes, value.mean, value.std, fmt=marker, ms=size, color="#d1570b", label=label)
         axes.errorbar(card.weight_bytes, test.mean, test.std, fmt=marker, ms=size, color="#2da44e", alpha=0.7)

@@ -24,13 +24,12 @@ import torch
 
 from blockwise_table import CALIBRATION_SAMPLES, CASES, Run
 from qanas.core.run_folder import RunFolder
-from qanas.performance_estimation.block_table import roundings
-from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
-from qanas.performance_estimation.block_table.reference import fake_quantized_values, integer_codes
-from qanas.performance_estimation.block_table.roundings import KERNELS, TORCH, Roundings
-from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics
+from qanas.performance_estimation.block_table.layers import ScoredSamples
+from qanas.performance_estimation.block_table.table import TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.walk import PrefixStatistics
 from qanas.quantization.numbers.affine import WeightBits
+from qanas.testing import block_scores as roundings
+from qanas.testing.block_scores import KERNELS, TORCH, Roundings, fake_quantized_values, integer_codes
 
 ONCE_TIES_TO_EVEN = partial(roundings.once, ties=roundings.to_even)
 IN_FLOAT64 = Roundings(

@@ -24,7 +24,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
-from qanas.supernet.distilled_start import DistilledStart
+from qanas.supernet.block_supernet import DistilledStart
 from qanas.workflows.finalists import Finalist, FinalistUnit, training_files
 from qanas.workflows.plan import Setup
 
@@ -52,10 +52,10 @@ def control(folder: RunFolder) -> dict[str, object]:
     teacher = teacher_unit(setup, folder).files.weights
     setup = setup.with_start(TeachersOwnStart(blockwise_space(setup), teacher, ()))
     seed = setup.space.reference
-    # The seed network's candidate itself never starts from anything; its bits spelled out make it another one.
+    # The reference's candidate itself never starts from anything; its bits spelled out make it another one.
     finalist = Finalist(NAME, replace(seed, quantization={**seed.quantization, "weight_bits": 8}), NAME)
     if finalist.candidate == seed:
-        raise SystemExit("the seed network's bits are spelled out in this recipe")
+        raise SystemExit("the reference's bits are spelled out in this recipe")
     unit = FinalistUnit(finalist, 0, training_files(folder, finalist, 0))
     training = unit.files.read()
     if training is None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 SHAPES = {
     "lstm": ("1x4", "1x8", "1x16", "1x32", "2x32", "1x100", "2x100", "3x16"),
-    "tcn": ("2x8x3x2", "4x32x3x2", "5x64x7x2"),  # the second is the seed network
+    "tcn": ("2x8x3x2", "4x32x3x2", "5x64x7x2"),  # the second is the reference
 }
 """Layers x units of an LSTM; blocks x channels x kernel size x dilation base of a TCN."""
 

@@ -1,11 +1,11 @@
-"""The five curves of van de Waterlaat et al. 2023, and two more, on C-MAPSS FD001: LSTM and TCN seed networks.
+"""The five curves of van de Waterlaat et al. 2023, and two more, on C-MAPSS FD001: LSTM and TCN references.
 
     python benchmarks/turbofan_modes.py runs/turbofan_modes --network lstm
     python benchmarks/turbofan_modes.py runs/turbofan_modes --network tcn
     python benchmarks/turbofan_modes_result.py runs/turbofan_modes docs/results/turbofan_modes
 
 Protocol (`turbofan_modes.toml` has the numbers): each mode searches three times, with run seeds 0, 1 and 2, training on
-every third window, the seed network being the first trial. The three searches of a mode are merged; finalists spread
+every third window, the reference being the first trial. The three searches of a mode are merged; finalists spread
 over the merged front are trained three times on every window, and scored in FP32 and, quantized, in LiteRT. Random
 search doesn't look at scores: NAS & HPO (RS) and QA-NAS & HPO (RS) read the same trials, each by its own objectives.
 A network that is a finalist of several modes is trained once for all of them. Everything is resumed where it was left.
@@ -125,7 +125,7 @@ class Experiment:
             SampledSearch(owner, sampled(owner.plan), store, display).run()
 
     def finalists(self, name: str, mode: Mode) -> list[Finalist]:
-        """Return the finalists of a mode, the seed network in front, from its searches' merged front."""
+        """Return the finalists of a mode, the reference in front, from its searches' merged front."""
         merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records()]
         setup = self.setup(mode, SEEDS[0])
         front = front_of(setup, merged)

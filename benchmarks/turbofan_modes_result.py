@@ -147,7 +147,7 @@ class FinalistScores:
 
 
 def finalists_of(folder: Path, name: str) -> list[FinalistScores]:
-    """Return the finalists of a mode, the seed network left out."""
+    """Return the finalists of a mode, the reference left out."""
     content = json.loads((folder / f"mode_{list(MODES).index(name)}.json").read_text("utf-8"))
     return [FinalistScores.read(folder, entry) for entry in content["finalists"] if not entry["is_seed"]]
 

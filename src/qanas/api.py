@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from qanas.core.errors import InputError
-from qanas.core.flatten import flatten
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import read_table
+from qanas.core.keys import flatten
+from qanas.core.run_folder import RunFolder, read_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,10 +37,10 @@ class Result:
     Attributes:
         folder: of the run; the models' files are in its ``models``.
         front: of the search: scores, costs and settings, one row a point; ``candidate`` names the ones that shipped.
-        finalists: the seed network and the finalists: float, quantized and deployed scores over their trainings.
+        finalists: the reference and the finalists: float, quantized and deployed scores over their trainings.
         trials: all of them: what was measured, or why they failed or were rejected (``docs/analysis.md``); no rows for
             a search over tables of blocks, which are Parquet files in the folder's ``blocks``.
-        models: the cards of the shipped models by name, the seed network first.
+        models: the cards of the shipped models by name, the reference first.
         recipe: resolved: every default, versions, the data's fingerprint.
         summary: counts and times, and the finalists that did not ship, with their reasons.
     """

@@ -74,7 +74,7 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 
 @app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
-    """Validate a recipe, cost its seed network, estimate the hours. Runs nothing."""
+    """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     from qanas.recipe import load_plan
     from qanas.workflows.check import forecast
 
@@ -84,11 +84,9 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
     for name, value in expected.reference_costs.items():
         over = (
-            "  over its limit: the seed network is measured, but marked infeasible"
-            if name in expected.over_limit
-            else ""
+            "  over its limit: the reference is measured, but marked infeasible" if name in expected.over_limit else ""
         )
-        typer.echo(f"seed network {name} {value:g}{over}")
+        typer.echo(f"reference {name} {value:g}{over}")
     if plan.limits:
         typer.echo(f"{expected.candidates_within:.0%} of randomly drawn candidates are within the limits")
     typer.echo(f"about {expected.hours:.2g} hours with {plan.jobs} jobs (estimated from a few timed training steps)")
@@ -136,7 +134,7 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan
-    from qanas.workflows.verify import require_same_data, verify_models
+    from qanas.workflows.shipped import require_same_data, verify_models
 
     run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
@@ -159,7 +157,7 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
-    from qanas.workflows.pick import parse_limit, pick_model
+    from qanas.workflows.shipped import parse_limit, pick_model
 
     run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])

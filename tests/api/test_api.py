@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 import pytest
 import tomli_w
-from qanas.workflows.workers import _main_module_hidden
 
 import qanas
 from qanas.api import override_texts
+from qanas.execution.executors import _main_module_hidden
 from qanas.reporting.live import LiveDisplay
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"

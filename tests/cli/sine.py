@@ -90,7 +90,7 @@ class ConvOrLSTM(NetworkSpace):
     Args:
         most: channels or units.
         deadly: channels at which building the network ends the process; 0 for none.
-        learning_rate: of the seed network.
+        learning_rate: of the reference.
     """
 
     def __init__(self, most: int = 4, deadly: int = 0, learning_rate: float = 0.01) -> None:

@@ -3,11 +3,10 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qanas.core.measurement import Limit, Measurement, Objective
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, nearest, unknown
+from qanas.core.measures import Cost, Limit, Measurement, Metric
 from qanas.core.seeds import derive_seed
-from qanas.core.suggestions import nearest, unknown
 
 purposes = st.lists(st.one_of(st.integers(0, 10**6), st.sampled_from(["sampler", "training", "finalist"])), max_size=3)
 
@@ -52,22 +51,22 @@ def test_input_errors_are_on_one_line() -> None:
 
 
 def test_objectives_make_smaller_better() -> None:
-    assert Objective("mae_quantized").loss(3.0) == 3.0
-    assert Objective("accuracy_float", "maximize").loss(3.0) == -3.0
+    assert Metric("mae").loss(3.0) == 3.0
+    assert Metric("accuracy", "float", "maximize").loss(3.0) == -3.0
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(150.0, 0.5), (100.0, 0.0), (50.0, -0.5)])
 def test_excess_over_a_limit_is_relative_to_it(cost: float, expected: float) -> None:
-    assert Limit("weight_bytes", 100.0).excess({"weight_bytes": cost}) == expected
+    assert Limit(Cost("weight_bytes"), 100.0).excess({"weight_bytes": cost}) == expected
 
 
 def test_a_limit_of_zero_has_an_excess() -> None:
-    assert Limit("weight_bytes", 0.0).excess({"weight_bytes": 3.0}) == 3.0
+    assert Limit(Cost("weight_bytes"), 0.0).excess({"weight_bytes": 3.0}) == 3.0
 
 
 def test_an_objective_is_a_metric_or_a_cost_and_never_silently_absent() -> None:
     measurement = Measurement({"mae_quantized": 8.5}, {"weight_bytes": 880.0})
-    assert measurement.value("mae_quantized") == 8.5
-    assert measurement.value("weight_bytes") == 880.0
+    assert measurement.value(Metric("mae")) == 8.5
+    assert measurement.value(Cost("weight_bytes")) == 880.0
     with pytest.raises(KeyError, match="file_bytes"):
-        measurement.value("file_bytes")
+        measurement.value(Cost("file_bytes"))

@@ -11,7 +11,8 @@ from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan
-from qanas.training.loop import fit
+from qanas.training.choice import make_trainer
+from qanas.training.loop import Epochs, fit
 from qanas.training.trainer import TrainingSet
 
 
@@ -33,7 +34,8 @@ def trained() -> Trained:
     inputs, targets = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.targets)
     torch.manual_seed(0)
     network = LSTMNetwork(data.input_shape[-1], [8], 1, data.target_scale)
-    fit(network, TrainingSet(inputs, targets), task.loss, REFERENCE_TRAINING, epochs=6, seed=0)
+    trainer = make_trainer(network, TrainingSet(inputs, targets), task.loss, REFERENCE_TRAINING)
+    fit(trainer, Epochs(len(inputs), REFERENCE_TRAINING, 6, seed=0))
     graph = trace(network, data.input_shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(inputs), Scheme())
     rows = slice(None, None, 8)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of, weight_bytes
+from qanas.hardware.costs import Blueprint, costs_of, weight_bytes
 from qanas.layers.sequences import Conv1xK
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
@@ -173,7 +173,7 @@ def test_a_file_that_is_no_model_is_refused(damage: bytes) -> None:
 def test_bytes_known_from_shapes_are_those_in_the_file(units: list[int], features: int) -> None:
     torch.manual_seed(len(units))
     shapes = trace_shapes(lambda: LSTMNetwork(features, units), (4, features))
-    costs = costs_of(shapes, QuantizedGraph.from_shapes(shapes, Scheme()))
+    costs = costs_of(Blueprint(shapes, QuantizedGraph.from_shapes(shapes, Scheme())))
     graph = quantized(LSTMNetwork(features, units), (4, features))
     for prefix, program in (("", graph.program()), ("float_", graph.graph.program())):
         file = write_tflite(program)
@@ -201,14 +201,14 @@ def test_weights_of_few_bits_lie_in_the_file_one_a_byte(network: nn.Module, bits
         else:
             packed += data.size
     assert top == 2 ** (bits - 1) - 1
-    costs = costs_of(graph.graph, graph)
+    costs = costs_of(Blueprint(graph.graph, graph))
     assert costs["weight_bytes"] == constant_bytes(file)
     assert costs["packed_weight_bytes"] == packed
 
 
 def test_bytes_known_from_shapes_are_those_of_a_trained_network(trained: Any) -> None:  # noqa: ANN401
     shapes = trace_shapes(lambda: LSTMNetwork(14, [8], 1, 125.0), trained.quantized.graph.input_shape)
-    costs = costs_of(shapes, QuantizedGraph.from_shapes(shapes, Scheme()))
+    costs = costs_of(Blueprint(shapes, QuantizedGraph.from_shapes(shapes, Scheme())))
     file = write_tflite(trained.quantized.program())
     assert costs["file_bytes"] == len(file)
     assert costs["weight_bytes"] == constant_bytes(file)

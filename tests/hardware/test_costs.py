@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from qanas.core.errors import InputError
+from qanas.core.measures import cost_columns
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import COSTS, FLOAT_PREFIX, SHIPPED_COSTS, costs_of, packed_weight_bytes
+from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of, packed_weight_bytes
 from qanas.hardware.device import Device, device_names
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
@@ -22,7 +25,7 @@ WINDOW, SENSORS = 30, 14
 
 def costs(units: list[int], bits: WeightBits = 8) -> dict[str, float]:
     graph = trace_shapes(lambda: LSTMNetwork(SENSORS, units, 1, 125.0), (WINDOW, SENSORS))
-    return costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(bits)))
+    return costs_of(Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme(bits))))
 
 
 # The last step is taken by a slice with begin, end and strides of three axes: nine int32.
@@ -68,7 +71,7 @@ TCN_INDICES = 3 * 3 + 3 * 4 + 2
 def test_int4_tensors_halve_the_bytes_of_convolutions_and_of_the_head() -> None:
     graph = trace_shapes(lambda: TCNNetwork((WINDOW, SENSORS), [4], 3, 1), (WINDOW, SENSORS))
     found, whole = (
-        costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container)))
+        costs_of(Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container))))
         for container in ("int4", "int8")
     )
     assert found["weight_bytes"] == sum(TCN_WEIGHTS) / 2 + 4 * (TCN_BIASES + TCN_INDICES)
@@ -80,7 +83,9 @@ def test_kernels_unpack_int4_weights_into_working_memory() -> None:
     """A byte each, beside what the kernel reads (72 codes) and writes (8), all in multiples of 16."""
     graph = trace_shapes(lambda: nn.Conv2d(8, 8, 3), (8, 3, 3))
     found = {
-        container: costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container)))["peak_ram_bytes"]
+        container: costs_of(Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme(4, container=container))))[
+            "peak_ram_bytes"
+        ]
         for container in ("int8", "int4")
     }
     assert found == {"int8": 80 + 16, "int4": 80 + 16 + 8 * 8 * 9}
@@ -89,13 +94,13 @@ def test_kernels_unpack_int4_weights_into_working_memory() -> None:
 def test_an_odd_number_of_weights_takes_a_whole_last_byte() -> None:
     graph = trace_shapes(lambda: nn.Linear(3, 1), (3,))
     quantized = QuantizedGraph.from_shapes(graph, Scheme(4, container="int4"))
-    assert costs_of(graph, quantized)["weight_bytes"] == 2 + 4
+    assert costs_of(Blueprint(graph, quantized))["weight_bytes"] == 2 + 4
 
 
 @pytest.mark.parametrize(("bits", "weights"), [(8, 276), (6, 126 + 36 + 42 + 3), (4, 84 + 24 + 28 + 2)])
 def test_packed_bytes_of_a_tcn_count_a_scale_a_channel(bits: WeightBits, weights: int) -> None:
     graph = trace_shapes(lambda: TCNNetwork((WINDOW, SENSORS), [4], 3, 1), (WINDOW, SENSORS))
-    found = costs_of(graph, QuantizedGraph.from_shapes(graph, Scheme(bits)))
+    found = costs_of(Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme(bits))))
     assert found["weight_bytes"] == sum(TCN_WEIGHTS) + 4 * (TCN_BIASES + TCN_INDICES)
     scales = 4 + 4 + 4 + 1
     assert found["packed_weight_bytes"] == weights + 4 * (TCN_BIASES + TCN_INDICES + scales)
@@ -103,9 +108,11 @@ def test_packed_bytes_of_a_tcn_count_a_scale_a_channel(bits: WeightBits, weights
 
 def test_every_cost_is_there_and_positive() -> None:
     found = costs([8])
-    assert tuple(found) == COSTS
+    assert tuple(found) == tuple(model.measure.column for model in PROGRAM_COSTS)
     assert all(value > 0 for value in found.values())
-    assert SHIPPED_COSTS + tuple(FLOAT_PREFIX + name for name in SHIPPED_COSTS) == COSTS
+    shipped = [model.measure for model in SHIPPED_COSTS]
+    assert [model.measure for model in PROGRAM_COSTS] == [*shipped, *(replace(cost, float_=True) for cost in shipped)]
+    assert set(found) | {"latency_ms"} == set(cost_columns()), "recipes may name no other"
 
 
 def test_the_file_of_twenty_units_is_small() -> None:
@@ -140,9 +147,9 @@ def test_sizes_from_shapes_are_those_of_any_weights(units: list[int], kind: str,
         # Range and so zero point of the input are those of a hidden state or of nobody, as it happens.
         "symmetric": torch.linspace(-1.0, 1.0, 24 * SENSORS).reshape(4, 6, SENSORS),
     }[data]
-    trained = costs_of(graph, QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme()))
+    trained = costs_of(Blueprint(graph, QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())))
     shapes = trace_shapes(lambda: LSTMNetwork(SENSORS, units, 1, 125.0), (6, SENSORS))
-    assert costs_of(shapes, QuantizedGraph.from_shapes(shapes, Scheme())) == trained
+    assert costs_of(Blueprint(shapes, QuantizedGraph.from_shapes(shapes, Scheme()))) == trained
 
 
 def test_the_graph_of_shapes_alone_is_that_of_the_network() -> None:

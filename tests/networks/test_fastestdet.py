@@ -1,4 +1,4 @@
-"""FastestDet against the published counts of the seed network and of the released one (shape by shape)."""
+"""FastestDet against the published counts of the reference and of the released one (shape by shape)."""
 
 import math
 from collections.abc import Callable

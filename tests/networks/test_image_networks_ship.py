@@ -8,7 +8,7 @@ import torch
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import Blueprint, costs_of
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
@@ -35,8 +35,8 @@ def test_a_network_ships_as_simulated_trained_and_costed(name: str) -> None:
     floating = LiteRTModel(write_tflite(graph.program()), border=graph.border).predict(samples.numpy())
     assert np.allclose(floating, expected.numpy(), rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
     skeleton = trace_shapes(build, (3, *size))
-    costs = costs_of(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme()))
-    assert costs == costs_of(graph, quantized)
+    costs = costs_of(Blueprint(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme())))
+    assert costs == costs_of(Blueprint(graph, quantized))
     assert costs["file_bytes"] == len(content)
 
 

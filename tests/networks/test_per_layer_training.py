@@ -22,7 +22,7 @@ def space(networks: NetworkSpace) -> SearchSpace:
 
 
 def candidate(networks: NetworkSpace, **changes: Value) -> Candidate:
-    """Return the seed network's candidate with some settings changed; all others have their seed's value."""
+    """Return the reference's candidate with some settings changed; all others have their seed's value."""
     seeds = {setting.name: setting.reference for setting in networks.settings(SHAPE)}
     unknown = set(changes) - set(seeds)
     assert not unknown

@@ -13,17 +13,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
 from torch import Tensor, nn
 
 from qanas.core.candidate import GROUPS, Candidate
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of, weight_bytes
+from qanas.hardware.costs import Blueprint, costs_of, weight_bytes
 from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
+from qanas.performance_estimation.bench import RANDOM, Bench, PreparedData
+from qanas.performance_estimation.procedure import FullTraining
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import BatchNorm
@@ -290,7 +290,7 @@ def test_random_candidates_ship_as_costed_and_as_simulated(number: int) -> None:
     torch.manual_seed(number)
     network = randomized(networks.build(candidate, SHAPE), torch.Generator().manual_seed(number))
     skeleton = trace_shapes(lambda: networks.build(candidate, SHAPE), SHAPE.input_shape)
-    costs = costs_of(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme()))
+    costs = costs_of(Blueprint(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme())))
     graph = trace(network, SHAPE.input_shape)
     samples = torch.randn(32, *SHAPE.input_shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
@@ -335,7 +335,7 @@ def test_no_reshape_lies_between_the_layers() -> None:
 def test_the_recipe_describes_the_space() -> None:
     recipe = Path(__file__).parents[2] / "recipes" / "turbofan_tcn.toml"
     plan = load_plan(recipe, ["task.data=synthetic", "space.max_blocks=2"])
-    assert plan.networks == TCNSpace(max_blocks=2)
+    assert plan.bench.networks == TCNSpace(max_blocks=2)
 
 
 # Training
@@ -345,16 +345,16 @@ def test_a_short_training_is_sane_and_ships_within_parity() -> None:
     folder = Path(os.environ.get("QANAS_DATA", "")) / "cmapss"
     data = str(folder) if (folder / "train_FD001.txt").is_file() else "synthetic"
     task = Turbofan(data, stride=4)
-    problem = Problem(task, task.load(), TCNSpace(seed_channels=8))
-    seed = space_of(problem.networks.settings(problem.shape), GROUPS).reference
-    trained = FullTraining(epochs=4).train(problem, seed, 0)
-    val = problem.data.val
-    metrics = trained.evaluate(problem, val)
+    bench = Bench(PreparedData(task), TCNSpace(seed_channels=8), search=GROUPS)
+    reference = bench.reference
+    trained = FullTraining(epochs=4).make(bench, reference, RANDOM, 0)
+    val = bench.data_of(reference).val
+    metrics = trained.evaluate(task, val)
     assert metrics["mae_float"] < 20
     assert metrics["mae_quantized"] < 20
     content = write_tflite(trained.quantized.program())
-    assert problem.costs(seed)["file_bytes"] == len(content)
+    assert bench.costs_of(reference)["file_bytes"] == len(content)
     codes = LiteRTModel(content).codes(val.inputs)
     deployed = task.evaluate(trained.quantized.output.dequantize(torch.from_numpy(codes).float()).numpy(), val)
-    steps = ParitySteps.between(trained.codes(val.inputs).numpy(), codes)
+    steps = ParitySteps.between(trained.codes(val).numpy(), codes)
     assert parity_failure(steps, {"mae": metrics["mae_quantized"]}, deployed, dict(task.parity_tolerance)) is None

@@ -9,9 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.additive_model import AdditiveModel, rows_to_fit
 from qanas.performance_estimation.block_table.layers import Row
-from qanas.performance_estimation.block_table.racing import Heat, race
+from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, race, rows_to_fit
 
 OPTIONS = (3, 4, 2)
 ALL: list[Row] = [(bits, path) for bits in (4, 8) for path in itertools.product(*map(range, OPTIONS))]

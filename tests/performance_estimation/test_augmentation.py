@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
+from tests.performance_estimation.given import bench_of
 from torch import Generator, Tensor
 
 from qanas.networks.lstm import LSTMSpace
-from qanas.performance_estimation.base import TrainedNetwork
+from qanas.performance_estimation.bench import RANDOM
+from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
 from qanas.tasks.turbofan.task import Turbofan
 
 
@@ -29,8 +29,8 @@ SPACE = LSTMSpace(seed_layers=1, seed_units=3)
 
 def trained(task: Turbofan, seed: int = 0, qat_epochs: int = 0) -> TrainedNetwork:
     SEEN.clear()
-    problem = Problem(task, DATA, SPACE)
-    return FullTraining(epochs=2, qat_epochs=qat_epochs).train(problem, problem.seed, seed)
+    bench = bench_of(task, DATA, SPACE)
+    return FullTraining(epochs=2, qat_epochs=qat_epochs).make(bench, bench.reference, RANDOM, seed)
 
 
 def weights(outcome: TrainedNetwork) -> Tensor:

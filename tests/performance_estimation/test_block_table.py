@@ -8,26 +8,27 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from qanas.performance_estimation.problem import Problem
 from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_network
 
 from qanas.core.pareto import non_dominated
-from qanas.hardware.costs import ADDITIVE_COSTS
-from qanas.performance_estimation.block_table.additive_model import rows_to_fit
-from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
-from qanas.performance_estimation.block_table.layers import BlockLayers, Row
-from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
-from qanas.performance_estimation.block_table.reference import score_fake_quantized, score_one_by_one
-from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics, RecentStatistics, RememberedStatistics
-from qanas.performance_estimation.block_table.table import BlockTable
-from qanas.performance_estimation.block_table.walk import score_paths
+from qanas.hardware.costs import ADDITIVE_COLUMNS
+from qanas.performance_estimation.bench import Bench, PreparedData
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row, ScoredSamples
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, rows_to_fit, surviving
+from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.walk import (
+    PrefixStatistics,
+    RecentStatistics,
+    RememberedStatistics,
+    score_paths,
+)
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.teacher_features import BlockFeatures, features_of
+from qanas.testing.block_scores import score_fake_quantized, score_one_by_one
 
 SHAPE = TaskShape((3, SIZE, SIZE), CLASSES, 1.0, ("cross_entropy",))
 BLOCKS = TinySpace().blocks(SHAPE)
@@ -99,14 +100,14 @@ def test_scores_are_those_of_torchs_fake_quantization(
 
 
 def test_costs_of_paths_add_up_to_those_of_networks(layers: BlockLayers) -> None:
-    problem = Problem(Blobs(), Blobs().load(), TinySpace(BITS))
+    bench = Bench(PreparedData(Blobs()), TinySpace(BITS))
     other = BlockLayers.of(BlockSupernet(BLOCKS[0]), (4, SIZE, SIZE), Scheme())
     space = TinySpace(BITS)
     outside = set()
     for paths, bits in ((((0, 0), (1, 2)), (8, 8)), (((3, 1), (2, 2)), (4, 6)), (((2, 3), (0, 3)), (6, 4))):
-        whole = problem.costs(space.candidate(problem.shape, problem.seed, paths, bits))
+        whole = bench.costs_of(space.candidate(bench.shape, bench.reference, paths, bits))
         parts = [block.costs([(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[list-item]
-        outside.add(tuple(whole[name] - sum(part[name][0] for part in parts) for name in ADDITIVE_COSTS))
+        outside.add(tuple(whole[name] - sum(part[name][0] for part in parts) for name in ADDITIVE_COLUMNS))
     assert len(outside) == 1  # stem and head, whatever is between them
 
 

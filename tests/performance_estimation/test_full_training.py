@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
+from tests.performance_estimation.given import bench_of
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
@@ -16,9 +15,11 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
-from qanas.performance_estimation.base import TrainedNetwork
+from qanas.performance_estimation.bench import RANDOM
+from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
+from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan
 
 TASK = Turbofan("synthetic", stride=24)
@@ -32,10 +33,10 @@ DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 
 @cache
 def trained(name: str, bits: int, *, qat_epochs: int, seed: int = 0) -> TrainedNetwork:
-    problem = Problem(TASK, DATA, SPACES[name])
-    settings = space_of(SPACES[name].settings(problem.shape), ["architecture"]).reference
+    bench = bench_of(TASK, DATA, SPACES[name])
+    settings = space_of(SPACES[name].settings(bench.shape), ["architecture"]).reference
     candidate = Candidate(settings.architecture, settings.training, {"weight_bits": bits})
-    return FullTraining(epochs=1, qat_epochs=qat_epochs).train(problem, candidate, seed)
+    return FullTraining(epochs=1, qat_epochs=qat_epochs).make(bench, candidate, RANDOM, seed)
 
 
 def weights(outcome: TrainedNetwork) -> Any:  # noqa: ANN401 - a flat tensor
@@ -48,9 +49,10 @@ def weights(outcome: TrainedNetwork) -> Any:  # noqa: ANN401 - a flat tensor
 def test_a_file_with_weights_of_few_bits_computes_what_was_scored(name: str, bits: int, qat_epochs: int) -> None:
     outcome = trained(name, bits, qat_epochs=qat_epochs)
     inputs = np.concatenate([DATA.val.inputs[::16], 1.5 * DATA.val.inputs[::64]])
+    split = Split(inputs, np.zeros(len(inputs), np.float32))
     deployed = LiteRTModel(write_tflite(outcome.quantized.program())).codes(inputs)
     assert len(np.unique(deployed)) > 10
-    assert np.array_equal(outcome.codes(inputs).numpy(), deployed), "0 steps"
+    assert np.array_equal(outcome.codes(split).numpy(), deployed), "0 steps"
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -68,8 +70,7 @@ def test_quantization_aware_training_changes_what_ships_and_not_the_fp32_network
 def test_weights_of_8_bits_are_not_trained_further() -> None:
     without, with_it = (trained("lstm", 8, qat_epochs=epochs) for epochs in (0, 3))
     assert torch.equal(weights(without), weights(with_it))
-    inputs = DATA.val.inputs[::16]
-    assert torch.equal(without.codes(inputs), with_it.codes(inputs))
+    assert torch.equal(without.codes(DATA.val), with_it.codes(DATA.val))
 
 
 def test_no_epochs_of_quantization_aware_training_is_post_training_quantization() -> None:
@@ -81,26 +82,27 @@ def test_no_epochs_of_quantization_aware_training_is_post_training_quantization(
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem(TASK, DATA, SPACES["lstm"])
+    bench = bench_of(TASK, DATA, SPACES["lstm"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="torch finds no CUDA device"):
-        FullTraining(device="cuda").check(problem)
-    FullTraining(device="cpu").check(problem)
+        FullTraining(device="cuda").check(bench)
+    FullTraining(device="cpu").check(bench)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", SPACES)
 def test_on_a_gpu_a_candidate_is_what_it_is_on_the_cpu(name: str) -> None:
-    problem = Problem(TASK, DATA, SPACES[name])
-    inputs = DATA.val.inputs
-    on_cpu, on_gpu = (FullTraining(epochs=2, device=device).train(problem, problem.seed, 3) for device in DEVICES)
-    np.testing.assert_allclose(on_gpu.float_outputs(inputs), on_cpu.float_outputs(inputs), atol=0.5)  # cycles
-    assert on_gpu.codes(inputs).shape == (len(inputs), 1)
+    bench = bench_of(TASK, DATA, SPACES[name])
+    on_cpu, on_gpu = (
+        FullTraining(epochs=2, device=device).make(bench, bench.reference, RANDOM, 3) for device in DEVICES
+    )
+    np.testing.assert_allclose(on_gpu.float_outputs(DATA.val), on_cpu.float_outputs(DATA.val), atol=0.5)  # cycles
+    assert on_gpu.codes(DATA.val).shape == (len(DATA.val), 1)
 
 
 def test_candidates_that_can_not_be_quantized_fail_with_the_reason() -> None:
     data = replace(DATA, train=replace(DATA.train, inputs=np.full_like(DATA.train.inputs, np.nan)))
-    problem = Problem(TASK, data, SPACES["lstm"])
-    candidate = space_of(SPACES["lstm"].settings(problem.shape), ["architecture"]).reference
+    bench = bench_of(TASK, data, SPACES["lstm"])
+    candidate = space_of(SPACES["lstm"].settings(bench.shape), ["architecture"]).reference
     with pytest.raises(TrainingFailed, match="nan"):
-        FullTraining(epochs=1).train(problem, candidate, 0)
+        FullTraining(epochs=1).make(bench, candidate, RANDOM, 0)

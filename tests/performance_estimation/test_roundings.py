@@ -10,32 +10,28 @@ import torch
 from tests.workflows.tiny_blocks import OPTIONS
 
 from qanas.networks.mobilenet_v2 import MBConv
-from qanas.performance_estimation.block_table.layers import BlockLayers, Row
-from qanas.performance_estimation.block_table.reference import (
-    fake_quantized_values,
-    integer_codes,
-    score_fake_quantized,
-)
-from qanas.performance_estimation.block_table.roundings import (
-    KERNELS,
-    away_from_zero,
-    directly,
-    fixed_point,
-    in_steps,
-    left_alone,
-    once,
-    over_a_fine_grid,
-    to_even,
-)
-from qanas.performance_estimation.block_table.samples import ScoredSamples
-from qanas.performance_estimation.block_table.statistics import PrefixStatistics
-from qanas.performance_estimation.block_table.walk import score_paths
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row, ScoredSamples
+from qanas.performance_estimation.block_table.walk import PrefixStatistics, score_paths
 from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.scheme import Scheme
 from qanas.search_space.blockwise_space import Block, LayerOption
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
+from qanas.testing.block_scores import (
+    KERNELS,
+    away_from_zero,
+    directly,
+    fake_quantized_values,
+    fixed_point,
+    in_steps,
+    integer_codes,
+    left_alone,
+    once,
+    over_a_fine_grid,
+    score_fake_quantized,
+    to_even,
+)
 
 CHANNELS, SIZE, DEPTH, SAMPLES = (5, 7), 12, 4, 24
 BITS: tuple[WeightBits, ...] = (4, 6, 8)

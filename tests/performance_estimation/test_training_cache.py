@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from qanas.performance_estimation.full_training import FullTraining
-from qanas.performance_estimation.problem import Problem
+from tests.performance_estimation.given import bench_of
 
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch, go_on
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
+from qanas.performance_estimation.bench import RANDOM, Bench
+from qanas.performance_estimation.procedure import FullTraining
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.loop import Epochs, fit
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TASK = Turbofan("synthetic", stride=24)
 DATA = TASK.load()
 SPACE = TCNSpace(seed_blocks=1, seed_channels=3)  # with batch norms: their statistics have to be kept too
-PROBLEM = Problem(TASK, DATA, SPACE)
+BENCH = bench_of(TASK, DATA, SPACE)
 
 
 @pytest.fixture
@@ -38,38 +39,38 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(schedule.seed)
         return fit(trainer, schedule, watch)
 
-    monkeypatch.setattr("qanas.performance_estimation.full_training.fit", counted)
+    monkeypatch.setattr("qanas.performance_estimation.procedure.fit", counted)
     return done
 
 
-def estimator(folder: Path) -> FullTraining:
+def procedure(folder: Path) -> FullTraining:
     return FullTraining(epochs=1, cache=str(folder))
 
 
 def test_the_second_time_nothing_is_trained_and_nothing_differs(tmp_path: Path, trainings: list[int]) -> None:
-    plain = FullTraining(epochs=1).train(PROBLEM, PROBLEM.seed, 3)
-    first = estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
-    second = estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    plain = FullTraining(epochs=1).make(BENCH, BENCH.reference, RANDOM, 3)
+    first = procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
+    second = procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
     assert len(trainings) == 2
     for outcome in (first, second):
         assert not outcome.network.training
         for name, tensor in plain.network.state_dict().items():
             assert torch.equal(outcome.network.state_dict()[name], tensor)
-        assert torch.equal(outcome.codes(DATA.val.inputs), plain.codes(DATA.val.inputs))
+        assert torch.equal(outcome.codes(DATA.val), plain.codes(DATA.val))
     assert second.train_seconds == pytest.approx(first.train_seconds, rel=0.9)
 
 
 def test_bits_of_the_same_training_share_it(tmp_path: Path, trainings: list[int]) -> None:
-    seed = PROBLEM.seed
-    few = Candidate(seed.architecture, seed.training, {"weight_bits": 4})
-    eight, four = (estimator(tmp_path).train(PROBLEM, candidate, 3) for candidate in (seed, few))
+    reference = BENCH.reference
+    few = Candidate(reference.architecture, reference.training, {"weight_bits": 4})
+    eight, four = (procedure(tmp_path).make(BENCH, candidate, RANDOM, 3) for candidate in (reference, few))
     assert len(trainings) == 1
-    assert not torch.equal(eight.codes(DATA.val.inputs), four.codes(DATA.val.inputs))
+    assert not torch.equal(eight.codes(DATA.val), four.codes(DATA.val))
 
 
-def changed(change: str) -> tuple[Problem, Candidate, int, int]:
+def changed(change: str) -> tuple[Bench, Candidate, int, int]:
     """Return what is trained, with one thing different."""
-    problem, candidate, seed, epochs = PROBLEM, PROBLEM.seed, 3, 1
+    bench, candidate, seed, epochs = BENCH, BENCH.reference, 3, 1
     if change == "seed":
         seed = 4
     elif change == "epochs":
@@ -79,31 +80,31 @@ def changed(change: str) -> tuple[Problem, Candidate, int, int]:
     elif change == "training":
         candidate = replace(candidate, training={**candidate.training, "learning_rate": 0.01})
     elif change == "task":
-        problem = Problem(replace(TASK, rul_cap=124.0), DATA, SPACE)
+        bench = bench_of(replace(TASK, rul_cap=124.0), DATA, SPACE)
     elif change == "networks":
-        problem = Problem(TASK, DATA, LSTMSpace(seed_layers=1, seed_units=3))
-        candidate = problem.seed
+        bench = bench_of(TASK, DATA, LSTMSpace(seed_layers=1, seed_units=3))
+        candidate = bench.reference
     else:
         inputs = DATA.train.inputs.copy()
         inputs[0, 0, 0] += np.float32(1e-3)
-        problem = Problem(TASK, replace(DATA, train=replace(DATA.train, inputs=inputs)), SPACE)
-    return problem, candidate, seed, epochs
+        bench = bench_of(TASK, replace(DATA, train=replace(DATA.train, inputs=inputs)), SPACE)
+    return bench, candidate, seed, epochs
 
 
 @pytest.mark.parametrize("change", ["seed", "epochs", "architecture", "training", "task", "networks", "data"])
 def test_what_differs_is_trained(tmp_path: Path, trainings: list[int], change: str) -> None:
-    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
-    problem, candidate, seed, epochs = changed(change)
-    replace(estimator(tmp_path), epochs=epochs).train(problem, candidate, seed)
+    procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
+    bench, candidate, seed, epochs = changed(change)
+    replace(procedure(tmp_path), epochs=epochs).make(bench, candidate, RANDOM, seed)
     assert len(trainings) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"damaged", None])
 def test_a_damaged_file_is_trained_anew(tmp_path: Path, trainings: list[int], damage: bytes | None) -> None:
-    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
     (kept,) = tmp_path.iterdir()
     content = kept.read_bytes()
     kept.write_bytes(content[:-5] if damage is None else damage)
-    estimator(tmp_path).train(PROBLEM, PROBLEM.seed, 3)
+    procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
     assert len(trainings) == 2
     assert len(kept.read_bytes()) == len(content)

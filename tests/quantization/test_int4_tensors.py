@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import pack_int4, write_tflite
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import Blueprint, costs_of
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
@@ -92,8 +92,8 @@ def assert_only_the_bytes_differ(network: nn.Module, samples: Tensor) -> int:
             saved += len(codes) - (len(codes) + 1) // 2
             count += len(codes)
     from_shapes = QuantizedGraph.from_shapes(packed.graph, TWO_TO_A_BYTE)
-    told, told_of_whole = costs_of(packed.graph, from_shapes), costs_of(packed.graph, whole)
-    assert told == costs_of(packed.graph, packed)
+    told, told_of_whole = costs_of(Blueprint(packed.graph, from_shapes)), costs_of(Blueprint(packed.graph, whole))
+    assert told == costs_of(Blueprint(packed.graph, packed))
     assert told["file_bytes"] == len(contents[0])
     assert told["weight_bytes"] == told_of_whole["weight_bytes"] - saved
     assert told["packed_weight_bytes"] == told_of_whole["packed_weight_bytes"]

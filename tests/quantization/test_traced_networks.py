@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import Blueprint, costs_of
 from qanas.layers.images import SameConv2d
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -266,8 +266,8 @@ def agree(seed: int, compare: Compare, compare_float: CompareFloat) -> tuple[Cou
     graph = trace(network, shape)
     quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
     skeleton = trace_shapes(lambda: random_network(seed)[0], shape)
-    costs = costs_of(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme()))
-    assert costs == costs_of(graph, quantized), f"seed {seed}: costs from shapes are those of the network"
+    costs = costs_of(Blueprint(skeleton, QuantizedGraph.from_shapes(skeleton, Scheme())))
+    assert costs == costs_of(Blueprint(graph, quantized)), f"seed {seed}: costs from shapes are those of the network"
     content = write_tflite(quantized.program())
     assert costs["file_bytes"] == len(content)
     LiteRTModel(content, "optimized")

@@ -13,8 +13,7 @@ import pytest
 from tests.reporting.finalist_statistics import finalist_statistics
 
 from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import write_parquet
+from qanas.core.run_folder import RunFolder, write_parquet
 
 Row = dict[str, Any]
 TRAINED = 3

@@ -13,8 +13,7 @@ from tests.reporting.page import Page, coloured
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
-from qanas.core.run_folder import RunFolder
-from qanas.core.tables import write_parquet
+from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.reporting.report import write_report
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from qanas.core.errors import InputError
 from qanas.core.pareto import Points
 from qanas.search_strategy.base import FrontSolver
-from qanas.search_strategy.dna_traversal import DNATraversal, traverse
-from qanas.search_strategy.exact_search import ExactSearch
+from qanas.search_strategy.solvers import DNATraversal, ExactSearch, traverse
 
 SOLVERS: list[FrontSolver] = [ExactSearch(), DNATraversal(budgets=(3.0, 8.0, 12.0, 100.0))]
 every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=["exact", "dna"])

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from qanas.core.measurement import Limit, Objective
+import tests.cli.unsynced  # noqa: F401 - for its effect
 
 from qanas.core.candidate import Candidate
+from qanas.core.measures import Cost, Limit, Score
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import Outcome, TrialRecord
 from qanas.networks.lstm import LSTMSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
 from qanas.search_space.space import SearchSpace, space_of
+from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import SamplingStrategy
-from qanas.search_strategy.gp import GP
-from qanas.search_strategy.nsga2 import NSGA2
-from qanas.search_strategy.random_search import RandomSearch
-from qanas.search_strategy.tpe import TPE
-from qanas.workflows.trial_store import Outcome, TrialRecord, TrialStore
+from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
+from qanas.workflows.trial_store import TrialStore
 
 STRATEGIES = [
     RandomSearch(),
@@ -28,8 +28,8 @@ STRATEGIES = [
     # Fitting its processes anew for every proposal takes minutes over all spaces.
     pytest.param(GP(startup_trials=3), marks=pytest.mark.slow),
 ]
-OBJECTIVES = (Objective("error"), Objective("size"))
-LIMITS = (Limit("size", 12.0),)
+OBJECTIVES = (Score("error"), Cost("macs"))
+LIMITS = (Limit(Cost("macs"), 12.0),)
 
 SPACES: dict[str, Sequence[Setting]] = {
     "one setting": [Integer("width", "architecture", 3, low=1, high=9)],
@@ -66,7 +66,7 @@ def measured(index: int, candidate: Candidate) -> TrialRecord:
     over = size > LIMITS[0].bound
     metrics = {} if over else {"error": 1.0 / (1.0 + size)}
     outcome: Outcome = "rejected" if over else "measured"
-    return TrialRecord(index, outcome, candidate.config, {"size": size}, metrics, blamed="size" if over else "")
+    return TrialRecord(index, outcome, candidate.config, {"macs": size}, metrics, blamed="macs" if over else "")
 
 
 class Search:
@@ -80,17 +80,20 @@ class Search:
 
     def propose(self, trials: int) -> list[Candidate]:
         """Go on until there are that many trials, rejected ones included; return all candidates so far."""
-        records = self.store.records()
-        if not records:
+        if not self.store.records:
             record = TrialRecord(
-                0, "measured", self.space.reference.config, {"size": 6.0}, {"error": 0.5}, is_seed=True
+                0, "measured", self.space.reference.config, {"macs": 6.0}, {"error": 0.5}, is_seed=True
             )
-            records.append(self.store.add_seed(self.space, record))
-        for index in range(len(records), trials):
-            sampler = self.strategy.sampler(derive_seed(self.seed, "sampler", index))
-            trial, candidate = self.store.ask(self.space, sampler)
-            records.append(self.store.tell(trial, measured(index, candidate)))
-        return [record.candidate for record in records]
+            self.store.tell(self.space, None, record)
+        for index in range(len(self.store.records), trials):
+            self.tell(index, self.ask(derive_seed(self.seed, "sampler", index)))
+        return [record.candidate for record in self.store.records]
+
+    def ask(self, seed: int) -> Proposal:
+        return self.strategy.ask(self.space, self.store, seed)
+
+    def tell(self, index: int, proposal: Proposal) -> None:
+        self.store.tell(self.space, proposal.number, measured(index, proposal.candidate))
 
 
 def within(space: SearchSpace, candidate: Candidate) -> bool:
@@ -128,7 +131,7 @@ def test_a_resumed_study_gives_the_same_proposals(
     for trials in (3, 4, 9):
         session = Search(tmp_path / "resumed.db", space, strategy)
         resumed = session.propose(trials)
-        session.store.ask(space, strategy.sampler(99))  # under way when the process died
+        session.ask(99)  # under way when the process died
     assert resumed == whole
 
 
@@ -154,11 +157,11 @@ def test_several_candidates_may_be_asked_for_before_any_is_told(
     space = space_of(settings, ["architecture", "training", "quantization"], strategy.encoding)
     search = Search(tmp_path / "study.db", space, strategy)
     search.propose(5)
-    asked = [search.store.ask(space, strategy.sampler(derive_seed(7, index))) for index in range(4)]
-    for index, (trial, candidate) in reversed(list(enumerate(asked, start=5))):
-        assert within(space, candidate)
-        search.store.tell(trial, measured(index, candidate))
-    assert len(search.store.records()) == 9
+    asked = [search.ask(derive_seed(7, index)) for index in range(4)]
+    for index, proposal in reversed(list(enumerate(asked, start=5))):
+        assert within(space, proposal.candidate)
+        search.tell(index, proposal)
+    assert len(search.store.records) == 9
 
 
 @every_strategy
@@ -183,12 +186,13 @@ def test_a_strategy_that_learns_beats_chance(tmp_path: Path) -> None:
     space = space_of([Float("rate", "training", 0.5, low=0.0, high=1.0), *SPACES["one setting"]], ["training"])
 
     def best(strategy: SamplingStrategy) -> float:
-        store = TrialStore(tmp_path / f"{type(strategy).__name__}.db", (Objective("error"),), ())
+        store = TrialStore(tmp_path / f"{type(strategy).__name__}.db", (Score("error"),), ())
         errors = []
         for index in range(40):
-            trial, candidate = store.ask(space, strategy.sampler(derive_seed(0, index)))
-            errors.append((float(candidate.training["rate"]) - 0.37) ** 2)
-            store.tell(trial, TrialRecord(index, "measured", candidate.config, {}, {"error": errors[-1]}))
+            proposal = strategy.ask(space, store, derive_seed(0, index))
+            errors.append((float(proposal.candidate.training["rate"]) - 0.37) ** 2)
+            record = TrialRecord(index, "measured", proposal.candidate.config, {}, {"error": errors[-1]})
+            store.tell(space, proposal.number, record)
         return sum(errors[20:])
 
     assert best(TPE()) < best(RandomSearch())

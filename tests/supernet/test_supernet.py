@@ -12,9 +12,8 @@ from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.events import Event
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
-from qanas.supernet.block_supernet import BlockSupernet
+from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.supernet.distillation import DistillationSettings, NoiseToSignal, distil
-from qanas.supernet.distilled_start import DistilledStart
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
 from tests.workflows.tiny_blocks import CLASSES, LAYERS, OPTIONS, SIZE, TinySpace, seeded_network

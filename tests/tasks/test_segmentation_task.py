@@ -13,7 +13,6 @@ import pydantic
 import pytest
 import torch
 from PIL import Image
-from qanas.workflows.resume import check_resumable
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
@@ -24,6 +23,7 @@ from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.metrics import KEPT_IMAGES, LONGEST_SIDE, examples
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
+from qanas.workflows.dependence import check_resumable
 
 
 def task_of(folder: Path, **settings: Any) -> Segmentation:  # noqa: ANN401

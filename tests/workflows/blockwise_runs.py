@@ -11,7 +11,6 @@ import tomli_w
 from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.plan import Setup
 from qanas.workflows.run import RunResult, run_search
 
 TABLES: dict[str, dict[str, Any]] = {
@@ -37,8 +36,10 @@ def recipe(folder: Path, **changes: dict[str, Any]) -> Path:
 
 def run(path: Path, out: Path) -> RunResult:
     """Run a recipe in this process."""
+    plan = load_plan(path)
+    plan.check()
     with LiveDisplay() as display:
-        return run_search(Setup.load(load_plan(path)), RunFolder(out), display)
+        return run_search(plan, RunFolder(out), display)
 
 
 def tables(folder: Path) -> list[pl.DataFrame]:

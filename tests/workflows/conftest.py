@@ -13,19 +13,19 @@ import tomli_w
 from tests.workflows import blockwise_runs
 
 from qanas.recipe import load_plan
-from qanas.workflows.plan import Setup
+from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"
 
-MakeSetup = Callable[..., Setup]
+MakePlan = Callable[..., Plan]
 
 
 @pytest.fixture
-def make_setup(tmp_path: Path) -> MakeSetup:
-    """Return a function that reads a recipe with some changed tables; a value of None leaves a key out."""
+def make_plan(tmp_path: Path) -> MakePlan:
+    """Return a function that reads a recipe with some changed tables and checks it; None leaves a key out."""
 
-    def make(**changes: dict[str, Any]) -> Setup:
+    def make(**changes: dict[str, Any]) -> Plan:
         tables: dict[str, dict[str, Any]] = {
             "task": {"name": "sine:Sine"},
             "space": {"name": "sine:ConvOrLSTM"},
@@ -40,7 +40,9 @@ def make_setup(tmp_path: Path) -> MakeSetup:
         shutil.copy(SINE, tmp_path)
         path = tmp_path / "sine.toml"
         path.write_text(tomli_w.dumps(tables), "utf-8")
-        return Setup.load(load_plan(path))
+        plan = load_plan(path)
+        plan.check()
+        return plan
 
     return make
 

@@ -12,16 +12,19 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from qanas.workflows.blockwise import search as blockwise_search
 from tests.workflows import tiny_blocks
 from tests.workflows.blockwise_runs import recipe, run, tables
 
 from qanas.core.errors import InputError
+from qanas.core.measures import Cost, Score
 from qanas.core.pareto import non_dominated
+from qanas.performance_estimation import block_tables
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.plan import Setup
 from qanas.workflows.run import RunResult
+from qanas.workflows.search import Search
+
+PACKED = Cost("packed_weight_bytes")
 
 
 def test_the_front_is_that_of_every_combination_of_the_tables(finished: tuple[Path, RunResult]) -> None:
@@ -32,17 +35,17 @@ def test_the_front_is_that_of_every_combination_of_the_tables(finished: tuple[Pa
     ]
     sums = np.array([np.sum(rows, axis=0) for rows in itertools.product(*parts)])
     best = sums[non_dominated(sums)]
-    found = np.array([[p.measurement.value(n) for n in ("nsr_sum", "packed_weight_bytes")] for p in result.front])
+    found = np.array([[p.measurement.value(m) for m in (Score("nsr_sum"), PACKED)] for p in result.front])
     np.testing.assert_allclose(found[:, 0], best[:, 0])
     assert len(set(found[:, 1] - best[:, 1])) == 1  # stem and head
 
 
 def test_costs_of_the_front_are_those_of_the_networks(finished: tuple[Path, RunResult]) -> None:
     path, result = finished
-    setup = Setup.load(load_plan(path))
+    bench = load_plan(path).bench
     assert len(result.front) > 3
     for point in result.front:
-        costs = setup.problem.costs(point.candidate)
+        costs = bench.costs_of(point.candidate)
         assert {name: costs[name] for name in point.measurement.costs} == dict(point.measurement.costs)
 
 
@@ -89,12 +92,11 @@ KEPT = {".safetensors", ".parquet"}
 def _interrupt_in(stage: str, patch: pytest.MonkeyPatch) -> None:
     """Stop a run in the middle of a stage, as Ctrl-C does."""
     if stage in ("features", "solution"):
-        name = {"features": "write_features", "solution": "solve"}[stage]
 
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(blockwise_search, name, stop)
+        patch.setattr(*{"features": (block_tables, "write_features"), "solution": (Search, "solve")}[stage], stop)
         return
     finished = LiveDisplay.unit_finished
     begun: list[str] = []
@@ -116,7 +118,7 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
     # Distilled blocks don't depend on limits: they are taken as they are.
     for name in ("limited", "impossible"):
         shutil.copytree(result.folder.path / "blocks", tmp_path / name / "blocks")
-    sizes = sorted(point.measurement.value("packed_weight_bytes") for point in result.front)
+    sizes = sorted(point.measurement.value(PACKED) for point in result.front)
     bound = sizes[len(sizes) // 2]
 
     def limited(packed_weight_bytes: float) -> Path:
@@ -130,7 +132,7 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
 
     found = run(limited(bound), tmp_path / "limited")
     assert [p.candidate for p in found.front] == [
-        p.candidate for p in result.front if p.measurement.value("packed_weight_bytes") <= bound
+        p.candidate for p in result.front if p.measurement.value(PACKED) <= bound
     ]
     with pytest.raises(
         InputError, match=r"limits\.packed_weight_bytes = 10: no network is within it; the smallest has"
@@ -163,8 +165,9 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
         ),
         ({"limits": {"file_bytes": 100}}, r"limits\.file_bytes: not a sum"),
         ({"limits": {"macs": 100, "packed_weight_bytes": 100}}, "are more than 2 costs"),
-        ({"strategy": {"name": "tpe"}}, r"strategy\.name: 'tpe' lacks solve"),
-        ({"space": {"name": "lstm"}}, "space: unknown key"),
+        ({"strategy": {"name": "tip"}}, r"strategy\.name: unknown strategy 'tip': did you mean 'tpe'"),
+        ({"strategy": {"trials": 9}}, r"strategy\.trials: 'exact' solves at once, without trials; leave it out"),
+        ({"space": {"name": "lstm"}}, r"space: given by \[teacher\] and \[blocks\], too; give one of the two"),
         ({"quantization": {"layers": {"stem": {"weight_bits": 4}}}}, r"quantization\.layers: .*table\.bits; leave"),
     ],
 )

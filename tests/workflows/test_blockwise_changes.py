@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
-from qanas.workflows.blockwise import search as blockwise_search
-from qanas.workflows.blockwise.files import BlockFiles, teacher_digest
-from qanas.workflows.resume import check_resumable
 from tests.workflows.blockwise_runs import recipe, run, tables
 
 from qanas.core.errors import InputError
+from qanas.core.measures import Cost, columns_of
 from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.performance_estimation.block_tables import BlockFiles, BlockTables
 from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
+from qanas.workflows.dependence import check_resumable, made_from
+from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult
+from qanas.workflows.search import Search
+from qanas.workflows.stages import RunStages
 
 PACKED = {"weight_bytes": None, "packed_weight_bytes": "minimize"}
 OTHER = {
@@ -102,7 +108,7 @@ def test_objectives_can_change_in_the_middle_and_back(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blockwise_search, "solve", stop)
+        patch.setattr(Search, "solve", stop)
         with pytest.raises(KeyboardInterrupt):
             run(other_recipe(tmp_path), continued.path)
     run(path, continued.path)
@@ -124,18 +130,25 @@ def test_bits_and_objectives_can_change_together(
     assert times(continued, *BEFORE_TABLES, "trainings/*/*") == both
 
 
+def files_of(plan: Plan, folder: RunFolder) -> BlockFiles:
+    """Return the files of the first block."""
+    estimator, (block, *_) = plan.estimator, cast("BlockwiseSpace", plan.bench.networks).blocks(SHAPE)
+    assert isinstance(estimator, BlockTables)
+    decisive = columns_of(measure for measure in plan.measures if isinstance(measure, Cost))
+    return estimator._files(RunStages(plan, folder, LiveDisplay()), block, decisive)
+
+
 def test_the_shipped_recipes_share_a_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     plans = [load_plan(RECIPES / name, ["task.data=synthetic"]) for name in SHIPPED]
     folder.write_recipe(plans[0].recipe)
     check_resumable(plans[1], folder)
-    assert teacher_digest(plans[0].recipe) == teacher_digest(plans[1].recipe)
-    eight_bits, any_bits = (BlockFiles.of(folder, "block_1", plan, 1) for plan in plans)
+    assert made_from("reference", plans[0].recipe) == made_from("reference", plans[1].recipe)
+    eight_bits, any_bits = (files_of(plan, folder) for plan in plans)
     assert eight_bits.supernets == any_bits.supernets
     assert eight_bits.table != any_bits.table
-    seeds = [
-        space_of(plan.networks.settings(SHAPE), plan.search.groups, plan.search.encoding).reference for plan in plans
-    ]
+    benches = [plan.bench for plan in plans]
+    seeds = [space_of(bench.networks.settings(SHAPE), bench.search, bench.encoding).reference for bench in benches]
     assert seeds[0].key == seeds[1].key
 
 
@@ -143,7 +156,7 @@ def test_a_metric_or_a_bound_changes_no_table(fresh: RunResult, tmp_path: Path) 
     shutil.copytree(fresh.folder.path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     kept = times(folder, *BEFORE_TABLES, *TABLES_OF_BLOCKS)
-    costs = [point.measurement.value("packed_weight_bytes") for point in fresh.front]
+    costs = [point.measurement.value(Cost("packed_weight_bytes")) for point in fresh.front]
     found = run(other_recipe(tmp_path, int(min(costs))), folder.path)
     assert 0 < len(found.front) < len(fresh.front)
     assert times(folder, *BEFORE_TABLES, *TABLES_OF_BLOCKS) == kept

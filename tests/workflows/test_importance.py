@@ -10,15 +10,15 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
-from qanas.core.measurement import Objective
 
-from qanas.workflows.importance import LEAST_TRIALS, write_importance
+from qanas.core.measures import Measure, Metric
+from qanas.workflows.trial_store import LEAST_TRIALS, write_importance
 
-OBJECTIVES = (Objective("mae_quantized"), Objective("r2_quantized", "maximize"))
+OBJECTIVES = (Metric("mae"), Metric("r2", better="maximize"))
 UNIT = FloatDistribution(0.0, 1.0)
 
 
-def _study(trials: int, objectives: tuple[Objective, ...] = OBJECTIVES) -> optuna.Study:
+def _study(trials: int, objectives: tuple[Measure, ...] = OBJECTIVES) -> optuna.Study:
     """Settings on a grid: ``width`` alone decides the first objective, ``rate`` the second, ``idle`` nothing."""
     study = optuna.create_study(directions=[objective.direction for objective in objectives])
     for k in range(trials):
@@ -29,7 +29,7 @@ def _study(trials: int, objectives: tuple[Objective, ...] = OBJECTIVES) -> optun
     return study
 
 
-def _written(path: Path, study: optuna.Study, objectives: tuple[Objective, ...] = OBJECTIVES) -> dict[str, Any]:
+def _written(path: Path, study: optuna.Study, objectives: tuple[Measure, ...] = OBJECTIVES) -> dict[str, Any]:
     write_importance(path, study, objectives)
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content

@@ -7,59 +7,66 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qanas.performance_estimation.full_training import FullTraining
 from rich.console import Console
 
 from qanas.core.errors import InputError
+from qanas.core.events import go_on
+from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
+from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows import finalists as finalists_module
-from qanas.workflows import training_record
+from qanas.workflows.finalists import Training, TrainingFiles
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.shipping import median_training
-from qanas.workflows.trial_store import TrialRecord, TrialStore
+from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
-    from qanas.performance_estimation.problem import Problem
-    from tests.workflows.conftest import MakeSetup
+    from tests.workflows.conftest import MakePlan
 
     from qanas.core.candidate import Candidate
+    from qanas.core.events import Watch
+    from qanas.core.trials import TrialRecord
     from qanas.deployment.parity import ParitySteps
-    from qanas.performance_estimation.base import OnEpoch, TrainedNetwork
-    from qanas.workflows.plan import Setup
+    from qanas.performance_estimation.bench import Bench
+    from qanas.performance_estimation.procedure import TrainedNetwork
+    from qanas.search_space.start import Start
+    from qanas.tasks.base import Task
+    from qanas.workflows.finalists import Metrics
+    from qanas.workflows.plan import Plan
 
 
-def run(setup: Setup, path: Path) -> RunResult:
-    return run_search(setup, RunFolder(path / "run"), LiveDisplay(Console(file=io.StringIO())))
+def run(plan: Plan, path: Path) -> RunResult:
+    return run_search(plan, RunFolder(path / "run"), LiveDisplay(Console(file=io.StringIO())))
 
 
-def records(setup: Setup, path: Path) -> list[TrialRecord]:
-    return TrialStore(RunFolder(path / "run").study, setup.plan.objectives, setup.plan.limits).records()
+def records(plan: Plan, path: Path) -> list[TrialRecord]:
+    return TrialStore(RunFolder(path / "run").study, plan.axes, plan.limits).records
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
     """The candidates that were trained, in order."""
     calls: list[Candidate] = []
-    train = FullTraining.train
+    make = FullTraining.make
 
     def counted(
-        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+        self: FullTraining, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
     ) -> TrainedNetwork:
         calls.append(candidate)
-        return train(self, problem, candidate, seed, on_epoch)
+        return make(self, bench, candidate, start, seed, watch)
 
-    monkeypatch.setattr(FullTraining, "train", counted)
+    monkeypatch.setattr(FullTraining, "make", counted)
     return calls
 
 
 def test_rejected_trials_cost_no_training_and_do_not_count(
-    make_setup: MakeSetup, tmp_path: Path, trained: list[Candidate]
+    make_plan: MakePlan, tmp_path: Path, trained: list[Candidate]
 ) -> None:
-    setup = make_setup(limits={"weight_bytes": 100}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 5})
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
+    plan = make_plan(limits={"weight_bytes": 100}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 5})
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
     rejected = [record for record in found if record.outcome == "rejected"]
     assert rejected
     assert sorted(record.index for record in found if record.outcome == "measured") == [0, 1, 2, 3, 4]
@@ -72,13 +79,13 @@ def test_rejected_trials_cost_no_training_and_do_not_count(
     assert all(point.measurement.costs["weight_bytes"] <= 100 for point in result.front)
 
 
-def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(limits={"weight_bytes": 100}, strategy={"trials": 3, "max_rejected": 40})
-    result = run(setup, tmp_path)
-    seed = next(record for record in records(setup, tmp_path) if record.is_seed)
+def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(limits={"weight_bytes": 100}, strategy={"trials": 3, "max_rejected": 40})
+    result = run(plan, tmp_path)
+    seed = next(record for record in records(plan, tmp_path) if record.is_seed)
     assert (seed.index, seed.outcome, seed.feasible) == (0, "measured", False)
-    assert seed.candidate == setup.space.reference
-    assert setup.space.reference not in {point.candidate for point in result.front}
+    assert seed.candidate == plan.bench.reference
+    assert plan.bench.reference not in {point.candidate for point in result.front}
     assert result.shipments[0].finalist.identity == "seed"
     assert result.shipments[0].card is not None
 
@@ -94,37 +101,38 @@ SYSTEMS = {
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_recipe_alone_tells_the_systems_apart(make_setup: MakeSetup, tmp_path: Path, system: str) -> None:
+def test_a_recipe_alone_tells_the_systems_apart(make_plan: MakePlan, tmp_path: Path, system: str) -> None:
     search, objectives = SYSTEMS[system]
     left_out = dict.fromkeys(("worst_quantized", "weight_bytes"))
-    setup = make_setup(
+    plan = make_plan(
         space={"search": search}, objectives={**left_out, **objectives}, strategy={"trials": 8, "name": "tpe"}
     )
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
-    seed = setup.space.reference
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
+    seed = plan.bench.reference
     assert len({record.candidate for record in found}) > 1
     assert all((record.candidate.training == seed.training) == ("training" not in search) for record in found[1:])
     scored, cost = objectives
-    best = [(point.measurement.value(scored), point.measurement.value(cost)) for point in result.front]
+    best = [tuple(point.measurement.value(axis) for axis in plan.axes) for point in result.front]
+    assert [axis.column for axis in plan.axes] == [scored, cost]
     for record in found:
         point = (record.metrics[scored], record.costs[cost])
         assert point in best or any(a <= point[0] and b <= point[1] for a, b in best)
 
 
-def test_a_metric_that_is_better_large(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(objectives={"worst_quantized": None, "weight_bytes": None, "r2_quantized": "maximize"})
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
-    assert [point.measurement.value("r2_quantized") for point in result.front] == [
+def test_a_metric_that_is_better_large(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(objectives={"worst_quantized": None, "weight_bytes": None, "r2_quantized": "maximize"})
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
+    assert [point.measurement.value(Metric("r2", better="maximize")) for point in result.front] == [
         max(record.metrics["r2_quantized"] for record in found)
     ]
 
 
-def test_nan_fails_the_trial_with_its_reason_and_the_run_goes_on(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(task={"level": float("nan")})
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
+def test_nan_fails_the_trial_with_its_reason_and_the_run_goes_on(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(task={"level": float("nan")})
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
     assert [record.outcome for record in found] == ["failed"] * 4
     assert all("the training loss became nan in epoch 1" in record.reason for record in found)
     assert (result.shipped, [s.finalist.identity for s in result.failed]) == (0, ["seed"])
@@ -132,36 +140,36 @@ def test_nan_fails_the_trial_with_its_reason_and_the_run_goes_on(make_setup: Mak
 
 
 def test_an_unexpected_error_fails_the_trial_and_its_traceback_is_in_the_log(
-    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = FullTraining.train
+    make = FullTraining.make
 
     def fragile(
-        self: FullTraining, problem: Problem, candidate: Candidate, seed: int, on_epoch: OnEpoch | None = None
+        self: FullTraining, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on
     ) -> TrainedNetwork:
         if candidate.architecture["kind"] == "lstm":
             raise ZeroDivisionError("over\nseveral lines")
-        return train(self, problem, candidate, seed, on_epoch)
+        return make(self, bench, candidate, start, seed, watch)
 
-    monkeypatch.setattr(FullTraining, "train", fragile)
-    setup = make_setup(strategy={"trials": 8})
-    run(setup, tmp_path)
-    failed = [record for record in records(setup, tmp_path) if record.outcome == "failed"]
+    monkeypatch.setattr(FullTraining, "make", fragile)
+    plan = make_plan(strategy={"trials": 8})
+    run(plan, tmp_path)
+    failed = [record for record in records(plan, tmp_path) if record.outcome == "failed"]
     assert failed
     assert {record.reason for record in failed} == {"ZeroDivisionError: over several lines"}
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text("utf-8")
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup(
+def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(
         space={"deadly": 1, "most": 2},
         estimation={"jobs": 2},
         strategy={"trials": 6},
         finalists={"count": 1, "seeds": 1},
     )
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
     assert len(found) == 6
     failed = [record for record in found if record.outcome == "failed"]
     assert failed
@@ -171,7 +179,7 @@ def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_setup: MakeSetu
 
 
 def test_hours_stop_the_search_and_the_finalists_still_ship(
-    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
 
@@ -180,64 +188,74 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
         now += 60.0
         return now
 
-    monkeypatch.setattr("qanas.workflows.sampled_search.time.monotonic", clock)
-    setup = make_setup(strategy={"trials": 500, "hours": 0.5})
-    result = run(setup, tmp_path)
-    found = records(setup, tmp_path)
+    monkeypatch.setattr("qanas.workflows.search.time.monotonic", clock)
+    plan = make_plan(strategy={"trials": 500, "hours": 0.5})
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
     assert 2 <= len(found) <= 30
     assert result.shipped >= 1
-    again = run(setup, tmp_path)
-    assert len(records(setup, tmp_path)) == len(found), "an exhausted budget is not renewed"
+    again = run(plan, tmp_path)
+    assert len(records(plan, tmp_path)) == len(found), "an exhausted budget is not renewed"
     assert again.shipped == result.shipped
 
 
-def test_the_median_training_ships(make_setup: MakeSetup, tmp_path: Path) -> None:
-    setup = make_setup()
-    result = run(setup, tmp_path)
+def test_the_median_training_ships(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan()
+    result = run(plan, tmp_path)
     for shipment in result.shipments:
         key = shipment.finalist.candidate.key
         paths = [tmp_path / "run" / "trainings" / key / f"{seed}.json" for seed in range(3)]
-        trainings = [training_record.TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
+        trainings = [TrainingFiles(path.parent, int(path.stem)).read() for path in paths]
         scores = [t.metrics["quantized"]["val"]["worst"] for t in trainings if t is not None]
         assert shipment.card is not None
         assert shipment.card.metric("quantized", "val", "worst").shipped == sorted(scores)[1]
         assert shipment.card.metric("quantized", "val", "worst").mean == pytest.approx(sum(scores) / 3)
         assert shipment.card.metric("quantized", "val", "worst").n == 3
-        shipped = next(t for t in trainings if t is not None and t.seed == shipment.card.protocol["shipped_training"])
+        shipped = next(
+            t for t in trainings if t is not None and t.repetition == shipment.card.protocol["shipped_training"]
+        )
         assert shipped.sha256 == shipment.card.sha256
 
 
-@pytest.mark.parametrize(("scores", "position"), [([3.0, 1.0, 2.0], 2), ([4.0, 1.0, 3.0, 2.0], 3), ([5.0], 0)])
-def test_of_an_even_number_the_lower_one_is_the_median(
-    make_setup: MakeSetup, scores: list[float], position: int
+@pytest.mark.parametrize(
+    ("metric", "scores", "position"),
+    [
+        ("worst", [3.0, 1.0, 2.0], 2),
+        ("worst", [4.0, 1.0, 3.0, 2.0], 3),
+        ("worst", [5.0], 0),
+        ("r2", [4.0, 1.0, 3.0, 2.0], 2),
+    ],
+)
+def test_of_an_even_number_the_better_one_is_the_median(
+    make_plan: MakePlan, metric: str, scores: list[float], position: int
 ) -> None:
     trainings = [
-        replace(training_record.Training.failed(seed, ""), metrics={"quantized": {"val": {"worst": score}}})
+        replace(Training.failed(seed, ""), metrics={"quantized": {"val": {metric: score}}})
         for seed, score in enumerate(scores)
     ]
-    assert median_training(make_setup(), trainings) == position
+    directions = {"worst": "minimize", "r2": "maximize"}
+    plan = make_plan(objectives={"worst_quantized": None, f"{metric}_quantized": directions[metric]})
+    assert median_training(plan, trainings) == position
 
 
 def test_a_model_outside_parity_is_reported_and_never_shipped(
-    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[Candidate]
 ) -> None:
-    setup = make_setup(strategy={"trials": 6})
-    first = run(setup, tmp_path)
+    plan = make_plan(strategy={"trials": 6})
+    first = run(plan, tmp_path)
     other = next(s.finalist.identity for s in first.shipments if s.finalist.identity != "seed")
     assert (tmp_path / "run" / "models" / other).is_dir()
 
-    judge = finalists_module.FinalistUnit._parity_failure
+    judge = finalists_module._parity_failure
 
-    def strict(
-        self: finalists_module.FinalistUnit, setup: Setup, steps: ParitySteps, metrics: training_record.Metrics
-    ) -> str:
-        mine = self.finalist.identity == other
-        return "outside parity on val: made up" if mine else judge(self, setup, steps, metrics)
+    def strict(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
+        mine = trained[-1].key == other  # parity is judged right after the training
+        return "outside parity on val: made up" if mine else judge(task, steps, metrics)
 
-    monkeypatch.setattr(finalists_module.FinalistUnit, "_parity_failure", strict)
+    monkeypatch.setattr(finalists_module, "_parity_failure", strict)
     for path in (tmp_path / "run" / "trainings" / other).glob("*.json"):
         path.unlink()  # trained again, and judged more strictly
-    result = run(setup, tmp_path)
+    result = run(plan, tmp_path)
     assert [(s.finalist.identity, s.failure) for s in result.failed] == [(other, "outside parity on val: made up")]
     assert result.shipped == first.shipped - 1
     assert not (tmp_path / "run" / "models" / other).exists()
@@ -252,11 +270,11 @@ def test_a_model_outside_parity_is_reported_and_never_shipped(
 
 
 def test_parity_itself_is_judged_on_the_written_file(
-    make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = LiteRTModel.codes
     monkeypatch.setattr(LiteRTModel, "codes", lambda self, inputs: codes(self, inputs) // 2)
-    result = run(make_setup(), tmp_path)
+    result = run(make_plan(), tmp_path)
     assert result.shipped == 0
     assert all("outside parity on val: outputs differ by up to" in s.failure for s in result.failed)
     assert not list((tmp_path / "run").glob("models/*"))
@@ -271,7 +289,7 @@ def test_parity_itself_is_judged_on_the_written_file(
     ],
 )
 def test_a_space_that_cannot_be_searched(
-    make_setup: MakeSetup, tmp_path: Path, changes: dict[str, Any], expected: str
+    make_plan: MakePlan, tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
     (tmp_path / "twice.py").write_text(
         "from torch import nn\n"
@@ -288,5 +306,5 @@ def test_a_space_that_cannot_be_searched(
         "utf-8",
     )
     with pytest.raises(InputError, match=expected) as caught:
-        run(make_setup(**changes), tmp_path)
+        run(make_plan(**changes), tmp_path)
     assert str(caught.value).startswith("space: ")

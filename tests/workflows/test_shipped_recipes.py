@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from qanas.performance_estimation.block_tables import BlockTables
 from qanas.recipe import load_plan
 from qanas.tasks.segmentation import synthetic
-from qanas.workflows.plan import BlockwisePlan
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -16,6 +16,7 @@ def test_every_recipe_loads(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(synthetic, "SCENES", dict.fromkeys(synthetic.SCENES, 2))
     plan = load_plan(recipe, ["task.data=synthetic"])
     assert plan.finalists.count >= 3
-    assert isinstance(plan.search, BlockwisePlan) == ("bwnas" in recipe.stem)
-    if isinstance(plan.search, BlockwisePlan):
-        assert plan.search.table.bits == ((4, 6, 8) if recipe.stem.endswith("bits") else (8,))
+    estimator = plan.estimator
+    assert isinstance(estimator, BlockTables) == ("bwnas" in recipe.stem)
+    if isinstance(estimator, BlockTables):
+        assert estimator.table.bits == ([4, 6, 8] if recipe.stem.endswith("bits") else [8])

@@ -79,7 +79,7 @@ def _layer(block: int, position: int, choice: MBConvChoice) -> nn.Module:
 
 
 class TinySpace(BlockwiseSpace):
-    """The seed network has the last option everywhere."""
+    """The reference has the last option everywhere."""
 
     def __init__(self, weight_bits: Sequence[int] = (8,)) -> None:
         self.weight_bits = tuple(weight_bits)
@@ -127,7 +127,7 @@ def _places(block: int, layers: int) -> tuple[tuple[LayerOption, ...], ...]:
 
 
 def seeded_network(seed: int = 0) -> TinyNetwork:
-    """Return the seed network with weights drawn at random and batch norms that saw some data."""
+    """Return the reference with weights drawn at random and batch norms that saw some data."""
     torch.manual_seed(seed)
     network = TinyNetwork([[OPTIONS[-1]] * layers for layers in LAYERS])
     with torch.no_grad():

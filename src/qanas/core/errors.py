@@ -1,4 +1,13 @@
-"""Errors that a person is meant to read."""
+"""Errors that a person is meant to read, and what they are made of: nearest names, places in a user's code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -14,3 +23,60 @@ class InputError(Exception):
 
 class TrainingFailed(Exception):  # noqa: N818 - it names what happened to the training, not a defect
     """One training that cannot be scored, with its reason: it fails the trial, never the run."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like ``name``, or None where none is alike.
+
+    >>> nearest("epoch", ["epochs", "jobs"])
+    'epochs'
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that ``name`` is no known ``kind``, which one may be meant, and which there are.
+
+    >>> unknown("strategy", "tpee", ["random", "tpe"])
+    "unknown strategy 'tpee': did you mean 'tpe'? Known: random, tpe"
+    """
+    names = sorted(known)
+    close = nearest(name, names)
+    hint = f"did you mean '{close}'? " if close else ""
+    return f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}"
+
+
+def find_first_in(folder: Path) -> None:
+    """Let modules be found in a folder before anywhere else."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def import_object(name: str) -> object:
+    """Return what ``module:Name`` names, without writing ``__pycache__``: a user's folder is not ours to write into.
+
+    Raises:
+        Exception: no such module, no such name in it, or whatever the module raises while it is imported.
+    """
+    module, _, attribute = name.partition(":")
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        found: object = getattr(importlib.import_module(module), attribute)
+    finally:
+        sys.dont_write_bytecode = before
+    return found
+
+
+def described(error: BaseException, *callers: str) -> str:
+    """Return an error of a user's code with its place: the screen spares them the traceback.
+
+    Args:
+        error: what was raised.
+        callers: files that are not the user's, beside this one: they are no place to look at.
+    """
+    ours = (__file__, importlib.__file__, *callers)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

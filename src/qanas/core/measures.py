@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from qanas.core.errors import InputError
-from qanas.core.suggestions import unknown
+from qanas.core.errors import InputError, unknown
 
 Direction = Literal["minimize", "maximize"]
 Precision = Literal["float", "quantized", "deployed"]

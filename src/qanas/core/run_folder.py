@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import tomli_w
@@ -19,8 +20,12 @@ from filelock import FileLock, Timeout
 from qanas.core.card import Card
 from qanas.core.errors import InputError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
 SEED_ID = "seed"
-"""The folder of the seed network under ``models/``."""
+"""The folder of the reference under ``models/``."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -67,7 +72,7 @@ class RunFolder:
 
     @property
     def scheme_sweep(self) -> Path:
-        """One row a quantization scheme: its score on the seed network, and which was chosen."""
+        """One row a quantization scheme: its score on the reference, and which was chosen."""
         return self.path / "scheme_sweep.csv"
 
     @property
@@ -187,7 +192,7 @@ class RunFolder:
         return summary
 
     def cards(self) -> dict[str, Card]:
-        """Return the cards of the shipped models, the seed network first, then by size.
+        """Return the cards of the shipped models, the reference first, then by size.
 
         Raises:
             InputError: a card that is no card.
@@ -227,3 +232,43 @@ class RunFolder:
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+PARQUET = ".parquet"
+
+TEXT_COLUMNS = ("candidate", "key", "outcome", "reason", "status")
+"""Columns of text in any table: in CSV, names made of digits alone must stay as they were written."""
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a table, CSV or Parquet by its name; a missing or empty file is a table without rows or columns.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        One row a trial, front point or finalist.
+
+    Raises:
+        InputError: the file is no table.
+    """
+    if not path.is_file() or not path.read_bytes().strip():
+        return pl.DataFrame()
+    try:
+        return pl.read_parquet(path) if path.suffix == PARQUET else _read_csv(path)
+    except pl.exceptions.PolarsError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    table = pl.read_csv(path, infer_schema_length=None)
+    text = {name: pl.String for name in TEXT_COLUMNS if name in table.columns}
+    return pl.read_csv(path, infer_schema_length=None, schema_overrides=text)
+
+
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table with its types; equal tables give equal bytes."""
+    content = io.BytesIO()
+    table.write_parquet(content)
+    write_atomically(path, content.getvalue())

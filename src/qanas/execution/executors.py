@@ -1,11 +1,13 @@
-"""Executors: units of work, run here or in worker processes of one thread each."""
+"""Units of work, and executors that run them: here, or in worker processes of one thread each."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing as mp
 import os
 import sys
 import threading
+import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +21,63 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.events import Event
+from qanas.core.errors import TrainingFailed
+from qanas.core.events import Event, Watch
 from qanas.execution.interrupts import interrupts_ignored
-from qanas.execution.units import Failure, Unit, attempt
+
+logger = logging.getLogger("qanas")
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+
+class Unit(ABC, Generic[C, R]):
+    """A piece of work: picklable, and its result depends on it and on what it works on alone."""
+
+    @abstractmethod
+    def run(self, bench: C, watch: Watch) -> R:
+        """Do the work.
+
+        Args:
+            bench: what all units of an executor work on.
+            watch: told how far the work has come; where it says stop, what there is so far is the result.
+        """
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit has no result.
+
+    Attributes:
+        reason: one line.
+        trace: of an error that nobody expected; empty otherwise.
+    """
+
+    reason: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Return what an error tells."""
+        if isinstance(error, TrainingFailed):
+            return cls(str(error))
+        return cls(
+            f"{type(error).__name__}: {' '.join(str(error).split())}", "".join(traceback.format_exception(error))
+        )
+
+    def log(self) -> None:
+        """Write the traceback, if there is one, to the log; workers have none."""
+        if self.trace:
+            logger.error("%s", self.trace)
+
+
+def attempt(work: Callable[[], R]) -> R | Failure:
+    """Return the result of some work, or why it has none."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - a defect in one unit must not lose the others
+        return Failure.of(error)
+
 
 WatchUnit = Callable[[Unit[Any, Any], Event], bool]
 """Told of every event of a unit; whether the unit is to go on."""

@@ -11,9 +11,8 @@ from typing import Protocol
 
 import torch
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.run_folder import write_atomically
-from qanas.core.suggestions import unknown
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite

@@ -8,9 +8,8 @@ from typing import Any, Self
 
 import torch
 
-from qanas.core.assignments import Assignment
-from qanas.core.errors import InputError
-from qanas.core.suggestions import unknown
+from qanas.core.errors import InputError, unknown
+from qanas.core.keys import Assignment
 from qanas.export.source import Source
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (

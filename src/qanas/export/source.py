@@ -15,10 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, described, find_first_in, import_object, unknown
 from qanas.core.even_spread import evenly_spread
-from qanas.core.suggestions import unknown
-from qanas.core.user_code import described, find_first_in, import_object
 from qanas.export.report import Reals
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.tracing import trace

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qanas.core.errors import InputError
-from qanas.core.suggestions import unknown
+from qanas.core.errors import InputError, unknown
 from qanas.deployment.litert import Kernels, LiteRTModel
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)

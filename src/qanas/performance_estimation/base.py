@@ -15,11 +15,10 @@ from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
 from qanas.core.measures import Measure
 from qanas.core.trials import TrialRecord
-from qanas.execution.units import Unit
+from qanas.execution.executors import Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.proposal import Proposal
-from qanas.search_space.start import Start
+from qanas.search_space.start import Proposal, Start
 
 T = TypeVar("T")
 
@@ -140,6 +139,17 @@ class Estimator(ABC):
     def axis(self, measure: Measure) -> Measure:
         """Return what stands for a measure among the objectives; itself where that is what it estimates."""
         return measure
+
+    def check_bench(self, bench: Bench) -> None:
+        """Refuse, before any data is read, networks and schemes that can't be estimated.
+
+        Args:
+            bench: what candidates are measured on.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        del bench
 
     def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
         """Refuse, before anything is trained, what can't be estimated.

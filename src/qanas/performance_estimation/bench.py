@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from qanas.core.candidate import Candidate, Group, Value
+from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import PROGRAM_COSTS, Blueprint, CostModel, costs_of
@@ -32,12 +32,12 @@ from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
-from qanas.training.trainer import TrainingSet
-
-DEFAULT_SEARCH: tuple[Group, ...] = ("architecture", "training", "quantization")
-"""The groups that are free where a recipe doesn't say."""
+from qanas.training.trainer import DecodedSet, TrainingSet
 
 RANDOM = RandomStart()
+
+CHUNK_SAMPLES = 1024
+"""Samples that are looked at at a time."""
 
 MOST_IN_MEMORY = 4
 """Inputs whose data is kept in memory at once."""
@@ -114,7 +114,7 @@ class Bench:
 
     data: PreparedData
     networks: NetworkSpace
-    search: tuple[Group, ...] = DEFAULT_SEARCH
+    search: tuple[Group, ...] = SEARCHED_BY_DEFAULT
     encoding: Encoding = "conditional"
     scheme: Scheme = field(default_factory=Scheme)
     device: Device = field(default_factory=lambda: Device.named("host"))
@@ -193,20 +193,23 @@ class Bench:
             seed: of the random changes.
         """
         split, task = self.data_of(candidate).train, self.task_of(candidate)
-        inputs, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
-        if type(task).augment is Task.augment:
-            return TrainingSet(inputs, targets)
         generator = torch.Generator().manual_seed(seed)
-        return TrainingSet(inputs, targets, functools.partial(task.augment, generator=generator))
+        changes = type(task).augment is not Task.augment
+        augment = functools.partial(task.augment, generator=generator) if changes else None
+        if not split.in_memory:
+            return DecodedSet.of(split, augment)
+        return TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets), augment)
 
     @cached_property
     def training_data_digest(self) -> str:
         """A digest of the prepared training data of the reference's input."""
         digest = hashlib.sha256()
         train = self.data.of({}).train
-        for array in (train.inputs, train.targets):
-            digest.update(f"{array.shape} {array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+        for first in range(0, len(train), CHUNK_SAMPLES):
+            indices = np.arange(first, min(first + CHUNK_SAMPLES, len(train)))
+            for array in train.batch(indices):
+                digest.update(f"{array.shape} {array.dtype}".encode())
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def build(self, candidate: Candidate, seed: int, start: Start = RANDOM) -> nn.Module:

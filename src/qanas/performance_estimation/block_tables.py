@@ -24,18 +24,15 @@ from qanas.core.trials import TrialRecord
 from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.block_table.build import TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row
-from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
 from qanas.performance_estimation.procedure import Procedure
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
-from qanas.search_space.proposal import Proposal
-from qanas.search_space.start import Start
-from qanas.supernet.block_supernet import BlockSupernet
+from qanas.search_space.start import Proposal, Start
+from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.supernet.distillation import DistillationSettings, distil
-from qanas.supernet.distilled_start import DistilledStart
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
 
@@ -128,9 +125,8 @@ class BlockTables(Estimator):
         """Return the score in place of a metric."""
         return Score(self.score.name) if isinstance(measure, Metric) else measure
 
-    def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
+    def check_bench(self, bench: Bench) -> None:
         """Refuse networks without blocks, and a scheme with bits by layer."""
-        super().check(bench, measures)
         if not isinstance(bench.networks, BlockwiseSpace):
             raise InputError(
                 f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not"

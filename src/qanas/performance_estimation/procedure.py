@@ -1,17 +1,23 @@
-"""Procedures: from a candidate to a trained, quantized network. Teachers and finalists all take this way."""
+"""Procedures: from a candidate to a trained, quantized network, and the cache of trained weights."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
@@ -19,9 +25,9 @@ from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Watch, go_on
 from qanas.core.measures import Metric
+from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
@@ -33,6 +39,75 @@ from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import FloatArray, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
+
+SECONDS = "train_seconds"
+
+
+@dataclass(frozen=True)
+class TrainingCache:
+    """A folder of trained weights. Several processes may use it at once; deleting it, or files of it, is safe.
+
+    Attributes:
+        folder: made when something is first kept.
+    """
+
+    folder: Path
+
+    def path(self, bench: Bench, candidate: Candidate, start: Start, seed: int, epochs: int) -> Path:
+        """Return where a training's weights are kept; its name follows from all that the weights depend on.
+
+        That is input, architecture and training of the candidate (not how it is quantized), the weights that it
+        starts from, seed, epochs, training data, the arguments and source files of task and networks, and the versions
+        of this package and of torch. Which trainer it was is left out: they differ by rounding alone.
+        """
+        facts = {
+            **({"input": dict(candidate.input)} if candidate.input else {}),
+            **({"start": start.digest} if start.digest else {}),
+            "architecture": dict(candidate.architecture),
+            "training": dict(candidate.training),
+            "seed": seed,
+            "epochs": epochs,
+            "data": bench.training_data_digest,
+            "task": _description(bench.task),
+            "networks": _description(bench.networks),
+            "versions": [metadata.version(name) for name in ("qanas", "torch")],
+        }
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+
+    @staticmethod
+    def load(path: Path, network: nn.Module) -> float | None:
+        """Give a network the kept weights and return the CPU seconds that they took, or None where there are none.
+
+        A damaged file counts as none.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                seconds = float(file.metadata()[SECONDS])
+            network.load_state_dict(tensors)
+        except Exception:  # noqa: BLE001 - whatever is wrong with the file, training gives the same weights
+            return None
+        network.eval()
+        return seconds
+
+    @staticmethod
+    def keep(path: Path, network: nn.Module, train_seconds: float) -> None:
+        """Keep a trained network's weights."""
+        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        write_atomically(path, save(tensors, {SECONDS: repr(train_seconds)}))
+
+
+def _description(component: object) -> Mapping[str, Any]:
+    """Return what a task's or a space's behaviour follows from: its class, its source file, its arguments."""
+    kind = type(component)
+    source = Path(inspect.getfile(kind)).read_bytes()
+    return {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "source": hashlib.sha256(source).hexdigest(),
+        "arguments": {name: repr(value) for name, value in sorted(vars(component).items())},
+    }
+
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.
@@ -65,36 +140,35 @@ class TrainedNetwork:
     train_seconds: float
 
     @torch.no_grad()
-    def float_outputs(self, inputs: FloatArray) -> FloatArray:
-        """Return the FP32 network's outputs.
-
-        Args:
-            inputs: shape (n, *input_shape).
-
-        Returns:
-            Shape (n, output_size, ...).
-        """
-        size = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(inputs[:1].nbytes, 1)))
-        chunks = [self.network(chunk) for chunk in torch.split(torch.from_numpy(inputs), size)]
-        outputs: FloatArray = torch.cat(chunks).numpy()
+    def float_outputs(self, split: Split) -> FloatArray:
+        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...)."""
+        chunks = split.chunks(_chunk_size(split))
+        outputs: FloatArray = torch.cat([self.network(torch.from_numpy(chunk)) for chunk in chunks]).numpy()
         return outputs
 
-    def codes(self, inputs: FloatArray, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Return the simulated output codes, shape (n, output_size, ...), for inputs of shape (n, *input_shape)."""
-        return self.quantized.codes(torch.from_numpy(inputs), arithmetic)
+    def codes(self, split: Split, arithmetic: Arithmetic = "exact") -> Tensor:
+        """Return the simulated output codes on all samples, shape (n, output_size, ...)."""
+        chunks = split.chunks(_chunk_size(split))
+        return torch.cat([self.quantized.codes(torch.from_numpy(chunk), arithmetic) for chunk in chunks])
 
     def evaluate(self, task: Task, split: Split) -> dict[str, float]:
         """Return every metric on a split, of the FP32 and of the quantized network by column, in fast arithmetic.
 
         For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
         """
-        quantized = self.quantized.output.dequantize(self.codes(split.inputs, "fast")).numpy()
-        outputs = {"float": self.float_outputs(split.inputs), "quantized": quantized}
+        quantized = self.quantized.output.dequantize(self.codes(split, "fast")).numpy()
+        outputs = {"float": self.float_outputs(split), "quantized": quantized}
         return {
             Metric(metric, precision).column: value  # type: ignore[arg-type]  # of the dict above
             for precision, values in outputs.items()
             for metric, value in task.evaluate(values, split).items()
         }
+
+
+def _chunk_size(split: Split) -> int:
+    """Return how many samples are computed at a time."""
+    sample_bytes = 4 * int(np.prod(split.input_shape))
+    return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // sample_bytes))
 
 
 class Procedure(ABC):
@@ -238,8 +312,8 @@ class FullTraining(Procedure):
     def _calibration_samples(self, bench: Bench, candidate: Candidate) -> Tensor:
         """Return the samples whose ranges are taken, shape (n, *input_shape)."""
         data = bench.data_of(candidate)
-        inputs = data.train.inputs
-        samples = torch.from_numpy(inputs[evenly_spread(len(inputs), self.calibration_samples)])
+        chosen, _ = data.train.batch(evenly_spread(len(data.train), self.calibration_samples))
+        samples = torch.from_numpy(chosen)
         check_samples(samples, data.input_shape, "task: training data")
         return samples
 

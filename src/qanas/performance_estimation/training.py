@@ -12,7 +12,7 @@ from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.proposal import Proposal
+from qanas.search_space.start import Proposal
 
 
 @dataclass(frozen=True)

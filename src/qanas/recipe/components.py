@@ -11,9 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
-from qanas.core.errors import InputError
-from qanas.core.suggestions import nearest, unknown
-from qanas.core.user_code import described, import_object
+from qanas.core.errors import InputError, described, import_object, nearest, unknown
 from qanas.recipe.registry import REGISTRIES
 from qanas.recipe.tables import STRICT, NamedTable
 

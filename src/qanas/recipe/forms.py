@@ -12,6 +12,7 @@ from qanas.core.errors import InputError
 from qanas.recipe.components import find, made_from, options_of, validated
 from qanas.recipe.registry import OWN_TABLES
 from qanas.recipe.tables import BlocksTable, TeacherTable
+from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import NetworkSpace
 
 BLOCKWISE_SEARCH = ["architecture", "quantization"]
@@ -23,6 +24,7 @@ class SpaceForm:
     """Where a recipe's space stands in it.
 
     Attributes:
+        family: what the class that it names has to be.
         section: the table that names it.
         key: of its name there.
         moved: arguments of the family that stand in another table, by that table's name.
@@ -30,6 +32,7 @@ class SpaceForm:
         unwritten: arguments that another table of the recipe tells.
     """
 
+    family: type[NetworkSpace] = NetworkSpace
     section: str = "space"
     key: str = "name"
     moved: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +49,7 @@ class SpaceForm:
         Raises:
             InputError: names the key and the mend.
         """
-        family = find(name, self.section, NetworkSpace, self.key)
+        family = find(name, self.section, self.family, self.key)
         options: BaseModel = options_of(family, values, self.section, self.moved, self.own_keys)
         made = made_from(family, options, self.section, name)
         resolved: dict[str, dict[str, Any]] = {table: {} for table in (self.section, *self.moved.values())}
@@ -95,6 +98,6 @@ def as_space(content: dict[str, Any]) -> tuple[dict[str, Any], SpaceForm]:
     table = content.get("table", {})
     bits = table.get("bits", [8]) if isinstance(table, dict) else [8]
     content["space"]["weight_bits"] = bits
-    form = SpaceForm("teacher", "network", dict.fromkeys(own, "blocks"), tuple(TeacherTable.model_fields),
-                     ("weight_bits",))  # fmt: skip
+    form = SpaceForm(BlockwiseSpace, "teacher", "network", dict.fromkeys(own, "blocks"),
+                     tuple(TeacherTable.model_fields), ("weight_bits",))  # fmt: skip
     return content, form

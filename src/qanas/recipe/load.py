@@ -12,11 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qanas.core.assignments import Assignment
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, find_first_in, unknown
+from qanas.core.keys import Assignment
 from qanas.core.measures import Cost, Limit, parse_cost, parse_objective
-from qanas.core.suggestions import unknown
-from qanas.core.user_code import find_first_in
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
@@ -32,7 +30,7 @@ from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
 from qanas.training.pretrained import FileStart
 from qanas.workflows.dependence import upgraded
-from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget
+from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
 
 WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
 """Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""
@@ -110,6 +108,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
 
     # 3. How they are found, trained and estimated.
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
+    check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
 
     # 4. What is written down: every default, in the form that the recipe has.

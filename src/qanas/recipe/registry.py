@@ -14,12 +14,12 @@ SPACES: Mapping[str, str] = {
     "tcn": "qanas.networks.tcn:TCNSpace",
 }
 STRATEGIES: Mapping[str, str] = {
-    "dna": "qanas.search_strategy.dna_traversal:DNATraversal",
-    "exact": "qanas.search_strategy.exact_search:ExactSearch",
-    "gp": "qanas.search_strategy.gp:GP",
-    "nsga2": "qanas.search_strategy.nsga2:NSGA2",
-    "random": "qanas.search_strategy.random_search:RandomSearch",
-    "tpe": "qanas.search_strategy.tpe:TPE",
+    "dna": "qanas.search_strategy.solvers:DNATraversal",
+    "exact": "qanas.search_strategy.solvers:ExactSearch",
+    "gp": "qanas.search_strategy.samplers:GP",
+    "nsga2": "qanas.search_strategy.samplers:NSGA2",
+    "random": "qanas.search_strategy.samplers:RandomSearch",
+    "tpe": "qanas.search_strategy.samplers:TPE",
 }
 ESTIMATORS: Mapping[str, str] = {
     "block_tables": "qanas.performance_estimation.block_tables:BlockTables",

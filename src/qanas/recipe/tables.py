@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qanas.core.candidate import Group
+from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
-from qanas.performance_estimation.bench import DEFAULT_SEARCH
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 
@@ -27,7 +26,7 @@ class NamedTable(BaseModel):
 class SpaceTable(NamedTable):
     """What is searched; further keys are the family's."""
 
-    search: list[Group] = Field(default=list(DEFAULT_SEARCH), min_length=1)
+    search: list[Group] = Field(default=list(SEARCHED_BY_DEFAULT), min_length=1)
 
 
 class StrategyTable(NamedTable):

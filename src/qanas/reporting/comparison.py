@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Cost, Measure, Metric, Score, measure_of
 from qanas.core.pareto import hypervolume, non_dominated
-from qanas.core.suggestions import unknown
 from qanas.reporting.figures import ScaledAxis
 from qanas.reporting.models import statistic
 from qanas.reporting.protocol import Difference, differences

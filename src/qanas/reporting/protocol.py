@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qanas.core.flatten import flatten
+from qanas.core.keys import flatten
 from qanas.reporting.wording import setting
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Direction, Measure, Metric, Score, is_setting, measure_of
-from qanas.core.run_folder import SEED_ID, RunFolder
-from qanas.core.tables import read_table
+from qanas.core.run_folder import SEED_ID, RunFolder, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Where weights come from before training. Users' classes have this shape."""
+"""What a sampler proposes: a candidate, and where its weights come from before training."""
 
 from __future__ import annotations
 
@@ -49,3 +49,23 @@ class RandomStart(Start):
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
         """Leave the network as it was built."""
         del candidate, network, shape
+
+
+RANDOM = RandomStart()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to be estimated.
+
+    Attributes:
+        candidate: its settings.
+        start: the weights that it starts from.
+        parent: the key of the candidate that it was made from; empty where there is none.
+        number: under which the study of trials knows it; None where the sampler is no study's.
+    """
+
+    candidate: Candidate
+    start: Start = RANDOM
+    parent: str = ""
+    number: int | None = None

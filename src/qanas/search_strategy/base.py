@@ -16,9 +16,10 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
 from qanas.core.trials import TrialRecord
+from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.search_space.additive import AdditiveScores
-from qanas.search_space.proposal import Proposal
 from qanas.search_space.space import Encoding, SearchSpace
+from qanas.search_space.start import Proposal
 
 
 class History(Protocol):
@@ -203,6 +204,11 @@ class FrontSolver(Solver):
         if len(objectives) - len(costs) != 1 or not costs:
             raise InputError("objectives: a block-wise search has one metric, such as miou_quantized, and a cost")
         columns = decisive_costs(objectives, limits)
+        for name in columns:
+            if name not in ADDITIVE_COLUMNS:
+                table = "objectives" if name in columns_of(costs) else "limits"
+                known = ", ".join(ADDITIVE_COLUMNS)
+                raise InputError(f"{table}.{name}: not a sum over the blocks; a block-wise search knows {known}")
         if len(columns) > self.most_costs:
             named = ", ".join(columns)
             raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")

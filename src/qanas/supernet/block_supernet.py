@@ -1,14 +1,21 @@
-"""The supernet of one block: every option of every layer, of which a path uses one a layer."""
+"""The supernet of one block, and the weights that it leaves for networks to start from."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from qanas.search_space.blockwise_space import Block
+from qanas.core.candidate import Candidate
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.start import Start
 
 Path = Sequence[int]
 """The position of the chosen option of each layer."""
@@ -54,3 +61,41 @@ class BlockSupernet(nn.Module):
             for layer, (options, position) in enumerate(zip(self.options, path, strict=True))
             for name, tensor in options[position].state_dict().items()
         }
+
+
+@dataclass(frozen=True)
+class DistilledStart(Start):
+    """What a block-wise search leaves for its finalists.
+
+    Attributes:
+        networks: the family of networks.
+        teacher: the teacher's weights.
+        supernets: a file of each block; its name changes with what it was made from.
+    """
+
+    networks: BlockwiseSpace
+    teacher: FilePath
+    supernets: tuple[FilePath, ...]
+
+    @property
+    def digest(self) -> str:
+        """Changes with the weights."""
+        return hashlib.sha256("".join(path.name for path in self.supernets).encode()).hexdigest()[:8]
+
+    def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
+        """Give a candidate's network these weights.
+
+        Args:
+            candidate: of the family, one option a layer.
+            network: as `BlockwiseSpace.build` returned it.
+            shape: of the task.
+        """
+        blocks = self.networks.blocks(shape)
+        inside = tuple(f"{block.module}." for block in blocks)
+        outside = {name: value for name, value in load_file(self.teacher).items() if not name.startswith(inside)}
+        network.load_state_dict(outside, strict=False)
+        for block, path in zip(blocks, self.supernets, strict=True):
+            supernet = BlockSupernet(block)
+            supernet.load_state_dict(load_file(path))
+            state = supernet.path_state(block.path_of(candidate.architecture))
+            network.get_submodule(block.module).load_state_dict(dict(state))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -64,6 +64,9 @@ class Split:
         """The shape of one sample's input."""
         return tuple(self.inputs.shape[1:])
 
+    in_memory: ClassVar[bool] = True
+    """Whether `inputs` is there at no cost; where it isn't, loops go by `chunks` and `batch`."""
+
     def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets of some samples, in the order asked for.
 
@@ -71,6 +74,11 @@ class Split:
             indices: positions from 0, shape (batch,).
         """
         return self.inputs[indices], self.targets[indices]
+
+    def chunks(self, size: int) -> Iterator[FloatArray]:
+        """Yield all inputs, at most ``size`` samples at a time, each of shape (size, *input_shape)."""
+        for first in range(0, len(self), size):
+            yield self.inputs[first : first + size]
 
 
 Join = Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
@@ -159,6 +167,13 @@ class DecodedSplit(Split):
         """All targets, decoded: shape (n, ...), or (n,) where they are ragged."""
         return self.join([self.decode_target(source) for source in self.sources])
 
+    in_memory = False
+
+    def chunks(self, size: int) -> Iterator[FloatArray]:
+        """Decode and yield all inputs, at most ``size`` samples at a time, each of shape (size, *input_shape)."""
+        for first in range(0, len(self), size):
+            yield np.stack([self.decode_input(source) for source in self.sources[first : first + size]])
+
     def batch(self, indices: Indices) -> Batch:
         """Decode inputs and targets of some samples, in the order asked for.
 
@@ -177,7 +192,7 @@ class TaskData:
     Attributes:
         train: what is trained and calibrated on.
         val: what the search scores on.
-        test: touched for the seed network and the finalists only.
+        test: touched for the reference and the finalists only.
         output_size: how many values the network puts out per sample, or per pixel of it.
         target_scale: the network's output is in units of the target; its last layer is multiplied by this
             constant, so that weights of ordinary size reach targets of this size.

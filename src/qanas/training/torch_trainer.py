@@ -142,5 +142,5 @@ class TorchTrainer:
     def finish(self) -> None:
         """Write the averaged weights into the network, and the statistics that go with them."""
         self.flat.release(self.average)
-        refresh_batch_norms(self.network, self.data.inputs, self.device)
+        refresh_batch_norms(self.network, self.data, self.device)
         self.network.cpu().eval()

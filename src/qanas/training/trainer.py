@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 
 from qanas.core.even_spread import evenly_spread
 from qanas.search_space.training_group import Penalty
+from qanas.tasks.base import Samples
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""
@@ -61,14 +63,54 @@ class TrainingSet:
         """Return the number of samples."""
         return len(self.inputs)
 
+    in_memory: ClassVar[bool] = True
+    """Whether `inputs` and `targets` are there at no cost."""
+
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs, shape (batch, *input_shape), and targets, shape (batch, ...), as they are trained on.
 
         Args:
             indices: shape (batch,).
         """
-        inputs, targets = self.inputs[indices], self.targets[indices]
+        inputs, targets = self.drawn(indices)
         return (inputs, targets) if self.augment is None else self.augment(inputs, targets)
+
+    def drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs, shape (batch, *input_shape), and targets, shape (batch, ...), as they are.
+
+        Args:
+            indices: shape (batch,).
+        """
+        return self.inputs[indices], self.targets[indices]
+
+
+@dataclass(frozen=True)
+class DecodedSet(TrainingSet):
+    """What is trained on, decoded batch by batch: only torch's trainer takes it.
+
+    Attributes:
+        samples: decodes some of them.
+        inputs: of one sample, for its shape and type.
+        targets: likewise.
+    """
+
+    in_memory = False
+    samples: Samples = field(kw_only=True)
+
+    @classmethod
+    def of(cls, samples: Samples, augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None) -> DecodedSet:
+        """Decode one sample and no more."""
+        inputs, targets = samples.batch(np.zeros(1, np.intp))
+        return cls(torch.from_numpy(inputs), torch.from_numpy(targets), augment, samples=samples)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    def drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode some samples."""
+        inputs, targets = self.samples.batch(indices.numpy())
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
 def ema_weight(decay: float, step: int) -> float:
@@ -86,7 +128,7 @@ STATISTICS_CHUNK = 1024
 """Of them, computed at a time."""
 
 
-def refresh_batch_norms(network: nn.Module, inputs: Tensor, device: str = "cpu") -> None:
+def refresh_batch_norms(network: nn.Module, data: TrainingSet, device: str = "cpu") -> None:
     """Give every batch norm the statistics that training data has under the network's present weights.
 
     Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
@@ -94,10 +136,11 @@ def refresh_batch_norms(network: nn.Module, inputs: Tensor, device: str = "cpu")
 
     Args:
         network: with or without batch norms; its mode stays as it is.
-        inputs: shape (n, *input_shape), on the CPU.
+        data: that it was trained on.
         device: of the network.
     """
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        chosen = evenly_spread(len(inputs), STATISTICS_SAMPLES)
+        chosen = torch.from_numpy(evenly_spread(len(data), STATISTICS_SAMPLES))
         chunks = -(-len(chosen) // STATISTICS_CHUNK)
-        update_bn([inputs[chosen[first::chunks]] for first in range(chunks)], network, torch.device(device))
+        drawn = (data.drawn(chosen[first::chunks])[0] for first in range(chunks))
+        update_bn(drawn, network, torch.device(device))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanas.core.errors import InputError
-from qanas.core.flatten import flatten
+from qanas.core.keys import flatten
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
 from qanas.workflows.plan import SWEEP, Plan
@@ -144,8 +144,12 @@ def _concerns(plan: Plan, key: str, fixed: Sequence[str]) -> bool:
 def upgraded(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved recipe of an earlier version as this one writes it.
 
-    Version 0.1 had batches of candidates, and named the estimator of block-wise searches "training", too.
+    Version 0.1 had batches of candidates, named the estimator of block-wise searches "training", too, and knew windows
+    of every cycle alone.
     """
+    recipe = dict(recipe)
+    if recipe.get("task", {}).get("name") == "turbofan":
+        recipe["task"] = {"stride_in_window": 1, **recipe["task"]}
     estimation = {name: value for name, value in recipe.get("estimation", {}).items() if (name, value) != ("batch", 1)}
     if "distillation" in recipe and "estimation" in recipe:
         estimation["name"] = "block_tables"

@@ -26,8 +26,7 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.execution.executors import make_executor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
@@ -35,6 +34,9 @@ from qanas.search_space.start import Start
 from qanas.tasks.base import FloatArray, Split, Task
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
+
+RUN_AT_A_TIME = 256
+"""Samples that the runtime is handed at a time."""
 
 logger = logging.getLogger("qanas")
 
@@ -65,7 +67,7 @@ class Training:
     """One finished training of a finalist.
 
     Attributes:
-        seed: the repetition's number, from 0.
+        repetition: its number, from 0.
         metrics: by precision, split and metric; empty if it failed.
         parity: distance between simulated and deployed outputs.
         failure: why it can't ship; empty if it can.
@@ -73,7 +75,7 @@ class Training:
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
     """
 
-    seed: int
+    repetition: int
     metrics: Metrics
     parity: ParitySteps
     failure: str = ""
@@ -118,7 +120,10 @@ class TrainingFiles:
         if not self.result.is_file():
             return None
         content = json.loads(self.result.read_text("utf-8"))
-        return Training(**{**content, "parity": ParitySteps(**content["parity"])})
+        content["parity"] = ParitySteps(**content["parity"])
+        if "seed" in content:  # as version 0.1 called it
+            content["repetition"] = content.pop("seed")
+        return Training(**content)
 
 
 def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> TrainingFiles:
@@ -255,11 +260,11 @@ class _Scored:
 def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
     affine = trained.quantized.output
-    deployed = model.codes(split.inputs)
-    simulated = trained.codes(split.inputs).numpy().astype(deployed.dtype)
+    deployed = np.concatenate([model.codes(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
+    simulated = trained.codes(split).numpy().astype(deployed.dtype)
     outputs = dequantize(deployed, affine)
     metrics: dict[Precision, Mapping[str, float]] = {
-        "float": task.evaluate(trained.float_outputs(split.inputs), split),
+        "float": task.evaluate(trained.float_outputs(split), split),
         "quantized": task.evaluate(dequantize(simulated, affine), split),
         "deployed": task.evaluate(outputs, split),
     }

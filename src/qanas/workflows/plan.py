@@ -73,6 +73,25 @@ class SchemeChoice:
         return replace(named, layers={**named.layers, **self.layers}, container=self.container or named.container)
 
 
+def check_meeting(strategy: Strategy, estimator: Estimator, names: tuple[str, str]) -> None:
+    """Refuse a strategy and an estimator that don't meet, saying what would.
+
+    Args:
+        strategy: explores the space.
+        estimator: says how good a candidate is.
+        names: of the two, in the recipe.
+
+    Raises:
+        InputError: names the key and the mend.
+    """
+    needed = strategy.needs
+    if needed is not None and needed not in estimator.offers:
+        raise InputError(
+            f"strategy.name: '{names[0]}' solves over {needed.__name__}, which estimation.name = '{names[1]}' does "
+            "not offer; block_tables does, or take a strategy that samples, such as tpe"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run needs; picklable.
@@ -119,23 +138,18 @@ class Plan:
         return replace(next(named, Metric(name, better=direction)), precision="quantized")
 
     def check_combination(self) -> None:
-        """Refuse, before any data is read, a strategy and an estimator that don't meet, saying what would.
+        """Refuse, before any data is read, networks, objectives, limits and finalists that don't go with the search.
 
         Raises:
             InputError: names the key and the mend.
         """
-        needed, estimator = self.strategy.needs, self.estimator
-        named, estimation = (self.recipe[table]["name"] for table in ("strategy", "estimation"))
-        if needed is not None and needed not in estimator.offers:
-            raise InputError(
-                f"strategy.name: '{named}' solves over {needed.__name__}, which estimation.name = '{estimation}' does "
-                "not offer; block_tables does, or take a strategy that samples, such as tpe"
-            )
+        estimator = self.estimator
         if self.finalists.start not in estimator.starts:
             raise InputError(
-                f"finalists.start: '{self.finalists.start}' is nothing that estimation.name = '{estimation}' leaves; "
-                f"known here: {', '.join(estimator.starts)}"
+                f"finalists.start: '{self.finalists.start}' is nothing that estimation.name = "
+                f"'{self.recipe['estimation']['name']}' leaves; known here: {', '.join(estimator.starts)}"
             )
+        self.estimator.check_bench(self.bench)
         self.strategy.check(self.axes, self.limits)
 
     def check(self) -> None:

@@ -27,7 +27,7 @@ class RunResult:
     Attributes:
         folder: with all files.
         front: sorted by the objectives.
-        shipments: what became of the seed network and the finalists.
+        shipments: what became of the reference and the finalists.
     """
 
     folder: RunFolder

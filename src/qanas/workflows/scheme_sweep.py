@@ -1,4 +1,4 @@
-"""The choice of a quantization scheme before the search: all of them, tried on the seed network."""
+"""The choice of a quantization scheme before the search: all of them, tried on the reference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from qanas.core.events import Watch
 from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
-from qanas.execution.executors import InlineExecutor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Failure, InlineExecutor, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.quantization.numbers.affine import BYTE_BITS
@@ -28,7 +27,7 @@ logger = logging.getLogger("qanas")
 
 @dataclass(frozen=True)
 class SchemeScore:
-    """What a scheme made of the seed network.
+    """What a scheme made of the reference.
 
     Attributes:
         scheme: its name.
@@ -106,14 +105,14 @@ def with_scheme_chosen(plan: Plan, folder: RunFolder, progress: Progress) -> Pla
         return plan
     chosen = _chosen_before(folder)
     if chosen is None:
-        progress.message("the seed network is trained to choose a quantization scheme")
+        progress.message("the reference is trained to choose a quantization scheme")
         schemes = {name: replace(plan.scheme, name=name).scheme for name in swept_schemes()}
         with InlineExecutor[Bench, list[SchemeScore]](plan.bench, lambda *_: True) as executor:
             executor.submit(SchemeSweepUnit(schemes, plan.estimator.procedure, plan.main_metric))
             _, scores = executor.next_finished()
         if isinstance(scores, Failure):
             raise InputError(
-                f"quantization.scheme: the sweep over the seed network failed: {scores.reason}; name a scheme"
+                f"quantization.scheme: the sweep over the reference failed: {scores.reason}; name a scheme"
             )
         folder.write_table(folder.scheme_sweep, [asdict(entry) for entry in scores])
         chosen = next(entry.scheme for entry in scores if entry.chosen)
@@ -138,6 +137,6 @@ def scheme_choice(plan: Plan) -> str:
         return "by the recipe"
     direction = plan.main_metric.direction.removesuffix("imize")
     return (
-        f"before the search: {direction}imal {plan.main_metric.name} (quantized, validation) of the seed network, trained "
-        f"once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
+        f"before the search: {direction}imal {plan.main_metric.name} (quantized, validation) of the reference, "
+        f"trained once, under each of {len(swept_schemes())} schemes (scheme_sweep.csv)"
     )

@@ -16,21 +16,18 @@ from qanas.core.errors import InputError
 from qanas.core.events import Event, Watch
 from qanas.core.measures import columns_of, setting_columns
 from qanas.core.pareto import non_dominated
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
-from qanas.core.tables import write_parquet
 from qanas.core.trials import Outcome, TrialRecord
-from qanas.execution.executors import Executor, make_executor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Executor, Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
-from qanas.search_space.proposal import Proposal
+from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solver
-from qanas.workflows.importance import write_importance
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 from qanas.workflows.stages import RunStages
-from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table
+from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table, write_importance
 
 logger = logging.getLogger("qanas")
 

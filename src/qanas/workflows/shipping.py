@@ -112,7 +112,7 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         return Shipment(finalist, None, statistics, costs, shipped.failure)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
     if card is None:
-        files = training_files(folder, finalist, shipped.seed)
+        files = training_files(folder, finalist, shipped.repetition)
         content = files.model.read_bytes()
         card = _make_card(plan, finalist, shipped, statistics, costs, content)
         with folder_written_atomically(folder.model(finalist.identity)) as target:
@@ -126,9 +126,9 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
 
 def _write_firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes, target: Path) -> None:
     """Write the C sources; the golden vectors are validation samples spread over the split."""
-    inputs = plan.bench.data_of(finalist.candidate).val.inputs
-    chosen = evenly_spread(len(inputs), GOLDEN_SAMPLES)
-    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs[chosen])
+    val = plan.bench.data_of(finalist.candidate).val
+    inputs, _ = val.batch(evenly_spread(len(val), GOLDEN_SAMPLES))
+    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs)
     target.mkdir()
     for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():
         (target / name).write_text(text, "utf-8")
@@ -201,7 +201,7 @@ def _protocol(
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
         "trainings": first.n,
-        "shipped_training": shipped.seed,
+        "shipped_training": shipped.repetition,
         "shipped_because": _shipped_because(plan),
         "scored_weights": "exponential moving average over the steps, at the end of training",
         "quantization": scheme.description(),

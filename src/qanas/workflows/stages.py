@@ -14,8 +14,7 @@ from typing import Any
 from qanas.core.errors import InputError
 from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, write_atomically
-from qanas.execution.executors import make_executor
-from qanas.execution.units import Failure, Unit
+from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import StageFile as StageFileContract
 from qanas.performance_estimation.base import StageUnit
 from qanas.workflows.dependence import made_from
@@ -81,7 +80,7 @@ class RunStages:
         trainings, _ = train(self._plan, "teacher", [unit], self._progress)
         training = trainings[finalist.identity, 0]
         if not unit.files.weights.is_file():
-            raise InputError(f"teacher: the seed network can't be trained: {training.failure}")
+            raise InputError(f"teacher: the reference can't be trained: {training.failure}")
         self.effort["teacher"] = training.cpu_seconds
         return unit.files.weights
 

@@ -1,24 +1,80 @@
-"""The layers of a block's supernet as graphs, and what each of them costs."""
+"""The layers of a block: the samples that they are scored on, their graphs and costs, their codes as quantized."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qanas.core.errors import InputError
 from qanas.hardware.costs import ADDITIVE_COLUMNS, ADDITIVE_COSTS, Blueprint, costs_of
-from qanas.quantization.numbers.affine import WeightBits
+from qanas.quantization.graph import Graph
+from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.batch_statistics import UnfoldedGraph
 from qanas.quantization.passes.folding import folded
-from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.quantized_graph import Evaluator, GraphQuantizer, QuantizedGraph
+from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace_unfolded
 from qanas.supernet.block_supernet import BlockSupernet
+from qanas.supernet.distillation import NoiseToSignal
+from qanas.supernet.teacher_features import BlockFeatures
+from qanas.training.torch_trainer import channels_last
+
+CHUNK_NUMBERS = 1 << 16
+"""Numbers of a block's input that are computed at a time: with what a layer makes of them they fit into a cache."""
+
+
+@dataclass(frozen=True)
+class ScoredSamples:
+    """The teacher's features on held-out samples, cut into chunks.
+
+    Attributes:
+        chunks: inputs and targets.
+        noise: with the variances of the teacher's outputs over all held-out samples.
+    """
+
+    chunks: tuple[BlockFeatures, ...]
+    noise: NoiseToSignal
+
+    @classmethod
+    def of(cls, features: BlockFeatures, noise: NoiseToSignal, chosen: Sequence[int] | None = None) -> ScoredSamples:
+        """Cut some of the samples into chunks, in memory of their own.
+
+        Args:
+            features: all held-out samples.
+            noise: of all of them.
+            chosen: positions of the samples, in the order in which they are scored; None for all.
+        """
+        positions = torch.arange(len(features)) if chosen is None else torch.tensor(list(chosen))
+        size = chunk_size(features)
+        chunks = tuple(
+            BlockFeatures(channels_last(features.inputs[part]), channels_last(features.outputs[part]))
+            for part in torch.split(positions, size)
+        )
+        return cls(chunks, noise)
+
+    def ratios(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return the noise-to-signal ratio of every sample, float64.
+
+        Args:
+            outputs: of each chunk, real values.
+        """
+        pairs = zip(outputs, self.chunks, strict=True)
+        return torch.cat([self.noise(values, chunk.outputs) for values, chunk in pairs]).to(torch.float64)
+
+
+def chunk_size(features: BlockFeatures) -> int:
+    """Return how many samples of a block are computed at a time."""
+    return max(1, CHUNK_NUMBERS // features.inputs[0].numel())
+
 
 Path = tuple[int, ...]
 """The option of every layer."""
@@ -101,3 +157,78 @@ class BlockLayers:
             blueprint = Blueprint(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits)))
             costs.append(list(costs_of(blueprint, ADDITIVE_COSTS).values()))
         return np.array(costs)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The values at a border between layers, as they ship.
+
+    Attributes:
+        affine: their parameters.
+        chunks: steps from the zero point, shape (samples, channels, height, width) each.
+    """
+
+    affine: Affine
+    chunks: tuple[Tensor, ...]
+
+    @classmethod
+    def of_input(cls, affine: Affine, samples: ScoredSamples) -> Self:
+        """Quantize the block's input."""
+        return cls(affine, tuple(affine.quantize(chunk.inputs).sub_(affine.zero_point) for chunk in samples.chunks))
+
+    def dequantized(self) -> list[Tensor]:
+        """Return the real values."""
+        return [steps * self.affine.scale for steps in self.chunks]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """An option of a layer, prepared for many chunks.
+
+    Attributes:
+        evaluator: in fast arithmetic.
+        output: parameters of the output's codes.
+    """
+
+    evaluator: Evaluator
+    output: Affine
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Return what the layer makes of codes."""
+        graph = self.evaluator.graph
+        chunks = (self.evaluator.pass_on(graph.stored_input(steps)) for steps in codes.chunks)
+        return Codes(self.output, tuple(graph.torch_output(values) for values in chunks))
+
+
+@dataclass(frozen=True)
+class ObservedLayer:
+    """An option with fixed batch norms, and how far its values reach.
+
+    Attributes:
+        graph: folded.
+        ranges: of everything in it.
+    """
+
+    graph: Graph
+    ranges: Mapping[str, Ranges]
+    _quantizers: dict[WeightBits, GraphQuantizer] = field(default_factory=dict)
+    _prepared: dict[WeightBits, dict[Affine, QuantizedLayer]] = field(default_factory=lambda: defaultdict(dict))
+
+    def quantized(self, given: Affine, scheme: Scheme) -> QuantizedLayer:
+        """Return the layer as it ships; asked again for the same, it is not prepared again.
+
+        Args:
+            given: parameters of the codes that it is given.
+            scheme: with the bits of its weights.
+        """
+        prepared = self._prepared[scheme.weight_bits]
+        if given not in prepared:
+            prepared[given] = self._prepare(given, scheme, next(iter(prepared.values()), None))
+        return prepared[given]
+
+    def _prepare(self, given: Affine, scheme: Scheme, like: QuantizedLayer | None) -> QuantizedLayer:
+        if scheme.weight_bits not in self._quantizers:
+            self._quantizers[scheme.weight_bits] = GraphQuantizer(self.graph, self.ranges, scheme)
+        quantized = self._quantizers[scheme.weight_bits].quantized(given)
+        evaluator = quantized.evaluator("fast", None if like is None else like.evaluator)
+        return QuantizedLayer(evaluator, quantized.output)

@@ -1,18 +1,35 @@
-"""A block's table: for every path and bit-width its quantized noise-to-signal ratio and its costs."""
+"""A block's table: every path's and bit-width's quantized noise-to-signal ratio and costs, and how it is made."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
-from qanas.core.tables import write_parquet
-from qanas.performance_estimation.block_table.layers import Path, Row
+from qanas.core.even_spread import evenly_spread
+from qanas.core.run_folder import write_parquet
+from qanas.performance_estimation.block_table.layers import BlockLayers, Path, Row, ScoredSamples
+from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, RacingSettings, race, rows_to_fit
+from qanas.performance_estimation.block_table.walk import (
+    LayerStatistics,
+    PrefixStatistics,
+    RecentStatistics,
+    RememberedStatistics,
+    affordable_memory,
+    score_paths,
+)
+from qanas.quantization.numbers.affine import WeightBits
+from qanas.supernet.distillation import NoiseToSignal
+from qanas.supernet.teacher_features import BlockFeatures
+from qanas.training.torch_trainer import channels_last
 
 
 @dataclass(frozen=True)
@@ -83,3 +100,148 @@ class BlockTable:
             {name: frame[name].to_numpy() for name in frame.columns if name not in known},
             np.array(kept),
         )
+
+
+PROBED_ROWS = 8
+"""Rows that tell how good the statistics of a race are."""
+
+MOST_FITTED = 0.5
+"""Of all rows: where a model has to be fitted to more, each row is scored instead."""
+
+MOST_PASSES = 0.1
+"""Passes of the calibration samples for the statistics of a race, for each of its rows."""
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What a table holds and how it is made.
+
+    Attributes:
+        bits: of the weights of a block.
+        full: score every row on every sample with its own statistics, instead of racing.
+        calibration_samples: training samples that statistics are taken over.
+        samples: held-out samples that paths are scored on; None for all.
+        racing: when rows are dropped.
+    """
+
+    bits: tuple[WeightBits, ...] = (8,)
+    full: bool = False
+    calibration_samples: int = 32
+    samples: int | None = None
+    racing: RacingSettings = field(default_factory=RacingSettings)
+
+
+class TableBuilder:
+    """Scores the paths of a block, averaged over several supernets of it.
+
+    Args:
+        supernets: the layers of each, traced.
+        train: the teacher's features on training samples.
+        held_out: on held-out ones.
+        settings: what the table holds.
+        seed: of the order of the samples and of the statistics of a race.
+    """
+
+    def __init__(
+        self,
+        supernets: Sequence[BlockLayers],
+        train: BlockFeatures,
+        held_out: BlockFeatures,
+        settings: TableSettings,
+        seed: int,
+    ) -> None:
+        """Choose the samples."""
+        self.supernets = supernets
+        self.held_out = held_out
+        self.settings = settings
+        self.seed = seed
+        self.noise = NoiseToSignal.of(held_out.outputs)
+        calibrated = evenly_spread(len(train), settings.calibration_samples)
+        self.calibration = channels_last(train.inputs[torch.from_numpy(calibrated)])
+        order = np.random.default_rng(seed).permutation(len(held_out))
+        self.order = [int(position) for position in order[: settings.samples]]
+
+    def rows(self) -> list[Row]:
+        """Return every row of the block."""
+        paths = list(itertools.product(*(range(count) for count in self.supernets[0].options)))
+        return [(bits, path) for bits in self.settings.bits for path in paths]
+
+    def build(self, objectives: Sequence[str]) -> BlockTable:
+        """Return the table.
+
+        Args:
+            objectives: names of the additive costs that a race keeps the front of.
+        """
+        rows = self.rows()
+        costs = self.supernets[0].costs(rows)
+        if self.settings.full:
+            by_sample = self.exact_scores(rows)
+            every = np.full(len(rows), by_sample.shape[1]), np.ones(len(rows), np.bool_)
+            return BlockTable(tuple(rows), by_sample.mean(axis=1), *every, costs, by_sample)
+        return self._raced(rows, costs, np.column_stack([costs[name] for name in objectives]))
+
+    def _raced(
+        self, rows: Sequence[Row], costs: Mapping[str, NDArray[np.float64]], objectives: NDArray[np.float64]
+    ) -> BlockTable:
+        """Return the table whose exact rows are those that a race leaves."""
+        settings = self.settings.racing
+        memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
+        quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
+        own = _Scores(self, [RememberedStatistics(statistics) for statistics in self._own_statistics()])
+        error = self._error_of(quick, own, rows)
+        heats = [Heat(quick, settings.quick_rounds, error), Heat(own, settings.rounds)]
+        scored = rows_to_fit(self.supernets[0].options, self.settings.bits, self.seed)
+        if len(scored) < MOST_FITTED * len(rows):
+            heats.insert(0, self._predicted(scored, quick, error))
+        result = race(heats, rows, objectives, self.order, settings.z)
+        seen = result.scores.shape[1]
+        rest = own(self.order[seen:], [rows[position] for position in result.alive])
+        by_sample = np.concatenate([result.scores, rest], axis=1)[:, np.argsort(self.order)]
+        means, counts = result.means, result.samples
+        means[result.alive], counts[result.alive] = by_sample.mean(axis=1), by_sample.shape[1]
+        exact = np.zeros(len(rows), np.bool_)
+        exact[result.alive] = True
+        return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
+
+    def _predicted(self, scored: Sequence[Row], quick: _Scores, error: float) -> Heat:
+        """Return the heat in which some rows' quick scores stand for all of them."""
+        end = self.settings.racing.quick_rounds[0]
+        model = AdditiveModel.fitted(self.supernets[0].options, scored, quick(self.order[:end], scored))
+        # The only round is over the samples that the model knows.
+        return Heat(lambda _, rows: model.predict(rows), (end,), math.hypot(model.error, error))
+
+    def _error_of(self, quick: _Scores, own: _Scores, rows: Sequence[Row]) -> float:
+        """Return how far quick scores scatter about a row's own, relative to them, on some rows."""
+        generator = np.random.default_rng(self.seed)
+        probed = [rows[i] for i in generator.choice(len(rows), min(PROBED_ROWS, len(rows)), replace=False)]
+        positions = self.order[: self.settings.racing.quick_rounds[0]]
+        ratios = quick(positions, probed).mean(axis=1) / own(positions, probed).mean(axis=1)
+        return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
+
+    def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
+        return _Scores(self, self._own_statistics())(sorted(self.order), rows)
+
+    def _own_statistics(self) -> list[PrefixStatistics]:
+        return [PrefixStatistics(net, self.calibration) for net in self.supernets]
+
+
+class _Scores:
+    """Scores rows on samples, averaged over the supernets.
+
+    Args:
+        builder: of the table.
+        statistics: of each supernet.
+    """
+
+    def __init__(self, builder: TableBuilder, statistics: Sequence[LayerStatistics[Any]]) -> None:
+        self._builder = builder
+        self._statistics = statistics
+
+    def __call__(self, positions: Sequence[int], rows: Sequence[Row]) -> NDArray[np.float64]:
+        if not positions:
+            return np.empty((len(rows), 0))
+        samples = ScoredSamples.of(self._builder.held_out, self._builder.noise, positions)
+        tables = [score_paths(entry, samples, rows) for entry in self._statistics]
+        means: NDArray[np.float64] = np.mean([[table[row] for row in rows] for table in tables], axis=0)
+        return means

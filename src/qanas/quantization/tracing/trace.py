@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from qanas.core.user_code import described
+from qanas.core.errors import described
 from qanas.quantization.graph import AxisOrder, Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded

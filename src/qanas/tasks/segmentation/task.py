@@ -15,9 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from qanas.core.candidate import Value
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
-from qanas.core.suggestions import unknown
 from qanas.search_space.settings import Choice
 from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
 from qanas.tasks.segmentation.files import (

@@ -14,10 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from qanas.core.candidate import Value
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
-from qanas.core.suggestions import unknown
 from qanas.search_space.settings import Integer
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows, window_ends

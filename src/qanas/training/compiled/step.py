@@ -165,7 +165,7 @@ class CompiledTrainer(ABC):
         average = torch.from_numpy(self.moments[2][self.places])
         with torch.no_grad():
             nn.utils.vector_to_parameters(average, self.network.parameters())
-        refresh_batch_norms(self.network, self.data.inputs)
+        refresh_batch_norms(self.network, self.data)
         self.network.eval()
 
     def _flat_penalties(self, penalties: Penalties) -> tuple[FloatArray, FloatArray]:

@@ -117,6 +117,8 @@ def _unsupported_settings(settings: TrainingSettings) -> str | None:
 
 def _unsupported_data(data: TrainingSet) -> str | None:
     """Return why no kernel can read this data, or None."""
+    if not data.in_memory:
+        return "the kernel reads arrays, the samples are decoded on demand"
     for tensor in (data.inputs, data.targets):
         if tensor.device.type != "cpu":
             return f"the kernel computes on the CPU, the data is on {tensor.device}"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from qanas.workflows.interrupts import interrupts_deferred, interrupts_ignored
+
+from qanas.execution.interrupts import interrupts_deferred, interrupts_ignored
 
 
 @pytest.fixture(autouse=True)

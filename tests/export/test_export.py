@@ -25,7 +25,6 @@ from qanas.export.report import Export, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import COMPARED_SAMPLES, Source, load_network
 from qanas.quantization.program import Program
-from qanas.workflows import export
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
@@ -219,7 +218,7 @@ def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytes
 
     source = source_of("linear", tmp_path)
     simulated = integer_tflite(source, ExportScheme())
-    monkeypatch.setattr(export, "write_tflite", lambda program: damaged(_copied(program)))
+    monkeypatch.setattr("qanas.export.export.write_tflite", lambda program: damaged(_copied(program)))
     broken = integer_tflite(source, ExportScheme())
     assert simulated.failure == ""
     told = ship(source, broken, tmp_path / "model.tflite")

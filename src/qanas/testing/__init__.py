@@ -1,0 +1,1 @@
+"""Contract tests and plain references, also for classes of a user's own."""

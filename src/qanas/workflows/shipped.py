@@ -1,0 +1,197 @@
+"""Shipped models of a run: re-measured against their cards, and one picked within some limits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from qanas.core.candidate import Candidate
+from qanas.core.card import Card, SplitName
+from qanas.core.errors import InputError, unknown
+from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
+from qanas.core.run_folder import RunFolder
+from qanas.deployment.litert import LiteRTModel
+from qanas.tasks.base import FloatArray, Split
+from qanas.workflows.finalists import RUN_AT_A_TIME
+from qanas.workflows.plan import Plan
+from qanas.workflows.shipping import MODEL_FILES, border_of
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one model.
+
+    Attributes:
+        identity: its folder.
+        differences: one line each; none where the card is true.
+        latency_ms: measured now; printed, not judged; None where the model can't be run.
+    """
+
+    identity: str
+    differences: tuple[str, ...]
+    latency_ms: float | None = None
+
+
+def require_same_data(plan: Plan, folder: RunFolder) -> None:
+    """Refuse to verify against other data than the run's.
+
+    Raises:
+        InputError: the fingerprints differ.
+    """
+    before, now = folder.read_recipe().get("data_fingerprint"), plan.recipe["data_fingerprint"]
+    if before != now:
+        place = plan.recipe["task"].get("data", "the task")
+        raise InputError(
+            f"{folder.recipe}: data_fingerprint is {before}, but {place} has {now}; give the run's data back its place"
+        )
+
+
+def verify_models(plan: Plan, folder: RunFolder) -> Iterator[Verdict]:
+    """Yield a verdict on every shipped model, as soon as it is there."""
+    cards = folder.cards()
+    for identity in dict.fromkeys([*cards, *_shipped(folder)]):
+        missing = tuple(name for name in MODEL_FILES if not (folder.model(identity) / name).is_file())
+        if missing:
+            yield Verdict(identity, tuple(f"{name} is missing" for name in missing))
+        else:
+            yield _verify(plan, folder, identity, cards[identity])
+
+
+def _shipped(folder: RunFolder) -> list[str]:
+    """Return the models that were shipped, whether they are still there or not."""
+    if not folder.finalists.is_file():
+        return []
+    try:
+        table = pl.read_csv(folder.finalists, infer_schema=False)  # names made of digits alone stay as they are
+        return table.filter(pl.col("status") == "shipped")["candidate"].to_list()
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
+
+
+def _outputs(model: LiteRTModel, split: Split) -> FloatArray:
+    """Return a model's outputs on a split, shape (n, output_size, ...)."""
+    outputs: FloatArray = np.concatenate([model.predict(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
+    return outputs
+
+
+def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict:
+    content = (folder.model(identity) / "model.tflite").read_bytes()
+    differences = []
+    if len(content) != card.file_bytes:
+        differences.append(f"file_bytes is {len(content)}, the card says {card.file_bytes}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.sha256:
+        differences.append(f"sha256 is {digest}, the card says {card.sha256}")
+    try:
+        model = LiteRTModel(content, border=border_of(card))
+    except ValueError as error:
+        return Verdict(identity, (*differences, str(error)))
+    candidate = Candidate(**card.config)
+    task, data = plan.bench.task_of(candidate), plan.bench.data_of(candidate)
+    splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
+    for name, split in splits:
+        measured = task.evaluate(_outputs(model, split), split)
+        for metric, value in measured.items():
+            claimed = card.metric("deployed", name, metric).shipped
+            if not abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed)):
+                differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
+    return Verdict(identity, tuple(differences), plan.bench.device.latency_ms(content))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The answer.
+
+    Attributes:
+        identity: of the model's folder.
+        reason: why this one.
+    """
+
+    identity: str
+    reason: str
+
+
+def parse_limit(text: str) -> Limit:
+    """Read ``cost=bound``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    name, _, bound = text.partition("=")
+    try:
+        value = float(bound)
+    except ValueError:
+        value = math.nan
+    if not name.strip() or math.isnan(value):
+        raise InputError(f"--limit {text}: give a cost and a number, such as --limit weight_bytes=20000")
+    cost = Cost.parse(name.strip())
+    if cost is None:
+        raise InputError(f"--limit {name.strip()}: {unknown('cost', name.strip(), COST_UNITS)}")
+    return Limit(cost, value)
+
+
+def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
+    """Return the best shipped model within the limits, from the run's files alone.
+
+    The best one has the best deployed validation score, in the metric of the first objective that is about one;
+    of equal ones the smaller. Where all objectives are costs, the smallest model is the best.
+
+    Args:
+        folder: of the run.
+        limits: bounds on costs of the cards.
+
+    Raises:
+        InputError: no model was shipped, an unknown cost, or no model within the limits.
+    """
+    cards = folder.cards()
+    if not cards:
+        raise InputError(f"{folder.models}: no model was shipped; run the recipe first")
+    for limit in limits:
+        known = next(iter(cards.values())).costs()
+        if limit.cost.column not in known:
+            raise InputError(f"--limit {limit.cost.column}: {unknown('cost', limit.cost.column, known)}")
+    within = {name: card for name, card in cards.items() if all(limit.excess(card.costs()) <= 0 for limit in limits)}
+    if not within:
+        closest = min(cards, key=lambda name: max(limit.excess(cards[name].costs()) for limit in limits))
+        costs = ", ".join(f"{limit.cost.column} {cards[closest].costs()[limit.cost.column]:g}" for limit in limits)
+        raise InputError(f"no shipped model is within the limits; the closest is {closest} with {costs}")
+    score = _score(folder, cards)
+
+    def rank(name: str) -> tuple[float, int]:
+        loss = score.loss(cards[name].metric("deployed", "val", score.name).shipped) if score is not None else 0.0
+        return loss, cards[name].weight_bytes
+
+    best = min(within, key=rank)
+    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)))
+
+
+def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:
+    """Return the metric of the first objective that is about one."""
+    known = next(iter(cards.values())).metrics["deployed"]["val"]
+    for column, direction in folder.read_recipe()["objectives"].items():
+        measure = measure_of(column)
+        if isinstance(measure, Metric) and measure.name in known:
+            return Metric(measure.name, "deployed", direction)
+    return None
+
+
+def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, total: int) -> str:
+    bounds = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in limits) or "no limit"
+    best = "smallest"
+    if score is not None:
+        found = card.metric("deployed", "val", score.name)
+        best = (
+            f"best deployed validation {score.name} ({found.shipped:.4g}; mean {found.mean:.4g} +- {found.std:.2g} "
+            f"over {found.n} trainings)"
+        )
+    return (
+        f"{best} of the {within} of {total} shipped models with {bounds}; "
+        f"{card.weight_bytes} weight bytes, {card.file_bytes} file bytes, {card.peak_ram_bytes} bytes of RAM"
+    )
