@@ -27,6 +27,22 @@ class SelfAttention(nn.Module):
         return x + found
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer, and what is read of it."""
+
+    def __init__(self, layer: nn.Module, read: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.read = layer, read
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, state = self.layer(x)
+        return self.read(output, state)
+
+
+def output_of(output: Tensor, _: object) -> Tensor:
+    return output
+
+
 class Called(nn.Module):
     """A function of a value and a layer's output of the same shape, whose scale is another."""
 
@@ -174,6 +190,26 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             enable_nested_tensor=False,
         ),
         (7, 12),
+    ),
+    "GRU": (lambda: Recurrent(nn.GRU(12, 5, batch_first=True), output_of), SERIES),
+    "GRU of two layers": (
+        lambda: Recurrent(nn.GRU(4, 6, 2, batch_first=True), lambda _, hidden: hidden[-1]),
+        (9, 4),
+    ),
+    "GRU in both directions": (
+        lambda: Recurrent(nn.GRU(4, 3, batch_first=True, bidirectional=True, bias=False), output_of),
+        (6, 4),
+    ),
+    "LSTM in both directions": (
+        lambda: Recurrent(
+            nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True),
+            lambda _, states: torch.cat([states[0][-2], states[0][-1]], 1),
+        ),
+        (6, 4),
+    ),
+    "squeezed state of an LSTM": (
+        lambda: Recurrent(nn.LSTM(4, 3, batch_first=True), lambda _, states: states[0].squeeze(0)),
+        (6, 4),
     ),
     "MultiheadAttention": (SelfAttention, (7, 12)),
     "PReLU": (lambda: nn.PReLU(4), IMAGE),

@@ -408,7 +408,6 @@ def test_what_is_not_covered_is_refused_with_the_way_out(name: str) -> None:
     ("lstm", "message"),
     [
         (nn.LSTM(3, 4), "take batch_first = True"),
-        (nn.LSTM(3, 4, batch_first=True, bidirectional=True), "take bidirectional = False"),
         (nn.LSTM(3, 4, batch_first=True, proj_size=2), "take proj_size = 0"),
     ],
 )

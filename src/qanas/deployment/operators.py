@@ -111,6 +111,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
     "MINIMUM": OperatorKind("AddMinimum", "MaximumMinimumOptions"),
     "MIRROR_PAD": OperatorKind("AddMirrorPad", "MirrorPadOptions", _counts_of_axes),
     "MUL": OperatorKind("AddMul", "MulOptions"),
+    "PACK": OperatorKind("AddPack", "PackOptions"),
     "PAD": OperatorKind("AddPad", "PadOptions"),
     "PADV2": OperatorKind("AddPadV2", "PadV2Options"),
     "PRELU": OperatorKind("AddPrelu"),
@@ -126,6 +127,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
     "RSQRT": OperatorKind("AddRsqrt"),
     "SIN": OperatorKind("AddSin"),
     "SOFTMAX": OperatorKind("AddSoftmax", "SoftmaxOptions"),
+    "SPLIT": OperatorKind("AddSplit", "SplitOptions"),
     "SQRT": OperatorKind("AddSqrt"),
     "STRIDED_SLICE": OperatorKind("AddStridedSlice", "StridedSliceOptions", further_bytes=32),
     "SUB": OperatorKind("AddSub", "SubOptions"),
@@ -137,6 +139,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": OperatorKind(
         "AddUnidirectionalSequenceLSTM", "UnidirectionalSequenceLSTMOptions", _lstm_scratch, further_bytes=640
     ),
+    "UNPACK": OperatorKind("AddUnpack", "UnpackOptions"),
 }
 """Every kind that a program can have, by the name of the builtin operator."""
 

@@ -97,20 +97,21 @@ class Dense(Operator):
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
         weights, bias = (RuntimeTensor.constant(array.numpy()) for array in (self.weight, self.bias))
-        _append(program, VERSIONS["float32"], [inputs[0], weights, bias], output, self.activation)
+        append_dense(program, self, [inputs[0], weights, bias], output)
+
+    def version(self, dtype: DType) -> int:
+        """Return the operator's version for values of a type."""
+        return VERSIONS[dtype]
 
 
-def _append(
-    program: Program,
-    version: int,
-    inputs: Sequence[RuntimeTensor],
-    output: RuntimeTensor,
-    activation: Activation,
+def append_dense(
+    program: Program, layer: Dense | QuantizedDense, inputs: Sequence[RuntimeTensor], output: RuntimeTensor
 ) -> None:
-    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
+    """Append FULLY_CONNECTED for (source, weights, bias)."""
+    options = {"fusedActivationFunction": ACTIVATION_CODES[layer.activation]}
     if len(output.shape) > 2:  # noqa: PLR2004 - batch and outputs: what the operator gives without this option
         options["keepNumDims"] = True
-    program.append(RuntimeOperator("FULLY_CONNECTED", version, inputs, [output], options))
+    program.append(RuntimeOperator("FULLY_CONNECTED", layer.version(output.dtype), inputs, [output], options))
 
 
 def _sums_by_halves(steps: Tensor, weights: Tensor) -> Tensor:
@@ -158,12 +159,16 @@ class QuantizedDense(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
+        append_dense(program, self, [inputs[0], *self.constants()], output)
+
+    def constants(self) -> tuple[RuntimeTensor, RuntimeTensor]:
+        """Return weights and biases to be stored."""
         bias = self.weights.quantize_bias(self.bias, self.input)
         stored = RuntimeTensor.bias(bias, self.weights.scales * np.float32(self.input.scale))
-        inputs = [inputs[0], RuntimeTensor.weights(self.weights), stored]
-        _append(program, self._version(output.dtype), inputs, output, self.activation)
+        return RuntimeTensor.weights(self.weights), stored
 
-    def _version(self, dtype: DType) -> int:
+    def version(self, dtype: DType) -> int:
+        """Return the operator's version for values of a type."""
         if self.weights.groups > 1:
             return VERSION_BY_CHANNEL
         return VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSIONS[dtype]
