@@ -309,6 +309,26 @@ class Translators:
     modules: ModuleTranslators
 
 
+def of_module(translate: Callable[..., Value]) -> Callable[..., Value]:
+    """Return the translator of a module without settings that matter."""
+
+    def translated(builder: Builder, module: nn.Module, value: Value, /) -> Value:
+        del module
+        return translate(builder, value)
+
+    return translated
+
+
+def with_settings(translate: Translator, *names: str) -> Translator:
+    """Return the translator of a module whose settings of some names the function takes in that order."""
+
+    def translated(builder: Builder, module: nn.Module, value: Value, /) -> Value:
+        result: Value = translate(builder, value, *(getattr(module, name) for name in names))
+        return result
+
+    return translated
+
+
 Sizes = int | Sequence[int]
 """One number for rows and columns, or two."""
 

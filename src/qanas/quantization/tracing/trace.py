@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, fx, nn
 
 from qanas.core.errors import described
@@ -18,10 +17,17 @@ from qanas.quantization.border import AxisOrder, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
+from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators, Translator
+from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
+from qanas.quantization.tracing.joining import TRANSLATORS as OF_SEVERAL_VALUES
 from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
-from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_SINGLE_VALUES
+from qanas.quantization.tracing.norms import TRANSLATORS as OF_NORMS
+from qanas.quantization.tracing.parts import TRANSLATORS as OF_PARTS
+from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_PAIRS
+from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
+from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value
 
@@ -300,7 +306,19 @@ def _place(call: fx.Node) -> str:
     return path or call.name
 
 
-KINDS = (OF_IMAGES, OF_LAYERS, OF_SINGLE_VALUES, OF_SHAPES)
+KINDS = (
+    OF_AXES,
+    OF_IMAGES,
+    OF_LAYERS,
+    OF_MATRICES,
+    OF_NORMS,
+    OF_PAIRS,
+    OF_PARTS,
+    OF_RECURRENCES,
+    OF_SEVERAL_VALUES,
+    OF_SHAPES,
+    OF_SINGLE_VALUES,
+)
 """Every call of torch that has a translation; a new file of translators comes here."""
 
 FUNCTIONS: FunctionTranslators = {target: made for kind in KINDS for target, made in kind.functions.items()}
@@ -309,10 +327,7 @@ FUNCTIONS: FunctionTranslators = {target: made for kind in KINDS for target, mad
 MODULES: ModuleTranslators = {target: made for kind in KINDS for target, made in kind.modules.items()}
 
 _INSTEAD: dict[Any, str] = {
-    **dict.fromkeys((nn.GELU, F.gelu, nn.Mish, F.mish), "Hardswish or ReLU6"),
-    **dict.fromkeys((nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d), "BatchNorm2d, which costs nothing once folded"),
-    **dict.fromkeys((nn.GRU, nn.RNN), "LSTM"),
-    nn.ConvTranspose2d: "a resize and a Conv2d",
+    nn.RNN: "LSTM or GRU",
 }
 """What to use in place of what some networks have and no runtime here."""
 
