@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 from PIL import Image
-from qanas.core.measurement import Limit
 from rich.console import Console
 from tests.reporting.blockwise_run import (
     EFFORT,
@@ -31,6 +30,7 @@ from tests.reporting.page import Page, coloured
 import qanas
 from qanas.core.card import SplitName
 from qanas.core.errors import InputError
+from qanas.core.measures import Cost, Limit
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.reporting.comparison import compare_runs
 from qanas.reporting.comparison_page import render_comparison, run_rows
@@ -388,7 +388,7 @@ def test_a_blockwise_run_is_loaded_and_picked_from(run: RunFolder) -> None:
     assert best.identity == "n0"
     assert "best deployed validation miou" in best.reason
     bound = run.cards()["n3"].weight_bytes
-    assert pick_model(run, [Limit("weight_bytes", bound)]).identity == "n3"
+    assert pick_model(run, [Limit(Cost("weight_bytes"), bound)]).identity == "n3"
 
 
 def test_the_terminal_prints_a_blockwise_run(run: RunFolder) -> None:
