@@ -247,6 +247,7 @@ def test_the_input_is_searched_and_everything_follows_from_the_candidate(tmp_pat
     for name, card in RunFolder(tmp_path / "run").cards().items():
         config = card.config["input"]
         steps = -(-int(config["window"]) // int(config["stride_in_window"]))
+        assert card.input is not None
         assert card.input.shape[1] == steps
         assert card.preprocessing["window"] == config["window"], name
         header = (tmp_path / "run" / "models" / name / "firmware" / "preprocessing.h").read_text("utf-8")
@@ -319,13 +320,13 @@ def test_latency_is_measured_while_no_worker_is_busy(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Device, "latency_ms", latency_ms)
     finish, submit = Search._finish, Search._next_units
 
-    def next_units(self: Search, *args: Any) -> Any:
+    def next_units(self: Search, *args: Any) -> Any:  # noqa: ANN401 - passed on
         nonlocal submitted
         units = submit(self, *args)
         submitted += len(units)
         return units
 
-    def finished(self: Search, *args: Any) -> None:
+    def finished(self: Search, *args: Any) -> None:  # noqa: ANN401 - passed on
         nonlocal submitted
         submitted -= 1
         finish(self, *args)

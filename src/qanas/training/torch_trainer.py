@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
 
@@ -129,7 +131,8 @@ class TorchTrainer:
             group["lr"] = learning_rate
         self.flat.gradient.zero_()
         inputs, targets = (values.to(self.device) for values in self.data.batch(indices))
-        loss = self.loss(self.settings.loss, self.network(channels_last(inputs)), targets)
+        outputs: Any = alone(named_parts(self.network(channels_last(inputs)), Tensor))
+        loss = self.loss(self.settings.loss, outputs, targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -209,7 +209,7 @@ class Segmentation(Task):
         return losses.flatten().topk(int(hard)).values.mean()
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a batch with random scale, place, mirror and colours."""
+        """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
         return Augmentation(
             (self.min_scale, self.max_scale), self.mirror, self.brightness, self.contrast, self.saturation
         )(inputs, targets, generator)
@@ -234,7 +234,7 @@ class Segmentation(Task):
         }
 
     def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
-        """Return a few images with their true and predicted classes, as `examples` has them."""
+        """Return a few images with true and predicted classes, as `examples` has them, of logits (n, classes, h, w)."""
         return examples(outputs, split, preprocessing)
 
     @property
@@ -270,7 +270,7 @@ class Segmentation(Task):
         return Split(standardise(frames.images, means, deviations), frames.masks, {"image": frames.names})
 
     def _preprocessing_notes(self, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> dict[str, Any]:
-        """Return all that it takes to compute a network's input from a picture."""
+        """Return all that it takes to compute a network's input from a picture; constants have the shape (3,)."""
         return {
             "height": self.height,
             "width": self.width,
