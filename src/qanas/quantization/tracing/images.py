@@ -15,10 +15,9 @@ from qanas.layers.images import SameAvgPool2d, SameMaxPool2d, same_padding
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pair, Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translator, Translators, pair, with_settings
-from qanas.quantization.tracing.joining import cat
-from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import multiply
 from qanas.quantization.tracing.reductions import amax, mean
+from qanas.quantization.tracing.shapes import along, cat
 from qanas.quantization.tracing.values import Factors, Value, new_axis, size_of
 
 

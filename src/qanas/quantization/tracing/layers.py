@@ -16,7 +16,7 @@ from qanas.quantization.operators.transposed import Spread, TransposedConvolutio
 from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
 from qanas.quantization.tracing.images import as_row
-from qanas.quantization.tracing.joining import pad
+from qanas.quantization.tracing.shapes import pad
 from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
 
 
