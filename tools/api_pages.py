@@ -25,10 +25,11 @@ def complete(package: ModuleType) -> None:
     """
     if not hasattr(package, "__all__"):
         return
-    for name in package.__all__:
+    names: list[str] = list(getattr(package, "__all__"))  # noqa: B009 - not every module has it
+    for name in names:
         setattr(package, name, getattr(package, name))
     modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    package.__all__ = [*package.__all__, *(name for name in modules if name not in package.__all__)]
+    setattr(package, "__all__", [*names, *(name for name in modules if name not in names)])  # noqa: B010 - likewise
 
 
 def packages() -> list[ModuleType]:

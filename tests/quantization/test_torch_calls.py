@@ -1,6 +1,7 @@
 """What torch has, a call a line: traced as torch computes it, shipped as simulated."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output, state = self.layer(x)
         return self.read(output, state)
+
+
+def _itself(module: nn.Module) -> nn.Module:
+    return module
 
 
 def output_of(output: Tensor, _: object) -> Tensor:
@@ -82,7 +87,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "max_pool2d with ceil_mode": (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), IMAGE),
     "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (4, 3)), IMAGE),
     "adaptive_avg_pool2d in equal steps": (lambda x: F.adaptive_avg_pool2d(x, (3, 2)), (4, 6, 7)),
-    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), IMAGE),
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), IMAGE),  # type: ignore[arg-type]
     # axes
     "expand": (lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * 2.0, IMAGE),
     "expand_as": (lambda x: x.mean((2, 3), keepdim=True).expand_as(x), IMAGE),
@@ -222,7 +227,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "PixelShuffle": (lambda: nn.Sequential(nn.Conv2d(4, 12, 3), nn.PixelShuffle(2)), IMAGE),
     "Hardtanh": (lambda: nn.Hardtanh(-0.5, 0.7), IMAGE),
     **{
-        activation.__class__.__name__: (lambda activation=activation: activation, IMAGE)
+        activation.__class__.__name__: (partial(_itself, activation), IMAGE)
         for activation in (
             nn.GELU(),
             nn.ELU(),
@@ -253,7 +258,9 @@ def with_statistics(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
             for tensor in (module.running_mean, module.weight, module.bias):
+                assert tensor is not None
                 tensor.data.normal_(generator=generator)
+            assert module.running_var is not None
             module.running_var.data.uniform_(0.5, 2.0, generator=generator)
         if isinstance(module, nn.PReLU) and module.num_parameters > 1:
             module.weight.data.normal_(generator=generator)

@@ -89,8 +89,7 @@ def folded_forward(graph: Graph) -> Graph:
 
     ``W (s x + t) + b`` is ``(W s) x + (W t + b)``: padding, which is 0 behind the batch norm, isn't 0 in front of it.
     """
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
+    uses = graph.uses
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         before = nodes.get(node.inputs[0])
@@ -101,7 +100,8 @@ def folded_forward(graph: Graph) -> Graph:
             operator = node.operator.with_scaled_input(before.operator.scale, before.operator.offset)
             if operator is not None:
                 del nodes[before.name]
-                nodes[node.name] = replace(node, operator=operator, inputs=before.inputs)
+                origin = _origin_of_both(before, node)
+                nodes[node.name] = replace(node, operator=operator, inputs=before.inputs, origin=origin)
     return replace(graph, nodes=tuple(nodes.values()))
 
 

@@ -21,8 +21,8 @@ from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, ReLU
 from qanas.quantization.operators.tables import FloatKernels, TabulatedFunction
 from qanas.quantization.tracing.builder import Builder, Translators, of_module, with_settings
+from qanas.quantization.tracing.parts import chunk
 from qanas.quantization.tracing.pointwise import Operand, add, multiply, negate, of_two
-from qanas.quantization.tracing.shapes import chunk
 from qanas.quantization.tracing.values import Value, positions
 
 

@@ -15,9 +15,10 @@ from qanas.layers.images import SameAvgPool2d, SameMaxPool2d, same_padding
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pair, Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translator, Translators, pair, with_settings
+from qanas.quantization.tracing.joining import cat
+from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import multiply
 from qanas.quantization.tracing.reductions import amax, mean
-from qanas.quantization.tracing.shapes import along, cat
 from qanas.quantization.tracing.values import Factors, Value, new_axis, size_of
 
 
@@ -253,7 +254,7 @@ def as_row(translate: Translator) -> Callable[..., Value]:
         if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
             raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
         channels, time = value.torch
-        image = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
+        image: Value = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
         return image.with_torch_axes((image.torch[0], image.torch[2]))
 
     return translated

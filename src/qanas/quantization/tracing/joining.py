@@ -14,8 +14,9 @@ from qanas.quantization.operators.moves import MirrorPad
 from qanas.quantization.operators.shapes import Concatenate
 from qanas.quantization.operators.windows import Fill, Pad
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
+from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import add
-from qanas.quantization.tracing.shapes import along, listed
+from qanas.quantization.tracing.shapes import listed
 from qanas.quantization.tracing.values import Value, new_axis
 
 

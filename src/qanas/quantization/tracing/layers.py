@@ -16,7 +16,7 @@ from qanas.quantization.operators.transposed import Spread, TransposedConvolutio
 from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
 from qanas.quantization.tracing.images import as_row
-from qanas.quantization.tracing.shapes import pad
+from qanas.quantization.tracing.joining import pad
 from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
 
 
@@ -66,7 +66,7 @@ def conv1d(
 def conv_module(builder: Builder, module: nn.Conv1d | nn.Conv2d, value: Value, /) -> Value:
     """Take an `nn.Conv1d` or `nn.Conv2d`."""
     translate = conv1d if isinstance(module, nn.Conv1d) else conv2d
-    padding = module.padding
+    padding: str | int | tuple[int, ...] = module.padding
     if module.padding_mode != "zeros":
         value = pad(builder, value, module._reversed_padding_repeated_twice, module.padding_mode)
         padding = 0

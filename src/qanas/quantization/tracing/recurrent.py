@@ -12,7 +12,9 @@ from qanas.layers.sequences import OneBiasLSTM
 from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.shapes import cat, flip, part
+from qanas.quantization.tracing.joining import cat
+from qanas.quantization.tracing.parts import part
+from qanas.quantization.tracing.shapes import flip
 from qanas.quantization.tracing.values import Value, new_axis, positions
 
 
