@@ -14,7 +14,8 @@ from torch import Tensor
 
 from qanas.deployment.operators import kind_of
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.operators.shapes import Slice

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.rescaling import Quantize
@@ -37,7 +38,7 @@ def chain(shape: Sequence[int], *operators: Operator) -> Graph:
         Node(name, operator, (names[position],))
         for position, (name, operator) in enumerate(zip(names[1:], operators, strict=True))
     )
-    return Graph(tuple(shape), tuple(nodes), names[-1])
+    return Graph({INPUT: tuple(shape)}, tuple(nodes), (names[-1],))
 
 
 def of_parts(operator: Operator, shape: Sequence[int], *parts: Slice) -> Graph:
@@ -49,7 +50,7 @@ def of_parts(operator: Operator, shape: Sequence[int], *parts: Slice) -> Graph:
             Node(f"part_{position}", Quantize(), (f"slice_{position}",)),
         ]
     nodes.append(Node("result", operator, tuple(f"part_{position}" for position in range(len(parts)))))
-    return Graph(tuple(shape), tuple(nodes), "result")
+    return Graph({INPUT: tuple(shape)}, tuple(nodes), ("result",))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights
 from qanas.quantization.numbers.requantization import Activation, FixedPoint
 from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.windows import AveragePool, Fill, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
