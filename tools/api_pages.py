@@ -23,12 +23,12 @@ def complete(package: ModuleType) -> None:
 
     The generator takes ``__all__`` for the whole content, modules included.
     """
-    if not hasattr(package, "__all__"):
-        return
-    for name in package.__all__:
-        setattr(package, name, getattr(package, name))
-    modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    package.__all__ = [*package.__all__, *(name for name in modules if name not in package.__all__)]
+    names: list[str] = getattr(package, "__all__", [])
+    if names:
+        for name in names:
+            setattr(package, name, getattr(package, name))
+        modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+        names += [name for name in modules if name not in names]
 
 
 def packages() -> list[ModuleType]:
