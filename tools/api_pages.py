@@ -23,13 +23,12 @@ def complete(package: ModuleType) -> None:
 
     The generator takes ``__all__`` for the whole content, modules included.
     """
-    if not hasattr(package, "__all__"):
-        return
-    names: list[str] = list(getattr(package, "__all__"))  # noqa: B009 - not every module has it
-    for name in names:
-        setattr(package, name, getattr(package, name))
-    modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    setattr(package, "__all__", [*names, *(name for name in modules if name not in names)])  # noqa: B010 - likewise
+    names: list[str] = getattr(package, "__all__", [])
+    if names:
+        for name in names:
+            setattr(package, name, getattr(package, name))
+        modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+        names += [name for name in modules if name not in names]
 
 
 def packages() -> list[ModuleType]:
