@@ -34,6 +34,10 @@ class Recurrent(nn.Module):
         return self.read(output, state)
 
 
+def given(module: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: module
+
+
 def output_of(output: Tensor, _: object) -> Tensor:
     return output
 
@@ -77,7 +81,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "max_pool2d with ceil_mode": (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), IMAGE),
     "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (4, 3)), IMAGE),
     "adaptive_avg_pool2d in equal steps": (lambda x: F.adaptive_avg_pool2d(x, (3, 2)), (4, 6, 7)),
-    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), IMAGE),
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, 5)), IMAGE),
     # axes
     "expand": (lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * 2.0, IMAGE),
     "expand_as": (lambda x: x.mean((2, 3), keepdim=True).expand_as(x), IMAGE),
@@ -217,7 +221,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "PixelShuffle": (lambda: nn.Sequential(nn.Conv2d(4, 12, 3), nn.PixelShuffle(2)), IMAGE),
     "Hardtanh": (lambda: nn.Hardtanh(-0.5, 0.7), IMAGE),
     **{
-        activation.__class__.__name__: (lambda activation=activation: activation, IMAGE)
+        activation.__class__.__name__: (given(activation), IMAGE)
         for activation in (
             nn.GELU(),
             nn.ELU(),
@@ -243,9 +247,10 @@ def with_statistics(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(2)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
-            for tensor in (module.running_mean, module.weight, module.bias):
-                tensor.data.normal_(generator=generator)
-            module.running_var.data.uniform_(0.5, 2.0, generator=generator)
+            mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var")
+            for tensor in (mean, module.weight.data, module.bias.data):
+                tensor.normal_(generator=generator)
+            variance.uniform_(0.5, 2.0, generator=generator)
         if isinstance(module, nn.PReLU) and module.num_parameters > 1:
             module.weight.data.normal_(generator=generator)
     return network.eval()

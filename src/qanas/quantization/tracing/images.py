@@ -254,7 +254,7 @@ def as_row(translate: Translator) -> Callable[..., Value]:
         if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
             raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
         channels, time = value.torch
-        image = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
+        image: Value = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
         return image.with_torch_axes((image.torch[0], image.torch[2]))
 
     return translated
