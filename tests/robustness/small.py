@@ -11,7 +11,7 @@ import tomli_w
 
 import qanas
 
-MODULE = '''
+MODULE = """
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from qanas.search_space.network_space import NetworkSpace
@@ -41,7 +41,7 @@ class MySpace(NetworkSpace):
     def build(self, candidate, shape):
         w = candidate.architecture["width"]
         return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))
-'''
+"""
 
 _numbers = itertools.count()
 
@@ -89,7 +89,7 @@ def recipe(folder: Path, *changes: tuple[str, str], **tables: Mapping[str, Any])
     return path
 
 
-def run(path: Path, out: Path, **overrides: Any) -> tuple[qanas.Result, list[str]]:
+def run(path: Path, out: Path, **overrides: object) -> tuple[qanas.Result, list[str]]:
     """Run a recipe in this process; the result, and the lines for the person."""
     watcher = Quiet()
     named = {key.replace("__", "."): value for key, value in overrides.items()}

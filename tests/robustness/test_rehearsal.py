@@ -38,9 +38,13 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
             id="undefined objective",
         ),
         pytest.param([(LOSS, "return outputs[7, 7]")], "loss 'ce': IndexError", id="loss raises"),
-        pytest.param([(LOSS, 'return F.cross_entropy(outputs, targets, reduction="none")')], "scalar", id="loss a vector"),
+        pytest.param(
+            [(LOSS, 'return F.cross_entropy(outputs, targets, reduction="none")')], "scalar", id="loss a vector"
+        ),
         pytest.param([(LOSS, "return outputs.detach().mean()")], "has no gradient", id="loss without gradient"),
-        pytest.param([(LOSS, "return outputs.mean() * float('nan')")], "is nan on the first training batch", id="NaN loss"),
+        pytest.param(
+            [(LOSS, "return outputs.mean() * float('nan')")], "is nan on the first training batch", id="NaN loss"
+        ),
         pytest.param(
             [(METHOD, "    def augment(self, inputs, targets, generator): return inputs.nothing\n" + METHOD)],
             "a training batch: AttributeError",
@@ -120,7 +124,7 @@ def test_a_metric_beside_the_objectives_may_be_undefined(tmp_path: Path) -> None
 def test_options_that_no_table_holds_are_refused(tmp_path: Path, options: str) -> None:
     setting = 'Integer("width", "architecture", 4, low=2, high=16)'
     path = recipe(tmp_path, (setting, f'Choice("width", "architecture", 4, options={options})'))
-    with pytest.raises(InputError, match="'width' can be .*values are truth values, numbers and texts"):
+    with pytest.raises(InputError, match=r"'width' can be .*values are truth values, numbers and texts"):
         load_plan(path).check()
 
 

@@ -20,7 +20,7 @@ def test_a_candidate_that_gives_no_network_is_rejected(tmp_path: Path, error: st
     assert len(result.trials) - len(rejected) == 5
     assert len(rejected) > 0
     assert rejected["reason"].str.starts_with("it can't be built: ").all()
-    assert list(result.models)[0] == "seed"
+    assert next(iter(result.models)) == "seed"
     again, _ = run(path, tmp_path / "out")
     assert again.trials.equals(result.trials)
 
