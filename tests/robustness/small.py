@@ -93,4 +93,4 @@ def run(path: Path, out: Path, **overrides: object) -> tuple[qanas.Result, list[
     """Run a recipe in this process; the result, and the lines for the person."""
     watcher = Quiet()
     named = {key.replace("__", "."): value for key, value in overrides.items()}
-    return qanas.run(path, named, out, progress=watcher), watcher.lines  # type: ignore[arg-type]  # it is told nothing else
+    return qanas.run(path, named, out, progress=watcher), watcher.lines

@@ -171,7 +171,7 @@ def test_a_class_that_validation_lacks_has_no_iou(folder: Folder) -> None:
     data = folder.load()
     assert "val masks have no cell: their IoU is not defined there" in data.remarks
     for sign in (1.0, -1.0):  # predicted everywhere, and nowhere
-        logits = np.broadcast_to(np.float32([-sign, sign])[:, None, None], (2, 2, SIDE, SIDE))
+        logits = np.broadcast_to(np.array([-sign, sign], np.float32)[:, None, None], (2, 2, SIDE, SIDE))
         assert math.isnan(folder.task().evaluate(logits, data.val)["iou_cell"])
 
 

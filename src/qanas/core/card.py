@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from qanas.core.candidate import Value
 from qanas.core.measures import Precision
@@ -80,6 +89,16 @@ class BorderTensor(BaseModel):
     axes: list[int] = []
 
 
+class NamedTensor(BorderTensor):
+    """One of several inputs or outputs.
+
+    Attributes:
+        name: in the file's signature; that of the network's argument, or of its entry in what the network returns.
+    """
+
+    name: str
+
+
 class Parity(BaseModel):
     """Distance between simulated and deployed outputs, in steps of the output's scale."""
 
@@ -97,6 +116,12 @@ class Latency(BaseModel):
     kernels: str
 
 
+_ONE_OR_SEVERAL: list[JsonValue] = [
+    {"oneOf": [{"required": [side]}, {"required": [f"{side}s"]}]} for side in ("input", "output")
+]
+"""Of a card's inputs and of its outputs there is one, or a list."""
+
+
 class Card(BaseModel):
     """Everything that is known of a shipped model; `models/ID/card.json`.
 
@@ -109,8 +134,10 @@ class Card(BaseModel):
         run_seed: the run's seed.
         sha256: of model.tflite.
         files: the SHA-256 of the folder's other files, by their names; none on cards of early runs.
-        input: of the model.
-        output: of the model, in the target's unit.
+        input: of the model, where it has one.
+        output: of the model, in the target's unit, where it has one.
+        inputs: of the model, in the file's order, where it has several.
+        outputs: likewise.
         preprocessing: what firmware has to do before the model.
         metrics: by precision, split and metric.
         weight_bytes: constants in the file.
@@ -122,7 +149,7 @@ class Card(BaseModel):
         parity_steps: over the validation and test outputs.
     """
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
     schema_version: Literal[1] = 1
     candidate: str
     config: dict[str, dict[str, Value]]
@@ -131,8 +158,10 @@ class Card(BaseModel):
     run_seed: int
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     files: dict[str, str] = {}
-    input: BorderTensor
-    output: BorderTensor
+    input: BorderTensor | None = None
+    output: BorderTensor | None = None
+    inputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
+    outputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
     preprocessing: dict[str, Any]
     metrics: dict[Precision, dict[SplitName, dict[str, Statistic]]]
     weight_bytes: int
@@ -142,6 +171,14 @@ class Card(BaseModel):
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+
+    @model_validator(mode="after")
+    def _borders_are_there(self) -> Self:
+        for side in ("input", "output"):
+            alone, several = getattr(self, side), getattr(self, f"{side}s")
+            if (alone is None) == (not several):
+                raise ValueError(f"a card has '{side}', or '{side}s' where there are several")
+        return self
 
     def metric(self, precision: Precision, split: SplitName, name: str) -> Statistic:
         """Return one metric."""
@@ -154,8 +191,9 @@ class Card(BaseModel):
         return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
-        """Return the file's text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+        """Return the file's text; of one and several, what there isn't is left out."""
+        absent = {name for name in ("input", "output", "inputs", "outputs") if not getattr(self, name)}
+        return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 
 def card_schema() -> dict[str, Any]:

@@ -32,15 +32,16 @@ from qanas.core.events import Watch, go_on
 from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
+from qanas.quantization.border import alone, named_parts, only
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
-from qanas.quantization.ranges import Ranges, check_samples
+from qanas.quantization.ranges import Ranges, check_samples, joined
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import FloatArray, Split, Task
+from qanas.tasks.base import Outputs, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
 
@@ -186,24 +187,30 @@ class TrainedNetwork:
     train_seconds: float
 
     @torch.no_grad()
-    def float_outputs(self, split: Split) -> FloatArray:
-        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...)."""
+    def float_outputs(self, split: Split) -> Outputs:
+        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...); several by name."""
         chunks = split.chunks(_chunk_size(split))
-        outputs: FloatArray = torch.cat([self.network(torch.from_numpy(chunk)) for chunk in chunks]).numpy()
-        return outputs
+        outputs = joined([named_parts(self.network(torch.from_numpy(chunk)), Tensor) for chunk in chunks])
+        return alone({name: values.numpy() for name, values in outputs.items()})
 
     def codes(self, split: Split, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Return the simulated output codes on all samples, shape (n, output_size, ...)."""
-        chunks = split.chunks(_chunk_size(split))
-        return torch.cat([self.quantized.codes(torch.from_numpy(chunk), arithmetic) for chunk in chunks])
+        """Return the simulated codes of the only output on all samples, shape (n, output_size, ...)."""
+        return only(list(self.codes_by_name(split, arithmetic).values()), "outputs")
+
+    def codes_by_name(self, split: Split, arithmetic: Arithmetic = "exact") -> dict[str, Tensor]:
+        """Return the simulated codes of every output on all samples, each of shape (n, output_size, ...)."""
+        name = only(self.quantized.graph.border.input_names, "inputs")
+        chunks = [{name: torch.from_numpy(chunk)} for chunk in split.chunks(_chunk_size(split))]
+        return joined([self.quantized.codes(chunk, arithmetic) for chunk in chunks])
 
     def evaluate(self, task: Task, split: Split) -> dict[str, float]:
         """Return every metric on a split, of the FP32 and of the quantized network by column, in fast arithmetic.
 
         For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
         """
-        quantized = self.quantized.output.dequantize(self.codes(split, "fast")).numpy()
-        outputs = {"float": self.float_outputs(split), "quantized": quantized}
+        codes, affines = self.codes_by_name(split, "fast"), self.quantized.outputs
+        quantized = alone({name: affines[name].dequantize(values).numpy() for name, values in codes.items()})
+        outputs: Mapping[str, Outputs] = {"float": self.float_outputs(split), "quantized": quantized}
         return {
             Metric(metric, precision).column: value  # type: ignore[arg-type]  # of the dict above
             for precision, values in outputs.items()
@@ -211,7 +218,7 @@ class TrainedNetwork:
         }
 
 
-def metrics_of(task: Task, outputs: FloatArray, split: Split) -> dict[str, float]:
+def metrics_of(task: Task, outputs: Outputs, split: Split) -> dict[str, float]:
     """Return what a task's `evaluate` says, as plain numbers; one that is not defined on the split is NaN.
 
     Args:

@@ -94,21 +94,24 @@ def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) ->
 
 @torch.no_grad()
 def _borders(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield the position of a chunk's first sample and its values at every border."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    """Yield the position of a chunk's first sample and its values at every border, shape (chunk, channels, h, w)."""
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        del module
-        seen.append((inputs[0], output))
+        seen.append((module, inputs[0], output))
 
+    modules = [_module(teacher, block) for block in blocks]
     with contextlib.ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_hooked(_module(teacher, block), keep))
+        for module in modules:
+            stack.enter_context(_hooked(module, keep))
         for first in range(0, len(samples), CHUNK):
             seen.clear()
             teacher(samples[first : first + CHUNK])
-            borders = [seen[0][0], *(output for _, output in seen)]
-            for block, (given, _), before in zip(blocks, seen, borders, strict=False):
+            if [module for module, _, _ in seen] != modules:
+                named = ", ".join(block.module for block in blocks)
+                raise InputError(f"teacher: values don't pass the blocks {named} in this order, each once")
+            borders = [seen[0][1], *(output for _, _, output in seen)]
+            for block, (_, given, _), before in zip(blocks, seen, borders, strict=False):
                 if given is not before:
                     raise InputError(f"teacher: {block.module} doesn't take what the block before it puts out")
             yield first, borders

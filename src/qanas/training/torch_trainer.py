@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
 
@@ -134,7 +136,8 @@ class TorchTrainer:
         inputs = channels_last(inputs)
         if len(indices) == 1 and self._lacks_statistics(inputs):
             return self._untrained_loss(inputs, targets)
-        loss = self.loss(self.settings.loss, self.network(inputs), targets)
+        outputs: Any = alone(named_parts(self.network(inputs), Tensor))
+        loss = self.loss(self.settings.loss, outputs, targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]

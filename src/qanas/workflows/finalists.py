@@ -31,8 +31,9 @@ from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
+from qanas.quantization.border import alone
 from qanas.search_space.start import Start
-from qanas.tasks.base import FloatArray, Split, Task
+from qanas.tasks.base import Outputs, Split, Task
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
@@ -254,15 +255,19 @@ class FinalistUnit(Unit[Bench, Training]):
         task, data = bench.task_of(candidate), bench.data_of(candidate)
         splits: dict[SplitName, Split] = {"val": data.val, "test": data.test}
         scored = {name: _score(task, trained, model, split) for name, split in splits.items()}
-        steps = ParitySteps.between(
-            np.concatenate([entry.simulated for entry in scored.values()]),
-            np.concatenate([entry.deployed for entry in scored.values()]),
-        )
+        parts = [
+            ParitySteps.between(
+                np.concatenate([entry.simulated[name] for entry in scored.values()]),
+                np.concatenate([entry.deployed[name] for entry in scored.values()]),
+            )
+            for name in model.outputs
+        ]
+        steps = ParitySteps.together(parts)
         metrics: Metrics = {
             precision: {name: entry.metrics[precision] for name, entry in scored.items()}
             for precision in ("float", "quantized", "deployed")
         }
-        failure = _parity_failure(task, steps, metrics)
+        failure = next(filter(None, (_parity_failure(task, part, metrics) for part in parts)), "")
         kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
@@ -294,26 +299,31 @@ class _Scored:
 
     Attributes:
         metrics: by precision.
-        simulated: codes, shape (n, output_size, ...).
-        deployed: codes of the runtime, of the same shape.
-        outputs: of the deployed model, real values of the same shape.
+        simulated: codes of every output by its name, shape (n, output_size, ...).
+        deployed: codes of the runtime, of the same shapes.
+        outputs: of the deployed model, real values of the same shapes; one of them by itself.
     """
 
     metrics: Mapping[Precision, Mapping[str, float]]
-    simulated: NDArray[Any]
-    deployed: NDArray[Any]
-    outputs: FloatArray
+    simulated: Mapping[str, NDArray[Any]]
+    deployed: Mapping[str, NDArray[Any]]
+    outputs: Outputs
 
 
 def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
-    affine = trained.quantized.output
-    deployed = np.concatenate([model.codes(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
-    simulated = trained.codes(split).numpy().astype(deployed.dtype)
-    outputs = dequantize(deployed, affine)
+    (source,), affines = model.inputs, trained.quantized.outputs
+    chunks = [model.codes({source: chunk}) for chunk in split.chunks(RUN_AT_A_TIME)]
+    deployed = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in model.outputs}
+    codes = trained.codes_by_name(split)
+    simulated = {name: codes[name].numpy().astype(values.dtype) for name, values in deployed.items()}
+    outputs, expected = (
+        alone({name: dequantize(values, affines[name]) for name, values in side.items()})
+        for side in (deployed, simulated)
+    )
     metrics: dict[Precision, Mapping[str, float]] = {
         "float": metrics_of(task, trained.float_outputs(split), split),
-        "quantized": metrics_of(task, dequantize(simulated, affine), split),
+        "quantized": metrics_of(task, expected, split),
         "deployed": metrics_of(task, outputs, split),
     }
     return _Scored(metrics, simulated, deployed, outputs)

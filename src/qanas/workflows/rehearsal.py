@@ -154,7 +154,7 @@ def _outputs(network: torch.nn.Module, split: Split) -> FloatArray:
 @torch.no_grad()
 def _outputs_bytes(split: Split, network: torch.nn.Module) -> int:
     inputs, _ = split.batch(np.arange(1))
-    return 4 * len(split) * network(torch.from_numpy(inputs)).numel()
+    return 4 * len(split) * int(network(torch.from_numpy(inputs)).numel())
 
 
 def _require_defined(plan: Plan, found: Mapping[str, float], data: TaskData) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import InputError, described
 from qanas.core.events import Event, Watch
-from qanas.core.measures import columns_of, setting_columns
+from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
@@ -84,6 +84,22 @@ def _identity(proposal: Proposal) -> tuple[str, str]:
     return proposal.candidate.key, proposal.parent
 
 
+def front_of(records: Iterable[TrialRecord], axes: Sequence[Measure]) -> list[TrialRecord]:
+    """Return the networks within the limits that no other one dominates, sorted by the axes.
+
+    Args:
+        records: of one search, or of several.
+        axes: of the front.
+    """
+    measured = [record for record in records if record.outcome == "measured" and record.feasible]
+    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
+    if not measured:
+        return []
+    # Shape (networks, axes).
+    losses = np.array([[axis.loss(record.measurement.value(axis)) for axis in axes] for record in measured])
+    return [measured[position] for position in non_dominated(losses)]
+
+
 class Search:
     """One session of a search; what was finished in earlier ones of the same folder is not done again.
 
@@ -125,15 +141,7 @@ class Search:
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
-        measured = [r for r in self._points() if r.outcome == "measured" and r.feasible]
-        measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
-        if not measured:
-            return []
-        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in self.plan.axes] for r in measured])
-        return [measured[position] for position in non_dominated(losses)]
-
-    def _points(self) -> Sequence[TrialRecord]:
-        return [*self.store.records, *self.solutions]
+        return front_of([*self.store.records, *self.solutions], self.plan.axes)
 
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""

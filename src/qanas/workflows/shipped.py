@@ -16,7 +16,8 @@ from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import metrics_of
-from qanas.tasks.base import FloatArray, Split
+from qanas.quantization.border import alone
+from qanas.tasks.base import Outputs, Split
 from qanas.workflows.finalists import RUN_AT_A_TIME
 from qanas.workflows.plan import Plan
 from qanas.workflows.shipping import MODEL_FILES, border_of, changed_files
@@ -76,10 +77,11 @@ def _shipped(folder: RunFolder) -> list[str]:
         raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
 
 
-def _outputs(model: LiteRTModel, split: Split) -> FloatArray:
-    """Return a model's outputs on a split, shape (n, output_size, ...)."""
-    outputs: FloatArray = np.concatenate([model.predict(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
-    return outputs
+def _outputs(model: LiteRTModel, split: Split) -> Outputs:
+    """Return a model's outputs on a split, shape (n, output_size, ...), by name if there are several."""
+    (source,) = model.inputs
+    chunks = [model.predict({source: chunk}) for chunk in split.chunks(RUN_AT_A_TIME)]
+    return alone({name: np.concatenate([chunk[name] for chunk in chunks]) for name in model.outputs})
 
 
 def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Value
-from qanas.core.card import BorderTensor, Card, Latency, Parity, SplitName, Statistic
+from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
@@ -18,7 +18,7 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
-from qanas.quantization.graph import AxisOrder, Border
+from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
 from qanas.training.pretrained import FileStart
 from qanas.workflows.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
@@ -134,7 +134,8 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         if damaged:
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
             return Shipment(finalist, None, statistics, costs, reason)
-        card = _write_model(plan, folder, finalist, shipped, statistics, costs, contents)
+        intact = {name: content for name, content in contents.items() if content is not None}
+        card = _write_model(plan, folder, finalist, shipped, statistics, costs, intact)
     return Shipment(finalist, card, statistics, costs)
 
 
@@ -245,8 +246,8 @@ def make_card(
         protocol=_protocol(plan, finalist, shipped, statistics),
         run_seed=bench.seed,
         sha256=shipped.sha256,
-        input=_border_tensor(model.input_shape, model.input, model.border.input),
-        output=_border_tensor(model.output_shape, model.output, model.border.output),
+        **_border_tensors("input", model.border.inputs, model.input_shapes, model.inputs),
+        **_border_tensors("output", model.border.outputs, model.output_shapes, model.outputs),
         preprocessing=dict(data.preprocessing),
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
@@ -288,16 +289,42 @@ def _pretrained(finalist: Finalist) -> dict[str, str]:
     return {"pretrained": f"weights of {start.path.name}, not trained here: every training is the same"}
 
 
-def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:
-    if affine is None:
-        raise TypeError("a shipped model has integer inputs and outputs")
-    dtype, axes = f"int{affine.bits}", list(order.axes)
-    return BorderTensor(shape=list(shape), dtype=dtype, scale=affine.scale, zero_point=affine.zero_point, axes=axes)
+def _border_tensors(
+    side: str,
+    ports: Sequence[Port],
+    shapes: Mapping[str, tuple[int, ...]],
+    affines: Mapping[str, Affine | None],
+) -> dict[str, Any]:
+    """Return the card's fields of a model's inputs or outputs: one by itself, several in a list with their names."""
+    tensors: list[NamedTensor] = []
+    for port in ports:
+        affine = affines[port.name]
+        if affine is None:
+            raise TypeError("a shipped model has integer inputs and outputs")
+        tensors.append(
+            NamedTensor(
+                name=port.name,
+                shape=list(shapes[port.name]),
+                dtype=f"int{affine.bits}",
+                scale=affine.scale,
+                zero_point=affine.zero_point,
+                axes=list(port.order.axes),
+            )
+        )
+    if len(tensors) > 1:
+        return {f"{side}s": tensors}
+    return {side: BorderTensor(**tensors[0].model_dump(exclude={"name"}))}
 
 
 def border_of(card: Card) -> Border:
-    """Return how a shipped model's input and output are stored."""
-    return Border(AxisOrder(tuple(card.input.axes)), AxisOrder(tuple(card.output.axes)))
+    """Return how a shipped model's inputs and outputs are called and stored."""
+    return Border(_ports(card.input, card.inputs, INPUT), _ports(card.output, card.outputs, OUTPUT))
+
+
+def _ports(alone: BorderTensor | None, several: Sequence[NamedTensor], usual: str) -> tuple[Port, ...]:
+    if alone is not None:
+        return (Port(usual, AxisOrder(tuple(alone.axes))),)
+    return tuple(Port(tensor.name, AxisOrder(tuple(tensor.axes))) for tensor in several)
 
 
 def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:

@@ -403,7 +403,7 @@ def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:
 
     Args:
         size: pixels of the source along an axis.
-        wanted: pixels of the result; the shape is (wanted,).
+        wanted: pixels of the result, shape (wanted,).
     """
     return (2 * np.arange(wanted, dtype=np.int64) + 1) * size // (2 * wanted)
 

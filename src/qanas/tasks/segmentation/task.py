@@ -210,7 +210,7 @@ class Segmentation(Task):
         return losses.flatten().topk(int(hard)).values.mean()
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a batch with random scale, place, mirror and colours."""
+        """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
         return Augmentation(
             (self.min_scale, self.max_scale), self.mirror, self.brightness, self.contrast, self.saturation
         )(inputs, targets, generator)
@@ -235,7 +235,7 @@ class Segmentation(Task):
         }
 
     def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
-        """Return a few images with their true and predicted classes, as `examples` has them."""
+        """Return a few images with true and predicted classes, as `examples` has them, of logits (n, classes, h, w)."""
         return examples(outputs, split, preprocessing)
 
     @property

@@ -211,7 +211,7 @@ class Turbofan(Task):
         return self.first_end or self.window
 
     def _validation_engines(self, engines: Integers, path: Path) -> Integers:
-        """Draw the engines that are held out, at least one and not all, ascending."""
+        """Draw the engines that are held out, at least one and not all, ascending, shape (held out,)."""
         if len(engines) < _FEWEST_ENGINES:
             raise InputError(
                 f"{path}: found {len(engines)} engine, expected at least {_FEWEST_ENGINES}: "
@@ -248,7 +248,7 @@ class Turbofan(Task):
         return lines
 
     def _splits(self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing) -> tuple[Split, Split, Split]:
-        """Cut the windows of training, validation and test."""
+        """Cut the windows of training, validation and test; ``held_out`` has the shape (training rows,)."""
         train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
         train_ends = window_ends(raw.train, self._first_end, self.stride)
         val_ends = window_ends(raw.train, self._first_end, 1)
@@ -263,7 +263,7 @@ class Turbofan(Task):
         )
 
     def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
-        """Cut the windows that end at ``ends``; ``rul`` is theirs, uncapped."""
+        """Cut the windows that end at ``ends``, shape (windows,), of features (rows, k); ``rul``: theirs, uncapped."""
         return Split(
             inputs=cut_windows(features, rows.first[ends], ends, self.window, self.stride_in_window),
             targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],
