@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -138,13 +136,6 @@ def test_rows_that_no_tap_reads_are_not_padded() -> None:
     pad = program.operators[0]
     assert pad.kind == "PAD"
     assert pad.outputs[0].shape == (1, 9, 9, 1), "torch pads to 10, the last row is not read"
-
-
-@pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
-def test_padding_with_anything_but_zeros_is_refused(padding_mode: Any) -> None:  # noqa: ANN401 - a literal
-    network = nn.Conv2d(1, 1, 3, padding=1, padding_mode=padding_mode)
-    with pytest.raises(UnsupportedNetworkError, match=f"padding_mode = '{padding_mode}'"):
-        trace(network, (1, 5, 5))
 
 
 class Temporal(nn.Module):

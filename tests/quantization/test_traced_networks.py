@@ -179,7 +179,7 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "product with a number": (Function(lambda _, x: 2.5 * x), ["MUL"]),
     "sum with a number": (Function(lambda _, x: x + 1.5), ["ADD"]),
     "difference from a number": (Function(lambda _, x: 1 - x), ["MUL", "ADD"]),
-    "difference": (Function(lambda m, x: torch.sub(x, m.a(x), alpha=2), a=conv(4, 4)), ["CONV_2D", "MUL", "ADD"]),
+    "difference": (Function(lambda m, x: torch.sub(x, m.a(x), alpha=2), a=conv(4, 4)), ["CONV_2D", "MUL", "SUB"]),
     "negated": (Function(lambda _, x: -x), ["MUL"]),
     "normalised": (Function(normalised), ["ADD", "MUL"]),
     "SiLU": (nn.SiLU(), ["LOGISTIC", "MUL"]),

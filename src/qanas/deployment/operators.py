@@ -38,6 +38,23 @@ def _unpacked_weights(operator: RuntimeOperator) -> list[int]:
     return [bytes_of(weights.elements, "int8")] if weights.dtype == "int4" else []
 
 
+def _sums_of_outputs(operator: RuntimeOperator) -> list[int]:
+    """Return a sum for each number of the output, int32; those of codes only."""
+    output = operator.outputs[0]
+    return [] if output.dtype == "float32" else [bytes_of(output.elements, "int32")]
+
+
+def _counts_of_axes(operator: RuntimeOperator) -> list[int]:
+    """Return the numbers that a step along each axis skips, int32, in the input and in the output."""
+    return [bytes_of(len(_present(operator.inputs[0]).shape), "int32")] * 2
+
+
+def _positions_in_source(operator: RuntimeOperator) -> list[int]:
+    """Return a position in the input and the axes, int32."""
+    source, axes = _present(operator.inputs[0]), _present(operator.inputs[1])
+    return [bytes_of(count, "int32") for count in (len(source.shape), axes.elements)]
+
+
 def _present(tensor: RuntimeTensor | None) -> RuntimeTensor:
     if tensor is None:
         raise ValueError("an input is left out that the kernel needs")
@@ -49,7 +66,8 @@ class OperatorKind:
     """A kind of operator.
 
     Attributes:
-        resolver_method: of TFLite Micro's MicroMutableOpResolver, which registers it.
+        resolver_method: of TFLite Micro's MicroMutableOpResolver, which registers it; empty where it has no such
+            kernel, and LiteRT runs it in float32 alone.
         options: the name of its option table in the file format; None where it has none.
         scratch: what its kernel works in.
         further_bytes: that TFLite Micro keeps for one, beyond what it keeps for an operator of any kind.
@@ -64,35 +82,64 @@ class OperatorKind:
 
 
 OPERATOR_KINDS: Mapping[str, OperatorKind] = {
+    "ABS": OperatorKind("AddAbs", "AbsOptions"),
     "ADD": OperatorKind("AddAdd", "AddOptions"),
     "AVERAGE_POOL_2D": OperatorKind("AddAveragePool2D", "Pool2DOptions"),
+    "BATCH_MATMUL": OperatorKind("AddBatchMatMul", "BatchMatMulOptions"),
+    "BROADCAST_TO": OperatorKind("AddBroadcastTo", "BroadcastToOptions"),
+    "CAST": OperatorKind("AddCast", "CastOptions"),
     "CONCATENATION": OperatorKind("AddConcatenation", "ConcatenationOptions"),
     "CONV_2D": OperatorKind("AddConv2D", "Conv2DOptions", _unpacked_weights, further_bytes=32, by_channel=True),
+    "COS": OperatorKind("AddCos"),
     "DEPTHWISE_CONV_2D": OperatorKind(
         "AddDepthwiseConv2D", "DepthwiseConv2DOptions", _unpacked_weights, further_bytes=32, by_channel=True
     ),
+    "DEPTH_TO_SPACE": OperatorKind("AddDepthToSpace", "DepthToSpaceOptions"),
+    "ELU": OperatorKind("AddElu"),
+    "EXP": OperatorKind("AddExp", "ExpOptions"),
     "FULLY_CONNECTED": OperatorKind("AddFullyConnected", "FullyConnectedOptions", _unpacked_weights, further_bytes=32),
+    "GATHER": OperatorKind("AddGather", "GatherOptions"),
+    "GELU": OperatorKind("", "GeluOptions"),
     "HARD_SWISH": OperatorKind("AddHardSwish", "HardSwishOptions"),
     "LEAKY_RELU": OperatorKind("AddLeakyRelu", "LeakyReluOptions"),
+    "LOG": OperatorKind("AddLog"),
     "LOGISTIC": OperatorKind("AddLogistic"),
+    "LOG_SOFTMAX": OperatorKind("AddLogSoftmax", "LogSoftmaxOptions"),
+    "MAXIMUM": OperatorKind("AddMaximum", "MaximumMinimumOptions"),
     "MAX_POOL_2D": OperatorKind("AddMaxPool2D", "Pool2DOptions"),
     "MEAN": OperatorKind("AddMean", "ReducerOptions", _mean_scratch),
+    "MINIMUM": OperatorKind("AddMinimum", "MaximumMinimumOptions"),
+    "MIRROR_PAD": OperatorKind("AddMirrorPad", "MirrorPadOptions", _counts_of_axes),
     "MUL": OperatorKind("AddMul", "MulOptions"),
+    "PACK": OperatorKind("AddPack", "PackOptions"),
     "PAD": OperatorKind("AddPad", "PadOptions"),
     "PADV2": OperatorKind("AddPadV2", "PadV2Options"),
+    "PRELU": OperatorKind("AddPrelu"),
     "QUANTIZE": OperatorKind("AddQuantize", "QuantizeOptions"),
+    "REDUCE_MAX": OperatorKind("AddReduceMax", "ReducerOptions", _positions_in_source),
+    "REDUCE_MIN": OperatorKind("AddReduceMin", "ReducerOptions", _positions_in_source),
     "RELU": OperatorKind("AddRelu"),
     "RELU6": OperatorKind("AddRelu6"),
     "RESHAPE": OperatorKind("AddReshape", "ReshapeOptions"),
     "RESIZE_BILINEAR": OperatorKind("AddResizeBilinear", "ResizeBilinearOptions"),
     "RESIZE_NEAREST_NEIGHBOR": OperatorKind("AddResizeNearestNeighbor", "ResizeNearestNeighborOptions"),
+    "REVERSE_V2": OperatorKind("AddReverseV2", "ReverseV2Options"),
+    "RSQRT": OperatorKind("AddRsqrt"),
+    "SIN": OperatorKind("AddSin"),
     "SOFTMAX": OperatorKind("AddSoftmax", "SoftmaxOptions"),
+    "SPLIT": OperatorKind("AddSplit", "SplitOptions"),
+    "SQRT": OperatorKind("AddSqrt"),
     "STRIDED_SLICE": OperatorKind("AddStridedSlice", "StridedSliceOptions", further_bytes=32),
+    "SUB": OperatorKind("AddSub", "SubOptions"),
     "TANH": OperatorKind("AddTanh"),
     "TRANSPOSE": OperatorKind("AddTranspose", "TransposeOptions"),
+    "TRANSPOSE_CONV": OperatorKind(
+        "AddTransposeConv", "TransposeConvOptions", _sums_of_outputs, further_bytes=32, by_channel=True
+    ),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": OperatorKind(
         "AddUnidirectionalSequenceLSTM", "UnidirectionalSequenceLSTMOptions", _lstm_scratch, further_bytes=640
     ),
+    "UNPACK": OperatorKind("AddUnpack", "UnpackOptions"),
 }
 """Every kind that a program can have, by the name of the builtin operator."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import Codes, ObservedLayer, Row, ScoredSamples
 from qanas.performance_estimation.block_table.walk import PrefixStatistics, Scores
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.requantization import BOUNDS
 from qanas.quantization.operators.arithmetic import Add

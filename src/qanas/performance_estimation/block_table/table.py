@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,8 @@ class BlockTable:
     @classmethod
     def read(cls, path: FilePath) -> Self:
         """Return a table that `write` wrote."""
-        frame = pl.read_parquet(path)
+        # By its content: a path with brackets or stars would be taken for a pattern.
+        frame = pl.read_parquet(io.BytesIO(FilePath(path).read_bytes()))
         known = {"weight_bits", "path", "options", "nsr", "samples", "exact", "nsr_by_sample"}
         paths: list[Path] = [tuple(row) for row in frame["path"]]
         kept = [scores.to_list() for scores in frame["nsr_by_sample"] if scores is not None]

@@ -21,7 +21,7 @@ from qanas.performance_estimation.block_table.layers import (
     Row,
     ScoredSamples,
 )
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.passes.folding import folded
 from qanas.quantization.ranges import GatheredRanges

@@ -1,6 +1,6 @@
-"""Element-wise sums and products of two values, one of which may be a constant.
+"""Element-wise sums, differences and products of two values, one of which may be a constant.
 
-In a product, one of the values is repeated along axes of size 1: gates of squeeze-and-excite.
+Values are repeated along axes of size 1: gates of squeeze-and-excite, means that are subtracted.
 """
 
 from __future__ import annotations
@@ -45,12 +45,19 @@ class BinaryOperator(Operator):
     kind: ClassVar[str]
     """The name of the builtin operator."""
 
+    noun: ClassVar[str]
+    """What people call it."""
+
     versions: ClassVar[Mapping[DType, int]] = COMMON_VERSIONS
 
     def options(self, dtype: DType) -> Mapping[str, bool]:
         """Return further fields of the option table, for values of a type."""
         del dtype
         return {}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape in which every axis has the larger of both sizes."""
+        return repeated_shape(self.noun, *inputs)
 
     def with_activation(self, activation: Activation) -> Self:
         """Return the operator with an activation behind the one that it has."""
@@ -60,6 +67,24 @@ class BinaryOperator(Operator):
         """Append the operator; the same for codes and real values."""
         options = {"fusedActivationFunction": ACTIVATION_CODES[self.activation], **self.options(output.dtype)}
         program.append(RuntimeOperator(self.kind, self.versions[output.dtype], inputs, [output], options))
+
+
+def repeated_shape(noun: str, *inputs: Shape) -> Shape:
+    """Return the shape of what is computed element by element of two values, repeated along axes of size 1.
+
+    Args:
+        noun: what people call it.
+        inputs: shapes of one sample.
+
+    Raises:
+        ValueError: shapes that don't fit.
+    """
+    named = f"the {noun} of shapes {' and '.join(map(str, inputs))}"
+    if len(inputs) != 2 or len(inputs[0]) != len(inputs[1]):  # noqa: PLR2004 - there are two operands
+        raise ValueError(f"{named}; they need as many axes")
+    if any(one != other and 1 not in (one, other) for one, other in zip(*inputs, strict=True)):
+        raise ValueError(f"{named}; sizes must be equal or 1")
+    return tuple(max(sizes) for sizes in zip(*inputs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,20 +121,20 @@ class Add(BinaryOperator):
     """
 
     kind = "ADD"
+    noun = "addition"
 
     def options(self, dtype: DType) -> Mapping[str, bool]:
         """Say that scales are no powers of two, which older kernels of 16 bits took for granted."""
         return {"potScaleInt16": False} if dtype == "int16" else {}
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the common shape."""
-        if len(inputs) != 2 or inputs[0] != inputs[1]:  # noqa: PLR2004 - an addition has two operands
-            raise ValueError(f"the addition of shapes {' and '.join(map(str, inputs))}; they must be equal")
-        return inputs[0]
-
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32, two values of shape (batch, *shape)."""
-        return activate(inputs[0] + inputs[1], self.activation)
+        """Compute in float32, two values whose shape differs in axes of size 1."""
+        return activate(self.combined(inputs[0], inputs[1]), self.activation)
+
+    @staticmethod
+    def combined(one: Tensor, other: Tensor) -> Tensor:
+        """Return what is done to two values of one unit, of shapes that differ in axes of size 1."""
+        return one + other
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
         """Rescale both inputs to the output's scale."""
@@ -118,17 +143,38 @@ class Add(BinaryOperator):
 
 
 @dataclass(frozen=True)
+class Subtract(Add):
+    """``activation(a - b)``.
+
+    Attributes:
+        activation: fused.
+    """
+
+    kind = "SUB"
+    noun = "difference"
+    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2, "int16": 5}
+
+    @staticmethod
+    def combined(one: Tensor, other: Tensor) -> Tensor:
+        """Return what is done to two values of one unit, of shapes that differ in axes of size 1."""
+        return one - other
+
+
+@dataclass(frozen=True)
 class QuantizedAdd(QuantizedBinaryOperator):
-    """Addition of codes of two scales."""
+    """Addition or subtraction of codes of two scales."""
+
+    operator: Add
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, shape (batch, *shape) each, exactly as the reference kernels do.
+        """Compute on codes, whose shape differs in axes of size 1, exactly as the reference kernels do.
 
         Both inputs are brought to one scale, in steps of 2^-20 (for 16 bits 2^-15) of twice the larger one's, and
-        added; the sum is brought to the output's scale.
+        combined; the result is brought to the output's scale.
         """
         common = 2.0 * max(self.first.scale, self.second.scale)
-        total = self._rescaled(codes[0], self.first, common) + self._rescaled(codes[1], self.second, common)
+        parts = (self._rescaled(codes[0], self.first, common), self._rescaled(codes[1], self.second, common))
+        total = self.operator.combined(*parts)
         factor = FixedPoint.of(common / (self._fine_steps * self.output.scale))
         rounded = factor(total).to(torch.float32) + self.output.zero_point
         return clamp_codes(rounded, self.output, self.operator.activation)
@@ -147,10 +193,13 @@ class QuantizedAdd(QuantizedBinaryOperator):
             for part in (unit * factor_of(factor), fine_step_of(factor))
         ]
         constants += step_bounds(output, self.operator.activation)
+        if isinstance(self.operator, Subtract):
+            # The fine step of the second input: its parts are rounded before they are subtracted.
+            constants[3] = -constants[3]
         numbers = np.array(constants)
 
         def kernel(left: Tensor, right: Tensor) -> Tensor:
-            one, other = left.contiguous(), right.expand_as(left).contiguous()
+            one, other = (part.contiguous() for part in torch.broadcast_tensors(left, right))  # type: ignore[no-untyped-call]
             total = torch.empty_like(one)
             compiled.add(one.view(-1).numpy(), other.view(-1).numpy(), numbers, total.view(-1).numpy())
             return total
@@ -176,16 +225,8 @@ class Multiply(BinaryOperator):
     """
 
     kind = "MUL"
+    noun = "product"
     versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2, "int16": 4}
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape in which every axis has the larger of both sizes."""
-        if len(inputs) != 2 or len(inputs[0]) != len(inputs[1]):  # noqa: PLR2004 - a product has two operands
-            raise ValueError(f"the product of shapes {' and '.join(map(str, inputs))}; they need as many axes")
-        for one, other in zip(*inputs, strict=True):
-            if one != other and 1 not in (one, other):
-                raise ValueError(f"the product of shapes {inputs[0]} and {inputs[1]}; sizes must be equal or 1")
-        return tuple(max(sizes) for sizes in zip(*inputs, strict=True))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, two values whose shape differs in axes of size 1."""
@@ -223,7 +264,7 @@ class QuantizedMultiply(QuantizedBinaryOperator):
 
 @dataclass(frozen=True)
 class WithConstant(Operator):
-    """``a + c`` or ``a * c``.
+    """``a + c``, ``a - c`` or ``a * c``.
 
     Attributes:
         operator: what is computed.

@@ -126,6 +126,19 @@ class Convolution(Operator):
             return None
         return replace(self, weight=self.weight * scale[:, None, None, None], bias=self.bias * scale + offset)
 
+    def with_scaled_input(self, scale: Tensor, offset: Tensor) -> Self | None:
+        """Return the layer for ``scale * x + offset``, both of shape (in,), in place of x; None where it pads."""
+        if any(map(any, self.kernel.window.padding)) and bool(offset.any()):
+            return None
+        outputs, channels = len(self.weight), self.weight.shape[3]
+        # The input channels of each output's group, shape (out, in / groups).
+        factors, offsets = (
+            values.reshape(self.kernel.groups, channels).repeat_interleave(outputs // self.kernel.groups, 0)
+            for values in (scale, offset)
+        )
+        bias = self.bias + (self.weight.sum((1, 2)) * offsets).sum(1)
+        return replace(self, weight=self.weight * factors[:, None, None], bias=bias)
+
     def with_padding(self, pad: Pad) -> Self | None:
         """Return the layer that puts the zeros around its input by itself, or None where it can't."""
         rows, columns, channels = pad.padding

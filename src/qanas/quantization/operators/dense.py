@@ -1,7 +1,8 @@
-"""Fully connected layer, and the batch norm with fixed statistics that is folded into layers before it."""
+"""Fully connected layer, and the factors and offsets by channel that are folded into layers around them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn, Self
@@ -64,6 +65,10 @@ class Dense(Operator):
             return None
         return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale + offset)
 
+    def with_scaled_input(self, scale: Tensor, offset: Tensor) -> Self:
+        """Return the layer for ``scale * x + offset``, both of shape (features,), in place of x."""
+        return replace(self, weight=self.weight * scale, bias=self.bias + self.weight @ offset)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, shape (batch, ..., features) to (batch, ..., outputs)."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)
@@ -92,20 +97,21 @@ class Dense(Operator):
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
         weights, bias = (RuntimeTensor.constant(array.numpy()) for array in (self.weight, self.bias))
-        _append(program, VERSIONS["float32"], [inputs[0], weights, bias], output, self.activation)
+        append_dense(program, self, [inputs[0], weights, bias], output)
+
+    def version(self, dtype: DType) -> int:
+        """Return the operator's version for values of a type."""
+        return VERSIONS[dtype]
 
 
-def _append(
-    program: Program,
-    version: int,
-    inputs: Sequence[RuntimeTensor],
-    output: RuntimeTensor,
-    activation: Activation,
+def append_dense(
+    program: Program, layer: Dense | QuantizedDense, inputs: Sequence[RuntimeTensor], output: RuntimeTensor
 ) -> None:
-    options = {"fusedActivationFunction": ACTIVATION_CODES[activation]}
+    """Append FULLY_CONNECTED for (source, weights, bias)."""
+    options = {"fusedActivationFunction": ACTIVATION_CODES[layer.activation]}
     if len(output.shape) > 2:  # noqa: PLR2004 - batch and outputs: what the operator gives without this option
         options["keepNumDims"] = True
-    program.append(RuntimeOperator("FULLY_CONNECTED", version, inputs, [output], options))
+    program.append(RuntimeOperator("FULLY_CONNECTED", layer.version(output.dtype), inputs, [output], options))
 
 
 def _sums_by_halves(steps: Tensor, weights: Tensor) -> Tensor:
@@ -153,20 +159,79 @@ class QuantizedDense(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
+        append_dense(program, self, [inputs[0], *self.constants()], output)
+
+    def constants(self) -> tuple[RuntimeTensor, RuntimeTensor]:
+        """Return weights and biases to be stored."""
         bias = self.weights.quantize_bias(self.bias, self.input)
         stored = RuntimeTensor.bias(bias, self.weights.scales * np.float32(self.input.scale))
-        inputs = [inputs[0], RuntimeTensor.weights(self.weights), stored]
-        _append(program, self._version(output.dtype), inputs, output, self.activation)
+        return RuntimeTensor.weights(self.weights), stored
 
-    def _version(self, dtype: DType) -> int:
+    def version(self, dtype: DType) -> int:
+        """Return the operator's version for values of a type."""
         if self.weights.groups > 1:
             return VERSION_BY_CHANNEL
         return VERSION_INT4_WEIGHTS if self.weights.container == "int4" else VERSIONS[dtype]
 
 
+class Scaling(Operator):
+    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.passes.folding` is done."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> Tensor:
+        """What inputs are multiplied by, shape (channels,)."""
+
+    @property
+    @abstractmethod
+    def offset(self) -> Tensor:
+        """What is added then, shape (channels,)."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        if inputs[0][-1] != len(self.scale):
+            raise ValueError(f"factors of {len(self.scale)} channels got {inputs[0][-1]}")
+        return inputs[0]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32, shape (batch, ..., channels)."""
+        return inputs[0] * self.scale + self.offset
+
+    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("factors by channel are folded before anything is quantized")
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
+        """Refuse: a graph has none left."""
+        raise NotImplementedError("factors by channel are folded before anything is lowered")
+
+
 @dataclass(frozen=True)
-class BatchNorm(Operator):
-    """``scale * x + offset`` over the last axis. Exists only until `qanas.quantization.passes.folding` has folded it.
+class FixedScaling(Scaling):
+    """Learned factors and offsets that no statistics stand behind: those of a layer norm.
+
+    Attributes:
+        factors: shape (channels,).
+        offsets: shape (channels,).
+    """
+
+    factors: Tensor
+    offsets: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """What inputs are multiplied by, shape (channels,)."""
+        return self.factors
+
+    @property
+    def offset(self) -> Tensor:
+        """What is added then, shape (channels,)."""
+        return self.offsets
+
+
+@dataclass(frozen=True)
+class BatchNorm(Scaling):
+    """A batch norm over the last axis, with fixed statistics.
 
     Attributes:
         weight: learned factors, shape (channels,).
@@ -205,21 +270,3 @@ class BatchNorm(Operator):
         # A variance that rounding takes below 0 is that of a constant.
         variance = (inverse_deviation.reciprocal().square() - self.epsilon).clamp(min=0.0)
         return replace(self, mean=mean, variance=variance), outputs.movedim(1, -1)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
-        if inputs[0][-1] != len(self.mean):
-            raise ValueError(f"a batch norm of {len(self.mean)} channels got {inputs[0][-1]}")
-        return inputs[0]
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute in float32, shape (batch, ..., channels)."""
-        return inputs[0] * self.scale + self.offset
-
-    def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> NoReturn:
-        """Refuse: a graph has none left."""
-        raise NotImplementedError("a batch norm is folded before anything is quantized")
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> NoReturn:
-        """Refuse: a graph has none left."""
-        raise NotImplementedError("a batch norm is folded before anything is lowered")

@@ -146,6 +146,24 @@ class LeakyReLU(ElementwiseFunction):
         return np.where(steps >= 0, above, below) + output.zero_point
 
 
+@dataclass(frozen=True)
+class Absolute(ElementwiseFunction):
+    """``|x|``."""
+
+    kind = "ABS"
+    activation_bits = (8,)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute in float32, shape (batch, *shape)."""
+        return inputs[0].abs()
+
+    def table(self, source: Affine, output: Affine) -> NDArray[Any]:
+        """Rescale distances from zero, shape (2^bits,)."""
+        return (
+            _rescaled(np.abs(steps_from_zero(source)), float32_factor([source.scale], output.scale)) + output.zero_point
+        )
+
+
 WORD = Word(16)
 
 FINE_BITS = 7

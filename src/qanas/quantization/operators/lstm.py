@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -69,6 +70,10 @@ class LSTM(Operator):
     def units(self) -> int:
         """Size of the hidden and of the cell state."""
         return self.weight_hh.shape[1]
+
+    def reading(self, positions: Tensor) -> Self:
+        """Return the layer for features that come in another order, given by their positions in torch's."""
+        return replace(self, weight_ih=self.weight_ih[:, positions])
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (time, units)."""

@@ -35,6 +35,19 @@ from qanas.quantization.scheme import Scheme
 from qanas.quantization.simulation.fast import FastKernel, requantization
 
 
+def reduced_shape(shape: Shape, axes: Sequence[int], *, keeps_axes: bool) -> Shape:
+    """Return a shape without some axes, or with size 1 there.
+
+    Raises:
+        ValueError: axes that aren't there, or none.
+    """
+    if not axes or len(set(axes)) < len(axes) or not set(axes) <= set(range(len(shape))):
+        raise ValueError(f"a mean or extreme over the axes {tuple(axes)} of the shape {shape}")
+    if keeps_axes:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
 @dataclass(frozen=True)
 class Mean(Operator):
     """The mean over some axes.
@@ -49,12 +62,7 @@ class Mean(Operator):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape without the axes, or with size 1 there."""
-        shape = inputs[0]
-        if not self.axes or len(set(self.axes)) < len(self.axes) or not set(self.axes) <= set(range(len(shape))):
-            raise ValueError(f"a mean over the axes {self.axes} of the shape {shape}")
-        if self.keeps_axes:
-            return tuple(1 if axis in self.axes else size for axis, size in enumerate(shape))
-        return tuple(size for axis, size in enumerate(shape) if axis not in self.axes)
+        return reduced_shape(inputs[0], self.axes, keeps_axes=self.keeps_axes)
 
     @property
     def batched_axes(self) -> tuple[int, ...]:

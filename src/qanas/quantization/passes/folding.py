@@ -6,28 +6,28 @@ in `channel_order`, with common scales and bits in `parameters`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from qanas.quantization.graph import Graph, Node, UnsupportedNetworkError
+from qanas.quantization.graph import Graph, Node
+from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
 from qanas.quantization.operators.base import Operator
-from qanas.quantization.operators.convolution import Convolution
-from qanas.quantization.operators.dense import BatchNorm
+from qanas.quantization.operators.convolution import Convolution, Kernel
+from qanas.quantization.operators.dense import Dense, Scaling
 from qanas.quantization.operators.rescaling import ReLU
-from qanas.quantization.operators.windows import Pad
+from qanas.quantization.operators.windows import Pad, Window
 from qanas.quantization.passes.channel_order import without_shuffles
 from qanas.quantization.passes.parameters import with_shared_parameters
 
 
 def fold_batch_norm(before: Operator, after: Operator) -> Operator | None:
-    """Return ``before`` with a batch norm behind it folded in, or None where it isn't one or can't be.
+    """Return ``before`` with factors by channel (a batch norm) behind it folded in, or None where it can't be.
 
     With scale s = gamma / sqrt(var + eps) and offset t = beta - s mean, ``s (W x + b) + t`` is
     ``(s W) x + (s b + t)`` (Jacob et al. 2018): exact but for rounding in float32.
     """
-    return before.with_scaling(after.scale, after.offset) if isinstance(after, BatchNorm) else None
+    return before.with_scaling(after.scale, after.offset) if isinstance(after, Scaling) else None
 
 
 def fuse_activation(before: Operator, after: Operator) -> Operator | None:
@@ -49,14 +49,13 @@ def merge_padding(graph: Graph) -> Graph:
             if operator is not None:
                 by_name[node.name] = replace(node, operator=operator, inputs=before.inputs)
         nodes.append(by_name[node.name])
-    needed = {name for node in nodes for name in node.inputs} | {graph.output}
+    needed = {name for node in nodes for name in node.inputs} | set(graph.outputs)
     return replace(graph, nodes=tuple(node for node in nodes if node.name in needed))
 
 
 def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | None]) -> Graph:
     """Merge each node into the one before it, where that feeds nothing else and ``merged`` gives an operator."""
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
+    uses = graph.uses
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for node in graph.nodes:
@@ -65,27 +64,70 @@ def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | Non
         if before is not None and uses[node.inputs[0]] == 1:
             operator = merged(before.operator, node.operator)
             if operator is not None:
-                nodes[before.name] = replace(before, operator=operator)
+                nodes[before.name] = replace(before, operator=operator, origin=_origin_of_both(before, node))
                 renamed[node.name] = before.name
                 continue
         nodes[node.name] = replace(node, inputs=inputs)
-    return replace(graph, nodes=tuple(nodes.values()), output=renamed.get(graph.output, graph.output))
+    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    return replace(graph, nodes=tuple(nodes.values()), outputs=outputs)
+
+
+def _origin_of_both(before: Node, after: Node) -> str:
+    """Return where the weights of two merged nodes come from: those of one operator may differ by what is folded in."""
+    if not after.operator.tensors():
+        return before.origin
+    return f"{before.origin}, {after.origin}" if before.origin and after.origin else ""
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
-    """Fold every batch norm into the operator before it.
+    """Fold every batch norm into the operator before it, or into the one behind it, or make it one of its own."""
+    return by_themselves(folded_forward(absorbed(graph, fold_batch_norm)))
 
-    Raises:
-        UnsupportedNetworkError: a batch norm with nothing to fold it into.
+
+def folded_forward(graph: Graph) -> Graph:
+    """Fold batch norms into dense layers, and convolutions that don't pad, where nothing else takes them.
+
+    ``W (s x + t) + b`` is ``(W s) x + (W t + b)``: padding, which is 0 behind the batch norm, isn't 0 in front of it.
     """
-    graph = absorbed(graph, fold_batch_norm)
+    uses = graph.uses
+    nodes: dict[str, Node] = {}
     for node in graph.nodes:
-        if isinstance(node.operator, BatchNorm):
-            raise UnsupportedNetworkError(
-                f"{node.name}: this batch norm can't be folded; put it right behind a convolution or a linear "
-                "layer whose output nothing else takes"
-            )
-    return graph
+        before = nodes.get(node.inputs[0])
+        nodes[node.name] = node
+        if before is None or uses[before.name] > 1 or not isinstance(before.operator, Scaling):
+            continue
+        if isinstance(node.operator, Dense | Convolution):
+            operator = node.operator.with_scaled_input(before.operator.scale, before.operator.offset)
+            if operator is not None:
+                del nodes[before.name]
+                origin = _origin_of_both(before, node)
+                nodes[node.name] = replace(node, operator=operator, inputs=before.inputs, origin=origin)
+    return replace(graph, nodes=tuple(nodes.values()))
+
+
+IMAGE_AXES = 3
+"""Of a value that convolutions take: rows, columns, channels."""
+
+
+def by_themselves(graph: Graph) -> Graph:
+    """Make operators of the batch norms that are left.
+
+    Of images, a convolution by channel, whose factors have a scale each; of other values, a product and a sum.
+    """
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if not isinstance(node.operator, Scaling):
+            nodes.append(node)
+            continue
+        scale, offset = node.operator.scale, node.operator.offset
+        if len(graph.shapes[node.name]) == IMAGE_AXES and len(scale) > 1:
+            kernel = Kernel(Window((1, 1), (1, 1)), groups=len(scale))
+            nodes.append(replace(node, operator=Convolution(scale.reshape(-1, 1, 1, 1), offset, kernel)))
+            continue
+        product = f"{node.name}_scaled"
+        nodes.append(Node(product, WithConstant(Multiply(), scale), node.inputs))
+        nodes.append(Node(node.name, WithConstant(Add(), offset), (product,)))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def fuse_activations(graph: Graph) -> Graph:
@@ -111,11 +153,7 @@ def unfolded(graph: Graph) -> Graph:
 
 
 def folded(graph: Graph) -> Graph:
-    """Return a graph whose batch norms are folded, activations fused and channel shuffles left out where they can be.
-
-    Raises:
-        UnsupportedNetworkError: a batch norm with nothing to fold it into.
-    """
+    """Return a graph whose batch norms are folded, activations fused and channel shuffles left out where possible."""
     return _passed(graph, PASSES["folded"])
 
 

@@ -1,18 +1,24 @@
-"""Pools, means, and other sizes of images."""
+"""Pools and other sizes of images, and of time: one of one row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import pairwise
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import nn
 
 from qanas.layers.images import SameAvgPool2d, SameMaxPool2d, same_padding
-from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pair, Window
-from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
+from qanas.quantization.tracing.builder import Builder, Sizes, Translator, Translators, pair, with_settings
+from qanas.quantization.tracing.joining import cat
+from qanas.quantization.tracing.parts import along
+from qanas.quantization.tracing.pointwise import multiply
+from qanas.quantization.tracing.reductions import amax, mean
 from qanas.quantization.tracing.values import Factors, Value, new_axis, size_of
 
 
@@ -48,38 +54,28 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Value:
     """Take the average of each window."""
-    if ceil_mode or divisor_override is not None:
-        raise ValueError("an average pool with ceil_mode or divisor_override; take one without")
     window = _window(kernel_size, stride or kernel_size, padding)
-    return _pooled(builder, value, AveragePool(window, counts_padding=count_include_pad))
+    image = _image(value)
+    if ceil_mode and (wider := _with_last_windows(window, image)).read_padding((*image, 1)) != window.read_padding(
+        (*image, 1)
+    ):
+        if any(map(any, window.padding)) and count_include_pad:
+            raise ValueError("an average pool with ceil_mode that counts its padding; take count_include_pad=False")
+        window, count_include_pad = wider, False
+    result = _averaged(builder, value, window, counts_padding=count_include_pad)
+    if divisor_override is None:
+        return result
+    return multiply(builder, result, prod(window.size) / divisor_override)
 
 
-def max_pool2d_module(builder: Builder, module: nn.MaxPool2d, value: Value, /) -> Value:
-    """Take an `nn.MaxPool2d`."""
-    return max_pool2d(
-        builder,
-        value,
-        module.kernel_size,
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.ceil_mode,
-        module.return_indices,
-    )
-
-
-def avg_pool2d_module(builder: Builder, module: nn.AvgPool2d, value: Value, /) -> Value:
-    """Take an `nn.AvgPool2d`."""
-    return avg_pool2d(
-        builder,
-        value,
-        module.kernel_size,
-        module.stride,
-        module.padding,
-        module.ceil_mode,
-        module.count_include_pad,
-        module.divisor_override,
-    )
+def _averaged(builder: Builder, value: Value, window: Window, *, counts_padding: bool) -> Value:
+    """Append an average pool; where the kernel can't leave the padding out, what it counted too much is made good."""
+    shape = (*_image(value), value.shape[0])
+    pool = AveragePool(window, counts_padding=counts_padding)
+    if counts_padding or window.is_valid(shape) or window.is_same(shape):
+        return _pooled(builder, value, pool)
+    missing = prod(window.size) / pool.counts(shape)[0, :, :, 0]
+    return multiply(builder, _pooled(builder, value, AveragePool(window)), missing)
 
 
 def same_pool(builder: Builder, module: SameMaxPool2d | SameAvgPool2d, value: Value, /) -> Value:
@@ -94,44 +90,25 @@ def same_pool(builder: Builder, module: SameMaxPool2d | SameAvgPool2d, value: Va
 
 
 def adaptive_avg_pool2d(builder: Builder, value: Value, /, output_size: Sizes) -> Value:
-    """Take averages over as many windows as are wanted; they must divide the image."""
+    """Take averages over as many windows as are wanted."""
     size, wanted = _image(value), _wanted(value, output_size)
     if wanted == (1, 1):
         return mean(builder, value, (-2, -1), keepdim=True)
-    return _pooled(builder, value, AveragePool(_dividing(size, wanted)))
+    window = _even(size, wanted)
+    if window is not None:
+        return _pooled(builder, value, AveragePool(window))
+    return _uneven(builder, value, wanted, mean)
 
 
 def adaptive_max_pool2d(builder: Builder, value: Value, /, output_size: Sizes, return_indices: bool = False) -> Value:
-    """Take the largest values of as many windows as are wanted; they must divide the image."""
+    """Take the largest values of as many windows as are wanted."""
     if return_indices:
         raise ValueError("a max pool with indices; take one without")
-    return _pooled(builder, value, MaxPool(_dividing(_image(value), _wanted(value, output_size))))
-
-
-def adaptive_module(builder: Builder, module: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, value: Value, /) -> Value:
-    """Take an `nn.AdaptiveAvgPool2d` or `nn.AdaptiveMaxPool2d`."""
-    pool = adaptive_avg_pool2d if isinstance(module, nn.AdaptiveAvgPool2d) else adaptive_max_pool2d
-    return pool(builder, value, module.output_size)  # type: ignore[arg-type]  # a side may be None: as it is
-
-
-def mean(builder: Builder, value: Value, /, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Value:
-    """Take the mean over some axes."""
-    if dim is None:
-        raise ValueError("a mean over everything, the batch included; name the axes: x.mean((2, 3))")
-    axes = {value.axis(number) for number in ([dim] if isinstance(dim, int) else dim)}
-    kept = [axis for number, axis in enumerate(value.torch) if keepdim or number not in axes]
-    factors = {factor for number in axes for factor in value.torch[number]}
-    torch_axes = tuple(() if factors.intersection(axis) else axis for axis in kept)
-    if not factors:
-        return value.with_torch_axes(torch_axes)
-    source = value
-    if any(factors.intersection(axis) and not factors.issuperset(axis) for axis in value.stored):
-        source = builder.natural(value)
-    reduced = [number for number, axis in enumerate(source.stored) if factors.intersection(axis)]
-    stored = [() if number in reduced else axis for number, axis in enumerate(source.stored)]
-    if not keepdim:
-        stored = [axis for number, axis in enumerate(stored) if number not in reduced]
-    return builder.emit(Mean(tuple(reduced), keeps_axes=keepdim), [source], torch_axes, tuple(stored))
+    size, wanted = _image(value), _wanted(value, output_size)
+    window = _even(size, wanted)
+    if window is not None:
+        return _pooled(builder, value, MaxPool(window))
+    return _uneven(builder, value, wanted, amax)
 
 
 def _image(value: Value) -> Pair:
@@ -166,11 +143,35 @@ def _wanted(value: Value, output_size: Sizes) -> Pair:
     return size[0] if rows is None else rows, size[1] if columns is None else columns
 
 
-def _dividing(size: Pair, wanted: Pair) -> Window:
-    if size[0] % wanted[0] or size[1] % wanted[1]:
-        raise ValueError(f"an adaptive pool from {size} to {wanted}; the output's sizes must divide the input's")
-    window = (size[0] // wanted[0], size[1] // wanted[1])
-    return Window(window, window)
+def _ranges(size: int, wanted: int) -> list[slice]:
+    """Return the windows of an adaptive pool along an axis; they overlap where their number doesn't divide its size.
+
+    >>> _ranges(5, 3)
+    [slice(0, 2, None), slice(1, 4, None), slice(3, 5, None)]
+    """
+    return [slice(number * size // wanted, -(-(number + 1) * size // wanted)) for number in range(wanted)]
+
+
+def _even(size: Pair, wanted: Pair) -> Window | None:
+    """Return the window that an adaptive pool moves in equal steps, or None where it doesn't."""
+    taps, strides = [], []
+    for whole, count in zip(size, wanted, strict=True):
+        ranges = _ranges(whole, count)
+        lengths = {part.stop - part.start for part in ranges}
+        steps = {after.start - before.start for before, after in pairwise(ranges)}
+        if len(lengths) > 1 or len(steps) > 1 or 0 in steps:
+            return None
+        taps.append(lengths.pop())
+        strides.append(steps.pop() if steps else whole)
+    return Window((taps[0], taps[1]), (strides[0], strides[1]))
+
+
+def _uneven(builder: Builder, value: Value, wanted: Pair, reduce: Callable[..., Value]) -> Value:
+    """Return rows, and then columns, each reduced by itself and side by side again."""
+    for dim, count in zip((2, 3), wanted, strict=True):
+        parts = [along(builder, value, dim, part) for part in _ranges(value.shape[dim - 1], count)]
+        value = cat(builder, [reduce(builder, part, dim, keepdim=True) for part in parts], dim)
+    return value
 
 
 def _pooled(builder: Builder, value: Value, pool: MaxPool | AveragePool) -> Value:
@@ -219,7 +220,90 @@ def interpolate(
 
 def upsample(builder: Builder, module: nn.Upsample, value: Value, /) -> Value:
     """Take an `nn.Upsample`, under any of its names."""
-    return interpolate(builder, value, module.size, module.scale_factor, module.mode, module.align_corners)
+    return resized(builder, value, module.size, module.scale_factor, module.mode, module.align_corners)
+
+
+def resized(
+    builder: Builder,
+    value: Value,
+    /,
+    size: Sizes | None = None,
+    scale_factor: Factor = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Value:
+    """Take a resize of an image, or of time as one row."""
+    if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
+        return interpolate(builder, value, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    wanted = None if size is None else (1, pair(size)[1])
+    factors = (
+        None
+        if scale_factor is None
+        else (1.0, scale_factor if isinstance(scale_factor, int | float) else scale_factor[-1])
+    )
+    mode = {"linear": "bilinear"}.get(mode, mode)
+    return as_row(interpolate)(builder, value, wanted, factors, mode, align_corners, recompute_scale_factor, antialias)
+
+
+def as_row(translate: Translator) -> Callable[..., Value]:
+    """Return the translator of what goes over time for one over images of a row."""
+
+    def translated(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401
+        if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
+            raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
+        channels, time = value.torch
+        image: Value = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
+        return image.with_torch_axes((image.torch[0], image.torch[2]))
+
+    return translated
+
+
+def _one(sizes: Sizes | None, of_row: int) -> tuple[int, int] | None:
+    """Return a size along time as one of a row and of time."""
+    return None if sizes is None else (of_row, pair(sizes)[1])
+
+
+def max_pool1d(
+    builder: Builder,
+    value: Value,
+    /,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Value:
+    """Take the largest value of each window over time."""
+    sizes = (_one(kernel_size, 1), _one(stride or kernel_size, 1), _one(padding, 0), dilation)
+    return as_row(max_pool2d)(builder, value, *sizes, ceil_mode, return_indices)
+
+
+def avg_pool1d(
+    builder: Builder,
+    value: Value,
+    /,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Value:
+    """Take the average of each window over time."""
+    sizes = (_one(kernel_size, 1), _one(stride or kernel_size, 1), _one(padding, 0))
+    return as_row(avg_pool2d)(builder, value, *sizes, ceil_mode, count_include_pad)
+
+
+def adaptive_avg_pool1d(builder: Builder, value: Value, /, output_size: Sizes) -> Value:
+    """Take averages over as many windows over time as are wanted."""
+    return as_row(adaptive_avg_pool2d)(builder, value, _one(output_size, 1))
+
+
+def adaptive_max_pool1d(builder: Builder, value: Value, /, output_size: Sizes, return_indices: bool = False) -> Value:
+    """Take the largest values of as many windows over time as are wanted."""
+    return as_row(adaptive_max_pool2d)(builder, value, _one(output_size, 1), return_indices)
 
 
 def _scaled(size: Pair, factor: Factor) -> Pair:
@@ -232,20 +316,31 @@ def _scaled(size: Pair, factor: Factor) -> Pair:
     return int(rows), int(columns)
 
 
+MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+AVERAGE_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
 TRANSLATORS = Translators(
     functions={
         **dict.fromkeys((F.max_pool2d, torch.max_pool2d), max_pool2d),
+        **dict.fromkeys((F.max_pool1d, torch.max_pool1d), max_pool1d),
         F.avg_pool2d: avg_pool2d,
+        F.avg_pool1d: avg_pool1d,
         F.adaptive_avg_pool2d: adaptive_avg_pool2d,
         F.adaptive_max_pool2d: adaptive_max_pool2d,
-        **dict.fromkeys((torch.mean, "mean"), mean),
-        F.interpolate: interpolate,
+        F.adaptive_avg_pool1d: adaptive_avg_pool1d,
+        F.adaptive_max_pool1d: adaptive_max_pool1d,
+        **dict.fromkeys((F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear), resized),
     },
     modules={
-        nn.MaxPool2d: max_pool2d_module,
-        nn.AvgPool2d: avg_pool2d_module,
+        nn.MaxPool2d: with_settings(max_pool2d, *MAX_POOL),
+        nn.MaxPool1d: with_settings(max_pool1d, *MAX_POOL),
+        nn.AvgPool2d: with_settings(avg_pool2d, *AVERAGE_POOL, "divisor_override"),
+        nn.AvgPool1d: with_settings(avg_pool1d, *AVERAGE_POOL),
         **dict.fromkeys((SameMaxPool2d, SameAvgPool2d), same_pool),
-        **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), adaptive_module),
+        nn.AdaptiveAvgPool2d: with_settings(adaptive_avg_pool2d, "output_size"),
+        nn.AdaptiveMaxPool2d: with_settings(adaptive_max_pool2d, "output_size", "return_indices"),
+        nn.AdaptiveAvgPool1d: with_settings(adaptive_avg_pool1d, "output_size"),
+        nn.AdaptiveMaxPool1d: with_settings(adaptive_max_pool1d, "output_size", "return_indices"),
         **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), upsample),
     },
 )

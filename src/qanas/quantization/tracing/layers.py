@@ -1,21 +1,22 @@
-"""Layers with weights: convolutions over images and over time, linear layers, batch norms, LSTMs."""
+"""Layers with weights: convolutions over images and over time, transposed ones, linear layers, batch norms."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.layers.images import SameConv2d, same_padding
-from qanas.layers.sequences import ChannelNorm, Conv1xK, OneBiasLSTM, ScaledLinear
+from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
 from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import BatchNorm, Dense
-from qanas.quantization.operators.lstm import LSTM
+from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import Window
-from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
-from qanas.quantization.tracing.shapes import part
+from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
+from qanas.quantization.tracing.images import as_row
+from qanas.quantization.tracing.joining import pad
 from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
 
 
@@ -64,19 +65,79 @@ def conv1d(
 
 def conv_module(builder: Builder, module: nn.Conv1d | nn.Conv2d, value: Value, /) -> Value:
     """Take an `nn.Conv1d` or `nn.Conv2d`."""
-    if module.padding_mode != "zeros":
-        raise ValueError(f"padding_mode = {module.padding_mode!r}; pad with zeros")
     translate = conv1d if isinstance(module, nn.Conv1d) else conv2d
-    return translate(
-        builder,
-        value,
-        module.weight,
-        module.bias,
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.groups,
+    padding: str | int | tuple[int, ...] = module.padding
+    if module.padding_mode != "zeros":
+        value = pad(builder, value, module._reversed_padding_repeated_twice, module.padding_mode)
+        padding = 0
+    return translate(builder, value, module.weight, module.bias, module.stride, padding, module.dilation, module.groups)
+
+
+def conv_transpose2d(  # noqa: PLR0913, PLR0917 - as torch has it
+    builder: Builder,
+    value: Value,
+    /,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Value:
+    """Take a transposed convolution of (channels, rows, columns), weights of (in, out / groups, rows, columns)."""
+    if len(value.torch) != 3:  # noqa: PLR2004 - channels, rows, columns
+        raise ValueError(f"a transposed convolution got {value.shape}; it takes (channels, rows, columns)")
+    channels, rows, columns = value.torch
+    if size_of(channels) != weight.shape[0]:
+        raise ValueError(f"a transposed convolution of {weight.shape[0]} channels got {size_of(channels)}")
+    whole = _spread_weights(weight.detach(), groups, pair(dilation))
+    bias = torch.zeros_like(whole[:, 0, 0, 0]) if bias is None else bias.detach()
+    source, order = builder.last(value, (rows, columns), channels)
+    if order != channels:
+        whole = whole[..., positions(channels, order)]
+    stride, front = pair(stride), pair(padding)
+    sizes = [
+        (size_of(axis) - 1) * step + taps - 2 * cut + further
+        for axis, step, taps, cut, further in zip(
+            (rows, columns), stride, whole.shape[1:3], front, pair(output_padding), strict=True
+        )
+    ]
+    spread = Spread(stride, front, (sizes[0], sizes[1]))
+    out, down, across = map(new_axis, (len(whole), *sizes))
+    return builder.emit(TransposedConvolution(whole, bias, spread), [source], (out, down, across), (down, across, out))
+
+
+def _spread_weights(weight: Tensor, groups: int, dilation: tuple[int, int]) -> Tensor:
+    """Return weights of shape (in, out / groups, rows, columns) as (out, rows, columns, in), zeros in all gaps."""
+    inputs, outputs, *taps = weight.shape
+    rows, columns = ((tap - 1) * gap + 1 for tap, gap in zip(taps, dilation, strict=True))
+    whole = weight.new_zeros(groups, outputs, rows, columns, groups, inputs // groups)
+    for group, part in enumerate(weight.chunk(groups)):
+        whole[group, :, :: dilation[0], :: dilation[1], group] = part.permute(1, 2, 3, 0)
+    return whole.reshape(groups * outputs, rows, columns, inputs)
+
+
+def conv_transpose1d(  # noqa: PLR0913, PLR0917 - as torch has it
+    builder: Builder,
+    value: Value,
+    /,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Value:
+    """Take a transposed convolution of (channels, time), as one over images of one row."""
+    steps, cut, further, gap = (pair(sizes)[1] for sizes in (stride, padding, output_padding, dilation))
+    return as_row(conv_transpose2d)(
+        builder, value, weight[:, :, None], bias, (1, steps), (0, cut), (0, further), groups, (1, gap)
     )
+
+
+CONV_TRANSPOSE = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 
 
 def same_conv2d(builder: Builder, module: SameConv2d, value: Value, /) -> Value:
@@ -181,16 +242,32 @@ def scaled_linear(builder: Builder, module: ScaledLinear, value: Value, /) -> Va
 
 def batch_norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Value, /) -> Value:
     """Take the running statistics of a batch norm over the first axis, whatever mode it is in."""
-    return _norm(builder, module, value, 0)
+    return _norm(builder, _operator(module), value, 0)
+
+
+def functional_batch_norm(  # noqa: PLR0913, PLR0917 - as torch has it
+    builder: Builder,
+    value: Value,
+    /,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+) -> Value:
+    """Take the running statistics of a batch norm that is called as a function, whatever mode it is in."""
+    del training, momentum
+    return _norm(builder, _statistics(running_mean, running_var, weight, bias, eps), value, 0)
 
 
 def channel_norm(builder: Builder, module: ChannelNorm, value: Value, /) -> Value:
     """Take those of a batch norm over the last axis."""
-    return _norm(builder, module, value, len(value.torch) - 1)
+    return _norm(builder, _operator(module), value, len(value.torch) - 1)
 
 
-def _norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Value, number: int) -> Value:
-    norm = _operator(module)
+def _norm(builder: Builder, norm: BatchNorm, value: Value, number: int) -> Value:
     if value.shape[number] != len(norm.mean):
         raise ValueError(f"a batch norm of {len(norm.mean)} channels got {value.shape[number]}")
     source, order = builder.ending_in(value, number)
@@ -204,95 +281,40 @@ def _norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Valu
 
 def _operator(module: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNorm:
     """Return a batch norm with the statistics gathered in training."""
-    mean, variance = module.running_mean, module.running_var
+    return _statistics(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
+
+
+def _statistics(
+    mean: Tensor | None, variance: Tensor | None, weight: Tensor | None, bias: Tensor | None, epsilon: float
+) -> BatchNorm:
+    """Return a batch norm; all tensors are of shape (channels,)."""
     if mean is None or variance is None:
         raise ValueError("a batch norm without running statistics; train it with track_running_stats=True")
-    weight = module.weight.detach() if module.affine else torch.ones_like(mean)
-    bias = module.bias.detach() if module.affine else torch.zeros_like(mean)
-    return BatchNorm(weight, bias, mean, variance, module.eps)
-
-
-def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Value:
-    """Take a `OneBiasLSTM`."""
-    return _layer(builder, value, module.weight_ih, module.weight_hh, module.bias)
-
-
-def lstm(
-    builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None
-) -> tuple[Value, tuple[LastHidden, LastCell]]:
-    """Take an `nn.LSTM` of any number of layers, from a zero state; its two biases are added up."""
-    for name, wanted in (("batch_first", True), ("bidirectional", False), ("proj_size", 0)):
-        if getattr(module, name) != wanted:
-            raise ValueError(f"an LSTM with {name} = {getattr(module, name)}; take {name} = {wanted}")
-    if hx is not None:
-        raise ValueError("an LSTM that starts from a given state; start from zero: lstm(x)")
-    outputs = []
-    for layer in range(module.num_layers):
-        kernel, recurrent = (getattr(module, f"weight_{part}_l{layer}") for part in ("ih", "hh"))
-        bias = torch.zeros_like(kernel[:, 0])
-        if module.bias:
-            bias = getattr(module, f"bias_ih_l{layer}") + getattr(module, f"bias_hh_l{layer}")
-        value = _layer(builder, value, kernel, recurrent, bias)
-        outputs.append(value)
-    return value, (LastHidden(builder, tuple(outputs)), LastCell())
-
-
-def _layer(builder: Builder, value: Value, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Value:
-    if len(value.torch) != 2:  # noqa: PLR2004 - time, features
-        raise ValueError(f"an LSTM got {value.shape}; it takes (time, features)")
-    if value.shape[1] != kernel.shape[1]:
-        raise ValueError(f"an LSTM of {kernel.shape[1]} features got {value.shape[1]}")
-    time, features = value.torch
-    source, order = builder.last(value, [time], features)
-    stored_at = positions(features, order)
-    kernel = kernel.detach() if stored_at is None else kernel.detach()[:, stored_at]
-    axes = (time, new_axis(recurrent.shape[1]))
-    return builder.emit(LSTM(kernel, recurrent.detach(), bias.detach()), [source], axes, axes)
-
-
-@dataclass(frozen=True)
-class LastHidden:
-    """What `nn.LSTM` returns as its hidden states at the last step, by layer.
-
-    Attributes:
-        builder: appends the slices.
-        outputs: of every layer, (time, units).
-    """
-
-    builder: Builder
-    outputs: tuple[Value, ...]
-
-    def __getitem__(self, layer: object) -> Value:
-        """Return a layer's state."""
-        if not isinstance(layer, int):
-            raise ValueError(f"the part {layer} of an LSTM's last states; take one layer's: hidden[-1]")  # noqa: TRY004
-        return part(self.builder, self.outputs[layer], (slice(None), -1))
-
-
-class LastCell:
-    """What `nn.LSTM` returns as its cell states: no runtime gives them out."""
-
-    def __getitem__(self, layer: object) -> Value:
-        """Refuse."""
-        raise ValueError("an LSTM's cell state as a value; take its hidden state")
+    weight = torch.ones_like(mean) if weight is None else weight.detach()
+    bias = torch.zeros_like(mean) if bias is None else bias.detach()
+    return BatchNorm(weight, bias, mean, variance, epsilon)
 
 
 TRANSLATORS = Translators(
     functions={
         F.conv2d: conv2d,
         F.conv1d: conv1d,
+        F.conv_transpose2d: conv_transpose2d,
+        F.conv_transpose1d: conv_transpose1d,
         F.linear: linear,
+        F.batch_norm: functional_batch_norm,
     },
     modules={
         **dict.fromkeys((nn.Conv1d, nn.Conv2d), conv_module),
+        nn.ConvTranspose2d: with_settings(conv_transpose2d, *CONV_TRANSPOSE),
+        nn.ConvTranspose1d: with_settings(conv_transpose1d, *CONV_TRANSPOSE),
         SameConv2d: same_conv2d,
         Conv1xK: conv_1xk,
         nn.Linear: linear_module,
         ScaledLinear: scaled_linear,
         nn.BatchNorm1d: batch_norm,
         nn.BatchNorm2d: batch_norm,
+        nn.SyncBatchNorm: batch_norm,
         ChannelNorm: channel_norm,
-        OneBiasLSTM: one_bias_lstm,
-        nn.LSTM: lstm,
     },
 )

@@ -1,30 +1,23 @@
-"""What torch does to shapes, parts of values, and values side by side.
-
-Most of it is no operator, but another way to see the stored numbers.
-"""
+"""What torch does to shapes and axes: most of it is no operator, but another way to see the stored numbers."""
 
 from __future__ import annotations
 
-import math
-import operator
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
-from types import EllipsisType
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import nn
+from torch import Tensor, nn
 
-from qanas.quantization.operators.shapes import Concatenate, Index, Slice
-from qanas.quantization.operators.windows import Fill, Pad
+from qanas.quantization.operators.moves import Repeat, Reverse
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
-from qanas.quantization.tracing.values import Factors, Value, new_axis
+from qanas.quantization.tracing.values import Value, new_axis
 
 
 def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> Value:
     """Take a reshape that keeps the batch in front."""
-    sizes = _listed(shape)
+    sizes = listed(shape)
     whole = prod(value.shape)
     if not sizes or sizes[0] not in (1, -1):
         raise ValueError(f"a reshape to {tuple(sizes)}; keep the batch in front: x.reshape(len(x), ...)")
@@ -58,7 +51,7 @@ def unflatten(builder: Builder, value: Value, /, dim: int, sizes: Sequence[int])
 def permute(builder: Builder, value: Value, /, *dims: int | Sequence[int]) -> Value:
     """Take the axes in another order; the batch stays in front."""
     del builder
-    order = _listed(dims)
+    order = listed(dims)
     rank = len(value.torch) + 1
     if sorted(dim % rank for dim in order) != list(range(rank)) or order[0] % rank != 0:
         raise ValueError(f"a permutation {tuple(order)} of {rank} axes; the batch stays in front")
@@ -72,6 +65,133 @@ def transpose(builder: Builder, value: Value, /, dim0: int, dim1: int) -> Value:
     one, other = value.axis(dim0), value.axis(dim1)
     axes[one], axes[other] = axes[other], axes[one]
     return value.with_torch_axes(axes)
+
+
+def move_axes(
+    builder: Builder, value: Value, /, source: int | Sequence[int], destination: int | Sequence[int]
+) -> Value:
+    """Take some axes to other places, the others in between in their order."""
+    rank = len(value.torch) + 1
+    moved = [number % rank for number in listed([source])]
+    places = [number % rank for number in listed([destination])]
+    rest = iter(number for number in range(rank) if number not in moved)
+    by_place = dict(zip(places, moved, strict=True))
+    return permute(builder, value, [by_place[place] if place in by_place else next(rest) for place in range(rank)])
+
+
+def expand(builder: Builder, value: Value, /, *sizes: int | Sequence[int]) -> Value:
+    """Take axes of size 1 repeated; -1 is for a size that stays."""
+    wanted = listed(sizes)
+    rank = len(value.torch) + 1
+    if len(wanted) != rank or wanted[0] not in (-1, 1):
+        raise ValueError(
+            f"a value of {rank} axes expanded to {tuple(wanted)}; the batch stays, as many axes as there are"
+        )
+    return repeated(
+        builder, value, [size if own == -1 else own for own, size in zip(wanted[1:], value.shape, strict=True)]
+    )
+
+
+def expand_as(builder: Builder, value: Value, other: Value, /) -> Value:
+    """Take axes of size 1 repeated as often as in another value."""
+    return repeated(builder, value, other.shape)
+
+
+def repeated(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
+    """Return a value whose axes of size 1 are repeated to a torch shape."""
+    if tuple(shape) == value.shape:
+        return value
+    source = builder.natural(value)
+    order = numbers(source)
+    axes = [
+        axis if size == wanted else new_axis(wanted)
+        for axis, size, wanted in zip(source.torch, source.shape, shape, strict=True)
+    ]
+    repeat = Repeat(tuple(shape[number] for number in order))
+    return builder.emit(repeat, [source], tuple(axes), tuple(axes[number] for number in order))
+
+
+def repeat(builder: Builder, value: Value, /, *times: int | Sequence[int]) -> Value:
+    """Take a value several times side by side along its axes."""
+    counts = listed(times)
+    if len(counts) != len(value.torch) + 1 or counts[0] != 1:
+        raise ValueError(f"a value of {len(value.torch) + 1} axes repeated {tuple(counts)} times; the batch stays")
+    for number, count in enumerate(counts[1:]):
+        value = _several(builder, value, number, count, behind=False)
+    return value
+
+
+def repeat_interleave(builder: Builder, value: Value, /, repeats: int, dim: int | None = None) -> Value:
+    """Take every position of an axis several times."""
+    if dim is None or not isinstance(repeats, int):
+        raise ValueError("repeat_interleave without a number and an axis; name both: x.repeat_interleave(2, dim=1)")
+    return _several(builder, value, value.axis(dim), repeats, behind=True)
+
+
+def _several(builder: Builder, value: Value, number: int, count: int, *, behind: bool) -> Value:
+    """Return a value with an axis that counts its repetitions, in front of a torch axis or behind it, joined to it."""
+    if count == 1:
+        return value
+    place = number + behind
+    wider = value.with_torch_axes((*value.torch[:place], (), *value.torch[place:]))
+    sizes = [*value.shape[:place], count, *value.shape[place:]]
+    return flatten(builder, repeated(builder, wider, sizes), number + 1, number + 2)
+
+
+def flip(builder: Builder, value: Value, /, *dims: int | Sequence[int]) -> Value:
+    """Take axes in the opposite order."""
+    for dim in listed(dims):
+        number = value.axis(dim)
+        source = builder.natural(value)
+        place = numbers(source).index(number)
+        fresh = new_axis(source.shape[number])
+        axes = (*source.torch[:number], fresh, *source.torch[number + 1 :])
+        stored = (*source.stored[:place], fresh, *source.stored[place + 1 :])
+        value = builder.emit(Reverse(place), [source], axes, stored)
+    return value
+
+
+def pixel_shuffle(builder: Builder, value: Value, /, upscale_factor: int) -> Value:
+    """Take channels as the pixels of blocks."""
+    channels, rows, columns = value.shape
+    block = upscale_factor
+    parts = builder.reshaped(value, (channels // block**2, block, block, rows, columns))
+    spread = permute(builder, parts, 0, 1, 4, 2, 5, 3)
+    return builder.reshaped(spread, (channels // block**2, rows * block, columns * block))
+
+
+def pixel_unshuffle(builder: Builder, value: Value, /, downscale_factor: int) -> Value:
+    """Take the pixels of blocks as channels."""
+    channels, rows, columns = value.shape
+    block = downscale_factor
+    parts = builder.reshaped(value, (channels, rows // block, block, columns // block, block))
+    gathered = permute(builder, parts, 0, 1, 3, 5, 2, 4)
+    return builder.reshaped(gathered, (channels * block**2, rows // block, columns // block))
+
+
+def filled(fill: float) -> Callable[..., Tensor]:
+    """Return the translator of a constant of a value's shape, with a batch of 1."""
+
+    def translate(builder: Builder, value: Value, /, **settings: Any) -> Tensor:  # noqa: ANN401 - dtype and the like
+        del builder, settings
+        return torch.full((1, *value.shape), fill)
+
+    return translate
+
+
+def full_like(builder: Builder, value: Value, /, fill_value: float, **settings: Any) -> Tensor:  # noqa: ANN401
+    """Return a constant of a value's shape, with a batch of 1."""
+    return filled(fill_value)(builder, value, **settings)
+
+
+def new_filled(fill: float) -> Callable[..., Tensor]:
+    """Return the translator of a constant of any shape."""
+
+    def translate(builder: Builder, value: Value, /, *sizes: int | Sequence[int], **settings: Any) -> Tensor:  # noqa: ANN401
+        del builder, value
+        return torch.full(tuple(settings["size"] if "size" in settings else listed(sizes)), fill)
+
+    return translate
 
 
 def unsqueeze(builder: Builder, value: Value, /, dim: int) -> Value:
@@ -93,9 +213,9 @@ def squeeze(builder: Builder, value: Value, /, dim: int | Sequence[int] | None =
     return value.with_torch_axes(axis for number, axis in enumerate(value.torch) if number not in axes or axis)
 
 
-def channel_shuffle(builder: Builder, module: nn.ChannelShuffle, value: Value, /) -> Value:
-    """Take an `nn.ChannelShuffle`."""
-    grouped = unflatten(builder, value, 1, (module.groups, -1))
+def shuffled(builder: Builder, value: Value, /, groups: int) -> Value:
+    """Take the channels of groups in turns."""
+    grouped = unflatten(builder, value, 1, (groups, -1))
     return flatten(builder, transpose(builder, grouped, 1, 2), 1, 2)
 
 
@@ -106,8 +226,15 @@ def size(builder: Builder, value: Value, /, dim: int | None = None) -> torch.Siz
     return shape if dim is None else shape[dim]
 
 
-def attribute(builder: Builder, value: Value, name: str, /) -> torch.Size | int:
-    """Return ``value.shape`` or ``value.ndim``."""
+def attribute(builder: Builder, value: Value, name: str, /) -> Any:  # noqa: ANN401 - whatever it is
+    """Return ``value.shape`` or ``value.ndim``, or what else a tensor says of itself."""
+    if not isinstance(value, Value):  # several of them, with names
+        return getattr(value, name)
+    known = {"device": torch.device("cpu"), "dtype": torch.float32, "requires_grad": False, "is_cuda": False}
+    if name in known:
+        return known[name]
+    if name == "mT":
+        return transpose(builder, value, -2, -1)
     if name not in {"shape", "ndim"}:
         raise ValueError(f"the attribute {name} of a value; known are shape and ndim")
     return size(builder, value) if name == "shape" else len(value.torch) + 1
@@ -125,7 +252,7 @@ def unflatten_module(builder: Builder, module: nn.Unflatten, value: Value, /) ->
     return unflatten(builder, value, module.dim, [int(size) for size in module.unflattened_size])
 
 
-def _listed(numbers: Sequence[int | Sequence[int]]) -> list[int]:
+def listed(numbers: Sequence[int | Sequence[int]]) -> list[int]:
     """Return the numbers that torch takes one by one or in one sequence."""
     entries: list[int] = []
     for entry in numbers:
@@ -133,200 +260,41 @@ def _listed(numbers: Sequence[int | Sequence[int]]) -> list[int]:
     return entries
 
 
-Entry = Index | EllipsisType | None
-
-
-def part(builder: Builder, value: Value, index: object, /) -> Value:
-    """Take ``value[index]``: the whole batch, whole numbers, slices of a positive step, ``...`` and None."""
-    entries = _expanded(index, len(value.torch))
-    indices = [entry for entry in entries if entry is not None]
-    result = _sliced(builder, value, indices)
-    kept = iter(result.torch)
-    axes: list[Factors] = []
-    for entry in entries:
-        if entry is None:
-            axes.append(())
-        elif not isinstance(entry, int):
-            axes.append(next(kept))
-    return result.with_torch_axes((*axes, *kept))
-
-
-def narrow(builder: Builder, value: Value, /, dim: int, start: int, length: int) -> Value:
-    """Take ``length`` positions of an axis."""
-    return _along(builder, value, dim, slice(start, start + length))
-
-
-def select(builder: Builder, value: Value, /, dim: int, index: int) -> Value:
-    """Take one position of an axis."""
-    return _along(builder, value, dim, index)
-
-
-def split(
-    builder: Builder, value: Value, /, split_size_or_sections: int | Sequence[int], dim: int = 0
-) -> tuple[Value, ...]:
-    """Take parts of a size, or of several sizes, along an axis."""
-    size = value.shape[value.axis(dim)]
-    sizes = split_size_or_sections
-    if isinstance(sizes, int):
-        sizes = [min(sizes, size - start) for start in range(0, size, sizes)]
-    if sum(sizes) != size:
-        raise ValueError(f"parts of {list(sizes)} of an axis of {size}")
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return tuple(narrow(builder, value, dim, start, length) for start, length in zip(starts, sizes, strict=True))
-
-
-def chunk(builder: Builder, value: Value, /, chunks: int, dim: int = 0) -> tuple[Value, ...]:
-    """Take an axis in so many parts of one size, the last one smaller where it must be."""
-    return split(builder, value, -(-value.shape[value.axis(dim)] // chunks), dim)
-
-
-def unbind(builder: Builder, value: Value, /, dim: int = 0) -> tuple[Value, ...]:
-    """Take every position of an axis by itself."""
-    return tuple(_along(builder, value, dim, position) for position in range(value.shape[value.axis(dim)]))
-
-
-def _along(builder: Builder, value: Value, dim: int, index: Index) -> Value:
-    return _sliced(builder, value, [slice(None)] * value.axis(dim) + [index])
-
-
-def _expanded(index: object, rank: int) -> list[Index | None]:
-    """Return an index without the batch and without ``...``."""
-    entries = index if isinstance(index, tuple) else (index,)
-    if not all(map(_known, entries)):
-        raise ValueError(f"the index {index}; take whole numbers and slices of a positive step")
-    given = sum(entry is not None and entry is not ... for entry in entries)
-    if ... in entries:
-        place = entries.index(...)
-        entries = (*entries[:place], *[slice(None)] * (rank + 1 - given), *entries[place + 1 :])
-    if entries[:1] != (slice(None),):
-        raise ValueError(f"the index {index}; take the whole batch: x[:, ...]")
-    if len([entry for entry in entries if entry is not None]) > rank + 1:
-        raise ValueError(f"{given} indices into a value of {rank + 1} axes")
-    return list(entries[1:])
-
-
-def _known(entry: object) -> bool:
-    """Tell whether an index is a whole number, a slice forwards, ``...`` or None."""
-    if isinstance(entry, slice):
-        bounds = (entry.start, entry.stop, entry.step)
-        whole = all(bound is None or isinstance(bound, int) for bound in bounds)
-        return whole and (entry.step is None or entry.step > 0)
-    return isinstance(entry, int) or entry is None or entry is ...
-
-
-def _sliced(builder: Builder, value: Value, indices: Sequence[Index]) -> Value:
-    """Return a part, given by torch's axes from the first on."""
-    by_axis = dict(enumerate(indices))
-    kept = [_kept(size, by_axis.get(number, slice(None))) for number, size in enumerate(value.shape)]
-    if all(axis == size for axis, size in zip(kept, value.shape, strict=True)):
-        return value
-    source = builder.natural(value)
-    order = numbers(source)
-    axes = {
-        number: source.torch[number] if size == source.shape[number] else new_axis(size)
-        for number, size in enumerate(kept)
-        if size is not None
-    }
-    return builder.emit(
-        Slice(tuple(by_axis.get(number, slice(None)) for number in order)),
-        [source],
-        tuple(axes.values()),
-        tuple(axes[number] for number in order if number in axes),
-    )
-
-
-def _kept(size: int, index: Index) -> int | None:
-    """Return the positions that an index keeps of an axis, None where it drops the axis."""
-    if isinstance(index, slice):
-        return len(range(*index.indices(size)))
-    return None
-
-
-FILLS: dict[float, Fill] = {0.0: "zero", -math.inf: "lowest"}
-
-
-def cat(builder: Builder, values: Sequence[Value], /, dim: int = 0) -> Value:
-    """Take values side by side, stored in the order that most of them are stored in."""
-    axis = values[0].axis(dim)
-    shapes = {(*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
-    if len(shapes) > 1 or len({len(value.shape) for value in values}) > 1:
-        raise ValueError(f"a concatenation of shapes {', '.join(str(value.shape) for value in values)}")
-    stored = [builder.natural(value) for value in values]
-    order = Counter(map(numbers, stored)).most_common(1)[0][0]
-    parts = [builder.arranged(value, tuple(value.torch[number] for number in order)) for value in stored]
-    if len(parts) == 1:
-        return parts[0]
-    axes = list(parts[0].torch)
-    axes[axis] = new_axis(sum(value.shape[axis] for value in values))
-    return builder.emit(Concatenate(order.index(axis)), parts, tuple(axes), tuple(axes[number] for number in order))
-
-
-def stack(builder: Builder, values: Sequence[Value], /, dim: int = 0) -> Value:
-    """Take values side by side along a new axis."""
-    rank = len(values[0].torch) + 2
-    place = dim % rank - 1
-    if place < 0:
-        raise ValueError("a stack in front of the batch; stack behind it: torch.stack(values, 1)")
-    wider = [value.with_torch_axes((*value.torch[:place], (), *value.torch[place:])) for value in values]
-    return cat(builder, wider, place + 1)
-
-
-def pad(
-    builder: Builder,
-    image: Value,
-    /,
-    pad: Sequence[int],
-    mode: str = "constant",
-    value: float | None = None,
-) -> Value:
-    """Take constant rows around a value; ``pad`` counts from the last axis."""
-    fill = FILLS.get(value or 0.0)
-    if mode != "constant" or fill is None:
-        raise ValueError(f"padding with mode = {mode!r}, value = {value}; pad with zeros")
-    sides = [(0, 0)] * (len(image.torch) - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
-    if len(sides) > len(image.torch):
-        raise ValueError("padding of the batch; pad each sample")
-    source = builder.natural(image)
-    order = numbers(source)
-    axes = [
-        new_axis(size + sum(side)) if any(side) else axis
-        for axis, size, side in zip(source.torch, source.shape, sides, strict=True)
-    ]
-    operator = Pad(tuple(sides[number] for number in order), fill)
-    return builder.emit(operator, [source], tuple(axes), tuple(axes[number] for number in order))
-
-
-def pad_module(builder: Builder, module: nn.ZeroPad2d | nn.ConstantPad2d, image: Value, /) -> Value:
-    """Take an `nn.ZeroPad2d` or `nn.ConstantPad2d`."""
-    return pad(builder, image, module.padding, value=module.value)
-
-
 TRANSLATORS = Translators(
     functions={
         getattr: attribute,
         "size": size,
-        "dim": lambda builder, value: attribute(builder, value, "ndim"),
+        **dict.fromkeys(("dim", "ndimension"), lambda builder, value: attribute(builder, value, "ndim")),
         **dict.fromkeys((torch.reshape, "reshape", "view"), reshape),
+        **dict.fromkeys(("reshape_as", "view_as"), lambda builder, value, other: builder.reshaped(value, other.shape)),
         **dict.fromkeys((torch.flatten, "flatten"), flatten),
         **dict.fromkeys((torch.unflatten, "unflatten"), unflatten),
         **dict.fromkeys((torch.permute, "permute"), permute),
-        **dict.fromkeys((torch.transpose, torch.swapaxes, "transpose", "swapaxes"), transpose),
-        **dict.fromkeys((torch.unsqueeze, "unsqueeze"), unsqueeze),
-        **dict.fromkeys((torch.squeeze, "squeeze"), squeeze),
-        operator.getitem: part,
-        **dict.fromkeys((torch.narrow, "narrow"), narrow),
-        **dict.fromkeys((torch.select, "select"), select),
-        **dict.fromkeys((torch.split, "split"), split),
-        **dict.fromkeys((torch.chunk, "chunk"), chunk),
-        **dict.fromkeys((torch.unbind, "unbind"), unbind),
-        **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), cat),
-        torch.stack: stack,
-        F.pad: pad,
+        **dict.fromkeys(
+            (torch.transpose, torch.swapaxes, torch.swapdims, "transpose", "swapaxes", "swapdims"), transpose
+        ),
+        **dict.fromkeys((torch.movedim, torch.moveaxis, "movedim", "moveaxis"), move_axes),
+        **dict.fromkeys((torch.unsqueeze, "unsqueeze", "unsqueeze_"), unsqueeze),
+        **dict.fromkeys((torch.squeeze, "squeeze", "squeeze_"), squeeze),
+        **dict.fromkeys((torch.broadcast_to, "expand", "broadcast_to"), expand),
+        "expand_as": expand_as,
+        **dict.fromkeys((torch.tile, "repeat", "tile"), repeat),
+        **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), repeat_interleave),
+        **dict.fromkeys((torch.flip, "flip"), flip),
+        F.pixel_shuffle: pixel_shuffle,
+        F.pixel_unshuffle: pixel_unshuffle,
+        **dict.fromkeys((torch.channel_shuffle, F.channel_shuffle), shuffled),
+        torch.zeros_like: filled(0.0),
+        torch.ones_like: filled(1.0),
+        torch.full_like: full_like,
+        "new_zeros": new_filled(0.0),
+        "new_ones": new_filled(1.0),
     },
     modules={
         nn.Flatten: flatten_module,
         nn.Unflatten: unflatten_module,
-        nn.ChannelShuffle: channel_shuffle,
-        **dict.fromkeys((nn.ZeroPad2d, nn.ConstantPad2d), pad_module),
+        nn.ChannelShuffle: lambda builder, module, value: shuffled(builder, value, module.groups),
+        nn.PixelShuffle: lambda builder, module, value: pixel_shuffle(builder, value, module.upscale_factor),
+        nn.PixelUnshuffle: lambda builder, module, value: pixel_unshuffle(builder, value, module.downscale_factor),
     },
 )

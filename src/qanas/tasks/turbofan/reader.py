@@ -8,6 +8,7 @@ with the cycles that it still had to live after its last line in the test file.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from dataclasses import dataclass
@@ -194,10 +195,12 @@ def read_table(path: Path, columns: int) -> Floats:
     Raises:
         InputError: the file is empty, not text, or has a line that is not ``columns`` finite numbers.
     """
-    content = _read_bytes(path)
+    content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
     if not content.strip():
         raise InputError(f"{path}: the file is empty: put the C-MAPSS file there")
     if not content.isascii() or b"\0" in content:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f'{path}: this is UTF-16, as some programs\' "Unicode": save it as plain text or UTF-8')
         found = _NOT_TEXT.search(content)
         line = content.count(b"\n", 0, found.start() if found else 0) + 1
         raise InputError(f"{path}, line {line}: not plain text: expected {columns} numbers a line, unpack the file")

@@ -1,0 +1,194 @@
+"""Products of matrices, and what attention makes of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.quantization.operators.matrix import MatrixProduct
+from qanas.quantization.tracing.builder import Builder, Translators
+from qanas.quantization.tracing.functions import gelu, relu, softmax
+from qanas.quantization.tracing.layers import linear
+from qanas.quantization.tracing.norms import layer_norm_module
+from qanas.quantization.tracing.pointwise import Operand, add, multiply
+from qanas.quantization.tracing.shapes import flatten, repeated, transpose, unflatten
+from qanas.quantization.tracing.values import Value, new_axis
+
+
+def matmul(builder: Builder, one: Operand, other: Operand, /) -> Value:
+    """Take a product of two matrices, or of one with a constant, which is a linear layer."""
+    if isinstance(other, Tensor) and isinstance(one, Value):
+        return linear(builder, one, _matrix(other).T.contiguous())
+    if isinstance(one, Tensor) and isinstance(other, Value):
+        if len(other.torch) == 1:  # the batch is what torch multiplies over
+            raise ValueError("a product over the batch; each sample must be computed by itself")
+        return transpose(builder, linear(builder, transpose(builder, other, -2, -1), _matrix(one)), -2, -1)
+    assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
+    assert isinstance(other, Value)  # noqa: S101 - likewise
+    if min(len(one.torch), len(other.torch)) < 2:  # noqa: PLR2004 - rows and columns
+        raise ValueError(f"the matrix product of shapes {one.shape} and {other.shape}; take rows and columns of each")
+    if len(one.torch) != len(other.torch):
+        raise ValueError(f"the matrix product of shapes {one.shape} and {other.shape}; unsqueeze one of them")
+    leading = [max(sizes) for sizes in zip(one.shape[:-2], other.shape[:-2], strict=True)]
+    one, other = (repeated(builder, value, [*leading, *value.shape[-2:]]) for value in (one, other))
+    *outer, rows, inner = one.torch
+    first = builder.arranged(one, (*outer, rows, inner))
+    *others, inside, columns = other.torch
+    second = builder.arranged(other, (*others, columns, inside))
+    # Both may be made of the same axis (a sequence and itself): columns are another one.
+    axes = (*outer, rows, new_axis(other.shape[-1]))
+    return builder.emit(MatrixProduct(), [first, second], axes, axes)
+
+
+def _matrix(constant: Tensor) -> Tensor:
+    while constant.ndim > 2 and constant.shape[0] == 1:  # noqa: PLR2004 - rows and columns
+        constant = constant[0]
+    if constant.ndim != 2:  # noqa: PLR2004 - likewise
+        raise ValueError(f"a matrix product with a constant of shape {tuple(constant.shape)}; take rows and columns")
+    return constant.detach()
+
+
+def add_matmul(
+    builder: Builder, bias: Tensor, one: Operand, other: Operand, /, *, beta: float = 1, alpha: float = 1
+) -> Value:
+    """Take a product of two matrices plus a constant."""
+    if isinstance(other, Tensor) and isinstance(one, Value) and bias.ndim == 1:
+        return linear(builder, one, alpha * _matrix(other).T.contiguous(), beta * bias.detach())
+    product = matmul(builder, one, other)
+    return add(builder, multiply(builder, product, alpha) if alpha != 1 else product, beta * bias)
+
+
+def attention(  # noqa: PLR0913 - as torch has it
+    builder: Builder,
+    query: Value,
+    key: Value,
+    value: Value,
+    /,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    """Take `F.scaled_dot_product_attention`."""
+    del dropout_p
+    if attn_mask is not None or is_causal or enable_gqa:
+        raise ValueError("attention with a mask or grouped queries; take it without: every sample is of one length")
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return _attended(builder, multiply(builder, query, factor), key, value)
+
+
+def _attended(builder: Builder, query: Value, key: Value, value: Value) -> Value:
+    """Return what scaled queries find: all of shape (..., positions, width)."""
+    scores = matmul(builder, query, transpose(builder, key, -2, -1))
+    return matmul(builder, softmax(builder, scores, -1), value)
+
+
+def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
+    builder: Builder,
+    module: nn.MultiheadAttention,
+    query: Value,
+    key: Value,
+    value: Value,
+    /,
+    key_padding_mask: object = None,
+    need_weights: bool = True,
+    attn_mask: object = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Value, None]:
+    """Take an `nn.MultiheadAttention` over (positions, width); its weights are not given out."""
+    del need_weights, average_attn_weights
+    if key_padding_mask is not None or attn_mask is not None or is_causal:
+        raise ValueError("attention with a mask; take it without: every sample is of one length")
+    for name, wanted in (("batch_first", True), ("bias_k", None), ("add_zero_attn", False)):
+        if getattr(module, name) != wanted:
+            raise ValueError(f"attention with {name} = {getattr(module, name)}; take {name} = {wanted}")
+    weights, biases = _projections(module)
+    # The queries' factor goes into their weights: one operator less.
+    factor = 1.0 / math.sqrt(module.head_dim)
+    weights[0], biases[0] = weights[0] * factor, biases[0] * factor
+    heads = [
+        transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (module.num_heads, -1)), 1, 2)
+        for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
+    ]
+    found = flatten(builder, transpose(builder, _attended(builder, *heads), 1, 2), 2, 3)
+    return linear(builder, found, module.out_proj.weight, module.out_proj.bias), None
+
+
+def _projections(module: nn.MultiheadAttention) -> tuple[list[Tensor], list[Tensor]]:
+    """Return weights and biases of queries, keys and values."""
+    if module.in_proj_weight is not None:
+        weights = list(module.in_proj_weight.detach().chunk(3))
+    else:
+        weights = [part.detach() for part in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)]
+    bias = module.in_proj_bias
+    biases = [weight.new_zeros(len(weight)) for weight in weights] if bias is None else list(bias.detach().chunk(3))
+    return weights, biases
+
+
+def encoder_layer(
+    builder: Builder,
+    module: nn.TransformerEncoderLayer,
+    value: Value,
+    /,
+    src_mask: object = None,
+    src_key_padding_mask: object = None,
+    is_causal: bool = False,
+) -> Value:
+    """Take an `nn.TransformerEncoderLayer` over (positions, width), norms in front or behind."""
+    if src_mask is not None or src_key_padding_mask is not None or is_causal:
+        raise ValueError("an encoder with a mask; take it without: every sample is of one length")
+    inner = layer_norm_module(builder, module.norm1, value) if module.norm_first else value
+    value = add(builder, value, multihead_attention(builder, module.self_attn, inner, inner, inner)[0])
+    value = value if module.norm_first else layer_norm_module(builder, module.norm1, value)
+    inner = layer_norm_module(builder, module.norm2, value) if module.norm_first else value
+    hidden = linear(builder, inner, module.linear1.weight, module.linear1.bias)
+    hidden = _activated(builder, module, hidden)
+    value = add(builder, value, linear(builder, hidden, module.linear2.weight, module.linear2.bias))
+    return value if module.norm_first else layer_norm_module(builder, module.norm2, value)
+
+
+def _activated(builder: Builder, module: nn.TransformerEncoderLayer, hidden: Value) -> Value:
+    if module.activation is F.relu or isinstance(module.activation, nn.ReLU):
+        return relu(builder, hidden)
+    if module.activation is F.gelu or isinstance(module.activation, nn.GELU):
+        return gelu(builder, hidden)
+    raise ValueError(f"an encoder with the activation {module.activation}; take relu or gelu")
+
+
+def encoder(
+    builder: Builder,
+    module: nn.TransformerEncoder,
+    value: Value,
+    /,
+    mask: object = None,
+    src_key_padding_mask: object = None,
+    is_causal: bool | None = None,
+) -> Value:
+    """Take an `nn.TransformerEncoder`."""
+    for layer in module.layers:
+        if type(layer) is not nn.TransformerEncoderLayer:
+            raise ValueError(f"an encoder of {type(layer).__name__}; call its layers one by one")
+        value = encoder_layer(builder, layer, value, mask, src_key_padding_mask, bool(is_causal))
+    return value if module.norm is None else layer_norm_module(builder, cast("nn.LayerNorm", module.norm), value)
+
+
+TRANSLATORS = Translators(
+    functions={
+        **dict.fromkeys((torch.matmul, torch.bmm, torch.mm, operator.matmul, "matmul", "bmm", "mm"), matmul),
+        **dict.fromkeys((torch.addmm, torch.baddbmm, "addmm"), add_matmul),
+        F.scaled_dot_product_attention: attention,
+    },
+    modules={
+        nn.MultiheadAttention: multihead_attention,
+        nn.TransformerEncoderLayer: encoder_layer,
+        nn.TransformerEncoder: encoder,
+    },
+)

@@ -1,0 +1,355 @@
+"""Functions of single values, softmaxes, and bounds."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.quantization.numbers.requantization import BOUNDS
+from qanas.quantization.operators.extremes import Clamp, ExtremeOfTwo
+from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.log_softmax import LogSoftmax
+from qanas.quantization.operators.prelu import ParametricReLU
+from qanas.quantization.operators.reductions import Softmax
+from qanas.quantization.operators.rescaling import HardSigmoid, ReLU
+from qanas.quantization.operators.tables import FloatKernels, TabulatedFunction
+from qanas.quantization.tracing.builder import Builder, Translators, of_module, with_settings
+from qanas.quantization.tracing.parts import chunk
+from qanas.quantization.tracing.pointwise import Operand, add, multiply, negate, of_two
+from qanas.quantization.tracing.values import Value, positions
+
+
+def relu(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a ReLU."""
+    del inplace
+    return builder.unary(ReLU(), value)
+
+
+def relu6(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a ReLU6."""
+    del inplace
+    return builder.unary(ReLU("relu6"), value)
+
+
+def clamp(builder: Builder, value: Value, /, min: float | None = None, max: float | None = None) -> Value:  # noqa: A002
+    """Take a clamp: a ReLU, a ReLU6, or any other; what lies on one side of 0 is shifted there and back."""
+    low, high = (-math.inf if min is None else float(min)), (math.inf if max is None else float(max))
+    if low == -math.inf and high == math.inf:
+        return value
+    if low > high:
+        raise ValueError(f"a clamp from {min} to {max}")
+    for activation, bounds in BOUNDS.items():
+        if bounds == (low, high):
+            return builder.unary(ReLU(activation), value)
+    offset = low if low > 0.0 else (high if high < 0.0 else 0.0)  # noqa: FURB136 - min is an argument
+    if offset == 0.0:
+        return builder.unary(Clamp(low, high), value)
+    return add(builder, clamp(builder, add(builder, value, -offset), low - offset, high - offset), offset)
+
+
+def hardtanh(
+    builder: Builder,
+    value: Value,
+    /,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+) -> Value:
+    """Take a clamp under its other name."""
+    del inplace
+    return clamp(builder, value, min_val, max_val)
+
+
+def threshold(builder: Builder, value: Value, /, threshold: float, value_below: float, inplace: bool = False) -> Value:
+    """Take a threshold; from 0 to 0 it is a ReLU."""
+    if threshold == value_below == 0.0:
+        return relu(builder, value, inplace)
+    return tabulated("threshold", partial(F.threshold, threshold=threshold, value=value_below))(builder, value)
+
+
+def absolute(builder: Builder, value: Value, /) -> Value:
+    """Take sizes without their sign."""
+    return builder.unary(Absolute(), value)
+
+
+def leaky_relu(builder: Builder, value: Value, /, negative_slope: float = 0.01, inplace: bool = False) -> Value:
+    """Take a leaky ReLU."""
+    del inplace
+    return builder.unary(LeakyReLU(negative_slope), value)
+
+
+def rrelu(
+    builder: Builder,
+    value: Value,
+    /,
+    lower: float = 1.0 / 8.0,
+    upper: float = 1.0 / 3.0,
+    training: bool = False,
+    inplace: bool = False,
+) -> Value:
+    """Take a randomized leaky ReLU: once the network is trained, its slope is the mean one."""
+    del training, inplace
+    return leaky_relu(builder, value, (lower + upper) / 2.0)
+
+
+def prelu(builder: Builder, value: Value, /, weight: Tensor) -> Value:
+    """Take a leaky ReLU of learned slopes, one or one a channel."""
+    slopes = weight.detach().flatten()
+    if len(slopes) == 1:
+        slope = float(slopes)
+        return leaky_relu(builder, value, slope) if slope >= 0.0 else builder.unary(ParametricReLU(slopes), value)
+    if value.shape[0] != len(slopes):
+        raise ValueError(f"a PReLU of {len(slopes)} slopes got {value.shape[0]} channels")
+    source, order = builder.ending_in(value, 0)
+    stored_at = positions(value.torch[0], order)
+    return builder.unary(ParametricReLU(slopes if stored_at is None else slopes[stored_at]), source)
+
+
+def sigmoid(builder: Builder, value: Value, /) -> Value:
+    """Take a logistic function."""
+    return builder.unary(Logistic(), value)
+
+
+def tanh(builder: Builder, value: Value, /) -> Value:
+    """Take a hyperbolic tangent."""
+    return builder.unary(Tanh(), value)
+
+
+def hardswish(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a hard swish."""
+    del inplace
+    return builder.unary(HardSwish(), value)
+
+
+def hardsigmoid(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take a hard sigmoid."""
+    del inplace
+    return builder.unary(HardSigmoid(), value)
+
+
+def silu(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
+    """Take ``x * sigmoid(x)`` as these two operators."""
+    del inplace
+    return multiply(builder, value, sigmoid(builder, value))
+
+
+def glu(builder: Builder, value: Value, /, dim: int = -1) -> Value:
+    """Take one half of an axis times the logistic function of the other."""
+    half, gate = chunk(builder, value, 2, dim)
+    return multiply(builder, half, sigmoid(builder, gate))
+
+
+def softmax(
+    builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Value:
+    """Take a softmax over an axis; it is stored last for it."""
+    del _stacklevel, dtype
+    return _over_axis(builder, value, Softmax(), dim)
+
+
+def log_softmax(
+    builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Value:
+    """Take the logarithm of a softmax over an axis."""
+    del _stacklevel, dtype
+    return _over_axis(builder, value, LogSoftmax(), dim)
+
+
+def softmin(
+    builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Value:
+    """Take a softmax of the values with the other sign."""
+    return softmax(builder, negate(builder, value), dim, _stacklevel, dtype)
+
+
+def _over_axis(builder: Builder, value: Value, shares: Softmax | LogSoftmax, dim: int | None) -> Value:
+    if dim is None:
+        raise ValueError("a softmax over no named axis; name it: softmax(x, dim=1)")
+    source, _ = builder.ending_in(value, value.axis(dim))
+    return builder.unary(shares, source)
+
+
+def maximum(builder: Builder, one: Operand, other: Operand, /) -> Value:
+    """Take the larger ones of two values, or of a value and a number."""
+    return _extreme_of_two(builder, ExtremeOfTwo("largest"), one, other)
+
+
+def minimum(builder: Builder, one: Operand, other: Operand, /) -> Value:
+    """Take the smaller ones of two values, or of a value and a number."""
+    return _extreme_of_two(builder, ExtremeOfTwo("smallest"), one, other)
+
+
+def _extreme_of_two(builder: Builder, extreme: ExtremeOfTwo, one: Operand, other: Operand) -> Value:
+    if not isinstance(one, Value):
+        one, other = other, one
+    assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
+    if isinstance(other, Value):
+        return of_two(builder, extreme, one, other)
+    bound = torch.as_tensor(other)
+    if bound.numel() != 1:
+        raise ValueError(f"the {extreme.side} of a value and a constant of shape {tuple(bound.shape)}; take a number")
+    return clamp(builder, one, float(bound)) if extreme.side == "largest" else clamp(builder, one, None, float(bound))
+
+
+def power(builder: Builder, value: Operand, exponent: Operand, /) -> Value:
+    """Take a power; a square is a product."""
+    if not isinstance(value, Value) or isinstance(exponent, Value):
+        raise ValueError("a power whose exponent is a value; take a constant exponent")  # noqa: TRY004
+    if float(exponent) == 2.0:  # noqa: PLR2004 - a square
+        return multiply(builder, value, value)
+    return tabulated(f"a power of {float(exponent):g}", partial(torch.pow, exponent=float(exponent)))(builder, value)
+
+
+def square(builder: Builder, value: Value, /) -> Value:
+    """Take a product with itself."""
+    return multiply(builder, value, value)
+
+
+def tabulated(
+    name: str,
+    function: Callable[..., Tensor],
+    kernels: FloatKernels = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[..., Value]:
+    """Return the translator of a function of single values that is looked up.
+
+    Args:
+        name: what people call it.
+        function: in torch; takes what the translator takes.
+        kernels: that compute it in float32, for calls without further arguments.
+        options: of these kernels.
+    """
+
+    def translate(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401
+        settings.pop("inplace", None)
+        computed = partial(_called, function, arguments, settings) if arguments or settings else function
+        given = () if arguments or settings else kernels
+        return builder.unary(TabulatedFunction(name, computed, given, options), value)
+
+    return translate
+
+
+def _called(
+    function: Callable[..., Tensor], arguments: tuple[Any, ...], settings: Mapping[str, Any], values: Tensor
+) -> Tensor:
+    return function(values, *arguments, **settings)
+
+
+gelu = tabulated("GELU", F.gelu, (("GELU", 1),))
+elu = tabulated("ELU", F.elu, (("ELU", 1),))
+celu, selu, mish = tabulated("CELU", F.celu), tabulated("SELU", F.selu), tabulated("Mish", F.mish)
+softplus, softsign = tabulated("Softplus", F.softplus), tabulated("Softsign", F.softsign)
+logsigmoid, tanhshrink = tabulated("LogSigmoid", F.logsigmoid), tabulated("Tanhshrink", F.tanhshrink)
+softshrink, hardshrink = tabulated("Softshrink", F.softshrink), tabulated("Hardshrink", F.hardshrink)
+
+BY_FUNCTION = {
+    function: tabulated(function.__name__, function, kernels)
+    for function, kernels in (
+        (torch.exp, (("EXP", 1),)),
+        (torch.log, (("LOG", 1),)),
+        (torch.sqrt, (("SQRT", 1),)),
+        (torch.rsqrt, (("RSQRT", 1),)),
+        (torch.sin, (("SIN", 1),)),
+        (torch.cos, (("COS", 1),)),
+        *(
+            (function, ())
+            for function in (
+                torch.expm1,
+                torch.log1p,
+                torch.log2,
+                torch.log10,
+                torch.erf,
+                torch.reciprocal,
+                torch.atan,
+                torch.sinh,
+                torch.cosh,
+                torch.sign,
+                torch.floor,
+                torch.ceil,
+                torch.round,
+            )
+        ),
+    )
+}
+
+TRANSLATORS = Translators(
+    functions={
+        **dict.fromkeys((torch.relu, torch.relu_, F.relu, F.relu_, "relu", "relu_"), relu),
+        F.relu6: relu6,
+        **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clamp_", "clip"), clamp),
+        **dict.fromkeys((torch.clamp_min, "clamp_min", "clamp_min_", torch.maximum, "maximum"), maximum),
+        **dict.fromkeys((torch.clamp_max, "clamp_max", "clamp_max_", torch.minimum, "minimum"), minimum),
+        F.hardtanh: hardtanh,
+        F.threshold: threshold,
+        **dict.fromkeys((torch.abs, torch.absolute, "abs"), absolute),
+        F.leaky_relu: leaky_relu,
+        **dict.fromkeys((F.rrelu, torch.rrelu), rrelu),
+        **dict.fromkeys((F.prelu, torch.prelu), prelu),
+        **dict.fromkeys((torch.sigmoid, F.sigmoid, torch.special.expit, "sigmoid", "sigmoid_"), sigmoid),
+        **dict.fromkeys((torch.tanh, F.tanh, "tanh", "tanh_"), tanh),
+        F.hardswish: hardswish,
+        F.hardsigmoid: hardsigmoid,
+        F.silu: silu,
+        F.glu: glu,
+        **dict.fromkeys((torch.softmax, F.softmax, "softmax"), softmax),
+        **dict.fromkeys((torch.log_softmax, F.log_softmax, "log_softmax"), log_softmax),
+        F.softmin: softmin,
+        F.gelu: gelu,
+        F.elu: elu,
+        **dict.fromkeys((F.celu, torch.celu), celu),
+        **dict.fromkeys((F.selu, torch.selu), selu),
+        F.mish: mish,
+        F.softplus: softplus,
+        F.softsign: softsign,
+        F.logsigmoid: logsigmoid,
+        F.tanhshrink: tanhshrink,
+        F.softshrink: softshrink,
+        **dict.fromkeys((F.hardshrink, torch.hardshrink), hardshrink),
+        **dict.fromkeys((operator.pow, torch.pow, "pow"), power),
+        **dict.fromkeys((torch.square, "square"), square),
+        **{name: translate for function, translate in BY_FUNCTION.items() for name in (function, function.__name__)},
+    },
+    modules={
+        nn.ReLU: of_module(relu),
+        nn.ReLU6: of_module(relu6),
+        nn.Hardtanh: with_settings(hardtanh, "min_val", "max_val"),
+        nn.Threshold: with_settings(threshold, "threshold", "value"),
+        nn.LeakyReLU: with_settings(leaky_relu, "negative_slope"),
+        nn.RReLU: with_settings(rrelu, "lower", "upper"),
+        nn.PReLU: with_settings(prelu, "weight"),
+        nn.Sigmoid: of_module(sigmoid),
+        nn.Tanh: of_module(tanh),
+        nn.Hardswish: of_module(hardswish),
+        nn.Hardsigmoid: of_module(hardsigmoid),
+        nn.SiLU: of_module(silu),
+        nn.GLU: with_settings(glu, "dim"),
+        nn.Softmax: with_settings(softmax, "dim"),
+        nn.LogSoftmax: with_settings(log_softmax, "dim"),
+        nn.Softmin: with_settings(softmin, "dim"),
+        nn.Softmax2d: lambda builder, _, value: softmax(builder, value, 1),
+        nn.GELU: lambda builder, module, value: (
+            gelu(builder, value)
+            if module.approximate == "none"
+            else gelu(builder, value, approximate=module.approximate)
+        ),
+        nn.ELU: lambda builder, module, value: (
+            elu(builder, value) if module.alpha == 1.0 else elu(builder, value, module.alpha)
+        ),
+        nn.CELU: with_settings(celu, "alpha"),
+        nn.SELU: of_module(selu),
+        nn.Mish: of_module(mish),
+        nn.Softplus: with_settings(softplus, "beta", "threshold"),
+        nn.Softsign: of_module(softsign),
+        nn.LogSigmoid: of_module(logsigmoid),
+        nn.Tanhshrink: of_module(tanhshrink),
+        nn.Softshrink: with_settings(softshrink, "lambd"),
+        nn.Hardshrink: with_settings(hardshrink, "lambd"),
+    },
+)
