@@ -14,6 +14,7 @@ from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.recipe.registry import ESTIMATORS, SPACES, STRATEGIES, TASKS
 from qanas.reporting.live import LiveDisplay
+from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.workflows.run import run_search
 
 if TYPE_CHECKING:
@@ -116,6 +117,10 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
         "objectives": {f"{metric}_quantized": way, "macs": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
     }
+    if task == "segmentation":  # drawn once, where "synthetic" is drawn anew each time that it is read
+        (tmp_path / "scenes").mkdir()
+        write_synthetic(tmp_path / "scenes", 0)
+        tables["task"]["data"] = "scenes"
     plan = plan_of(tmp_path, tables)
     plan.check()
     with LiveDisplay() as display:

@@ -15,7 +15,7 @@ from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
 from qanas.search_strategy.solvers import DNATraversal, ExactSearch
 from qanas.testing import check_sampler, check_solver
 from qanas.testing.properties import random_candidate
-from qanas.testing.strategies import SMALL_SPACES, PlainScores
+from qanas.testing.strategies import PlainScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,6 @@ SAMPLERS = [
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 def test_a_sampler_keeps_the_contract(sampler: Sampler) -> None:
     check_sampler(sampler)
-
-
-def test_a_gaussian_process_keeps_the_contract_on_one_space() -> None:
-    check_sampler(GP(startup_trials=2), {"conditional": SMALL_SPACES["conditional"]}, trials=3)
 
 
 class Remembering(OwnSampler):

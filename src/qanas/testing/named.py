@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from qanas.core.errors import InputError, described, import_object, unknown
+from qanas.performance_estimation.procedure import FullTraining
 from qanas.testing.costs import check_cost, check_latency
 from qanas.testing.estimation import check_estimator, check_procedure
 from qanas.testing.executors import check_executor
@@ -45,6 +46,10 @@ MADE_BY_THE_CHECK = ("executor", "trainer")
 """Contracts of which a class, not an object, is checked."""
 
 
+QUICK = FullTraining(epochs=1, calibration_samples=16)
+"""The procedure of an estimator that is given none."""
+
+
 def check(kind: str, name: str, *shapes: tuple[int, ...], **arguments: Any) -> None:  # noqa: ANN401 - a class's own
     """Import a class, make an object of it, and hold that against its contract.
 
@@ -54,8 +59,8 @@ def check(kind: str, name: str, *shapes: tuple[int, ...], **arguments: Any) -> N
         kind: of contract, one of `CONTRACTS`.
         name: ``module:Class``.
         shapes: of the inputs of an operator.
-        arguments: of the class's constructor, and of the check itself, such as ``task`` of a space; where a check takes
-            an object, ``module:Class`` makes one.
+        arguments: of the class's constructor, and of the check itself, such as ``task`` of a space, where
+            ``module:Class`` makes an object; an estimator's ``procedure``, too, by default a training of one epoch.
 
     Raises:
         AssertionError: which property is broken, and what was seen.
@@ -67,6 +72,8 @@ def check(kind: str, name: str, *shapes: tuple[int, ...], **arguments: Any) -> N
     own = set(list(inspect.signature(checks).parameters)[1:])
     for_check = {key: arguments.pop(key) for key in sorted(own & set(arguments)) if key not in _arguments_of(found)}
     given = {key: _made(value) for key, value in for_check.items()}
+    if kind == "estimator" and "procedure" in _arguments_of(found):
+        arguments["procedure"] = _made(arguments.get("procedure", QUICK))
     made = partial(found, **arguments) if kind in MADE_BY_THE_CHECK else _called(found, name, arguments)
     checks(made, *shapes, **given)
 
