@@ -189,6 +189,8 @@ class DepthToSpace(Move):
         block: rows and columns that a pixel becomes.
     """
 
+    activation_bits = (8,)
+
     block: int
 
     kind = "DEPTH_TO_SPACE"
