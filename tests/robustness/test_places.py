@@ -22,7 +22,7 @@ from qanas.core.errors import InputError
 from qanas.core.keys import Assignment
 from qanas.core.run_folder import RunFolder
 from qanas.execution.executors import InlineExecutor, Unit
-from qanas.export.source import read_samples
+from qanas.export.source import Arguments, Samples
 from qanas.recipe import load_plan
 from qanas.training.pretrained import load_weights
 from qanas.workflows import trial_store
@@ -67,7 +67,9 @@ def test_output_where_a_terminal_has_no_unicode(tmp_path: Path) -> None:
     """The command's own words and a user's come out whatever the encoding is."""
     path = recipe(tmp_path / "stra\udcdfe")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    command = [sys.executable, "-c", "from qanas.cli import main; main()", "check", os.fsencode(path)]
+    command = [
+        os.fsencode(part) for part in (sys.executable, "-c", "from qanas.cli import main; main()", "check", path)
+    ]
     done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
     assert b"Traceback" not in done.stderr
     assert done.returncode == 0, done.stderr
@@ -126,6 +128,9 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
             return bytes(changed)
 
 
+ONE_INPUT = Arguments(("x",), ())
+
+
 def test_calibration_files_of_any_bytes(tmp_path: Path) -> None:
     file = io.BytesIO()
     np.savez(file, x=np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
@@ -133,7 +138,8 @@ def test_calibration_files_of_any_bytes(tmp_path: Path) -> None:
     for _ in range(INPUTS):
         path.write_bytes(mutated(file.getvalue(), generator))
         try:
-            assert np.isfinite(read_samples(path)).all()
+            samples, _ = Samples.read(path).of(ONE_INPUT)
+            assert np.isfinite(samples["x"]).all()
         except InputError as error:
             assert str(path) in str(error)  # noqa: PT017 - either is right
 
@@ -142,7 +148,7 @@ def test_a_calibration_file_with_a_member_that_is_no_array(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("notes.txt", "hello")
     with pytest.raises(InputError, match=r"its member 'notes.txt' is no array"):
-        read_samples(tmp_path / "x.npz")
+        Samples.read(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
