@@ -43,12 +43,14 @@ def forecast(plan: Plan) -> Forecast:
     Raises:
         InputError: from the space or the task.
     """
-    threads = torch.get_num_threads()
+    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study
     try:
         return _forecast(plan)
     finally:
         torch.set_num_threads(threads)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _forecast(plan: Plan) -> Forecast:
