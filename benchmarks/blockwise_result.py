@@ -24,7 +24,8 @@ import matplotlib as mpl
 import polars as pl
 from matplotlib import pyplot as plt
 
-from qanas.core.card import Card, Precision, SplitName
+from qanas.core.card import Card, SplitName
+from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder
 from teacher_trained_on import trained_on_path
 

@@ -23,9 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from qanas.workflows.blockwise.files import BlockFiles
-from qanas.workflows.blockwise.teacher import load_teacher
-from qanas.workflows.blockwise.units import blocks_of, blockwise_plan
 from safetensors.torch import load_file
 
 from qanas.core.pareto import non_dominated
@@ -33,12 +30,14 @@ from qanas.core.run_folder import RunFolder
 from qanas.performance_estimation.block_table.layers import BlockLayers, ScoredSamples
 from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.walk import PrefixStatistics
+from qanas.performance_estimation.block_tables import ScoredBlocks, blocks_of
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of
 from qanas.testing.block_scores import KERNELS, score_alone, score_fake_quantized
-from qanas.workflows.plan import Setup
+from qanas.workflows.stages import RunStages
 
 COST = "packed_weight_bytes"
 CALIBRATION_SAMPLES = 32
@@ -56,20 +55,24 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         """Load data and teacher, and compute the features."""
-        self.folder = folder
-        self.setup = Setup.load(load_plan(folder.recipe))
-        self.blocks = blocks_of(self.setup)
-        teacher, data = load_teacher(self.setup, folder), self.setup.problem.data
+        plan = load_plan(folder.recipe)
+        plan.check()
+        self.bench = plan.bench
+        self.blocks = blocks_of(self.bench)
+        # Nothing is left to be done in a finished run: teacher and tables are where they were left.
+        scored = plan.estimator.prepare(self.bench, RunStages(plan, folder, LiveDisplay()), plan.measures)
+        assert isinstance(scored, ScoredBlocks)
+        self.files = scored.files
+        teacher, data = self.bench.build(self.bench.reference, 0), self.bench.data_of(self.bench.reference)
+        teacher.eval().load_state_dict(load_file(scored.teacher))
         splits = data.train, data.val
         self.train, self.val = (features_of(teacher, self.blocks, torch.from_numpy(s.inputs)) for s in splits)
 
     def layers(self, block: int) -> BlockLayers:
         """Return a block's first supernet."""
-        supernets = blockwise_plan(self.setup).supernets
-        files = BlockFiles.of(self.folder, self.blocks[block].name, self.setup.plan, supernets)
         supernet = BlockSupernet(self.blocks[block]).eval()
-        supernet.load_state_dict(load_file(files.supernets[0].path))
-        return BlockLayers.of(supernet, tuple(self.train[block].inputs.shape[1:]), self.setup.plan.quantization)
+        supernet.load_state_dict(load_file(self.files[block].supernets[0].path))
+        return BlockLayers.of(supernet, tuple(self.train[block].inputs.shape[1:]), self.bench.scheme)
 
 
 def timed_table(made: TableBuilder) -> tuple[BlockTable, float]:

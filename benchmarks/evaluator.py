@@ -34,7 +34,8 @@ from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.lstm import LSTM

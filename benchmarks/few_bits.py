@@ -22,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from qanas.performance_estimation.full_training import QAT_RATE, FullTraining
-from qanas.performance_estimation.problem import Problem
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.core.seeds import derive_seed
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
-from qanas.performance_estimation.base import TrainedNetwork
+from qanas.performance_estimation.bench import RANDOM, Bench, PreparedData
+from qanas.performance_estimation.procedure import QAT_RATE, FullTraining, TrainedNetwork
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.search_space.training_group import TrainingSettings
@@ -57,38 +56,39 @@ EPOCHS, QAT_EPOCHS = 30, 4
 WIDTHS, FEW = (8, 6, 4), (6, 4)
 
 
-def candidate_of(problem: Problem, bits: int) -> Candidate:
+def candidate_of(bench: Bench, bits: int) -> Candidate:
     """Return the space's reference with the benchmark's training and some width."""
-    architecture = space_of(problem.networks.settings(problem.shape), ["architecture"]).reference.architecture
+    architecture = space_of(bench.networks.settings(bench.shape), ["architecture"]).reference.architecture
     return Candidate(architecture, TRAINING, {"weight_bits": bits})
 
 
-def trained_longer(problem: Problem, network: nn.Module, seed: int) -> nn.Module:
+def trained_longer(bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> nn.Module:
     """Return a copy of a network after `QAT_EPOCHS` further epochs of ordinary training."""
     longer = copy.deepcopy(network)
     settings = TrainingSettings.from_group(TRAINING)
     settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate)
-    data = problem.training_set(0)
+    data = bench.training_set(candidate, 0)
     order = derive_seed(seed, "quantization-aware order")
-    trainer = make_trainer(longer, data, problem.task.loss, settings)
+    trainer = make_trainer(longer, data, bench.task.loss, settings)
     fit(trainer, Epochs(len(data), settings, QAT_EPOCHS, order))
     return longer
 
 
-def measure(problem: Problem, seed: int) -> dict[str, float]:
+def measure(bench: Bench, seed: int) -> dict[str, float]:
     """Return the validation MAE of one training in every form."""
     by_rounding, by_training = FullTraining(EPOCHS), FullTraining(EPOCHS, qat_epochs=QAT_EPOCHS)
-    trained = by_rounding.train(problem, candidate_of(problem, 8), seed)
-    network, val = trained.network, problem.data.val
-    scores = trained.evaluate(problem, val)
+    candidate = candidate_of(bench, 8)
+    trained = by_rounding.make(bench, candidate, RANDOM, seed)
+    task, network, val = bench.task, trained.network, bench.data_of(candidate).val
+    scores = trained.evaluate(task, val)
     found = {"fp32": scores["mae_float"]}
-    longer = trained_longer(problem, network, seed)
-    found["longer"] = TrainedNetwork(longer, trained.quantized, 0.0).evaluate(problem, val)["mae_float"]
-    for name, estimator, widths in (("ptq", by_rounding, WIDTHS), ("qat", by_training, FEW)):
+    longer = trained_longer(bench, candidate, network, seed)
+    found["longer"] = TrainedNetwork(longer, trained.quantized, 0.0).evaluate(task, val)["mae_float"]
+    for name, procedure, widths in (("ptq", by_rounding, WIDTHS), ("qat", by_training, FEW)):
         for bits in widths:
-            quantized = estimator.quantize(problem, candidate_of(problem, bits), network, seed)
+            quantized = procedure.quantize(bench, candidate_of(bench, bits), network, seed)
             shipped = TrainedNetwork(network, quantized, 0.0)
-            found[f"{name}{bits}"] = shipped.evaluate(problem, val)["mae_quantized"]
+            found[f"{name}{bits}"] = shipped.evaluate(task, val)["mae_quantized"]
     return found
 
 
@@ -115,15 +115,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    task = Turbofan(options.data, stride=3)
-    data = task.load()
+    data = PreparedData(Turbofan(options.data, stride=3))
     rows: dict[str, list[dict[str, float]]] = {}
     for name, space in NETWORKS.items():
-        problem = Problem(task, data, space)
-        rows[name] = [measure(problem, seed) for seed in range(options.seeds)]
+        bench = Bench(data, space)
+        rows[name] = [measure(bench, seed) for seed in range(options.seeds)]
         print(name, rows[name], flush=True)
     protocol: dict[str, Any] = {"subset": "FD001", "stride": 3, "epochs": EPOCHS, "qat_epochs": QAT_EPOCHS}
-    protocol |= {"qat_rate": QAT_RATE, "training": TRAINING, "seeds": options.seeds, "split": dict(data.protocol)}
+    protocol |= {
+        "qat_rate": QAT_RATE,
+        "training": TRAINING,
+        "seeds": options.seeds,
+        "split": dict(data.of({}).protocol),
+    }
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     content = {"protocol": protocol, "versions": versions, "val_mae": rows}
     options.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

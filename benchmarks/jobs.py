@@ -19,25 +19,30 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
-from qanas.core.measurement import Measurement
-from qanas.workflows.sampled_search import TrialUnit, candidate_costs
-from qanas.workflows.workers import Executor, ProcessExecutor
 
+from qanas.execution.executors import Executor, ProcessExecutor
+from qanas.performance_estimation.base import Estimate
+from qanas.performance_estimation.bench import Bench
 from qanas.recipe import load_plan
-from qanas.tasks.prepared import save_prepared
-from qanas.workflows.plan import Setup
+from qanas.search_space.start import Proposal
+from qanas.workflows.plan import Plan
+from qanas.workflows.search import TrialUnit
 from qanas.workflows.trial_store import suggest
 
 
-def draw_trials(setup: Setup, count: int) -> list[TrialUnit]:
+def draw_trials(plan: Plan, count: int) -> list[TrialUnit]:
     """Return random candidates, the same ones at every call."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    candidates = [setup.space.sample(partial(suggest, study.ask())) for _ in range(count)]
-    return [TrialUnit(index, c, candidate_costs(setup, c)) for index, c in enumerate(candidates)]
+    bench = plan.bench
+    candidates = [bench.space.sample(partial(suggest, study.ask())) for _ in range(count)]
+    return [
+        TrialUnit(index, Proposal(candidate), bench.costs_of(candidate), plan.estimator, (), 0.0)
+        for index, candidate in enumerate(candidates)
+    ]
 
 
-def work_off(executor: Executor[Measurement], units: list[TrialUnit]) -> float:
+def work_off(executor: Executor[Bench, Estimate], units: list[TrialUnit]) -> float:
     """Train every unit; return the wall-clock seconds."""
     start = time.perf_counter()
     for _ in executor.work_off(units):
@@ -53,13 +58,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    setup = Setup.load(load_plan(arguments.recipe, arguments.settings))
-    units = draw_trials(setup, arguments.trials)
+    plan = load_plan(arguments.recipe, arguments.settings)
+    plan.check()
+    units = draw_trials(plan, arguments.trials)
     times: dict[int, list[float]] = {1: [], 2: []}
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder)
-        save_prepared(setup.problem.data, prepared)
-        executors = {jobs: ProcessExecutor[Measurement](setup.plan, prepared, jobs, lambda *_: None) for jobs in times}
+    with tempfile.TemporaryDirectory() as folder, plan.bench.shared(Path(folder) / "prepared", max(times)) as bench:
+        executors = {jobs: ProcessExecutor[Bench, Estimate](bench, jobs, lambda *_: True) for jobs in times}
         try:
             for jobs, executor in executors.items():
                 work_off(executor, units[:1] * jobs)

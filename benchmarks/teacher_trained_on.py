@@ -15,25 +15,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from qanas.workflows.blockwise.teacher import teacher_unit
-from qanas.workflows.blockwise.units import blockwise_space
 from safetensors.torch import load_file
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
-from qanas.supernet.block_supernet import DistilledStart
-from qanas.workflows.finalists import Finalist, FinalistUnit, training_files
-from qanas.workflows.plan import Setup
+from qanas.search_space.start import Start
+from qanas.workflows.finalists import Finalist, FinalistUnit, reference_finalist
 
 NAME = "teacher_trained_on"
 
 
 @dataclass(frozen=True)
-class TeachersOwnStart(DistilledStart):
-    """The teacher's weights for all of the network."""
+class TeachersOwnStart(Start):
+    """The teacher's weights for all of the network.
+
+    Attributes:
+        teacher: where they are.
+    """
+
+    teacher: Path
+
+    @property
+    def digest(self) -> str:
+        """Name what is made from them: there is one teacher in a run's folder."""
+        return NAME
 
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
         """Load them."""
@@ -46,24 +55,32 @@ def trained_on_path(folder: RunFolder) -> Path:
     return folder.path / f"{NAME}.json"
 
 
+def told(event: Event) -> bool:
+    """Print how far the training has come."""
+    print(f"epoch {event.done}, loss {event.loss:.4f}", flush=True)
+    return True
+
+
 def control(folder: RunFolder) -> dict[str, object]:
     """Return costs and metrics of the teacher trained on."""
-    setup = Setup.load(load_plan(folder.recipe))
-    teacher = teacher_unit(setup, folder).files.weights
-    setup = setup.with_start(TeachersOwnStart(blockwise_space(setup), teacher, ()))
-    seed = setup.space.reference
-    # The reference's candidate itself never starts from anything; its bits spelled out make it another one.
-    finalist = Finalist(NAME, replace(seed, quantization={**seed.quantization, "weight_bits": 8}), NAME)
-    if finalist.candidate == seed:
+    plan = load_plan(folder.recipe)
+    plan.check()
+    bench, procedure = plan.bench, plan.estimator.procedure
+    teacher = FinalistUnit.of(folder, reference_finalist(plan, procedure), 0).files.weights
+    reference = bench.reference
+    # Its bits spelled out make it another candidate than the teacher, with seeds of its own.
+    candidate = replace(reference, quantization={**reference.quantization, "weight_bits": 8})
+    if candidate == reference:
         raise SystemExit("the reference's bits are spelled out in this recipe")
-    unit = FinalistUnit(finalist, 0, training_files(folder, finalist, 0))
+    finalist = Finalist(NAME, candidate, TeachersOwnStart(teacher), procedure)
+    unit = FinalistUnit.of(folder, finalist, 0)
     training = unit.files.read()
     if training is None:
-        training = unit.run(setup, lambda _, epoch, loss: print(f"epoch {epoch}, loss {loss:.4f}", flush=True))
-    costs = setup.problem.costs(finalist.candidate)
+        training = unit.run(bench, told)
+    costs = bench.costs_of(candidate)
     return {
         "run": folder.path.name,
-        "epochs": setup.plan.estimator.epochs,
+        "epochs": procedure.epochs,
         "weight_bytes": costs["weight_bytes"],
         "packed_weight_bytes": costs["packed_weight_bytes"],
         "parity_steps": training.parity.max,

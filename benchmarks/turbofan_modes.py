@@ -21,22 +21,22 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from qanas.core.measurement import Objective
-from qanas.workflows.sampled_search import SampledSearch, front_of
 
 from qanas.core.candidate import Group
+from qanas.core.measures import Cost, Measure, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
-from qanas.workflows.plan import Plan, SampledPlan, Setup
+from qanas.workflows.plan import Plan
+from qanas.workflows.search import Search, front_of
 from qanas.workflows.trial_store import TrialStore
 
 RECIPE = Path(__file__).with_suffix(".toml")
 SEEDS = (0, 1, 2)
 
-FLOAT = (Objective("mae_float"), Objective("float_weight_bytes"))
-QUANTIZED = (Objective("mae_quantized"), Objective("weight_bytes"))
+FLOAT = (Metric("mae", "float"), Cost("weight_bytes", float_=True))
+QUANTIZED = (Metric("mae"), Cost("weight_bytes"))
 
 ARCHITECTURE: tuple[Group, ...] = ("architecture",)
 WITH_HPO: tuple[Group, ...] = ("architecture", "training")
@@ -57,7 +57,7 @@ class Mode:
     search: str
     strategy: Literal["random", "tpe"]
     groups: tuple[Group, ...]
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Measure, ...]
     overrides: tuple[str, ...] = ()
 
 
@@ -80,17 +80,16 @@ def owner_of(mode: Mode) -> Mode:
     return next(other for other in MODES.values() if other.search == mode.search)
 
 
-def sampled(plan: Plan) -> SampledPlan:
-    """Return the plan's own part for a sampled search."""
-    assert isinstance(plan.search, SampledPlan)
-    return plan.search
+def folder_of(folder: Path, mode: Mode, seed: int) -> RunFolder:
+    """Return the folder of one search, made where it wasn't."""
+    path = folder / f"{mode.search}_{seed}"
+    path.mkdir(parents=True, exist_ok=True)
+    return RunFolder(path)
 
 
 def store_of(folder: Path, mode: Mode, seed: int) -> TrialStore:
     """Return the trials of one search."""
-    path = folder / f"{mode.search}_{seed}"
-    path.mkdir(parents=True, exist_ok=True)
-    return TrialStore(RunFolder(path).study, owner_of(mode).objectives, ())
+    return TrialStore(folder_of(folder, mode, seed).study, owner_of(mode).objectives, ())
 
 
 class Experiment:
@@ -106,39 +105,37 @@ class Experiment:
         """Load the data, once for the searches and once for the finalists."""
         self.folder = folder / network
         self.base = [f"space.name={network}", *overrides]
-        self.searched = Setup.load(load_plan(RECIPE, self.base))
-        every_window = Setup.load(load_plan(RECIPE, [*self.base, "task.stride=1"]))
-        self.finalist_setup = every_window
+        self.searched = load_plan(RECIPE, self.base)
+        self.every_window = load_plan(RECIPE, [*self.base, "task.stride=1"])
+        for plan in (self.searched, self.every_window):
+            plan.check()
 
-    def setup(self, mode: Mode, seed: int) -> Setup:
-        """Return the setup of one search; the data is shared."""
+    def plan(self, mode: Mode, seed: int) -> Plan:
+        """Return the plan of one search; the data is shared."""
         choices = [f"strategy.name={mode.strategy}", f"run.seed={seed}", *mode.overrides]
         plan = load_plan(RECIPE, [*self.base, *choices])
-        plan = replace(plan, search=replace(sampled(plan), groups=mode.groups), objectives=mode.objectives)
-        return Setup(plan, plan.problem(self.searched.problem.data))
+        bench = replace(plan.bench, data=self.searched.bench.data, search=mode.groups)
+        return replace(plan, bench=bench, objectives=mode.objectives)
 
     def search(self, mode: Mode, seed: int) -> None:
         """Do the trials of one search that are missing."""
-        owner = self.setup(owner_of(mode), seed)
-        store = store_of(self.folder, mode, seed)
         with LiveDisplay() as display:
-            SampledSearch(owner, sampled(owner.plan), store, display).run()
+            Search(self.plan(owner_of(mode), seed), folder_of(self.folder, mode, seed), display).run()
 
     def finalists(self, name: str, mode: Mode) -> list[Finalist]:
         """Return the finalists of a mode, the reference in front, from its searches' merged front."""
-        merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records()]
-        setup = self.setup(mode, SEEDS[0])
-        front = front_of(setup, merged)
-        chosen = choose_finalists(setup, front, mode.objectives)
+        merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records]
+        plan = self.plan(mode, SEEDS[0])
+        chosen = choose_finalists(plan, plan.estimator, front_of(merged, plan.axes))
         content = {
             "mode": name,
-            "objectives": [objective.name for objective in mode.objectives],
+            "objectives": [objective.column for objective in mode.objectives],
             "finalists": [
                 {
                     "key": finalist.candidate.key,
-                    "is_seed": finalist.candidate == setup.space.reference,
+                    "is_seed": finalist.candidate == plan.bench.reference,
                     "config": finalist.candidate.config,
-                    "costs": setup.problem.costs(finalist.candidate),
+                    "costs": plan.bench.costs_of(finalist.candidate),
                 }
                 for finalist in chosen
             ],
@@ -154,10 +151,10 @@ class Experiment:
         distinct: dict[str, Finalist] = {}
         for name, mode in MODES.items():
             distinct |= {finalist.candidate.key: finalist for finalist in self.finalists(name, mode)}
-        named = [Finalist(key, finalist.candidate) for key, finalist in distinct.items()]
+        named = [replace(finalist, identity=key) for key, finalist in distinct.items()]
         with LiveDisplay() as display:
-            train_finalists(self.finalist_setup, RunFolder(self.folder), named, display)
-        (self.folder / "recipe.json").write_text(json.dumps(self.searched.plan.recipe, indent=1), "utf-8")
+            train_finalists(self.every_window, RunFolder(self.folder), named, display)
+        (self.folder / "recipe.json").write_text(json.dumps(self.searched.recipe, indent=1), "utf-8")
 
 
 def main() -> None:

@@ -105,8 +105,8 @@ def interval(draw: Callable[[NDArray[np.int64]], Ratio | None]) -> list[float] |
 
 def searched(folder: Path, mode: Mode) -> list[Points]:
     """Return the measured trials of each search of a mode."""
-    metric, cost = (objective.name for objective in mode.objectives)
-    searches = [store_of(folder, mode, seed).records() for seed in SEEDS]
+    metric, cost = (objective.column for objective in mode.objectives)
+    searches = [store_of(folder, mode, seed).records for seed in SEEDS]
     return [
         np.array([(r.costs[cost], r.metrics[metric]) for r in records if r.outcome == "measured"])
         for records in searches
@@ -154,7 +154,7 @@ def finalists_of(folder: Path, name: str) -> list[FinalistScores]:
 
 def shipped_as(name: str) -> tuple[str, str]:
     """Return the precision that a mode's networks ship in, and the cost that counts."""
-    return ("float", "float_weight_bytes") if MODES[name].objectives[0].name == "mae_float" else deployed()
+    return ("float", "float_weight_bytes") if MODES[name].objectives[0].column == "mae_float" else deployed()
 
 
 def deployed() -> tuple[str, str]:

@@ -31,7 +31,6 @@ from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.training.compiled import lstm, tcn
-from qanas.workflows.plan import Setup
 from qanas.workflows.run import run_search
 
 Side = Literal["compiled", "torch"]
@@ -113,11 +112,11 @@ def run(files: SideFiles, recipe: Path, settings: list[str]) -> None:
     plan = load_plan(recipe, settings)
     if files.done(plan.recipe):
         return
-    setup = Setup.load(plan)
+    plan.check()
     reason = "the benchmark's other side" if files.side == "torch" else None
     why = mock.patch("qanas.training.choice.why_not_compiled", return_value=reason) if reason else mock.MagicMock()
     with why, MeteredDisplay(files) as display:
-        result = run_search(setup, files.run, display)
+        result = run_search(plan, files.run, display)
         display.keep(shipped=result.shipped, front=len(result.front))
 
 

@@ -14,7 +14,7 @@ from qanas.core.errors import InputError
 if TYPE_CHECKING:
     from qanas.api import Result, load, run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["InputError", "Result", "load", "run"]
 

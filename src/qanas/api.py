@@ -90,7 +90,9 @@ def run(
     from qanas.workflows.run import run_search
 
     path = Path(recipe)
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / path.stem)
+    given = Path(out) if out is not None else Path("runs") / path.stem
+    folder = RunFolder(given.absolute())  # a user's class may change the current folder
+    here = Path.cwd()
     with _process_left_as_it_was():
         plan = load_plan(path, override_texts(overrides))
         plan.check()
@@ -100,7 +102,8 @@ def run(
         else:
             run_search(plan, folder, progress)
         write_report(folder)
-    return load(folder.path)
+        os.chdir(here)
+    return load(given)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
 import signal
 import sys
@@ -77,11 +79,15 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     from qanas.recipe import load_plan
     from qanas.workflows.check import forecast
+    from qanas.workflows.rehearsal import rehearse
 
     plan = load_plan(recipe, settings or [])
     plan.check()
+    remarks = rehearse(plan)
     expected = forecast(plan)
     typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
+    for remark in remarks:
+        typer.echo(f"data: {remark}")
     for name, value in expected.reference_costs.items():
         over = (
             "  over its limit: the reference is measured, but marked infeasible" if name in expected.over_limit else ""
@@ -209,15 +215,19 @@ def devices() -> None:
 def main() -> None:
     """Run the command line; bad input ends with one line and exit code 2."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a minus sign must not end a run where the terminal has none
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:
         typer.echo(f"qanas: {error}", err=True)
         sys.exit(BAD_INPUT)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        typer.echo(f"qanas: {error.filename}: {error.strerror}; check the path, its permissions and the disk", err=True)
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        typer.echo(f"qanas: {place}{error.strerror}; check the path, its permissions and the disk", err=True)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -151,7 +151,12 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             os.close(reader)
-            become(request, writer)
+            try:
+                become(request, writer)
+            except BaseException:  # noqa: BLE001 - what was forked must not go on as the interpreter would
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
         os.close(writer)
         with os.fdopen(reader) as names:
             told = names.read()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Workplace
 
 RUN = Path("runs") / "tiny"
-TRAIN = "qanas.performance_estimation.full_training:FullTraining.train"
+TRAIN = "qanas.performance_estimation.procedure:FullTraining.make"
 TRIALS, FINALISTS, SEEDS = 5, 2, 2
 
 # A limit that rejects some candidates, so that rejections are resumed too.
@@ -78,10 +78,10 @@ MOMENTS = [  # the second of a kind is left to the slow tests
     pytest.param(*("qanas.core.run_folder:write_atomically", 1), marks=pytest.mark.slow),
     pytest.param(*(TRAIN, 1), marks=pytest.mark.slow),
     (TRAIN, 3),
-    ("qanas.workflows.sampled_search:SampledSearch._on_epoch", 4),
-    ("qanas.workflows.trial_store:TrialStore.add_seed", 1),
-    ("qanas.workflows.trial_store:TrialStore.ask", 3),
-    pytest.param(*("qanas.workflows.trial_store:TrialStore.tell", 1), marks=pytest.mark.slow),
+    ("qanas.workflows.search:Search._on_event", 4),
+    ("qanas.workflows.trial_store:TrialStore._add", 1),
+    ("qanas.workflows.trial_store:TrialStore.suggest", 3),
+    pytest.param(*("qanas.workflows.trial_store:TrialStore.tell", 2), marks=pytest.mark.slow),
     ("qanas.workflows.trial_store:TrialStore._close", 2),
     pytest.param(*("qanas.workflows.trial_store:TrialStore._close", 4), marks=pytest.mark.slow),
     pytest.param(*("qanas.workflows.trial_store:TrialStore.set_search_seconds", 3), marks=pytest.mark.slow),
@@ -89,7 +89,7 @@ MOMENTS = [  # the second of a kind is left to the slow tests
     ("optuna.storages._rdb.storage:RDBStorage.set_trial_state_values", 3),
     pytest.param(*("qanas.core.run_folder:RunFolder.write_table", 2), marks=pytest.mark.slow),
     (TRAIN, TRIALS + 2),
-    pytest.param(*("qanas.workflows.finalists:save_predictions", 3), marks=pytest.mark.slow),
+    pytest.param(*("qanas.workflows.finalists:_save_predictions", 3), marks=pytest.mark.slow),
     ("qanas.workflows.finalists:ParitySteps.between", 2),
     pytest.param(*("qanas.core.run_folder:folder_written_atomically", 2), marks=pytest.mark.slow),
     ("shutil:copyfile", 4),

@@ -94,9 +94,7 @@ def test_the_report_opens_offline(finished_once: Workplace) -> None:
 def test_the_same_command_again_changes_nothing_and_is_quick(finished: Workplace) -> None:
     before = contents(finished.folder, "log.txt")
     started = time.monotonic()
-    outcome = finished.qanas(
-        "run", finished.recipe(), count="qanas.performance_estimation.full_training:FullTraining.train"
-    )
+    outcome = finished.qanas("run", finished.recipe(), count="qanas.performance_estimation.procedure:FullTraining.make")
     assert outcome.code == 0, outcome.err
     assert time.monotonic() - started < 30
     assert not finished.calls.exists(), "something was trained again"

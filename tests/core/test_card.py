@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from qanas.core.card import BorderTensor, Card, Latency, Parity, Statistic, card_schema
+from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, Statistic, card_schema
 from qanas.core.run_folder import RunFolder, write_atomically
 
 
@@ -68,7 +68,7 @@ def test_wrong_fields_are_refused_by_schema_and_by_card(field: str, value: objec
         Card.model_validate(wrong)
 
 
-@pytest.mark.parametrize("field", sorted(set(Card.model_fields) - {"schema_version"}))
+@pytest.mark.parametrize("field", sorted(set(Card.model_fields) - {"schema_version", "inputs", "outputs", "files"}))
 def test_a_missing_field_is_refused(field: str) -> None:
     content = json.loads(make_card().to_json())
     del content[field]
@@ -76,6 +76,23 @@ def test_a_missing_field_is_refused(field: str) -> None:
         jsonschema.Draft202012Validator(schema_file()).validate(content)
     with pytest.raises(ValidationError, match=field):
         Card.model_validate(content)
+
+
+def test_several_outputs_are_listed_by_name_in_place_of_one() -> None:
+    one = make_card()
+    assert one.output is not None
+    listed = [NamedTensor(name=name, **one.output.model_dump()) for name in ("boxes", "scores")]
+    content = {**json.loads(one.to_json()), "outputs": [tensor.model_dump() for tensor in listed]}
+    validator = jsonschema.Draft202012Validator(schema_file())
+    assert not validator.is_valid(content), "one and several"
+    with pytest.raises(ValidationError, match="'outputs' where there are several"):
+        Card.model_validate(content)
+    del content["output"]
+    validator.validate(content)
+    card = Card.model_validate(content)
+    assert [tensor.name for tensor in card.outputs] == ["boxes", "scores"]
+    assert json.loads(card.to_json()) == content
+    assert not validator.is_valid({**content, "outputs": content["outputs"][:1]}), "a list of one"
 
 
 def test_a_card_round_trips_through_its_text() -> None:

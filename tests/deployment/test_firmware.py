@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from torch import nn
+from torch import Tensor, nn
 
 import qanas.quantization
 from qanas.deployment.arena import operator_kinds
@@ -85,6 +85,50 @@ def test_the_sources_compile_and_hold_the_model(
     expected = [sum(content), 2, 30 * size, int(LiteRTModel(content).codes(inputs)[1].flat[0])]
     assert [int(value) for value in printed[:4]] == expected
     assert float(printed[4]) == 2.5
+
+
+SEVERAL = """#include "golden.h"
+#include "model.h"
+#include <stdio.h>
+int main(void) {
+  printf("%d %d %d %d %d %d %d\\n", QANAS_MODEL_INPUT_STATE_INDEX, QANAS_MODEL_OUTPUT_CLASS_SCORES_INDEX,
+         QANAS_MODEL_INPUT_X_SIZE, QANAS_MODEL_OUTPUT_STATE_SIZE, QANAS_MODEL_OUTPUT_CLASS_SCORES_ZERO_POINT,
+         qanas_golden_input_x[1][0], qanas_golden_output_class_scores[1][2]);
+  return 0;
+}
+"""
+
+
+class Cell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.take, self.head = nn.Linear(9, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        state = torch.relu(self.take(torch.cat([x, state], 1)))
+        return {"state": state, "class scores": self.head(state)}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
+def test_constants_and_golden_vectors_of_several_have_their_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    graph = trace(Cell(), {"x": (4,), "state": (5,)})
+    samples = {"x": torch.randn(50, 4), "state": torch.rand(50, 5)}
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())
+    content = write_tflite(quantized.program())
+    model = LiteRTModel(content, border=graph.border)
+    inputs = {name: values[:2].numpy() for name, values in samples.items()}
+    golden = GoldenVectors.record(model, inputs)
+    for name, text in firmware_files(content, peak_ram_bytes(quantized.program()), {}, golden).items():
+        (tmp_path / name).write_text(text, "utf-8")
+    (tmp_path / "main.c").write_text(SEVERAL, "utf-8")
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-const-variable"]
+    subprocess.run(["cc", *strict, "main.c", "model.c", "-o", "main"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.split()
+    codes = model.codes(inputs)
+    expected = [1, 1, 4, 5, quantized.outputs["class scores"].zero_point]
+    expected += [int(model.quantize(inputs)["x"][1, 0]), int(codes["class scores"][1, 2])]
+    assert [int(value) for value in printed] == expected
 
 
 def test_the_readme_says_that_an_lstm_keeps_its_state(model: tuple[bytes, int]) -> None:

@@ -145,7 +145,7 @@ def quantized_of(
 
 
 def steps(quantized: QuantizedGraph, inputs: NDArray[np.float32], kernels: OnnxKernels) -> NDArray[np.int64]:
-    codes = OnnxModel(write_onnx(quantized), kernels).codes(inputs, quantized.output)
+    codes = OnnxModel(write_onnx(quantized), kernels).codes(inputs, quantized.outputs)
     ours = quantized.codes(torch.from_numpy(inputs)).numpy()
     assert codes.shape == ours.shape
     apart: NDArray[np.int64] = np.abs(codes - ours.astype(np.int64))
@@ -241,7 +241,7 @@ def test_images_stay_as_torch_has_them_and_nothing_is_transposed() -> None:
     quantized, inputs = quantized_of(network, IMAGE)
     content = write_onnx(quantized)
     model = OnnxModel(content)
-    assert (model.input_shape, model.output_shape) == ((1, 4, 7, 6), (1, 3, 2, 2))
+    assert (model.input_shapes, model.output_shapes) == ({"input": (1, 4, 7, 6)}, {"output": (1, 3, 2, 2)})
     kinds = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
     assert kinds["Transpose"] == 0
     with torch.no_grad():

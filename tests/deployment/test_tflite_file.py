@@ -74,11 +74,20 @@ def test_header_version_and_empty_first_buffer(content: bytes) -> None:
     assert model.Buffers(0).DataLength() == 0
 
 
-def test_tensors_and_graph_have_no_names(content: bytes) -> None:
+def test_inputs_and_outputs_have_names_and_nothing_else_has(content: bytes) -> None:
     model = parsed(content)
-    assert all(not tensor.Name() for tensor in tensors_of(model))
+    assert [tensor.Name() for tensor in tensors_of(model) if tensor.Name()] == [b"x", b"output"]
     assert not model.Subgraphs(0).Name()
     assert not model.Description()
+
+
+def test_the_signature_names_inputs_and_outputs(content: bytes) -> None:
+    model = parsed(content)
+    assert model.SignatureDefsLength() == 1
+    signature, graph = model.SignatureDefs(0), model.Subgraphs(0)
+    assert signature.SignatureKey() == b"serving_default"
+    assert [(signature.Inputs(0).Name(), signature.Inputs(0).TensorIndex())] == [(b"x", graph.Inputs(0))]
+    assert [(signature.Outputs(0).Name(), signature.Outputs(0).TensorIndex())] == [(b"output", graph.Outputs(0))]
 
 
 def test_constants_lie_at_multiples_of_sixteen(content: bytes) -> None:
@@ -154,7 +163,7 @@ def test_the_same_program_gives_the_same_bytes() -> None:
 def test_an_unknown_kind_of_operator_is_refused() -> None:
     source, target = (RuntimeTensor((1, 2), "float32") for _ in range(2))
     with pytest.raises(ValueError, match="no operator FOLD_PAPER"):
-        write_tflite(Program(source, target, [RuntimeOperator("FOLD_PAPER", 1, [source], [target])]))
+        write_tflite(Program({"x": source}, {"y": target}, [RuntimeOperator("FOLD_PAPER", 1, [source], [target])]))
 
 
 def test_constants_of_unknown_types_are_refused() -> None:

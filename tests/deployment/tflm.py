@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qanas.deployment.litert import LiteRTModel
-from qanas.quantization.graph import Border
+from qanas.quantization.border import Border
 
 runtime: Any = pytest.importorskip(
     "tflite_micro.python.tflite_micro.runtime",
@@ -47,15 +48,25 @@ class TFLMModel:
         self.litert = LiteRTModel(content, border=border)
 
     def codes(self, inputs: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The output codes of real inputs, (n, ...), both in the torch network's order."""
-        outputs = []
-        for sample in self.litert.quantize(inputs):
+        """The codes of the only output for the only input's real values, (n, ...), in the torch network's order."""
+        (name,) = self.litert.inputs
+        (codes,) = self.codes_by_name({name: inputs}).values()
+        return codes
+
+    def codes_by_name(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+        """The output codes of real inputs, each (n, ...), by their names, all in the torch network's order."""
+        stored = self.litert.quantize(inputs)
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self.litert.outputs}
+        for at in range(len(next(iter(stored.values())))):
             self.interpreter.reset()
-            self.interpreter.set_input(np.ascontiguousarray(sample[None]), 0)
+            for place, values in enumerate(stored.values()):
+                self.interpreter.set_input(np.ascontiguousarray(values[at : at + 1]), place)
             self.interpreter.invoke()
-            outputs.append(self.interpreter.get_output(0))
-        stored = np.concatenate(outputs).astype(np.int64)
-        return stored.transpose(self.litert.border.output.to_torch(stored.ndim))
+            for place, name in enumerate(found):
+                found[name].append(self.interpreter.get_output(place))
+        orders = {port.name: port.order for port in self.litert.border.outputs}
+        whole = {name: np.concatenate(parts).astype(np.int64) for name, parts in found.items()}
+        return {name: values.transpose(orders[name].to_torch(values.ndim)) for name, values in whole.items()}
 
     def arena(self, capfd: pytest.CaptureFixture[str]) -> Arena:
         """What it says, which it does on standard error only."""

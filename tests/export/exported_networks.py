@@ -69,9 +69,50 @@ def broken() -> nn.Module:
     raise RuntimeError("no weights here")
 
 
-class TwoOutputs(nn.Module):
+class WithText(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, str]:
+        return x, "text"
+
+
+class BoxesApart(nn.Module):
+    """Pixels and scores, each an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box, self.score = nn.Linear(4, 2), nn.Linear(4, 2)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x
+        return 320.0 * torch.sigmoid(self.box(x)), torch.sigmoid(self.score(x))
+
+
+class BoxesAndScores(BoxesApart):
+    """Both in one output."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.cat(super().forward(x), 1)
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.head = nn.Linear(4, 5), nn.Linear(5, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = self.head(torch.relu(self.encode(a)) * torch.relu(self.encode(b)))
+        return found
+
+
+class Streaming(nn.Module):
+    """A cell whose state goes in and comes out, under one name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.take, self.keep, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor, state: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        state = torch.relu(self.take(x) + self.keep(state))
+        scores = self.head(state)
+        return {"state": state, "heads": [scores, 300.0 * torch.sigmoid(self.head(0.5 * state))]}
 
 
 class Summed(nn.Module):

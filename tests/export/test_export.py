@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError
+from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
 from qanas.export.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
@@ -28,6 +30,7 @@ from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
+OTHER_SHAPES = {"BoxesAndScores": (4,), "BoxesApart": (4,)}
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +50,13 @@ def written(folder: Path, **arrays: NDArray[Any]) -> Path:
     return path
 
 
+def only_of(named: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    (values,) = named.values()
+    return values
+
+
 def source_of(name: str, folder: Path) -> Source:
-    return Source.load(f"{NETWORKS}:{name}", written(folder, x=samples_of(SHAPES[name])))
+    return Source.load(f"{NETWORKS}:{name}", written(folder, x=samples_of({**SHAPES, **OTHER_SHAPES}[name])))
 
 
 def in_litert(path: Path, inputs: NDArray[np.float32], told: Export) -> NDArray[np.float64]:
@@ -81,11 +89,11 @@ def test_the_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
     told = ship(source, integer_tflite(source, ExportScheme()), out)
     assert told.failure == ""
     assert told.parity is not None
-    assert (told.parity.max, told.parity.n_outputs) == (0, source.outputs.size)
+    assert (told.parity.max, told.parity.n_outputs) == (0, only_of(source.outputs).size)
     network = load_network(f"{NETWORKS}:{name}")
     with torch.no_grad():
-        wanted = network(torch.from_numpy(source.samples)).numpy()
-    found = in_litert(out, source.samples, told)
+        wanted = network(torch.from_numpy(only_of(source.samples))).numpy()
+    found = in_litert(out, only_of(source.samples), told)
     assert found.shape == wanted.shape
     # By the formula; XNNPACK's kernels here, reference kernels there.
     noise = ((wanted - found) ** 2).sum()
@@ -121,7 +129,7 @@ def test_a_float_file_computes_what_torch_does(name: str, tmp_path: Path) -> Non
     out = tmp_path / "model.tflite"
     told = ship(source, float_tflite(source), out)
     assert (told.failure, told.precision, told.parity, told.input.scale) == ("", "float32", None, None)
-    np.testing.assert_allclose(in_litert(out, source.samples, told), source.outputs, atol=1e-5)
+    np.testing.assert_allclose(in_litert(out, only_of(source.samples), told), only_of(source.outputs), atol=1e-5)
     assert told.costs["file_bytes"] == out.stat().st_size
 
 
@@ -134,7 +142,7 @@ def test_values_of_16_bits_are_told_and_nearer_to_torch(name: str, tmp_path: Pat
     assert (told.input.zero_point, told.output.zero_point) == (0, 0)
     assert told.parity is not None
     assert told.parity.max == 0
-    assert told.sqnr_db > sqnr_db(source.compared_outputs, narrow.outputs)
+    assert told.sqnr_db > sqnr_db(only_of(source.compared_outputs), only_of(narrow.outputs))
     assert told.costs["peak_ram_bytes"] > narrow.costs["peak_ram_bytes"]
 
 
@@ -157,17 +165,18 @@ def test_an_onnx_model_computes_what_torch_does(name: str, tmp_path: Path) -> No
     assert told.failure == ""
     assert told.parity is not None
     assert told.parity.max <= 2
-    assert told.parity.n_outputs == source.outputs.size
+    assert told.parity.n_outputs == only_of(source.outputs).size
     assert told.costs["file_bytes"] == out.stat().st_size
     assert told.input.shape == (1, *SHAPES[name]), "torch's order"
     model = OnnxModel(out.read_bytes())
-    assert sqnr_db(source.outputs, model.predict(source.samples)) == pytest.approx(told.sqnr_db)
+    found = model.predict(only_of(source.samples))
+    assert sqnr_db(only_of(source.outputs), found) == pytest.approx(told.sqnr_db)
     assert told.sqnr_db > 20
 
 
 def test_an_onnx_model_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = OnnxModel.predict
-    monkeypatch.setattr(OnnxModel, "predict", lambda self, inputs: exact(self, inputs)[::-1])
+    monkeypatch.setattr(OnnxModel, "predict", lambda self, inputs: {k: v[::-1] for k, v in exact(self, inputs).items()})
     source = source_of("linear", tmp_path)
     assert (
         "steps on average, more than 2" in ship(source, int8_onnx(source, ExportScheme()), tmp_path / "m.onnx").failure
@@ -254,7 +263,7 @@ def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
 def test_dropout_and_batch_statistics_are_those_of_eval(tmp_path: Path) -> None:
     assert not load_network(f"{NETWORKS}:SmallCNN").training
     one, other = (Source.load(f"{NETWORKS}:SmallCNN", written(tmp_path, x=samples_of((2, 9, 8)))) for _ in range(2))
-    np.testing.assert_array_equal(one.outputs, other.outputs)
+    np.testing.assert_array_equal(only_of(one.outputs), only_of(other.outputs))
 
 
 def test_weights_from_a_file(tmp_path: Path) -> None:
@@ -263,18 +272,20 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     path = written(tmp_path, x=samples_of((4,)))
     source = Source.load(f"{NETWORKS}:linear", path, weights=tmp_path / "w.safetensors")
     with torch.no_grad():
-        np.testing.assert_allclose(source.outputs, layer(torch.from_numpy(source.samples)).numpy(), rtol=1e-6)
+        wanted = layer(torch.from_numpy(only_of(source.samples))).numpy()
+    np.testing.assert_allclose(only_of(source.outputs), wanted, rtol=1e-6)
 
 
 def test_one_of_several_arrays(tmp_path: Path) -> None:
     path = written(tmp_path, x=samples_of((4,)), y=samples_of((7,)))
-    assert Source.load(f"{NETWORKS}:mlp", path, array="x").samples.shape == (40, 4)
+    assert only_of(Source.load(f"{NETWORKS}:mlp", path, array="x").samples).shape == (40, 4)
 
 
 def test_many_samples_are_compared_in_part(tmp_path: Path) -> None:
     source = Source.load(f"{NETWORKS}:linear", written(tmp_path, x=samples_of((4,), 1000)))
-    assert len(source.compared) == len(source.compared_outputs) == COMPARED_SAMPLES
-    np.testing.assert_array_equal(source.compared[[0, -1]], source.samples[[0, -1]])
+    compared = only_of(source.compared)
+    assert source.compared_count == len(compared) == len(only_of(source.compared_outputs)) == COMPARED_SAMPLES
+    np.testing.assert_array_equal(compared[[0, -1]], only_of(source.samples)[[0, -1]])
 
 
 @pytest.mark.parametrize(
@@ -296,8 +307,8 @@ BAD_NETWORKS = {
     f"{NETWORKS}:broken": ("no weights here", "exported_networks.py, line"),
     f"{NETWORKS}:with_width": ("needs width, depth;", "without arguments"),
     f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
-    f"{NETWORKS}:TwoOutputs": ("one tensor", "a tuple"),
-    f"{NETWORKS}:Summed": ("one tensor", "the shape ()"),
+    f"{NETWORKS}:WithText": ("must put out tensors", "'output_1' is a str"),
+    f"{NETWORKS}:Summed": ("must put out tensors", "the shape ()"),
     f"{NETWORKS}:PythonNumbers": ("can't be traced", "keep to torch calls"),
     f"{NETWORKS}:with_nan": ("NaN", "weights"),
     f"{NETWORKS}:SmallCNN": ("samples.npz", "refuses samples of the shape (4,)"),
@@ -356,3 +367,116 @@ def test_places_and_schemes_that_are_not_there_are_refused(tmp_path: Path) -> No
         require_folder_of(tmp_path)
     with pytest.raises(InputError, match=r"unknown scheme 'int9': did you mean 'int8'"):
         integer_tflite(source_of("linear", tmp_path), ExportScheme("int9"))
+
+
+def streamed(count: int = 40) -> dict[str, NDArray[np.float32]]:
+    return {"x": samples_of((4,), count), "state": np.abs(samples_of((6,), count))}
+
+
+def streaming(folder: Path, **arrays: NDArray[Any]) -> Source:
+    return Source.load(f"{NETWORKS}:Streaming", written(folder, **(arrays or streamed())))
+
+
+HEADS = ["state", "heads_0", "heads_1"]
+
+
+def test_every_output_has_its_own_scale_and_its_own_ratio(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    assert (list(told.inputs), list(told.outputs)) == (["x", "state"], HEADS)
+    scales = [output.tensor.scale for output in told.outputs.values()]
+    assert len(set(scales)) == 3
+    for name, output in told.outputs.items():
+        assert output.parity is not None
+        assert (output.parity.max, output.parity.n_outputs) == (0, source.outputs[name].size)
+        assert output.sqnr_db > 25, name
+    assert told.sqnr_db == min(output.sqnr_db for output in told.outputs.values())
+    content = json.loads(json.dumps(told.as_json(), allow_nan=False))
+    assert not content.keys() & {"input", "output"}, "those of one alone"
+    assert content["outputs"]["heads_1"]["sqnr_db"] == told.outputs["heads_1"].sqnr_db
+    lines = [line for line in told.lines() if line.startswith(("input", "output"))]
+    assert [line.split()[1] for line in lines] == ["x:", "state:", "state:", "heads_0:", "heads_1:"]
+    assert all("sqnr_db" in line for line in lines[2:])
+
+
+def test_the_signature_of_a_file_is_enough_to_run_it(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    out = tmp_path / "model.tflite"
+    told = ship(source, float_tflite(source), out)
+    assert told.failure == ""
+    runner = Interpreter(str(out)).get_signature_runner()
+    found = runner(**{name: values[:1] for name, values in source.samples.items()})
+    for name in HEADS:
+        np.testing.assert_allclose(found[name], source.outputs[name][:1], rtol=1e-4, atol=1e-5)
+
+
+def test_several_to_onnx_where_an_output_is_called_like_an_input(tmp_path: Path) -> None:
+    source = streaming(tmp_path)
+    out = tmp_path / "model.onnx"
+    told = ship(source, int8_onnx(source, ExportScheme()), out)
+    assert told.failure == ""
+    assert list(told.outputs) == HEADS
+    assert OnnxModel(out.read_bytes()).border.output_names == ("state_out", "heads_0", "heads_1")
+    assert all(output.parity is not None and output.parity.max <= 2 for output in told.outputs.values())
+
+
+def test_one_output_outside_parity_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = LiteRTModel.codes
+
+    def off(self: LiteRTModel, inputs: Any) -> Any:  # noqa: ANN401 - as the method
+        found = exact(self, inputs)
+        return {**found, "heads_1": found["heads_1"] - 9}
+
+    monkeypatch.setattr(LiteRTModel, "codes", off)
+    source = streaming(tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert "output 'heads_1': outputs differ by up to 9 steps" in told.failure
+
+
+def test_arrays_are_found_by_the_arguments_names(tmp_path: Path) -> None:
+    given = streamed()
+    source = streaming(tmp_path, state=given["state"], other=given["x"], x=given["x"])
+    for name, values in given.items():
+        np.testing.assert_array_equal(source.samples[name], values)
+    by_number = streaming(tmp_path, arr_0=given["x"], arr_1=given["state"])
+    np.testing.assert_array_equal(by_number.samples["state"], given["state"])
+    assert source.notes == by_number.notes == ()
+
+
+def test_samples_of_one_input_stand_for_all_but_in_another_order_and_it_is_said(tmp_path: Path) -> None:
+    given = samples_of((4,))
+    source = Source.load(f"{NETWORKS}:Siamese", written(tmp_path, x=given))
+    np.testing.assert_array_equal(source.samples["a"], given)
+    np.testing.assert_array_equal(source.samples["b"], np.roll(given, 20, 0))
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    assert any(line.startswith("note") and "give an array for each" in line for line in told.lines())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"x": samples_of((4,)), "h": samples_of((6,))}, "holds the arrays x, h, but the network takes x, state"),
+        ({"x": samples_of((4,)), "state": samples_of((6,), 30)}, "40 of 'x', 30 of 'state'"),
+        ({"x": samples_of((4,)), "state": samples_of((5,))}, r"refuses samples of the shape (4,) and (5,)"),
+        ({"x": samples_of((4,)), "state": np.zeros((40, 6), np.float32)}, "'state' holds nothing but 0"),
+    ],
+)
+def test_arrays_that_are_not_those_of_the_inputs_are_refused(
+    arrays: dict[str, NDArray[Any]], text: str, tmp_path: Path
+) -> None:
+    assert text in refusal(f"{NETWORKS}:Streaming", written(tmp_path, **arrays))
+
+
+def test_a_part_that_one_step_is_too_coarse_for_is_told(tmp_path: Path) -> None:
+    boxes = source_of("BoxesAndScores", tmp_path)
+    told = ship(boxes, integer_tflite(boxes, ExportScheme()), tmp_path / "model.tflite")
+    assert told.failure == ""
+    (note,) = told.notes
+    assert note.startswith("output 'output': numbers 2, 3 of axis 1 are at ")
+    assert "an output of its own" in note
+    apart = source_of("BoxesApart", tmp_path)
+    told = ship(apart, integer_tflite(apart, ExportScheme()), tmp_path / "model.tflite")
+    assert told.notes == ()
+    assert all(output.sqnr_db > 30 for output in told.outputs.values())

@@ -162,7 +162,7 @@ def test_the_graph_of_shapes_alone_is_that_of_the_network() -> None:
 def test_a_constant_of_unknown_width_has_no_cost() -> None:
     source = RuntimeTensor((1, 2), "float32")
     unknown = RuntimeTensor((2,), "float32", data=np.zeros(2, np.float32))
-    program = Program(source, source, [RuntimeOperator("ADD", 1, [source, unknown], [source])])
+    program = Program({"x": source}, {"y": source}, [RuntimeOperator("ADD", 1, [source, unknown], [source])])
     with pytest.raises(ValueError, match="how many bits"):
         packed_weight_bytes(program)
 

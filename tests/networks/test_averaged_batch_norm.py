@@ -50,5 +50,5 @@ def test_a_last_batch_of_one_sample_is_trained_on() -> None:
 
 def test_networks_without_batch_norm_are_left_alone() -> None:
     network = nn.Linear(3, 1)
-    refresh_batch_norms(network, torch.randn(4, 3))
+    refresh_batch_norms(network, TrainingSet(torch.randn(4, 3), torch.zeros(4, 1)))
     assert network.training

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.layers.images import ChannelShuffle, SameAvgPool2d, SameConv2d, SameMaxPool2d
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LARGEST = 4096
 """Numbers of a value at most, so that a network is computed in milliseconds."""
@@ -161,6 +164,13 @@ class Maker:
         kind = f"convolution {how} {style} stride {strides} dilation {gaps_name} {type(activation).__name__}"
         self.append(nn.Sequential(*layers), kind)
 
+    def again(self) -> None:
+        """A layer of an earlier step, with its weights, where there is one that fits."""
+        alone = [step for step in self.steps if len(step.sources) == 1 and step.kind.startswith("convolution")]
+        fitting = [step for step in alone if self.shapes[step.sources[0]][0] == self.last[0]]
+        if fitting and min(self.last[1:]) > 2:
+            self.append(self.random.choice(fitting).layer, "again")
+
     def pool(self) -> None:
         """A pool of any kind that the image has room for."""
         _, rows, columns = self.last
@@ -294,7 +304,78 @@ def random_network(seed: int) -> tuple[RandomNetwork, tuple[int, int, int]]:
     return _with_statistics(network), shape
 
 
-def _with_statistics(network: RandomNetwork) -> RandomNetwork:
+class Several(nn.Module):
+    """A network of several inputs and outputs, which it returns in one of the ways in which networks do."""
+
+    def __init__(self, steps: list[Made], chosen: list[int], returned: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(step.layer for step in steps)
+        self.sources = [step.sources for step in steps]
+        self.chosen, self.returned = chosen, returned
+
+    def computed(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - a tuple, a list, a dict or what is nested
+        values = list(inputs)
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            values.append(layer(*(values[source] for source in sources)))
+        outputs = [values[place] for place in self.chosen]
+        ways: dict[str, Any] = {
+            "tuple": tuple(outputs),
+            "list": outputs,
+            "dict": {f"head {number}": output for number, output in enumerate(outputs)},
+            "nested": {"first": outputs[:1], "rest": tuple(outputs[1:]), "nothing": None},
+        }
+        return ways[self.returned]
+
+
+class OneInput(Several):
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - see `computed`
+        return self.computed(x)
+
+
+class TwoInputs(Several):
+    def forward(self, x: Tensor, state: Tensor) -> Any:  # noqa: ANN401 - see `computed`
+        return self.computed(x, state)
+
+
+class ThreeInputs(Several):
+    def forward(self, left: Tensor, right: Tensor, output_0: Tensor) -> Any:  # noqa: ANN401 - see `computed`
+        return self.computed(left, right, output_0)
+
+
+SEVERAL = {
+    OneInput: ("x",),
+    TwoInputs: ("x", "state"),
+    ThreeInputs: ("left", "right", "output_0"),
+}
+"""By the names of their inputs, one of which is that of an output as well."""
+
+
+def random_several(seed: int) -> tuple[Several, dict[str, tuple[int, int, int]]]:
+    """Return a network of 1 to 3 inputs and 1 to 3 outputs, some of its layers used again, and its inputs' shapes."""
+    random = Random(seed)  # noqa: S311 - a test's
+    torch.manual_seed(seed)
+    kind = random.choice(list(SEVERAL))
+    size = (random.randint(3, 10), random.randint(3, 10))
+    shapes = [(random.randint(1, 5), *size) for _ in SEVERAL[kind]]
+    maker = Maker(random, list(shapes))
+    choices = [maker.convolution] * 4 + [maker.joined] * 3 + [maker.again] * 3 + [maker.rearranged]
+    choices += [maker.pool, maker.activation, maker.gated]
+    for _ in range(random.randint(1, 6)):
+        random.choice(choices)()
+    for number, shape in enumerate(shapes):
+        squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(shape[0], maker.last[0], 1), nn.Sigmoid())
+        maker.append(Two(torch.mul, squeeze), "gated by an input", number)
+    last = len(maker.shapes) - 1
+    chosen = [last, *(random.randrange(len(maker.shapes)) for _ in range(random.randint(0, 2)))]
+    if random.random() < 0.5:
+        maker.head()
+        chosen[0] = last + 1
+    random.shuffle(chosen)
+    network = kind(maker.steps, chosen, random.choice(["tuple", "list", "dict", "nested"]))
+    return _with_statistics(network), dict(zip(SEVERAL[kind], shapes, strict=True))
+
+
+def _with_statistics(network: Network) -> Network:
     """Give batch norms the statistics of a training, and weights channels of different sizes."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from qanas.quantization import ranges
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.operators.arithmetic import Add, Multiply
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.rescaling import ReLU

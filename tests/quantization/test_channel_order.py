@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from random import Random
 
 import numpy as np
@@ -19,8 +18,9 @@ from qanas.quantization.graph import Graph
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.shapes import Slice, Transpose
 from qanas.quantization.passes.channel_flow import Flow, Step
+from qanas.quantization.passes.channel_order import without_shuffles
 from qanas.quantization.passes.channel_ties import fits
-from qanas.quantization.passes.folding import folded
+from qanas.quantization.passes.folding import PASSES, folded
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes, trace_unfolded
@@ -37,9 +37,9 @@ SCHEMES = (
 def with_and_without_shuffles(network: nn.Module, shape: tuple[int, ...]) -> tuple[Graph, Graph]:
     """A network's graph with the shuffles that are in torch, and as it ships."""
     unfolded = trace_unfolded(network.eval(), shape)
-    tracing = import_module("qanas.quantization.tracing.trace")
+    others = tuple(one for one in PASSES["folded"] if one is not without_shuffles)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "without_shuffles", lambda graph: graph)
+        patch.setattr("qanas.quantization.passes.folding.PASSES", {**PASSES, "folded": others})
         before = folded(unfolded)
     return before, folded(unfolded)
 

@@ -1,7 +1,7 @@
 """Fast arithmetic against exact: networks of every kind, sums that float32 can't hold, and no Numba.
 
 Single operators and random networks are compared code by code wherever they are compared with LiteRT (`conftest.py`,
-`operators/bench.py`).
+`qanas.testing.runtime`).
 """
 
 import sys

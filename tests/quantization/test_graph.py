@@ -13,7 +13,8 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.layers.sequences import Conv1xK, OneBiasLSTM
 from qanas.networks.lstm import LSTMNetwork
-from qanas.quantization.graph import INPUT, UnsupportedNetworkError
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights, WeightBits
 from qanas.quantization.numbers.rounding import round_half_away
 from qanas.quantization.operators.lstm import cell_exponent
@@ -47,7 +48,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     "control flow on values": (branch, "control flow on values"),
     "an unknown function": (lambda _, y: torch.lgamma(y), "lgamma"),
     "an unknown method": (lambda _, y: y.mean(), "mean"),
-    "two outputs": (lambda x, y: (x, y), "one tensor"),
+    "a number as an output": (lambda _, y: (y, 3), "'output_1' is a int, not a tensor"),
+    "no output": (lambda _, y: (y + y, None)[1], "is not used"),
     "a part of the batch": (lambda _, y: y[0], "whole batch"),
     "an index with steps backwards": (lambda _, y: y[:, ::-1], "step"),
     "an index of its own values": (lambda x, y: y[x], "index"),

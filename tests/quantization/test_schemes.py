@@ -17,7 +17,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import ACTIVATION_BITS, FINEST_SCALE, Affine, QuantizedWeights
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.dense import QuantizedDense

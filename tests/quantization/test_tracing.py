@@ -422,7 +422,7 @@ def test_lstms_that_no_operator_computes_are_refused(lstm: nn.LSTM, message: str
         (lambda m, x: m.layers.lstm(x)[1][1][0], "cell state"),
         (lambda m, x: m.layers.lstm(x)[1][0][0:1], "take one layer's"),
         (lambda m, x: m.layers.lstm(x, None)[0], None),
-        (lambda m, x: m.layers.lstm(x), "one tensor"),
+        (lambda m, x: m.layers.lstm(x), "leave it out"),
     ],
 )
 def test_states_of_an_lstm(function: Callable[[Any, Tensor], object], message: str | None) -> None:

@@ -16,7 +16,8 @@ from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import ACTIVATION_BITS, ActivationBits
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.functions import HardSwish

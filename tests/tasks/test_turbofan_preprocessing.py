@@ -169,7 +169,7 @@ def test_engines_are_split(raw: Path) -> None:
 
 @pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
 def test_every_split_has_an_engine(raw: Path, fraction: float) -> None:
-    data = Turbofan(str(raw), validation_fraction=fraction).load()
+    data = Turbofan(str(raw), validation_fraction=fraction, window=2).load()
     assert len(data.train)
     assert len(data.val)
 

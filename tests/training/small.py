@@ -1,15 +1,13 @@
-"""Small networks, data and settings that the tests of all trainers share, and torch's own training written out."""
+"""Small networks, data and settings that the tests of all trainers share."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
@@ -17,7 +15,7 @@ from qanas.search_space.training_group import Penalty, TrainingSettings
 from qanas.training.trainer import TrainingSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -98,15 +96,6 @@ TCN_PENALTIES = {
 """For networks of two blocks of different width."""
 
 
-def penalty_value(network: nn.Module, penalties: Mapping[str, Penalty]) -> Tensor:
-    """What penalties add to the loss."""
-    value = torch.zeros(())
-    for name, penalty in penalties.items():
-        weights = network.get_parameter(name)
-        value = value + penalty.l1 * weights.abs().sum() + penalty.l2 * (weights * weights).sum()
-    return value
-
-
 def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> list[float]:
     """The largest error of each parameter's gradient, relative to the largest entry of that gradient."""
     gradients = [parameter.grad.reshape(-1).numpy() for parameter in network.parameters() if parameter.grad is not None]
@@ -115,47 +104,3 @@ def relative_errors(network: nn.Module, flat: NDArray[np.float32]) -> list[float
         float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
         for found, expected in zip(parts, gradients, strict=True)
     ]
-
-
-def train_plainly(
-    network: nn.Module,
-    data: TrainingSet,
-    chosen: TrainingSettings,
-    *,
-    epochs: int,
-    seed: int,
-    penalties: Mapping[str, Penalty],
-) -> list[float]:
-    """Train as the documentation of `fit` says, with torch's parts in torch's usual way; return the epochs' losses."""
-    parameters = list(network.parameters())
-    optimizer: torch.optim.Optimizer = (
-        torch.optim.Adam(parameters)
-        if chosen.optimizer == "adam"
-        else torch.optim.RMSprop(parameters, alpha=0.9, eps=1e-7)
-    )
-    averages = [parameter.detach().clone() for parameter in parameters]
-    generator = torch.Generator().manual_seed(seed)
-    total = epochs * math.ceil(len(data.inputs) / chosen.batch_size)
-    losses, step = [], 0
-    for _ in range(epochs):
-        order, summed = torch.randperm(len(data.inputs), generator=generator), 0.0
-        for indices in torch.split(order, chosen.batch_size):
-            done = step / total
-            factors = {"none": 1.0, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0, "exponential": 0.01**done}
-            optimizer.param_groups[0]["lr"] = chosen.learning_rate * factors[chosen.scheduler]
-            optimizer.zero_grad()
-            value = loss(chosen.loss, network(data.inputs[indices]), data.targets[indices])
-            value = value + penalty_value(network, penalties)
-            value.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, chosen.gradient_clip)
-            optimizer.step()
-            step += 1
-            decay = min(chosen.ema_decay, (1.0 + step) / (10.0 + step))
-            averages = [decay * a + (1.0 - decay) * p.detach() for a, p in zip(averages, parameters, strict=True)]
-            summed += value.item() * len(indices)
-        losses.append(summed / len(data.inputs))
-    for parameter, average in zip(parameters, averages, strict=True):
-        parameter.data = average
-    update_bn([data.inputs], network)
-    network.eval()
-    return losses

@@ -18,7 +18,6 @@ from tests.training.small import (
     later_settings,
     loss,
     lstm_training,
-    penalty_value,
     relative_errors,
     settings,
     tcn_training,
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
+from qanas.testing.trainers import penalty_value
 from qanas.training.choice import log_once, make_trainer
 from qanas.training.compiled.lstm import CompiledLSTMTrainer
 from qanas.training.compiled.supports import why_not_lstm, why_not_tcn

@@ -18,7 +18,6 @@ from tests.training.small import (
     lstm_training,
     settings,
     tcn_training,
-    train_plainly,
 )
 from torch import nn
 
@@ -26,6 +25,7 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.events import Event
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.paths import PathsTrainer, paths_a_step, strictly_fair_paths
+from qanas.testing.trainers import train_plainly
 from qanas.training.compiled.lstm import CompiledLSTMTrainer
 from qanas.training.compiled.tcn import CompiledTCNTrainer
 from qanas.training.loop import Epochs, Passes, Schedule, fit
@@ -272,7 +272,7 @@ def test_the_data_is_only_read(name: str) -> None:
 def expected(name: str, chosen: TrainingSettings, penalised: bool) -> tuple[nn.Module, list[float]]:
     network, data = CASES[name].make()
     penalties = PENALTIES[CASES[name].make] if penalised else {}
-    return network, train_plainly(network, data, chosen, epochs=EPOCHS, seed=SEED, penalties=penalties)
+    return network, train_plainly(network, data, loss, chosen, epochs=EPOCHS, seed=SEED, penalties=penalties)
 
 
 def assert_trained_as_expected(name: str, chosen: TrainingSettings, *, penalised: bool = False) -> None:

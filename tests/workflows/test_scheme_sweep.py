@@ -159,6 +159,8 @@ def test_a_named_scheme_is_what_ships_and_nothing_is_swept(make_plan: MakePlan, 
     run_search(plan, folder, display())
     assert not folder.scheme_sweep.exists()
     found = card(folder)
+    assert found.input is not None
+    assert found.output is not None
     assert math.frexp(found.input.scale)[0] == math.frexp(found.output.scale)[0] == 0.5
     assert found.input.zero_point == found.output.zero_point == 0
     assert found.parity_steps.max == 0

@@ -247,6 +247,7 @@ def test_the_input_is_searched_and_everything_follows_from_the_candidate(tmp_pat
     for name, card in RunFolder(tmp_path / "run").cards().items():
         config = card.config["input"]
         steps = -(-int(config["window"]) // int(config["stride_in_window"]))
+        assert card.input is not None
         assert card.input.shape[1] == steps
         assert card.preprocessing["window"] == config["window"], name
         header = (tmp_path / "run" / "models" / name / "firmware" / "preprocessing.h").read_text("utf-8")

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from qanas.core.candidate import Value
 from qanas.core.measures import Precision
@@ -19,8 +29,25 @@ SplitName = Literal["val", "test"]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
+def _or_nan(value: object) -> object:
+    return math.nan if value is None else value
+
+
+def _or_null(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(_or_nan),
+    PlainSerializer(_or_null, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
+"""A metric's value: NaN where it is not defined, which JSON has as null."""
+
+
 class Statistic(BaseModel):
-    """One metric over the trainings of a finalist.
+    """One metric over the trainings of a finalist; null where it is not defined.
 
     Attributes:
         shipped: of the training that ships.
@@ -30,9 +57,9 @@ class Statistic(BaseModel):
     """
 
     model_config = _STRICT
-    shipped: float
-    mean: float
-    std: float = Field(ge=0)
+    shipped: Number
+    mean: Number
+    std: Number
     n: int = Field(ge=1)
 
     @classmethod
@@ -62,6 +89,16 @@ class BorderTensor(BaseModel):
     axes: list[int] = []
 
 
+class NamedTensor(BorderTensor):
+    """One of several inputs or outputs.
+
+    Attributes:
+        name: in the file's signature; that of the network's argument, or of its entry in what the network returns.
+    """
+
+    name: str
+
+
 class Parity(BaseModel):
     """Distance between simulated and deployed outputs, in steps of the output's scale."""
 
@@ -79,6 +116,12 @@ class Latency(BaseModel):
     kernels: str
 
 
+_ONE_OR_SEVERAL: list[JsonValue] = [
+    {"oneOf": [{"required": [side]}, {"required": [f"{side}s"]}]} for side in ("input", "output")
+]
+"""Of a card's inputs and of its outputs there is one, or a list."""
+
+
 class Card(BaseModel):
     """Everything that is known of a shipped model; `models/ID/card.json`.
 
@@ -90,8 +133,11 @@ class Card(BaseModel):
         protocol: how the numbers came about.
         run_seed: the run's seed.
         sha256: of model.tflite.
-        input: of the model.
-        output: of the model, in the target's unit.
+        files: the SHA-256 of the folder's other files, by their names; none on cards of early runs.
+        input: of the model, where it has one.
+        output: of the model, in the target's unit, where it has one.
+        inputs: of the model, in the file's order, where it has several.
+        outputs: likewise.
         preprocessing: what firmware has to do before the model.
         metrics: by precision, split and metric.
         weight_bytes: constants in the file.
@@ -103,7 +149,7 @@ class Card(BaseModel):
         parity_steps: over the validation and test outputs.
     """
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
     schema_version: Literal[1] = 1
     candidate: str
     config: dict[str, dict[str, Value]]
@@ -111,8 +157,11 @@ class Card(BaseModel):
     protocol: dict[str, Any]
     run_seed: int
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    input: BorderTensor
-    output: BorderTensor
+    files: dict[str, str] = {}
+    input: BorderTensor | None = None
+    output: BorderTensor | None = None
+    inputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
+    outputs: Annotated[list[NamedTensor], Field(min_length=2)] = []
     preprocessing: dict[str, Any]
     metrics: dict[Precision, dict[SplitName, dict[str, Statistic]]]
     weight_bytes: int
@@ -122,6 +171,14 @@ class Card(BaseModel):
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+
+    @model_validator(mode="after")
+    def _borders_are_there(self) -> Self:
+        for side in ("input", "output"):
+            alone, several = getattr(self, side), getattr(self, f"{side}s")
+            if (alone is None) == (not several):
+                raise ValueError(f"a card has '{side}', or '{side}s' where there are several")
+        return self
 
     def metric(self, precision: Precision, split: SplitName, name: str) -> Statistic:
         """Return one metric."""
@@ -134,8 +191,9 @@ class Card(BaseModel):
         return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
-        """Return the file's text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+        """Return the file's text; of one and several, what there isn't is left out."""
+        absent = {name for name in ("input", "output", "inputs", "outputs") if not getattr(self, name)}
+        return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 
 def card_schema() -> dict[str, Any]:

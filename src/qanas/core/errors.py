@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,11 +63,22 @@ def import_object(name: str) -> object:
     """
     module, _, attribute = name.partition(":")
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    place = Path.cwd()
     try:
         found: object = getattr(importlib.import_module(module), attribute)
     finally:
         sys.dont_write_bytecode = before
+        os.chdir(place)  # a module may go elsewhere; paths of ours are relative to where we are
     return found
+
+
+_LIBRARIES = tuple(
+    {str(Path(__file__).parents[1])} | {sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")}
+)
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_LIBRARIES)
 
 
 def described(error: BaseException, *callers: str) -> str:
@@ -78,5 +91,7 @@ def described(error: BaseException, *callers: str) -> str:
     ours = (__file__, importlib.__file__, *callers)
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+    # Where a library raised it, the place to look at is what called the library.
+    places = [frame for frame in places if not _is_library(frame.filename)] or places
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def evenly_spread(size: int, count: int) -> NDArray[np.intp]:
-    """Return positions spread evenly over ``size`` places, the first and the last among them.
+    """Return positions spread evenly over ``size`` places, the first and the last among them, shape (chosen,).
 
     Args:
         size: how many places there are.

@@ -24,6 +24,10 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+MOST_PARTS = 20
+"""Of a key: no recipe is nested as deep, and what follows each table into the next must not be asked for thousands."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """``a.b=value``.
@@ -47,9 +51,11 @@ class Assignment:
         parts = tuple(key.strip().split("."))
         if not equals:
             return cls(parts, None)
+        if len(parts) > MOST_PARTS:
+            return cls(parts, None)
         try:
             return cls(parts, tomllib.loads(f"value = {value}")["value"])
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             return cls(parts, value.strip())
 
     @property

@@ -47,7 +47,10 @@ def _below_all_before(ordered: Points) -> NDArray[np.intp]:
 
 
 def _below_the_staircase(ordered: Points) -> NDArray[np.intp]:
-    """Sweep along the first coordinate; the staircase is the front, in the other two, of all points before."""
+    """Return the positions of the front of points in ascending order, shape (n, 3), as shape (kept,).
+
+    A sweep along the first coordinate; the staircase is the front, in the other two, of all points before.
+    """
     kept: list[int] = []
     seconds: list[float] = []  # ascending
     thirds: list[float] = []  # descending

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import tomllib
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+logger = logging.getLogger("qanas")
+
 SEED_ID = "seed"
 """The folder of the reference under ``models/``."""
 
@@ -32,11 +37,32 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that, killed at any moment, either the old or the new content is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with naming(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name a file: those of a write, such as a full disk, name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
@@ -45,9 +71,14 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
-    shutil.rmtree(path, ignore_errors=True)
-    partial.replace(path)
+    try:
+        with naming(path):
+            yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -167,7 +198,7 @@ class RunFolder:
         """
         try:
             return tomllib.loads(self.recipe.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{self.recipe}: {error}; the file was damaged, start again in another folder") from error
 
     def write_recipe(self, resolved: Mapping[str, Any]) -> None:
@@ -185,11 +216,33 @@ class RunFolder:
         write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
 
     def read_summary(self) -> dict[str, Any]:
-        """Return counts and times; empty before the search has ended once."""
+        """Return counts and times; empty before the search has ended once.
+
+        Raises:
+            InputError: it was damaged.
+        """
         if not self.summary.is_file():
             return {}
-        summary: dict[str, Any] = json.loads(self.summary.read_text("utf-8"))
+        try:
+            summary = json.loads(self.summary.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.summary}: {error}; it was damaged, run again to write it anew") from error
+        if not isinstance(summary, dict):
+            raise InputError(f"{self.summary}: it holds no table; it was damaged, run again to write it anew")
         return summary
+
+    def seconds_before(self, table: str) -> dict[str, float]:
+        """Return what earlier sessions took, by part; a damaged file, which is written anew, tells nothing.
+
+        Args:
+            table: of the summary.
+        """
+        try:
+            found = self.read_summary().get(table, {})
+        except InputError:
+            return {}
+        numbers = found.items() if isinstance(found, dict) else ()
+        return {name: float(value) for name, value in numbers if isinstance(value, int | float)}
 
     def cards(self) -> dict[str, Card]:
         """Return the cards of the shipped models, the reference first, then by size.
@@ -219,19 +272,51 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         holder = self.path / "lock.pid"
         lock = FileLock(self.path / "lock")
+        process = _process_of(holder)
+        taken = f"{self.path}: another qanas run (process {process or 'unknown'}) works in this folder"
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            process = holder.read_text("utf-8").strip() if holder.is_file() else "unknown"
-            raise InputError(
-                f"{self.path}: another qanas run (process {process}) works in this folder; wait for it or choose --out"
-            ) from error
+            raise InputError(f"{taken}; wait for it or choose --out") from error
+        except (NotImplementedError, OSError) as error:
+            if not locks_lacking(error):
+                raise
+            # Processes are told apart by their numbers instead, on one machine.
+            if process is not None and process != os.getpid() and _is_alive(process):
+                raise InputError(f"{taken}; wait for it, or remove {holder} if that is another program") from error
+            logger.warning("%s: the file system has no locks; don't run twice in it from two machines", self.path)
         try:
             write_atomically(holder, f"{os.getpid()}\n".encode())
             yield
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+def locks_lacking(error: BaseException) -> bool:
+    """Tell whether an error says that the file system has no locks, as some that are mounted over a network."""
+    return isinstance(error, NotImplementedError) or getattr(error, "errno", None) in _NO_LOCKS
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def _process_of(holder: Path) -> int | None:
+    """Return the number in a lock's file; None where it holds none."""
+    try:
+        return int(holder.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 PARQUET = ".parquet"
@@ -252,19 +337,21 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         InputError: the file is no table.
     """
-    if not path.is_file() or not path.read_bytes().strip():
+    content = path.read_bytes() if path.is_file() else b""
+    if not content.strip():
         return pl.DataFrame()
     try:
-        return pl.read_parquet(path) if path.suffix == PARQUET else _read_csv(path)
-    except pl.exceptions.PolarsError as error:
+        # By its content: the library takes brackets and stars in a path for a pattern, and other files for this one.
+        return pl.read_parquet(io.BytesIO(content)) if path.suffix == PARQUET else _read_csv(content)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: {first}; the table was damaged, run again to write it anew") from error
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    table = pl.read_csv(path, infer_schema_length=None)
+def _read_csv(content: bytes) -> pl.DataFrame:
+    table = pl.read_csv(content, infer_schema_length=None)
     text = {name: pl.String for name in TEXT_COLUMNS if name in table.columns}
-    return pl.read_csv(path, infer_schema_length=None, schema_overrides=text)
+    return pl.read_csv(content, infer_schema_length=None, schema_overrides=text)
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:

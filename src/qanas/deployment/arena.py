@@ -18,7 +18,10 @@ from qanas.deployment.tflite import ABSENT, TENSOR_TYPES
 from qanas.quantization.program import DType, RuntimeOperator, RuntimeTensor, TensorQuantization, aligned, bytes_of
 
 BASE_BYTES = 736
-"""Allocator, planner, and the structures of input and output."""
+"""Allocator, planner, and the structures of one input and one output."""
+
+BORDER_TENSOR_BYTES = 64 + 24 + 8
+"""A TfLiteTensor with its quantization, of every further input and output."""
 
 TENSOR_BYTES = 24
 """A TfLiteEvalTensor."""
@@ -46,6 +49,7 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
     tensors, operators = _read(content)
     states = sum(aligned(tensor.stored_bytes) for tensor in tensors if tensor.variable)
     lasting = BASE_BYTES + TENSOR_BYTES * len(tensors) + states + sum(map(_lasting_bytes, operators))
+    lasting += BORDER_TENSOR_BYTES * _further_border_tensors(content)
     scratch = sum(len(kind_of(operator.kind).scratch(operator)) for operator in operators)
     # In the planned part lies what is neither a constant nor a state, nor without values.
     computed = sum(tensor.data is None and not tensor.variable and tensor.elements > 0 for tensor in tensors)
@@ -77,6 +81,11 @@ def operator_kinds(content: bytes) -> list[str]:
     model = schema.Model.GetRootAs(content)
     names = _operator_names()
     return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
+
+
+def _further_border_tensors(content: bytes) -> int:
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    return int(graph.InputsLength() + graph.OutputsLength()) - 2
 
 
 def _read(content: bytes) -> tuple[list[RuntimeTensor], list[RuntimeOperator]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from qanas.deployment.arena import arena_bytes, operator_kinds
 from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.operators import kind_of
+from qanas.quantization.border import arrays_by_name
+from qanas.quantization.numbers.affine import Affine
 
 BYTES_PER_LINE = 12
 
@@ -25,18 +28,25 @@ class GoldenVectors:
     """Inputs and the outputs that LiteRT's reference kernels give for them, states reset before each.
 
     Attributes:
-        inputs: int8 or int16 codes, shape (n, ...).
-        outputs: int8 or int16 codes, shape (n, ...).
+        inputs: int8 or int16 codes, each of shape (n, *shape), by the inputs' names.
+        outputs: int8 or int16 codes, each of shape (n, *shape), by the outputs' names.
     """
 
-    inputs: Codes
-    outputs: Codes
+    inputs: Mapping[str, Codes]
+    outputs: Mapping[str, Codes]
 
     @classmethod
-    def record(cls, model: LiteRTModel, inputs: NDArray[np.float32]) -> GoldenVectors:
-        """Run a model on the torch network's real inputs, (n, ...); what is recorded is in the stored order."""
-        codes = model.quantize(inputs)
-        return cls(codes, np.concatenate([model.invoke(sample[None]) for sample in codes]))
+    def record(
+        cls, model: LiteRTModel, inputs: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+    ) -> GoldenVectors:
+        """Run a model on the torch network's real inputs, each of shape (n, *shape), by name where there are several.
+
+        What is recorded is in the stored order.
+        """
+        codes = model.quantize(arrays_by_name(inputs, model.border.input_names))
+        count = len(next(iter(codes.values())))
+        found = [model.invoke({name: part[at : at + 1] for name, part in codes.items()}) for at in range(count)]
+        return cls(codes, {name: np.concatenate([entry[name] for entry in found]) for name in model.outputs})
 
 
 def firmware_files(
@@ -71,17 +81,9 @@ def _numbers(values: Sequence[int | float | str], per_line: int = BYTES_PER_LINE
 
 def _header(content: bytes, peak_ram_bytes: int) -> str:
     model = LiteRTModel(content)
-    if model.input is None or model.output is None:
-        raise ValueError("firmware takes a model with integer inputs and outputs")
-    sizes = {
-        "INPUT_SIZE": int(np.prod(model.input_shape)),
-        "OUTPUT_SIZE": int(np.prod(model.output_shape)),
-        "INPUT_TYPE": f"int{model.input.bits}_t",
-        "OUTPUT_TYPE": f"int{model.output.bits}_t",
-        "INPUT_SCALE": f"{model.input.scale!r}f",
-        "INPUT_ZERO_POINT": f"({model.input.zero_point})",
-        "OUTPUT_SCALE": f"{model.output.scale!r}f",
-        "OUTPUT_ZERO_POINT": f"({model.output.zero_point})",
+    sizes: dict[str, object] = {
+        **_constants("INPUT", model.inputs, model.input_shapes),
+        **_constants("OUTPUT", model.outputs, model.output_shapes),
         "ARENA_BYTES": arena_bytes(content, peak_ram_bytes),
     }
     lines = [f"#define QANAS_MODEL_{name} {value}" for name, value in sizes.items()]
@@ -93,6 +95,46 @@ def _header(content: bytes, peak_ram_bytes: int) -> str:
     )
     rule = "\n".join(f" * {line}" for line in RULE.splitlines())
     return _guarded("MODEL", "\n".join([f"/*\n{rule}\n */", "#include <stdint.h>", array, *lines, ""]))
+
+
+def _constants(
+    side: str, affines: Mapping[str, Affine | None], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, object]:
+    """Return what firmware needs of inputs or outputs; the name of each is in its constants if there are several."""
+    constants: dict[str, object] = {}
+    for place, (name, prefix) in enumerate(_prefixes(side, list(affines)).items()):
+        affine = affines[name]
+        if affine is None:
+            raise ValueError("firmware takes a model with integer inputs and outputs")
+        if prefix != side:
+            constants[f"{prefix}_INDEX"] = place
+        constants |= {
+            f"{prefix}_SIZE": int(np.prod(shapes[name])),
+            f"{prefix}_TYPE": f"int{affine.bits}_t",
+            f"{prefix}_SCALE": f"{affine.scale!r}f",
+            f"{prefix}_ZERO_POINT": f"({affine.zero_point})",
+        }
+    return constants
+
+
+def _prefixes(side: str, names: Sequence[str]) -> dict[str, str]:
+    """Return what the identifiers of inputs or outputs begin with, by their names; all differ.
+
+    >>> _prefixes("output", ["boxes", "class-scores"])
+    {'boxes': 'output_boxes', 'class-scores': 'output_class_scores'}
+    """
+    if len(names) == 1:
+        return {names[0]: side}
+    prefixes: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        # An output that is called output_0 already isn't called so twice.
+        prefix = plain if plain.lower().startswith(f"{side.lower()}_") else f"{side}_{plain}"
+        prefix = prefix.upper() if side.isupper() else prefix.lower()
+        while prefix in prefixes.values():
+            prefix += "_"
+        prefixes[name] = prefix
+    return prefixes
 
 
 def _array_source(content: bytes) -> str:
@@ -138,8 +180,7 @@ def _preprocessing(preprocessing: Mapping[str, Any]) -> str:
 
 
 def _golden(golden: GoldenVectors) -> str:
-    count = len(golden.inputs)
-    inputs, outputs = golden.inputs.reshape(count, -1), golden.outputs.reshape(count, -1)
+    count = len(next(iter(golden.inputs.values())))
 
     def array(name: str, values: Codes) -> str:
         return (
@@ -149,9 +190,12 @@ def _golden(golden: GoldenVectors) -> str:
     def rows(values: Codes) -> str:
         return ",\n".join(f"  {{\n{_numbers(row.tolist(), 20)}\n  }}" for row in values)
 
-    body = (
-        f"#include <stdint.h>\n\n#define QANAS_GOLDEN_COUNT {count}\n{array('input', inputs)}{array('output', outputs)}"
-    )
+    arrays = [
+        array(prefix, values[name].reshape(count, -1))
+        for side, values in (("input", golden.inputs), ("output", golden.outputs))
+        for name, prefix in _prefixes(side, list(values)).items()
+    ]
+    body = f"#include <stdint.h>\n\n#define QANAS_GOLDEN_COUNT {count}\n{''.join(arrays)}"
     return _guarded("GOLDEN", body)
 
 
@@ -159,7 +203,8 @@ def _readme(content: bytes, peak_ram_bytes: int) -> str:
     kinds = "\n".join(f"- {kind}: `{kind_of(kind).resolver_method}`" for kind in operator_kinds(content))
     return f"""# Firmware hand-over
 
-- `model.h`, `model.c`: the model as an aligned C array; scales and zero points of its input and output.
+- `model.h`, `model.c`: the model as an aligned C array; scales and zero points of its inputs and outputs. Where there
+  are several, constants have their names, and `..._INDEX` is what `interpreter.input()` and `output()` take.
 - `operators.h`: registers what the model needs with TFLite Micro's resolver.
 - `preprocessing.h`: the constants of the card's `preprocessing`, under the names of its keys.
 - `golden.h`: inputs and the outputs that LiteRT's reference kernels give. Run them on the board first. TFLite Micro's

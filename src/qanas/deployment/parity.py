@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +34,17 @@ class ParitySteps:
 
     @classmethod
     def between(cls, simulated: NDArray[Any], deployed: NDArray[Any]) -> ParitySteps:
-        """Compare output codes of one shape."""
+        """Compare output codes, both of the same shape."""
         steps = np.abs(simulated.astype(np.int32) - deployed.astype(np.int32))
         return cls(int(steps.max()), float(steps.mean()), steps.size)
+
+    @classmethod
+    def together(cls, parts: Sequence[ParitySteps]) -> ParitySteps:
+        """Return the distance over several outputs, for that of each of at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        count = sum(part.n_outputs for part in parts)
+        return cls(max(part.max for part in parts), sum(part.mean * part.n_outputs for part in parts) / count, count)
 
     def failure(self) -> str | None:
         """Return which bound the distance breaks, or None where it breaks none."""
@@ -64,6 +74,7 @@ def parity_failure(
         return reason
     for metric, allowed in tolerance.items():
         gap = abs(simulated[metric] - deployed[metric])
-        if not gap <= allowed:
+        undefined = math.isnan(simulated[metric]) and math.isnan(deployed[metric])
+        if not (undefined or gap <= allowed):
             return f"{metric} differs by {gap:.3g}, more than {allowed:g}"
     return None

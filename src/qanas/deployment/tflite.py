@@ -1,9 +1,9 @@
 """Writes a program as a .tflite file, straight into the flatbuffer: no converter framework.
 
 Rules of the format that are easily missed: both builtin-code fields are set, buffer 0 is empty, constants are
-aligned to 16 bytes, and scales and zero points have equal length. Tensors have no names. What is equal by
-construction is written once; what is equal by chance is not, so that the size depends on the shapes alone and
-is known before any weight exists.
+aligned to 16 bytes, and scales and zero points have equal length. Inputs and outputs have names, which a signature
+lists (some 170 bytes); tensors in between have none. What is equal by construction is written once; what is equal by
+chance is not, so that the size depends on shapes and names alone and is known before any weight exists.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ ABSENT = -1
 MAX_DEPRECATED_CODE = 127
 """The old builtin-code field has 8 bits; larger codes put this there."""
 
+SIGNATURE = "serving_default"
+"""The name by which runtimes look for a signature, unless they are told another."""
+
 TENSOR_TYPES: Mapping[DType, int] = {
     "int4": schema.TensorType.INT4,
     "int8": schema.TensorType.INT8,
@@ -62,6 +65,8 @@ class _Writer:
         self.written: dict[Hashable, int] = {}
         self.tensors = program.tensors()
         self.index = {id(tensor): position for position, tensor in enumerate(self.tensors)}
+        border = [*program.outputs.items(), *program.inputs.items()]
+        self.names = {id(tensor): name for name, tensor in border}
         self.kinds = sorted({(operator.kind, operator.version) for operator in program.operators})
 
     def write(self) -> bytes:
@@ -70,7 +75,15 @@ class _Writer:
         buffers = self._buffers()
         subgraphs = self._offsets([self._subgraph()])
         codes = self._offsets([self._operator_code(kind, version) for kind, version in self.kinds])
-        model = self._table("Model", Version=SCHEMA_VERSION, OperatorCodes=codes, Subgraphs=subgraphs, Buffers=buffers)
+        signatures = self._offsets([self._signature()])
+        model = self._table(
+            "Model",
+            Version=SCHEMA_VERSION,
+            OperatorCodes=codes,
+            Subgraphs=subgraphs,
+            Buffers=buffers,
+            SignatureDefs=signatures,
+        )
         self.builder.Finish(model, FILE_IDENTIFIER)
         return bytes(self.builder.Output())
 
@@ -122,14 +135,32 @@ class _Writer:
         buffer_of = {id(tensor): position for position, tensor in enumerate(self.program.constants(), start=1)}
         tensors = [self._tensor(tensor, buffer_of.get(id(tensor), 0)) for tensor in self.tensors]
         operators = [self._operator(operator) for operator in self.program.operators]
-        inputs = self._integers([self.index[id(self.program.input)]])
-        outputs = self._integers([self.index[id(self.program.output)]])
+        inputs = self._positions(list(self.program.inputs.values()))
+        outputs = self._positions(list(self.program.outputs.values()))
         listed_tensors, listed_operators = self._offsets(tensors), self._offsets(operators)
         return self._table(
             "SubGraph", Tensors=listed_tensors, Inputs=inputs, Outputs=outputs, Operators=listed_operators
         )
 
+    def _signature(self) -> int:
+        inputs, outputs = (
+            self._offsets(
+                [
+                    self._table("TensorMap", Name=self._name(name), TensorIndex=self.index[id(tensor)])
+                    for name, tensor in side.items()
+                ]
+            )
+            for side in (self.program.inputs, self.program.outputs)
+        )
+        key = self._name(SIGNATURE)
+        return self._table("SignatureDef", Inputs=inputs, Outputs=outputs, SignatureKey=key)
+
+    def _name(self, name: str) -> int:
+        return self._once(("name", name), lambda: int(self.builder.CreateString(name)))
+
     def _tensor(self, tensor: RuntimeTensor, buffer: int) -> int:
+        name = self.names.get(id(tensor))
+        named = None if name is None else self._name(name)
         shape = self._integers(tensor.shape)
         quantization = None if tensor.quantization is None else self._quantization(tensor.quantization)
         return self._table(
@@ -137,6 +168,7 @@ class _Writer:
             Shape=shape,
             Type=TENSOR_TYPES[tensor.dtype],
             Buffer=buffer,
+            Name=named,
             Quantization=quantization,
             IsVariable=tensor.variable,
         )

@@ -21,7 +21,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.errors import TrainingFailed
+from qanas.core.errors import TrainingFailed, described
 from qanas.core.events import Event, Watch
 from qanas.execution.interrupts import interrupts_ignored
 
@@ -57,13 +57,11 @@ class Failure:
     trace: str = ""
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: BaseException) -> Failure:
         """Return what an error tells."""
         if isinstance(error, TrainingFailed):
             return cls(str(error))
-        return cls(
-            f"{type(error).__name__}: {' '.join(str(error).split())}", "".join(traceback.format_exception(error))
-        )
+        return cls(described(error), "".join(traceback.format_exception(error)))
 
     def log(self) -> None:
         """Write the traceback, if there is one, to the log; workers have none."""
@@ -75,7 +73,7 @@ def attempt(work: Callable[[], R]) -> R | Failure:
     """Return the result of some work, or why it has none."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - a defect in one unit must not lose the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a defect in one unit must not lose the others
         return Failure.of(error)
 
 
@@ -291,5 +289,8 @@ def _end_with_parent() -> None:
 
 
 def make_executor(bench: C, jobs: int, watch: WatchUnit) -> Executor[C, Any]:
-    """Return an executor for ``jobs`` units at a time."""
+    """Return an executor for ``jobs`` units at a time; one at a time where this process may have no children."""
+    if jobs > 1 and mp.current_process().daemon:
+        logger.warning("jobs = %d, but a worker of a pool may have none of its own: one at a time", jobs)
+        jobs = 1
     return InlineExecutor(bench, watch) if jobs == 1 else ProcessExecutor(bench, jobs, watch)

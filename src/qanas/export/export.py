@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.run_folder import write_atomically
 from qanas.deployment.litert import LiteRTModel, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import Export, Reals, StoredTensor, sqnr_db
+from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, coarse_parts, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
-from qanas.quantization.graph import Border
+from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
@@ -37,10 +38,10 @@ class Runtime(Protocol):
     """A file that was loaded into its runtime."""
 
     border: Border
-    input: Affine | None
-    output: Affine | None
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    inputs: Mapping[str, Affine | None]
+    outputs: Mapping[str, Affine | None]
+    input_shapes: Mapping[str, tuple[int, ...]]
+    output_shapes: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Deployed:
         precision: ``int8``, ``int16``, both, or ``float32``.
         scheme: the quantization scheme's name; None where nothing is quantized.
         quantization: the scheme in words, with what was changed of it.
-        outputs: real values in torch's order.
+        outputs: real values in torch's order, each of shape (n, *shape), by the outputs' names.
         costs: in bytes and multiply-accumulates.
-        parity: distance between simulated and deployed outputs in steps; None where nothing is quantized.
+        parity: distance between simulated and deployed outputs in steps, by the outputs' names; empty where nothing is
+            quantized.
         failure: why it must not ship; empty if it may.
     """
 
@@ -64,9 +66,9 @@ class Deployed:
     precision: str
     scheme: str | None
     quantization: str | None
-    outputs: Reals
+    outputs: Mapping[str, Reals]
     costs: Mapping[str, float]
-    parity: ParitySteps | None
+    parity: Mapping[str, ParitySteps]
     failure: str
 
 
@@ -84,18 +86,18 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     content = write_tflite(quantized.program())
     model = LiteRTModel(content, border=source.graph.border)
     codes = model.codes(source.compared)
-    parity = ParitySteps.between(quantized.codes(torch.from_numpy(source.compared)).numpy(), codes)
-    reason = parity.failure()
+    parity = _parity(quantized, source, codes)
+    reasons = [_of(name, reason, parity) for name, steps in parity.items() if (reason := steps.failure()) is not None]
     return Deployed(
         content=content,
         model=model,
         precision=quantized.precision,
         scheme=scheme.name,
         quantization=scheme.scheme.description(),
-        outputs=dequantize(codes, quantized.output),
+        outputs=_real(quantized, codes),
         costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
-        failure="" if reason is None else f"outside parity: {reason}",
+        failure=f"outside parity: {reasons[0]}" if reasons else "",
     )
 
 
@@ -104,8 +106,9 @@ def float_tflite(source: Source) -> Deployed:
     content = write_tflite(source.graph.program())
     model = LiteRTModel(content, border=source.graph.border)
     outputs = model.predict(source.compared)
-    ratio = sqnr_db(source.compared_outputs, outputs)
-    low = f"outputs are at {ratio:.1f} dB of torch's, less than {MIN_FLOAT_SQNR_DB:g}"
+    ratios = {name: sqnr_db(wanted, outputs[name]) for name, wanted in source.compared_outputs.items()}
+    worst = min(ratios, key=lambda name: ratios[name])
+    low = _of(worst, f"outputs are at {ratios[worst]:.1f} dB of torch's, less than {MIN_FLOAT_SQNR_DB:g}", ratios)
     # A blueprint has a quantized graph as well; what that costs is not looked at.
     blueprint = Blueprint(source.graph, QuantizedGraph.from_shapes(source.graph, Scheme()))
     floating = {cost.measure.name: cost.of(blueprint) for cost in PROGRAM_COSTS if cost.measure.float_}
@@ -117,8 +120,8 @@ def float_tflite(source: Source) -> Deployed:
         quantization=None,
         outputs=outputs,
         costs=floating,
-        parity=None,
-        failure="" if ratio >= MIN_FLOAT_SQNR_DB else low,
+        parity={},
+        failure="" if ratios[worst] >= MIN_FLOAT_SQNR_DB else low,
     )
 
 
@@ -143,21 +146,39 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
         content = write_onnx(quantized)
     except UnsupportedOnnxError as error:
         raise InputError(f"'{source.name}' can't be exported: {error}") from error
-    model = OnnxModel(content)
-    codes = model.codes(source.compared, quantized.output)
-    parity = ParitySteps.between(quantized.codes(torch.from_numpy(source.compared)).numpy(), codes)
-    far = f"outside parity: outputs differ by {parity.mean:.3g} steps on average, more than {MAX_ONNX_MEAN_STEPS:g}"
+    model = OnnxModel(content, border=source.graph.border)
+    codes = model.codes(source.compared, quantized.outputs)
+    parity = _parity(quantized, source, codes)
+    worst = max(parity, key=lambda name: parity[name].mean)
+    mean = parity[worst].mean
+    far = _of(worst, f"outputs differ by {mean:.3g} steps on average, more than {MAX_ONNX_MEAN_STEPS:g}", parity)
     return Deployed(
         content=content,
         model=model,
         precision="int8",
         scheme=scheme.name,
         quantization=scheme.scheme.description(),
-        outputs=dequantize(codes, quantized.output),
+        outputs=_real(quantized, codes),
         costs={"file_bytes": len(content), "macs": source.graph.macs},
         parity=parity,
-        failure=far if parity.mean > MAX_ONNX_MEAN_STEPS else "",
+        failure=f"outside parity: {far}" if mean > MAX_ONNX_MEAN_STEPS else "",
     )
+
+
+def _parity(quantized: QuantizedGraph, source: Source, codes: Mapping[str, NDArray[Any]]) -> Mapping[str, ParitySteps]:
+    """Return how far a runtime's codes, each of shape (n, *shape), are from the simulation's, by the outputs' names."""
+    inputs = {name: torch.from_numpy(values) for name, values in source.compared.items()}
+    simulated = quantized.codes(inputs)
+    return {name: ParitySteps.between(simulated[name].numpy(), codes[name]) for name in codes}
+
+
+def _real(quantized: QuantizedGraph, codes: Mapping[str, NDArray[Any]]) -> Mapping[str, Reals]:
+    return {name: dequantize(values, quantized.outputs[name]) for name, values in codes.items()}
+
+
+def _of(name: str, reason: str, outputs: Collection[str]) -> str:
+    """Return a reason with the name of the output that it is about, where there are several."""
+    return reason if len(outputs) == 1 else f"output '{name}': {reason}"
 
 
 def ship(source: Source, deployed: Deployed, out: Path) -> Export:
@@ -174,12 +195,35 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         quantization=deployed.quantization,
         sha256=hashlib.sha256(deployed.content).hexdigest(),
         costs={name: int(cost) for name, cost in deployed.costs.items()},
-        input=StoredTensor.of(model.input_shape, model.input, model.border.input),
-        output=StoredTensor.of(model.output_shape, model.output, model.border.output),
-        samples=len(source.compared),
-        sqnr_db=sqnr_db(source.compared_outputs, deployed.outputs),
-        parity=deployed.parity,
+        inputs={
+            port.name: StoredTensor.of(model.input_shapes[port.name], model.inputs[port.name], port.order)
+            for port in model.border.inputs
+        },
+        outputs={
+            port.name: ShippedOutput(
+                StoredTensor.of(model.output_shapes[port.name], model.outputs[port.name], port.order),
+                sqnr_db(source.compared_outputs[port.name], deployed.outputs[port.name]),
+                deployed.parity.get(port.name),
+            )
+            for port in model.border.outputs
+        },
+        samples=source.compared_count,
+        notes=(*source.notes, *_coarse(source, deployed)),
     )
+
+
+def _coarse(source: Source, deployed: Deployed) -> list[str]:
+    """Return what to tell of outputs whose step is too coarse for a part of them; that of a softmax is the kernel's."""
+    nodes = {node.name: node.operator for node in source.graph.nodes}
+    found = []
+    for port, value in zip(source.graph.border.outputs, source.graph.outputs, strict=True):
+        affine = deployed.model.outputs[port.name]
+        if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
+            continue
+        note = coarse_parts(source.compared_outputs[port.name], deployed.outputs[port.name], affine)
+        if note is not None:
+            found.append(f"output '{port.name}': {note}")
+    return found
 
 
 def require_folder_of(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.deployment.parity import ParitySteps
-from qanas.quantization.graph import AxisOrder
+from qanas.quantization.border import AxisOrder, only
 from qanas.quantization.numbers.affine import Affine
 
 Reals = NDArray[np.float32]
@@ -59,6 +59,26 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
+class ShippedOutput:
+    """One output of the file, and how well it computes.
+
+    Attributes:
+        tensor: how it is stored.
+        sqnr_db: against torch's in float32, see `sqnr_db`.
+        parity: distance between simulated and deployed values in steps; None where nothing is quantized.
+    """
+
+    tensor: StoredTensor
+    sqnr_db: float
+    parity: ParitySteps | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines; a ratio that is infinite is None."""
+        parity = None if self.parity is None else asdict(self.parity)
+        return {**asdict(self.tensor), "sqnr_db": _finite(self.sqnr_db), "parity": parity}
+
+
+@dataclass(frozen=True)
 class Export:
     """What became of an export.
 
@@ -71,11 +91,10 @@ class Export:
         quantization: the scheme in words, with what was changed of it; None where nothing is quantized.
         sha256: of the file.
         costs: in bytes and multiply-accumulates, by the names of `SHIPPED_COSTS`.
-        input: of the file.
-        output: of the file.
+        inputs: of the file, by their names.
+        outputs: of the file, by their names.
         samples: how many of the calibration samples were compared.
-        sqnr_db: of the deployed file's outputs against torch's in float32, see `sqnr_db`.
-        parity: distance between simulated and deployed outputs in steps; None where nothing is quantized.
+        notes: what whoever ships the file should know, a line each.
     """
 
     network: str
@@ -86,16 +105,53 @@ class Export:
     quantization: str | None
     sha256: str
     costs: Mapping[str, int]
-    input: StoredTensor
-    output: StoredTensor
+    inputs: Mapping[str, StoredTensor]
+    outputs: Mapping[str, ShippedOutput]
     samples: int
-    sqnr_db: float
-    parity: ParitySteps | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> StoredTensor:
+        """The only input."""
+        return only(list(self.inputs.values()), "inputs")
+
+    @property
+    def output(self) -> StoredTensor:
+        """The only output."""
+        return only(list(self.outputs.values()), "outputs").tensor
+
+    @property
+    def sqnr_db(self) -> float:
+        """That of the worst output."""
+        return min(output.sqnr_db for output in self.outputs.values())
+
+    @property
+    def parity(self) -> ParitySteps | None:
+        """That of all outputs together; None where nothing is quantized."""
+        parts = [output.parity for output in self.outputs.values() if output.parity is not None]
+        return ParitySteps.together(parts) if parts else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines; a ratio that is infinite (no error at all, or no signal) is None."""
-        finite = self.sqnr_db if math.isfinite(self.sqnr_db) else None
-        return {**asdict(self), "sqnr_db": finite}
+        """Return it for machines; a ratio that is infinite (no error at all, or no signal) is None.
+
+        ``input`` and ``output`` are there where there is one of them.
+        """
+        told = {name: getattr(self, name) for name in ("network", "path", "failure", "precision", "scheme")}
+        single: dict[str, Any] = {"input": asdict(self.input)} if len(self.inputs) == 1 else {}
+        single |= {"output": asdict(self.output)} if len(self.outputs) == 1 else {}
+        return {
+            **told,
+            "quantization": self.quantization,
+            "sha256": self.sha256,
+            "costs": dict(self.costs),
+            **single,
+            "inputs": {name: asdict(tensor) for name, tensor in self.inputs.items()},
+            "outputs": {name: output.as_json() for name, output in self.outputs.items()},
+            "samples": self.samples,
+            "sqnr_db": _finite(self.sqnr_db),
+            "parity": None if self.parity is None else asdict(self.parity),
+            "notes": list(self.notes),
+        }
 
     def lines(self) -> list[str]:
         """Return it for people."""
@@ -105,15 +161,31 @@ class Export:
         if self.parity is not None:
             steps = self.parity
             parity = [f"{'parity':<20}max {steps.max}, mean {steps.mean:.3g} steps over {steps.n_outputs} outputs"]
+        whose = "deployed" if len(self.outputs) == 1 else "the worst output, deployed"
         return [
             f"{self.network} as {self.precision}{scheme}",
             *costs,
-            f"{'sqnr_db':<20}{self.sqnr_db:.2f} (deployed against torch in float32, {self.samples} samples)",
+            f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, {self.samples} samples)",
             *parity,
             *([] if self.quantization is None else [f"{'quantization':<20}{self.quantization}"]),
-            f"{'input':<20}{self.input}",
-            f"{'output':<20}{self.output}",
+            *(f"{'input':<20}{self._named(name, self.inputs)}{tensor}" for name, tensor in self.inputs.items()),
+            *(
+                f"{'output':<20}{self._named(name, self.outputs)}{output.tensor}{self._ratio(output)}"
+                for name, output in self.outputs.items()
+            ),
+            *(f"{'note':<20}{note}" for note in self.notes),
         ]
+
+    @staticmethod
+    def _named(name: str, side: Mapping[str, object]) -> str:
+        return "" if len(side) == 1 else f"{name}: "
+
+    def _ratio(self, output: ShippedOutput) -> str:
+        return "" if len(self.outputs) == 1 else f"; sqnr_db {output.sqnr_db:.2f}"
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if math.isfinite(ratio) else None
 
 
 def sqnr_db(wanted: Reals, got: Reals) -> float:
@@ -130,3 +202,50 @@ def sqnr_db(wanted: Reals, got: Reals) -> float:
     if noise == 0.0:
         return math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+
+
+COARSE_DB = 10.0
+"""A part of an output below this is hardly there."""
+
+COARSE_SHARE = 1 / 8
+"""Of the range that an output's codes cover: what reaches less far had a finer step by itself."""
+
+NAMED_PARTS = 6
+"""Parts that are named at most."""
+
+
+def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:
+    """Return what to tell of an output where one step is too coarse for a part of it; None where it isn't.
+
+    A part is what has one number on torch's first or last axis: the scores beside boxes in pixels. Its ratio is taken
+    about its mean, for a constant offset would hide the error.
+
+    Args:
+        wanted: torch's, shape (n, ...).
+        got: the deployed file's, of the same shape.
+        affine: parameters of the output's codes.
+
+    >>> boxes, scores = np.linspace(0, 320, 50), np.linspace(0, 1, 50)
+    >>> both = np.stack([boxes, scores], 1).astype(np.float32)
+    >>> affine = Affine.from_range(0.0, 320.0)
+    >>> coarse_parts(both, np.round(both / affine.scale) * affine.scale, affine)[:32]
+    'number 1 of axis 1 is at -2.6 dB'
+    """
+    low, high = affine.span
+    for axis in sorted({1, wanted.ndim - 1} - {0}):
+        parts, errors = (
+            np.moveaxis(values.astype(np.float64), axis, 0).reshape(wanted.shape[axis], -1)
+            for values in (wanted, got - wanted)
+        )
+        signal, noise = parts.var(1), (errors**2).mean(1)
+        ratios = 10.0 * np.log10(np.maximum(signal, 1e-300) / np.maximum(noise, 1e-300))
+        coarse = (signal > 0) & (ratios < COARSE_DB) & (np.abs(parts).max(1) < COARSE_SHARE * (high - low))
+        if coarse.any() and not coarse.all():
+            numbers = np.flatnonzero(coarse)
+            named = ", ".join(map(str, numbers[:NAMED_PARTS])) + (", ..." if len(numbers) > NAMED_PARTS else "")
+            which = f"number {named} of axis {axis} is" if len(numbers) == 1 else f"numbers {named} of axis {axis} are"
+            return (
+                f"{which} at {ratios[coarse].min():.1f} dB about the mean: one step of {affine.scale:.3g} is too "
+                "coarse for what reaches less far than the rest; return it as an output of its own (a tuple, a dict)"
+            )
+    return None

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import torch
-
 from qanas.core.errors import InputError, unknown
 from qanas.core.keys import Assignment
 from qanas.export.source import Source
@@ -87,7 +85,7 @@ class ExportScheme:
         """
         scheme = self.scheme
         try:
-            ranges = source.graph.calibrate(torch.from_numpy(source.samples), scheme)
+            ranges = source.graph.calibrate(source.tensors, scheme)
             return QuantizedGraph.quantize(source.graph, ranges, scheme)
         except UnknownLayerError as error:
             raise InputError(f"--set {error}") from error

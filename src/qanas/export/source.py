@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from qanas.core.errors import InputError, described, find_first_in, import_object, unknown
 from qanas.core.even_spread import evenly_spread
 from qanas.export.report import Reals
+from qanas.quantization.border import INPUT, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
+from qanas.quantization.ranges import joined
 from qanas.quantization.tracing import trace
 from qanas.training.pretrained import load_weights
 
@@ -36,14 +38,16 @@ class Source:
     Attributes:
         name: ``module:object``.
         graph: of the network.
-        samples: of the calibration, (n, *input shape) as torch has them.
-        outputs: torch's on them, float32.
+        samples: of the calibration, each of shape (n, *input shape) as torch has them, by the inputs' names.
+        outputs: torch's on them, float32, each of shape (n, *shape), by the outputs' names.
+        notes: what is to be told of the samples.
     """
 
     name: str
     graph: Graph
-    samples: Reals
-    outputs: Reals
+    samples: Mapping[str, Reals]
+    outputs: Mapping[str, Reals]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, name: str, calibration: Path, *, weights: Path | None = None, array: str | None = None) -> Source:
@@ -53,60 +57,122 @@ class Source:
             name: ``module:object``, see `load_network`.
             calibration: an .npz file with samples.
             weights: a state dict for the network; None: it has its weights.
-            array: the samples' name in the file; None: its only array.
+            array: the samples' name in the file; None: its only array, or those with the names of the inputs.
 
         Raises:
             InputError: any of it can't be had, or the network has what the runtime has not.
         """
-        samples = read_samples(calibration, array)
+        samples = Samples.read(calibration, array)
         network = load_network(name, weights)
-        outputs = _torch_outputs(name, network, samples, calibration)
+        inputs, notes = samples.of(Arguments.of(network))
+        outputs = _torch_outputs(name, network, inputs, calibration)
+        shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
         try:
-            graph = trace(network, samples.shape[1:])
+            graph = trace(network, shapes if len(shapes) > 1 else next(iter(shapes.values())))
         except UnsupportedNetworkError as error:
             raise InputError(f"'{name}' can't be exported: {error}") from error
-        return cls(name, graph, samples, outputs)
+        named = dict(zip(graph.border.input_names, inputs.values(), strict=True))
+        return cls(name, graph, named, outputs, notes)
 
     @property
-    def compared(self) -> Reals:
-        """The samples that are run in the runtime."""
-        return self.samples[self._positions]
+    def tensors(self) -> dict[str, Tensor]:
+        """The samples as torch takes them, each of shape (n, *input shape), by the inputs' names."""
+        return {name: torch.from_numpy(values) for name, values in self.samples.items()}
 
     @property
-    def compared_outputs(self) -> Reals:
-        """Torch's outputs on them."""
-        return self.outputs[self._positions]
+    def compared(self) -> dict[str, Reals]:
+        """The samples that are run in the runtime, each of shape (n, *input shape), by the inputs' names."""
+        return {name: values[self._positions] for name, values in self.samples.items()}
+
+    @property
+    def compared_outputs(self) -> dict[str, Reals]:
+        """Torch's outputs on them, each of shape (n, *shape), by the outputs' names."""
+        return {name: values[self._positions] for name, values in self.outputs.items()}
+
+    @property
+    def compared_count(self) -> int:
+        """How many samples that are."""
+        return len(self._positions)
 
     @property
     def _positions(self) -> NDArray[np.intp]:
-        return evenly_spread(len(self.samples), COMPARED_SAMPLES)
+        return evenly_spread(len(next(iter(self.samples.values()))), COMPARED_SAMPLES)
 
 
 @torch.no_grad()
-def _torch_outputs(name: str, network: nn.Module, samples: Reals, path: Path) -> Reals:
-    """Return what torch computes.
+def _torch_outputs(name: str, network: nn.Module, samples: Mapping[str, Reals], path: Path) -> dict[str, Reals]:
+    """Return what torch computes, each of shape (n, *shape), by the outputs' names.
+
+    Args:
+        name: of the network.
+        network: in eval mode.
+        samples: each of shape (n, *input shape), by the arguments' names.
+        path: of the samples.
 
     Raises:
-        InputError: the samples don't fit the network, or it puts out something else than finite values of one tensor.
+        InputError: the samples don't fit the network, or it puts out something else than finite values of tensors.
     """
-    outputs: list[Tensor] = []
-    for chunk in torch.split(torch.from_numpy(samples), CHUNK):
+    chunks = zip(*(torch.split(torch.from_numpy(values), CHUNK) for values in samples.values()), strict=True)
+    outputs: list[dict[str, Tensor]] = []
+    for chunk in chunks:
         try:
-            found = network(chunk)
+            returned = network(*chunk) if len(chunk) == 1 else network(**dict(zip(samples, chunk, strict=True)))
         except Exception as error:
+            shapes = " and ".join(str(values.shape[1:]) for values in samples.values())
             reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"{path}: '{name}' refuses samples of the shape {samples.shape[1:]}: {reason}") from error
-        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(chunk):
-            raise InputError(f"'{name}' must put out one tensor, the samples in front; it puts out {_told(found)}")
-        outputs.append(found)
-    values: Reals = torch.cat(outputs).to(torch.float32).numpy()
-    if not np.isfinite(values).all():
-        raise InputError(f"'{name}' puts out NaN or infinite values on {path}; look at its weights")
-    return values
+            raise InputError(f"{path}: '{name}' refuses samples of the shape {shapes}: {reason}") from error
+        outputs.append(_tensors(name, returned, len(chunk[0])))
+    found = {output: values.to(torch.float32).numpy() for output, values in joined(outputs).items()}
+    for output, values in found.items():
+        if not np.isfinite(values).all():
+            where = "" if len(found) == 1 else f" as '{output}'"
+            raise InputError(f"'{name}' puts out NaN or infinite values{where} on {path}; look at its weights")
+    return found
 
 
-def _told(found: object) -> str:
-    return f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+def _tensors(name: str, returned: object, count: int) -> dict[str, Tensor]:
+    """Return what a network put out for some samples by name.
+
+    Raises:
+        InputError: it is not made of tensors with the samples in front.
+    """
+    must = f"'{name}' must put out tensors, the samples in front"
+    try:
+        tensors = named_parts(returned, Tensor)
+    except ValueError as error:
+        raise InputError(f"{must}: {error}") from error
+    for output, values in tensors.items():
+        if values.ndim == 0 or len(values) != count:
+            raise InputError(f"{must}; '{output}' has the shape {tuple(values.shape)}")
+    return tensors
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a network's forward that tensors can be given for.
+
+    Attributes:
+        needed: those that a call can't leave out, in their order.
+        optional: the others.
+    """
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Self:
+        """Look at a network's forward."""
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = [
+            entry for entry in inspect.signature(network.forward).parameters.values() if entry.kind not in variable
+        ]
+        needed = tuple(entry.name for entry in named if entry.default is entry.empty)
+        return cls(needed, tuple(entry.name for entry in named if entry.name not in needed))
+
+    @property
+    def first(self) -> str:
+        """The one that a single array is for."""
+        return next(iter((*self.needed, *self.optional)), INPUT)
 
 
 def load_network(name: str, weights: Path | None = None) -> nn.Module:
@@ -177,31 +243,105 @@ def _needed_arguments(function: object) -> list[str]:
     return [entry.name for entry in parameters if entry.default is entry.empty and entry.kind not in optional]
 
 
-def read_samples(path: Path, array: str | None = None) -> NDArray[np.float32]:
-    """Return the samples of a file, (n, *input shape), as the network takes them: preprocessed.
+@dataclass(frozen=True)
+class Samples:
+    """The arrays of a calibration file.
 
-    Args:
-        path: an .npz file.
-        array: its name in the file; None: the only one.
-
-    Raises:
-        InputError: no such file, another format, several arrays, or values that no range can be taken from.
+    Attributes:
+        path: of the file.
+        arrays: by their names.
+        wanted: the only one that is asked for; None: what the network takes.
     """
-    arrays = _read(path)
-    name = _chosen(path, arrays, array)
-    samples = arrays[name]
-    place = f"{path}: the array '{name}'"
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(f"{place} is {samples.dtype}; give float32, preprocessed as the network takes it")
-    if samples.ndim < 2:  # noqa: PLR2004 - samples, and at least one axis of each
-        raise InputError(f"{place} has the shape {samples.shape}; give (n, *input shape), samples in front")
-    if samples.size == 0:
-        raise InputError(f"{place} is empty, its shape is {samples.shape}; give some samples")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{place} holds NaN or infinite values; leave such samples out")
-    if samples.min() == samples.max():
-        raise InputError(f"{place} holds nothing but {samples.flat[0]:g}; ranges need samples that differ")
-    return samples.astype(np.float32)
+
+    path: Path
+    arrays: Mapping[str, NDArray[Any]]
+    wanted: str | None
+
+    @classmethod
+    def read(cls, path: Path, wanted: str | None = None) -> Self:
+        """Read a file.
+
+        Args:
+            path: an .npz file.
+            wanted: the name of one array of it; None: what the network takes.
+
+        Raises:
+            InputError: no such file, another format, or not the array that is wanted.
+        """
+        arrays = _read(path)
+        if not arrays:
+            raise InputError(f"{path}: holds no array; numpy.savez('{path}', x=samples) writes one")
+        if wanted is not None and wanted not in arrays:
+            raise InputError(f"{path}: {unknown('array', wanted, arrays)}")
+        return cls(path, arrays, wanted)
+
+    def of(self, arguments: Arguments) -> tuple[dict[str, Reals], tuple[str, ...]]:
+        """Return samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.
+
+        Raises:
+            InputError: several arrays and none says which one it is, not one for each input, or values that no range
+                can be taken from.
+        """
+        chosen, notes = self._alone(arguments) if len(arguments.needed) < 2 else self._several(arguments)  # noqa: PLR2004
+        samples = {argument: self._checked(array) for argument, array in chosen.items()}
+        counts = {argument: len(values) for argument, values in samples.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count} of '{argument}'" for argument, count in counts.items())
+            raise InputError(f"{self.path}: {told}; give as many samples of every input")
+        if not notes:
+            return samples, ()
+        # The same samples, but no pair of equal ones: what compares inputs would see nothing else.
+        shift = max(1, next(iter(counts.values())) // len(samples))
+        moved = {
+            argument: np.roll(values, shift * place, 0) for place, (argument, values) in enumerate(samples.items())
+        }
+        return moved, notes
+
+    def _alone(self, arguments: Arguments) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the array of the only input that a network needs, and those of others that it can have."""
+        first = arguments.first
+        others = {name: name for name in arguments.optional if name in self.arrays and name != first}
+        left = [name for name in self.arrays if name not in others]
+        if self.wanted is not None:
+            return {first: self.wanted}, ()
+        if first not in self.arrays and len(left) != 1:
+            raise InputError(f"{self.path}: holds several arrays, {', '.join(self.arrays)}; name one with --array")
+        return {first: first if first in self.arrays else left[0], **others}, ()
+
+    def _several(self, arguments: Arguments) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the array of each input: by its name, or in their order where numpy has given the names."""
+        needed, known = arguments.needed, list(self.arrays)
+        if set(needed) <= set(known) and self.wanted is None:
+            return {name: name for name in (*needed, *arguments.optional) if name in self.arrays}, ()
+        if known == [f"arr_{number}" for number in range(len(needed))]:
+            return dict(zip(needed, known, strict=True)), ()
+        if len(known) == 1 or self.wanted is not None:
+            array = self.wanted or known[0]
+            told = (
+                f"{self.path} holds the samples of one input; '{array}' stands for {' and '.join(needed)}, in another "
+                "order for each; give an array for each, by the argument's name"
+            )
+            return dict.fromkeys(needed, array), (told,)
+        raise InputError(
+            f"{self.path}: holds the arrays {', '.join(known)}, but the network takes {', '.join(needed)}; give an "
+            "array for each input, by the argument's name"
+        )
+
+    def _checked(self, name: str) -> Reals:
+        """Return an array in float32, shape (n, *input shape)."""
+        samples = self.arrays[name]
+        place = f"{self.path}: the array '{name}'"
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise InputError(f"{place} is {samples.dtype}; give float32, preprocessed as the network takes it")
+        if samples.ndim < 2:  # noqa: PLR2004 - samples, and at least one axis of each
+            raise InputError(f"{place} has the shape {samples.shape}; give (n, *input shape), samples in front")
+        if samples.size == 0:
+            raise InputError(f"{place} is empty, its shape is {samples.shape}; give some samples")
+        if not np.isfinite(samples).all():
+            raise InputError(f"{place} holds NaN or infinite values; leave such samples out")
+        if samples.min() == samples.max():
+            raise InputError(f"{place} holds nothing but {samples.flat[0]:g}; ranges need samples that differ")
+        return samples.astype(np.float32)
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -216,16 +356,3 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
         raise InputError(
             f"{path}: can't be read as .npz ({' '.join(str(error).split())[:120]}); write it with numpy.savez"
         ) from error
-
-
-def _chosen(path: Path, arrays: Mapping[str, NDArray[Any]], wanted: str | None) -> str:
-    known = ", ".join(arrays)
-    if not arrays:
-        raise InputError(f"{path}: holds no array; numpy.savez('{path}', x=samples) writes one")
-    if wanted is None:
-        if len(arrays) > 1:
-            raise InputError(f"{path}: holds several arrays, {known}; name one with --array")
-        return next(iter(arrays))
-    if wanted not in arrays:
-        raise InputError(f"{path}: {unknown('array', wanted, arrays)}")
-    return wanted

@@ -64,11 +64,12 @@ def peak_ram_bytes(program: Program) -> int:
 
 def _activations(program: Program) -> list[Allocation]:
     """Return the memory of what is computed, in the order of the file's tensors."""
-    steps: dict[int, list[int]] = {id(program.input): [0]}
+    steps: dict[int, list[int]] = {id(tensor): [0] for tensor in program.inputs.values()}
     for step, operator in enumerate(program.operators):
         for tensor in (*operator.inputs, *operator.outputs):
             steps.setdefault(id(tensor), []).append(step)
-    steps.setdefault(id(program.output), [0]).append(max(len(program.operators) - 1, 0))
+    for tensor in program.outputs.values():
+        steps.setdefault(id(tensor), [0]).append(max(len(program.operators) - 1, 0))
     return [
         Allocation(aligned(tensor.stored_bytes), steps[id(tensor)][0], steps[id(tensor)][-1])
         for tensor in program.tensors()

@@ -27,7 +27,7 @@ def _uniform(weight: Tensor, variance: float) -> None:
 
 
 def _normal(weight: Tensor, variance: float) -> None:
-    """Draw from a normal cut at two deviations, with the wanted variance after the cut (as in Keras)."""
+    """Fill any shape from a normal cut at two deviations, with the wanted variance after the cut (as in Keras)."""
     deviation = math.sqrt(variance) / TRUNCATED_DEVIATION
     nn.init.trunc_normal_(weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation)
 
@@ -42,7 +42,7 @@ def initialize(weight: Tensor, initializer: Initializer, fan_in: int, fan_out: i
     matrix (Saxe et al. 2014) needs no fans.
 
     Args:
-        weight: outputs in front; further axes count as inputs.
+        weight: shape (outputs, ...); further axes count as inputs.
         initializer: the distribution.
         fan_in: inputs that an output sums over.
         fan_out: outputs that an input goes to.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
+import logging
+import math
+import sys
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,22 +30,25 @@ from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Watch, go_on
 from qanas.core.measures import Metric
-from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
+from qanas.quantization.border import alone, named_parts, only
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
-from qanas.quantization.ranges import Ranges, check_samples
+from qanas.quantization.ranges import Ranges, check_samples, joined
 from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import FloatArray, Split, Task
+from qanas.tasks.base import Outputs, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
 
+logger = logging.getLogger("qanas")
+
 SECONDS = "train_seconds"
+DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
@@ -79,34 +87,73 @@ class TrainingCache:
     def load(path: Path, network: nn.Module) -> float | None:
         """Give a network the kept weights and return the CPU seconds that they took, or None where there are none.
 
-        A damaged file counts as none.
+        A damaged file, and one that has no digest, counts as none.
         """
         try:
             with safe_open(path, "pt") as file:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                seconds = float(file.metadata()[SECONDS])
+                facts = file.metadata()
+            if facts[DIGEST] != _digest_of(tensors, facts[SECONDS]):
+                return None
             network.load_state_dict(tensors)
         except Exception:  # noqa: BLE001 - whatever is wrong with the file, training gives the same weights
             return None
         network.eval()
-        return seconds
+        return float(facts[SECONDS])
 
     @staticmethod
     def keep(path: Path, network: nn.Module, train_seconds: float) -> None:
-        """Keep a trained network's weights."""
+        """Keep a trained network's weights; where that can't be, the log says why, and nothing else is lost."""
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        write_atomically(path, save(tensors, {SECONDS: repr(train_seconds)}))
+        seconds = repr(train_seconds)
+        content = save(tensors, {SECONDS: seconds, DIGEST: _digest_of(tensors, seconds)})
+        # A name of its own: another process may be keeping the same.
+        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            logger.warning("estimation.cache: %s can't be kept: %s", path, error.strerror)
+
+
+def _digest_of(tensors: Mapping[str, Tensor], seconds: str) -> str:
+    """Return the SHA-256 of weights of any shapes and of the seconds that they took."""
+    total = hashlib.sha256(seconds.encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _description(component: object) -> Mapping[str, Any]:
-    """Return what a task's or a space's behaviour follows from: its class, its source file, its arguments."""
+    """Return what a task's or a space's behaviour follows from: its class, its source files, its arguments."""
     kind = type(component)
-    source = Path(inspect.getfile(kind)).read_bytes()
     return {
         "class": f"{kind.__module__}:{kind.__qualname__}",
-        "source": hashlib.sha256(source).hexdigest(),
+        "source": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _sources(kind)],
         "arguments": {name: repr(value) for name, value in sorted(vars(component).items())},
     }
+
+
+def _sources(kind: type) -> list[Path]:
+    """Return the file of a class and those beside or below it that its module takes something from, and so on."""
+    first = Path(inspect.getfile(kind))
+    found: dict[str, Path] = {}
+    waiting = [kind.__module__]
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        path = Path(getattr(module, "__file__", None) or "/")
+        if name in found or first.parent not in path.parents or not path.is_file():
+            continue
+        found[name] = path
+        for value in list(vars(module).values()):
+            own = value.__name__ if inspect.ismodule(value) else str(getattr(value, "__module__", ""))
+            waiting += [own, *(base.__module__ for base in (value.mro() if inspect.isclass(value) else ()))]
+    return [found[name] for name in sorted(found)] or [first]
 
 
 QAT_RATE = 0.3
@@ -140,29 +187,67 @@ class TrainedNetwork:
     train_seconds: float
 
     @torch.no_grad()
-    def float_outputs(self, split: Split) -> FloatArray:
-        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...)."""
+    def float_outputs(self, split: Split) -> Outputs:
+        """Return the FP32 network's outputs on all samples, shape (n, output_size, ...); several by name."""
         chunks = split.chunks(_chunk_size(split))
-        outputs: FloatArray = torch.cat([self.network(torch.from_numpy(chunk)) for chunk in chunks]).numpy()
-        return outputs
+        outputs = joined([named_parts(self.network(torch.from_numpy(chunk)), Tensor) for chunk in chunks])
+        return alone({name: values.numpy() for name, values in outputs.items()})
 
     def codes(self, split: Split, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Return the simulated output codes on all samples, shape (n, output_size, ...)."""
-        chunks = split.chunks(_chunk_size(split))
-        return torch.cat([self.quantized.codes(torch.from_numpy(chunk), arithmetic) for chunk in chunks])
+        """Return the simulated codes of the only output on all samples, shape (n, output_size, ...)."""
+        return only(list(self.codes_by_name(split, arithmetic).values()), "outputs")
+
+    def codes_by_name(self, split: Split, arithmetic: Arithmetic = "exact") -> dict[str, Tensor]:
+        """Return the simulated codes of every output on all samples, each of shape (n, output_size, ...)."""
+        name = only(self.quantized.graph.border.input_names, "inputs")
+        chunks = [{name: torch.from_numpy(chunk)} for chunk in split.chunks(_chunk_size(split))]
+        return joined([self.quantized.codes(chunk, arithmetic) for chunk in chunks])
 
     def evaluate(self, task: Task, split: Split) -> dict[str, float]:
         """Return every metric on a split, of the FP32 and of the quantized network by column, in fast arithmetic.
 
         For the many networks of a search; whoever ships one holds its exact `codes` against the runtime's.
         """
-        quantized = self.quantized.output.dequantize(self.codes(split, "fast")).numpy()
-        outputs = {"float": self.float_outputs(split), "quantized": quantized}
+        codes, affines = self.codes_by_name(split, "fast"), self.quantized.outputs
+        quantized = alone({name: affines[name].dequantize(values).numpy() for name, values in codes.items()})
+        outputs: Mapping[str, Outputs] = {"float": self.float_outputs(split), "quantized": quantized}
         return {
             Metric(metric, precision).column: value  # type: ignore[arg-type]  # of the dict above
             for precision, values in outputs.items()
-            for metric, value in task.evaluate(values, split).items()
+            for metric, value in metrics_of(task, values, split).items()
         }
+
+
+def metrics_of(task: Task, outputs: Outputs, split: Split) -> dict[str, float]:
+    """Return what a task's `evaluate` says, as plain numbers; one that is not defined on the split is NaN.
+
+    Args:
+        task: whose metrics they are.
+        outputs: shape (n, output_size, ...).
+        split: its n samples.
+
+    Raises:
+        TypeError: it returns other metrics than the task has, or something that is no number.
+    """
+    found = task.evaluate(outputs, split)
+    name = type(task).__name__
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{name}.evaluate returns a {type(found).__name__}; return a number for each of its metrics")
+    lacking, strange = [n for n in task.metrics if n not in found], [str(n) for n in found if n not in task.metrics]
+    if lacking or strange:
+        more = f"; it returns {', '.join(strange)}, which its metrics don't have" if strange else ""
+        raise TypeError(f"{name}.evaluate returns no {', '.join(lacking) or 'such metrics'}{more}")
+    return {metric: _number(f"{name}.evaluate: {metric}", found[metric]) for metric in task.metrics}
+
+
+def _number(place: str, value: object) -> float:
+    """Return a number of Python, NumPy or torch as a float; None is not defined."""
+    if value is None:
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]  # what it can't take, it refuses
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{place} is a {type(value).__name__}, not a number") from error
 
 
 def _chunk_size(split: Split) -> int:

@@ -6,6 +6,7 @@ network has it, and the border of the graph says how the two belong together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,53 +15,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from qanas.quantization.border import Border, Tensors, only, tensors_by_name, tensors_like
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.program import Program, RuntimeTensor
-from qanas.quantization.ranges import GatheredRanges, Ranges, chunks_of
+from qanas.quantization.ranges import GatheredRanges, Ranges, chunks_by_name, joined
 from qanas.quantization.scheme import Scheme
-
-INPUT = "input"
-"""The name of the graph's input value."""
-
-
-@dataclass(frozen=True)
-class AxisOrder:
-    """The order in which a file stores the axes of one sample; the batch stays in front.
-
-    An image is (channels, height, width) in torch and (height, width, channels) in a file.
-
-    Attributes:
-        axes: for each stored axis, its number in torch, the batch not counted; empty where both orders are one.
-
-    >>> AxisOrder((1, 2, 0)).to_stored(4)
-    (0, 2, 3, 1)
-    >>> AxisOrder((1, 2, 0)).to_torch(4)
-    (0, 3, 1, 2)
-    """
-
-    axes: tuple[int, ...] = ()
-
-    def to_stored(self, ndim: int) -> tuple[int, ...]:
-        """Return the permutation of ``ndim`` axes, batch included, from torch's order to the stored one."""
-        return (0, *(axis + 1 for axis in self.axes or range(ndim - 1)))
-
-    def to_torch(self, ndim: int) -> tuple[int, ...]:
-        """Return the permutation of ``ndim`` axes, batch included, from the stored order to torch's."""
-        stored = self.to_stored(ndim)
-        return tuple(sorted(range(ndim), key=lambda axis: stored[axis]))
-
-
-@dataclass(frozen=True)
-class Border:
-    """How a network's input and output are stored.
-
-    Attributes:
-        input: of the input.
-        output: of the output.
-    """
-
-    input: AxisOrder = field(default_factory=AxisOrder)
-    output: AxisOrder = field(default_factory=AxisOrder)
 
 
 class UnsupportedNetworkError(Exception):
@@ -75,11 +34,14 @@ class Node:
         name: also the name of its output value.
         operator: what it computes.
         inputs: names of values.
+        origin: where its weights come from (modules, parameters): nodes of one origin have the same ones, which a
+            file stores once; empty where that isn't known, or nothing but these nodes may have them.
     """
 
     name: str
     operator: Operator
     inputs: tuple[str, ...]
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,18 +49,28 @@ class Graph:
     """Operators in an order in which every input is there when it is needed.
 
     Attributes:
-        input_shape: of one sample, as it is stored.
+        inputs: the shape of one sample of every value that goes in, as it is stored, by the value's name.
         nodes: in the order of execution.
-        output: the name of the value that comes out.
-        border: how input and output are stored.
+        outputs: the names of the values that come out.
+        border: how inputs and outputs are called and stored, in the same order.
         shared: for each value whose scale and zero point are those of another one, that one's name.
     """
 
-    input_shape: Shape
+    inputs: Mapping[str, Shape]
     nodes: tuple[Node, ...]
-    output: str
+    outputs: tuple[str, ...]
     border: Border = field(default_factory=Border)
     shared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one sample of the only input, as it is stored."""
+        return only(list(self.inputs.values()), "inputs")
+
+    @property
+    def output(self) -> str:
+        """The name of the only value that comes out."""
+        return only(self.outputs, "outputs")
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
@@ -107,7 +79,7 @@ class Graph:
         Raises:
             UnsupportedNetworkError: shapes that don't fit.
         """
-        shapes: dict[str, Shape] = {INPUT: self.input_shape}
+        shapes: dict[str, Shape] = dict(self.inputs)
         for node in self.nodes:
             try:
                 shapes[node.name] = node.operator.output_shape(*(shapes[name] for name in node.inputs))
@@ -123,87 +95,142 @@ class Graph:
     @cached_property
     def last_uses(self) -> Mapping[str, tuple[str, ...]]:
         """For each node, the values that nothing behind it needs: forgotten, they leave the memory to others."""
-        last = {name: node.name for node in self.nodes for name in node.inputs if name != self.output}
+        last = {name: node.name for node in self.nodes for name in node.inputs if name not in self.outputs}
         return {node.name: tuple(name for name in last if last[name] == node.name) for node in self.nodes}
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Compute in float32, shape (batch, *network_input_shape) to (batch, *network_output_shape)."""
-        values = {INPUT: self.stored_input(inputs)}
+    @property
+    def uses(self) -> Counter[str]:
+        """How often every value is read, by nodes or as an output."""
+        uses = Counter(name for node in self.nodes for name in node.inputs)
+        uses.update(self.outputs)
+        return uses
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Compute in float32, one tensor or tensors by name, each of shape (batch, *shape), in torch's order."""
+        values = self.stored_inputs(inputs)
         for node in self.nodes:
             values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
-        return self.torch_output(values[self.output])
+        return tensors_like(inputs, self.torch_outputs(values))
 
     @property
     def network_input_shape(self) -> Shape:
-        """The shape of one sample as the torch network takes it."""
-        stored = (1, *self.input_shape)
-        return tuple(stored[axis] for axis in self.border.input.to_torch(len(stored)))[1:]
+        """The shape of one sample of the only input as the torch network takes it."""
+        return self.border.input.torch_shape(self.input_shape)
 
     @property
     def network_output_shape(self) -> Shape:
-        """The shape of one sample as the torch network puts it out."""
-        stored = (1, *self.shapes[self.output])
-        return tuple(stored[axis] for axis in self.border.output.to_torch(len(stored)))[1:]
+        """The shape of one sample of the only output as the torch network puts it out."""
+        return self.border.output.torch_shape(self.shapes[self.output])
+
+    @property
+    def network_input_shapes(self) -> dict[str, Shape]:
+        """The shapes of one sample as the torch network takes them, by the inputs' names."""
+        pairs = zip(self.border.inputs, self.inputs.values(), strict=True)
+        return {port.name: port.order.torch_shape(shape) for port, shape in pairs}
+
+    def stored_inputs(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return inputs of the torch network, each of shape (batch, *shape), as they are stored, by the values' names.
+
+        Raises:
+            ValueError: not all of them, or others.
+        """
+        given = tensors_by_name(inputs, self.border.input_names)
+        return {
+            value: given[port.name].permute(port.order.to_stored(given[port.name].ndim))
+            for value, port in zip(self.inputs, self.border.inputs, strict=True)
+        }
+
+    def torch_outputs(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs among values, shape (batch, *stored), as the torch network has them, by their names."""
+        return {
+            port.name: values[value].permute(port.order.to_torch(values[value].ndim))
+            for value, port in zip(self.outputs, self.border.outputs, strict=True)
+        }
 
     def stored_input(self, inputs: Tensor) -> Tensor:
-        """Return inputs of the torch network, shape (batch, *network_input_shape), as they are stored."""
+        """Return the only input of the torch network, shape (batch, *network_input_shape), as it is stored."""
         return inputs.permute(self.border.input.to_stored(inputs.ndim))
 
     def torch_output(self, outputs: Tensor) -> Tensor:
-        """Return stored outputs, shape (batch, *stored), codes or real values, as the torch network has them."""
+        """Return the only output, shape (batch, *stored), codes or real values, as the torch network has it."""
         return outputs.permute(self.border.output.to_torch(outputs.ndim))
 
-    def calibrate(self, samples: Tensor, scheme: Scheme | None = None) -> dict[str, Ranges]:
+    def calibrate(self, samples: Tensor | Mapping[str, Tensor], scheme: Scheme | None = None) -> dict[str, Ranges]:
         """Return the ranges of everything on some samples, as `observe`.
 
         Args:
-            samples: inputs of the torch network.
+            samples: inputs of the torch network, by name where it has several.
             scheme: how ranges are taken.
 
         Raises:
             ValueError: no samples, those of another shape, or values that are not finite.
         """
-        return self.observe(samples, scheme)[0]
+        return self.observe(tensors_by_name(samples, self.border.input_names), scheme)[0]
 
     @torch.no_grad()
-    def observe(self, samples: Tensor, scheme: Scheme | None = None) -> tuple[dict[str, Ranges], Tensor]:
+    def observe(self, samples: Tensors, scheme: Scheme | None = None) -> tuple[dict[str, Ranges], Tensors]:
         """Return the ranges of everything on some samples, and the outputs for them.
 
         Args:
-            samples: inputs of the torch network; enough of them: 64 windows clip the head of an LSTM by several dB.
+            samples: inputs of the torch network, by name where it has several; enough of them: 64 windows clip the
+                head of an LSTM by several dB.
             scheme: how ranges are taken; None: the smallest and the largest values.
 
         Raises:
             ValueError: no samples, those of another shape, or values that are not finite.
         """
-        if len(samples) == 0:
-            raise ValueError("no samples to calibrate on")
-        if tuple(samples.shape[1:]) != self.network_input_shape:
-            raise ValueError(
-                f"samples of shape {tuple(samples.shape[1:])}; the network takes {self.network_input_shape}"
-            )
-        ranges = GatheredRanges(Scheme() if scheme is None else scheme, len(samples))
-        outputs = [self._observed(chunk, ranges) for chunk in chunks_of(samples, self.largest_value)]
-        return ranges.found(), torch.cat(outputs)
+        given = tensors_by_name(samples, self.border.input_names)
+        count = self._check(given)
+        ranges = GatheredRanges(Scheme() if scheme is None else scheme, count)
+        outputs = [self._observed(chunk, ranges) for chunk in chunks_by_name(given, self.largest_value)]
+        return ranges.found(), tensors_like(samples, joined(outputs))
 
-    def _observed(self, samples: Tensor, ranges: GatheredRanges) -> Tensor:
+    def _check(self, samples: Mapping[str, Tensor]) -> int:
+        """Return the number of samples.
+
+        Raises:
+            ValueError: none, not one for each input, or those of another shape.
+        """
+        counts = {len(part) for part in samples.values()}
+        if counts == {0}:
+            raise ValueError("no samples to calibrate on")
+        if len(counts) > 1:
+            raise ValueError(f"{' and '.join(map(str, sorted(counts)))} samples; give as many of every input")
+        for name, shape in self.network_input_shapes.items():
+            if tuple(samples[name].shape[1:]) != shape:
+                whose = "the network" if len(samples) == 1 else f"its input '{name}'"
+                raise ValueError(f"samples of shape {tuple(samples[name].shape[1:])}; {whose} takes {shape}")
+        return counts.pop()
+
+    def _observed(self, samples: Mapping[str, Tensor], ranges: GatheredRanges) -> dict[str, Tensor]:
         # In the order of memory that every kernel behind keeps: an image as torch has it is slower to go through.
-        values = {INPUT: self.stored_input(samples).contiguous()}
-        ranges.add(INPUT, values[INPUT])
+        values = {name: value.contiguous() for name, value in self.stored_inputs(samples).items()}
+        for name, value in values.items():
+            ranges.add(name, value)
         for node in self.nodes:
             values[node.name], internals = node.operator.observe(*(values[name] for name in node.inputs))
             ranges.add(node.name, values[node.name], internals)
             for name in self.last_uses[node.name]:
                 del values[name]
-        return self.torch_output(values[self.output])
+        return self.torch_outputs(values)
 
     def program(self) -> Program:
         """Return the float32 program."""
         tensors = {name: RuntimeTensor((1, *shape), "float32") for name, shape in self.shapes.items()}
-        program = Program(tensors[INPUT], tensors[self.output])
+        program = self.empty_program(tensors)
         for node in self.nodes:
+            program.origin = node.origin
             node.operator.lower(program, [tensors[name] for name in node.inputs], tensors[node.name])
         return program
+
+    def empty_program(self, tensors: Mapping[str, RuntimeTensor]) -> Program:
+        """Return a program from the inputs to the outputs, without operators yet, for the tensors of all values."""
+        names = (self.border.input_names, self.border.output_names)
+        sides = zip(names, (self.inputs, self.outputs), strict=True)
+        inputs, outputs = (
+            {name: tensors[value] for name, value in zip(ports, values, strict=True)} for ports, values in sides
+        )
+        return Program(inputs, outputs)
 
     @property
     def macs(self) -> int:
@@ -212,5 +239,6 @@ class Graph:
 
     @property
     def parameters(self) -> int:
-        """The number of weights and biases."""
-        return sum(node.operator.parameters() for node in self.nodes)
+        """The number of weights and biases, those that several nodes have counted once."""
+        owners = {node.origin or f"node {node.name}": node for node in self.nodes}
+        return sum(node.operator.parameters() for node in owners.values())

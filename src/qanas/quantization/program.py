@@ -6,7 +6,7 @@ Quantized operators are lowered to it; the exporter writes it, and costs in byte
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,9 @@ ITEM_BITS: Mapping[DType, int] = {"int4": 4, "int8": 8, "int16": 16, "int32": 32
 
 CODE_TYPES: Mapping[int, DType] = {8: "int8", 16: "int16"}
 """The type of codes, by their bits."""
+
+WEIGHT_TYPES: tuple[DType, ...] = ("int4", "int8", "int16", "float32")
+"""Types of weights, and of none of the integers that biases are."""
 
 COMMON_VERSIONS: Mapping[DType, int] = {"float32": 1, "int8": 2, "int16": 3}
 """The version of most operators, by the type of their values."""
@@ -111,6 +114,17 @@ class RuntimeTensor:
         """The number of values."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    def equals(self, other: RuntimeTensor) -> bool:
+        """Tell whether both are constants of the same type, values, scales and zero points."""
+        if (self.shape, self.dtype, self.bits) != (other.shape, other.dtype, other.bits):
+            return False
+        if self.data is None or other.data is None or not np.array_equal(self.data, other.data):
+            return False
+        one, two = self.quantization, other.quantization
+        if one is None or two is None:
+            return one is two
+        return np.array_equal(one.scales, two.scales) and np.array_equal(one.zero_points, two.zero_points)
+
     @property
     def stored_bytes(self) -> int:
         """Bytes that the values take."""
@@ -167,17 +181,20 @@ class RuntimeOperator:
 
 @dataclass
 class Program:
-    """A straight-line program from one input to one output.
+    """A straight-line program from inputs to outputs.
 
     Attributes:
-        input: with the batch of 1 in front.
-        output: with the batch of 1 in front.
+        inputs: by the network's names for them, with the batch of 1 in front.
+        outputs: likewise.
         operators: in the order of execution.
+        origin: of the weights of what is appended (`Node.origin`); equal ones of one origin become one tensor.
     """
 
-    input: RuntimeTensor
-    output: RuntimeTensor
+    inputs: Mapping[str, RuntimeTensor]
+    outputs: Mapping[str, RuntimeTensor]
     operators: list[RuntimeOperator] = field(default_factory=list)
+    origin: str = ""
+    _weights: dict[tuple[str, int], list[RuntimeTensor]] = field(default_factory=dict)
     _indices: dict[tuple[tuple[int, ...], bytes], RuntimeTensor] = field(default_factory=dict)
 
     def indices(self, values: Sequence[int] | Sequence[Sequence[int]]) -> RuntimeTensor:
@@ -186,17 +203,35 @@ class Program:
         return self._indices.setdefault((data.shape, data.tobytes()), RuntimeTensor.constant(data))
 
     def append(self, operator: RuntimeOperator) -> None:
-        """Add an operator at the end."""
+        """Add an operator at the end, with the weights of an earlier one in place of its own if they are the same."""
+        if self.origin:
+            inputs = [self._stored_once(place, tensor) for place, tensor in enumerate(operator.inputs)]
+            operator = replace(operator, inputs=inputs)
         self.operators.append(operator)
+
+    def _stored_once(self, place: int, tensor: RuntimeTensor | None) -> RuntimeTensor | None:
+        """Return the tensor, or the equal one of the same origin that another operator has.
+
+        Biases are codes in steps of their operator's input: these are equal by chance alone.
+        """
+        if tensor is None or tensor.data is None or tensor.dtype not in WEIGHT_TYPES:
+            return tensor
+        known = self._weights.setdefault((self.origin, place), [])
+        for other in known:
+            if other.equals(tensor):
+                return other
+        known.append(tensor)
+        return tensor
 
     def tensors(self) -> list[RuntimeTensor]:
         """Return every tensor once, in the order of first use."""
-        seen: dict[int, RuntimeTensor] = {id(self.input): self.input}
+        seen: dict[int, RuntimeTensor] = {id(tensor): tensor for tensor in self.inputs.values()}
         for operator in self.operators:
             for tensor in (*operator.inputs, *operator.intermediates, *operator.outputs):
                 if tensor is not None:
                     seen.setdefault(id(tensor), tensor)
-        seen.setdefault(id(self.output), self.output)
+        for tensor in self.outputs.values():
+            seen.setdefault(id(tensor), tensor)
         return list(seen.values())
 
     def constants(self) -> list[RuntimeTensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import alone
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights
 from qanas.quantization.numbers.rounding import round_half_away
 from qanas.quantization.operators.base import Operator
@@ -40,21 +41,36 @@ class FakeQuantizedGraph(nn.Module):
         self._scheme = scheme
         quantized = QuantizedGraph.quantize(graph, ranges, scheme)
         self._widened, self._affines = quantized.graph, quantized.affines
-        tensors = {node.name: node.operator.tensors() for node in graph.nodes}
-        self._places = [(name, field) for name, fields in tensors.items() for field in fields]
-        # Some are views of torch's weights in the stored order; optimisers want parameters in one piece.
-        copies = (tensors[name][field].detach() for name, field in self._places)
-        self._tensors = nn.ParameterList(copy.clone(memory_format=torch.contiguous_format) for copy in copies)
+        self._places: list[tuple[str, str, int]] = []
+        parameters: list[Tensor] = []
+        known: dict[tuple[str, str], list[int]] = {}
+        for node in graph.nodes:
+            for field, tensor in node.operator.tensors().items():
+                # Nodes of one origin train the same weights: they stay equal, and are stored once.
+                numbers = known.setdefault((node.origin or f"node {node.name}", field), [])
+                number = next((other for other in numbers if torch.equal(parameters[other], tensor)), len(parameters))
+                if number == len(parameters):
+                    # Some are views of torch's weights in the stored order; optimisers want them in one piece.
+                    parameters.append(tensor.detach().clone(memory_format=torch.contiguous_format))
+                    numbers.append(number)
+                self._places.append((node.name, field, number))
+        self._tensors = nn.ParameterList(parameters)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs, shape (batch, *shape), to outputs, both in the torch network's order."""
+    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor | Mapping[str, Tensor]:
+        """Map inputs, shape (batch, *shape), to outputs, both in the torch network's order.
+
+        Args:
+            inputs: one tensor, or tensors by name, whose outputs come by name as well; several outputs always do.
+        """
         trained = self._by_node()
-        values = {INPUT: fake_quantize(self._graph.stored_input(inputs), self._affines[INPUT])}
+        stored = self._graph.stored_inputs(inputs)
+        values = {name: fake_quantize(value, self._affines[name]) for name, value in stored.items()}
         for node in self._widened.nodes:
             operator = self._fake(node, trained.get(node.name, {}))
-            outputs = operator.forward(*(values[name] for name in node.inputs))
-            values[node.name] = fake_quantize(outputs, self._affines[node.name])
-        return self._graph.torch_output(values[self._graph.output])
+            result = operator.forward(*(values[name] for name in node.inputs))
+            values[node.name] = fake_quantize(result, self._affines[node.name])
+        outputs = self._graph.torch_outputs(values)
+        return outputs if isinstance(inputs, Mapping) else alone(outputs)
 
     def graph(self) -> Graph:
         """Return the graph with the trained weights, not rounded: to be calibrated and quantized as any other."""
@@ -68,8 +84,9 @@ class FakeQuantizedGraph(nn.Module):
 
     def _by_node(self) -> dict[str, dict[str, Tensor]]:
         found: dict[str, dict[str, Tensor]] = {}
-        for (name, field), tensor in zip(self._places, self._tensors, strict=True):
-            found.setdefault(name, {})[field] = tensor
+        tensors = list(self._tensors)
+        for name, field, number in self._places:
+            found.setdefault(name, {})[field] = tensors[number]
         return found
 
     def _fake(self, node: Node, tensors: Mapping[str, Tensor]) -> Operator:

@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import Tensors, only, tensors_by_name, tensors_like
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import QuantizedOperator
 from qanas.quantization.passes.parameters import with_equal_widths
 from qanas.quantization.program import CODE_TYPES, Program, RuntimeTensor, TensorQuantization
-from qanas.quantization.ranges import Ranges, chunks_of
+from qanas.quantization.ranges import Ranges, chunks_by_name, joined
 from qanas.quantization.scheme import Scheme, UnknownLayerError, UnsupportedSchemeError
 from qanas.quantization.simulation.fast import FastKernel, quantization
 
@@ -48,13 +49,25 @@ class QuantizedGraph:
 
     @property
     def input(self) -> Affine:
-        """Parameters of the input's codes."""
-        return self.affines[INPUT]
+        """Parameters of the only input's codes."""
+        return only(list(self.inputs.values()), "inputs")
 
     @property
     def output(self) -> Affine:
-        """Parameters of the output's codes."""
+        """Parameters of the only output's codes."""
         return self.affines[self.graph.output]
+
+    @property
+    def inputs(self) -> dict[str, Affine]:
+        """Parameters of the inputs' codes by their names."""
+        names = zip(self.graph.border.input_names, self.graph.inputs, strict=True)
+        return {name: self.affines[value] for name, value in names}
+
+    @property
+    def outputs(self) -> dict[str, Affine]:
+        """Parameters of the outputs' codes by their names."""
+        names = zip(self.graph.border.output_names, self.graph.outputs, strict=True)
+        return {name: self.affines[value] for name, value in names}
 
     @property
     def precision(self) -> str:
@@ -65,13 +78,19 @@ class QuantizedGraph:
         """Return what simulates the runtime, prepared for many calls; arguments as of `Evaluator.of`."""
         return Evaluator.of(self.graph, self.operators, self.affines, arithmetic, like)
 
-    def codes(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs, shape (n, *shape), to float32 codes, both in the torch network's order."""
+    def codes(self, inputs: Tensors, arithmetic: Arithmetic = "exact") -> Tensors:
+        """Simulate the runtime: real inputs, shape (n, *shape), to float32 codes, both in the torch network's order.
+
+        Args:
+            inputs: one tensor, or tensors by name; the outputs come alike.
+            arithmetic: see `Evaluator.of`.
+        """
         return self.evaluator(arithmetic).codes(inputs)
 
-    def forward(self, inputs: Tensor, arithmetic: Arithmetic = "exact") -> Tensor:
-        """Simulate the runtime: real inputs, shape (n, *shape), to real outputs."""
-        return self.output.dequantize(self.codes(inputs, arithmetic))
+    def forward(self, inputs: Tensors, arithmetic: Arithmetic = "exact") -> Tensors:
+        """Simulate the runtime as `codes` does: real inputs, shape (n, *shape), to real outputs."""
+        codes = self.codes(tensors_by_name(inputs, self.graph.border.input_names), arithmetic)
+        return tensors_like(inputs, {name: self.outputs[name].dequantize(values) for name, values in codes.items()})
 
     def program(self) -> Program:
         """Return the integer program.
@@ -83,8 +102,9 @@ class QuantizedGraph:
             name: RuntimeTensor((1, *shape), CODE_TYPES[self.affines[name].bits], shared[id(self.affines[name])])
             for name, shape in self.graph.shapes.items()
         }
-        program = Program(tensors[INPUT], tensors[self.graph.output])
+        program = self.graph.empty_program(tensors)
         for node in self.graph.nodes:
+            program.origin = node.origin
             inputs = [tensors[name] for name in node.inputs]
             self.operators[node.name].lower(program, inputs, tensors[node.name])
         return program
@@ -114,7 +134,7 @@ class GraphQuantizer:
         self.graph = widened.graph
         schemes = {name: widened.scheme(scheme, name) for name in self.graph.shapes}
         ranges = widened.ranges(ranges)
-        self._input = schemes[INPUT].affine(*ranges[INPUT].output)
+        self._inputs = {name: schemes[name].affine(*ranges[name].output) for name in self.graph.inputs}
         self._asked: dict[str, tuple[Ranges, Scheme]] = {}
         for node in self.graph.nodes:
             owner = self.graph.shared.get(node.name, node.name)
@@ -126,12 +146,14 @@ class GraphQuantizer:
         """Quantize every node between inputs and an output of the same bits.
 
         Args:
-            given: parameters of the input's codes; those of its range if there are none.
+            given: parameters of the only input's codes; those of its range if there are none.
 
         Raises:
             UnsupportedSchemeError: a kernel doesn't have the scheme.
         """
-        affines = {INPUT: given or self._input}
+        affines = dict(self._inputs)
+        if given is not None:
+            affines[only(list(affines), "inputs")] = given
         owned: dict[str, Affine] = {}
         operators: dict[str, QuantizedOperator] = {}
         for node in self.graph.nodes:
@@ -172,17 +194,17 @@ class Evaluator:
 
     Attributes:
         graph: the network.
-        quantize: what quantizes the input.
+        quantize: what quantizes each input, by the value's name.
         operators: the quantized operator of every node.
         kernels: what computes each node; from codes to codes, in fast arithmetic from steps to steps.
-        zero_point: from what the last kernel returns to codes.
+        zero_points: from what the last kernels return to codes, by the output's value.
     """
 
     graph: Graph
-    quantize: FastKernel
+    quantize: Mapping[str, FastKernel]
     operators: Mapping[str, QuantizedOperator]
     kernels: Mapping[str, FastKernel]
-    zero_point: int
+    zero_points: Mapping[str, int]
 
     @classmethod
     def of(
@@ -202,7 +224,6 @@ class Evaluator:
             arithmetic: ``exact`` or ``fast``; exact, too, where Numba is missing.
             like: one of the same graph in the same arithmetic; its kernels of the same operators are taken over.
         """
-        source, output = affines[INPUT], affines[graph.output]
         if arithmetic == "fast":
             try:
                 kernels = {
@@ -211,29 +232,41 @@ class Evaluator:
                     else operators[node.name].fast_kernel([affines[name] for name in node.inputs], affines[node.name])
                     for node in graph.nodes
                 }
-                return cls(graph, quantization(source), operators, kernels, output.zero_point)
+                quantize = {name: quantization(affines[name]) for name in graph.inputs}
+                return cls(graph, quantize, operators, kernels, {n: affines[n].zero_point for n in graph.outputs})
             except ImportError as error:
                 logger.warning("integer networks are evaluated slowly, the compiled kernels are missing: %s", error)
         exact = {name: operator.forward for name, operator in operators.items()}
-        return cls(graph, source.quantize, operators, exact, 0)
+        rounding = {name: affines[name].quantize for name in graph.inputs}
+        return cls(graph, rounding, operators, exact, dict.fromkeys(graph.outputs, 0))
 
     @torch.no_grad()
-    def codes(self, inputs: Tensor) -> Tensor:
-        """Return the output's codes, float32, for real inputs, shape (n, *shape), both in the torch network's order."""
-        return torch.cat([self._codes(chunk) for chunk in chunks_of(inputs, self.graph.largest_value)])
+    def codes(self, inputs: Tensors) -> Tensors:
+        """Return the outputs' codes, float32, for real inputs, shape (n, *shape), all in the torch network's order.
 
-    def _codes(self, inputs: Tensor) -> Tensor:
-        values = self.pass_on(self.quantize(self.graph.stored_input(inputs)))
-        return self.graph.torch_output(values + self.zero_point)
+        Args:
+            inputs: one tensor, or tensors by name; the outputs come alike.
+        """
+        given = tensors_by_name(inputs, self.graph.border.input_names)
+        chunks = chunks_by_name(given, self.graph.largest_value)
+        return tensors_like(inputs, joined([self._codes(chunk) for chunk in chunks]))
+
+    def _codes(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        stored = self.graph.stored_inputs(inputs)
+        values = self._passed_on({name: self.quantize[name](value) for name, value in stored.items()})
+        return self.graph.torch_outputs({name: value + self.zero_points[name] for name, value in values.items()})
 
     def pass_on(self, values: Tensor) -> Tensor:
-        """Return the output as the last kernel leaves it for an input as the first one takes it, both as stored.
+        """Return the only output as the last kernel leaves it for the only input as the first one takes it, as stored.
 
         In fast arithmetic those are steps: networks behind each other hand them on without a rounding.
         """
-        kept = {INPUT: values}
+        return self._passed_on({only(list(self.graph.inputs), "inputs"): values})[self.graph.output]
+
+    def _passed_on(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        kept = dict(values)
         for node in self.graph.nodes:
             kept[node.name] = self.kernels[node.name](*(kept[name] for name in node.inputs))
             for name in self.graph.last_uses[node.name]:
                 del kept[name]
-        return kept[self.graph.output]
+        return {name: kept[name] for name in self.graph.outputs}

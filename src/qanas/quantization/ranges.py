@@ -237,6 +237,22 @@ value fresh pages. Less than 16 images at a time is slower, too: torch has other
 """
 
 
+def chunks_by_name(samples: Mapping[str, Tensor], largest: int) -> list[dict[str, Tensor]]:
+    """Return the samples of several inputs in chunks, as `chunks_of` does.
+
+    Args:
+        samples: by the inputs' names, each of shape (n, ...).
+        largest: numbers of a sample's largest value.
+    """
+    parts = zip(*(chunks_of(part, largest) for part in samples.values()), strict=True)
+    return [dict(zip(samples, chunk, strict=True)) for chunk in parts]
+
+
+def joined(chunks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return tensors by name, each of shape (n, ...), for those of chunks of the samples."""
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
 def chunks_of(samples: Tensor, largest: int) -> Sequence[Tensor]:
     """Return samples in chunks, as few and as equal as can be; one without samples where there are none.
 

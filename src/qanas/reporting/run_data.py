@@ -339,7 +339,7 @@ class Predictions:
         return f"{self.name}, {self.weight_bytes:,} bytes"
 
     def column(self, name: str) -> NDArray[np.float64] | None:
-        """Return an array with one number a row; None if there is none such."""
+        """Return an array with one number a row, shape (rows,); None if there is none such."""
         array = self.arrays.get(name)
         if array is None or not array.size or array.size != len(array):
             return None

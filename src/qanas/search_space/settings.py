@@ -69,6 +69,11 @@ class Setting(_Common, ABC):
     def distribution(self) -> BaseDistribution:
         """The range searched, as Optuna's samplers take it."""
 
+    @property
+    def values(self) -> tuple[object, ...]:
+        """The values that it names one by one: the reference's, and those of a choice."""
+        return (self.reference,)
+
     def exists(self, values: Mapping[str, Value]) -> bool:
         """Tell whether a candidate with these earlier values has this setting."""
         return self.condition is None or self.condition.holds(values)
@@ -107,6 +112,11 @@ class Choice(Setting):
     """One of several values without order."""
 
     options: tuple[Value, ...]
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """The reference's value and the options."""
+        return (self.reference, *self.options)
 
     @property
     def distribution(self) -> CategoricalDistribution:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
-from optuna.distributions import BaseDistribution
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
 from qanas.search_space.settings import Setting
@@ -52,9 +54,15 @@ class SearchSpace:
             if setting.condition is not None and setting.condition.setting not in seen:
                 named = setting.condition.setting
                 raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
+            for value in setting.values:
+                _require_plain(setting.name, value)
             seen.add(setting.name)
         if not any(setting.group in self.free for setting in self.settings):
             raise ValueError(f"nothing is searched: no setting is in the groups {sorted(self.free)}")
+
+    def random(self, generator: np.random.Generator) -> Candidate:
+        """Return a candidate, each free setting drawn independently from its range."""
+        return self.sample(lambda _, distribution: _drawn(distribution, generator))
 
     @cached_property
     def reference(self) -> Candidate:
@@ -101,6 +109,31 @@ class SearchSpace:
                 chosen[setting.name] = value
                 ranges[setting.name] = distribution
         return chosen, ranges
+
+
+def _require_plain(name: str, value: object) -> None:
+    """Refuse a value that neither tables nor JSON hold as it is."""
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(  # noqa: TRY004 - as for all that is wrong with a space
+            f"'{name}' can be {value!r}, a {type(value).__name__}: values are truth values, numbers and texts; give it "
+            "a name, such as 'none' or '8-2', and take that apart in build"
+        )
+
+
+def _drawn(distribution: BaseDistribution, generator: np.random.Generator) -> Value:
+    """Draw a value uniformly, on a logarithmic scale where the range is one."""
+    match distribution:
+        case IntDistribution(low=low, high=high, log=False):
+            return int(generator.integers(low, high, endpoint=True))
+        case IntDistribution(low=low, high=high):
+            return min(high, max(low, round(math.exp(generator.uniform(math.log(low - 0.5), math.log(high + 0.5))))))
+        case FloatDistribution(low=low, high=high, log=log):
+            scaled = (math.log(low), math.log(high)) if log else (low, high)
+            value = float(generator.uniform(*scaled))
+            return min(high, max(low, math.exp(value))) if log else value
+        case CategoricalDistribution(choices=choices):
+            return cast("Value", choices[int(generator.integers(len(choices)))])
+    raise TypeError(f"no setting has a {type(distribution).__name__}")
 
 
 def _covers(distribution: BaseDistribution, value: Value) -> bool:

@@ -249,7 +249,7 @@ def _solution(offered: AdditiveScores, rows: Sequence[int]) -> Solution:
 
 
 def check_tables(tables: Sequence[Points]) -> None:
-    """Refuse tables that can't be added up.
+    """Refuse tables, shape (rows, k) each, that can't be added up.
 
     Raises:
         InputError: there is no table, or one is empty, not finite or has other columns than the first.

@@ -61,6 +61,8 @@ class ExactSearch(FrontSolver):
 def _add_block(losses: Points, rows: NDArray[np.intp], table: Points) -> tuple[Points, NDArray[np.intp]]:
     """Put the rows of one more block behind every choice so far; return the non-dominated sums and their choices.
 
+    Sums have the shape (choices, k), choices of rows the shape (choices, blocks).
+
     Choices are kept in the order of their row numbers, not of their sums: of equal sums the first one stays.
     """
     block = np.sort(non_dominated(table))
@@ -85,7 +87,7 @@ class DNATraversal(FrontSolver):
     column: Annotated[int, Field(ge=1)] = 1
 
     def solve(self, tables: Sequence[Points]) -> BlockFront:
-        """Return the non-dominated ones of the networks that were found, none where no budget can be kept."""
+        """Return the non-dominated networks found in tables of shape (rows, k), none where no budget can be kept."""
         check_tables(tables)
         found = [traverse(tables, budget, self.column) for budget in self.budgets]
         rows = np.array([choice for choice in found if choice is not None], dtype=np.intp).reshape(-1, len(tables))

@@ -49,7 +49,7 @@ class BlockSupernet(nn.Module):
         return [list(cast("nn.ModuleList", places)) for places in self.layers]
 
     def forward(self, inputs: Tensor, path: Path) -> Tensor:
-        """Map the block's input to its output along a path."""
+        """Map the block's input, shape (batch, channels, height, width), to its output along a path."""
         for options, position in zip(self.options, path, strict=True):
             inputs = options[position](inputs)
         return inputs

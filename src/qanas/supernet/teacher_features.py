@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
-from qanas.core.run_folder import folder_written_atomically
+from qanas.core.run_folder import folder_written_atomically, naming
 from qanas.search_space.blockwise_space import Block
 
 CHUNK = 8
@@ -63,11 +64,19 @@ def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor,
         for first, borders in _borders(teacher, blocks, samples):
             if not maps:
                 shapes = [(len(samples), *border.shape[1:]) for border in borders]
-                maps = [open_memmap(partial / f"{i}.npy", "w+", np.float32, s) for i, s in enumerate(shapes)]
+                maps = [_mapped(partial / f"{i}.npy", shape) for i, shape in enumerate(shapes)]
             for values, border in zip(maps, borders, strict=True):
                 values[first : first + len(border)] = border.numpy()
         for values in maps:
             values.flush()
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Return a new file's map, its room taken: a full disk ends a process that writes into a map, without a word."""
+    values: np.memmap[Any, np.dtype[np.float32]] = open_memmap(path, "w+", np.float32, shape)
+    with path.open("r+b") as file, naming(path):
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return values
 
 
 def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> list[BlockFeatures]:
@@ -85,21 +94,24 @@ def features_of(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) ->
 
 @torch.no_grad()
 def _borders(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield the position of a chunk's first sample and its values at every border."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    """Yield the position of a chunk's first sample and its values at every border, shape (chunk, channels, h, w)."""
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        del module
-        seen.append((inputs[0], output))
+        seen.append((module, inputs[0], output))
 
+    modules = [_module(teacher, block) for block in blocks]
     with contextlib.ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_hooked(_module(teacher, block), keep))
+        for module in modules:
+            stack.enter_context(_hooked(module, keep))
         for first in range(0, len(samples), CHUNK):
             seen.clear()
             teacher(samples[first : first + CHUNK])
-            borders = [seen[0][0], *(output for _, output in seen)]
-            for block, (given, _), before in zip(blocks, seen, borders, strict=False):
+            if [module for module, _, _ in seen] != modules:
+                named = ", ".join(block.module for block in blocks)
+                raise InputError(f"teacher: values don't pass the blocks {named} in this order, each once")
+            borders = [seen[0][1], *(output for _, _, output in seen)]
+            for block, (_, given, _), before in zip(blocks, seen, borders, strict=False):
                 if given is not before:
                     raise InputError(f"teacher: {block.module} doesn't take what the block before it puts out")
             yield first, borders

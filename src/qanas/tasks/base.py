@@ -16,6 +16,9 @@ from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 
 FloatArray = NDArray[np.float32]
+Outputs = Any
+"""What a network puts out: an array of shape (n, ...), or arrays by the outputs' names where there are several
+(`qanas.quantization.border.named_parts`). A task says itself which of them it takes."""
 Arrays = Mapping[str, NDArray[Any]]
 Indices = NDArray[np.integer[Any]]
 Batch = tuple[FloatArray, NDArray[Any]]
@@ -198,6 +201,8 @@ class TaskData:
             constant, so that weights of ordinary size reach targets of this size.
         preprocessing: what firmware has to do before the network; goes onto the card as it is.
         protocol: how the numbers come about (split, cap, ...); goes onto the card as it is.
+        remarks: what a person should know of the data before anything is trained on it, a line each: what was
+            found, and what was made of it.
     """
 
     train: Split
@@ -207,6 +212,7 @@ class TaskData:
     target_scale: float = 1.0
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -306,14 +312,14 @@ class Task(ABC):
         return inputs, targets
 
     def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray] | None:
-        """Return `loss` and its gradient by the outputs, or None where the task leaves that to autograd.
+        """Return `loss` and its gradient by the outputs, of the same shape, or None: then autograd does that.
 
         Offering it saves small networks the better part of a training step; the result must be autograd's.
         """
         del kind, outputs, targets
         return None
 
-    def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+    def predictions(self, outputs: Outputs, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
         """Return what is kept of a shipped model's predictions; by default outputs, targets and extras as they are.
 
         A task with large outputs keeps what its plots need: every training of every finalist keeps as much.
@@ -327,13 +333,15 @@ class Task(ABC):
             Arrays by name; ``predictions.npz`` holds them with the split's name in front.
         """
         del preprocessing
-        return {"outputs": outputs, "targets": split.targets, **split.extras}
+        named = outputs if isinstance(outputs, Mapping) else {"outputs": outputs}
+        return {**named, "targets": split.targets, **split.extras}
 
     @abstractmethod
-    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+    def evaluate(self, outputs: Outputs, split: Split) -> dict[str, float]:
         """Return every metric of `metrics`.
 
         Args:
-            outputs: shape (n, output_size, ...), the network's output on the split's samples.
+            outputs: shape (n, output_size, ...), the network's output on the split's samples; of a network with several
+                outputs a mapping from their names to such arrays.
             split: the samples.
         """

@@ -52,8 +52,11 @@ def load_prepared(folder: Path) -> TaskData:
     The maps are copy-on-write: torch wants writable memory, and nobody's writing reaches the files.
     """
     description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    train, val, test = (_load_split(folder, name, description["extras"][name]) for name in SPLITS)
     return TaskData(
-        **{name: _load_split(folder, name, description["extras"][name]) for name in SPLITS},
+        train,
+        val,
+        test,
         output_size=description["output_size"],
         target_scale=description["target_scale"],
         preprocessing=description["preprocessing"],

@@ -1,1 +1,31 @@
-"""Contract tests and plain references, also for classes of a user's own."""
+"""Contract tests and plain references, also for classes of a user's own: ``docs/contracts.md``."""
+
+from __future__ import annotations
+
+from qanas.testing.costs import check_cost, check_latency
+from qanas.testing.estimation import check_estimator, check_procedure
+from qanas.testing.executors import check_executor
+from qanas.testing.named import check
+from qanas.testing.operators import check_operator
+from qanas.testing.spaces import check_blocks, check_space
+from qanas.testing.starts import check_start
+from qanas.testing.strategies import check_sampler, check_solver
+from qanas.testing.tasks import check_task
+from qanas.testing.trainers import check_trainer
+
+__all__ = [
+    "check",
+    "check_blocks",
+    "check_cost",
+    "check_estimator",
+    "check_executor",
+    "check_latency",
+    "check_operator",
+    "check_procedure",
+    "check_sampler",
+    "check_solver",
+    "check_space",
+    "check_start",
+    "check_task",
+    "check_trainer",
+]

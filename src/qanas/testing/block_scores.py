@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import Codes, ObservedLayer, Row, ScoredSamples
 from qanas.performance_estimation.block_table.walk import PrefixStatistics, Scores
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.requantization import BOUNDS
 from qanas.quantization.operators.arithmetic import Add
@@ -59,13 +59,13 @@ class Roundings:
 
 
 def fake_quantized(values: Tensor, affine: Affine) -> Tensor:
-    """Return torch's fake quantization of values: float32, times the scale's inverse, ties to even."""
+    """Return torch's fake quantization of values of any shape: float32, times the scale's inverse, ties to even."""
     scale, zero_point = affine.scale, affine.zero_point
     return torch.fake_quantize_per_tensor_affine(values.float(), scale, zero_point, affine.low, affine.high)
 
 
 def fake_quantized_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return torch's fake quantization of weights by channel, symmetric, and its steps."""
+    """Return torch's fake quantization of weights by channel, symmetric, and its steps, shape (channels,)."""
     top = 2 ** (bits - 1) - 1
     steps = weight.abs().amax((1, 2, 3)) / top
     zeros = torch.zeros(len(weight), dtype=torch.int32)
@@ -73,19 +73,19 @@ def fake_quantized_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def left_alone(bias: Tensor, steps: Tensor) -> Tensor:
-    """Return real biases."""
+    """Return real biases, shape (channels,)."""
     del steps
     return bias
 
 
 def fake_quantized_sums(values: Tensor, steps: Tensor, output: Affine, bounds: Bounds) -> Tensor:
-    """Return torch's fake quantization of what the activation leaves of sums."""
+    """Return torch's fake quantization of what the activation leaves of sums, any shape."""
     del steps
     return fake_quantized(values if bounds == UNBOUNDED else values.clamp(*bounds), output)
 
 
 def fake_quantized_addition(left: Tensor, right: Tensor, affines: tuple[Affine, Affine, Affine]) -> Tensor:
-    """Return torch's fake quantization of a sum of two."""
+    """Return torch's fake quantization of a sum of two, any shape."""
     return fake_quantized(left + right, affines[2])
 
 
@@ -98,27 +98,27 @@ TORCH = Roundings(
 
 
 def to_even(values: Tensor) -> Tensor:
-    """Round to whole numbers, ties to even."""
+    """Round to whole numbers, any shape, ties to even."""
     return values.round()
 
 
 def away_from_zero(values: Tensor) -> Tensor:
-    """Round to whole numbers, ties away from zero."""
+    """Round to whole numbers, any shape, ties away from zero."""
     return values.sign() * (values.abs() + 0.5).floor()
 
 
 def upwards(values: Tensor) -> Tensor:
-    """Round to whole numbers, ties up."""
+    """Round to whole numbers, any shape, ties up."""
     return (values + 0.5).floor()
 
 
 def divided_in_float32(values: Tensor, affine: Affine) -> Tensor:
-    """Return values rounded once, as QUANTIZE does: a division of float32 numbers, ties away from zero."""
+    """Return values of any shape rounded once, as QUANTIZE does: a division of float32 numbers, ties away from zero."""
     return on_codes(away_from_zero(values.float() / affine.scale).double(), affine)
 
 
 def float64_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return weights rounded in float64 to multiples of float32 steps, and these; ties to even."""
+    """Return weights rounded in float64 to multiples of float32 steps, and these, shape (channels,); ties to even."""
     top = 2 ** (bits - 1) - 1
     weight = weight.double()
     steps = (weight.abs().amax((1, 2, 3)) / top).float().double()
@@ -128,7 +128,7 @@ def float64_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def in_steps(bias: Tensor, steps: Tensor) -> Tensor:
-    """Return biases rounded to the steps of the sums, as int32 holds them."""
+    """Return biases, shape (channels,), rounded to the steps of the sums, as int32 holds them."""
     return to_even(bias.double() / steps) * steps
 
 
@@ -139,20 +139,20 @@ def once(
     bounds: Bounds = UNBOUNDED,
     ties: Callable[[Tensor], Tensor] = away_from_zero,
 ) -> Tensor:
-    """Return sums rounded once, in float64."""
+    """Return sums of any shape rounded once, in float64."""
     del steps
     return cut(on_codes(ties(values / output.scale), output), output, bounds)
 
 
 def twice(values: Tensor, steps: Tensor, output: Affine, bounds: Bounds) -> Tensor:
-    """Return sums rounded as an integer is that is multiplied by a `fixed_point` factor."""
+    """Return sums, shape (batch, channels, rows, columns), rounded as an integer times a `fixed_point` factor is."""
     by_channel = steps.view(-1, 1, 1)
     rounded = on_codes(fixed_point(values / by_channel, by_channel / output.scale), output)
     return cut(rounded, output, bounds)
 
 
 def cut(rounded: Tensor, output: Affine, bounds: Bounds) -> Tensor:
-    """Return codes' values cut to the codes of an activation's bounds."""
+    """Return codes' values, any shape, cut to the codes of an activation's bounds."""
     if bounds == UNBOUNDED:
         return rounded
     low, high = (float(divided_in_float32(torch.tensor(bound), output)) for bound in bounds)
@@ -160,12 +160,12 @@ def cut(rounded: Tensor, output: Affine, bounds: Bounds) -> Tensor:
 
 
 def directly(left: Tensor, right: Tensor, affines: tuple[Affine, Affine, Affine]) -> Tensor:
-    """Return a sum of two rounded once, in float64."""
+    """Return a sum of two, any shape, rounded once, in float64."""
     return once(left + right, torch.ones(1), affines[2])
 
 
 def over_a_fine_grid(left: Tensor, right: Tensor, affines: tuple[Affine, Affine, Affine]) -> Tensor:
-    """Return a sum of two, each rounded to 2^-20 of twice the larger scale, and the sum to the output's scale."""
+    """Return a sum of two, any shape, each rounded to 2^-20 of twice the larger scale, and the sum to the output's."""
     first, second, output = affines
     common = 2.0 * max(first.scale, second.scale)
     fine = common / FINE_STEPS_OF_ADD
@@ -179,7 +179,7 @@ def over_a_fine_grid(left: Tensor, right: Tensor, affines: tuple[Affine, Affine,
 
 
 def fixed_point(whole: Tensor, factors: Tensor) -> Tensor:
-    """Return whole numbers times factors, rounded twice.
+    """Return whole numbers, any shape, times factors, rounded twice.
 
     Factors are ``m * 2^e`` with ``m`` in [1/2, 1), of 31 bits. The product with ``m`` (and ``2^e`` if that is more than
     1) is rounded, ties up; a shift by the rest rounds again, ties away from zero.
@@ -191,7 +191,7 @@ def fixed_point(whole: Tensor, factors: Tensor) -> Tensor:
 
 
 def on_codes(steps: Tensor, affine: Affine) -> Tensor:
-    """Return the real values of whole steps, cut to those that there are codes for."""
+    """Return the real values of whole steps, any shape, cut to those that there are codes for."""
     return steps.clamp(affine.low - affine.zero_point, affine.high - affine.zero_point) * affine.scale
 
 
@@ -199,12 +199,12 @@ KERNELS = Roundings(torch.float64, divided_in_float32, float64_weights, in_steps
 
 
 def score_one_by_one(statistics: PrefixStatistics, samples: ScoredSamples, rows: Iterable[Row]) -> Scores:
-    """Return the scores of some rows on integer codes, nothing shared between them."""
+    """Return the scores of some rows, shape (samples,), on integer codes, nothing shared between them."""
     return {row: score_alone(statistics, samples, row) for row in rows}
 
 
 def score_alone(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) -> NDArray[np.float64]:
-    """Return the score of one row on every sample, from calibration to score."""
+    """Return the score of one row on every sample, shape (samples,), from calibration to score."""
     scores: NDArray[np.float64] = samples.ratios(integer_codes(statistics, samples, row).dequantized()).numpy()
     return scores
 
@@ -223,7 +223,7 @@ def integer_codes(statistics: PrefixStatistics, samples: ScoredSamples, row: Row
 def score_fake_quantized(
     statistics: PrefixStatistics, samples: ScoredSamples, row: Row, roundings: Roundings = TORCH
 ) -> NDArray[np.float64]:
-    """Return the score of one row on every sample in fake quantization; arguments as of `fake_quantized_values`."""
+    """Return the score of one row on every sample, shape (samples,); arguments as of `fake_quantized_values`."""
     scores: NDArray[np.float64] = samples.ratios(fake_quantized_values(statistics, samples, row, roundings)).numpy()
     return scores
 
@@ -243,7 +243,7 @@ def fake_quantized_values(
         roundings: how each place rounds. Torch's are not the runtime's, which rounds more than once.
 
     Returns:
-        float32, by chunk.
+        float32, by chunk, shape (samples, channels, height, width).
     """
     bits, path = row
     values = [roundings.given(chunk.inputs, statistics.input) for chunk in samples.chunks]
@@ -280,7 +280,7 @@ class FakeQuantizedLayer:
         self.affines = {INPUT: given} | {name: Affine.from_range(*span) for name, span in ranges.items()}
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return what the layer makes of values."""
+        """Return what the layer makes of values, shape (batch, channels, rows, columns)."""
         known = {INPUT: values}
         for node in self.graph.nodes:
             operands = [known[name] for name in node.inputs]

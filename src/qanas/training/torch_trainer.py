@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
 
@@ -129,7 +133,11 @@ class TorchTrainer:
             group["lr"] = learning_rate
         self.flat.gradient.zero_()
         inputs, targets = (values.to(self.device) for values in self.data.batch(indices))
-        loss = self.loss(self.settings.loss, self.network(channels_last(inputs)), targets)
+        inputs = channels_last(inputs)
+        if len(indices) == 1 and self._lacks_statistics(inputs):
+            return self._untrained_loss(inputs, targets)
+        outputs: Any = alone(named_parts(self.network(inputs), Tensor))
+        loss = self.loss(self.settings.loss, outputs, targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -138,6 +146,24 @@ class TorchTrainer:
         self.steps += 1
         self.average.lerp_(self.flat.values, ema_weight(self.settings.ema_decay, self.steps))
         return loss.item()
+
+    @torch.no_grad()
+    def _lacks_statistics(self, inputs: Tensor) -> bool:
+        """Tell whether a batch norm refuses a batch, shape (1, *input_shape): one value a channel has no deviation."""
+        if not any(isinstance(module, _BatchNorm) for module in self.network.modules()):
+            return False
+        try:
+            with torch.random.fork_rng(devices=[]):
+                copy.deepcopy(self.network)(inputs)
+        except ValueError as error:
+            return "more than 1 value per channel" in str(error)
+        return False
+
+    @torch.no_grad()
+    def _untrained_loss(self, inputs: Tensor, targets: Tensor) -> float:
+        """Return the loss of a batch that nothing can be learnt from, shapes (1, *input_shape) and (1, ...)."""
+        outputs = self.network.eval()(inputs)
+        return float(self.loss(self.settings.loss, outputs, targets))
 
     def finish(self) -> None:
         """Write the averaged weights into the network, and the statistics that go with them."""

@@ -45,6 +45,9 @@ class Trainer(Protocol):
         """Leave the network as it is to be used: its final weights in it, on the CPU, in evaluation mode."""
 
 
+_SMALL_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32)
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What is trained on, as whole tensors on the CPU; they may be mapped from files.
@@ -73,7 +76,10 @@ class TrainingSet:
             indices: shape (batch,).
         """
         inputs, targets = self.drawn(indices)
-        return (inputs, targets) if self.augment is None else self.augment(inputs, targets)
+        if self.augment is not None:
+            inputs, targets = self.augment(inputs, targets)
+        # Losses of torch take classes as int64 alone.
+        return inputs, targets.long() if targets.dtype in _SMALL_INTEGERS else targets
 
     def drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs, shape (batch, *input_shape), and targets, shape (batch, ...), as they are.

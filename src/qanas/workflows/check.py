@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import optuna
 import torch
-from optuna.samplers import RandomSampler
 
 from qanas.core.candidate import Candidate
 from qanas.core.measures import Limit
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.workflows.plan import Plan
-from qanas.workflows.trial_store import suggest
 
 PROBED_CANDIDATES = 6
 
@@ -87,6 +83,6 @@ def _is_within(bench: Bench, candidate: Candidate, limits: tuple[Limit, ...]) ->
 
 def _random_candidates(bench: Bench) -> Iterator[Candidate]:
     """Yield a few candidates, each setting drawn independently from its range."""
-    study = optuna.create_study(sampler=RandomSampler(derive_seed(bench.seed, "check")))
+    generator = np.random.default_rng(derive_seed(bench.seed, "check"))
     for _ in range(PROBED_CANDIDATES):
-        yield bench.space.sample(partial(suggest, study.ask()))
+        yield bench.space.random(generator)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from qanas.core.card import SplitName
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Precision
 from qanas.core.pareto import spread
-from qanas.core.run_folder import SEED_ID, RunFolder, write_atomically
+from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, dequantize
@@ -29,9 +30,10 @@ from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
+from qanas.quantization.border import alone
 from qanas.search_space.start import Start
-from qanas.tasks.base import FloatArray, Split, Task
+from qanas.tasks.base import Outputs, Split, Task
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
@@ -73,6 +75,7 @@ class Training:
         failure: why it can't ship; empty if it can.
         sha256: of the file.
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
+        digests: of all files that ship, by their suffix; none in the records of early runs.
     """
 
     repetition: int
@@ -81,11 +84,23 @@ class Training:
     failure: str = ""
     sha256: str = ""
     cpu_seconds: float = 0.0
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
         """Return a training without a model."""
         return cls(repetition, {}, ParitySteps(0, 0.0, 0), reason)
+
+
+SHIPPED_SUFFIXES = (".tflite", ".safetensors", ".npz")
+"""Of the files of a training that ship."""
+
+RECORD_DIGEST = "record_digest"
+"""The key of a training's record under which its own digest is."""
+
+
+def _digest_of(record: Mapping[str, Any]) -> str:
+    return digest(json.dumps(record, sort_keys=True).encode())
 
 
 @dataclass(frozen=True)
@@ -115,15 +130,52 @@ class TrainingFiles:
         """Of the deployed outputs what the task keeps, for the report."""
         return self.folder / f"{self.repetition}.npz"
 
+    def write(self, training: Training, contents: Mapping[str, bytes]) -> Training:
+        """Write what a training left, and then its record with the digests of all of it, which is returned.
+
+        Args:
+            training: finished, without digests.
+            contents: by suffix: of the model, the weights and the predictions.
+        """
+        for suffix, content in contents.items():
+            write_atomically(self.folder / f"{self.repetition}{suffix}", content)
+        finished = replace(training, digests={suffix: digest(content) for suffix, content in contents.items()})
+        record = asdict(finished)
+        write_atomically(self.result, json.dumps({**record, RECORD_DIGEST: _digest_of(record)}).encode())
+        return finished
+
     def read(self) -> Training | None:
-        """Return the finished training, or None where it isn't finished."""
+        """Return the finished training, or None where it isn't finished, or anything of it was damaged since."""
         if not self.result.is_file():
             return None
-        content = json.loads(self.result.read_text("utf-8"))
-        content["parity"] = ParitySteps(**content["parity"])
-        if "seed" in content:  # as version 0.1 called it
-            content["repetition"] = content.pop("seed")
-        return Training(**content)
+        try:
+            content = json.loads(self.result.read_text("utf-8"))
+            found = content.pop(RECORD_DIGEST, None)
+            intact = found is None or found == _digest_of(content)
+            content["parity"] = ParitySteps(**content["parity"])
+            if "seed" in content:  # as version 0.1 called it
+                content["repetition"] = content.pop("seed")
+            training = Training(**content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            intact = False
+        if intact and all(self.content(suffix, training) is not None for suffix in SHIPPED_SUFFIXES):
+            return training
+        logger.warning("%s, or what belongs to it, was damaged: the training is done again", self.result)
+        return None
+
+    def content(self, suffix: str, training: Training) -> bytes | None:
+        """Return one of the files, or None where it isn't there as it was written.
+
+        Args:
+            suffix: one of `SHIPPED_SUFFIXES`.
+            training: with the digests of its files.
+        """
+        try:
+            content = (self.folder / f"{self.repetition}{suffix}").read_bytes()
+        except OSError:
+            return None
+        known = training.digests.get(suffix, training.sha256 if suffix == ".tflite" else digest(content))
+        return content if digest(content) == known else None
 
 
 def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> TrainingFiles:
@@ -203,23 +255,24 @@ class FinalistUnit(Unit[Bench, Training]):
         task, data = bench.task_of(candidate), bench.data_of(candidate)
         splits: dict[SplitName, Split] = {"val": data.val, "test": data.test}
         scored = {name: _score(task, trained, model, split) for name, split in splits.items()}
-        steps = ParitySteps.between(
-            np.concatenate([entry.simulated for entry in scored.values()]),
-            np.concatenate([entry.deployed for entry in scored.values()]),
-        )
+        parts = [
+            ParitySteps.between(
+                np.concatenate([entry.simulated[name] for entry in scored.values()]),
+                np.concatenate([entry.deployed[name] for entry in scored.values()]),
+            )
+            for name in model.outputs
+        ]
+        steps = ParitySteps.together(parts)
         metrics: Metrics = {
             precision: {name: entry.metrics[precision] for name, entry in scored.items()}
             for precision in ("float", "quantized", "deployed")
         }
-        failure = _parity_failure(task, steps, metrics)
-        write_atomically(self.files.model, content)
-        write_atomically(self.files.weights, save(dict(trained.network.state_dict())))
+        failure = next(filter(None, (_parity_failure(task, part, metrics) for part in parts)), "")
         kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
-        _save_predictions(self.files.predictions, kept)
+        contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
-        training = Training(self.repetition, metrics, steps, failure, hashlib.sha256(content).hexdigest(), seconds)
-        write_atomically(self.files.result, json.dumps(asdict(training)).encode())
-        return training
+        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds)
+        return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
 
 
 def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
@@ -232,12 +285,12 @@ def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
     return ""
 
 
-def _save_predictions(path: Path, kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> None:
-    """Write what a task keeps of deployed outputs, each array with its split's name in front; whole or not at all."""
+def packed_predictions(kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> bytes:
+    """Return what a task keeps of deployed outputs as an .npz file, each array with its split's name in front."""
     arrays = {f"{name}_{array}": values for name, entry in kept.items() for array, values in entry.items()}
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -246,27 +299,32 @@ class _Scored:
 
     Attributes:
         metrics: by precision.
-        simulated: codes, shape (n, output_size, ...).
-        deployed: codes of the runtime, of the same shape.
-        outputs: of the deployed model, real values of the same shape.
+        simulated: codes of every output by its name, shape (n, output_size, ...).
+        deployed: codes of the runtime, of the same shapes.
+        outputs: of the deployed model, real values of the same shapes; one of them by itself.
     """
 
     metrics: Mapping[Precision, Mapping[str, float]]
-    simulated: NDArray[Any]
-    deployed: NDArray[Any]
-    outputs: FloatArray
+    simulated: Mapping[str, NDArray[Any]]
+    deployed: Mapping[str, NDArray[Any]]
+    outputs: Outputs
 
 
 def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
     """Score the FP32 network, its simulation and the deployed file on the same samples."""
-    affine = trained.quantized.output
-    deployed = np.concatenate([model.codes(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
-    simulated = trained.codes(split).numpy().astype(deployed.dtype)
-    outputs = dequantize(deployed, affine)
+    (source,), affines = model.inputs, trained.quantized.outputs
+    chunks = [model.codes({source: chunk}) for chunk in split.chunks(RUN_AT_A_TIME)]
+    deployed = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in model.outputs}
+    codes = trained.codes_by_name(split)
+    simulated = {name: codes[name].numpy().astype(values.dtype) for name, values in deployed.items()}
+    outputs, expected = (
+        alone({name: dequantize(values, affines[name]) for name, values in side.items()})
+        for side in (deployed, simulated)
+    )
     metrics: dict[Precision, Mapping[str, float]] = {
-        "float": task.evaluate(trained.float_outputs(split), split),
-        "quantized": task.evaluate(dequantize(simulated, affine), split),
-        "deployed": task.evaluate(outputs, split),
+        "float": metrics_of(task, trained.float_outputs(split), split),
+        "quantized": metrics_of(task, expected, split),
+        "deployed": metrics_of(task, outputs, split),
     }
     return _Scored(metrics, simulated, deployed, outputs)
 

@@ -13,6 +13,7 @@ from qanas.workflows.dependence import check_resumable
 from qanas.workflows.finalists import choose_finalists, train_finalists
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
+from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
@@ -57,9 +58,12 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         InputError: the folder holds another run, or another process works in it.
     """
     check_resumable(plan, folder)
+    remarks = rehearse(plan)
     with folder.locked():
         folder.write_recipe(plan.recipe)
-        with _logged_to(folder), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+        for remark in remarks:
+            progress.message(f"data: {remark}")
+        with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
             return _run(with_scheme_chosen(replace(plan, bench=bench), folder, progress), folder, progress)
 
 
@@ -96,10 +100,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
 
 def _finalist_seconds(folder: RunFolder) -> float:
     """Return what the finalists have taken in earlier sessions."""
-    try:
-        return float(folder.read_summary()["seconds"]["finalists"])
-    except (KeyError, ValueError):  # a first session, or a damaged file, which is written anew
-        return 0.0
+    return folder.seconds_before("seconds").get("finalists", 0.0)
 
 
 def _count_finalists(result: RunResult) -> dict[str, object]:
@@ -110,13 +111,16 @@ def _count_finalists(result: RunResult) -> dict[str, object]:
 class _logged_to:  # noqa: N801 - used as a function
     """Send the package's log to the run's log.txt while the run lasts."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, first: Sequence[str]) -> None:
+        self._first = first
         self._handler: logging.Handler = logging.FileHandler(folder.log, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def __enter__(self) -> None:
         logger.setLevel(logging.INFO)
         logger.addHandler(self._handler)
+        for line in self._first:
+            logger.info("data: %s", line)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import polars as pl
 
 from qanas.core.errors import InputError
 from qanas.core.events import Watch
 from qanas.core.measures import Metric
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, read_table
 from qanas.core.seeds import derive_seed
 from qanas.execution.executors import Failure, InlineExecutor, Unit
 from qanas.performance_estimation.bench import Bench
@@ -125,7 +124,8 @@ def _chosen_before(folder: RunFolder) -> str | None:
     """Return the scheme that an earlier session chose; None where none did."""
     if not folder.scheme_sweep.is_file():
         return None
-    chosen = [row["scheme"] for row in pl.read_csv(folder.scheme_sweep).iter_rows(named=True) if row["chosen"]]
+    rows = read_table(folder.scheme_sweep).iter_rows(named=True)
+    chosen = [row.get("scheme") for row in rows if row.get("chosen")]
     if len(chosen) != 1 or chosen[0] not in swept_schemes():
         raise InputError(f"{folder.scheme_sweep}: no row is the chosen one; remove the file to choose anew")
     return str(chosen[0])

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qanas.core.candidate import Candidate, Value
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, described
 from qanas.core.events import Event, Watch
-from qanas.core.measures import columns_of, setting_columns
+from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
@@ -30,6 +30,12 @@ from qanas.workflows.stages import RunStages
 from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table, write_importance
 
 logger = logging.getLogger("qanas")
+
+ASKED_AGAIN = 5
+"""Proposals of a sampler for one trial, where each is a candidate that was measured before."""
+
+DRAWN = 300
+"""Candidates drawn at random then; where all of them are known, less than one in a hundred isn't, most likely."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,27 @@ class TrialUnit(Unit[Bench, Estimate]):
         )
 
 
+def _identity(proposal: Proposal) -> tuple[str, str]:
+    """Return what tells a training from others: of a candidate, from the weights of a parent."""
+    return proposal.candidate.key, proposal.parent
+
+
+def front_of(records: Iterable[TrialRecord], axes: Sequence[Measure]) -> list[TrialRecord]:
+    """Return the networks within the limits that no other one dominates, sorted by the axes.
+
+    Args:
+        records: of one search, or of several.
+        axes: of the front.
+    """
+    measured = [record for record in records if record.outcome == "measured" and record.feasible]
+    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
+    if not measured:
+        return []
+    # Shape (networks, axes).
+    losses = np.array([[axis.loss(record.measurement.value(axis)) for axis in axes] for record in measured])
+    return [measured[position] for position in non_dominated(losses)]
+
+
 class Search:
     """One session of a search; what was finished in earlier ones of the same folder is not done again.
 
@@ -93,9 +120,12 @@ class Search:
         self.store = TrialStore(None if plan.estimator.cheap else folder.study, plan.axes, plan.limits)
         self.solutions: list[TrialRecord] = []
         self.running: dict[int, TrialUnit] = {}
+        self.exhausted = False
+        self._rejected_before = {record.candidate.key: record for record in self._rejected()}
+        self._measured_before = {(r.candidate.key, r.origin.get("parent", "")) for r in self._counted_records()}
         self.started = time.monotonic()
         self.stopped: float | None = None
-        before = folder.read_summary().get("seconds", {}).get("search", 0.0) if plan.estimator.cheap else 0.0
+        before = folder.seconds_before("seconds").get("search", 0.0) if plan.estimator.cheap else 0.0
         self.seconds_before = self.store.search_seconds or float(before)
 
     def run(self) -> None:
@@ -111,15 +141,7 @@ class Search:
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
-        measured = [r for r in self._points() if r.outcome == "measured" and r.feasible]
-        measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
-        if not measured:
-            return []
-        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in self.plan.axes] for r in measured])
-        return [measured[position] for position in non_dominated(losses)]
-
-    def _points(self) -> Sequence[TrialRecord]:
-        return [*self.store.records, *self.solutions]
+        return front_of([*self.store.records, *self.solutions], self.plan.axes)
 
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""
@@ -171,6 +193,7 @@ class Search:
                 for unit in self._next_units(sampler, executor, first):
                     executor.submit(unit)
                 if not self.running:
+                    self._say_if_exhausted()
                     return
                 finished, result = executor.next_finished()
                 assert isinstance(finished, TrialUnit)  # noqa: S101 - nothing else was submitted
@@ -181,16 +204,22 @@ class Search:
         units: list[TrialUnit] = []
         if self.bench.needs_quiet and self.running:
             return units
-        while executor.room > len(units) and self._budget_left():
+        while executor.room > len(units) and self._budget_left() and not self.exhausted:
             unit = self._propose(sampler, first)
+            if unit is None:
+                self.exhausted = True
+                break
             self.running[unit.index] = unit
             architecture = setting_columns({"architecture": unit.proposal.candidate.architecture})
             self.progress.trial_started(unit.index, " ".join(f"{name}={value}" for name, value in architecture.items()))
             units.append(unit)
         return units
 
-    def _propose(self, sampler: Sampler, first: int) -> TrialUnit:
-        """Return the next candidate within the limits, costed; others are rejected on the way."""
+    def _propose(self, sampler: Sampler, first: int) -> TrialUnit | None:
+        """Return the next candidate within the limits, costed; others are rejected on the way.
+
+        None where there seems to be no candidate that wasn't proposed before.
+        """
         taken = self._counted() | set(self.running)
         index = next(index for index in range(first, first + len(taken) + 1) if index not in taken)
         if index == 0:
@@ -198,8 +227,9 @@ class Search:
             return self._unit(0, Proposal(reference, self.bench.reference_start), self.bench.costs_of(reference))
         attempt = sum(record.index == index for record in self._rejected())
         while True:
-            seed = derive_seed(self.bench.seed, "sampler", index, attempt)
-            proposal = sampler.ask(self.bench.space, self.store, seed)
+            proposal = self._new_proposal(sampler, index, attempt)
+            if proposal is None:
+                return None
             costs, reason, blamed = self._costs_or_reason(proposal.candidate)
             unit = self._unit(index, proposal, costs)
             if not reason:
@@ -207,16 +237,51 @@ class Search:
             self._reject(unit, reason, blamed)
             attempt += 1
 
+    def _new_proposal(self, sampler: Sampler, index: int, attempt: int) -> Proposal | None:
+        """Return a proposal that was neither measured nor is being so: a second training would be another draw of it.
+
+        The sampler is asked a few times, each with a seed of its own. What it always comes back to is known then, and
+        what it doesn't may still be there: further candidates are drawn at random. None where those are known, too.
+        """
+        known = self._measured_before | {_identity(unit.proposal) for unit in self.running.values()}
+        for again in range(ASKED_AGAIN):
+            seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
+            proposal = sampler.ask(self.bench.space, self.store, seed)
+            if _identity(proposal) not in known:
+                return proposal
+            self.store.drop(proposal.number)
+        generator = np.random.default_rng(derive_seed(self.bench.seed, "drawn", index, attempt))
+        for _ in range(DRAWN):
+            candidate = self.bench.space.random(generator)
+            proposal = Proposal(candidate)
+            if _identity(proposal) not in known and candidate.key not in self._rejected_before:
+                return proposal
+        return None
+
+    def _say_if_exhausted(self) -> None:
+        if self.exhausted:
+            tried = len(self._counted())
+            self.progress.message(
+                f"the search ends after {tried} of {self.plan.budget.trials} trials: the space has no other candidate, "
+                "and none is trained again"
+            )
+            logger.info("the space is exhausted after %d trials", tried)
+
     def _unit(self, index: int, proposal: Proposal, costs: dict[str, float]) -> TrialUnit:
         history = tuple(self.store.records) if self.estimator.reads_history else ()
         return TrialUnit(index, proposal, costs, self.estimator, history, time.time())
 
     def _costs_or_reason(self, candidate: Candidate) -> tuple[dict[str, float], str, str]:
         """Return a candidate's costs, why it is rejected, empty if it isn't, and the cost that is to blame."""
+        known = self._rejected_before.get(candidate.key)
+        if known is not None:
+            return dict(known.costs), known.reason, known.blamed
         try:
             costs = self.bench.costs_of(candidate)
-        except Exception as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
-            return {}, f"it can't be built: {type(error).__name__}: {' '.join(str(error).split())}", ""
+        except InputError as error:
+            return {}, f"it can't be built: {error}", ""
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            return {}, f"it can't be built: {described(error)}", ""
         over = {limit: limit.excess(costs) for limit in self.plan.limits}
         worst = max(over, key=lambda limit: over[limit], default=None)
         if worst is not None and over[worst] > 0:
@@ -226,6 +291,7 @@ class Search:
 
     def _reject(self, unit: TrialUnit, reason: str, blamed: str) -> None:
         record = unit.record("rejected", reason=reason, blamed=blamed, feasible=False)
+        self._rejected_before[record.candidate.key] = record
         self.store.tell(self.bench.space, unit.proposal.number, record)
         rejected = len(self._rejected())
         self.progress.rejected(reason, rejected)
@@ -245,10 +311,12 @@ class Search:
 
     def _finish(self, unit: TrialUnit, result: Estimate | Failure) -> None:
         self.running.pop(unit.index)
+        self._measured_before.add(_identity(unit.proposal))
         is_reference = unit.index == 0
         feasible = all(limit.excess(unit.costs) <= 0 for limit in self.plan.limits)
-        if isinstance(result, Failure):
-            record = unit.record("failed", reason=result.reason, is_seed=is_reference, feasible=feasible)
+        reason = result.reason if isinstance(result, Failure) else self._undefined(result, unit.costs)
+        if isinstance(result, Failure) or reason:
+            record = unit.record("failed", reason=reason, is_seed=is_reference, feasible=feasible)
         else:
             record = unit.record(
                 "measured",
@@ -265,6 +333,12 @@ class Search:
         self.progress.front(self._front_rows())
         logger.info("trial %d %s %s %s", unit.index, record.outcome, values or "", record.reason)
 
+    def _undefined(self, result: Estimate, costs: dict[str, float]) -> str:
+        """Return which of the axes has no finite value, empty where all have one; other scores may be NaN."""
+        values = {**result.scores, **costs}
+        bad = [column for column in columns_of(self.plan.axes) if not np.isfinite(values.get(column, np.nan))]
+        return f"the metrics {', '.join(bad)} are not finite" if bad else ""
+
     def _on_event(self, unit: Unit[Any, Any], event: Event) -> bool:
         assert isinstance(unit, TrialUnit)  # noqa: S101 - nothing else was submitted
         self.progress.epoch(unit.index, event)
@@ -272,8 +346,11 @@ class Search:
 
     # State that follows from the records
 
+    def _counted_records(self) -> Iterator[TrialRecord]:
+        return (record for record in self.store.records if record.outcome in ("measured", "failed"))
+
     def _counted(self) -> set[int]:
-        return {record.index for record in self.store.records if record.outcome in ("measured", "failed")}
+        return {record.index for record in self._counted_records()}
 
     def _rejected(self) -> list[TrialRecord]:
         return [record for record in self.store.records if record.outcome == "rejected"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
-from qanas.tasks.base import FloatArray, Split
+from qanas.performance_estimation.procedure import metrics_of
+from qanas.quantization.border import alone
+from qanas.tasks.base import Outputs, Split
 from qanas.workflows.finalists import RUN_AT_A_TIME
 from qanas.workflows.plan import Plan
-from qanas.workflows.shipping import MODEL_FILES, border_of
+from qanas.workflows.shipping import MODEL_FILES, border_of, changed_files
 
 TOLERANCE = 1e-6
 
@@ -69,16 +70,18 @@ def _shipped(folder: RunFolder) -> list[str]:
     if not folder.finalists.is_file():
         return []
     try:
-        table = pl.read_csv(folder.finalists, infer_schema=False)  # names made of digits alone stay as they are
+        # Names made of digits alone stay as they are; the path is no pattern.
+        table = pl.read_csv(folder.finalists.read_bytes(), infer_schema=False)
         return table.filter(pl.col("status") == "shipped")["candidate"].to_list()
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{folder.finalists}: the table was damaged, run again to write it anew") from error
 
 
-def _outputs(model: LiteRTModel, split: Split) -> FloatArray:
-    """Return a model's outputs on a split, shape (n, output_size, ...)."""
-    outputs: FloatArray = np.concatenate([model.predict(chunk) for chunk in split.chunks(RUN_AT_A_TIME)])
-    return outputs
+def _outputs(model: LiteRTModel, split: Split) -> Outputs:
+    """Return a model's outputs on a split, shape (n, output_size, ...), by name if there are several."""
+    (source,) = model.inputs
+    chunks = [model.predict({source: chunk}) for chunk in split.chunks(RUN_AT_A_TIME)]
+    return alone({name: np.concatenate([chunk[name] for chunk in chunks]) for name in model.outputs})
 
 
 def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict:
@@ -86,9 +89,11 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
     differences = []
     if len(content) != card.file_bytes:
         differences.append(f"file_bytes is {len(content)}, the card says {card.file_bytes}")
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != card.sha256:
-        differences.append(f"sha256 is {digest}, the card says {card.sha256}")
+    found = digest(content)
+    if found != card.sha256:
+        differences.append(f"sha256 is {found}, the card says {card.sha256}")
+    others = [name for name in changed_files(folder.model(identity), card) if name != "model.tflite"]
+    differences += [f"{name} is not what was shipped: its SHA-256 is not the card's" for name in others]
     try:
         model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
@@ -97,10 +102,11 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
     task, data = plan.bench.task_of(candidate), plan.bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
-        measured = task.evaluate(_outputs(model, split), split)
+        measured = metrics_of(task, _outputs(model, split), split)
         for metric, value in measured.items():
             claimed = card.metric("deployed", name, metric).shipped
-            if not abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed)):
+            undefined = math.isnan(value) and math.isnan(claimed)
+            if not (undefined or abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed))):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
     return Verdict(identity, tuple(differences), plan.bench.device.latency_ms(content))
 

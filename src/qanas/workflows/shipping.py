@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Value
-from qanas.core.card import BorderTensor, Card, Latency, Parity, SplitName, Statistic
+from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
-from qanas.core.run_folder import RunFolder, folder_written_atomically
+from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
-from qanas.quantization.graph import AxisOrder, Border
+from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
 from qanas.training.pretrained import FileStart
-from qanas.workflows.finalists import Finalist, Training, training_files
+from qanas.workflows.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
 from qanas.workflows.plan import Plan
 from qanas.workflows.scheme_sweep import scheme_choice
 
@@ -30,6 +30,10 @@ Statistics = Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
 
 SPLITS: tuple[SplitName, ...] = ("val", "test")
 GOLDEN_SAMPLES = 4
+
+_KEPT = ("model.tflite", "weights.safetensors", "predictions.npz")
+"""What a model's folder has of a training's files, in the order of `SHIPPED_SUFFIXES`."""
+
 MODEL_FILES: tuple[str, ...] = (
     "model.tflite",
     "weights.safetensors",
@@ -83,8 +87,29 @@ def median_training(plan: Plan, trainings: list[Training]) -> int:
     """Return the position of the training whose quantized validation score is the median (the better of two)."""
     metric = plan.main_metric
     losses = [metric.loss(training.metrics["quantized"]["val"][metric.name]) for training in trainings]
-    order = sorted(range(len(losses)), key=lambda position: (losses[position], position))
+    # Where it is not defined, a training comes last.
+    order = sorted(range(len(losses)), key=lambda position: (math.isnan(losses[position]), losses[position], position))
     return order[(len(order) - 1) // 2]
+
+
+def statistics_of(plan: Plan, trainings: Sequence[Training], shipped: int) -> Statistics:
+    """Return every metric over some trainings.
+
+    Args:
+        plan: of the run.
+        trainings: that have metrics.
+        shipped: the position of the one that ships.
+    """
+    return {
+        precision: {
+            split: {
+                metric: Statistic.of([t.metrics[precision][split][metric] for t in trainings], shipped)
+                for metric in plan.bench.task.metrics
+            }
+            for split in SPLITS
+        }
+        for precision in PRECISIONS
+    }
 
 
 def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
@@ -98,40 +123,50 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         return Shipment(finalist, None, {}, costs, trainings[0].failure)
     position = median_training(plan, scored)
     shipped = scored[position]
-    statistics = {
-        precision: {
-            split: {
-                metric: Statistic.of([t.metrics[precision][split][metric] for t in scored], position)
-                for metric in plan.bench.task.metrics
-            }
-            for split in SPLITS
-        }
-        for precision in PRECISIONS
-    }
+    statistics = statistics_of(plan, scored, position)
     if shipped.failure:
         return Shipment(finalist, None, statistics, costs, shipped.failure)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
     if card is None:
         files = training_files(folder, finalist, shipped.repetition)
-        content = files.model.read_bytes()
-        card = _make_card(plan, finalist, shipped, statistics, costs, content)
-        with folder_written_atomically(folder.model(finalist.identity)) as target:
-            shutil.copyfile(files.model, target / "model.tflite")
-            shutil.copyfile(files.weights, target / "weights.safetensors")
-            shutil.copyfile(files.predictions, target / "predictions.npz")
-            (target / "card.json").write_text(card.to_json(), "utf-8")
-            _write_firmware(plan, finalist, card, content, target / "firmware")
+        contents = {name: files.content(suffix, shipped) for name, suffix in zip(_KEPT, SHIPPED_SUFFIXES, strict=True)}
+        damaged = [name for name, content in contents.items() if content is None]
+        if damaged:
+            reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
+            return Shipment(finalist, None, statistics, costs, reason)
+        intact = {name: content for name, content in contents.items() if content is not None}
+        card = _write_model(plan, folder, finalist, shipped, statistics, costs, intact)
     return Shipment(finalist, card, statistics, costs)
 
 
-def _write_firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes, target: Path) -> None:
-    """Write the C sources; the golden vectors are validation samples spread over the split."""
+def _write_model(
+    plan: Plan,
+    folder: RunFolder,
+    finalist: Finalist,
+    shipped: Training,
+    statistics: Statistics,
+    costs: Mapping[str, float],
+    contents: Mapping[str, bytes],
+) -> Card:
+    """Write a model's folder; its card has the digests of all that is in it."""
+    model = contents["model.tflite"]
+    card = make_card(plan, finalist, shipped, statistics, costs, model)
+    written = dict(contents)
+    written |= {f"firmware/{name}": text.encode() for name, text in _firmware(plan, finalist, card, model).items()}
+    card = card.model_copy(update={"files": {n: digest(c) for n, c in written.items() if n != "model.tflite"}})
+    with folder_written_atomically(folder.model(finalist.identity)) as target:
+        (target / "firmware").mkdir()
+        for name, content in {**written, "card.json": card.to_json().encode()}.items():
+            (target / name).write_bytes(content)
+    return card
+
+
+def _firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes) -> Mapping[str, str]:
+    """Return the C sources; the golden vectors are validation samples spread over the split."""
     val = plan.bench.data_of(finalist.candidate).val
     inputs, _ = val.batch(evenly_spread(len(val), GOLDEN_SAMPLES))
     golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs)
-    target.mkdir()
-    for name, text in firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden).items():
-        (target / name).write_text(text, "utf-8")
+    return firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden)
 
 
 def _intact_card(
@@ -149,16 +184,40 @@ def _intact_card(
         card = Card.model_validate_json((target / "card.json").read_bytes())
     except ValueError:
         return None
-    digest = hashlib.sha256((target / "model.tflite").read_bytes()).hexdigest()
-    same = digest == card.sha256 == shipped.sha256 and card.metrics == statistics
+    claimed = {p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()}
+    # As JSON: a metric that is not defined is NaN, which equals nothing.
+    same = not changed_files(target, card) and card.sha256 == shipped.sha256
+    same = same and card.to_json() == card.model_copy(update={"metrics": claimed}).to_json()
+    same = same and all(
+        card.files.get(name) in (None, shipped.digests.get(suffix))
+        for name, suffix in zip(_KEPT, SHIPPED_SUFFIXES, strict=True)
+    )
     return card if same and card.protocol.get("shipped_because") == _shipped_because(plan) else None
+
+
+def changed_files(folder: Path, card: Card) -> list[str]:
+    """Return the files of a shipped model that are not what its card says they are.
+
+    Args:
+        folder: of the model; its files are there.
+        card: with their digests.
+    """
+    claimed = {"model.tflite": card.sha256, **card.files}
+    return [name for name, known in claimed.items() if not _has_digest(folder / name, known)]
+
+
+def _has_digest(path: Path, known: str) -> bool:
+    try:
+        return digest(path.read_bytes()) == known
+    except OSError:
+        return False
 
 
 def _shipped_because(plan: Plan) -> str:
     return f"median of the trainings by {plan.main_metric.name} (quantized, validation)"
 
 
-def _make_card(
+def make_card(
     plan: Plan,
     finalist: Finalist,
     shipped: Training,
@@ -166,6 +225,16 @@ def _make_card(
     costs: Mapping[str, float],
     content: bytes,
 ) -> Card:
+    """Return the card of a finalist's shipped training, without the digests of further files.
+
+    Args:
+        plan: of the run.
+        finalist: what ships.
+        shipped: the training that does.
+        statistics: over all of its trainings.
+        costs: by column.
+        content: of model.tflite.
+    """
     bench = plan.bench
     device, data = bench.device, bench.data_of(finalist.candidate)
     model = LiteRTModel(content, border=bench.blueprint(finalist.candidate).quantized.graph.border)
@@ -177,8 +246,8 @@ def _make_card(
         protocol=_protocol(plan, finalist, shipped, statistics),
         run_seed=bench.seed,
         sha256=shipped.sha256,
-        input=_border_tensor(model.input_shape, model.input, model.border.input),
-        output=_border_tensor(model.output_shape, model.output, model.border.output),
+        **_border_tensors("input", model.border.inputs, model.input_shapes, model.inputs),
+        **_border_tensors("output", model.border.outputs, model.output_shapes, model.outputs),
         preprocessing=dict(data.preprocessing),
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
@@ -220,16 +289,42 @@ def _pretrained(finalist: Finalist) -> dict[str, str]:
     return {"pretrained": f"weights of {start.path.name}, not trained here: every training is the same"}
 
 
-def _border_tensor(shape: tuple[int, ...], affine: Affine | None, order: AxisOrder) -> BorderTensor:
-    if affine is None:
-        raise TypeError("a shipped model has integer inputs and outputs")
-    dtype, axes = f"int{affine.bits}", list(order.axes)
-    return BorderTensor(shape=list(shape), dtype=dtype, scale=affine.scale, zero_point=affine.zero_point, axes=axes)
+def _border_tensors(
+    side: str,
+    ports: Sequence[Port],
+    shapes: Mapping[str, tuple[int, ...]],
+    affines: Mapping[str, Affine | None],
+) -> dict[str, Any]:
+    """Return the card's fields of a model's inputs or outputs: one by itself, several in a list with their names."""
+    tensors: list[NamedTensor] = []
+    for port in ports:
+        affine = affines[port.name]
+        if affine is None:
+            raise TypeError("a shipped model has integer inputs and outputs")
+        tensors.append(
+            NamedTensor(
+                name=port.name,
+                shape=list(shapes[port.name]),
+                dtype=f"int{affine.bits}",
+                scale=affine.scale,
+                zero_point=affine.zero_point,
+                axes=list(port.order.axes),
+            )
+        )
+    if len(tensors) > 1:
+        return {f"{side}s": tensors}
+    return {side: BorderTensor(**tensors[0].model_dump(exclude={"name"}))}
 
 
 def border_of(card: Card) -> Border:
-    """Return how a shipped model's input and output are stored."""
-    return Border(AxisOrder(tuple(card.input.axes)), AxisOrder(tuple(card.output.axes)))
+    """Return how a shipped model's inputs and outputs are called and stored."""
+    return Border(_ports(card.input, card.inputs, INPUT), _ports(card.output, card.outputs, OUTPUT))
+
+
+def _ports(alone: BorderTensor | None, several: Sequence[NamedTensor], usual: str) -> tuple[Port, ...]:
+    if alone is not None:
+        return (Port(usual, AxisOrder(tuple(alone.axes))),)
+    return tuple(Port(tensor.name, AxisOrder(tuple(tensor.axes))) for tensor in several)
 
 
 def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:

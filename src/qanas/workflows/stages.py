@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from qanas.core.errors import InputError
 from qanas.core.events import Event
-from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.run_folder import RunFolder, digest, write_atomically
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import StageFile as StageFileContract
 from qanas.performance_estimation.base import StageUnit
@@ -23,6 +24,17 @@ from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
 logger = logging.getLogger("qanas")
+
+
+DIGEST = "sha256"
+"""The key of a note that tells what the file was when it was written; early runs have none."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of(path: Path, changed: int, size: int) -> str:
+    """Return a file's digest; looked at anew where it changed."""
+    del changed, size
+    return digest(path.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -43,15 +55,27 @@ class StageFile:
     @property
     def finished(self) -> bool:
         """Whether the unit is done."""
-        return self.note.is_file() and self.path.is_file()
+        return bool(self.read_note())
 
     def finish(self, note: Mapping[str, Any]) -> None:
         """Write the note."""
-        write_atomically(self.note, (json.dumps(dict(note)) + "\n").encode())
+        content = {**note, DIGEST: digest(self.path.read_bytes())}
+        write_atomically(self.note, (json.dumps(content) + "\n").encode())
 
     def read_note(self) -> dict[str, Any]:
-        """Return the note; empty where the unit is not done."""
-        return dict(json.loads(self.note.read_text("utf-8"))) if self.finished else {}
+        """Return the note; empty where the unit is not done, or what it left was damaged since."""
+        try:
+            note = json.loads(self.note.read_text("utf-8"))
+            kept = self.path.stat()
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(note, dict):
+            return {}
+        found = _digest_of(self.path, kept.st_mtime_ns, kept.st_size) if DIGEST in note else None
+        if note.pop(DIGEST, None) != found:
+            logger.warning("%s was damaged and is made anew", self.path)
+            return {}
+        return note
 
 
 class RunStages:
@@ -71,7 +95,7 @@ class RunStages:
         self._plan = plan
         self._folder = folder
         self._progress = progress
-        self.effort: dict[str, float] = dict(folder.read_summary().get("effort_cpu_seconds", {}))
+        self.effort: dict[str, float] = folder.seconds_before("effort_cpu_seconds")
 
     def reference(self) -> Path:
         """Return the weights of the reference's first repetition, trained as the estimator's procedure says."""

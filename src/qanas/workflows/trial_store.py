@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import json
+import logging
 import math
+import os
+import tempfile
+import urllib.parse
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -15,22 +22,30 @@ from typing import Any, cast
 import optuna
 import polars as pl
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from qanas.core.candidate import GROUPS, Value
+from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of, setting_columns
-from qanas.core.run_folder import write_atomically
+from qanas.core.run_folder import digest, locks_lacking, write_atomically
 from qanas.core.trials import TrialRecord
 from qanas.execution.interrupts import interrupts_deferred
 from qanas.search_space.space import SearchSpace
 from qanas.search_space.start import Proposal
 
+logger = logging.getLogger("qanas")
+
+PATIENCE = 300
+"""Seconds for which another program may keep the database locked."""
+
 STUDY = "qanas"
 RECORD = "record"
+DIGEST = "digest"
 SEARCH_SECONDS = "search_seconds"
 
 
@@ -50,14 +65,20 @@ class TrialStore:
     @interrupts_deferred()
     def __init__(self, path: Path | None, axes: Sequence[Measure], limits: Sequence[Limit]) -> None:
         """Open the study, or create it."""
+        self.path = path
         self.axes = axes
         self.limits = limits
         self.study = _open(path, axes)
         self._asked: dict[int, Trial] = {}
-        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
-            self._close(trial.number, _record(trial) if RECORD in trial.user_attrs else None)
-        trials = self.study.get_trials(deepcopy=False)
-        self.records = [_record(t) for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
+        with self._told():
+            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
+                self._close(trial.number, _record(trial) if RECORD in trial.user_attrs else None)
+            trials = self.study.get_trials(deepcopy=False)
+            self.records = [_record(t) for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
+
+    def _told(self) -> AbstractContextManager[None]:
+        """Turn errors of the database into a line each."""
+        return nullcontext() if self.path is None else told(self.path)
 
     @property
     def search_seconds(self) -> float:
@@ -67,15 +88,25 @@ class TrialStore:
     @interrupts_deferred()
     def set_search_seconds(self, seconds: float) -> None:
         """Store the wall-clock seconds."""
-        self.study.set_user_attr(SEARCH_SECONDS, seconds)
+        with self._told():
+            self.study.set_user_attr(SEARCH_SECONDS, seconds)
 
     @interrupts_deferred()
     def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
         """Return a new trial with the candidate that a sampler proposes for it."""
         self.study.sampler = sampler
-        trial = self.study.ask()
-        self._asked[trial.number] = trial
-        return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
+        with self._told():
+            trial = self.study.ask()
+            self._asked[trial.number] = trial
+            return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
+
+    @interrupts_deferred()
+    def drop(self, number: int | None) -> None:
+        """Close a trial without a record, as if it had never been asked for: samplers learn nothing of it."""
+        if number is not None:
+            del self._asked[number]
+            with self._told():
+                self._close(number, None)
 
     @interrupts_deferred()
     def tell(self, space: SearchSpace, number: int | None, record: TrialRecord) -> None:
@@ -86,16 +117,19 @@ class TrialStore:
             number: of the trial that it was proposed for; None where it is no sampler's of Optuna.
             record: what became of it.
         """
-        if number is None:
-            number = self._add(space, record)
-        else:
-            trial = self._asked.pop(number)
-            for limit in self.limits:
-                if limit.cost.column in record.costs:
-                    trial.set_constraint(limit.cost.column, limit.excess(record.costs))
-            trial.set_user_attr(RECORD, _stored(record))
-            self._close(number, record)
+        with self._told():
+            number = self._add(space, record) if number is None else self._finish(number, record)
         self.records.append(replace(record, number=number))
+
+    def _finish(self, number: int, record: TrialRecord) -> int:
+        """End a trial that was asked for."""
+        trial = self._asked.pop(number)
+        for limit in self.limits:
+            if limit.cost.column in record.costs:
+                trial.set_constraint(limit.cost.column, limit.excess(record.costs))
+        trial.set_user_attr(RECORD, _stored(record))
+        self._close(number, record)
+        return number
 
     def _add(self, space: SearchSpace, record: TrialRecord) -> int:
         """Add a trial in one piece; samplers learn its settings as far as they are searched."""
@@ -131,6 +165,12 @@ def _open(path: Path | None, axes: Sequence[Measure]) -> optuna.Study:
     directions = [axis.direction for axis in axes]
     if path is None:
         return optuna.create_study(study_name=STUDY, directions=directions)
+    with told(path):
+        return _open_file(path, axes)
+
+
+def _open_file(path: Path, axes: Sequence[Measure]) -> optuna.Study:
+    directions = [axis.direction for axis in axes]
     if not path.exists():
         # Created beside and renamed: a half-made database would stop every later run.
         partial_path = path.with_name(f".{path.name}.partial")
@@ -140,6 +180,8 @@ def _open(path: Path | None, axes: Sequence[Measure]) -> optuna.Study:
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(columns_of(axes))
         partial_path.replace(path)
+    if not path.stat().st_size:
+        raise KeyError(STUDY)
     return optuna.load_study(study_name=STUDY, storage=_url(path))
 
 
@@ -156,17 +198,91 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
 
 
 def _url(path: Path) -> str:
-    return f"sqlite:///{path}"
+    """Return how Optuna names the database; no character of the path means anything else there."""
+    quoted = urllib.parse.quote(os.fsencode(path.absolute()))
+    locks = "" if _can_lock(path.parent) else "&nolock=1"
+    return f"sqlite:///file:{quoted}?uri=true&timeout={PATIENCE}{locks}"
+
+
+@functools.cache
+def _can_lock(folder: Path) -> bool:
+    """Tell whether the file system has the locks that SQLite takes."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return not locks_lacking(error)
+    return True
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the database says into a line that names the file and the mend.
+
+    Raises:
+        InputError: the file can't be read or written.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(f"{path}: holds no study, it was emptied or replaced; {_BACKUP}") from error
+    except (RuntimeError, OptunaError, SQLAlchemyError) as error:
+        reason = " ".join(str(_first_cause(error)).split())
+        mend = next((text for sign, text in _MENDS.items() if sign in reason), None)
+        if mend is None:
+            raise
+        logger.exception("%s", path)
+        raise InputError(f"{path}: {mend.format(reason=reason)}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what the database itself said."""
+    while error.__cause__ is not None or getattr(error, "orig", None) is not None:
+        error = getattr(error, "orig", None) or error.__cause__  # type: ignore[assignment]  # one of the two is there
+    return error
+
+
+_BACKUP = "put a copy of it back, or remove it to search anew: trained finalists stay"
+_AGAIN = "then the same command goes on, nothing finished is lost"
+_MENDS = {
+    "no longer compatible": "it is of another version of Optuna ({reason}): install that one, or upgrade the file",
+    "is locked": "another program has kept it locked for minutes: close that; " + _AGAIN,
+    "is full": "the disk is full: make room; " + _AGAIN,
+    "readonly": "it can't be written: give permission; " + _AGAIN,
+    "unable to open": "it can't be opened, look at its permissions and the disk: " + _AGAIN,
+    "disk I/O": "the disk or its file system failed ({reason}): make room, or choose --out on another one; " + _AGAIN,
+    "not a database": "this is no database, it was damaged; " + _BACKUP,
+    "malformed": "the database was damaged; " + _BACKUP,
+    "no such table": "the database was damaged; " + _BACKUP,
+    "no such column": "the database was damaged; " + _BACKUP,
+}
+"""What to say where a message of SQLite or Optuna has these words."""
 
 
 def _stored(record: TrialRecord) -> dict[str, Any]:
-    return asdict(record)
+    stored = asdict(record)
+    return {**stored, DIGEST: _digest_of(stored)}
+
+
+def _digest_of(stored: Mapping[str, Any]) -> str:
+    return digest(json.dumps(stored, sort_keys=True).encode())
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    known = {entry.name for entry in fields(TrialRecord)}
-    kept = {name: value for name, value in trial.user_attrs[RECORD].items() if name in known}
-    return TrialRecord(**{**kept, "number": trial.number})
+    """Return what is known of a trial.
+
+    Raises:
+        InputError: it is not what was stored.
+    """
+    try:
+        stored = dict(trial.user_attrs[RECORD])
+        known = stored.pop(DIGEST, None)  # early runs have none
+        if known is not None and known != _digest_of(stored):
+            raise ValueError("its digest is another one")  # noqa: TRY301 - as what else can be wrong with it
+        kept = {entry.name: stored[entry.name] for entry in fields(TrialRecord) if entry.name in stored}
+        return TrialRecord(**{**kept, "number": trial.number})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"study.db: the record of trial {trial.number} was damaged ({error}); {_BACKUP}") from error
 
 
 def most_blamed(records: Iterable[TrialRecord]) -> tuple[str, int]:

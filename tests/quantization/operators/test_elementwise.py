@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.requantization import Activation
 from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
@@ -12,7 +13,7 @@ from qanas.quantization.operators.rescaling import Quantize
 from qanas.quantization.operators.shapes import Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, Range, chain, float_gap, of_parts
+from qanas.testing.runtime import Deployed, Randomness, Range, chain, float_gap, of_parts
 
 EVERYTHING = slice(None)
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
@@ -146,13 +147,13 @@ def test_elementwise_operators_cost_no_macs_and_have_no_weights() -> None:
 def test_sizes_follow_from_shapes_alone() -> None:
     random = Randomness(3)
     graph = Graph(
-        (2, 3, 4),
+        {INPUT: (2, 3, 4)},
         (
             Node("gate", Slice((slice(0, 1), slice(0, 1))), (INPUT,)),
             Node("product", Multiply(), (INPUT, "gate")),
             Node("sum", WithConstant(Add(), random.normal(4)), ("product",)),
         ),
-        "sum",
+        ("sum",),
     )
     samples = random.normal(9, 2, 3, 4)
     calibrated = QuantizedGraph.quantize(graph, graph.calibrate(samples), Scheme())

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.functions import HardSwish, LeakyReLU, Logistic, Tanh
@@ -16,7 +16,7 @@ from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap
 
 EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]
 

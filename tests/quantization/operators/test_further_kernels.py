@@ -9,7 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.arithmetic import Add, Subtract
 from qanas.quantization.operators.base import Operator, Shape
@@ -24,7 +25,7 @@ from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap, of_parts
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap, of_parts
 
 EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]
 seeds = st.integers(0, 2**20)

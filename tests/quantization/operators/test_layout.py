@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.shapes import Concatenate, Slice, Transpose, split_into_slices
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap, of_parts
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap, of_parts
 
 ORDERS = [order for axes in (1, 2, 3, 4) for order in permutations(range(axes))]
 
@@ -61,7 +62,7 @@ def split_and_joined(axis: int, sizes: list[int], shape: tuple[int, ...]) -> Gra
     """The parts of the input, the other way round."""
     parts = [Node(f"part_{index}", part, (INPUT,)) for index, part in enumerate(split_into_slices(axis, sizes))]
     names = tuple(node.name for node in reversed(parts))
-    return Graph(shape, (*parts, Node("whole", Concatenate(axis), names)), "whole")
+    return Graph({INPUT: shape}, (*parts, Node("whole", Concatenate(axis), names)), ("whole",))
 
 
 def test_values_that_share_their_parameters_are_not_rescaled() -> None:

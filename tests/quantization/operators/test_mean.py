@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.reductions import Mean
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap
 
 AXES = [(0, 1), (0,), (1,), (2,), (1, 2), (0, 1, 2), (1, 0)]
 

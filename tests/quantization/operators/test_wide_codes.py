@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine, QuantizedWeights
 from qanas.quantization.numbers.requantization import Activation, FixedPoint
 from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
@@ -21,7 +22,7 @@ from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Tra
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
-from tests.quantization.operators.bench import INT16, Deployed, Randomness, Range, chain, of_parts
+from qanas.testing.runtime import INT16, Deployed, Randomness, Range, chain, of_parts
 
 SHAPE = (5, 6, 4)
 WHOLE = slice(None)

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.windows import AveragePool, Fill, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
-from tests.quantization.operators.bench import Deployed, Randomness, chain, float_gap
+from qanas.testing.runtime import Deployed, Randomness, chain, float_gap
 
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +74,13 @@ class Builder:
         place: what the next nodes' names begin with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """Begin; no node in between gets one of the names that are taken."""
         self.place = ""
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._made: dict[Hashable, str] = {}
-        self._names: set[str] = set()
+        self._names: set[str] = set(taken)
 
     def node(self, kind: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:  # noqa: ANN401
         """Append a node and return the name of its output; an input of the name "" is left out."""
@@ -88,7 +89,7 @@ class Builder:
         return name
 
     def constant(self, values: NDArray[Any]) -> str:
-        """Return the name of a stored constant.
+        """Return the name of a stored constant of any shape.
 
         Each is a tensor of its own, equal or not: ONNX Runtime rewrites weights and their parameters in place, and
         refuses models in which other nodes refer to the same ones.
@@ -124,35 +125,29 @@ class Builder:
 
         Args:
             weights: integers and scales.
-            codes: the integers in the order that the operator wants.
+            codes: the integers in the order that the operator wants, shape (..., channels, ...).
             axis: of the output channels there.
         """
         scales = _scales(weights)
         return self._scaled(codes, scales, axis)
 
     def bias(self, weights: QuantizedWeights, bias: BiasCodes, source: Affine) -> str:
-        """Return the name of the real numbers of biases in steps of input scale x weight scale."""
+        """Return the name of the real numbers of biases, shape (channels,), in steps of input scale x weight scale."""
         return self._scaled(bias, (_scales(weights) * np.float32(source.scale)).astype(np.float32), 0)
 
-    def start(self, name: str, shape: Shape, order: Order, affine: Affine) -> Value:
-        """Return the model's input as codes; it has the graph's shape, in another order of axes."""
-        return self.quantized(Real(name, shape, order), affine)
-
-    def model(self, source: Value, output: Value, orders: tuple[Order, Order]) -> bytes:
+    def model(self, inputs: Mapping[str, Real], outputs: Mapping[str, tuple[Value, Order]]) -> bytes:
         """Return the file.
 
         Args:
-            source: of which ``start`` gave the codes.
-            output: what comes out.
-            orders: of input and output in the file.
+            inputs: real numbers by their names.
+            outputs: what comes out by their names, and the order of its axes in the file.
         """
-        codes = self._arranged(output, orders[1])
-        self.node("DequantizeLinear", [codes, *self._parameters(output.affine)], name="output")
-        border = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, _sizes(value.shape, order))
-            for name, value, order in zip(("input", "output"), (source, output), orders, strict=True)
-        ]
-        graph = helper.make_graph(self._nodes, "qanas", border[:1], border[1:], self._constants)
+        for name, (value, order) in outputs.items():
+            codes = self._arranged(value, order)
+            self.node("DequantizeLinear", [codes, *self._parameters(value.affine)], name=name)
+        sources = [_described(name, real.shape, real.order) for name, real in inputs.items()]
+        targets = [_described(name, value.shape, order) for name, (value, order) in outputs.items()]
+        graph = helper.make_graph(self._nodes, "qanas", sources, targets, self._constants)
         model = helper.make_model(
             graph, producer_name="qanas", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
         )
@@ -173,7 +168,7 @@ class Builder:
         return self.constant(np.array(affine.scale, np.float32)), self.constant(np.array(affine.zero_point, np.int8))
 
     def _scaled(self, codes: NDArray[Any], scales: NDArray[np.float32], axis: int) -> str:
-        """Return the name of integers times scales, one of them or one an entry of an axis; zero points are 0."""
+        """Return the name of integers, any shape, times scales, one or one an entry of an axis; zero points are 0."""
         whole = len(scales) == 1
         zeros = np.zeros(() if whole else scales.shape, codes.dtype)
         stored = scales.reshape(()) if whole else scales
@@ -195,6 +190,10 @@ def _scales(weights: QuantizedWeights) -> NDArray[np.float32]:
     if weights.groups == 1:
         return weights.scales
     return np.repeat(weights.scales, len(weights.codes) // weights.groups)
+
+
+def _described(name: str, shape: Shape, order: Order) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, _sizes(shape, order))
 
 
 def _sizes(shape: Shape, order: Order) -> list[str | int]:

@@ -15,7 +15,6 @@ import torch
 from qanas.deployment.onnx.builder import CHANNELS_FIRST, Builder, Order, Real, Value
 from qanas.deployment.onnx.further import LOWERINGS as FURTHER
 from qanas.deployment.onnx.further import Lowering, activated, without
-from qanas.quantization.graph import INPUT
 from qanas.quantization.operators.arithmetic import QuantizedAdd, QuantizedMultiply, QuantizedWithConstant
 from qanas.quantization.operators.base import QuantizedOperator, Shape
 from qanas.quantization.operators.convolution import QuantizedConvolution
@@ -52,15 +51,21 @@ class UnsupportedOnnxError(Exception):
 def write_onnx(quantized: QuantizedGraph) -> bytes:
     """Return the bytes of the .onnx file of a quantized graph; the batch's size is left open.
 
+    An output that has the name of an input gets ``_out`` behind it: in ONNX each value has a name of its own.
+
     Raises:
         UnsupportedOnnxError: an operator that ONNX doesn't have quantized, or values of 16 bits.
     """
-    graph, model = quantized.graph, Builder()
+    graph, border = quantized.graph, quantized.graph.border
     _check_widths(quantized)
-    rank = len(graph.input_shape) + 1
-    orders = (graph.border.input.to_torch(rank), graph.border.output.to_torch(len(graph.shapes[graph.output]) + 1))
-    model.place = INPUT
-    values = {INPUT: model.start("input", graph.input_shape, orders[0], quantized.input)}
+    names = {name: f"{name}_out" if name in border.input_names else name for name in border.output_names}
+    model = Builder((*border.input_names, *names.values()))
+    inputs: dict[str, Real] = {}
+    values: dict[str, Value] = {}
+    for port, (name, shape) in zip(border.inputs, graph.inputs.items(), strict=True):
+        model.place = name
+        inputs[port.name] = Real(port.name, shape, port.order.to_torch(len(shape) + 1))
+        values[name] = model.quantized(inputs[port.name], quantized.affines[name])
     for node in graph.nodes:
         operator = quantized.operators[node.name]
         lowering = _lowering(node.name, operator)
@@ -69,7 +74,11 @@ def write_onnx(quantized: QuantizedGraph) -> bytes:
         if result.shape != graph.shapes[node.name]:
             raise ValueError(f"{node.name}: lowered to the shape {result.shape} instead of {graph.shapes[node.name]}")
         values[node.name] = model.quantized(result, quantized.affines[node.name])
-    return model.model(values[INPUT], values[graph.output], orders)
+    outputs = {
+        names[port.name]: (values[name], port.order.to_torch(len(graph.shapes[name]) + 1))
+        for port, name in zip(border.outputs, graph.outputs, strict=True)
+    }
+    return model.model(inputs, outputs)
 
 
 def _check_widths(quantized: QuantizedGraph) -> None:

@@ -62,10 +62,10 @@ class ScoredSamples:
         return cls(chunks, noise)
 
     def ratios(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Return the noise-to-signal ratio of every sample, float64.
+        """Return the noise-to-signal ratio of every sample, float64, shape (samples,).
 
         Args:
-            outputs: of each chunk, real values.
+            outputs: of each chunk, real values, shape (samples, channels, height, width).
         """
         pairs = zip(outputs, self.chunks, strict=True)
         return torch.cat([self.noise(values, chunk.outputs) for values, chunk in pairs]).to(torch.float64)
@@ -142,7 +142,7 @@ class BlockLayers:
         return replace(self.scheme, weight_bits=bits)
 
     def costs(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-        """Return the additive costs of rows, by name: sums over the layers."""
+        """Return the additive costs of rows, by name, shape (rows,): sums over the layers."""
         totals = np.empty((len(rows), len(ADDITIVE_COSTS)))
         for bits, chosen in positions_by_bits(rows).items():
             paths = np.array([rows[position][1] for position in chosen])
@@ -177,7 +177,7 @@ class Codes:
         return cls(affine, tuple(affine.quantize(chunk.inputs).sub_(affine.zero_point) for chunk in samples.chunks))
 
     def dequantized(self) -> list[Tensor]:
-        """Return the real values."""
+        """Return the real values, shape (samples, channels, height, width) each."""
         return [steps * self.affine.scale for steps in self.chunks]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ class BlockTable:
     by_sample: NDArray[np.float64]
 
     def exact_rows(self) -> NDArray[np.intp]:
-        """Return the positions of the exact rows."""
+        """Return the positions of the exact rows, shape (exact rows,)."""
         return np.flatnonzero(self.exact)
 
     def losses(self, rows: NDArray[np.intp], costs: Sequence[str]) -> NDArray[np.float64]:
@@ -88,7 +89,8 @@ class BlockTable:
     @classmethod
     def read(cls, path: FilePath) -> Self:
         """Return a table that `write` wrote."""
-        frame = pl.read_parquet(path)
+        # By its content: a path with brackets or stars would be taken for a pattern.
+        frame = pl.read_parquet(io.BytesIO(FilePath(path).read_bytes()))
         known = {"weight_bits", "path", "options", "nsr", "samples", "exact", "nsr_by_sample"}
         paths: list[Path] = [tuple(row) for row in frame["path"]]
         kept = [scores.to_list() for scores in frame["nsr_by_sample"] if scores is not None]
@@ -183,7 +185,7 @@ class TableBuilder:
     def _raced(
         self, rows: Sequence[Row], costs: Mapping[str, NDArray[np.float64]], objectives: NDArray[np.float64]
     ) -> BlockTable:
-        """Return the table whose exact rows are those that a race leaves."""
+        """Return the table whose exact rows a race leaves, by costs of shape (rows,), objectives of shape (rows, k)."""
         settings = self.settings.racing
         memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
         quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
@@ -219,7 +221,7 @@ class TableBuilder:
         return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
     def exact_scores(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        """Return the scores of rows with their own statistics on all samples, in the order of the samples."""
+        """Return scores with the rows' own statistics on all samples, in their order, shape (rows, samples)."""
         return _Scores(self, self._own_statistics())(sorted(self.order), rows)
 
     def _own_statistics(self) -> list[PrefixStatistics]:

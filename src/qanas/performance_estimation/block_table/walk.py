@@ -21,7 +21,7 @@ from qanas.performance_estimation.block_table.layers import (
     Row,
     ScoredSamples,
 )
-from qanas.quantization.graph import INPUT
+from qanas.quantization.border import INPUT
 from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.passes.folding import folded
 from qanas.quantization.ranges import GatheredRanges
@@ -59,7 +59,7 @@ class PrefixStatistics(LayerStatistics[Tensor]):
 
     Args:
         layers: of the block.
-        samples: the teacher's features that go into the block, on training samples.
+        samples: the teacher's features that go into the block, on training samples, shape (n, channels, height, width).
     """
 
     def __init__(self, layers: BlockLayers, samples: Tensor) -> None:
@@ -69,11 +69,11 @@ class PrefixStatistics(LayerStatistics[Tensor]):
         self.input = _input_affine(layers, samples)
 
     def start(self) -> Tensor:
-        """Return the block's input."""
+        """Return the block's input, shape (n, channels, height, width)."""
         return self.samples
 
     def enter(self, prefix: Prefix, state: Tensor) -> tuple[ObservedLayer, Tensor]:
-        """Pass the samples through the layer."""
+        """Pass the samples, shape (n, channels, height, width), through the layer."""
         return _passed(self.layers, len(prefix) - 1, prefix[-1], state)
 
 
@@ -119,7 +119,7 @@ class RecentStatistics(LayerStatistics[None]):
 
     Args:
         layers: of the block.
-        samples: the teacher's features that go into the block, on training samples.
+        samples: the teacher's features that go into the block, on training samples, shape (n, channels, height, width).
         memory: how many layers before it make a difference to a layer.
         seed: of the shifts.
     """
@@ -143,7 +143,7 @@ class RecentStatistics(LayerStatistics[None]):
         return self._behind(len(prefix) - 1, prefix[-self.memory - 1 :])[0], None
 
     def _behind(self, layer: int, recent: Prefix) -> tuple[ObservedLayer, Tensor]:
-        """Return a layer and what it makes of the samples.
+        """Return a layer and what it makes of the samples, shape (n, channels, height, width).
 
         Args:
             layer: its position.
@@ -185,7 +185,7 @@ def _passes(options: Sequence[int], memory: int) -> int:
 
 
 def _passed(layers: BlockLayers, layer: int, option: int, samples: Tensor) -> tuple[ObservedLayer, Tensor]:
-    """Return an option with the statistics of its inputs, and what it makes of them."""
+    """Return an option with the statistics of its inputs, shape (n, channels, h, w), and what it makes of them."""
     seen = layers.graphs[layer][option].with_statistics_of(samples, layers.scheme)
     return ObservedLayer(folded(seen.unfolded), seen.ranges), seen.outputs
 
@@ -202,7 +202,7 @@ Scores = Mapping[Row, NDArray[np.float64]]
 
 @torch.no_grad()
 def score_paths(statistics: LayerStatistics[Any], samples: ScoredSamples, rows: Iterable[Row]) -> Scores:
-    """Return the scores of some rows.
+    """Return the scores of some rows, shape (samples,) each.
 
     Args:
         statistics: where batch norms and ranges come from.

@@ -174,11 +174,11 @@ class QuantizedWeights:
         are (nearly) zero get a scale at which the bias still fits into its codes.
 
         Args:
-            weights: output channels in front.
+            weights: shape (channels, ...), output channels in front.
             bits: of a weight.
             groups: scales; each belongs to an equal number of consecutive output channels.
             kind: which scales there are; powers of two are the next larger ones.
-            bias: one a channel, stored in steps of input scale x weight scale; None where there is none.
+            bias: shape (channels,), stored in steps of input scale x weight scale; None where there is none.
             source: parameters of the weights' inputs; given with a bias.
         """
         top = (1 << (bits - 1)) - 1
@@ -212,14 +212,14 @@ class QuantizedWeights:
         return torch.from_numpy(self.codes.astype(np.float32))
 
     def dequantize(self) -> Tensor:
-        """Return the real values that the codes stand for, float32, of the codes' shape."""
+        """Return the real values that the codes stand for, float32, of the same shape."""
         return torch.from_numpy(self.codes.astype(np.float32) * _by_row(self.scales, self.codes))
 
     def quantize_bias(self, bias: Tensor, source: Affine) -> BiasCodes:
         """Return biases in steps of input scale x weight scale, the unit of the accumulator, and of its type.
 
         Args:
-            bias: real values.
+            bias: real values, shape (channels,).
             source: parameters of the weights' inputs: int32 beside codes of 8 bits, int64 beside those of 16.
         """
         steps = self.scales.astype(np.float64) * np.float64(np.float32(source.scale))

@@ -90,7 +90,7 @@ class Word:
         return self.saturate(values << times)
 
     def exp_of_negative(self, values: Codes, integer_bits: int) -> Codes:
-        """exp(x) for x <= 0 with some integer bits, as Q0: the part above -1/4 by series, the rest bit by bit."""
+        """exp(x), any shape, for x <= 0 with some integer bits, as Q0: above -1/4 by series, the rest bit by bit."""
         fraction_bits = self.bits - 1 - integer_bits
         quarter = 1 << (fraction_bits - 2)
         near = (values & (quarter - 1)) - quarter
@@ -105,7 +105,7 @@ class Word:
         return np.where(values == 0, self.high, result)
 
     def _exp_near_zero(self, values: Codes) -> Codes:
-        """exp(x) for x in [-1/4, 0), Q0: exp(-1/8) times a Taylor series of fourth order around -1/8."""
+        """exp(x), any shape, for x in [-1/4, 0), Q0: exp(-1/8) times a Taylor series of fourth order around -1/8."""
         x = values + (1 << (self.bits - 4))
         x2 = self.multiply(x, x)
         x3, x4 = self.multiply(x2, x), self.multiply(x2, x2)
@@ -114,7 +114,7 @@ class Word:
         return self.saturate(factor + self.multiply(x + tail, factor))
 
     def two_over_one_plus(self, values: Codes) -> Codes:
-        """2 / (1 + x) for x in [0, 1): Q0 to Q2, three steps of Newton's method."""
+        """2 / (1 + x), any shape, for x in [0, 1): Q0 to Q2, three steps of Newton's method."""
         half_denominator = (values + self.high + 1) >> 1
         x = self.constant(NEWTON_START) + self.multiply(half_denominator, self.constant(NEWTON_SLOPE))
         for _ in range(3):
@@ -123,7 +123,7 @@ class Word:
         return x
 
     def one_over_one_plus(self, values: Codes) -> Codes:
-        """1 / (1 + x) for x in [0, 1), Q0 to Q0."""
+        """1 / (1 + x), any shape, for x in [0, 1), Q0 to Q0."""
         # 2 / (1 + x) in Q2 is 1 / (1 + x) in Q1.
         return self.double(self.two_over_one_plus(values), 1)
 
@@ -169,7 +169,7 @@ Reals = NDArray[np.float64]
 
 
 def interpolation_table(function: Callable[[Reals], Reals], low: float, high: float) -> Codes:
-    """Return a function at the ends of 512 intervals in Q0.15, moved so that the middles are off by half as much."""
+    """Return a function at the ends of 512 intervals in Q0.15, shape (513,), moved: middles are off by half as much."""
     step = (high - low) / INTERVALS
     starts = low + np.arange(INTERVALS, dtype=np.float64) * step
     first, middle, last = (function(starts + part * step) * 32768.0 for part in (0.0, 0.5, 1.0))

@@ -69,7 +69,7 @@ def exact_dtype(weights: Tensor, source: Affine) -> torch.dtype:
     """Return the cheapest floating-point type in which no sum of products of codes is rounded.
 
     Args:
-        weights: integers, output channels in front.
+        weights: integers, shape (channels, ...), output channels in front.
         source: parameters of what they are multiplied with.
     """
     reach = max(source.high - source.zero_point, source.zero_point - source.low)
@@ -126,7 +126,11 @@ class FixedPoint:
 
     @classmethod
     def of_sums(cls, factors: NDArray[np.float64] | float) -> FixedPoint:
-        """Return what brings sums of 64 bits to codes: multipliers are cut to 15 bits, and products rounded once."""
+        """Return what brings sums of 64 bits to codes: multipliers cut to 15 bits, products rounded once.
+
+        Args:
+            factors: a scalar, or one a channel, shape (channels,).
+        """
         whole = cls.of(factors)
         multipliers = torch.floor(whole.multipliers * 2.0**15 + 0.5).clamp(max=2.0**15 - 1.0) / 2.0**15
         return cls(multipliers * whole.after, whole.before, torch.ones_like(whole.after))

@@ -133,8 +133,15 @@ class Operator(ABC):
         return 0
 
     def macs(self, *inputs: Shape) -> int:
-        """Return the multiply-accumulates of one sample; element-wise work counts as none."""
+        """Return the multiply-accumulates of one sample; element-wise work counts as none.
+
+        Raises:
+            ValueError: an operator with weights that doesn't say it: never a cost of zero.
+        """
         del inputs
+        unsaid = [name for name, value in self.tensors().items() if value.ndim > 1]
+        if unsaid:
+            raise ValueError(f"{type(self).__name__} doesn't say how many multiply-accumulates {', '.join(unsaid)} are")
         return 0
 
     def with_activation(self, activation: Activation) -> Self | None:

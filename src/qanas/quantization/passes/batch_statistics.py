@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from qanas.quantization.graph import INPUT, Graph
+from qanas.quantization.graph import Graph
 from qanas.quantization.operators.dense import BatchNorm
 from qanas.quantization.passes.folding import folded
 from qanas.quantization.ranges import GatheredRanges, Ranges
@@ -57,7 +57,7 @@ class UnfoldedGraph:
         In a supernet the running statistics are those of many paths mixed; each path has its own (Guo et al. 2020).
 
         Args:
-            samples: inputs of the torch network.
+            samples: inputs of the torch network, shape (n, *input_shape).
             scheme: how ranges are taken.
 
         Raises:
@@ -65,9 +65,10 @@ class UnfoldedGraph:
         """
         graph = self.graph
         last = {owner: name for name, owner in self.owners.items()}
-        values = {INPUT: graph.stored_input(samples)}
+        values = graph.stored_inputs(samples)
         ranges = GatheredRanges(scheme, len(samples))
-        ranges.add(INPUT, values[INPUT])
+        for name, value in values.items():
+            ranges.add(name, value)
         nodes = []
         for node in graph.nodes:
             operator = node.operator

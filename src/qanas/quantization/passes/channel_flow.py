@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.operators.convolution import Convolution
@@ -113,7 +112,7 @@ def flow_of(operator: Operator, inputs: Sequence[Shape], output: Shape) -> Flow:
 
 
 def _parts(operator: Operator, inputs: Sequence[Shape], output: Shape) -> tuple[Numbers, ...]:
-    """Return `Flow.parts` of an operator that leaves channels what they are, nothing for others."""
+    """Return `Flow.parts`, shape (channels,) each, of an operator that leaves channels what they are, else nothing."""
     sizes, size = [channels_of(shape) for shape in inputs], channels_of(output)
     if isinstance(operator, Slice) and isinstance(entry := split_entry(operator, len(inputs[0])), slice):
         return (np.arange(sizes[0])[entry],)
@@ -187,8 +186,7 @@ def shuffles_of(graph: Graph) -> list[Shuffle]:
     """Return the shuffles of a graph, in the order of execution."""
     if not any(isinstance(node.operator, Transpose) for node in graph.nodes):
         return []
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
+    uses = graph.uses
     only_user = {name: node for node in graph.nodes for name in node.inputs if uses[name] == 1}
     shuffles: list[Shuffle] = []
     taken: set[str] = set()
@@ -221,7 +219,7 @@ def _longest(graph: Graph, chain: Sequence[Node]) -> Shuffle | None:
 
 
 def _order(shape: Shape, nodes: Sequence[Node]) -> Numbers | None:
-    """Return the order of channels that nodes put out for a shape, None where they do anything else."""
+    """Return the order, shape (channels,), that nodes put channels into, None where they do anything else."""
     places = torch.arange(prod(shape)).reshape(1, *shape)
     for node in nodes:
         places = node.operator.forward(places)
@@ -234,6 +232,7 @@ def _order(shape: Shape, nodes: Sequence[Node]) -> Numbers | None:
 
 
 OUTPUT = "the network's output"
+"""Of several ones, each but the first has its number behind it."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ def _steps(graph: Graph, shuffles: Sequence[Shuffle]) -> list[Step]:
     by_result = {shuffle.result: shuffle for shuffle in shuffles}
     inside = {name for shuffle in shuffles for name in shuffle.nodes[:-1]}
     sizes = {name: channels_of(shape) for name, shape in graph.shapes.items()}
-    steps = [Step(INPUT, (), sizes[INPUT], Flow(writes=np.arange(sizes[INPUT])))]
+    steps = [Step(name, (), sizes[name], Flow(writes=np.arange(sizes[name]))) for name in graph.inputs]
     for node in graph.nodes:
         if node.name in by_result:
             shuffle = by_result[node.name]
@@ -301,8 +300,10 @@ def _steps(graph: Graph, shuffles: Sequence[Shuffle]) -> list[Step]:
             shapes = [graph.shapes[name] for name in node.inputs]
             flow = flow_of(node.operator, shapes, graph.shapes[node.name])
             steps.append(Step(node.name, node.inputs, sizes[node.name], flow))
-    whole = np.arange(sizes[graph.output])
-    return [*steps, Step(OUTPUT, (graph.output,), len(whole), Flow((whole,), (whole,)))]
+    for place, name in enumerate(graph.outputs):
+        whole = np.arange(sizes[name])
+        steps.append(Step(f"{OUTPUT} {place}" if place else OUTPUT, (name,), len(whole), Flow((whole,), (whole,))))
+    return steps
 
 
 def _reached(steps: Sequence[Step], names: set[str]) -> set[str]:

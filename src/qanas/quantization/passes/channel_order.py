@@ -170,7 +170,7 @@ def reordered(operator: Operator, inputs: Sequence[Numbers], output: Numbers) ->
 
     Args:
         operator: what is computed on logical channels.
-        inputs: for each input, the logical channel that each stored one is.
+        inputs: for each input, the logical channel that each stored one is, shape (channels,).
         output: likewise.
     """
     match operator:
@@ -230,7 +230,9 @@ def _rewritten(graph: Graph, shuffles: Sequence[Shuffle], found: Found) -> Graph
             operator = node.operator
             if node.name in found.slices and isinstance(operator, Slice):
                 operator = replace(operator, indices=(*operator.indices[:-1], found.slices[node.name]))
+            origin = node.origin
             if not found.orders.keys().isdisjoint((node.name, *node.inputs)):
+                origin = ""  # in another order, they may be no other node's any more
                 operator = reordered(operator, [order_of(name) for name in node.inputs], order_of(node.name))
-            nodes.append(Node(node.name, operator, tuple(renamed.get(name, name) for name in node.inputs)))
-    return replace(graph, nodes=tuple(nodes), output=renamed.get(graph.output, graph.output))
+            nodes.append(Node(node.name, operator, tuple(renamed.get(name, name) for name in node.inputs), origin))
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(renamed.get(name, name) for name in graph.outputs))

@@ -108,13 +108,13 @@ class Components:
         return cls(ties, numbers, sums)
 
     def of_value(self, name: str) -> Numbers:
-        """Return the component of every channel of a value."""
+        """Return the component of every channel of a value, shape (channels,)."""
         found: Numbers = self.numbers[self.ties.slots[name]]
         return found
 
     @cached_property
     def sorted_signatures(self) -> Draws:
-        """The signatures in order."""
+        """The signatures in order, shape (components,)."""
         return np.sort(self.signatures)
 
 
@@ -145,7 +145,7 @@ def roles_at(steps: Sequence[Step], ends: Sequence[int]) -> list[Roles]:
 
 
 def _roots(owners: Numbers) -> Numbers:
-    """Return the first slot of every slot's component, for owners that come before what they own."""
+    """Return the first slot of every slot's component, shape (slots,), for owners that come before what they own."""
     while not np.array_equal(above := owners[owners], owners):
         owners = above
     return owners
@@ -183,7 +183,7 @@ def alike(one: Components, other: Components) -> bool:
 
 
 def orders(logical: Components, stored: Components) -> dict[str, Numbers]:
-    """Return which logical channel each stored one is, for every value.
+    """Return which logical channel each stored one is, for every value, shape (channels,).
 
     Args:
         logical: of the network as it was.

@@ -6,7 +6,6 @@ in `channel_order`, with common scales and bits in `parameters`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -50,14 +49,13 @@ def merge_padding(graph: Graph) -> Graph:
             if operator is not None:
                 by_name[node.name] = replace(node, operator=operator, inputs=before.inputs)
         nodes.append(by_name[node.name])
-    needed = {name for node in nodes for name in node.inputs} | {graph.output}
+    needed = {name for node in nodes for name in node.inputs} | set(graph.outputs)
     return replace(graph, nodes=tuple(node for node in nodes if node.name in needed))
 
 
 def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | None]) -> Graph:
     """Merge each node into the one before it, where that feeds nothing else and ``merged`` gives an operator."""
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
+    uses = graph.uses
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for node in graph.nodes:
@@ -66,11 +64,19 @@ def absorbed(graph: Graph, merged: Callable[[Operator, Operator], Operator | Non
         if before is not None and uses[node.inputs[0]] == 1:
             operator = merged(before.operator, node.operator)
             if operator is not None:
-                nodes[before.name] = replace(before, operator=operator)
+                nodes[before.name] = replace(before, operator=operator, origin=_origin_of_both(before, node))
                 renamed[node.name] = before.name
                 continue
         nodes[node.name] = replace(node, inputs=inputs)
-    return replace(graph, nodes=tuple(nodes.values()), output=renamed.get(graph.output, graph.output))
+    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    return replace(graph, nodes=tuple(nodes.values()), outputs=outputs)
+
+
+def _origin_of_both(before: Node, after: Node) -> str:
+    """Return where the weights of two merged nodes come from: those of one operator may differ by what is folded in."""
+    if not after.operator.tensors():
+        return before.origin
+    return f"{before.origin}, {after.origin}" if before.origin and after.origin else ""
 
 
 def fold_batch_norms(graph: Graph) -> Graph:
@@ -83,8 +89,7 @@ def folded_forward(graph: Graph) -> Graph:
 
     ``W (s x + t) + b`` is ``(W s) x + (W t + b)``: padding, which is 0 behind the batch norm, isn't 0 in front of it.
     """
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
+    uses = graph.uses
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         before = nodes.get(node.inputs[0])
@@ -95,7 +100,8 @@ def folded_forward(graph: Graph) -> Graph:
             operator = node.operator.with_scaled_input(before.operator.scale, before.operator.offset)
             if operator is not None:
                 del nodes[before.name]
-                nodes[node.name] = replace(node, operator=operator, inputs=before.inputs)
+                origin = _origin_of_both(before, node)
+                nodes[node.name] = replace(node, operator=operator, inputs=before.inputs, origin=origin)
     return replace(graph, nodes=tuple(nodes.values()))
 
 

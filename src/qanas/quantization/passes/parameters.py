@@ -9,11 +9,10 @@ that it is given.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import ActivationBits
 from qanas.quantization.operators.rescaling import Quantize
 from qanas.quantization.operators.shapes import Concatenate
@@ -28,9 +27,7 @@ def with_shared_parameters(graph: Graph) -> Graph:
     rounding. Which values share is a matter of the graph alone, not of ranges: costs from shapes stay exact.
     """
     by_name = {node.name: node for node in graph.nodes}
-    uses = Counter(name for node in graph.nodes for name in node.inputs)
-    uses[graph.output] += 1
-    deciding = _Deciding(by_name, uses)
+    deciding = _Deciding(by_name, graph.uses)
     owners: dict[str, str] = {}
     nodes: dict[str, Node] = dict(by_name)
     # From the last one: a concatenation that is part of another one's input shares that one's parameters.
@@ -110,7 +107,7 @@ def with_equal_widths(graph: Graph, scheme: Scheme) -> Widened:
     Raises:
         UnsupportedSchemeError: an operator has no kernel of these bits.
     """
-    bits: dict[str, ActivationBits] = {INPUT: scheme.of(INPUT).activation_bits}
+    bits: dict[str, ActivationBits] = {name: scheme.of(name).activation_bits for name in graph.inputs}
     nodes: list[Node] = []
     origins: dict[str, str] = {}
     for node in graph.nodes:

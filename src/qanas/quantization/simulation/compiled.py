@@ -26,7 +26,7 @@ def requantize(sums: Floats, factors: Doubles, offsets: Doubles, fine_steps: Dou
     """Replace integer sums by steps of the output: ``clamp(round(floor(sum * factor + offset) * fine_step))``.
 
     Args:
-        sums: changed; channels last, any number of positions.
+        sums: changed; shape (positions * channels,), channels last.
         factors: to the fine grid, by channel, repeated as often as one likes: that makes short inner loops long.
         offsets: bias times factor + 1/2, repeated alike.
         fine_steps: of the fine grid in steps of the output, times `AWAY`, repeated alike.
@@ -50,7 +50,7 @@ def requantize_halves(
     """Replace ``upper`` by ``clamp(floor((256 * upper + lower) * factor + offset))``: 16-bit codes, in halves.
 
     Args:
-        upper: sums of products with the upper halves of the codes, changed; channels last, any number of positions.
+        upper: sums of products with the upper halves of the codes, changed; shape (positions * channels,).
         lower: the same with the lower halves.
         factors: to the output's steps, by channel, repeated as often as one likes.
         offsets: bias times factor + 1/2, repeated alike.
@@ -73,7 +73,7 @@ def add(left: Floats, right: Floats, constants: Doubles, total: Floats) -> None:
     """Add steps of two scales: each is brought to a fine grid first, and the sum to the output's steps.
 
     Args:
-        left: steps of the first scale.
+        left: steps of the first scale, shape (values,), as the other two.
         right: steps of the second scale.
         constants: factor and fine step of the left, of the right, and of the sum; lowest and highest step.
         total: steps of the output, written.
@@ -94,8 +94,8 @@ def look_up(steps: Floats, table: Floats, offset: int, found: Floats) -> None:
     """Write the table's entry for every step.
 
     Args:
-        steps: what is looked up.
-        table: an entry a code.
+        steps: what is looked up, shape (values,).
+        table: an entry a code, shape (codes,).
         offset: from a step to its position in the table.
         found: the entries, written.
     """
@@ -108,7 +108,7 @@ def quantize(values: Floats, scale: float, low: float, high: float) -> None:
     """Replace real values by steps, divided in float32 and rounded with ties away from zero.
 
     Args:
-        values: changed.
+        values: changed, shape (values,).
         scale: of a step.
         low: the lowest step.
         high: the highest one.

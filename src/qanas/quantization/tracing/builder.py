@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from qanas.quantization.graph import INPUT, AxisOrder, Border, Graph, Node
+from qanas.quantization.border import INPUT, AxisOrder, Border, Port
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.operators.shapes import Reshape, Transpose
 from qanas.quantization.tracing.values import Axes, Factor, Factors, Value, flat, new_axis, refined, shape_of
@@ -19,22 +20,28 @@ class Builder:
     """The graph so far.
 
     Attributes:
+        inputs: of the network, by its names for them.
         call: the name of the call that is being translated; its last operator gets it.
+        origin: where the weights of the call come from, see `Node`.
         rearranged: how many numbers of a sample are moved by transpositions, and how many operators it takes to
             store values otherwise; nothing where it takes none.
     """
 
-    def __init__(self, input_shape: Shape, input_order: AxisOrder) -> None:
-        """Start from an input of a torch shape, stored in some order."""
-        self.call = INPUT
+    def __init__(self, shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder]) -> None:
+        """Start from inputs of torch shapes, by their names, stored in some order."""
+        self.call, self.origin = INPUT, ""
         self._moved = 0
         self._rearrangements = 0
-        axes = tuple(map(new_axis, input_shape))
-        self._input_order = input_order
-        stored = tuple(axes[number] for number in input_order.axes) if input_order.axes else axes
-        self.input = Value(INPUT, axes, stored)
+        self._orders = dict(orders)
+        self.inputs: dict[str, Value] = {}
+        self._shapes: dict[str, Shape] = {}
+        for name, shape in shapes.items():
+            axes = tuple(map(new_axis, shape))
+            stored = tuple(axes[number] for number in orders[name].axes) if orders[name].axes else axes
+            value = INPUT if len(shapes) == 1 else name
+            self.inputs[name] = Value(value, axes, stored)
+            self._shapes[value] = shape_of(stored)
         self._nodes: list[Node] = []
-        self._shapes: dict[str, Shape] = {INPUT: shape_of(stored)}
         self._arranged: dict[tuple[str, Axes], str] = {}
 
     @property
@@ -54,7 +61,7 @@ class Builder:
         Raises:
             ValueError: shapes that don't fit.
         """
-        name = self._append(self.call, operator, [value.name for value in inputs])
+        name = self._append(self.call, operator, [value.name for value in inputs], self._next_origin(operator))
         if self._shapes[name] != shape_of(stored):
             raise ValueError(f"a result of shape {self._shapes[name]} in place of {shape_of(stored)}")
         return Value(name, torch, stored)
@@ -145,16 +152,42 @@ class Builder:
         axes = tuple(map(new_axis, shape))
         return Value(self._reshaped(self.in_torch_order(value).name, shape), axes, axes)
 
-    def finished(self, output: Value) -> Graph:
-        """Return the graph; the output's axes are stored in any order, their numbers in torch's."""
-        output = self.natural(output)
-        axes = numbers(output)
-        order = AxisOrder() if axes == tuple(sorted(axes)) else AxisOrder(axes)
-        return Graph(self._shapes[INPUT], self._needed(output.name), output.name, Border(self._input_order, order))
+    def finished(self, outputs: Mapping[str, Value]) -> Graph:
+        """Return the graph; the outputs' axes are stored in any order, their numbers in torch's.
 
-    def _needed(self, output: str) -> tuple[Node, ...]:
-        """Return the nodes that the output depends on: not every part of a value that is split need be used."""
-        needed = {output}
+        Args:
+            outputs: by their names.
+
+        Raises:
+            ValueError: an input that no output depends on.
+        """
+        values: list[str] = []
+        ports: list[Port] = []
+        for name, output in outputs.items():
+            stored = self.natural(output)
+            axes = numbers(stored)
+            value = stored.name
+            if value in values or (len(outputs) > 1 and value in self._values_of_inputs):
+                # A file's outputs are values of their own: runtimes don't agree on what else they may be.
+                value = self._append(f"{value}_copy", Reshape(self._shapes[value]), [value])
+            values.append(value)
+            ports.append(Port(name, AxisOrder() if axes == tuple(sorted(axes)) else AxisOrder(axes)))
+        nodes = self._needed(values)
+        read = {name for node in nodes for name in node.inputs} | set(values)
+        unread = [name for name, value in self.inputs.items() if value.name not in read]
+        if unread:
+            raise ValueError(f"no output depends on the input '{unread[0]}'; leave it out")
+        inputs = {value.name: self._shapes[value.name] for value in self.inputs.values()}
+        border = Border(tuple(Port(name, self._orders[name]) for name in self.inputs), tuple(ports))
+        return Graph(inputs, nodes, tuple(values), border)
+
+    @property
+    def _values_of_inputs(self) -> set[str]:
+        return {value.name for value in self.inputs.values()}
+
+    def _needed(self, outputs: Sequence[str]) -> tuple[Node, ...]:
+        """Return the nodes that outputs depend on: not every part of a value that is split need be used."""
+        needed = set(outputs)
         nodes = []
         for node in reversed(self._nodes):
             if node.name in needed:
@@ -168,11 +201,18 @@ class Builder:
         self._rearrangements += 1
         return self._append(f"{name}_reshape", Reshape(shape), [name])
 
-    def _append(self, name: str, operator: Operator, inputs: Sequence[str]) -> str:
+    def _next_origin(self, operator: Operator) -> str:
+        """Return where an operator's weights come from; a call may have several operators with weights."""
+        if not self.origin or not operator.tensors():
+            return ""
+        origin, self.origin = self.origin, f"{self.origin}'"
+        return origin
+
+    def _append(self, name: str, operator: Operator, inputs: Sequence[str], origin: str = "") -> str:
         while name in self._shapes:
             name += "_"
         self._shapes[name] = operator.output_shape(*(self._shapes[source] for source in inputs))
-        self._nodes.append(Node(name, operator, tuple(inputs)))
+        self._nodes.append(Node(name, operator, tuple(inputs), origin))
         return name
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from qanas.core.errors import described
-from qanas.quantization.graph import AxisOrder, Graph, UnsupportedNetworkError
+from qanas.quantization.border import AxisOrder, named_parts
+from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
 from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
@@ -29,16 +31,19 @@ from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value
 
+InputShapes = Shape | Mapping[str, Shape]
+"""The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
 
-def trace(network: nn.Module, input_shape: Shape) -> Graph:
+
+def trace(network: nn.Module, input_shape: InputShapes) -> Graph:
     """Return the graph of a network, batch norms folded and activations fused.
 
     The input is stored in torch's order, or with its first axis behind the others (an image's channels) where fewer
     numbers have to be moved then. Weights are referred to, not copied, where the file has torch's order.
 
     Args:
-        network: takes one tensor, (batch, *input_shape), and puts one out.
-        input_shape: of one sample, as torch has it.
+        network: takes a tensor, (batch, *input_shape), or several, and puts out tensors in any structure.
+        input_shape: of one sample, as torch has it; by the arguments' names where there are several.
 
     Raises:
         UnsupportedNetworkError: an operator that the graph doesn't have, data-dependent control flow, or
@@ -47,14 +52,14 @@ def trace(network: nn.Module, input_shape: Shape) -> Graph:
     return folded(trace_unfolded(network, input_shape))
 
 
-def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
+def trace_unfolded(network: nn.Module, input_shape: InputShapes) -> Graph:
     """Return the graph of a network as `trace` does, its batch norms and activations by themselves.
 
     They can be given other statistics then, before `folded` makes it a graph that can be quantized.
 
     Args:
-        network: takes one tensor, (batch, *input_shape), and puts one out.
-        input_shape: of one sample, as torch has it.
+        network: takes a tensor, (batch, *input_shape), or several, and puts out tensors in any structure.
+        input_shape: of one sample, as torch has it; by the arguments' names where there are several.
 
     Raises:
         UnsupportedNetworkError: as `trace`.
@@ -62,7 +67,8 @@ def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
     if _Tracer().is_leaf_module(network, ""):
         network = nn.Sequential(network)
     try:
-        calls = _Tracer().trace(network)
+        with _evaluated(network):
+            calls = _Tracer().trace(network)
     except fx.proxy.TraceError as error:
         raise UnsupportedNetworkError(f"{type(network).__name__}: {error}; remove control flow on values") from error
     except Exception as error:  # forward runs with symbols for values, which not all of a user's code can take
@@ -70,15 +76,27 @@ def trace_unfolded(network: nn.Module, input_shape: Shape) -> Graph:
             f"{type(network).__name__}: its forward can't be traced: {described(error, fx.__file__)}; "
             "keep to torch calls on values, and take sizes from the constructor"
         ) from error
-    return unfolded(_cheapest(network, calls, input_shape))
+    return unfolded(_cheapest(network, calls, _by_argument(calls, input_shape)))
 
 
-def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
+@contextlib.contextmanager
+def _evaluated(network: nn.Module) -> Iterator[None]:
+    """Keep a network in evaluation mode: what ships is its branch there, whatever it does while it is trained."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def trace_shapes(build: Callable[[], nn.Module], input_shape: InputShapes) -> Graph:
     """Return the graph of a network with zero weights: enough for shapes and costs, and no time on initialising.
 
     Args:
         build: makes the network; called with torch's meta device as the default one.
-        input_shape: of one sample, as torch has it.
+        input_shape: of one sample, as torch has it; by the arguments' names where there are several.
 
     Raises:
         UnsupportedNetworkError: as `trace`.
@@ -93,25 +111,45 @@ def trace_shapes(build: Callable[[], nn.Module], input_shape: Shape) -> Graph:
     return trace(network, input_shape)
 
 
-def _cheapest(network: nn.Module, calls: fx.Graph, input_shape: Shape) -> Graph:
-    """Return the graph with that order of the input in which fewer numbers are moved, then fewer operators needed.
+def _by_argument(calls: fx.Graph, given: InputShapes) -> Mapping[str, Shape]:
+    """Return the shapes of the inputs by the names of the arguments, in their order.
 
-    The order that is likely to be it comes first, as the other one is given up once it can't be it any more.
+    Raises:
+        UnsupportedNetworkError: they are not those of the network.
     """
-    as_torch, first_last = AxisOrder(), AxisOrder((*range(1, len(input_shape)), 0))
-    if len(input_shape) == len("CHW"):
-        likely = _Translation(network, calls, input_shape, first_last)
-        graph = likely.run()
-        most = likely.builder.rearranged
-        other = _Translation(network, calls, input_shape, as_torch).run_within(most)
-    else:
-        likely = _Translation(network, calls, input_shape, as_torch)
-        graph = likely.run()
-        if not likely.builder.rearranged:
-            return graph
-        moved, operators = likely.builder.rearranged
-        other = _Translation(network, calls, input_shape, first_last).run_within((moved, operators - 1))
-    return graph if other is None else other
+    arguments = [str(call.target).lstrip("*") for call in calls.nodes if call.op == "placeholder"]
+    if isinstance(given, Mapping):
+        if set(given) != set(arguments):
+            raise UnsupportedNetworkError(f"inputs {', '.join(given)} for a network that takes {', '.join(arguments)}")
+        return {name: given[name] for name in arguments}
+    if len(arguments) > 1:
+        raise UnsupportedNetworkError(f"{arguments[1]}: a second input; give the shape of each by its name")
+    return dict.fromkeys(arguments, given)
+
+
+def _cheapest(network: nn.Module, calls: fx.Graph, shapes: Mapping[str, Shape]) -> Graph:
+    """Return the graph with that order of the inputs in which fewer numbers are moved, then fewer operators needed.
+
+    The order that is likely to be it comes first; of each input, one after the other, the other one is tried, and
+    given up once it can't be it any more.
+    """
+    images = {name: len(shape) == len("CHW") for name, shape in shapes.items()}
+    first_last = {name: AxisOrder((*range(1, len(shape)), 0)) for name, shape in shapes.items()}
+    orders = {name: first_last[name] if image else AxisOrder() for name, image in images.items()}
+    best = _Translation(network, calls, shapes, orders)
+    graph = best.run()
+    for name, image in images.items():
+        most = best.builder.rearranged
+        if not image:
+            if not most:
+                continue
+            most = (most[0], most[1] - 1)
+        others = {**orders, name: AxisOrder() if image else first_last[name]}
+        other = _Translation(network, calls, shapes, others)
+        found = other.run_within(most)
+        if found is not None:
+            graph, best, orders = found, other, others
+    return graph
 
 
 class _Tracer(fx.Tracer):
@@ -128,18 +166,22 @@ class _Translation:
     What doesn't depend on the network's input, shapes included, is computed at once.
     """
 
-    def __init__(self, network: nn.Module, calls: fx.Graph, input_shape: Shape, order: AxisOrder) -> None:
+    def __init__(
+        self, network: nn.Module, calls: fx.Graph, shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder]
+    ) -> None:
         self.network = network
         self.modules = dict(network.named_modules(remove_duplicate=False))
         self.calls = calls
-        self.builder = Builder(input_shape, order)
+        self.builder = Builder(shapes, orders)
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        self.tensor_names = {id(tensor): name for name, tensor in tensors}
         self.results: dict[fx.Node, Any] = {}
 
     def run(self) -> Graph:
         """Return the graph."""
         for call in self.calls.nodes:
             self._translate(call)
-        return self.builder.finished(self._output())
+        return self._finished()
 
     def run_within(self, most: tuple[int, ...]) -> Graph | None:
         """Return the graph, or None as soon as more than ``most`` is rearranged (`Builder.rearranged`)."""
@@ -147,7 +189,7 @@ class _Translation:
             self._translate(call)
             if self.builder.rearranged > most:
                 return None
-        graph = self.builder.finished(self._output())
+        graph = self._finished()
         return None if self.builder.rearranged > most else graph
 
     def _translate(self, call: fx.Node) -> None:
@@ -157,11 +199,12 @@ class _Translation:
         except (ValueError, TypeError, RuntimeError, IndexError) as error:
             raise UnsupportedNetworkError(f"{_place(call)}: {error}") from error
 
-    def _output(self) -> Value:
-        output: object = list(self.results.values())[-1]
-        if not isinstance(output, Value):
-            raise UnsupportedNetworkError(f"the network puts out {output}; it must put out one tensor")
-        return output
+    def _finished(self) -> Graph:
+        try:
+            outputs = named_parts(list(self.results.values())[-1], Value)
+            return self.builder.finished(outputs)
+        except ValueError as error:
+            raise UnsupportedNetworkError(f"what the network puts out: {error}") from error
 
     def _arguments(self, call: fx.Node) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         return fx.node.map_arg((call.args, dict(call.kwargs)), self.results.__getitem__)
@@ -169,9 +212,7 @@ class _Translation:
     def _result(self, call: fx.Node) -> Any:  # noqa: ANN401 - a value, or whatever Python computes
         self.builder.call = call.name
         if call.op == "placeholder":
-            if self.results:
-                raise ValueError("a second input; the network must take one tensor")
-            return self.builder.input
+            return self.builder.inputs[str(call.target).lstrip("*")]
         if call.op == "get_attr":
             return _attribute(self.network, str(call.target))
         arguments, options = self._arguments(call)
@@ -179,10 +220,25 @@ class _Translation:
             return arguments[0][arguments[1]]
         if not _holds_value((arguments, options)):
             return self._computed(call, arguments, options)
+        if isinstance(call.target, type):  # a named tuple of values, to be returned
+            return call.target(*arguments, **options)
+        self.builder.origin = self._origin(call)
         result = _called(self._translator(call), (self.builder, *self._module(call), *arguments), options)
         if isinstance(result, Value) and not call.users:
             raise ValueError("its result is not used; remove it from the network")
         return result
+
+    def _origin(self, call: fx.Node) -> str:
+        """Return the names of the parameters that a call takes; empty where others are computed from them."""
+        names = []
+        for module in self._module(call):
+            names += [self.tensor_names[id(tensor)] for tensor in (*module.parameters(), *module.buffers())]
+        for argument in call.all_input_nodes:
+            if isinstance(self.results[argument], Tensor):
+                if argument.op != "get_attr":
+                    return ""
+                names.append(str(argument.target))
+        return ", ".join(names)
 
     def _module(self, call: fx.Node) -> tuple[nn.Module, ...]:
         """Return the module that is called, if it is one."""

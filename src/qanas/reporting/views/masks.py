@@ -185,7 +185,7 @@ def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def css(colour: NDArray[np.uint8]) -> str:
-    """Write a colour as the page's style does.
+    """Write a colour, shape (3,), as the page's style does.
 
     >>> css(np.array([128, 0, 255], dtype=np.uint8))
     '#8000ff'

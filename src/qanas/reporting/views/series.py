@@ -66,7 +66,7 @@ def _lives(models: Sequence[Predictions]) -> Figure:
 
 
 def _spread_engines(engine: NDArray[np.float64]) -> list[int]:
-    """Choose engines from the shortest to the longest life."""
+    """Choose engines from the shortest to the longest life, by every sample's engine, shape (n,)."""
     names, cycles = np.unique(engine.astype(np.int64), return_counts=True)
     order = names[np.argsort(cycles, kind="stable")]
     places = evenly_spread(len(order), _ENGINES)
@@ -154,7 +154,7 @@ def _pairs(model: Predictions, split: str) -> Spec:
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    """Keep four digits of the largest value: a plot shows no more, and the page stays small."""
+    """Keep four digits of the largest value, shape (n,): a plot shows no more, and the page stays small."""
     finite = values[np.isfinite(values)]
     size = float(np.abs(finite).max()) if finite.size else 1.0
     places = 3 - int(np.floor(np.log10(size))) if size > 0 else 0

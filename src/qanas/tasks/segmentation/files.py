@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qanas.core.errors import InputError
 
@@ -201,7 +202,8 @@ def digest(folder: Path, pairs: Pairs) -> str:
         for pair in pairs[split]:
             for path in (pair.image, pair.mask):
                 content = _read_bytes(path)
-                total.update(f"{split}/{path.relative_to(folder).as_posix()}/{len(content)}/".encode())
+                # Names are bytes to the system: not all of them are UTF-8.
+                total.update(os.fsencode(f"{split}/{path.relative_to(folder).as_posix()}/{len(content)}/"))
                 total.update(content)
     return total.hexdigest()
 
@@ -235,10 +237,16 @@ def _pairs_of(images: Path, masks: Path) -> list[Pair]:
         if path.stem == following.stem:
             raise InputError(f"{following}: {path.name} is beside it and has the same mask; take one of them away")
     stems = {path.stem for path in found}
+    named: dict[str, Path] = {}
     for path in _files(masks):
-        if path.suffix.lower() == MASK_SUFFIX and path.stem not in stems:
+        if path.suffix.lower() != MASK_SUFFIX:
+            continue
+        if path.stem not in stems:
             raise InputError(f"{path}: {images} has no image of that name; put it there, or take the mask away")
-    return _with_masks([Pair(path, masks / f"{path.stem}{MASK_SUFFIX}") for path in found])
+        if path.stem in named:
+            raise InputError(f"{path}: {named[path.stem].name} is beside it; an image has one mask: take one away")
+        named[path.stem] = path
+    return _with_masks([Pair(path, named.get(path.stem, masks / f"{path.stem}{MASK_SUFFIX}")) for path in found])
 
 
 def _cities(folder: Path, part: str) -> dict[str, list[Pair]]:
@@ -283,20 +291,34 @@ RESIZING = (
 MASK_MODES = ("L", "P", "1")
 """Pillow's names of one number a pixel: grey, palette, black and white."""
 
+DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+"""Its names of one grey value a pixel that is no byte: 16 bits, as of microscopes and thermal cameras, or real."""
+
+ORIENTATION, UPRIGHT = 0x0112, 1
+"""The EXIF tag that says how a picture is to be turned, and its value where it isn't."""
+
 
 @dataclass(frozen=True)
 class Frames:
     """The images and masks of one split, each at one size.
 
     Attributes:
-        images: red, green and blue from 0 to 255, shape (n, 3, height, width).
+        images: red, green and blue from 0 to 255, shape (n, 3, height, width); of `DEEP_MODES` the values as they are
+            in the file, in single precision, three times the same.
         masks: classes and `qanas.tasks.segmentation.files.VOID`, shape (n, height, width).
         names: of the image files without suffix, shape (n,).
+        turned: how many images were turned as their EXIF tag says.
     """
 
-    images: Bytes
+    images: Bytes | NDArray[np.float32]
     masks: Bytes
     names: NDArray[np.str_]
+    turned: int = 0
+
+    @property
+    def deep(self) -> bool:
+        """Whether values are more than bytes."""
+        return self.images.dtype != np.uint8
 
 
 def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Size) -> Frames:
@@ -311,31 +333,65 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
     Raises:
         InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing.
     """
-    height, width = size
-    images = np.empty((len(pairs), 3, height, width), dtype=np.uint8)
+    deep = _load(pairs[0].image)[0].mode in DEEP_MODES
+    images = np.empty((len(pairs), 3, *size), dtype=np.float32 if deep else np.uint8)
     masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
     table = labels.table
+    turned = 0
     for index, pair in enumerate(pairs):
-        image, mask = _load(pair.image), _load(pair.mask)
-        if image.size != mask.size:
-            raise InputError(
-                f"{pair.mask}: {mask.width} x {mask.height} pixels, but {pair.image.name} has "
-                f"{image.width} x {image.height}: give both the same size"
-            )
+        image, was_turned = _load(pair.image)
+        mask, _ = _load(pair.mask)
+        turned += was_turned
+        _require_same_size(pair, image, mask, was_turned=was_turned)
+        if (image.mode in DEEP_MODES) != deep:
+            modes = f"{image.mode}, those of {pairs[0].image.name} {'more than bytes' if deep else 'bytes'}"
+            raise InputError(f"{pair.image}: its pixels are {modes}: save all images with values of the same kind")
         classes = _classes(pair.mask, mask, table, labels)
         rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
-        resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-        images[index] = np.moveaxis(np.asarray(resized), 2, 0)
+        images[index] = _resized(pair.image, image, size)
         masks[index] = classes[rows[:, None], columns]
-    return Frames(images, masks, np.array([pair.image.stem for pair in pairs]))
+    return Frames(images, masks, np.array([_text(pair.image.stem) for pair in pairs]), turned)
 
 
-def _load(path: Path) -> Image.Image:
-    """Return a decoded image."""
+def _text(name: str) -> str:
+    """Return a file's name as text that can be written: bytes that are no UTF-8 become question marks."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _require_same_size(pair: Pair, image: Image.Image, mask: Image.Image, *, was_turned: bool) -> None:
+    if image.size == mask.size:
+        return
+    sizes = f"{mask.width} x {mask.height} pixels, but {pair.image.name} has {image.width} x {image.height}"
+    if was_turned and image.size == mask.size[::-1]:
+        raise InputError(
+            f"{pair.mask}: {sizes} turned upright, as its EXIF orientation says: the mask is of the picture as it is "
+            "stored; save the image without the tag"
+        )
+    raise InputError(f"{pair.mask}: {sizes}: give both the same size")
+
+
+def _resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return an image's colours, or its one deep value three times, shape (3, height, width)."""
+    height, width = size
+    try:
+        plain = image.convert("F" if image.mode in DEEP_MODES else "RGB")
+    except ValueError as error:
+        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
+    values = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR))
+    if plain.mode == "RGB":
+        return np.moveaxis(values, 2, 0)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: holds NaN or infinite values: mend the image, or take image and mask away")
+    return np.broadcast_to(values.astype(np.float32), (3, height, width))
+
+
+def _load(path: Path) -> tuple[Image.Image, bool]:
+    """Return a decoded image as viewers show it, and whether it had to be turned for that."""
     try:
         with Image.open(path) as image:
             image.load()
-            return image
+            turned = image.getexif().get(ORIENTATION, UPRIGHT) not in (0, UPRIGHT)
+            return (ImageOps.exif_transpose(image), True) if turned else (image, False)
     # What a damaged file raises depends on its format and on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
@@ -347,7 +403,7 @@ def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:
 
     Args:
         size: pixels of the source along an axis.
-        wanted: pixels of the result; the shape is (wanted,).
+        wanted: pixels of the result, shape (wanted,).
     """
     return (2 * np.arange(wanted, dtype=np.int64) + 1) * size // (2 * wanted)
 

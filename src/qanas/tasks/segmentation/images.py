@@ -14,15 +14,21 @@ from torch import Tensor
 from qanas.tasks.base import FloatArray
 from qanas.tasks.segmentation.files import VOID, Bytes
 
+Images = Bytes | NDArray[np.float32]
 
-def channel_statistics(images: Bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+
+def channel_statistics(images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each channel's mean and standard deviation over all pixels, both of shape (3,).
 
     A channel that is constant has the deviation 1.
 
     Args:
-        images: 0 to 255, shape (n, 3, height, width).
+        images: 0 to 255, or deep values, shape (n, 3, height, width).
     """
+    if images.dtype != np.uint8:
+        means = images.mean(axis=(0, 2, 3), dtype=np.float64)
+        deviations = images.std(axis=(0, 2, 3), dtype=np.float64)
+        return means, np.where(np.ptp(images, axis=(0, 2, 3)) > 0, deviations, 1.0)
     values = np.arange(256)
     counts = np.stack([np.bincount(images[:, channel].reshape(-1), minlength=256) for channel in range(3)])
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -31,7 +37,7 @@ def channel_statistics(images: Bytes) -> tuple[NDArray[np.float64], NDArray[np.f
     return means, np.where(deviations > 0, deviations, 1.0)
 
 
-def standardise(images: Bytes, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> FloatArray:
+def standardise(images: Images, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> FloatArray:
     """Return ``(value - mean) / deviation`` of each channel, in single precision, shape (n, 3, height, width)."""
     offsets, factors = means.astype(np.float32), (1.0 / deviations).astype(np.float32)
     standardised: FloatArray = images.astype(np.float32)
@@ -40,10 +46,22 @@ def standardise(images: Bytes, means: NDArray[np.float64], deviations: NDArray[n
     return standardised
 
 
-def colours(inputs: FloatArray, means: Sequence[float], deviations: Sequence[float]) -> Bytes:
-    """Return the images, 0 to 255, that `standardise` made these inputs of; shape (n, 3, height, width)."""
+def colours(
+    inputs: FloatArray, means: Sequence[float], deviations: Sequence[float], span: tuple[float, float] = (0.0, 255.0)
+) -> Bytes:
+    """Return the images, 0 to 255, that `standardise` made these inputs of; shape (n, 3, height, width).
+
+    Args:
+        inputs: shape (n, 3, height, width).
+        means: of the channels.
+        deviations: of the channels.
+        span: the values that are shown as 0 and 255.
+    """
     mean, deviation = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (means, deviations))
-    images: Bytes = (inputs * deviation + mean).round().clip(0, 255).astype(np.uint8)
+    values = inputs * deviation + mean
+    if span != (0.0, 255.0):
+        values = (values - np.float32(span[0])) * np.float32(255.0 / max(span[1] - span[0], 1e-12))
+    images: Bytes = values.round().clip(0, 255).astype(np.uint8)
     return images
 
 

@@ -151,7 +151,9 @@ def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]
     height, width = targets.shape[1:]
     step = -(-max(height, width) // LONGEST_SIDE)
     rows, columns = nearest_pixels(inputs.shape[2], height), nearest_pixels(inputs.shape[3], width)
-    pictures = colours(inputs[:, :, rows[:, None], columns], preprocessing["means"], preprocessing["deviations"])
+    low, high = preprocessing.get("values", (0.0, 255.0))
+    shown = inputs[:, :, rows[:, None], columns]
+    pictures = colours(shown, preprocessing["means"], preprocessing["deviations"], (low, high))
     arrays = {
         "classes": at_size(outputs[kept], (height, width)).argmax(axis=1).astype(np.uint8),
         "targets": targets,

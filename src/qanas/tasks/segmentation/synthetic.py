@@ -94,27 +94,27 @@ class Scene:
         return (row - self.horizon) / (HEIGHT - self.horizon)
 
     def paint(self, where: Booleans, name: str, spread: float = _OBJECT_SPREAD) -> None:
-        """Fill a region with a class, in a colour that is drawn around the class's."""
+        """Fill a region, shape (height, width), with a class, in a colour that is drawn around the class's."""
         colour = np.array(_COLOURS[name]) + self.generator.normal(0, spread, 3) * 0.5 + self.generator.normal(0, spread)
         self.put(where, CAMVID_CLASSES.index(name), colour)
 
     def put(self, where: Booleans, label: int, colour: Floats) -> None:
-        """Fill a region with a thing."""
+        """Fill a region, shape (height, width), with a thing of a colour, shape (3,)."""
         self.objects[where] = len(self.things)
         self.shading[where] = 1.0
         self.things.append((label, colour))
 
     def shade(self, where: Booleans, factor: float) -> None:
-        """Make a region darker or lighter without changing what it is."""
+        """Make a region, shape (height, width), darker or lighter without changing what it is."""
         self.shading[where] *= factor
 
     def box(self, bottom: float, height: float, left: float, width: float) -> Booleans:
-        """Return the region of an upright rectangle, at least one pixel wide."""
+        """Return the region of an upright rectangle, at least one pixel wide, shape (height, width)."""
         rows = (self.rows <= bottom) & (self.rows > bottom - height)
         return rows & (self.columns >= left) & (self.columns < left + max(width, 1.0))
 
     def ellipse(self, row: float, column: float, height: float, width: float) -> Booleans:
-        """Return the region of an ellipse of some height and width."""
+        """Return the region of an ellipse of some height and width, shape (height, width) of the picture."""
         inside = ((self.rows - row) * 2 / height) ** 2 + ((self.columns - column) * 2 / width) ** 2 <= 1
         return np.asarray(inside)
 

@@ -1,9 +1,9 @@
 """The task: tell for every pixel of a street scene what it belongs to."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -153,18 +153,19 @@ class Segmentation(Task):
         with self._pairs() as (folder, pairs):
             sizes = {split: self._size if split == "train" else self._scored_size for split in pairs}
             frames = {split: read_frames(pairs[split], self.labels, self._size, sizes[split]) for split in pairs}
-            for split, read in frames.items():
-                if (read.masks == VOID).all():
-                    raise InputError(f"{folder}: every pixel of the {split} masks is void: label some")
+            frames, binary = self._with_binary_masks(frames)
+            self._require_usable(folder, frames)
         means, deviations = channel_statistics(frames["train"].images)
+        preprocessing = self._preprocessing_notes(means, deviations, frames["train"])
         splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
         return TaskData(
             train=splits["train"],
             val=splits["val"],
             test=splits["test"],
             output_size=len(self.labels.names),
-            preprocessing=self._preprocessing_notes(means, deviations),
+            preprocessing=preprocessing,
             protocol=self._protocol(splits),
+            remarks=(*binary, *remarks(frames, self.labels.names)),
         )
 
     def input_settings(self) -> tuple[Choice, Choice]:
@@ -209,7 +210,7 @@ class Segmentation(Task):
         return losses.flatten().topk(int(hard)).values.mean()
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a batch with random scale, place, mirror and colours."""
+        """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
         return Augmentation(
             (self.min_scale, self.max_scale), self.mirror, self.brightness, self.contrast, self.saturation
         )(inputs, targets, generator)
@@ -217,15 +218,15 @@ class Segmentation(Task):
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return the metrics over all pixels of the split that aren't void.
 
-        A class that neither occurs nor is predicted is left out of ``miou``; its own IoU is that of two empty
-        sets, 1.
+        A class that neither occurs nor is predicted is left out of ``miou``. The IoU of one that doesn't occur is not
+        defined: NaN, whatever was predicted.
 
         Args:
             outputs: logits, shape (n, classes, rows, columns); see `qanas.tasks.segmentation.metrics.at_size`.
             split: its masks.
         """
         scores = score(outputs, split.targets, len(self.labels.names))
-        ious = np.nan_to_num(scores.ious, nan=1.0)
+        ious = np.where(scores.confusion.sum(axis=1) > 0, scores.ious, np.nan)
         return {
             "miou": scores.mean_iou,
             "pixel_accuracy": scores.pixel_accuracy,
@@ -234,7 +235,7 @@ class Segmentation(Task):
         }
 
     def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
-        """Return a few images with their true and predicted classes, as `examples` has them."""
+        """Return a few images with true and predicted classes, as `examples` has them, of logits (n, classes, h, w)."""
         return examples(outputs, split, preprocessing)
 
     @property
@@ -266,19 +267,65 @@ class Segmentation(Task):
             write_synthetic(Path(name), _SYNTHETIC_SEED)
             yield Path(name), find_pairs(Path(name))
 
+    def _with_binary_masks(self, frames: dict[str, Frames]) -> tuple[dict[str, Frames], tuple[str, ...]]:
+        """Return masks of 0 and 255 alone as tools save two classes: 255 is the second one there, not void.
+
+        Only where nobody said what is void; that it was done is the second thing returned.
+        """
+        labels = self.labels
+        guessed = self.dataset == "folders" and self.void_id == OWN_VOID and len(labels.names) == 2  # noqa: PLR2004
+        found = {int(label) for read in frames.values() for label in np.unique(read.masks)}
+        if not guessed or found != {0, VOID} or not all((read.masks == 0).any() for read in frames.values()):
+            return frames, ()
+        taken = {
+            split: replace(read, masks=np.where(read.masks == VOID, 1, 0).astype(np.uint8))
+            for split, read in frames.items()
+        }
+        said = f"masks hold 0 and 255 alone: 255 is read as '{labels.names[1]}'; task.void_id = 255 would make it void"
+        return taken, (said,)
+
+    def _require_usable(self, folder: Path, frames: Mapping[str, Frames]) -> None:
+        """Refuse what nothing can be learnt from."""
+        for split, read in frames.items():
+            if (read.masks == VOID).all():
+                raise InputError(f"{folder}: every pixel of the {split} masks is void: label some")
+            if read.deep != frames["train"].deep:
+                raise InputError(
+                    f"{folder}: images of train and {split} have different kinds of values; save all alike"
+                )
+        found = np.unique(frames["train"].masks)
+        found = found[found != VOID]
+        if len(found) == 1:
+            only = self.labels.names[found[0]]
+            raise InputError(
+                f"{folder}: every pixel of the training masks that isn't void is '{only}': there is nothing to tell "
+                "apart; give the other classes' pixels their ids, and see task.void_id"
+            )
+
     def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
         return Split(standardise(frames.images, means, deviations), frames.masks, {"image": frames.names})
 
-    def _preprocessing_notes(self, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> dict[str, Any]:
-        """Return all that it takes to compute a network's input from a picture."""
+    def _preprocessing_notes(
+        self, means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
+    ) -> dict[str, Any]:
+        """Return all that it takes to compute a network's input from a picture.
+
+        Args:
+            means: of the channels, shape (3,).
+            deviations: likewise.
+            train: says what values pictures have.
+        """
+        span = [float(train.images.min()), float(train.images.max())] if train.deep else [0, 255]
+        values = f"as in the file, from {span[0]:g} to {span[1]:g} in training" if train.deep else "from 0 to 255"
         return {
             "height": self.height,
             "width": self.width,
-            "channels": "red, green, blue",
+            "channels": "the one value, three times" if train.deep else "red, green, blue",
+            **({"values": span} if train.deep else {}),
             "means": means.tolist(),
             "deviations": deviations.tolist(),
             "resizing": RESIZING,
-            "standardisation": "(value - mean) / deviation, value from 0 to 255, constants of the channel",
+            "standardisation": f"(value - mean) / deviation, value {values}, constants of the channel",
             "classes": list(self.labels.names),
             "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
         }
@@ -316,6 +363,33 @@ class Segmentation(Task):
             f"in training resized to {own} as the images are; in val and test to {scored}, and so are logits "
             "(bilinearly, pixel centres at halves); metrics are at that size"
         )
+
+
+def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
+    """Return what a person should know of the images and masks that were read, a line each.
+
+    Args:
+        frames: by split.
+        classes: their names.
+    """
+    lines = []
+    for split, read in frames.items():
+        counts = np.bincount(read.masks.reshape(-1), minlength=VOID + 1)
+        shares = [f"{name} {count / read.masks.size:.1%}" for name, count in zip(classes, counts, strict=False)]
+        void = f", void {counts[VOID] / read.masks.size:.1%}" if counts[VOID] else ""
+        lines.append(f"{split}: {len(read.masks)} images; pixels: {', '.join(shares)}{void}")
+        lacking = [name for name, count in zip(classes, counts, strict=False) if not count]
+        if lacking:
+            lines.append(f"{split} masks have no {', '.join(lacking)}: their IoU is not defined there")
+    turned = sum(read.turned for read in frames.values())
+    if turned:
+        lines.append(f"{turned} images were turned upright, as their EXIF orientation says")
+    if frames["train"].deep:
+        low, high = frames["train"].images.min(), frames["train"].images.max()
+        lines.append(
+            f"images have one deep value a pixel, {low:g} to {high:g} in training: read as it is, not as bytes"
+        )
+    return lines
 
 
 def _sides(own: int) -> tuple[int, ...]:

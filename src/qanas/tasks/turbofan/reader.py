@@ -8,6 +8,7 @@ with the cycles that it still had to live after its last line in the test file.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from dataclasses import dataclass
@@ -194,10 +195,12 @@ def read_table(path: Path, columns: int) -> Floats:
     Raises:
         InputError: the file is empty, not text, or has a line that is not ``columns`` finite numbers.
     """
-    content = _read_bytes(path)
+    content = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
     if not content.strip():
         raise InputError(f"{path}: the file is empty: put the C-MAPSS file there")
     if not content.isascii() or b"\0" in content:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f'{path}: this is UTF-16, as some programs\' "Unicode": save it as plain text or UTF-8')
         found = _NOT_TEXT.search(content)
         line = content.count(b"\n", 0, found.start() if found else 0) + 1
         raise InputError(f"{path}, line {line}: not plain text: expected {columns} numbers a line, unpack the file")
@@ -218,6 +221,8 @@ def _read_bytes(path: Path) -> bytes:
 def _parse_fast(content: bytes, columns: int) -> Floats | None:
     """Parse a file as NASA publishes it, ten times as fast as line by line; None where anything is unusual.
 
+    The shape of what is returned is (rows, columns).
+
     NASA ends its lines with blanks, which are empty columns here.
     """
     found = content.partition(b"\n")[0].count(b" ") + 1
@@ -237,7 +242,7 @@ def _parse_fast(content: bytes, columns: int) -> Floats | None:
 
 
 def _parse_with_checks(path: Path, content: bytes, columns: int) -> Floats:
-    """Parse line by line, naming the first line that is damaged."""
+    """Parse line by line to shape (rows, columns), naming the first line that is damaged."""
     rows = []
     for line, text in enumerate(content.rstrip().split(b"\n"), start=1):
         words = text.split()
@@ -285,7 +290,10 @@ def _whole_numbers(path: Path, table: Floats, column: int, name: str) -> Integer
 
 
 def _check_order(path: Path, engine: Integers, cycle: Integers, starts: Integers) -> None:
-    """Check that engines are grouped and that each one's cycles count up from 1; report the first line."""
+    """Check that engines are grouped, each one's cycles counting up from 1; report the first line.
+
+    Engines and cycles have the shape (rows,), the rows where engines start the shape (engines,).
+    """
     expected = np.r_[1, cycle[:-1] + 1]
     expected[starts] = 1
     wrong = cycle != expected

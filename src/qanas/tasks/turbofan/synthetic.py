@@ -199,7 +199,7 @@ def _cycles(fleet: _Fleet) -> Integers:
 
 
 def _write_rows(path: Path, fleet: _Fleet, settings: Floats, sensors: Floats) -> None:
-    """Write rows as NASA does: separated by one blank, two more at the end of the line."""
+    """Write rows, settings (rows, 3) and sensors (rows, 21), as NASA does: one blank between, two at the line's end."""
     columns = [
         pl.Series(np.repeat(np.arange(1, ENGINES + 1), fleet.cycles)),
         pl.Series(_cycles(fleet)),

@@ -107,6 +107,7 @@ class Turbofan(Task):
             preprocessing = Preprocessing.fit(raw.train.settings[~held_out], raw.train.sensors[~held_out])
             if not len(preprocessing.sensors):
                 raise InputError(f"{files.train}: every sensor is constant: fetch the file again")
+            self._require_windows(files.train, raw, held_out)
         train, val, test = self._splits(raw, held_out, preprocessing)
         return TaskData(
             train=train,
@@ -116,6 +117,7 @@ class Turbofan(Task):
             target_scale=self.rul_cap,
             preprocessing=self._preprocessing_notes(preprocessing),
             protocol=self._protocol(validation, train, val, test),
+            remarks=self._remarks(raw, train, val, test),
         )
 
     def input_settings(self) -> tuple[Integer, Integer]:
@@ -209,7 +211,7 @@ class Turbofan(Task):
         return self.first_end or self.window
 
     def _validation_engines(self, engines: Integers, path: Path) -> Integers:
-        """Draw the engines that are held out, at least one and not all, ascending."""
+        """Draw the engines that are held out, at least one and not all, ascending, shape (held out,)."""
         if len(engines) < _FEWEST_ENGINES:
             raise InputError(
                 f"{path}: found {len(engines)} engine, expected at least {_FEWEST_ENGINES}: "
@@ -219,8 +221,34 @@ class Turbofan(Task):
         generator = np.random.default_rng(derive_seed(self.split_seed, "turbofan", "split"))
         return np.sort(generator.permutation(np.sort(engines))[:count])
 
+    def _require_windows(self, path: Path, raw: Subset, held_out: Booleans) -> None:
+        """Refuse windows that no engine is long enough for: all that is learnt from then is the moment of failure."""
+        longest = raw.train.cycle[~held_out].max()
+        if longest <= self._first_end:
+            key = "window" if self.first_end is None else "first_end"
+            raise InputError(
+                f"task.{key}: {self._first_end}, but the longest training engine of {path} has {longest} cycles: every "
+                "window would end at its failure, with the target 0; take a shorter one"
+            )
+
+    def _remarks(self, raw: Subset, train: Split, val: Split, test: Split) -> list[str]:
+        """Return what a person should know of the engines."""
+        lives = raw.train.cycle[raw.train.last_rows]
+        short = int((lives < self._first_end).sum())
+        splits = {"train": train, "val": val, "test": test}
+        lines = [
+            f"{name}: {len(split)} windows; RUL {split.targets.min():g} to {split.targets.max():g}, "
+            f"{(split.extras['uncapped'] > self.rul_cap).mean():.0%} over the cap"
+            for name, split in splits.items()
+        ]
+        if not val.targets.any():
+            lines.append("val: every target is 0, its engines are too short: whoever predicts 0 is right")
+        if short:
+            lines.append(f"{short} of {len(lives)} engines are shorter than {self._first_end} cycles: one window each")
+        return lines
+
     def _splits(self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing) -> tuple[Split, Split, Split]:
-        """Cut the windows of training, validation and test."""
+        """Cut the windows of training, validation and test; ``held_out`` has the shape (training rows,)."""
         train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
         train_ends = window_ends(raw.train, self._first_end, self.stride)
         val_ends = window_ends(raw.train, self._first_end, 1)
@@ -235,7 +263,7 @@ class Turbofan(Task):
         )
 
     def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
-        """Cut the windows that end at ``ends``; ``rul`` is theirs, uncapped."""
+        """Cut the windows that end at ``ends``, shape (windows,), of features (rows, k); ``rul``: theirs, uncapped."""
         return Split(
             inputs=cut_windows(features, rows.first[ends], ends, self.window, self.stride_in_window),
             targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],

@@ -99,7 +99,7 @@ def _kernel_order(network: LSTMNetwork) -> IntArray:
     start = 0
 
     def places(*shape: int) -> IntArray:
-        """Return the places of the next parameter."""
+        """Return the places of the next parameter, shape (*shape,)."""
         nonlocal start
         start += math.prod(shape)
         return np.arange(start - math.prod(shape), start).reshape(shape)

@@ -26,7 +26,7 @@ GROUP = 16
 
 @inlined
 def _store_rows(space: FloatArray, target: int, rows: tuple[Lanes, ...]) -> None:
-    """Store four rows."""
+    """Store four rows in memory of shape (floats,)."""
     store(space, target, rows[0])
     store(space, target + WIDTH, rows[1])
     store(space, target + ROW, rows[2])
@@ -39,7 +39,7 @@ def _store_rows(space: FloatArray, target: int, rows: tuple[Lanes, ...]) -> None
 
 @inlined
 def _pack(space: FloatArray, to: int, source: int, places: int, apart: int) -> None:
-    """Copy four rows from each of some places that are ``apart`` floats from each other to one piece of memory."""
+    """Copy four rows each from places ``apart`` floats from each other to one piece of memory of shape (floats,)."""
     for place in range(places):
         for at in range(0, ROWS * ROW, WIDTH):
             store(space, to + place * ROWS * ROW + at, load(space, source + place * apart + at))

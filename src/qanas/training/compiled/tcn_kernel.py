@@ -46,7 +46,7 @@ _BLOCKS, _NETWORK = numba.from_dtype(BLOCK)[::1], numba.from_dtype(NETWORK)
 def _block_forward(
     weights: FloatArray, space: FloatArray, masks: int, statistics: FloatArray, block: Record, samples: int
 ) -> None:
-    """Compute one block."""
+    """Compute one block, of weights of shape (weights,), in memory of shape (floats,)."""
     chunks = (samples + ROW - 1) // ROW
     correlate(weights, space, block.first, block.inputs, block.first_sums, chunks, -1)
     batch_statistics(weights, space, masks, statistics, block.first_norm, block.first_sums, samples)
@@ -159,7 +159,7 @@ def _head_backward(
 
 @part
 def _add_around(space: FloatArray, block: Record, chunks: int) -> None:
-    """Add the gradients of a block's outputs to those of the inputs that went around unchanged."""
+    """Add gradients of a block's outputs to those of inputs that went around unchanged, memory of shape (floats,)."""
     shortcut = block.shortcut
     channels = shortcut.in_channels
     for chunk in range(chunks):
@@ -182,7 +182,7 @@ def _block_backward(
     samples: int,
     wanted: bool,
 ) -> None:
-    """Add one block's weight gradients and, where ``wanted``, write the gradients of its inputs."""
+    """Add one block's weight gradients, shape (weights,), and, where ``wanted``, write those of its inputs."""
     chunks = (samples + ROW - 1) // ROW
     dout, dsecond, dfirst = block.output_gradients, block.second_gradients, block.first_gradients
     rows = chunks * block.second.out_positions * block.second.out_channels

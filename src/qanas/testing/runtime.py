@@ -12,7 +12,8 @@ from torch import Tensor
 
 from qanas.deployment.litert import Codes, LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.graph import INPUT, Graph, Node
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.rescaling import Quantize
@@ -20,24 +21,28 @@ from qanas.quantization.operators.shapes import Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
+from qanas.testing.properties import expect
 
 Range = tuple[float, float]
+
+AT_THE_ENDS, NEAR_ZERO = 0.1, 0.3
+"""Shares of random codes: at the ends; there or near zero."""
 
 INT8, INT16 = Scheme(), Scheme(activation_bits=16)
 
 
 def chain(shape: Sequence[int], *operators: Operator) -> Graph:
-    """Operators one behind the other."""
+    """Return operators one behind the other, for samples of a shape."""
     names = [INPUT, *(f"node_{position}" for position in range(len(operators)))]
     nodes = (
         Node(name, operator, (names[position],))
         for position, (name, operator) in enumerate(zip(names[1:], operators, strict=True))
     )
-    return Graph(tuple(shape), tuple(nodes), names[-1])
+    return Graph({INPUT: tuple(shape)}, tuple(nodes), (names[-1],))
 
 
 def of_parts(operator: Operator, shape: Sequence[int], *parts: Slice) -> Graph:
-    """An operator of several parts of the input, each with a scale of its own."""
+    """Return an operator of several parts of an input of a shape, each part with a scale of its own."""
     nodes: list[Node] = []
     for position, part in enumerate(parts):
         nodes += [
@@ -45,7 +50,7 @@ def of_parts(operator: Operator, shape: Sequence[int], *parts: Slice) -> Graph:
             Node(f"part_{position}", Quantize(), (f"slice_{position}",)),
         ]
     nodes.append(Node("result", operator, tuple(f"part_{position}" for position in range(len(parts)))))
-    return Graph(tuple(shape), tuple(nodes), "result")
+    return Graph({INPUT: tuple(shape)}, tuple(nodes), ("result",))
 
 
 @dataclass(frozen=True)
@@ -70,28 +75,32 @@ class Deployed:
     def differing_codes(self, codes: Codes) -> int:
         """Count simulated codes that are not the runtime's, for input codes (n, *input_shape)."""
         runtime = LiteRTModel(self.content)
-        assert runtime.input == self.quantized.input
-        assert runtime.output == self.quantized.output
+        expect(runtime.input == self.quantized.input, f"the file's input has {runtime.input}")
+        expect(runtime.output == self.quantized.output, f"the file's output has {runtime.output}")
         real = self.quantized.input.dequantize(torch.from_numpy(codes.astype(np.float32)))
         simulated = self.quantized.codes(real).numpy()
-        assert np.array_equal(simulated, self.quantized.codes(real, "fast").numpy()), "fast arithmetic rounds alike"
+        fast = self.quantized.codes(real, "fast").numpy()
+        expect(
+            np.array_equal(simulated, fast), f"{np.count_nonzero(simulated != fast)} codes differ in fast arithmetic"
+        )
         deployed = np.concatenate([runtime.invoke(sample[None]) for sample in codes])
-        assert simulated.shape == deployed.shape
+        expect(simulated.shape == deployed.shape, f"codes of {simulated.shape}, the runtime's of {deployed.shape}")
         return int(np.count_nonzero(simulated != deployed))
 
 
 class Randomness:
-    """Seeded draws of what the tests need."""
+    """Seeded draws of what checks need."""
 
     def __init__(self, seed: int) -> None:
+        """Start."""
         self.generator = np.random.default_rng(seed)
 
     def integer(self, low: int, high: int) -> int:
-        """A number from ``low`` to ``high``, both included."""
+        """Return a number from ``low`` to ``high``, both included."""
         return int(self.generator.integers(low, high + 1))
 
     def range(self, decades: float = 2.0) -> Range:
-        """A range of any size and sign: about zero, from zero, all below it, and without any width."""
+        """Return a range of any size and sign: about zero, from zero, all below it, and without any width."""
         size = 10.0 ** self.generator.uniform(-decades, decades)
         low, high = sorted(self.generator.uniform(-1.0, 1.0, 2))
         kind = self.generator.choice(["any", "about", "positive", "negative", "zero"], p=[0.3, 0.3, 0.16, 0.16, 0.08])
@@ -100,38 +109,43 @@ class Randomness:
         return float(low * size), float(high * size)
 
     def decimal_range(self) -> Range:
-        """A range whose scale is a round decimal fraction: quotients of such scales make many exact ties."""
+        """Return a range whose scale is a round decimal fraction: quotients of such scales make many exact ties."""
         scale = float(self.generator.choice([0.1, 0.2, 0.3, 0.05, 0.02, 0.6, 0.7, 0.25, 1.5]))
         zero_point = self.integer(-128, 127)
         return scale * (-128 - zero_point), scale * (127 - zero_point)
 
     def range_about(self, affine: Affine) -> Range:
-        """A range that is a fraction or a multiple of what some codes reach."""
+        """Return a range that is a fraction or a multiple of what some codes reach."""
         size = float(affine.scale * 255.0 * 10.0 ** self.generator.uniform(-1.5, 1.0))
         low, high = sorted(self.generator.uniform(-1.0, 1.0, 2))
         return float(low * size), float(high * size)
 
     def wide_codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int16]:
-        """Random codes of 16 bits, some of them at the ends, others near 0."""
+        """Return codes of 16 bits, shape (samples, *shape), some of them at the ends, others near 0."""
         codes = self.generator.integers(-(1 << 15), 1 << 15, (samples, *shape))
         ends = self.generator.choice([-(1 << 15), (1 << 15) - 1], codes.shape)
         kinds = self.generator.random(codes.shape)
-        return np.select([kinds < 0.1, kinds < 0.3], [ends, codes >> 8], codes).astype(np.int16)
+        return np.select([kinds < AT_THE_ENDS, kinds < NEAR_ZERO], [ends, codes >> 8], codes).astype(np.int16)
 
     def codes(self, samples: int, shape: Sequence[int]) -> NDArray[np.int8]:
-        """Random codes, some of them at the ends."""
+        """Return codes, shape (samples, *shape), some of them at the ends."""
         codes = self.generator.integers(-128, 128, (samples, *shape))
         ends = self.generator.choice([-128, 127], codes.shape)
-        return np.where(self.generator.random(codes.shape) < 0.1, ends, codes).astype(np.int8)
+        return np.where(self.generator.random(codes.shape) < AT_THE_ENDS, ends, codes).astype(np.int8)
 
     def normal(self, *shape: int) -> Tensor:
-        """Normal values."""
+        """Return normal values of a shape."""
         return torch.from_numpy(self.generator.normal(size=shape).astype(np.float32))
 
 
 def float_gap(graph: Graph, samples: Tensor) -> float:
-    """Largest distance between `Graph.forward` and the float program in LiteRT."""
+    """Return the largest distance between `Graph.forward` and the float program in LiteRT.
+
+    Args:
+        graph: of one input and one output.
+        samples: shape (n, *input_shape).
+    """
     outputs = LiteRTModel(write_tflite(graph.program())).predict(samples.numpy())
     expected = graph.forward(samples).numpy()
-    assert outputs.shape == expected.shape
+    expect(outputs.shape == expected.shape, f"outputs of {expected.shape}, the runtime's of {outputs.shape}")
     return float(np.abs(outputs - expected).max())

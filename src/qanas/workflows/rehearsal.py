@@ -1,0 +1,256 @@
+"""A rehearsal before anything is trained: an untrained network goes through everything once; a look at the data.
+
+What a user's class does at the end of a run, it does here first: a bug in it costs seconds instead of the hours after
+which it would have been found.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qanas.core.card import SplitName
+from qanas.core.errors import InputError, described
+from qanas.core.measures import PRECISIONS, Metric
+from qanas.core.trials import TrialRecord
+from qanas.deployment.parity import ParitySteps
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import metrics_of
+from qanas.search_space.training_group import TrainingSettings
+from qanas.tasks.base import FloatArray, Split, TaskData
+from qanas.workflows.finalists import Training, packed_predictions, reference_finalist
+from qanas.workflows.plan import Plan
+from qanas.workflows.shipping import make_card, statistics_of
+
+logger = logging.getLogger("qanas")
+
+REHEARSED = 8
+"""Samples that the untrained network is given; its outputs stand for those on all of a split."""
+
+LOOKED_AT = 4096
+"""Samples of a split at most that are looked at where each has to be decoded."""
+
+FEW_CLASSES = 20
+
+Metrics = dict[SplitName, dict[str, float]]
+
+
+def rehearse(plan: Plan) -> list[str]:
+    """Pass an untrained reference once through all that a run does with it; return what the data is, a line each.
+
+    Raises:
+        InputError: something of it fails: one line with the place in the user's code.
+    """
+    threads, place = torch.get_num_threads(), Path.cwd()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _rehearse(plan)
+    finally:
+        torch.set_num_threads(threads)
+        os.chdir(place)
+
+
+def _rehearse(plan: Plan) -> list[str]:
+    bench = plan.bench
+    task, name = bench.task_of(bench.reference), type(bench.task).__name__
+    data = bench.data_of(bench.reference)
+
+    # 1. A step of training, without its change of weights.
+    network = bench.build(bench.reference, 0)
+    _rehearse_step(bench, network)
+
+    # 2. What is scored and kept of outputs.
+    splits: dict[SplitName, Split] = {"val": data.val, "test": data.test}
+    metrics: Metrics = {}
+    kept: dict[SplitName, Mapping[str, NDArray[Any]]] = {}
+    for split_name, split in splits.items():
+        outputs = _outputs(network, split)
+        with _told(f"{name}.evaluate on {split_name}"):
+            metrics[split_name] = metrics_of(task, outputs, split)
+        with _told(f"{name}.predictions on {split_name}"):
+            kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
+    with _told(f"{name}.predictions"):
+        packed_predictions(kept)
+    if not data.train.in_memory or _outputs_bytes(data.train, network) <= 1 << 26:
+        with _told(f"{name}.evaluate on train"):
+            few = _few(data.train)
+            metrics_of(task, _outputs(network, few), few)
+    _require_defined(plan, metrics["val"], data)
+
+    # 3. What is written of a trial and of a model.
+    _rehearse_record(plan, metrics["val"])
+    _rehearse_card(plan, metrics)
+    return [*data.remarks, *look(data, told=bool(data.remarks))]
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a line with its place; the log has the rest."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        logger.debug("%s", what, exc_info=error)
+        raise InputError(f"{what}: {described(error, __file__)}") from error
+
+
+def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
+    """Draw a batch, and take every loss and its gradient; a batch of one sample is the trainers' own affair."""
+    task, settings = bench.task_of(bench.reference), TrainingSettings.from_group(bench.reference.training)
+    name = type(task).__name__
+    data = bench.training_set(bench.reference, 0)
+    if settings.loss not in task.losses:
+        raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
+    with _told(f"{name}: a training batch"):
+        inputs, targets = data.batch(torch.arange(min(settings.batch_size, len(data), REHEARSED)))
+    network.train(len(inputs) > 1)
+    for kind in task.losses:
+        with _told(f"{name}.loss '{kind}'"):
+            loss = task.loss(kind, network(inputs), targets)
+            if not isinstance(loss, torch.Tensor) or loss.ndim:
+                shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
+                raise TypeError(f"it returns a {type(loss).__name__}{shape}; return the batch's mean, a scalar tensor")
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+            elif any(parameter.requires_grad for parameter in network.parameters()):
+                raise TypeError("it has no gradient; compute it with torch's operations on outputs")
+        if kind == settings.loss and not torch.isfinite(loss):
+            raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
+    network.zero_grad()
+    network.eval()
+
+
+def _few(split: Split) -> Split:
+    """Return the first samples of a split."""
+    indices = np.arange(min(len(split), REHEARSED))
+    inputs, targets = split.batch(indices)
+    return Split(inputs, targets, {name: values[indices] for name, values in split.extras.items()})
+
+
+@torch.no_grad()
+def _outputs(network: torch.nn.Module, split: Split) -> FloatArray:
+    """Return a network's outputs on a few samples, over and over, as many as the split has samples.
+
+    Shape (n, output_size, ...).
+    """
+    inputs, _ = split.batch(np.arange(min(len(split), REHEARSED)))
+    found: FloatArray = network(torch.from_numpy(inputs)).numpy()
+    return found[np.arange(len(split)) % len(found)]
+
+
+@torch.no_grad()
+def _outputs_bytes(split: Split, network: torch.nn.Module) -> int:
+    inputs, _ = split.batch(np.arange(1))
+    return 4 * len(split) * int(network(torch.from_numpy(inputs)).numel())
+
+
+def _require_defined(plan: Plan, found: Mapping[str, float], data: TaskData) -> None:
+    """Refuse an objective that is not defined on validation data, whatever a network puts out."""
+    asked = [measure for measure in plan.objectives if isinstance(measure, Metric)]
+    undefined = [measure for measure in asked if np.isnan(found.get(measure.name, np.nan))]
+    if not undefined:
+        return
+    # An untrained network may be the reason; noise predicts everything somewhere.
+    task = plan.bench.task_of(plan.bench.reference)
+    shape = _outputs(plan.bench.build(plan.bench.reference, 0).eval(), data.val).shape
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32) * np.float32(max(data.target_scale, 1.0))
+    with _told(f"{type(task).__name__}.evaluate on val"):
+        again = metrics_of(task, noise, data.val)
+    for measure in undefined:
+        if np.isnan(again[measure.name]):
+            raise InputError(
+                f"objectives.{measure.column}: {measure.name} is not defined on the validation data (NaN), whatever is "
+                "predicted; take another objective, or other validation samples"
+            )
+
+
+def _rehearse_record(plan: Plan, metrics: Mapping[str, float]) -> None:
+    """Write down a trial as the study does."""
+    scores = {Metric(name, "quantized").column: value for name, value in metrics.items()}
+    record = TrialRecord(0, "measured", plan.bench.reference.config, {}, scores)
+    with _told("space: a trial's record"):
+        json.dumps(asdict(record))
+        json.dumps(record.row())
+
+
+def _rehearse_card(plan: Plan, metrics: Metrics) -> None:
+    """Write the card of an untrained reference."""
+    bench = plan.bench
+    finalist = reference_finalist(plan, plan.finalists.procedure)
+    blueprint = bench.blueprint(bench.reference)
+    content, costs = blueprint.file, bench.costs_of(bench.reference)
+    training = Training(0, dict.fromkeys(PRECISIONS, metrics), ParitySteps(0, 0.0, 0), sha256="0" * 64)
+    with _told("a card, made of the task's preprocessing, protocol and metrics"):
+        card = make_card(plan, finalist, training, statistics_of(plan, [training], 0), costs, content)
+        card.to_json()
+
+
+def look(data: TaskData, *, told: bool = False) -> list[str]:
+    """Return what a person should know of samples, whatever the task.
+
+    Args:
+        data: of the reference.
+        told: whether the task has told the counts itself.
+
+    Raises:
+        InputError: inputs are NaN or infinite.
+    """
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    lines = []
+    seen: dict[str, Counter[int]] = {}
+    for name, split in splits.items():
+        found = _targets(split)
+        seen[name] = _fingerprints(name, split)
+        if not told:
+            lines.append(f"{name}: {len(split)} samples{_classes(found)}")
+        if found is not None and found.size and len(found) > 1 and (found == found.flat[0]).all():
+            lines.append(f"{name}: every target is {found.flat[0]:g}")
+    for name, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        shared = sum(count for sample, count in seen[name].items() if sample in seen[other])
+        if shared:
+            lines.append(f"{shared} of {seen[name].total()} {name} samples are in {other}, too: scores on them flatter")
+    return lines
+
+
+def _targets(split: Split) -> NDArray[Any] | None:
+    """Return the targets, shape (n, ...), where they are at hand as one array of numbers."""
+    if not split.in_memory or split.targets.dtype == object:
+        return None
+    return split.targets
+
+
+def _classes(targets: NDArray[Any] | None) -> str:
+    """Return how often each class occurs, or the span of real targets."""
+    if targets is None or not targets.size or not np.issubdtype(targets.dtype, np.number):
+        return ""
+    if not np.issubdtype(targets.dtype, np.integer):
+        return f"; targets {targets.min():g} to {targets.max():g}"
+    classes, counts = np.unique(targets, return_counts=True)
+    if len(classes) > FEW_CLASSES:
+        return f"; {len(classes)} classes, the rarest {counts.min()} times, the commonest {counts.max()} times"
+    return f"; classes {', '.join(f'{label}: {count}' for label, count in zip(classes, counts, strict=True))}"
+
+
+def _fingerprints(name: str, split: Split) -> Counter[int]:
+    """Return how often each input occurs, by a hash of its bytes."""
+    found: Counter[int] = Counter()
+    most = len(split) if split.in_memory else min(len(split), LOOKED_AT)
+    for first in range(0, most, REHEARSED):
+        inputs, _ = split.batch(np.arange(first, min(first + REHEARSED, most)))
+        if not np.isfinite(inputs).all():
+            raise InputError(f"task: {name} data: inputs hold NaN or infinite values: mend or leave out such samples")
+        found.update(hash(sample.tobytes()) for sample in inputs)
+    return found

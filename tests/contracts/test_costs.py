@@ -1,0 +1,105 @@
+"""The contracts of costs and latency sources, over every one that there is and over broken ones."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from qanas.core.measures import Cost
+from qanas.hardware.costs import PROGRAM_COSTS, CostModel, LatencyCost
+from qanas.hardware.device import Device, LatencySource, device_names
+from qanas.testing import check_cost, check_latency
+
+if TYPE_CHECKING:
+    from qanas.hardware.costs import Blueprint
+
+DEVICES = [Device.named(name) for name in device_names()]
+COSTS = [*PROGRAM_COSTS, *(LatencyCost(Cost("latency_ms", device.name), device) for device in DEVICES)]
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)
+def test_a_cost_keeps_the_contract(cost: CostModel) -> None:
+    check_cost(cost)
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
+def test_a_latency_source_keeps_the_contract(device: Device) -> None:
+    check_latency(device.latency)
+
+
+# What is broken is said
+
+calls = itertools.count(1)
+MACS = Cost("macs")
+
+
+@dataclass(frozen=True)
+class Faulty(CostModel):
+    """A cost with one fault."""
+
+    fault: str
+    additive: bool = False
+    measure: Cost = MACS
+
+    def of(self, blueprint: Blueprint) -> float:
+        macs = float(sum(len(kernel.shape) for kernel in blueprint.program.constants()))
+        names = [operator.kind for operator in blueprint.program.operators]
+        if "NO_SUCH_OPERATOR" in names and self.fault != "zero":
+            raise ValueError("there is no such operator")
+        return {
+            "nan": float("nan"),
+            "counter": float(next(calls)),
+            "overhead": macs + 100.0,
+            "inverse": 1000.0 - sum(tensor.elements for tensor in blueprint.program.constants()),
+            "zero": 0.0,
+        }[self.fault]
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        (Faulty("nan"), "A cost is finite and never negative: convolutions: it is nan"),
+        (Faulty("counter"), "A repeatable cost is the same of the same network each time: convolutions:"),
+        (Faulty("overhead", additive=True), "An additive cost of layers behind each other is the sum of theirs"),
+        (Faulty("inverse"), "A layer of more channels costs no less, where the cost is repeatable: 4 channels"),
+        (Faulty("zero"), "never a cost of zero: of an unknown operator it is 0"),
+        (Faulty("overhead", measure=Cost("macs", "host")), "Its measure is a cost with a column of its own"),
+    ],
+    ids=lambda value: value.fault if isinstance(value, Faulty) else "",
+)
+def test_a_broken_cost_is_caught(cost: CostModel, told: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_cost(cost)
+    assert told in str(caught.value)
+
+
+class Guessing(LatencySource):
+    """Says something whatever it is given."""
+
+    method: Literal["guessing"] = "guessing"
+    described_as: str = "a guess"
+    milliseconds: float = 1.0
+
+    @property
+    def described(self) -> str:
+        return self.described_as
+
+    def latency_ms(self, content: bytes) -> float:
+        return self.milliseconds
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (Guessing(), "an empty file isn't refused; it gives 1.0"),
+        (Guessing(milliseconds=0.0), "The latency of a network is positive and finite: it is 0.0 ms"),
+        (Guessing(described_as="two\nlines"), "It says in one line what took the time: it says 'two\\nlines'"),
+    ],
+)
+def test_a_broken_source_is_caught(source: LatencySource, told: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_latency(source)
+    assert told in str(caught.value)

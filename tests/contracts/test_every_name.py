@@ -1,0 +1,148 @@
+"""Every name that recipes know: made from a recipe, and run tiny; what doesn't fit is refused in one line."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+import tomli_w
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
+from qanas.recipe import load_plan
+from qanas.recipe.registry import ESTIMATORS, SPACES, STRATEGIES, TASKS
+from qanas.reporting.live import LiveDisplay
+from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.workflows.run import run_search
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qanas.workflows.plan import Plan
+
+Tables = dict[str, dict[str, Any]]
+
+TASK_TABLES: dict[str, dict[str, Any]] = {
+    "segmentation": {"data": "synthetic", "height": 16, "width": 32},
+    "turbofan": {"data": "synthetic", "stride": 40},
+}
+SPACE_TABLES: dict[str, dict[str, Any]] = {
+    "deeplabv3": {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3]},
+    "lstm": {"max_units": 4, "seed_units": 4},
+    "tcn": {"max_channels": 4, "max_blocks": 2},
+}
+SOLVERS = {"dna": {"budgets": [1500, 2500.0, 1e9]}, "exact": {}}
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "gp": {"startup_trials": 2},
+    "nsga2": {"population_size": 2},
+    "random": {},
+    "tpe": {"startup_trials": 2},
+}
+ESTIMATOR_TABLES: dict[str, Tables] = {
+    "block_tables": {"distillation": {"steps": 8}, "table": {"calibration_samples": 8}},
+    "training": {},
+}
+TRIALS = 3
+
+
+def test_every_name_is_tried_here() -> None:
+    """A name that is registered and stands in no table above would be tried by nothing."""
+    assert TASK_TABLES.keys() == TASKS.keys()
+    assert SPACE_TABLES.keys() == SPACES.keys()
+    assert SOLVERS.keys() | SAMPLERS.keys() == STRATEGIES.keys()
+    assert ESTIMATOR_TABLES.keys() == ESTIMATORS.keys()
+
+
+def plan_of(folder: Path, tables: Tables) -> Plan:
+    path = folder / "recipe.toml"
+    path.write_text(tomli_w.dumps(tables), "utf-8")
+    return load_plan(path)
+
+
+def small(strategy: str, estimator: str) -> Tables:
+    budget = {"trials": TRIALS} if strategy in SAMPLERS else {}
+    return {
+        "task": {"name": "qanas.testing.small:SmallTask"},
+        "space": {"name": "qanas.testing.small:SmallSpace"},
+        "strategy": {"name": strategy, **budget, **(SOLVERS | SAMPLERS)[strategy]},
+        "estimation": {"name": estimator, "epochs": 1, "calibration_samples": 8},
+        "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
+        "finalists": {"count": 1, "seeds": 1},
+        **ESTIMATOR_TABLES[estimator],
+    }
+
+
+@pytest.mark.parametrize(("strategy", "estimator"), list(product(STRATEGIES, ESTIMATORS)))
+def test_every_strategy_meets_every_estimator_or_is_refused(tmp_path: Path, strategy: str, estimator: str) -> None:
+    tables = small(strategy, estimator)
+    if strategy in SOLVERS and estimator != "block_tables":
+        with pytest.raises(InputError, match=r"block_tables does, or take a strategy that samples, such as tpe$"):
+            plan_of(tmp_path, tables)
+        return
+    plan = plan_of(tmp_path, tables)
+    plan.check()
+    with LiveDisplay() as display:
+        result = run_search(plan, RunFolder(tmp_path / "run"), display)
+    assert result.front
+    assert not result.failed
+    assert result.shipped >= 1
+    front = pl.read_csv(result.folder.front)
+    axes = [axis.column for axis in plan.axes]
+    assert len(front) == len(result.front)
+    assert front.select(axes).null_count().sum_horizontal().item() == 0
+    assert result.folder.front.read_bytes() == resumed_front(plan, result.folder)
+
+
+def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
+    """Run again what is finished, which changes nothing."""
+    with LiveDisplay() as display:
+        run_search(plan, folder, display)
+    return folder.front.read_bytes()
+
+
+NETWORKS = {"deeplabv3": "segmentation", "lstm": "turbofan", "tcn": "turbofan"}
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
+    task = NETWORKS[space]
+    metric, way = {"segmentation": ("miou", "maximize"), "turbofan": ("mae", "minimize")}[task]
+    tables: Tables = {
+        "task": {"name": task, **TASK_TABLES[task]},
+        "space": {"name": space, **SPACE_TABLES[space]},
+        "strategy": {"name": "random", "trials": 2},
+        "estimation": {"epochs": 1, "calibration_samples": 16},
+        "objectives": {f"{metric}_quantized": way, "macs": "minimize"},
+        "finalists": {"count": 1, "seeds": 1},
+    }
+    if task == "segmentation":  # drawn once, where "synthetic" is drawn anew each time that it is read
+        (tmp_path / "scenes").mkdir()
+        write_synthetic(tmp_path / "scenes", 0)
+        tables["task"]["data"] = "scenes"
+    plan = plan_of(tmp_path, tables)
+    plan.check()
+    with LiveDisplay() as display:
+        result = run_search(plan, RunFolder(tmp_path / "run"), display)
+    assert result.shipped >= 1
+    assert not result.failed
+
+
+def test_every_task_is_run_by_a_space() -> None:
+    assert set(NETWORKS.values()) == set(TASKS)
+    assert NETWORKS.keys() == SPACES.keys()
+
+
+@pytest.mark.parametrize(
+    ("section", "registry"),
+    [("task", TASKS), ("space", SPACES), ("strategy", STRATEGIES), ("estimation", ESTIMATORS)],
+)
+def test_a_misspelt_name_is_refused_with_the_one_that_is_meant(
+    tmp_path: Path, section: str, registry: dict[str, str]
+) -> None:
+    for name in registry:
+        tables = small("random", "training")
+        tables[section]["name"] = f"{name}x"
+        with pytest.raises(InputError, match=rf"did you mean '{name}'\?"):
+            plan_of(tmp_path, tables)

@@ -1,0 +1,181 @@
+"""The contract of tasks, over every one that there is and over broken ones."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from examples.digits.digits import Digits
+from tests.cli.sine import Sine
+from tests.workflows.tiny_blocks import Blobs
+
+from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.segmentation import Segmentation
+from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.tasks.turbofan import Turbofan
+from qanas.testing import check_task
+from qanas.testing.small import SmallTask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Generator, Tensor
+
+TASKS = [
+    SmallTask(),
+    Digits(),
+    Sine(),
+    Blobs(),
+    Turbofan("synthetic"),
+    Turbofan("synthetic", subset="FD002", window=10, stride_in_window=2),
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
+def test_it_keeps_the_contract(task: Task) -> None:
+    check_task(task)
+
+
+def test_segmentation_keeps_the_contract(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, 0)
+    check_task(Segmentation(str(tmp_path), height=16, width=24))
+
+
+# What is broken is said
+
+calls = itertools.count()
+
+
+class Unsteady(SmallTask):
+    """Other data each time."""
+
+    def load(self) -> TaskData:
+        data = super().load()
+        return replace(data, val=replace(data.val, inputs=data.val.inputs + np.float32(next(calls))))
+
+
+class OtherShapes(SmallTask):
+    def load(self) -> TaskData:
+        data = super().load()
+        return replace(data, test=replace(data.test, inputs=data.test.inputs[..., 1:]))
+
+
+class Doubles(SmallTask):
+    def load(self) -> TaskData:
+        data = super().load()
+        return replace(data, train=replace(data.train, inputs=data.train.inputs.astype(np.float64)))
+
+
+class FewExtras(SmallTask):
+    def load(self) -> TaskData:
+        data = super().load()
+        return replace(data, val=replace(data.val, extras={"number": np.arange(3)}))
+
+
+class ProtocolOfArrays(SmallTask):
+    def load(self) -> TaskData:
+        return replace(super().load(), protocol={"val": np.arange(3)})
+
+
+class Unfingered(SmallTask):
+    def fingerprint(self) -> str:
+        return f"{next(calls)}"
+
+
+class Undirected(SmallTask):
+    metrics: ClassVar[Any] = {"accuracy": "up"}
+
+
+class Detached(SmallTask):
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(kind, outputs.detach(), targets)
+
+
+class Summed(SmallTask):
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(kind, outputs, targets) * len(targets)
+
+
+class WrongGradient(SmallTask):
+    def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
+        value = super().loss(kind, torch.from_numpy(outputs), torch.from_numpy(targets).long()).item()
+        return value, np.ones_like(outputs)
+
+
+class Cropping(SmallTask):
+    def augment(self, inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return inputs[..., 1:], targets
+
+
+class InPlace(SmallTask):
+    def augment(self, inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return inputs.add_(1.0), targets
+
+
+class GloballyRandom(SmallTask):
+    def augment(self, inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return inputs + torch.randn(()), targets
+
+
+class Undeclared(SmallTask):
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        return {**super().evaluate(outputs, split), "f1": 0.0}
+
+
+class NotANumber(SmallTask):
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        return {**super().evaluate(outputs, split), "error": float("nan")}
+
+
+class Backwards(SmallTask):
+    metrics: ClassVar[Any] = {"accuracy": "minimize", "error": "maximize"}
+
+
+@dataclass(frozen=True)
+class OtherTargets(SmallTask):
+    """Its validation targets follow the input."""
+
+    def load(self) -> TaskData:
+        data = super().load()
+        return replace(data, val=replace(data.val, targets=data.val.targets * (self.side // 4) // 2))
+
+
+class Local(SmallTask):
+    def __reduce__(self) -> Any:  # noqa: ANN401
+        raise TypeError("it holds an open file")
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (Unsteady(), "Loading again, from a pickled copy as in workers, gives the same data: val.inputs has"),
+        (OtherShapes(), "test: (3, 8, 7), train: (3, 8, 8)"),
+        (Doubles(), "train: inputs are float64"),
+        (FewExtras(), "val.number has 3 rows for 24 samples"),
+        (ProtocolOfArrays(), "TypeError: Object of type ndarray is not JSON serializable"),
+        (Unfingered(), "The fingerprint is a text, the same each time, in pickled copies too: it is"),
+        (Undirected(), "accuracy is to 'up'; minimize or maximize it"),
+        (Detached(), "cross_entropy has no gradient"),
+        (Summed(), "A batch that is seen twice in one batch has the same loss: cross_entropy is"),
+        (WrongGradient(), "cross_entropy: gradients differ by"),
+        (Cropping(), "inputs: torch.float32 (6, 3, 8, 8) become torch.float32 (6, 3, 8, 7)"),
+        (InPlace(), "the batch that it was given changed"),
+        (GloballyRandom(), "Augmentation takes all its random numbers from its generator: the batch[0] has"),
+        (Undeclared(), "val: ['accuracy', 'error', 'f1'] for ['accuracy', 'error']"),
+        (NotANumber(), "val: error is nan"),
+        (Backwards(), "accuracy: 1 for targets,"),
+        (OtherTargets(), "{'side': 4}: val.targets has"),
+        (Local(), "TypeError: it holds an open file"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Task) else "",
+)
+def test_a_broken_one_is_caught(task: Task, told: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_task(task)
+    assert str(caught.value).startswith(f"{type(task).__name__}: broken: ")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,139 @@
+"""What a user's classes would do at the end of a run, they do before it: a mistake is named with its file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qanas.core.errors import InputError
+from qanas.recipe import load_plan
+from qanas.workflows.rehearsal import rehearse
+from tests.robustness.small import MODULE, recipe, run
+
+SCORE = 'return {"accuracy": float(right.mean())}'
+LOSS = "return F.cross_entropy(outputs, targets)"
+DATA = "return TaskData(part(96), part(40), part(41), output_size=2)"
+TARGETS = "(x[:, 0] > 0).astype(np.int64)"
+METHOD = "    def fingerprint(self)"
+
+
+def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    plan = load_plan(recipe(folder, *changes))
+    plan.check()
+    return rehearse(plan)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param([(SCORE, 'raise KeyError("f1")')], "evaluate on val: KeyError: 'f1' (mine_", id="evaluate raises"),
+        pytest.param([(SCORE, "raise SystemExit(3)")], "evaluate on val: SystemExit: 3 (mine_", id="evaluate exits"),
+        pytest.param([(SCORE, 'return {"acc": 0.5}')], "returns no accuracy; it returns acc", id="misnamed metric"),
+        pytest.param([(SCORE, "return 0.5")], "returns a float; return a number for each", id="no metrics"),
+        pytest.param([(SCORE, 'return {"accuracy": right}')], "accuracy is a ndarray, not a number", id="an array"),
+        pytest.param(
+            [(SCORE, 'return {"accuracy": float("nan")}')],
+            "objectives.accuracy_quantized: accuracy is not defined on the validation data",
+            id="undefined objective",
+        ),
+        pytest.param([(LOSS, "return outputs[7, 7]")], "loss 'ce': IndexError", id="loss raises"),
+        pytest.param(
+            [(LOSS, 'return F.cross_entropy(outputs, targets, reduction="none")')], "scalar", id="loss a vector"
+        ),
+        pytest.param([(LOSS, "return outputs.detach().mean()")], "has no gradient", id="loss without gradient"),
+        pytest.param(
+            [(LOSS, "return outputs.mean() * float('nan')")], "is nan on the first training batch", id="NaN loss"
+        ),
+        pytest.param(
+            [(METHOD, "    def augment(self, inputs, targets, generator): return inputs.nothing\n" + METHOD)],
+            "a training batch: AttributeError",
+            id="augment raises",
+        ),
+        pytest.param(
+            [(METHOD, "    def predictions(self, outputs, split, preprocessing): return {'x': 1 / 0}\n" + METHOD)],
+            "predictions on val: ZeroDivisionError",
+            id="predictions raises",
+        ),
+        pytest.param(
+            [(METHOD, "    def predictions(self, o, s, p): return {'x': np.array([{}, None])}\n" + METHOD)],
+            "predictions: ValueError",
+            id="predictions of objects",
+        ),
+        pytest.param(
+            [(DATA, "return TaskData(part(96), part(40), part(41), 2, preprocessing={'mean': object()})")],
+            "preprocessing",
+            id="preprocessing that is no JSON",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(
+    tmp_path: Path, changes: list[tuple[str, str]], expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        rehearsed(tmp_path, *changes)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError):
+        run(tmp_path / "r.toml", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_place_is_in_the_users_file(tmp_path: Path) -> None:
+    """Where a library raises it, the line that called the library."""
+    path = recipe(tmp_path, (LOSS, "return F.cross_entropy(outputs, targets.float().long()[:, None, None])"))
+    plan = load_plan(path)
+    line = 1 + next(n for n, text in enumerate(MODULE.splitlines()) if "def loss" in text)
+    with pytest.raises(InputError, match=rf"\(mine_\d+\.py, line {line}\)"):
+        rehearse(plan)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param([(SCORE, 'return {"accuracy": right.astype(np.float32).mean()}')], id="float32 of NumPy"),
+        pytest.param([(SCORE, 'return {"accuracy": torch.tensor(right).double().mean()}')], id="a tensor"),
+        pytest.param([(TARGETS, "(x[:, 0] > 0).astype(np.int32)")], id="int32 targets"),
+        pytest.param([(TARGETS, "(x[:, 0] > 0).astype(np.uint8)")], id="uint8 targets"),
+        pytest.param([("part(96)", "part(33)"), ("nn.ReLU()", "nn.BatchNorm1d(w), nn.ReLU()")], id="a batch of one"),
+    ],
+)
+def test_what_is_meant_is_taken(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
+    result, _ = run(recipe(tmp_path, *changes), tmp_path / "out", strategy__trials=1)
+    assert list(result.models) == ["seed"]
+    assert result.trials["outcome"].to_list() == ["measured"]
+
+
+def test_a_metric_beside_the_objectives_may_be_undefined(tmp_path: Path) -> None:
+    changes = (
+        ('metrics = {"accuracy": "maximize"}', 'metrics = {"accuracy": "maximize", "precision": "maximize"}'),
+        (SCORE, 'return {"accuracy": float(right.mean()), "precision": np.nan if len(right) == 41 else None}'),
+    )
+    path = recipe(tmp_path, *changes)
+    result, _ = run(path, tmp_path / "out")
+    assert set(result.trials["outcome"]) == {"measured"}
+    assert result.finalists["precision_quantized_val_mean"].is_nan().all()
+    card = (tmp_path / "out/models/seed/card.json").read_text("utf-8")
+    assert '"shipped": null' in card
+    before = {entry.name: entry.stat().st_mtime_ns for entry in (tmp_path / "out/models/seed").iterdir()}
+    run(path, tmp_path / "out")
+    assert {entry.name: entry.stat().st_mtime_ns for entry in (tmp_path / "out/models/seed").iterdir()} == before
+
+
+@pytest.mark.parametrize("options", ["(None, 4)", "((4, 4), (8, 2))", "(np.int64(4), 4)", "([4], [8])"])
+def test_options_that_no_table_holds_are_refused(tmp_path: Path, options: str) -> None:
+    setting = 'Integer("width", "architecture", 4, low=2, high=16)'
+    path = recipe(tmp_path, (setting, f'Choice("width", "architecture", 4, options={options})'))
+    with pytest.raises(InputError, match=r"'width' can be .*values are truth values, numbers and texts"):
+        load_plan(path).check()
+
+
+def test_the_data_is_looked_at(tmp_path: Path) -> None:
+    lines = rehearsed(tmp_path)
+    assert any(line.startswith("train: 96 samples; classes 0: ") for line in lines)
+    copies = rehearsed(tmp_path, (DATA, "p = part(9); return TaskData(p, p, part(5), 2)"))
+    assert "9 of 9 val samples are in train, too: scores on them flatter" in copies
+    constant = rehearsed(tmp_path, (TARGETS, "np.zeros(n, np.int64)"))
+    assert "train: every target is 0" in constant
+    with pytest.raises(InputError, match="task: test data: inputs hold NaN"):
+        rehearsed(tmp_path, (DATA, "t = part(41); t.inputs[3] = np.nan; return TaskData(part(96), part(40), t, 2)"))

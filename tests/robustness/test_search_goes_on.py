@@ -1,0 +1,69 @@
+"""What one candidate does must not end a search, and what was trained once is not trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.robustness.small import recipe, run
+
+BUILD = '        w = candidate.architecture["width"]\n'
+
+
+@pytest.mark.parametrize("error", ["raise ValueError('too wide')", "raise SystemExit(1)", "return nn.Linear(9, 2)"])
+def test_a_candidate_that_gives_no_network_is_rejected(tmp_path: Path, error: str) -> None:
+    path = recipe(tmp_path, (BUILD, f"{BUILD}        if w > 6: {error}\n"), strategy={"trials": 5})
+    result, _ = run(path, tmp_path / "out")
+    rejected = result.trials.filter(pl.col("outcome") == "rejected")
+    assert len(result.trials) - len(rejected) == 5
+    assert len(rejected) > 0
+    assert rejected["reason"].str.starts_with("it can't be built: ").all()
+    assert next(iter(result.models)) == "seed"
+    again, _ = run(path, tmp_path / "out")
+    assert again.trials.equals(result.trials)
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe", "nsga2"])
+def test_no_network_is_trained_twice(tmp_path: Path, strategy: str) -> None:
+    setting = 'Integer("width", "architecture", 4, low=2, high=16)'
+    changes = (setting, 'Choice("width", "architecture", 4, options=(2, 4, 8))')
+    path = recipe(tmp_path, changes, strategy={"name": strategy, "trials": 12}, space={"search": ["architecture"]})
+    result, lines = run(path, tmp_path / "out")
+    assert sorted(result.trials["width"]) == [2, 4, 8]
+    assert any("ends after 3 of 12 trials" in line for line in lines)
+
+
+def test_a_resumed_search_finds_the_same_duplicates(tmp_path: Path) -> None:
+    path = recipe(tmp_path, strategy={"trials": 9}, space={"search": ["architecture"]})
+    whole, _ = run(path, tmp_path / "whole")
+    run(path, tmp_path / "parts", strategy__trials=4)
+    resumed, _ = run(path, tmp_path / "parts")
+    assert whole.trials["key"].n_unique() == 9
+    assert (tmp_path / "whole/front.csv").read_bytes() == (tmp_path / "parts/front.csv").read_bytes()
+    assert resumed.trials["width"].to_list() == whole.trials["width"].to_list()
+
+
+def test_costs_are_of_the_network_as_it_is_used(tmp_path: Path) -> None:
+    head = """
+class Head(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.fc = nn.Linear(w, 2)
+    def forward(self, x):
+        if self.training: x = x * (torch.rand(x.shape[0], 1) >= 0.1).to(x.dtype)
+        x = self.fc(x)
+        return x if self.training else torch.softmax(x, dim=1)
+
+class MySpace"""
+    changes = (("\nclass MySpace", head), ("nn.ReLU(), nn.Linear(w, 2)", "nn.ReLU(), Head(w)"))
+    result, _ = run(recipe(tmp_path, *changes, strategy={"trials": 1}), tmp_path / "out")
+    shipped = (tmp_path / "out/models/seed/model.tflite").stat().st_size
+    assert result.models["seed"].file_bytes == shipped == result.trials["file_bytes"][0]
+
+
+def test_a_pools_worker_takes_jobs_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("multiprocessing").current_process()._config, "daemon", True)
+    result, _ = run(recipe(tmp_path), tmp_path / "out", estimation__jobs=2)
+    assert len(result.trials) == 3
