@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 import torch
 
 from qanas.core.candidate import Candidate
