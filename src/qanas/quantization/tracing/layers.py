@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -16,7 +16,7 @@ from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
 from qanas.quantization.tracing.shapes import part
-from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
+from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value, new_axis, positions, size_of
 
 
 def conv2d(
@@ -217,15 +217,20 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
     return _layer(builder, value, module.weight_ih, module.weight_hh, module.bias)
 
 
-def lstm(
-    builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None
-) -> tuple[Value, tuple[LastHidden, LastCell]]:
+def lstm(builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None) -> tuple[Value, tuple[Stacked, Unavailable]]:
     """Take an `nn.LSTM` of any number of layers, from a zero state; its two biases are added up."""
-    for name, wanted in (("batch_first", True), ("bidirectional", False), ("proj_size", 0)):
+    for name, wanted in (("bidirectional", False), ("proj_size", 0)):
         if getattr(module, name) != wanted:
             raise ValueError(f"an LSTM with {name} = {getattr(module, name)}; take {name} = {wanted}")
-    if hx is not None:
+    batch = 0 if module.batch_first else 1
+    if value.batch != batch:
+        raise ValueError(
+            f"an LSTM with batch_first = {module.batch_first} and the batch as axis {value.batch}; take batch_first = True, "
+            "or put the time in front"
+        )
+    if hx is not None and not (isinstance(hx, tuple) and all(_zeros(state) for state in hx)):
         raise ValueError("an LSTM that starts from a given state; start from zero: lstm(x)")
+    value = replace(value, batch=0)
     outputs = []
     for layer in range(module.num_layers):
         kernel, recurrent = (getattr(module, f"weight_{part}_l{layer}") for part in ("ih", "hh"))
@@ -234,7 +239,13 @@ def lstm(
             bias = getattr(module, f"bias_ih_l{layer}") + getattr(module, f"bias_hh_l{layer}")
         value = _layer(builder, value, kernel, recurrent, bias)
         outputs.append(value)
-    return value, (LastHidden(builder, tuple(outputs)), LastCell())
+    hidden = Stacked(tuple(part(builder, output, (slice(None), -1)) for output in outputs))
+    cell = Unavailable(hidden.whole_shape, "an LSTM's cell state as a value; take its hidden state")
+    return replace(value, batch=batch), (hidden, cell)
+
+
+def _zeros(state: object) -> bool:
+    return isinstance(state, Tensor) and not state.any()
 
 
 def _layer(builder: Builder, value: Value, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Value:
@@ -248,33 +259,6 @@ def _layer(builder: Builder, value: Value, kernel: Tensor, recurrent: Tensor, bi
     kernel = kernel.detach() if stored_at is None else kernel.detach()[:, stored_at]
     axes = (time, new_axis(recurrent.shape[1]))
     return builder.emit(LSTM(kernel, recurrent.detach(), bias.detach()), [source], axes, axes)
-
-
-@dataclass(frozen=True)
-class LastHidden:
-    """What `nn.LSTM` returns as its hidden states at the last step, by layer.
-
-    Attributes:
-        builder: appends the slices.
-        outputs: of every layer, (time, units).
-    """
-
-    builder: Builder
-    outputs: tuple[Value, ...]
-
-    def __getitem__(self, layer: object) -> Value:
-        """Return a layer's state."""
-        if not isinstance(layer, int):
-            raise ValueError(f"the part {layer} of an LSTM's last states; take one layer's: hidden[-1]")  # noqa: TRY004
-        return part(self.builder, self.outputs[layer], (slice(None), -1))
-
-
-class LastCell:
-    """What `nn.LSTM` returns as its cell states: no runtime gives them out."""
-
-    def __getitem__(self, layer: object) -> Value:
-        """Refuse."""
-        raise ValueError("an LSTM's cell state as a value; take its hidden state")
 
 
 TRANSLATORS = Translators(
