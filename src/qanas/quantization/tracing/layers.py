@@ -181,16 +181,34 @@ def scaled_linear(builder: Builder, module: ScaledLinear, value: Value, /) -> Va
 
 def batch_norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Value, /) -> Value:
     """Take the running statistics of a batch norm over the first axis, whatever mode it is in."""
-    return _norm(builder, module, value, 0)
+    return _norm(builder, _operator(module), value, 0)
+
+
+def functional_batch_norm(
+    builder: Builder,
+    value: Value,
+    /,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Value:
+    """Take a batch norm over the first axis with running statistics, all of shape (channels,)."""
+    del momentum
+    if training or running_mean is None or running_var is None:
+        raise ValueError("a batch norm over the statistics of the batch; give it running ones, and training=self.training")
+    return _norm(builder, _batch_norm(running_mean, running_var, weight, bias, eps), value, 0)
 
 
 def channel_norm(builder: Builder, module: ChannelNorm, value: Value, /) -> Value:
     """Take those of a batch norm over the last axis."""
-    return _norm(builder, module, value, len(value.torch) - 1)
+    return _norm(builder, _operator(module), value, len(value.torch) - 1)
 
 
-def _norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value: Value, number: int) -> Value:
-    norm = _operator(module)
+def _norm(builder: Builder, norm: BatchNorm, value: Value, number: int) -> Value:
     if value.shape[number] != len(norm.mean):
         raise ValueError(f"a batch norm of {len(norm.mean)} channels got {value.shape[number]}")
     source, order = builder.ending_in(value, number)
@@ -207,9 +225,14 @@ def _operator(module: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNorm:
     mean, variance = module.running_mean, module.running_var
     if mean is None or variance is None:
         raise ValueError("a batch norm without running statistics; train it with track_running_stats=True")
-    weight = module.weight.detach() if module.affine else torch.ones_like(mean)
-    bias = module.bias.detach() if module.affine else torch.zeros_like(mean)
-    return BatchNorm(weight, bias, mean, variance, module.eps)
+    return _batch_norm(mean, variance, module.weight, module.bias, module.eps)
+
+
+def _batch_norm(mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> BatchNorm:
+    """Return a batch norm of given statistics, weights and biases, each of shape (channels,)."""
+    weight = torch.ones_like(mean) if weight is None else weight.detach()
+    bias = torch.zeros_like(mean) if bias is None else bias.detach()
+    return BatchNorm(weight, bias, mean, variance, epsilon)
 
 
 def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Value:
@@ -266,6 +289,7 @@ TRANSLATORS = Translators(
         F.conv2d: conv2d,
         F.conv1d: conv1d,
         F.linear: linear,
+        F.batch_norm: functional_batch_norm,
     },
     modules={
         **dict.fromkeys((nn.Conv1d, nn.Conv2d), conv_module),
@@ -275,6 +299,7 @@ TRANSLATORS = Translators(
         ScaledLinear: scaled_linear,
         nn.BatchNorm1d: batch_norm,
         nn.BatchNorm2d: batch_norm,
+        nn.SyncBatchNorm: batch_norm,
         ChannelNorm: channel_norm,
         OneBiasLSTM: one_bias_lstm,
         nn.LSTM: lstm,

@@ -227,6 +227,8 @@ class Recorder:
         origin = ", ".join(self._tensors.get(id(tensor), "") for tensor in tensors)
         name = type(module).__name__
         with self._telling():
+            if module.training and (getattr(module, "p", 0) > 0 or hasattr(module, "running_mean")):
+                raise ValueError(f"{name} is in training mode although the network is not; leave its mode to eval()")
             result = self._noted(name, translator, self._path(), origin, (module, *arguments), options)
             if getattr(module, "inplace", False) and isinstance(result, Traced):
                 return self._changed(arguments[0] if arguments else options["input"], result)
@@ -500,13 +502,12 @@ def _as_it_is(name: str, arguments: tuple[Any, ...], options: Mapping[str, Any])
 @contextlib.contextmanager
 def _evaluated(network: nn.Module) -> Iterator[None]:
     """Keep a network in evaluation mode, and undo what its forward sets: what ships is its branch there."""
-    modules = list(network.modules())
+    modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
     states = [
         (module, dict(module.__dict__), dict(module._buffers), dict(module._parameters), dict(module._modules))
         for module in modules
     ]
-    for module in modules:
-        module.training = False
+    network.eval()
     try:
         yield
     finally:

@@ -116,6 +116,13 @@ class Value:
             raise ValueError("an operator over the batch; each sample must be computed by itself")
         return number % rank - (number % rank > self.batch)
 
+    def in_torch(self, numbers: Tensor) -> Tensor:
+        """Return stored numbers, shape (n, *stored), as torch has them, shape (n, *shape), the batch where it is."""
+        factors = flat(self.stored)
+        split = numbers.reshape(len(numbers), *(factor.size for factor in factors))
+        ordered = split.permute(0, *(factors.index(factor) + 1 for factor in flat(self.torch)))
+        return ordered.reshape(len(numbers), *self.shape).movedim(0, self.batch)
+
     def with_torch_axes(self, axes: Iterable[Factors]) -> Value:
         """Return the same stored numbers under other torch axes."""
         return replace(self, torch=tuple(axes))
