@@ -545,7 +545,9 @@ def test_code_sees_sizes_and_changes(name: str) -> None:
 
 
 class Optional(nn.Module):
-    def forward(self, x: Tensor, mask: Tensor | None = None, *others: Tensor, scale: float = 2.0, **rest: Any) -> Tensor:  # noqa: ANN401
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, *others: Tensor, scale: float = 2.0, **rest: Any
+    ) -> Tensor:  # noqa: ANN401
         if mask is not None:
             x = x * mask
         return x * scale + sum(others) if others or rest else x * scale
@@ -558,7 +560,9 @@ def test_arguments_that_nobody_gives_have_their_defaults() -> None:
 def test_time_may_be_in_front_of_an_lstm() -> None:
     def function(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
         outputs, (hidden, _) = network.layers.lstm(x.permute(1, 0, 2), None)
-        return torch.cat([outputs[-1], hidden.squeeze(0), hidden.permute(1, 0, 2).flatten(1), hidden.view(len(x), -1)], 1)
+        return torch.cat(
+            [outputs[-1], hidden.squeeze(0), hidden.permute(1, 0, 2).flatten(1), hidden.view(len(x), -1)], 1
+        )
 
     same_as_torch(Function(function, lstm=nn.LSTM(3, 5)), (7, 3))
 

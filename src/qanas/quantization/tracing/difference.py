@@ -67,9 +67,7 @@ def traced_difference(graph: Graph, network: nn.Module, samples: Tensor | Mappin
         except (Exception, SystemExit) as error:  # the user's own code
             return f"the network fails on the samples: {described(error, __file__)}"
         got = joined([graph.forward(chunk) for chunk in _chunks(given)])
-        told = [
-            apart for name, values in wanted.items() if (apart := how_far_apart(values, got.get(name, values[:0])))
-        ]
+        told = [apart for name, values in wanted.items() if (apart := how_far_apart(values, got.get(name, values[:0])))]
         for name, values in once.items():
             noise = float((again[name].to(torch.float64) - values).square().mean())
             if _decibels(float(values.to(torch.float64).square().mean()), noise) < REPEATED_DB:
@@ -162,7 +160,9 @@ def _first_apart(network: nn.Module, samples: Mapping[str, Tensor], passed: list
     for entry in trace.recorder.passed:
         known.setdefault(entry.path, []).append(entry)
     counts: Counter[str] = Counter()
-    hint = "look at hooks, forwards that are replaced, values that are changed in place, and what depends on numbers there"
+    hint = (
+        "look at hooks, forwards that are replaced, values that are changed in place, and what depends on numbers there"
+    )
     for path, inputs, outputs in passed:
         own = known.get(path if trace.network is network else f"0.{path}".rstrip("."), [])
         if counts[path] >= len(own):

@@ -199,7 +199,9 @@ def functional_batch_norm(
     """Take a batch norm over the first axis with running statistics, all of shape (channels,)."""
     del momentum
     if training or running_mean is None or running_var is None:
-        raise ValueError("a batch norm over the statistics of the batch; give it running ones, and training=self.training")
+        raise ValueError(
+            "a batch norm over the statistics of the batch; give it running ones, and training=self.training"
+        )
     return _norm(builder, _batch_norm(running_mean, running_var, weight, bias, eps), value, 0)
 
 
@@ -228,7 +230,9 @@ def _operator(module: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNorm:
     return _batch_norm(mean, variance, module.weight, module.bias, module.eps)
 
 
-def _batch_norm(mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> BatchNorm:
+def _batch_norm(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
+) -> BatchNorm:
     """Return a batch norm of given statistics, weights and biases, each of shape (channels,)."""
     weight = torch.ones_like(mean) if weight is None else weight.detach()
     bias = torch.zeros_like(mean) if bias is None else bias.detach()
@@ -240,7 +244,9 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
     return _layer(builder, value, module.weight_ih, module.weight_hh, module.bias)
 
 
-def lstm(builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None) -> tuple[Value, tuple[Stacked, Unavailable]]:
+def lstm(
+    builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None
+) -> tuple[Value, tuple[Stacked, Unavailable]]:
     """Take an `nn.LSTM` of any number of layers, from a zero state; its two biases are added up."""
     for name, wanted in (("bidirectional", False), ("proj_size", 0)):
         if getattr(module, name) != wanted:

@@ -161,9 +161,7 @@ class Recorder:
         self._network, self._tables = network, tables
         self._by_name = {_plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}
         self._paths = {id(module): path for path, module in network.named_modules()}
-        self._tensors = {
-            id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())
-        }
+        self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
         self._names = Names((INPUT, *builder.inputs))
         self._modules: list[nn.Module] = []
         self._looked_into: list[object] = []
@@ -271,7 +269,9 @@ class Recorder:
         translator = self._translator(function, name)
         if translator is None:
             return self._looked(function, name, arguments, options)
-        result = self._noted(name, translator, self._name_of(name), self._origin(arguments, options), arguments, options)
+        result = self._noted(
+            name, translator, self._name_of(name), self._origin(arguments, options), arguments, options
+        )
         if changes:
             return self._changed(arguments[0] if arguments else options.get("input"), result)
         if name in VIEWS:
@@ -281,7 +281,11 @@ class Recorder:
 
     def _translator(self, function: Any, name: str) -> Translator | None:  # noqa: ANN401 - hashable
         found = self._tables.functions.get(function)
-        return found if found is not None else self._tables.functions.get(name) or self._by_name.get(ALIASES.get(name, name))
+        return (
+            found
+            if found is not None
+            else self._tables.functions.get(name) or self._by_name.get(ALIASES.get(name, name))
+        )
 
     def _property(self, name: str, getter: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if name in PROPERTIES:
@@ -492,7 +496,9 @@ def _as_it_is(name: str, arguments: tuple[Any, ...], options: Mapping[str, Any])
     given = [*arguments[1:], *options.values()]
     types = [entry for entry in given if isinstance(entry, torch.dtype)]
     types += [entry.dtype for entry in given if isinstance(entry, Tensor)]
-    types += [TYPES.get(entry, torch.float64) for entry in given if isinstance(entry, str) and entry.startswith("torch.")]
+    types += [
+        TYPES.get(entry, torch.float64) for entry in given if isinstance(entry, str) and entry.startswith("torch.")
+    ]
     types += [TYPES[f"torch.{name}"]] if f"torch.{name}" in TYPES else []
     if any(kind != torch.float32 for kind in types):
         raise ValueError(f"a value as {types[0]}; values are float32 here, keep them so")
@@ -514,7 +520,11 @@ def _evaluated(network: nn.Module) -> Iterator[None]:
         for module, attributes, buffers, parameters, children in states:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for held, kept in ((module._buffers, buffers), (module._parameters, parameters), (module._modules, children)):
+            for held, kept in (
+                (module._buffers, buffers),
+                (module._parameters, parameters),
+                (module._modules, children),
+            ):
                 held.clear()
                 held.update(kept)  # type: ignore[arg-type]  # what it held
 
@@ -576,7 +586,18 @@ _BRANCH = "a condition on numbers can't be exported; compute both sides, or deci
 READ: Mapping[str, str] = {
     **dict.fromkeys(("__bool__", "__contains__", "equal", "allclose", "is_nonzero", "_assert"), _BRANCH),
     **dict.fromkeys(
-        ("item", "__float__", "__int__", "__index__", "__complex__", "tolist", "numpy", "__array__", "nonzero", "data_ptr"),
+        (
+            "item",
+            "__float__",
+            "__int__",
+            "__index__",
+            "__complex__",
+            "tolist",
+            "numpy",
+            "__array__",
+            "nonzero",
+            "data_ptr",
+        ),
         "keep to torch's functions on values",
     ),
 }
@@ -587,13 +608,26 @@ LIKE = frozenset(
 )
 """Functions that read nothing but the shape."""
 
-SAME = frozenset("to type type_as float double half bfloat16 int long bool cpu cuda contiguous detach requires_grad".split())
+SAME = frozenset(
+    "to type type_as float double half bfloat16 int long bool cpu cuda contiguous detach requires_grad".split()
+)
 """Functions that leave a float32 value on the CPU as it is, the object included."""
 
-TYPES = {f"torch.{kind}": getattr(torch, kind) for kind in ("float", "double", "half", "bfloat16", "int", "long", "bool", "float32")}
+TYPES = {
+    f"torch.{kind}": getattr(torch, kind)
+    for kind in ("float", "double", "half", "bfloat16", "int", "long", "bool", "float32")
+}
 TYPES["torch.FloatTensor"] = torch.float32
 
-REVERSED = {"rsub": "sub", "rdiv": "div", "rtruediv": "div", "rmatmul": "matmul", "radd": "add", "rmul": "mul", "rpow": "pow"}
+REVERSED = {
+    "rsub": "sub",
+    "rdiv": "div",
+    "rtruediv": "div",
+    "rmatmul": "matmul",
+    "radd": "add",
+    "rmul": "mul",
+    "rpow": "pow",
+}
 
 ALIASES = {"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
 
