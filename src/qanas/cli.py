@@ -184,7 +184,12 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     calibration: Annotated[Path, typer.Option(help="Samples as the network takes them: an .npz file.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
     array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A state dict (.safetensors, .pt, .pth) to load first.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Other samples, to compare the file with torch: an .npz file.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A state dict (.safetensors, .pt, .pth, .ckpt) to load first.")
+    ] = None,
     scheme: Annotated[str | None, typer.Option(help="How to quantize, by name; int8 if left out.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="field=value", help="What differs from it. May be repeated.")
@@ -200,7 +205,7 @@ def export(  # noqa: PLR0913, PLR0917 - its options
 
     require_folder_of(out)
     deploy = exporter(file_format, scheme, changes or ())
-    source = Source.load(network, calibration, weights=weights, array=array)
+    source = Source.load(network, calibration, weights=weights, array=array, check=check)
     shipped = ship(source, deploy(source), out)
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -174,6 +176,35 @@ def _ports(details: Sequence[dict[str, Any]], usual: str) -> tuple[Port, ...]:
 
 def _shape(details: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in details["shape"])
+
+
+def default_kernels_refusal(content: bytes) -> str | None:
+    """Return why LiteRT's default kernels (XNNPACK where it has them) can't run a file; None where they can.
+
+    Nothing is refused that the reference kernels refuse as well: `LiteRTModel` tells that.
+    """
+    with _quiet_errors():
+        try:
+            interpreter = Interpreter(model_content=content, num_threads=1)
+            interpreter.allocate_tensors()
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            return " ".join(str(error).split())
+    return None
+
+
+@contextlib.contextmanager
+def _quiet_errors() -> Iterator[None]:
+    """Keep what the delegate tells of itself from the screen: it writes past Python."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def dequantize(codes: NDArray[Any], affine: Affine) -> NDArray[np.float32]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.run_folder import write_atomically
-from qanas.deployment.litert import LiteRTModel, dequantize
+from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, coarse_parts, sqnr_db
+from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, coarse_parts, ratios_about_mean, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
@@ -84,7 +84,7 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     """
     quantized = scheme.quantize(source)
     content = write_tflite(quantized.program())
-    model = LiteRTModel(content, border=source.graph.border)
+    model = _loaded(source, content)
     codes = model.codes(source.compared)
     parity = _parity(quantized, source, codes)
     reasons = [_of(name, reason, parity) for name, steps in parity.items() if (reason := steps.failure()) is not None]
@@ -97,14 +97,41 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         outputs=_real(quantized, codes),
         costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
-        failure=f"outside parity: {reasons[0]}" if reasons else "",
+        failure=f"outside parity: {reasons[0]}" if reasons else _refusal(content),
+    )
+
+
+def _loaded(source: Source, content: bytes) -> LiteRTModel:
+    """Return a file in LiteRT.
+
+    Raises:
+        InputError: LiteRT refuses it.
+    """
+    try:
+        return LiteRTModel(content, border=source.graph.border)
+    except ValueError as error:
+        raise InputError(
+            f"'{source.name}' can't be exported: {' '.join(str(error).split())}; {_ALIKE}, or quantize less of it"
+        ) from error
+
+
+_ALIKE = "bring columns of the input and channels of layers to sizes that are alike"
+
+
+def _refusal(content: bytes) -> str:
+    """Return why the kernels that LiteRT takes by default can't run a file; empty where they can."""
+    reason = default_kernels_refusal(content)
+    if reason is None:
+        return ""
+    return (
+        f"LiteRT's default kernels can't load the file ({reason}); {_ALIKE}: a rescaling by 256 or more has no kernel"
     )
 
 
 def float_tflite(source: Source) -> Deployed:
     """Write the .tflite file in float32 and run it in LiteRT."""
     content = write_tflite(source.graph.program())
-    model = LiteRTModel(content, border=source.graph.border)
+    model = _loaded(source, content)
     outputs = model.predict(source.compared)
     ratios = {name: sqnr_db(wanted, outputs[name]) for name, wanted in source.compared_outputs.items()}
     worst = min(ratios, key=lambda name: ratios[name])
@@ -121,7 +148,7 @@ def float_tflite(source: Source) -> Deployed:
         outputs=outputs,
         costs=floating,
         parity={},
-        failure="" if ratios[worst] >= MIN_FLOAT_SQNR_DB else low,
+        failure=_refusal(content) if ratios[worst] >= MIN_FLOAT_SQNR_DB else low,
     )
 
 
@@ -184,12 +211,13 @@ def _of(name: str, reason: str, outputs: Collection[str]) -> str:
 def ship(source: Source, deployed: Deployed, out: Path) -> Export:
     """Write a file, atomically, unless it failed; say what it is."""
     model = deployed.model
-    if not deployed.failure:
+    failure = source.failure or deployed.failure
+    if not failure:
         write_atomically(out, deployed.content)
     return Export(
         network=source.name,
         path=str(out),
-        failure=deployed.failure,
+        failure=failure,
         precision=deployed.precision,
         scheme=deployed.scheme,
         quantization=deployed.quantization,
@@ -202,12 +230,13 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         outputs={
             port.name: ShippedOutput(
                 StoredTensor.of(model.output_shapes[port.name], model.outputs[port.name], port.order),
-                sqnr_db(source.compared_outputs[port.name], deployed.outputs[port.name]),
+                *ratios_about_mean(source.compared_outputs[port.name], deployed.outputs[port.name]),
                 deployed.parity.get(port.name),
             )
             for port in model.border.outputs
         },
         samples=source.compared_count,
+        checked_on=source.checked_on,
         notes=(*source.notes, *_coarse(source, deployed)),
     )
 

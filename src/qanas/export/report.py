@@ -64,18 +64,23 @@ class ShippedOutput:
 
     Attributes:
         tensor: how it is stored.
-        sqnr_db: against torch's in float32, see `sqnr_db`.
+        sqnr_db: against torch's in float32, see `ratios_about_mean`.
+        worst_channel_db: the same of the channel that is worst.
+        worst_channel: which one that is; None where no channel has any signal.
         parity: distance between simulated and deployed values in steps; None where nothing is quantized.
     """
 
     tensor: StoredTensor
     sqnr_db: float
+    worst_channel_db: float
+    worst_channel: int | None
     parity: ParitySteps | None
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines; a ratio that is infinite is None."""
         parity = None if self.parity is None else asdict(self.parity)
-        return {**asdict(self.tensor), "sqnr_db": _finite(self.sqnr_db), "parity": parity}
+        worst = {"sqnr_db_worst_channel": _finite(self.worst_channel_db), "worst_channel": self.worst_channel}
+        return {**asdict(self.tensor), "sqnr_db": _finite(self.sqnr_db), **worst, "parity": parity}
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,9 @@ class Export:
         costs: in bytes and multiply-accumulates, by the names of `SHIPPED_COSTS`.
         inputs: of the file, by their names.
         outputs: of the file, by their names.
-        samples: how many of the calibration samples were compared.
+        samples: how many samples were compared.
+        checked_on: which ones: those that were held back from the calibration, those of ``--check``, or the
+            calibration's own.
         notes: what whoever ships the file should know, a line each.
     """
 
@@ -108,6 +115,7 @@ class Export:
     inputs: Mapping[str, StoredTensor]
     outputs: Mapping[str, ShippedOutput]
     samples: int
+    checked_on: str
     notes: tuple[str, ...] = ()
 
     @property
@@ -148,7 +156,9 @@ class Export:
             "inputs": {name: asdict(tensor) for name, tensor in self.inputs.items()},
             "outputs": {name: output.as_json() for name, output in self.outputs.items()},
             "samples": self.samples,
+            "checked_on": self.checked_on,
             "sqnr_db": _finite(self.sqnr_db),
+            "sqnr_db_worst_channel": _finite(min(output.worst_channel_db for output in self.outputs.values())),
             "parity": None if self.parity is None else asdict(self.parity),
             "notes": list(self.notes),
         }
@@ -165,7 +175,7 @@ class Export:
         return [
             f"{self.network} as {self.precision}{scheme}",
             *costs,
-            f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, {self.samples} samples)",
+            f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, {self.samples} samples {self.checked_on})",
             *parity,
             *([] if self.quantization is None else [f"{'quantization':<20}{self.quantization}"]),
             *(f"{'input':<20}{self._named(name, self.inputs)}{tensor}" for name, tensor in self.inputs.items()),
@@ -202,6 +212,36 @@ def sqnr_db(wanted: Reals, got: Reals) -> float:
     if noise == 0.0:
         return math.inf
     return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+
+
+def ratios_about_mean(wanted: Reals, got: Reals) -> tuple[float, float, int | None]:
+    """Return `sqnr_db` about the mean of every channel, that of the worst channel, and which one that is.
+
+    A constant that is added to a channel is no signal: beside it an error would look small. Channels are torch's first
+    axis behind the batch. One that never changes has no ratio of its own.
+
+    Args:
+        wanted: torch's, shape (n, channels, ...).
+        got: the deployed file's, of the same shape.
+
+    >>> wanted = np.array([[299.0, 0.0], [301.0, 0.0]])
+    >>> ratios_about_mean(wanted, np.array([[299.1, 0.0], [300.9, 0.0]]))
+    (20.0, 20.0, 0)
+    """
+    exact = wanted.astype(np.float64).reshape(len(wanted), wanted.shape[1] if wanted.ndim > 1 else 1, -1)
+    errors = (got.astype(np.float64).reshape(exact.shape) - exact) ** 2
+    about = (exact - exact.mean((0, 2), keepdims=True)) ** 2
+    if not about.any():  # one sample alone, or nothing but constants
+        about = exact**2
+    signal, noise = about.sum((0, 2)), errors.sum((0, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(noise > 0, 10.0 * np.log10(signal / noise), np.inf)
+        overall = 10.0 * np.log10(signal.sum() / noise.sum()) if noise.any() else np.inf
+    living = np.flatnonzero(signal > 0)
+    if not len(living):
+        return round(float(overall), 9), round(float(overall), 9), None
+    worst = int(living[np.argmin(ratios[living])])
+    return round(float(overall), 9), round(float(ratios[worst]), 9), worst
 
 
 COARSE_DB = 10.0

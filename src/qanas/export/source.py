@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from qanas.export.report import Reals
 from qanas.quantization.border import INPUT, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
-from qanas.quantization.tracing import trace
+from qanas.quantization.tracing import trace, traced_difference, unwrapped
 from qanas.training.pretrained import load_weights
 
 COMPARED_SAMPLES = 256
@@ -29,6 +31,9 @@ COMPARED_SAMPLES = 256
 
 CHUNK = 64
 """Samples that torch computes at a time."""
+
+OF_CALIBRATION = "of the calibration"
+"""The samples that a file is compared on where no others are there."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,32 @@ class Source:
         name: ``module:object``.
         graph: of the network.
         samples: of the calibration, each of shape (n, *input shape) as torch has them, by the inputs' names.
-        outputs: torch's on them, float32, each of shape (n, *shape), by the outputs' names.
+        compared: those that are run in the runtime, in the same way.
+        compared_outputs: torch's on them, float32, each of shape (n, *shape), by the outputs' names.
+        checked_on: which samples the compared ones are, in words.
         notes: what is to be told of the samples.
+        failure: why nothing may be written, whatever the format: the graph is not what torch computes; else empty.
     """
 
     name: str
     graph: Graph
     samples: Mapping[str, Reals]
-    outputs: Mapping[str, Reals]
+    compared: Mapping[str, Reals]
+    compared_outputs: Mapping[str, Reals]
+    checked_on: str = OF_CALIBRATION
     notes: tuple[str, ...] = ()
+    failure: str = ""
 
     @classmethod
-    def load(cls, name: str, calibration: Path, *, weights: Path | None = None, array: str | None = None) -> Source:
+    def load(
+        cls,
+        name: str,
+        calibration: Path,
+        *,
+        weights: Path | None = None,
+        array: str | None = None,
+        check: Path | None = None,
+    ) -> Source:
         """Read samples, make the network, run it in torch and trace it.
 
         Args:
@@ -58,21 +77,37 @@ class Source:
             calibration: an .npz file with samples.
             weights: a state dict for the network; None: it has its weights.
             array: the samples' name in the file; None: its only array, or those with the names of the inputs.
+            check: an .npz file like ``calibration`` with other samples, on which the file is compared with torch; None:
+                some that are held back from the calibration, where there are enough.
 
         Raises:
             InputError: any of it can't be had, or the network has what the runtime has not.
         """
+        # What a user's code prints is not what is asked for: that may be JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            return cls._load(name, calibration, weights, array, check)
+
+    @classmethod
+    def _load(cls, name: str, calibration: Path, weights: Path | None, array: str | None, check: Path | None) -> Source:
         samples = Samples.read(calibration, array)
         network = load_network(name, weights)
         inputs, notes = samples.of(Arguments.of(network))
-        outputs = _torch_outputs(name, network, inputs, calibration)
+        others = None if check is None else Samples.read(check, array).of(Arguments.of(network))[0]
+        split = _Split.of(inputs, others)
+        outputs = _torch_outputs(name, network, split.compared, calibration if check is None else check)
         shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
         try:
             graph = trace(network, shapes if len(shapes) > 1 else next(iter(shapes.values())))
         except UnsupportedNetworkError as error:
             raise InputError(f"'{name}' can't be exported: {error}") from error
-        named = dict(zip(graph.border.input_names, inputs.values(), strict=True))
-        return cls(name, graph, named, outputs, notes)
+
+        def named(values: Mapping[str, Reals]) -> dict[str, Reals]:
+            return dict(zip(graph.border.input_names, values.values(), strict=True))
+
+        compared = named(split.compared)
+        apart = traced_difference(graph, network, {name: torch.from_numpy(values) for name, values in compared.items()})
+        told = (*notes, *split.notes)
+        return cls(name, graph, named(split.calibrating), compared, outputs, split.checked_on, told, apart or "")
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -80,23 +115,77 @@ class Source:
         return {name: torch.from_numpy(values) for name, values in self.samples.items()}
 
     @property
-    def compared(self) -> dict[str, Reals]:
-        """The samples that are run in the runtime, each of shape (n, *input shape), by the inputs' names."""
-        return {name: values[self._positions] for name, values in self.samples.items()}
-
-    @property
-    def compared_outputs(self) -> dict[str, Reals]:
-        """Torch's outputs on them, each of shape (n, *shape), by the outputs' names."""
-        return {name: values[self._positions] for name, values in self.outputs.items()}
-
-    @property
     def compared_count(self) -> int:
-        """How many samples that are."""
-        return len(self._positions)
+        """How many samples are compared."""
+        return len(next(iter(self.compared.values())))
 
-    @property
-    def _positions(self) -> NDArray[np.intp]:
-        return evenly_spread(len(next(iter(self.samples.values()))), COMPARED_SAMPLES)
+
+HOLDS_BACK_FROM = 256
+"""Samples from which on some are held back."""
+
+FEW_SAMPLES = 100
+"""Less than these are few to take ranges from."""
+
+FURTHER = 1.1
+"""How far compared samples may reach beyond those of the calibration, as a multiple."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Samples that calibrate, and those on which a file is compared with torch.
+
+    Attributes:
+        calibrating: each of shape (n, *input shape), by the inputs' names.
+        compared: the same; others where there are any.
+        checked_on: which ones these are, in words.
+        notes: what is to be told of them.
+    """
+
+    calibrating: Mapping[str, Reals]
+    compared: Mapping[str, Reals]
+    checked_on: str
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Reals], others: Mapping[str, Reals] | None) -> _Split:
+        """Hold some samples back where there are enough and no others are given.
+
+        Args:
+            samples: each of shape (n, *input shape), by the inputs' names.
+            others: the same, to compare on; None: none were given.
+        """
+        count = len(next(iter(samples.values())))
+        few = () if count >= FEW_SAMPLES else (f"{count} samples are few to calibrate on; give some hundreds",)
+        if others is not None:
+            chosen = _at(others, evenly_spread(len(next(iter(others.values()))), COMPARED_SAMPLES))
+            return cls(samples, chosen, "of --check", (*few, *_further(samples, chosen)))
+        if count < HOLDS_BACK_FROM:
+            alike = "sqnr_db is of samples that calibrated, others may do worse: give some with --check"
+            chosen = _at(samples, evenly_spread(count, COMPARED_SAMPLES))
+            return cls(samples, chosen, OF_CALIBRATION, (*few, alike))
+        back = np.zeros(count, dtype=bool)
+        back[evenly_spread(count, min(count // 4, COMPARED_SAMPLES))] = True
+        calibrating, held = _at(samples, np.flatnonzero(~back)), _at(samples, np.flatnonzero(back))
+        return cls(calibrating, held, "held back from the calibration", _further(calibrating, held))
+
+
+def _at(samples: Mapping[str, Reals], positions: NDArray[np.intp]) -> dict[str, Reals]:
+    return {name: values[positions] for name, values in samples.items()}
+
+
+def _further(calibrating: Mapping[str, Reals], compared: Mapping[str, Reals]) -> tuple[str, ...]:
+    """Return what to tell of compared samples that reach further than those of the calibration."""
+    told = []
+    for name, values in compared.items():
+        low, high = float(calibrating[name].min()), float(calibrating[name].max())
+        span, reach = high - low, max(float(values.max()), high) - min(float(values.min()), low)
+        if reach > FURTHER * span:
+            outside = float(((values < low) | (values > high)).mean())
+            told.append(
+                f"compared samples of '{name}' reach {reach / span:.2g} times as far as the calibration's ({outside:.1%} of "
+                "their values are outside and clipped); calibrate with samples like them"
+            )
+    return tuple(told)
 
 
 @torch.no_grad()
@@ -117,9 +206,9 @@ def _torch_outputs(name: str, network: nn.Module, samples: Mapping[str, Reals], 
     for chunk in chunks:
         try:
             returned = network(*chunk) if len(chunk) == 1 else network(**dict(zip(samples, chunk, strict=True)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             shapes = " and ".join(str(values.shape[1:]) for values in samples.values())
-            reason = f"{type(error).__name__}: {error}"
+            reason = described(error, __file__)
             raise InputError(f"{path}: '{name}' refuses samples of the shape {shapes}: {reason}") from error
         outputs.append(_tensors(name, returned, len(chunk[0])))
     found = {output: values.to(torch.float32).numpy() for output, values in joined(outputs).items()}
@@ -197,7 +286,12 @@ def load_network(name: str, weights: Path | None = None) -> nn.Module:
         # Once more: the module's own import, which happens once only, may have drawn numbers.
         torch.manual_seed(0)
         network = _made(name, found)
-    network = network.to("cpu", torch.float32).eval()
+    try:
+        network = unwrapped(network).to("cpu", torch.float32).eval()
+    except UnsupportedNetworkError as error:
+        raise InputError(f"'{name}': {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"'{name}' can't be put into eval mode on the CPU: {described(error, __file__)}") from error
     if weights is not None:
         load_weights(network, weights)
     return network

@@ -17,7 +17,15 @@ from qanas.core.errors import InputError
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
 
-TORCH_ENDINGS = (".pt", ".pth")
+TORCH_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+"""Of files that ``torch.save`` wrote."""
+
+STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+"""Names under which checkpoints hold the state dict beside other things."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""What data parallel and compiled networks, and those that a trainer holds, put in front of every name."""
+
 NAMED = 5
 """Tensors that a message names at most."""
 
@@ -27,13 +35,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
     Args:
         network: changed in place.
-        path: a state dict as safetensors, or one that ``torch.save`` wrote (.pt, .pth; read with ``weights_only``).
+        path: a state dict as safetensors, or what ``torch.save`` wrote (.pt, .pth, .ckpt; read with ``weights_only``):
+            a state dict, or a checkpoint that holds one. What wrappers put in front of all names is taken off.
 
     Raises:
         InputError: no such file, another format, or tensors that are missing, too many or of another shape.
     """
-    found = _read(path)
     wanted = network.state_dict()
+    found = _without_prefix(_read(path), wanted)
     problems = [
         _listed("it lacks", [name for name in wanted if name not in found]),
         _listed("the network has no", [name for name in found if name not in wanted]),
@@ -79,7 +88,7 @@ class FileStart(Start):
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give a state dict as .safetensors, .pt or .pth")
+        raise InputError(f"{path}: no such file; give a state dict as .safetensors, .pt, .pth or .ckpt")
     try:
         if path.suffix in TORCH_ENDINGS:
             found = torch.load(path, map_location="cpu", weights_only=True)
@@ -90,11 +99,32 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path}: can't be read as weights ({' '.join(str(error).split())[:120]}); "
             "save the state dict with safetensors.torch.save_file"
         ) from error
+    found = _state_of(found)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path}: holds {type(found).__name__}, not a state dict; save network.state_dict()")
     odd = [name for name in found if not isinstance(name, str)]
     if odd:
         raise InputError(f"{path}: {odd[0]!r} is no parameter's name; save network.state_dict()")
+    return found
+
+
+def _state_of(found: object) -> object:
+    """Return the state dict in a checkpoint; anything else as it is."""
+    while isinstance(found, Mapping) and not all(isinstance(value, Tensor) for value in found.values()):
+        held = [found[name] for name in STATES if isinstance(found.get(name), Mapping)]
+        if not held:
+            break
+        found = held[0]
+    return found
+
+
+def _without_prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors under the names of a network: without what stands in front of all of them, and not of its own."""
+    while found and not set(wanted) & set(found):
+        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in found)), None)
+        if prefix is None:
+            break
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
 
 

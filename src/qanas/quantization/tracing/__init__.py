@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from qanas.quantization.tracing.trace import trace, trace_shapes, trace_unfolded
+from qanas.quantization.tracing.difference import traced_difference
+from qanas.quantization.tracing.trace import trace, trace_shapes, trace_unfolded, unwrapped
 
-__all__ = ["trace", "trace_shapes", "trace_unfolded"]
+__all__ = ["trace", "trace_shapes", "trace_unfolded", "traced_difference", "unwrapped"]

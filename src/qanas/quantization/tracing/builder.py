@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qanas.quantization.border import INPUT, AxisOrder, Border, Port
 from qanas.quantization.graph import Graph, Node
@@ -180,6 +180,20 @@ class Builder:
         inputs = {value.name: self._shapes[value.name] for value in self.inputs.values()}
         border = Border(tuple(Port(name, self._orders[name]) for name in self.inputs), tuple(ports))
         return Graph(inputs, nodes, tuple(values), border)
+
+    def computed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every value in float32, shape (n, *stored), by its name.
+
+        Args:
+            inputs: each of shape (n, *shape) as torch has it, by the inputs' names.
+        """
+        values = {
+            value.name: inputs[name].permute(self._orders[name].to_stored(inputs[name].ndim))
+            for name, value in self.inputs.items()
+        }
+        for node in self._nodes:
+            values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
+        return values
 
     @property
     def _values_of_inputs(self) -> set[str]:

@@ -129,7 +129,9 @@ def dropout(
     inplace: bool = False,
 ) -> Value:
     """Take a dropout: nothing is dropped once the network is trained."""
-    del p, training, inplace
+    del inplace
+    if training and p > 0:
+        raise ValueError("a dropout that torch applies in evaluation mode, too; pass training=self.training")
     return nothing(builder, value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from qanas.quantization.tracing.builder import Builder, Translators
 from qanas.quantization.tracing.joining import cat
 from qanas.quantization.tracing.parts import part
 from qanas.quantization.tracing.shapes import flip
-from qanas.quantization.tracing.values import Value, new_axis, positions
+from qanas.quantization.tracing.values import Stacked, Unavailable, Value, new_axis, positions
 
 
 def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Value:
@@ -25,13 +25,13 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
 
 def lstm(
     builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None
-) -> tuple[Value, tuple[LastHidden, LastCell]]:
+) -> tuple[Value, tuple[Stacked, Unavailable]]:
     """Take an `nn.LSTM` from a zero state; its two biases are added up."""
     output, hidden = _recurrence(builder, module, value, hx, _lstm_of)
-    return output, (hidden, LastCell())
+    return output, (hidden, Unavailable(hidden.whole_shape, "an LSTM's cell state as a value; take its hidden state"))
 
 
-def gru(builder: Builder, module: nn.GRU, value: Value, /, hx: object = None) -> tuple[Value, LastHidden]:
+def gru(builder: Builder, module: nn.GRU, value: Value, /, hx: object = None) -> tuple[Value, Stacked]:
     """Take an `nn.GRU` from a zero state."""
     return _recurrence(builder, module, value, hx, _gru_of)
 
@@ -46,24 +46,30 @@ def _gru_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> GRU:
 
 def _recurrence(
     builder: Builder, module: nn.LSTM | nn.GRU, value: Value, hx: object, cell: Callable[..., LSTM | GRU]
-) -> tuple[Value, LastHidden]:
+) -> tuple[Value, Stacked]:
     """Append every layer and direction; return the last layer's output and all layers' last states."""
     kind = type(module).__name__
-    for name, wanted in (("batch_first", True), ("proj_size", 0)):
-        if getattr(module, name) != wanted:
-            raise ValueError(f"a {kind} with {name} = {getattr(module, name)}; take {name} = {wanted}")
+    if module.proj_size:
+        raise ValueError(f"a {kind} with proj_size = {module.proj_size}; take proj_size = 0")
+    batch = 0 if module.batch_first else 1
+    if value.batch != batch:
+        raise ValueError(
+            f"a {kind} with batch_first = {module.batch_first} and the batch as axis {value.batch}; take "
+            "batch_first = True, or put the time in front"
+        )
+    value = replace(value, batch=0)
     if not _zero(hx):
         raise ValueError(f"a {kind} that starts from a given state; start from zero: {kind.lower()}(x)")
-    states: list[tuple[Value, int]] = []
+    states: list[Value] = []
     for layer in range(module.num_layers):
         outputs = [_layer(builder, value, cell(*_weights(module, f"l{layer}")))]
-        states.append((outputs[0], -1))
+        states.append(part(builder, outputs[0], (slice(None), -1)))
         if module.bidirectional:
             backwards = _layer(builder, flip(builder, value, 1), cell(*_weights(module, f"l{layer}_reverse")))
             outputs.append(flip(builder, backwards, 1))
-            states.append((outputs[1], 0))
+            states.append(part(builder, outputs[1], (slice(None), 0)))
         value = cat(builder, outputs, 2)
-    return value, LastHidden(builder, tuple(states))
+    return replace(value, batch=batch), Stacked(tuple(states))
 
 
 def _weights(module: nn.LSTM | nn.GRU, layer: str) -> list[Tensor]:
@@ -90,44 +96,6 @@ def _layer(builder: Builder, value: Value, operator: LSTM | GRU) -> Value:
     stored_at = positions(channels, order)
     axes = (time, new_axis(operator.units))
     return builder.emit(operator if stored_at is None else operator.reading(stored_at), [source], axes, axes)
-
-
-@dataclass(frozen=True)
-class LastHidden:
-    """What recurrent layers return as their hidden states at the last step, by layer and direction.
-
-    Attributes:
-        builder: appends the slices.
-        outputs: of every layer and direction, (time, units), and the step that came last.
-    """
-
-    builder: Builder
-    outputs: tuple[tuple[Value, int], ...]
-
-    def __getitem__(self, layer: object) -> Value:
-        """Return a layer's state."""
-        if not isinstance(layer, int):
-            raise ValueError(f"the part {layer} of a layer's last states; take one layer's: hidden[-1]")  # noqa: TRY004
-        output, step = self.outputs[layer]
-        return part(self.builder, output, (slice(None), step))
-
-    def __len__(self) -> int:
-        """Return the number of layers and directions."""
-        return len(self.outputs)
-
-    def squeeze(self, dim: int = 0) -> Value:
-        """Return the state of the only layer."""
-        if dim != 0 or len(self.outputs) > 1:
-            raise ValueError("the last states of several layers squeezed; take one layer's: hidden[-1]")
-        return self[0]
-
-
-class LastCell:
-    """What `nn.LSTM` returns as its cell states: no runtime gives them out."""
-
-    def __getitem__(self, layer: object) -> Value:
-        """Refuse."""
-        raise ValueError("an LSTM's cell state as a value; take its hidden state")
 
 
 TRANSLATORS = Translators(

@@ -85,16 +85,23 @@ class Value:
         name: of the graph's value that holds the numbers.
         torch: its axes as torch has them, the batch left out.
         stored: its axes as they are stored: the same factors in any order and grouping.
+        batch: where torch has the batch among all axes; a file has it in front.
     """
 
     name: str
     torch: Axes
     stored: Axes
+    batch: int = 0
 
     @property
     def shape(self) -> Shape:
         """One sample's shape in torch."""
         return shape_of(self.torch)
+
+    @property
+    def whole_shape(self) -> Shape:
+        """The shape in torch, with a batch of 1."""
+        return (*self.shape[: self.batch], 1, *self.shape[self.batch :])
 
     def axis(self, number: int) -> int:
         """Return the number of a sample's axis for torch's, which counts the batch and may count from the back.
@@ -105,9 +112,16 @@ class Value:
         rank = len(self.torch) + 1
         if not -rank <= number < rank:
             raise ValueError(f"axis {number} of a value of {rank} axes")
-        if number % rank == 0:
+        if number % rank == self.batch:
             raise ValueError("an operator over the batch; each sample must be computed by itself")
-        return number % rank - 1
+        return number % rank - (number % rank > self.batch)
+
+    def in_torch(self, numbers: Tensor) -> Tensor:
+        """Return stored numbers, shape (n, *stored), as torch has them, shape (n, *shape), the batch where it is."""
+        factors = flat(self.stored)
+        split = numbers.reshape(len(numbers), *(factor.size for factor in factors))
+        ordered = split.permute(0, *(factors.index(factor) + 1 for factor in flat(self.torch)))
+        return ordered.reshape(len(numbers), *self.shape).movedim(0, self.batch)
 
     def with_torch_axes(self, axes: Iterable[Factors]) -> Value:
         """Return the same stored numbers under other torch axes."""
@@ -143,6 +157,35 @@ class Value:
             return None
         names = dict(zip(mine, theirs, strict=True))
         return Value(self.name, other.torch, tuple(tuple(names[factor] for factor in axis) for axis in self.stored))
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Values side by side along a new axis in front of the batch, as an LSTM gives its layers' last states.
+
+    Attributes:
+        parts: of one shape, the batch in front.
+    """
+
+    parts: tuple[Value, ...]
+
+    @property
+    def whole_shape(self) -> Shape:
+        """The shape in torch, with a batch of 1."""
+        return (len(self.parts), 1, *self.parts[0].shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Unavailable:
+    """A value that torch has and no runtime gives out: it may be there as long as nothing uses it.
+
+    Attributes:
+        whole_shape: the shape in torch, with a batch of 1.
+        reason: for whoever uses it, with what to do instead.
+    """
+
+    whole_shape: Shape
+    reason: str
 
 
 def _with_parts(axis: Factors, factor: Factor, parts: Sequence[Factor]) -> Factors:

@@ -1,0 +1,761 @@
+"""Runs a network's forward on values of known shapes and notes every call of torch that meets one.
+
+The values are tensors to the code that sees them: sizes, loops and conditions on them are Python's own, hooks run, and
+what is changed in place is changed for everybody who holds it. They have no numbers: each function of torch that gets
+one is translated at once, or looked into where it is written in Python and made of others.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import keyword
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, GetSetDescriptorType
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from qanas.quantization.border import INPUT
+from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.operators.base import Shape
+from qanas.quantization.tracing.batches import translated
+from qanas.quantization.tracing.builder import Builder, Translator
+from qanas.quantization.tracing.values import Stacked, Unavailable, Value
+
+Known = Value | Stacked | Unavailable
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands for a value among the arguments of a noted call."""
+
+    number: int
+
+
+class _Storage:
+    """What several views share: changed through one of them, the others are out of date."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.changed = ""
+
+
+class Traced(Tensor):
+    """A tensor of a known shape, with a batch of 1, and without numbers."""
+
+    slot: Slot
+    storage: _Storage
+    version: int
+
+    @classmethod
+    def of(cls, slot: Slot, shape: Shape, storage: _Storage | None = None) -> Self:
+        """Return the tensor of a slot; it shares its storage with others where it is a view."""
+        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        made.slot = slot
+        made.storage = storage or _Storage()
+        made.version = made.storage.version
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - whatever torch returns
+        """Hand a call of torch to the recorder that is at work."""
+        del types
+        if Recorder.active is None:
+            raise RuntimeError("a value of a finished trace; don't keep what a forward computes for later calls")
+        return Recorder.active.function(func, args, dict(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - never
+        """Refuse what came past `__torch_function__`."""
+        del types, args, kwargs
+        raise ValueError(f"{func} has no operator; call torch's functions instead")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A translated call.
+
+    Attributes:
+        name: of what it gives, for the graph.
+        function: the name of the function or of the module's class.
+        origin: where its weights come from, see `Node`.
+        translator: what translates it.
+        arguments: with slots in place of values.
+        options: the same, by name.
+    """
+
+    name: str
+    function: str
+    origin: str
+    translator: Translator
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def run(self, builder: Builder, values: list[Known]) -> Any:  # noqa: ANN401 - values in any structure
+        """Translate, append the values to those that are there, and return the result with slots in their place."""
+        builder.call, builder.origin = self.name, self.origin
+        arguments = mapped(self.arguments, Slot, lambda slot: values[slot.number])
+        options = mapped(self.options, Slot, lambda slot: values[slot.number])
+        result = translated(self.function, self.translator, builder, arguments, options)
+
+        def noted(value: Known) -> Slot:
+            values.append(value)
+            return Slot(len(values) - 1)
+
+        return mapped(result, (Value, Stacked, Unavailable), noted)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the recorder asks for translators.
+
+    Attributes:
+        modules: by class.
+        functions: by function, or by a method's name.
+        instead: what to use in place of what has no translator.
+    """
+
+    modules: Mapping[type[nn.Module], Translator]
+    functions: Mapping[Callable[..., Any] | str, Translator]
+    instead: Callable[[object], str]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What went into a module and came out of it, as slots in any structure, by its path."""
+
+    path: str
+    inputs: Any
+    outputs: Any
+
+
+class Recorder:
+    """Notes the calls of a network.
+
+    Attributes:
+        active: the one that is at work.
+        builder: takes the operators.
+        values: by slot.
+        calls: so far.
+        passed: the modules, in the order in which they were done.
+    """
+
+    active: ClassVar[Recorder | None] = None
+
+    def __init__(self, network: nn.Module, tables: Tables, builder: Builder) -> None:
+        """Prepare; nothing runs yet."""
+        self.builder = builder
+        self.values: list[Known] = list(builder.inputs.values())
+        self.calls: list[Call] = []
+        self.passed: list[Passed] = []
+        self._network, self._tables = network, tables
+        self._by_name = {_plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}
+        self._paths = {id(module): path for path, module in network.named_modules()}
+        self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+        self._names = Names((INPUT, *builder.inputs))
+        self._modules: list[nn.Module] = []
+        self._looked_into: list[object] = []
+        self._refusal: UnsupportedNetworkError | None = None
+
+    def run(self, *, by_name: bool) -> Any:  # noqa: ANN401 - what the network returns, with slots in place of values
+        """Run the network's forward in evaluation mode and return what it returns, slots in place of values.
+
+        Args:
+            by_name: whether its inputs are given by the arguments' names.
+
+        Raises:
+            UnsupportedNetworkError: a call that has no translation.
+            Exception: whatever the network's own code raises.
+        """
+        inputs = {
+            name: Traced.of(Slot(place), value.whole_shape)
+            for place, (name, value) in enumerate(self.builder.inputs.items())
+        }
+        before, Recorder.active = Recorder.active, self
+        try:
+            with torch.no_grad(), _evaluated(self._network), _intercepted():
+                result = self._network(**inputs) if by_name else self._network(*inputs.values())
+            if self._refusal is not None:  # somebody's own code has caught it
+                raise self._refusal
+            return mapped(result, Traced, self._used)
+        finally:
+            Recorder.active = before
+
+    def module(self, call: Callable[..., Any], module: nn.Module, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
+        """Return what a module gives: translated as a whole, or looked into."""
+        if not _holds((arguments, options), Traced):
+            return call(module, *arguments, **options)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise self.refused("a scripted module; export the Python module that it was made from")
+        self._modules.append(module)
+        try:
+            translator = self._tables.modules.get(type(module))
+            if translator is None or "forward" in module.__dict__:
+                result = call(module, *arguments, **options)
+            elif not _hooked(module):
+                result = self._whole(translator, module, arguments, options)
+            else:  # hooks run around what is translated
+                module.__dict__["forward"] = lambda *args, **kwargs: self._whole(translator, module, args, kwargs)
+                try:
+                    result = call(module, *arguments, **options)
+                finally:
+                    module.__dict__.pop("forward", None)
+            self._note_passed(module, (arguments, options), result)
+            return result
+        finally:
+            self._modules.pop()
+
+    def _note_passed(self, module: nn.Module, given: Any, result: Any) -> None:  # noqa: ANN401 - in any structure
+        path = self._paths.get(id(module))
+        if path is not None:
+            self.passed.append(Passed(path, mapped(given, Traced, _slot), mapped(result, Traced, _slot)))
+
+    def _whole(self, translator: Translator, module: nn.Module, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
+        tensors = (*module.parameters(), *module.buffers())
+        origin = ", ".join(self._tensors.get(id(tensor), "") for tensor in tensors)
+        name = type(module).__name__
+        with self._telling():
+            if module.training and (getattr(module, "p", 0) > 0 or hasattr(module, "running_mean")):
+                raise ValueError(f"{name} is in training mode although the network is not; leave its mode to eval()")
+            result = self._noted(name, translator, self._path(), origin, (module, *arguments), options)
+            if getattr(module, "inplace", False) and isinstance(result, Traced):
+                return self._changed(arguments[0] if arguments else options["input"], result)
+            source = arguments[0] if arguments else options.get("input")
+            if isinstance(source, Traced) and isinstance(result, Traced):
+                if self.values[source.slot.number] is self.values[result.slot.number]:
+                    return source
+                return self._as_view(source, result) if name in VIEWS else result
+            return result
+
+    def function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Return what a function of torch gives."""
+        with self._telling():
+            return self._function(function, arguments, options)
+
+    def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
+        getter = GETTERS.get(function)
+        if getter is not None:
+            return self._property(getter, function, arguments)
+        raw = getattr(function, "__name__", type(function).__name__)
+        name = _plain(raw)
+        if name in ASKED or (name == "type" and len(arguments) == 1 and not options):
+            return _asked(function, arguments, options)
+        if name in TOLD:
+            return "a value without numbers"
+        if raw in READ:
+            raise ValueError(f"{raw} reads the numbers of a value; {READ[raw]}")
+        if name in LIKE:
+            stand_ins = mapped((arguments, options), Traced, lambda one: torch.zeros(_asked(Tensor.size, (one,), {})))
+            return function(*stand_ins[0], **stand_ins[1])
+        if name in SAME:
+            return _as_it_is(name, arguments, options)
+        if name in REVERSED and len(arguments) > 1:
+            name, arguments = REVERSED[name], (arguments[1], arguments[0])
+            function = name
+        if options.get("out") is not None:
+            raise ValueError(f"{name} with out=; assign its result instead")
+        changes = raw.endswith("_") and not raw.endswith("__")
+        changes = bool(options.pop("inplace", False)) or changes
+        translator = self._translator(function, name)
+        if translator is None:
+            return self._looked(function, name, arguments, options)
+        result = self._noted(
+            name, translator, self._name_of(name), self._origin(arguments, options), arguments, options
+        )
+        if changes:
+            return self._changed(arguments[0] if arguments else options.get("input"), result)
+        if name in VIEWS:
+            source = arguments[0] if arguments else options["input"]
+            return mapped(result, Traced, lambda one: self._as_view(source, one))
+        return result
+
+    def _translator(self, function: Any, name: str) -> Translator | None:  # noqa: ANN401 - hashable
+        found = self._tables.functions.get(function)
+        return (
+            found
+            if found is not None
+            else self._tables.functions.get(name) or self._by_name.get(ALIASES.get(name, name))
+        )
+
+    def _property(self, name: str, getter: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        if name in PROPERTIES:
+            return _asked(getter, arguments, {})
+        if name in {"data", "real"}:
+            return self._as_view(arguments[0], arguments[0])
+        if name in {"T", "mT", "H", "mH"}:
+            one: Traced = arguments[0]
+            if one.ndim != 2 and name in {"T", "H"}:  # noqa: PLR2004 - a matrix
+                return one.permute(*reversed(range(one.ndim)))
+            return one.transpose(-2, -1)
+        raise ValueError(f"the attribute {name} of a value; what is known of it is its shape")
+
+    def _looked(self, function: Any, name: str, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
+        """Run a function of torch that is written in Python, on the values, or refuse it."""
+        inner = getattr(function, "_torchdynamo_inline", None) or _without_dispatch(function)
+        if inner is None or function in self._looked_into:
+            module = self._modules[-1] if self._modules else None
+            whole = module is not None and type(module).__module__.startswith("torch.nn")
+            what = type(module).__name__ if whole else name
+            raise ValueError(f"{what} has no operator; {self._tables.instead(type(module) if whole else function)}")
+        self._looked_into.append(function)
+        try:
+            return inner(*arguments, **options)
+        finally:
+            self._looked_into.pop()
+
+    def _noted(
+        self, function: str, translator: Translator, name: str, origin: str, arguments: Any, options: Any
+    ) -> Any:  # noqa: ANN401 - in any structure
+        """Translate a call, note it, and return its result."""
+        slots, named = mapped((tuple(arguments), dict(options)), Traced, self._used)
+        call = Call(self._names.new(name), function, origin, translator, slots, named)
+        result = call.run(self.builder, self.values)
+        self.calls.append(call)
+        return mapped(result, Slot, lambda slot: Traced.of(slot, self.values[slot.number].whole_shape))
+
+    def _used(self, one: Traced) -> Slot:
+        if one.version != one.storage.version:
+            raise ValueError(
+                f"a value that {one.storage.changed} has changed in place through another view of it; compute a new "
+                "value instead: y = relu(y)"
+            )
+        return one.slot
+
+    def _changed(self, target: object, result: object) -> object:
+        """Let a value be another one from here on, for everybody who holds it."""
+        if not isinstance(target, Traced) or not isinstance(result, Traced):
+            raise ValueError("a value is written into a constant tensor; compute a new tensor instead")  # noqa: TRY004
+        if _asked(Tensor.size, (target,), {}) != _asked(Tensor.size, (result,), {}):
+            raise ValueError("a change in place to another shape; assign the result instead")
+        target.slot = result.slot
+        target.storage.version += 1
+        target.storage.changed = self._line() or self._path() or "a call"
+        target.version = target.storage.version
+        return target
+
+    def _as_view(self, source: object, result: Traced) -> Traced:
+        """Return the result as a view of another value."""
+        if not isinstance(source, Traced):
+            return result
+        return Traced.of(result.slot, self.values[result.slot.number].whole_shape, source.storage)
+
+    def _origin(self, arguments: Any, options: Any) -> str:  # noqa: ANN401 - in any structure
+        """Return the names of the parameters that a call takes; empty where others are computed from them."""
+        names: list[str] = []
+
+        def noted(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, Traced):
+                names.append(self._tensors.get(id(tensor), ""))
+            return tensor
+
+        mapped((arguments, options), Tensor, noted)
+        return ", ".join(names) if all(names) else ""
+
+    def _name_of(self, function: str) -> str:
+        """Return a name for what a function gives: a module's of torch's kind is that module's."""
+        module = self._modules[-1] if self._modules else self._network
+        torchs = type(module).__module__.startswith("torch.") or isinstance(module, tuple(self._tables.modules))
+        return (self._path() if torchs else "") or function
+
+    def _path(self) -> str:
+        """Return the path of the innermost module of the network that is being run."""
+        known = (self._paths[id(module)] for module in reversed(self._modules) if id(module) in self._paths)
+        return next(known, "")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what goes wrong into a refusal that names the place."""
+        try:
+            yield
+        except UnsupportedNetworkError:
+            raise
+        except Exception as error:
+            raise self.refused(" ".join(str(error).split()) or type(error).__name__) from error
+
+    def refused(self, reason: str) -> UnsupportedNetworkError:
+        """Return a refusal that names the module's path and the line of the user's file."""
+        line = self._line()
+        place = self._path() or type(self._network).__name__
+        refusal = UnsupportedNetworkError(f"{place}: {reason}{f' ({line})' if line else ''}")
+        self._refusal = self._refusal or refusal
+        return refusal
+
+    @staticmethod
+    def _line() -> str:
+        """Return the file and line of the innermost code that is neither torch's nor ours; empty where there is none."""
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not Recorder.run.__code__:
+            name = frame.f_code.co_filename
+            if not name.startswith(("<", *OURS)):
+                return f"{Path(name).name}, line {frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
+
+
+OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), str(Path(contextlib.__file__)))
+"""Files that are no place to look at for whoever wrote a network."""
+
+
+class Names:
+    """Names of the graph's values: each once, none that Python has."""
+
+    def __init__(self, taken: Sequence[str]) -> None:
+        """Begin with names that are taken."""
+        self._taken = set(taken)
+        self._counts: dict[str, int] = {}
+
+    def new(self, wanted: str) -> str:
+        """Return a name like the wanted one, with a number behind it where it is taken.
+
+        >>> names = Names(["x"]); names.new("head.0"), names.new("relu"), names.new("relu"), names.new("0")
+        ('head_0', 'relu', 'relu_1', '_0')
+        """
+        name = re.sub(r"\W+", "_", wanted)
+        if name[:1].isdigit():
+            name = f"_{name}"
+        found = re.fullmatch(r"(.*)_(\d+)", name)
+        base, number = (found[1], int(found[2])) if found else (name, 0)
+        number = number or self._counts.get(base, 0)
+        while name in self._taken or hasattr(builtins, name) or keyword.iskeyword(name):
+            number += 1
+            name = f"{base}_{number}"
+        self._taken.add(name)
+        self._counts[base] = number
+        return name
+
+
+def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Return a structure with everything of a kind changed."""
+    if isinstance(entry, kind):
+        return change(entry)
+    if isinstance(entry, tuple):
+        parts = [mapped(part, kind, change) for part in entry]
+        if type(entry) is tuple:
+            return tuple(parts)
+        return type(entry)(*parts) if hasattr(entry, "_fields") else entry
+    if isinstance(entry, list):
+        return [mapped(part, kind, change) for part in entry]
+    if isinstance(entry, Mapping):
+        return {name: mapped(part, kind, change) for name, part in entry.items()}
+    if isinstance(entry, slice):
+        return slice(*(mapped(part, kind, change) for part in (entry.start, entry.stop, entry.step)))
+    return entry
+
+
+def _holds(entry: object, kind: type) -> bool:
+    """Tell whether anything in a structure is of a kind."""
+    if isinstance(entry, Mapping):
+        return any(_holds(part, kind) for part in entry.values())
+    if isinstance(entry, list | tuple):
+        return any(_holds(part, kind) for part in entry)
+    return isinstance(entry, kind)
+
+
+def _slot(one: Traced) -> Slot:
+    return one.slot
+
+
+def _plain(name: str) -> str:
+    """Return a function's name without what Python and torch put around it."""
+    bare = name.removeprefix("__").removesuffix("__") if name.startswith("__") else name
+    return bare.removesuffix("_") if not bare.startswith("_") else bare
+
+
+def _asked(function: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return what a value knows of itself."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return function(*arguments, **options)
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = nn.modules.module
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or hooks._global_forward_hooks
+        or hooks._global_forward_pre_hooks
+    )
+
+
+def _as_it_is(name: str, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return a value that a call leaves as it is: of float32, on the CPU.
+
+    Raises:
+        ValueError: it does not.
+    """
+    given = [*arguments[1:], *options.values()]
+    types = [entry for entry in given if isinstance(entry, torch.dtype)]
+    types += [entry.dtype for entry in given if isinstance(entry, Tensor)]
+    types += [
+        TYPES.get(entry, torch.float64) for entry in given if isinstance(entry, str) and entry.startswith("torch.")
+    ]
+    types += [TYPES[f"torch.{name}"]] if f"torch.{name}" in TYPES else []
+    if any(kind != torch.float32 for kind in types):
+        raise ValueError(f"a value as {types[0]}; values are float32 here, keep them so")
+    return arguments[0] if isinstance(arguments[0], Traced) else arguments[0].to(torch.float32)
+
+
+@contextlib.contextmanager
+def _evaluated(network: nn.Module) -> Iterator[None]:
+    """Keep a network in evaluation mode, and undo what its forward sets: what ships is its branch there."""
+    modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    states = [
+        (module, dict(module.__dict__), dict(module._buffers), dict(module._parameters), dict(module._modules))
+        for module in modules
+    ]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, attributes, buffers, parameters, children in states:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for held, kept in (
+                (module._buffers, buffers),
+                (module._parameters, parameters),
+                (module._modules, children),
+            ):
+                held.clear()
+                held.update(kept)  # type: ignore[arg-type]  # what it held
+
+
+@contextlib.contextmanager
+def _intercepted() -> Iterator[None]:
+    """Let the recorder see every call of a module."""
+    original = nn.Module.__call__
+    # Compiled in place or not, a module's own code is what runs.
+    plain: Callable[..., Any] = nn.Module._call_impl
+
+    def call(module: nn.Module, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        if Recorder.active is None:
+            return plain(module, *arguments, **options)
+        return Recorder.active.module(plain, module, arguments, options)
+
+    nn.Module.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+def _without_dispatch(function: Any) -> Callable[..., Any] | None:  # noqa: ANN401
+    """Return a Python function of torch that goes on where the original would ask the values; None for any other."""
+    if not isinstance(function, FunctionType) or not str(function.__module__).startswith("torch"):
+        return None
+    names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    scope = {**function.__globals__, **dict.fromkeys(names, lambda *_: False)}
+    copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+GETTERS: Mapping[Any, str] = {
+    getattr(Tensor, name).__get__: name
+    for name in dir(Tensor)
+    if isinstance(getattr(Tensor, name), GetSetDescriptorType | property)
+}
+"""The names of a tensor's properties, by what torch hands over for them."""
+
+PROPERTIES = frozenset(
+    [
+        "shape",
+        "ndim",
+        "dtype",
+        "device",
+        "layout",
+        "requires_grad",
+        "is_leaf",
+        "grad_fn",
+        "grad",
+        "names",
+        "itemsize",
+        "nbytes",
+        "output_nr",
+        "is_cuda",
+        "is_cpu",
+        "is_xpu",
+        "is_mps",
+        "is_meta",
+        "is_mkldnn",
+        "is_sparse",
+        "is_sparse_csr",
+        "is_quantized",
+        "is_nested",
+        "is_ipu",
+        "is_xla",
+        "is_mtia",
+        "is_maia",
+        "is_vulkan",
+        "_version",
+        "retains_grad",
+        "name",
+        "volatile",
+    ]
+)
+"""Those that a value without numbers knows."""
+
+ASKED = frozenset(
+    [
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "is_contiguous",
+        "storage_offset",
+        "element_size",
+        "len",
+        "is_floating_point",
+        "is_complex",
+        "is_signed",
+        "get_device",
+        "hash",
+        "is_same_size",
+        "is_inference",
+        "has_names",
+        "is_tensor",
+        "is_conj",
+        "is_neg",
+        "retain_grad",
+        "register_hook",
+        "is_pinned",
+        "is_nonzero_size",
+        "result_type",
+        "can_cast",
+    ]
+)
+"""Functions that a value answers without numbers."""
+
+TOLD = frozenset(("repr", "str", "format"))
+
+_BRANCH = "a condition on numbers can't be exported; compute both sides, or decide by shapes"
+READ: Mapping[str, str] = {
+    **dict.fromkeys(("__bool__", "__contains__", "equal", "allclose", "is_nonzero", "_assert"), _BRANCH),
+    **dict.fromkeys(
+        (
+            "item",
+            "__float__",
+            "__int__",
+            "__index__",
+            "__complex__",
+            "tolist",
+            "numpy",
+            "__array__",
+            "nonzero",
+            "data_ptr",
+        ),
+        "keep to torch's functions on values",
+    ),
+}
+"""Functions that need the numbers, and what to do."""
+
+LIKE = frozenset(
+    [
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_tensor",
+        "new_empty",
+        "broadcast_tensors_like",
+    ]
+)
+"""Functions that read nothing but the shape."""
+
+SAME = frozenset(
+    [
+        "to",
+        "type",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "int",
+        "long",
+        "bool",
+        "cpu",
+        "cuda",
+        "contiguous",
+        "detach",
+        "requires_grad",
+    ]
+)
+"""Functions that leave a float32 value on the CPU as it is, the object included."""
+
+TYPES = {
+    f"torch.{kind}": getattr(torch, kind)
+    for kind in ("float", "double", "half", "bfloat16", "int", "long", "bool", "float32")
+}
+TYPES["torch.FloatTensor"] = torch.float32
+
+REVERSED = {
+    "rsub": "sub",
+    "rdiv": "div",
+    "rtruediv": "div",
+    "rmatmul": "matmul",
+    "radd": "add",
+    "rmul": "mul",
+    "rpow": "pow",
+}
+
+ALIASES = {"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
+
+VIEWS = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "permute",
+        "movedim",
+        "moveaxis",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "getitem",
+        "narrow",
+        "select",
+        "split",
+        "chunk",
+        "tensor_split",
+        "hsplit",
+        "vsplit",
+        "dsplit",
+        "unbind",
+        "expand",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+        "diagonal",
+        "unfold",
+        "adjoint",
+        "ravel",
+        "Flatten",
+        "Unflatten",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "alpha_dropout",
+        "feature_dropout",
+    ]
+)
+"""Functions and modules that may give a view of their first argument."""
