@@ -547,7 +547,7 @@ def test_code_sees_sizes_and_changes(name: str) -> None:
 class Optional(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, *others: Tensor, scale: float = 2.0, **rest: Any
-    ) -> Tensor:  # noqa: ANN401
+    ) -> Tensor:
         if mask is not None:
             x = x * mask
         return x * scale + sum(others) if others or rest else x * scale

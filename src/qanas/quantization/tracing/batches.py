@@ -172,9 +172,7 @@ SEQUENCES = frozenset(("LSTM", "GRU", "RNN", "MultiheadAttention", "TransformerE
 """Modules that take a batch behind the time."""
 
 KEPT = frozenset(
-    "add mul sub div neg relu relu6 clamp hardtanh leaky_relu sigmoid tanh hardswish hardsigmoid silu gelu elu selu "
-    "softplus abs exp sqrt rsqrt square pow softmax log_softmax clone dropout split chunk narrow cat ReLU ReLU6 "
-    "Hardtanh LeakyReLU Sigmoid Tanh Hardswish Hardsigmoid SiLU GELU ELU PReLU Softmax Identity Dropout".split()
+    ["add", "mul", "sub", "div", "neg", "relu", "relu6", "clamp", "hardtanh", "leaky_relu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "silu", "gelu", "elu", "selu", "softplus", "abs", "exp", "sqrt", "rsqrt", "square", "pow", "softmax", "log_softmax", "clone", "dropout", "split", "chunk", "narrow", "cat", "ReLU", "ReLU6", "Hardtanh", "LeakyReLU", "Sigmoid", "Tanh", "Hardswish", "Hardsigmoid", "SiLU", "GELU", "ELU", "PReLU", "Softmax", "Identity", "Dropout"]
 )
 """What keeps all axes where they are."""
 

@@ -567,16 +567,12 @@ GETTERS: Mapping[Any, str] = {
 """The names of a tensor's properties, by what torch hands over for them."""
 
 PROPERTIES = frozenset(
-    "shape ndim dtype device layout requires_grad is_leaf grad_fn grad names itemsize nbytes output_nr is_cuda is_cpu "
-    "is_xpu is_mps is_meta is_mkldnn is_sparse is_sparse_csr is_quantized is_nested is_ipu is_xla is_mtia is_maia "
-    "is_vulkan _version retains_grad name volatile".split()
+    ["shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_leaf", "grad_fn", "grad", "names", "itemsize", "nbytes", "output_nr", "is_cuda", "is_cpu", "is_xpu", "is_mps", "is_meta", "is_mkldnn", "is_sparse", "is_sparse_csr", "is_quantized", "is_nested", "is_ipu", "is_xla", "is_mtia", "is_maia", "is_vulkan", "_version", "retains_grad", "name", "volatile"]
 )
 """Those that a value without numbers knows."""
 
 ASKED = frozenset(
-    "size dim ndimension numel nelement stride is_contiguous storage_offset element_size len is_floating_point "
-    "is_complex is_signed get_device hash is_same_size is_inference has_names is_tensor is_conj is_neg retain_grad "
-    "register_hook is_pinned is_nonzero_size result_type can_cast".split()
+    ["size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "storage_offset", "element_size", "len", "is_floating_point", "is_complex", "is_signed", "get_device", "hash", "is_same_size", "is_inference", "has_names", "is_tensor", "is_conj", "is_neg", "retain_grad", "register_hook", "is_pinned", "is_nonzero_size", "result_type", "can_cast"]
 )
 """Functions that a value answers without numbers."""
 
@@ -604,12 +600,12 @@ READ: Mapping[str, str] = {
 """Functions that need the numbers, and what to do."""
 
 LIKE = frozenset(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_tensor new_empty broadcast_tensors_like".split()
+    ["zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty", "broadcast_tensors_like"]
 )
 """Functions that read nothing but the shape."""
 
 SAME = frozenset(
-    "to type type_as float double half bfloat16 int long bool cpu cuda contiguous detach requires_grad".split()
+    ["to", "type", "type_as", "float", "double", "half", "bfloat16", "int", "long", "bool", "cpu", "cuda", "contiguous", "detach", "requires_grad"]
 )
 """Functions that leave a float32 value on the CPU as it is, the object included."""
 
@@ -632,8 +628,6 @@ REVERSED = {
 ALIASES = {"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
 
 VIEWS = frozenset(
-    "view reshape flatten unflatten transpose swapaxes swapdims permute movedim moveaxis t unsqueeze squeeze getitem narrow "
-    "select split chunk tensor_split hsplit vsplit dsplit unbind expand expand_as view_as reshape_as diagonal unfold "
-    "adjoint ravel Flatten Unflatten dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout".split()
+    ["view", "reshape", "flatten", "unflatten", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "t", "unsqueeze", "squeeze", "getitem", "narrow", "select", "split", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "expand", "expand_as", "view_as", "reshape_as", "diagonal", "unfold", "adjoint", "ravel", "Flatten", "Unflatten", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"]
 )
 """Functions and modules that may give a view of their first argument."""
