@@ -133,3 +133,60 @@ def with_nan() -> nn.Module:
 
 
 number = 3
+
+
+class Counter(nn.Module):
+    """Has a state that changes with every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1.0
+        return x * self.seen
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.between, self.head = nn.Conv2d(3, 4, 3), Counter(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.between(self.conv(x)).relu().mean((2, 3)))
+
+
+def hooked() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    network[1].register_forward_hook(lambda _, __, output: output.relu() * 2)
+    return network
+
+
+def _uneven(columns: list[float]) -> nn.Module:
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    network[0].weight.data /= torch.tensor(columns)
+    return network
+
+
+def uneven() -> nn.Module:
+    return _uneven([1 / 200, 1.0, 1.0, 200.0])
+
+
+def very_uneven() -> nn.Module:
+    return _uneven([1e-5, 1.0, 1.0, 1e5])
+
+
+def offset() -> nn.Module:
+    layer = nn.Linear(4, 2)
+    layer.bias.data[:] = 300.0
+    return layer
+
+
+class Prints(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        print(tuple(x.shape))  # noqa: T201 - as users do
+        return self.layer(x)

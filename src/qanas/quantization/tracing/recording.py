@@ -64,7 +64,11 @@ class Traced(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,  # noqa: ANN401 - torch's protocol
     ) -> Any:  # noqa: ANN401 - whatever torch returns
         """Hand a call of torch to the recorder that is at work."""
         del types
@@ -74,7 +78,11 @@ class Traced(Tensor):
 
     @classmethod
     def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,  # noqa: ANN401 - torch's protocol
     ) -> Any:  # noqa: ANN401 - never
         """Refuse what came past `__torch_function__`."""
         del types, args, kwargs
@@ -242,7 +250,7 @@ class Recorder:
         with self._telling():
             return self._function(function, arguments, options)
 
-    def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401, C901, PLR0911 - a case a line
         getter = GETTERS.get(function)
         if getter is not None:
             return self._property(getter, function, arguments)
@@ -314,7 +322,13 @@ class Recorder:
             self._looked_into.pop()
 
     def _noted(
-        self, function: str, translator: Translator, name: str, origin: str, arguments: Any, options: Any
+        self,
+        function: str,
+        translator: Translator,
+        name: str,
+        origin: str,
+        arguments: Any,
+        options: Any,  # noqa: ANN401 - in any structure
     ) -> Any:  # noqa: ANN401 - in any structure
         """Translate a call, note it, and return its result."""
         slots, named = mapped((tuple(arguments), dict(options)), Traced, self._used)
@@ -392,7 +406,7 @@ class Recorder:
 
     @staticmethod
     def _line() -> str:
-        """Return the file and line of the innermost code that is neither torch's nor ours; empty where there is none."""
+        """Return the file and line of the innermost code that is neither torch's nor ours; empty if there is none."""
         frame = sys._getframe(1)
         while frame is not None and frame.f_code is not Recorder.run.__code__:
             name = frame.f_code.co_filename
@@ -434,7 +448,7 @@ class Names:
         return name
 
 
-def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401, PLR0911 - a case a line
     """Return a structure with everything of a kind changed."""
     if isinstance(entry, kind):
         return change(entry)
