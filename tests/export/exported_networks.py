@@ -57,8 +57,8 @@ def with_width(width: int, depth: int, bias: bool = True) -> nn.Module:
     return nn.Linear(width, depth, bias)
 
 
-def gelu() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 4), nn.GELU())
+def plain_recurrence() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.RNN(4, 4))
 
 
 def nothing() -> None:
@@ -143,8 +143,8 @@ class Counter(nn.Module):
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1.0
-        return x * self.seen
+        self.seen += 1.0  # type: ignore[assignment, operator]
+        return x * self.seen  # type: ignore[operator]
 
 
 class Counts(nn.Module):
@@ -153,7 +153,7 @@ class Counts(nn.Module):
         self.conv, self.between, self.head = nn.Conv2d(3, 4, 3), Counter(), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.between(self.conv(x)).relu().mean((2, 3)))
+        return self.head(self.between(self.conv(x)).relu().mean((2, 3)))  # type: ignore[no-any-return]
 
 
 def hooked() -> nn.Module:
@@ -164,7 +164,7 @@ def hooked() -> nn.Module:
 
 def _uneven(columns: list[float]) -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    network[0].weight.data /= torch.tensor(columns)
+    network[0].weight.data /= torch.tensor(columns)  # type: ignore[arg-type, operator]
     return network
 
 
@@ -189,4 +189,4 @@ class Prints(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         print(tuple(x.shape))  # noqa: T201 - as users do
-        return self.layer(x)
+        return self.layer(x)  # type: ignore[no-any-return]

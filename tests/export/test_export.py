@@ -314,7 +314,7 @@ BAD_NETWORKS = {
     f"{NETWORKS}:nothing": ("returns a NoneType",),
     f"{NETWORKS}:broken": ("no weights here", "exported_networks.py, line"),
     f"{NETWORKS}:with_width": ("needs width, depth;", "without arguments"),
-    f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
+    f"{NETWORKS}:plain_recurrence": ("1: RNN has no operator; use LSTM",),
     f"{NETWORKS}:WithText": ("must put out tensors", "'output_1' is a str"),
     f"{NETWORKS}:Summed": ("must put out tensors", "the shape ()"),
     f"{NETWORKS}:PythonNumbers": ("numpy reads the numbers", "exported_networks.py, line 125"),

@@ -24,7 +24,7 @@ class Network(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))
+        return self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class Counts(nn.Module):
@@ -35,8 +35,8 @@ class Counts(nn.Module):
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1.0
-        return x * self.seen
+        self.seen += 1.0  # type: ignore[assignment, operator]
+        return x * self.seen  # type: ignore[operator]
 
 
 class Dropped(nn.Dropout):

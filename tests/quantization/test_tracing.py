@@ -376,9 +376,8 @@ def test_batch_norms_of_every_kind_are_folded(affine: bool) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
-    "an unknown method": (lambda _, x: x.erf(), r"erf has no operator; .* \(test_tracing.py, line"),
-    "an unknown function": (lambda _, x: torch.erf(x), "erf has no operator"),
-    "a module with something better": (lambda m, x: m.layers.gelu(x), "layers.gelu: GELU has no operator; use Hard"),
+    "an unknown method": (lambda _, x: x.lgamma(), r"lgamma has no operator; .* \(test_tracing.py, line"),
+    "an unknown function": (lambda _, x: torch.lgamma(x), "lgamma has no operator"),
     "a reshape over the batch": (lambda _, x: x.reshape(4, -1), "keep the batch in front"),
     "a flatten over the batch": (lambda _, x: torch.flatten(x), "flatten each sample"),
     "a permutation of the batch": (lambda _, x: x.permute(1, 0, 2, 3), "the batch is axis 1"),
@@ -468,7 +467,7 @@ class Leaves(nn.Module):
 class GoesOnAnyway(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         try:
-            return torch.erf(inputs)
+            return torch.lgamma(inputs)
         except Exception:  # noqa: BLE001 - as some code has it
             return inputs
 
@@ -496,7 +495,7 @@ def checked_sizes(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Funct
 
 def summed_chunks(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
     parts = [part + float(number) for number, part in enumerate(network.layers.conv(x).chunk(3, 1))]
-    return torch.cat([sum(parts[1:], parts[0]), *x.split(1, dim=1)], 1)
+    return torch.cat([sum(parts[1:], parts[0]), *x.split(1, dim=1)], 1)  # type: ignore[no-untyped-call]
 
 
 def step_by_step(_: object, x: Tensor) -> Tensor:
@@ -509,12 +508,12 @@ def changed_in_place(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Fu
     y.relu_()
     y += network.layers.other(x)
     F.relu6(y, inplace=True)
-    return y + kept
+    return y + kept  # type: ignore[no-any-return]
 
 
 def only_in_training(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
     y: Tensor = network.layers.conv(x)
-    if network.training or torch.jit.is_scripting():
+    if network.training or torch.jit.is_scripting():  # type: ignore[attr-defined]
         y = torch.fft.rfft(y).abs()
     return F.dropout(y, 0.3, network.training)
 
@@ -576,7 +575,7 @@ def test_hooks_patched_forwards_and_norms_of_weights_are_what_torch_runs() -> No
     hooked, patched = conv(), conv()
     hooked.register_forward_hook(lambda _, __, output: output.relu() * 2)
     hooked.register_forward_pre_hook(lambda _, inputs: (inputs[0] + 1.0,))
-    patched.forward = lambda x: nn.Conv2d.forward(patched, x) - 1.0  # type: ignore[method-assign]
+    patched.forward = lambda x: nn.Conv2d.forward(patched, x) - 1.0  # type: ignore[method-assign, arg-type]
     old, new = torch.nn.utils.weight_norm(conv(6, 6)), torch.nn.utils.parametrizations.weight_norm(conv(6, 6))
     spectral = torch.nn.utils.parametrizations.spectral_norm(conv(6, 6))
     graph = same_as_torch(nn.Sequential(nn.Sequential(hooked), old, new, spectral), (4, 6, 5))
@@ -613,7 +612,7 @@ def test_what_wraps_a_network_is_taken_off_and_a_scripted_one_refused() -> None:
     network = nn.Sequential(conv()).eval()
     samples = torch.randn(2, 4, 6, 5)
     for wrapped in (nn.DataParallel(network), torch.compile(network)):
-        assert torch.equal(trace(wrapped, (4, 6, 5)).forward(samples), trace(network, (4, 6, 5)).forward(samples))
+        assert torch.equal(trace(wrapped, (4, 6, 5)).forward(samples), trace(network, (4, 6, 5)).forward(samples))  # type: ignore[arg-type]
     for scripted in (torch.jit.script(network), nn.Sequential(torch.jit.script(conv()))):
         with pytest.raises(UnsupportedNetworkError, match=r"export the.* module that it was made from"):
             trace(scripted, (4, 6, 5))

@@ -257,8 +257,16 @@ def functional_batch_norm(  # noqa: PLR0913, PLR0917 - as torch has it
     momentum: float | None = 0.1,
     eps: float = 1e-5,
 ) -> Value:
-    """Take the running statistics of a batch norm that is called as a function, whatever mode it is in."""
-    del training, momentum
+    """Take the running statistics of a batch norm that is called as a function.
+
+    All tensors are of shape (channels,). With ``training`` torch itself has those of the batch.
+    """
+    del momentum
+    if training or running_mean is None or running_var is None:
+        raise ValueError(
+            "a batch norm over the statistics of the batch in training; give it running ones, and "
+            "training=self.training"
+        )
     return _norm(builder, _statistics(running_mean, running_var, weight, bias, eps), value, 0)
 
 

@@ -50,13 +50,13 @@ class Traced(Tensor):
     """A tensor of a known shape, with a batch of 1, and without numbers."""
 
     slot: Slot
-    storage: _Storage
+    storage: _Storage  # type: ignore[assignment]
     version: int
 
     @classmethod
     def of(cls, slot: Slot, shape: Shape, storage: _Storage | None = None) -> Self:
         """Return the tensor of a slot; it shares its storage with others where it is a view."""
-        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)
         made.slot = slot
         made.storage = storage or _Storage()
         made.version = made.storage.version
@@ -65,10 +65,10 @@ class Traced(Tensor):
     @classmethod
     def __torch_function__(
         cls,
-        func: Any,
-        types: Any,
+        func: Any,  # noqa: ANN401
+        types: Any,  # noqa: ANN401
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,  # noqa: ANN401 - torch's protocol
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever torch returns
         """Hand a call of torch to the recorder that is at work."""
         del types
@@ -77,12 +77,12 @@ class Traced(Tensor):
         return Recorder.active.function(func, args, dict(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
-        func: Any,
-        types: Any,
+        func: Any,  # noqa: ANN401
+        types: Any,  # noqa: ANN401
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,  # noqa: ANN401 - torch's protocol
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - never
         """Refuse what came past `__torch_function__`."""
         del types, args, kwargs
@@ -167,7 +167,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.passed: list[Passed] = []
         self._network, self._tables = network, tables
-        self._by_name = {_plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}
+        self._by_name = {_plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}  # type: ignore[arg-type]
         self._paths = {id(module): path for path, module in network.named_modules()}
         self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
         self._names = Names((INPUT, *builder.inputs))
@@ -327,7 +327,7 @@ class Recorder:
         translator: Translator,
         name: str,
         origin: str,
-        arguments: Any,
+        arguments: Any,  # noqa: ANN401
         options: Any,  # noqa: ANN401 - in any structure
     ) -> Any:  # noqa: ANN401 - in any structure
         """Translate a call, note it, and return its result."""
