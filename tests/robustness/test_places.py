@@ -67,7 +67,8 @@ def test_output_where_a_terminal_has_no_unicode(tmp_path: Path) -> None:
     """The command's own words and a user's come out whatever the encoding is."""
     path = recipe(tmp_path / "stra\udcdfe")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    command = [sys.executable, "-c", "from qanas.cli import main; main()", "check", os.fsencode(path)]
+    code = "from qanas.cli import main; main()"
+    command: list[str | bytes] = [sys.executable, "-c", code, "check", os.fsencode(path)]
     done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
     assert b"Traceback" not in done.stderr
     assert done.returncode == 0, done.stderr
