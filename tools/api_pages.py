@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import pkgutil
 import sys
+import typing
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,14 @@ def complete(package: ModuleType) -> None:
         names += [name for name in modules if name not in names]
 
 
+def resolve_named_tuples() -> None:
+    """Give every named tuple's constructor its types: the generator can't look up names that are quoted there."""
+    for module in pkgutil.walk_packages(qanas.__path__, "qanas."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(kind) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+                kind.__new__.__annotations__ = typing.get_type_hints(kind)
+
+
 def packages() -> list[ModuleType]:
     """Return qanas and the packages in it, imported."""
     found = pkgutil.walk_packages(qanas.__path__, "qanas.")
@@ -41,6 +51,7 @@ def write(folder: Path) -> int:
     """Write a page a module, an index and the search; return how many pages there are."""
     for package in packages():
         complete(package)
+    resolve_named_tuples()
     # Without sources: they are most of the time and size.
     pdoc.render.configure(docformat="google", show_source=False, footer_text=f"qanas {qanas.__version__}")
     pdoc.pdoc("qanas", output_directory=folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 import torch
 
 from qanas.core.candidate import Candidate
@@ -43,12 +44,14 @@ def forecast(plan: Plan) -> Forecast:
     Raises:
         InputError: from the space or the task.
     """
-    threads = torch.get_num_threads()
+    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study
     try:
         return _forecast(plan)
     finally:
         torch.set_num_threads(threads)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _forecast(plan: Plan) -> Forecast:
