@@ -78,7 +78,7 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     from qanas.recipe import load_plan
-    from qanas.workflows.check import forecast
+    from qanas.workflows.check import PROBED_CANDIDATES, forecast
     from qanas.workflows.rehearsal import rehearse
 
     plan = load_plan(recipe, settings or [])
@@ -93,6 +93,11 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
             "  over its limit: the reference is measured, but marked infeasible" if name in expected.over_limit else ""
         )
         typer.echo(f"reference {name} {value:g}{over}")
+    if expected.not_built:
+        typer.echo(
+            f"{len(expected.not_built)} of {PROBED_CANDIDATES} randomly drawn candidates give no network and would be "
+            f"rejected, the first: {expected.not_built[0]}"
+        )
     if plan.limits:
         typer.echo(f"{expected.candidates_within:.0%} of randomly drawn candidates are within the limits")
     typer.echo(f"about {expected.hours:.2g} hours with {plan.jobs} jobs (estimated from a few timed training steps)")

@@ -10,18 +10,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from qanas.quantization import operators
-from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
+from qanas.quantization.operators.arithmetic import Add, Multiply, Subtract, WithConstant
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import Dense
-from qanas.quantization.operators.functions import HardSwish, LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.extremes import Clamp, Extreme, ExtremeOfTwo
+from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.gru import GRU
+from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.lstm import LSTM
+from qanas.quantization.operators.matrix import MatrixProduct
+from qanas.quantization.operators.moves import DepthToSpace, MirrorPad, Repeat, Reverse
+from qanas.quantization.operators.prelu import ParametricReLU
 from qanas.quantization.operators.reductions import Mean, Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
+from qanas.quantization.operators.tables import TabulatedFunction
+from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.testing import check_operator
 from qanas.testing.runtime import Randomness
@@ -61,9 +70,24 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (Reshape((10, 12)), (IMAGE,)),
     (Slice((slice(1, 4), 2)), (IMAGE,)),
     (Transpose((2, 0, 1)), (IMAGE,)),
+    (Subtract(), (IMAGE, IMAGE)),
+    (ExtremeOfTwo("smallest"), (IMAGE, IMAGE)),
+    (Extreme("largest", (0, 1)), (IMAGE,)),
+    (MatrixProduct(), ((3, 5), (2, 5))),
+    (Absolute(), (IMAGE,)),
+    (Clamp(-0.3, 1.7), (IMAGE,)),
+    (TabulatedFunction("GELU", F.gelu, (("GELU", 1),)), (IMAGE,)),
+    (ParametricReLU(normal(4)), (IMAGE,)),
+    (LogSoftmax(), ((7,),)),
+    (GRU(normal(9, 4), normal(9, 3), normal(9), normal(9)), ((5, 4),)),
+    (TransposedConvolution(normal(3, 2, 2, 4), normal(3), Spread((2, 2), (0, 0), (12, 10))), (IMAGE,)),
+    (Reverse(0), (IMAGE,)),
+    (Repeat((6, 3, 4)), ((6, 1, 4),)),
+    (MirrorPad(((1, 1), (0, 2), (0, 0))), (IMAGE,)),
+    (DepthToSpace(2), (IMAGE,)),
 ]
 
-FOLDED = {"BatchNorm"}
+FOLDED = {"BatchNorm", "FixedScaling"}
 """Operators that passes take away before anything is quantized."""
 
 

@@ -91,9 +91,16 @@ class Restless(SmallSpace):
         return nn.Sequential(super().build(candidate, shape), Noisy(0.5))
 
 
+class Cumulative(nn.Module):
+    """What the graph has no operator for."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.cumsum(1)
+
+
 class Exotic(SmallSpace):
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
-        return nn.Sequential(super().build(candidate, shape), nn.Softshrink())
+        return nn.Sequential(super().build(candidate, shape), Cumulative())
 
 
 class BitsOfNothing(SmallSpace):

@@ -27,6 +27,8 @@ from tests.deployment.conftest import Trained
 from tests.deployment.tflm import TFLMModel, run_in_arenas
 from tests.networks.image_networks import NETWORKS, with_statistics
 from tests.quantization.random_networks import random_network
+from tests.quantization.torch_calls import FUNCTIONS, LAYERS, Called
+from tests.quantization.torch_calls import with_statistics as calls_with_statistics
 
 WINDOW, FEATURES = 30, 14
 INT16 = Scheme(activation_bits=16)
@@ -149,6 +151,22 @@ def test_random_networks_are_identical_and_planned_alike(seed: int, capfd: pytes
 @pytest.mark.parametrize("seed", range(1000, 2000))
 def test_many_random_networks(seed: int, capfd: pytest.CaptureFixture[str]) -> None:
     test_random_networks_are_identical_and_planned_alike(seed, capfd)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *LAYERS])
+def test_every_call_of_torch_is_identical_and_planned_alike(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    if name in FUNCTIONS:
+        function, shape = FUNCTIONS[name]
+        network: nn.Module = Called(function, shape[0])
+    else:
+        build, shape = LAYERS[name]
+        network = calls_with_statistics(build())
+    shipped = Shipped.of(network, shape)
+    near = shipped.kinds & {"FULLY_CONNECTED", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
+    assert shipped.steps().max() <= (4 if near else 0)
+    arena = shipped.in_tflm.arena(capfd)
+    assert arena.planned + arena.states == shipped.peak
 
 
 class Clipped(nn.Module):

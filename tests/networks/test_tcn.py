@@ -24,9 +24,10 @@ from qanas.layers.sequences import ChannelNorm, Conv1xK
 from qanas.networks.tcn import TCNNetwork, TCNSpace, cone_of
 from qanas.performance_estimation.bench import RANDOM, Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining
-from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.operators.arithmetic import WithConstant
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import BatchNorm
+from qanas.quantization.operators.shapes import Reshape
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
@@ -232,9 +233,13 @@ def test_a_batch_norm_behind_a_linear_layer_is_folded() -> None:
 
 
 @pytest.mark.parametrize("layers", [(ChannelNorm(3),), (Conv1xK(3, 3, 2), nn.ReLU(), ChannelNorm(3))])
-def test_a_batch_norm_that_can_not_be_folded_is_refused(layers: tuple[nn.Module, ...]) -> None:
-    with pytest.raises(UnsupportedNetworkError, match="can't be folded"):
-        trace(nn.Sequential(*layers), (5, 3))
+def test_a_batch_norm_that_can_not_be_folded_is_an_operator_of_its_own(layers: tuple[nn.Module, ...]) -> None:
+    network = randomized(nn.Sequential(*layers), torch.Generator().manual_seed(0))
+    graph = trace(network, (5, 3))
+    last = [type(node.operator) for node in graph.nodes if not isinstance(node.operator, Reshape)][-2:]
+    assert last in ([WithConstant, WithConstant], [Convolution, Convolution])
+    inputs = torch.randn(8, 5, 3)
+    assert torch.allclose(graph.forward(inputs), network(inputs), atol=1e-5)
 
 
 def test_batch_norm_of_a_single_value_a_channel_takes_the_running_statistics() -> None:

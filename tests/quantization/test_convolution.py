@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
+from qanas.quantization.numbers.affine import ActivationBits
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -160,3 +163,29 @@ def test_convolutions_over_time_ship_without_transposes(compare: Compare, compar
     graph = trace(network, (3, 15))
     assert graph.border.input.axes == graph.border.output.axes == (1, 0)
     assert kinds(network, (3, 15)) == ["RESHAPE", "CONV_2D", "DEPTHWISE_CONV_2D", "RESHAPE"]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(8, 4, 2), (32, 32, 4), (6, 12, 3), (64, 64, 2)])
+def test_convolutions_in_groups_are_avoided_without_another_result(
+    channels: int, outputs: int, groups: int, taps: int, bits: ActivationBits
+) -> None:
+    torch.manual_seed(0)
+    grouped = nn.Conv2d(channels, outputs, taps, groups=groups)
+    network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.ReLU(), grouped, nn.ReLU6()).eval()
+    graph, samples = trace(network, (3, 6, 5)), torch.randn(16, 3, 6, 5)
+    ranges = graph.calibrate(samples)
+    kept, avoided = (
+        QuantizedGraph.quantize(graph, ranges, Scheme(activation_bits=bits, avoid=avoid))
+        for avoid in ("nothing", "grouped_convolution")
+    )
+    assert torch.equal(kept.codes(samples), avoided.codes(samples))
+    program = avoided.program()
+    assert all(
+        operator.inputs[0].shape[3] == operator.inputs[1].shape[3]
+        for operator in program.operators
+        if operator.kind == "CONV_2D" and operator.inputs[0] and operator.inputs[1]
+    )
+    deployed = LiteRTModel(write_tflite(program), border=graph.border).codes(samples.numpy())
+    assert np.array_equal(deployed, avoided.codes(samples).numpy())

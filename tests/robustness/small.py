@@ -89,7 +89,7 @@ def recipe(folder: Path, *changes: tuple[str, str], **tables: Mapping[str, Any])
     return path
 
 
-def run(path: Path, out: Path, **overrides: Any) -> tuple[qanas.Result, list[str]]:  # noqa: ANN401 - of a recipe
+def run(path: Path, out: Path, **overrides: object) -> tuple[qanas.Result, list[str]]:
     """Run a recipe in this process; the result, and the lines for the person."""
     watcher = Quiet()
     named = {key.replace("__", "."): value for key, value in overrides.items()}

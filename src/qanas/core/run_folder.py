@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,13 +198,13 @@ class RunFolder:
             InputError: it was damaged by hand.
         """
         try:
-            return tomllib.loads(self.recipe.read_text("utf-8"))
+            return tomllib.loads(self.recipe.read_text("utf-8", "surrogateescape"))  # a folder's name may be no UTF-8
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{self.recipe}: {error}; the file was damaged, start again in another folder") from error
 
     def write_recipe(self, resolved: Mapping[str, Any]) -> None:
         """Write the resolved recipe."""
-        write_atomically(self.recipe, tomli_w.dumps(resolved).encode())
+        write_atomically(self.recipe, tomli_w.dumps(resolved).encode("utf-8", "surrogateescape"))
 
     def write_table(self, path: Path, rows: list[dict[str, Any]]) -> None:
         """Write a table as CSV; columns are those of all rows, in the order of first use."""
@@ -275,7 +276,11 @@ class RunFolder:
         process = _process_of(holder)
         taken = f"{self.path}: another qanas run (process {process or 'unknown'}) works in this folder"
         try:
-            lock.acquire(timeout=0)
+            with warnings.catch_warnings(record=True) as said:  # without locks it takes another kind by itself
+                warnings.simplefilter("always")
+                lock.acquire(timeout=0)
+            for warning in said:
+                logger.warning("%s: %s", self.path, warning.message)
         except Timeout as error:
             raise InputError(f"{taken}; wait for it or choose --out") from error
         except (NotImplementedError, OSError) as error:

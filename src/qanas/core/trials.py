@@ -81,7 +81,8 @@ class TrialRecord:
 
     def front_row(self) -> dict[str, Any]:
         """Return it as a row of front.csv: what is the same however often and wherever a search is run."""
-        return {name: value for name, value in self.row().items() if name not in _UNSTABLE}
+        kept = {name: value for name, value in self.row().items() if name not in _UNSTABLE}
+        return {"key": kept.pop("key"), **kept}
 
 
 _UNSTABLE = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})

@@ -127,6 +127,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
     "RSQRT": OperatorKind("AddRsqrt"),
     "SIN": OperatorKind("AddSin"),
     "SOFTMAX": OperatorKind("AddSoftmax", "SoftmaxOptions"),
+    "SPACE_TO_DEPTH": OperatorKind("AddSpaceToDepth", "SpaceToDepthOptions"),
     "SPLIT": OperatorKind("AddSplit", "SplitOptions"),
     "SQRT": OperatorKind("AddSqrt"),
     "STRIDED_SLICE": OperatorKind("AddStridedSlice", "StridedSliceOptions", further_bytes=32),

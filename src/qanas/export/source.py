@@ -350,9 +350,14 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not an .npz file; numpy.savez('{path.stem}.npz', x=samples) writes one")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            members = {name: file[name] for name in file.files}
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise InputError(
             f"{path}: can't be read as .npz ({' '.join(str(error).split())[:120]}); write it with numpy.savez"
         ) from error
+    # A member that is no .npy file comes as its bytes.
+    strange = [name for name, values in members.items() if not isinstance(values, np.ndarray)]
+    if strange:
+        raise InputError(f"{path}: its member '{strange[0]}' is no array; write the file with numpy.savez")
+    return members

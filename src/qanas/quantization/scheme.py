@@ -30,6 +30,9 @@ the batches' smallest and largest values, in the samples' order (Jacob et al. 20
 few outliers on either side."""
 
 
+Avoided = Literal["nothing", "grouped_convolution"]
+"""Kernels that a device's library has, but wrong."""
+
 WHOLE_BITS = 8
 """Bits that a weight has where nothing is saved on it."""
 
@@ -44,6 +47,7 @@ KNOWN: Mapping[str, tuple[Any, ...]] = {
     "scales": get_args(ScaleKind),
     "ranges": get_args(RangeMethod),
     "container": get_args(Container),
+    "avoid": get_args(Avoided),
 }
 """What each field can be."""
 
@@ -94,6 +98,9 @@ class Scheme:
         container: what the file stores weights of few bits in: ``int8`` tensors, one to a byte, or ``int4`` ones, two
             to a byte, where they have 4 bits and the kernel takes them: in convolutions, and in dense layers with one
             scale, between values of 8 bits. It changes no value.
+        avoid: ``grouped_convolution``: convolutions in groups are written as whole ones with zeros, or as a part for
+            each group, whichever takes fewer bytes: CMSIS-NN of early 2026 computes something else in those of one tap
+            and in those of 16 bits. It changes no value.
         layers: fields that differ, by the path of a module: they hold for everything in it, those of an inner one
             before those of an outer one.
 
@@ -108,6 +115,7 @@ class Scheme:
     scales: ScaleKind = "real"
     ranges: RangeMethod = "min_max"
     container: Container = "int8"
+    avoid: Avoided = "nothing"
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -266,7 +266,12 @@ def _absolute(key: str, path: str, folder: Path) -> Path:
         raise InputError(
             f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
         )
-    return (folder / Path(expanded).expanduser()).resolve()
+    found = (folder / Path(expanded).expanduser()).resolve()
+    try:
+        os.fspath(found).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{key}: {found}: its name is no UTF-8, which cards have to be: rename it") from error
+    return found
 
 
 def _reference_start(key: str, table: SeedTable, folder: Path) -> tuple[Start, dict[str, str]]:

@@ -59,7 +59,7 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, Path]:
     """
     page = out if out.suffix == _SUFFIX else out / "compare.html"
     numbers = page.with_suffix(".json")
-    write_atomically(page, render_comparison(comparison).encode())
+    write_atomically(page, render_comparison(comparison).encode("utf-8", "replace"))
     write_atomically(numbers, (json.dumps(comparison_json(comparison), indent=2, allow_nan=False) + "\n").encode())
     return page, numbers
 

@@ -37,7 +37,7 @@ def write_report(folder: RunFolder) -> Path:
     Raises:
         InputError: the folder holds no run, or a file that can't be read.
     """
-    write_atomically(folder.report, render(read_run(folder)).encode())
+    write_atomically(folder.report, render(read_run(folder)).encode("utf-8", "replace"))
     return folder.report
 
 

@@ -43,7 +43,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise InputError(
             f"{path}: not the weights of this {type(network).__name__}: {'; '.join(filter(None, problems))}"
         )
-    network.load_state_dict(dict(found))
+    strange = [n for n, tensor in wanted.items() if found[n].is_floating_point() != tensor.is_floating_point()]
+    if strange:
+        name = strange[0]
+        raise InputError(
+            f"{path}: {name} is {found[name].dtype}, the network has {wanted[name].dtype}; convert it first"
+        )
+    try:
+        network.load_state_dict(dict(found))
+    except RuntimeError as error:  # a tensor that can't be copied: sparse, quantized, or without values
+        raise InputError(f"{path}: can't be loaded: {' '.join(str(error).split())[:160]}") from error
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         ) from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path}: holds {type(found).__name__}, not a state dict; save network.state_dict()")
+    odd = [name for name in found if not isinstance(name, str)]
+    if odd:
+        raise InputError(f"{path}: {odd[0]!r} is no parameter's name; save network.state_dict()")
     return found
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 import torch
 
 from qanas.core.candidate import Candidate
-from qanas.core.measures import Limit
+from qanas.core.errors import InputError, described
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.workflows.plan import Plan
@@ -25,6 +26,7 @@ class Forecast:
         reference_costs: of the reference, by column.
         over_limit: the costs of it that are over their limit.
         candidates_within: share of randomly drawn candidates within the limits.
+        not_built: why randomly drawn candidates give no network, one line each; a run rejects such ones.
         hours: wall-clock time of search and finalists, from a few timed steps of the reference and of random
             candidates; a strategy that turns to small networks is faster.
     """
@@ -32,6 +34,7 @@ class Forecast:
     reference_costs: dict[str, float]
     over_limit: list[str]
     candidates_within: float
+    not_built: list[str]
     hours: float
 
 
@@ -41,21 +44,36 @@ def forecast(plan: Plan) -> Forecast:
     Raises:
         InputError: from the space or the task.
     """
-    threads = torch.get_num_threads()
+    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study
     try:
         return _forecast(plan)
     finally:
         torch.set_num_threads(threads)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _forecast(plan: Plan) -> Forecast:
     bench = plan.bench
     costs = bench.costs_of(bench.reference)
     candidates = list(_random_candidates(bench))
-    within = [candidate for candidate in candidates if _is_within(bench, candidate, plan.limits)]
+    built: list[Candidate] = []
+    within: list[Candidate] = []
+    not_built: list[str] = []
+    for candidate in candidates:
+        try:
+            found = bench.costs_of(candidate)
+        except InputError as error:
+            not_built.append(str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            not_built.append(described(error))
+        else:
+            built.append(candidate)
+            if all(limit.excess(found) <= 0 for limit in plan.limits):
+                within.append(candidate)
     finalists, search = plan.finalists.procedure, plan.estimator.procedure
-    probed = within or candidates
+    probed = within or built or [bench.reference]
 
     # 1. Finalists: the reference and the front points, each repetition.
     reference_seconds = finalists.forecast(bench, bench.reference)
@@ -73,12 +91,7 @@ def _forecast(plan: Plan) -> Forecast:
         seconds += trials if plan.budget.hours is None else min(trials, plan.budget.hours * 3600)
 
     over = [limit.cost.column for limit in plan.limits if limit.excess(costs) > 0]
-    return Forecast(costs, over, len(within) / len(candidates), seconds / 3600)
-
-
-def _is_within(bench: Bench, candidate: Candidate, limits: tuple[Limit, ...]) -> bool:
-    costs = bench.costs_of(candidate)
-    return all(limit.excess(costs) <= 0 for limit in limits)
+    return Forecast(costs, over, len(within) / len(candidates), not_built, seconds / 3600)
 
 
 def _random_candidates(bench: Bench) -> Iterator[Candidate]:

@@ -113,7 +113,7 @@ class _logged_to:  # noqa: N801 - used as a function
 
     def __init__(self, folder: RunFolder, first: Sequence[str]) -> None:
         self._first = first
-        self._handler: logging.Handler = logging.FileHandler(folder.log, encoding="utf-8")
+        self._handler: logging.Handler = logging.FileHandler(folder.log, encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def __enter__(self) -> None:

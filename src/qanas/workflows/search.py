@@ -152,6 +152,8 @@ class Search:
     def summary(self) -> dict[str, Any]:
         """Return counts and times of what was done so far."""
         outcomes = Counter(record.outcome for record in self.store.records)
+        # Where trials are kept, a session that had none to do takes no time.
+        seconds = self._seconds() if self.plan.estimator.cheap else self.store.search_seconds
         return {
             "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
             "train_cpu_seconds": sum(record.train_seconds for record in self.store.records),
@@ -159,7 +161,7 @@ class Search:
             "front": len(self.front()),
             "effort_cpu_seconds": self.stages.effort,
             **self.estimator.summary(),
-            "seconds": self._seconds(),
+            "seconds": seconds,
         }
 
     # Solving

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import sqlite3
 import tempfile
 import urllib.parse
 import warnings
@@ -25,6 +26,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -175,14 +177,14 @@ def _open_file(path: Path, axes: Sequence[Measure]) -> optuna.Study:
         # Created beside and renamed: a half-made database would stop every later run.
         partial_path = path.with_name(f".{path.name}.partial")
         partial_path.unlink(missing_ok=True)
-        study = optuna.create_study(study_name=STUDY, storage=_url(partial_path), directions=directions)
+        study = optuna.create_study(study_name=STUDY, storage=_storage(partial_path), directions=directions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(columns_of(axes))
         partial_path.replace(path)
     if not path.stat().st_size:
         raise KeyError(STUDY)
-    return optuna.load_study(study_name=STUDY, storage=_url(path))
+    return optuna.load_study(study_name=STUDY, storage=_storage(path))
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
@@ -197,11 +199,15 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
     raise TypeError(f"{name}: no setting has a {type(distribution).__name__}")
 
 
-def _url(path: Path) -> str:
-    """Return how Optuna names the database; no character of the path means anything else there."""
+def _storage(path: Path) -> RDBStorage:
+    """Return the database as Optuna takes it; no character of the path means anything else, as it would in a URL."""
+    return RDBStorage(f"sqlite:///{STUDY}.db", engine_kwargs={"creator": functools.partial(_connection, path)})
+
+
+def _connection(path: Path) -> sqlite3.Connection:
     quoted = urllib.parse.quote(os.fsencode(path.absolute()))
-    locks = "" if _can_lock(path.parent) else "&nolock=1"
-    return f"sqlite:///file:{quoted}?uri=true&timeout={PATIENCE}{locks}"
+    locks = "" if _can_lock(path.parent) else "?nolock=1"
+    return sqlite3.connect(f"file:{quoted}{locks}", uri=True, timeout=PATIENCE, check_same_thread=False)
 
 
 @functools.cache

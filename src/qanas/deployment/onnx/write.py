@@ -6,19 +6,21 @@ floating point, which runtimes fuse into integer ones. Input and output are real
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from qanas.deployment.onnx.builder import CHANNELS_FIRST, Builder, Order, Real, Value
-from qanas.quantization.numbers.requantization import BOUNDS, Activation
+from qanas.deployment.onnx.further import LOWERINGS as FURTHER
+from qanas.deployment.onnx.further import Lowering, activated, without
 from qanas.quantization.operators.arithmetic import QuantizedAdd, QuantizedMultiply, QuantizedWithConstant
 from qanas.quantization.operators.base import QuantizedOperator, Shape
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.dense import QuantizedDense
 from qanas.quantization.operators.functions import (
+    Absolute,
     ElementwiseFunction,
     HardSwish,
     LeakyReLU,
@@ -26,9 +28,10 @@ from qanas.quantization.operators.functions import (
     QuantizedFunction,
     Tanh,
 )
+from qanas.quantization.operators.gru import QuantizedGRU
 from qanas.quantization.operators.lstm import QuantizedLSTM
 from qanas.quantization.operators.reductions import QuantizedMean, QuantizedSoftmax
-from qanas.quantization.operators.rescaling import QuantizedHardSigmoid, QuantizedQuantize, QuantizedReLU
+from qanas.quantization.operators.rescaling import QuantizedHardSigmoid, QuantizedReLU
 from qanas.quantization.operators.resize import QuantizedResize, ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import (
     Index,
@@ -88,9 +91,10 @@ def _check_widths(quantized: QuantizedGraph) -> None:
 
 
 def _lowering(name: str, operator: QuantizedOperator) -> Lowering:
-    if isinstance(operator, QuantizedLSTM):
+    if isinstance(operator, QuantizedLSTM | QuantizedGRU):
+        kind = type(operator).__name__.removeprefix("Quantized")
         raise UnsupportedOnnxError(
-            f"{name}: ONNX has no integer LSTM, only one that quantizes anew at each step; export it as tflite"
+            f"{name}: ONNX has no integer {kind}, only one that quantizes anew at each step; export it as tflite"
         )
     found = LOWERINGS.get(type(operator))
     if found is None:
@@ -99,11 +103,8 @@ def _lowering(name: str, operator: QuantizedOperator) -> Lowering:
     return found
 
 
-Lowering = Callable[..., Real]
-"""Called with the builder, the quantized operator and the values that it takes; returns the real result."""
-
-
 FUNCTIONS: Mapping[type[ElementwiseFunction], str] = {
+    Absolute: "Abs",
     HardSwish: "HardSwish",
     LeakyReLU: "LeakyRelu",
     Logistic: "Sigmoid",
@@ -115,20 +116,13 @@ LARGEST_SHARE = 255.0 / 256.0
 smallest code (its issue 29727); it doesn't put that in place of a softmax whose result goes through a minimum."""
 
 
-def activated(model: Builder, name: str, activation: Activation) -> str:
-    """Append a fused activation, and return the name of its result."""
-    if activation == "none":
-        return name
-    if activation == "relu":
-        return model.node("Relu", [name])
-    bounds = [model.constant(np.array(bound, np.float32)) for bound in BOUNDS[activation]]
-    return model.node("Clip", [name, *bounds])
+KINDS_OF_TWO = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}
 
 
 def _of_two(
     model: Builder, operator: QuantizedAdd | QuantizedMultiply, names: Sequence[str], order: Order, shape: Sequence[int]
 ) -> Real:
-    kind = "Add" if isinstance(operator, QuantizedAdd) else "Mul"
+    kind = KINDS_OF_TWO[operator.operator.kind]
     return Real(activated(model, model.node(kind, names), operator.operator.activation), tuple(shape), order)
 
 
@@ -184,13 +178,6 @@ def softmax(model: Builder, operator: QuantizedSoftmax, inputs: Sequence[Value])
     shares = model.node("Softmax", [model.real(source)], axis=axis)
     largest = model.constant(np.array(LARGEST_SHARE, np.float32))
     return Real(model.node("Min", [shares, largest]), source.shape, source.order)
-
-
-def quantize(model: Builder, operator: QuantizedQuantize, inputs: Sequence[Value]) -> Real:
-    """Append nothing: the real numbers are the same, the codes will be others."""
-    del operator
-    (source,) = inputs
-    return Real(model.real(source), source.shape, source.order)
 
 
 def convolution(model: Builder, operator: QuantizedConvolution, inputs: Sequence[Value]) -> Real:
@@ -265,7 +252,7 @@ def part(model: Builder, operator: QuantizedSlice, inputs: Sequence[Value]) -> R
     dropped = [number for number, entry in enumerate(indices) if isinstance(entry, int)]
     if dropped:
         name = model.node("Squeeze", [name, model.integers(sorted(axes[number] for number in dropped))])
-    order = _without(source.order, {number + 1 for number in dropped})
+    order = without(source.order, {number + 1 for number in dropped})
     return Real(name, operator.part.output_shape(source.shape), order)
 
 
@@ -275,12 +262,6 @@ def _positions(entry: Index, size: int) -> range:
         start = range(size)[entry]
         return range(start, start + 1)
     return range(*entry.indices(size))
-
-
-def _without(order: Order, dropped: set[int]) -> Order:
-    """Return the order of the axes that are left, numbered anew."""
-    left = sorted(set(order) - dropped)
-    return tuple(left.index(axis) for axis in order if axis not in dropped)
 
 
 def concatenate(model: Builder, operator: QuantizedConcatenate, inputs: Sequence[Value]) -> Real:
@@ -391,6 +372,7 @@ def mean(model: Builder, operator: QuantizedMean, inputs: Sequence[Value]) -> Re
 
 
 LOWERINGS: Mapping[type, Lowering] = {
+    **FURTHER,
     QuantizedAdd: sum_or_product,
     QuantizedAveragePool: average_pool,
     QuantizedConcatenate: concatenate,
@@ -402,7 +384,6 @@ LOWERINGS: Mapping[type, Lowering] = {
     QuantizedMean: mean,
     QuantizedMultiply: sum_or_product,
     QuantizedPad: pad,
-    QuantizedQuantize: quantize,
     QuantizedReLU: relu,
     QuantizedReshape: reshape,
     QuantizedResize: resize,

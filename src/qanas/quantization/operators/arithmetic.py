@@ -199,7 +199,8 @@ class QuantizedAdd(QuantizedBinaryOperator):
         numbers = np.array(constants)
 
         def kernel(left: Tensor, right: Tensor) -> Tensor:
-            one, other = (part.contiguous() for part in torch.broadcast_tensors(left, right))  # type: ignore[no-untyped-call]
+            shape = np.broadcast_shapes(left.shape, right.shape)
+            one, other = (part.expand(shape).contiguous() for part in (left, right))
             total = torch.empty_like(one)
             compiled.add(one.view(-1).numpy(), other.view(-1).numpy(), numbers, total.view(-1).numpy())
             return total

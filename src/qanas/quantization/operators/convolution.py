@@ -23,7 +23,7 @@ from qanas.quantization.numbers.requantization import (
 )
 from qanas.quantization.operators.base import ACTIVATION_CODES, Operator, QuantizedOperator, Shape
 from qanas.quantization.operators.windows import SAME, VALID, Pad, Pair, Window, padded, with_padding
-from qanas.quantization.program import DType, Program, RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import COMMON_VERSIONS, DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.simulation.fast import (
@@ -171,7 +171,8 @@ class Convolution(Operator):
         """Quantize weights and output."""
         output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
         weights = self.quantized_weights(inputs, scheme)["weight"]
-        return QuantizedConvolution(weights, self.bias, self.kernel, inputs[0], output), output
+        avoided = scheme.avoid == "grouped_convolution"
+        return QuantizedConvolution(weights, self.bias, self.kernel, inputs[0], output, avoided), output
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the float32 operator."""
@@ -208,6 +209,14 @@ def _append(program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTe
     program.append(RuntimeOperator(kind, version, [source, weights, bias], [output], options))
 
 
+CHANNEL_AXIS = 3
+
+SPLIT_VERSIONS: Mapping[DType, int] = {"int8": 2, "int16": 4}
+
+BYTES_OF_PART = 250
+"""That a file takes for a convolution, its tensors and what it reads and writes, apart from the weights themselves."""
+
+
 @dataclass(frozen=True)
 class QuantizedConvolution(QuantizedOperator):
     """Integer convolution, requantized once by channel.
@@ -218,6 +227,7 @@ class QuantizedConvolution(QuantizedOperator):
         kernel: stride, padding, groups, activation.
         input: parameters of the input's codes.
         output: parameters of the output's codes.
+        avoids_groups: whether the file has it in another way than in groups.
     """
 
     weights: QuantizedWeights
@@ -225,6 +235,7 @@ class QuantizedConvolution(QuantizedOperator):
     kernel: Kernel
     input: Affine
     output: Affine
+    avoids_groups: bool = False
 
     def forward(self, *codes: Tensor) -> Tensor:
         """Compute on codes, shape (batch, rows, columns, in), exactly as the reference kernels do."""
@@ -251,8 +262,62 @@ class QuantizedConvolution(QuantizedOperator):
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
         """Append the integer operator."""
+        by_channel = self.kernel.by_channel(inputs[0].shape[3])
+        if not self.avoids_groups or by_channel or self.kernel.groups == 1:
+            self._append(program, inputs[0], output)
+        elif self.weights.codes.size * (self.kernel.groups - 1) < BYTES_OF_PART * self.kernel.groups:
+            self._whole().lower(program, inputs, output)
+        else:
+            self._lower_parts(program, inputs[0], output)
+
+    def _append(self, program: Program, source: RuntimeTensor, output: RuntimeTensor) -> None:
         codes = self.weights.quantize_bias(self.bias, self.input)
         bias = RuntimeTensor.bias(codes, self.weights.scales * np.float32(self.input.scale))
-        by_channel = self.kernel.by_channel(inputs[0].shape[3])
-        stored = replace(self.weights, codes=_stored(self.weights.codes, self.kernel), axis=3 if by_channel else 0)
-        _append(program, [inputs[0], RuntimeTensor.weights(stored), bias], output, self.kernel)
+        axis = 3 if self.kernel.by_channel(source.shape[3]) else 0
+        stored = replace(self.weights, codes=_stored(self.weights.codes, self.kernel), axis=axis)
+        _append(program, [source, RuntimeTensor.weights(stored), bias], output, self.kernel)
+
+    def _whole(self) -> Self:
+        """Return the same in one group: with weights of 0 for the channels of other groups."""
+        codes, groups = self.weights.codes, self.kernel.groups
+        outputs, rows, columns, channels = codes.shape
+        whole = np.zeros((groups, outputs // groups, rows, columns, groups, channels), codes.dtype)
+        for group, part in enumerate(np.split(codes, groups)):
+            whole[group, ..., group, :] = part
+        weights = replace(self.weights, codes=whole.reshape(outputs, rows, columns, groups * channels))
+        return replace(self, weights=weights, kernel=replace(self.kernel, groups=1))
+
+    def _parts(self) -> list[Self]:
+        """Return a convolution for each group."""
+        groups = self.kernel.groups
+        scales = self.weights.scales
+        by_group = np.split(scales, groups) if len(scales) > 1 else [scales] * groups
+        return [
+            replace(
+                self,
+                weights=replace(self.weights, codes=np.ascontiguousarray(codes), scales=np.ascontiguousarray(scale)),
+                bias=bias,
+                kernel=replace(self.kernel, groups=1),
+            )
+            for codes, scale, bias in zip(
+                np.split(self.weights.codes, groups), by_group, self.bias.chunk(groups), strict=True
+            )
+        ]
+
+    def _lower_parts(self, program: Program, source: RuntimeTensor, output: RuntimeTensor) -> None:
+        """Append SPLIT, a convolution for each group, and CONCATENATION."""
+        parts = self._parts()
+        sources, results = (
+            [
+                RuntimeTensor((*whole.shape[:3], whole.shape[3] // len(parts)), whole.dtype, whole.quantization)
+                for _ in parts
+            ]
+            for whole in (source, output)
+        )
+        axis = program.indices([CHANNEL_AXIS])
+        options = {"numSplits": len(parts)}
+        program.append(RuntimeOperator("SPLIT", SPLIT_VERSIONS[source.dtype], [axis, source], sources, options))
+        for part, taken, result in zip(parts, sources, results, strict=True):
+            part.lower(program, [taken], result)
+        joined = {"axis": CHANNEL_AXIS}
+        program.append(RuntimeOperator("CONCATENATION", COMMON_VERSIONS[output.dtype], results, [output], joined))

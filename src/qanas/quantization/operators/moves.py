@@ -189,6 +189,8 @@ class DepthToSpace(Move):
         block: rows and columns that a pixel becomes.
     """
 
+    activation_bits = (8,)
+
     block: int
 
     kind = "DEPTH_TO_SPACE"
@@ -211,3 +213,36 @@ class DepthToSpace(Move):
         batch, rows, columns, channels = inputs[0].shape
         parts = inputs[0].reshape(batch, rows, columns, self.block, self.block, channels // self.block**2)
         return parts.transpose(2, 3).reshape(batch, rows * self.block, columns * self.block, -1)
+
+
+@dataclass(frozen=True)
+class SpaceToDepth(Move):
+    """The pixels of square blocks as channels, those of a pixel behind each other: what undoes `DepthToSpace`.
+
+    Attributes:
+        block: rows and columns that become one pixel.
+    """
+
+    block: int
+
+    kind = "SPACE_TO_DEPTH"
+    version = 1
+
+    @property
+    def options(self) -> Mapping[str, int]:
+        """Return the block's size."""
+        return {"blockSize": self.block}
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (rows / block, columns / block, block * block * in)."""
+        if len(inputs[0]) != 3 or any(size % self.block for size in inputs[0][:2]):  # noqa: PLR2004 - an image
+            raise ValueError(f"blocks of {self.block} x {self.block} pixels of the shape {inputs[0]}")
+        rows, columns, channels = inputs[0]
+        return rows // self.block, columns // self.block, channels * self.block**2
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Gather shape (batch, rows, columns, channels); codes and real values alike."""
+        batch, rows, columns, channels = inputs[0].shape
+        block = self.block
+        parts = inputs[0].reshape(batch, rows // block, block, columns // block, block, channels)
+        return parts.transpose(2, 3).reshape(batch, rows // block, columns // block, -1)

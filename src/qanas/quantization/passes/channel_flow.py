@@ -17,11 +17,13 @@ from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import Dense
+from qanas.quantization.operators.extremes import Clamp, ExtremeOfTwo
 from qanas.quantization.operators.functions import ElementwiseFunction
 from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
+from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad
 
 Numbers = NDArray[np.int64]
@@ -29,9 +31,11 @@ Numbers = NDArray[np.int64]
 BY_CHANNEL = (
     Add,
     AveragePool,
+    Clamp,
     Concatenate,
     Convolution,
     ElementwiseFunction,
+    ExtremeOfTwo,
     HardSigmoid,
     MaxPool,
     Mean,
@@ -43,6 +47,7 @@ BY_CHANNEL = (
     ResizeBilinear,
     ResizeNearest,
     Slice,
+    TabulatedFunction,
     Transpose,
     WithConstant,
 )

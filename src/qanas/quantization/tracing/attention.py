@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -177,7 +176,11 @@ def encoder(
         if type(layer) is not nn.TransformerEncoderLayer:
             raise ValueError(f"an encoder of {type(layer).__name__}; call its layers one by one")
         value = encoder_layer(builder, layer, value, mask, src_key_padding_mask, bool(is_causal))
-    return value if module.norm is None else layer_norm_module(builder, cast("nn.LayerNorm", module.norm), value)
+    if module.norm is None:
+        return value
+    if not isinstance(module.norm, nn.LayerNorm):
+        raise ValueError(f"an encoder with {type(module.norm).__name__} behind it; call it by itself")  # noqa: TRY004
+    return layer_norm_module(builder, module.norm, value)
 
 
 TRANSLATORS = Translators(

@@ -66,7 +66,7 @@ def conv1d(
 def conv_module(builder: Builder, module: nn.Conv1d | nn.Conv2d, value: Value, /) -> Value:
     """Take an `nn.Conv1d` or `nn.Conv2d`."""
     translate = conv1d if isinstance(module, nn.Conv1d) else conv2d
-    padding: str | int | tuple[int, ...] = module.padding
+    padding: Sizes | str = module.padding
     if module.padding_mode != "zeros":
         value = pad(builder, value, module._reversed_padding_repeated_twice, module.padding_mode)
         padding = 0

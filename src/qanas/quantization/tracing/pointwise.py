@@ -104,6 +104,8 @@ def _with_constant(builder: Builder, computed: Add | Multiply, value: Value, con
     tensor = tensor.reshape([1] * (rank - tensor.ndim) + list(tensor.shape))
     if tensor.numel() == 1:
         return builder.unary(WithConstant(computed, tensor.reshape(1)), value)
+    if any(size != own and 1 not in (size, own) for size, own in zip(tensor.shape, value.shape, strict=True)):
+        raise ValueError(f"a constant of shape {tuple(tensor.shape)} with a value of shape {value.shape}")
     value = repeated(builder, value, [max(sizes) for sizes in zip(tensor.shape, value.shape, strict=True)])
     source = builder.natural(value)
     stored = tensor.permute(numbers(source))

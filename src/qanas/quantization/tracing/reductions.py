@@ -119,11 +119,8 @@ def _whole(dim: object) -> int | None:
     return dim
 
 
-class Extremes(NamedTuple):
-    """What `torch.max` returns: values, and where they were."""
-
-    values: Value
-    indices: NoIndices
+Extremes = NamedTuple("Extremes", [("values", Value), ("indices", NoIndices)])  # noqa: UP014 - types, not their names
+"""What `torch.max` returns: values, and where they were."""
 
 
 def _reduced(builder: Builder, value: Value, side: Side | None, dim: Dims, *, keepdim: bool) -> Value:

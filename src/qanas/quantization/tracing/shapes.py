@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from qanas.quantization.operators.moves import Repeat, Reverse
+from qanas.quantization.operators.moves import DepthToSpace, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
 from qanas.quantization.tracing.values import Value, new_axis
 
@@ -152,21 +152,25 @@ def flip(builder: Builder, value: Value, /, *dims: int | Sequence[int]) -> Value
 
 
 def pixel_shuffle(builder: Builder, value: Value, /, upscale_factor: int) -> Value:
-    """Take channels as the pixels of blocks."""
+    """Take channels as the pixels of blocks; those of a pixel are stored next to each other for it."""
     channels, rows, columns = value.shape
     block = upscale_factor
     parts = builder.reshaped(value, (channels // block**2, block, block, rows, columns))
-    spread = permute(builder, parts, 0, 1, 4, 2, 5, 3)
-    return builder.reshaped(spread, (channels // block**2, rows * block, columns * block))
+    out, down, across, height, width = parts.torch
+    source = builder.arranged(parts, (height, width, (*down, *across, *out)))
+    axes = (out, (*height, *down), (*width, *across))
+    return builder.emit(DepthToSpace(block), [source], axes, (*axes[1:], out))
 
 
 def pixel_unshuffle(builder: Builder, value: Value, /, downscale_factor: int) -> Value:
-    """Take the pixels of blocks as channels."""
+    """Take the pixels of blocks as channels; they are stored pixel by pixel."""
     channels, rows, columns = value.shape
     block = downscale_factor
     parts = builder.reshaped(value, (channels, rows // block, block, columns // block, block))
-    gathered = permute(builder, parts, 0, 1, 3, 5, 2, 4)
-    return builder.reshaped(gathered, (channels * block**2, rows // block, columns // block))
+    inner, height, down, width, across = parts.torch
+    source = builder.arranged(parts, ((*height, *down), (*width, *across), inner))
+    axes = ((*inner, *down, *across), height, width)
+    return builder.emit(SpaceToDepth(block), [source], axes, (*axes[1:], (*down, *across, *inner)))
 
 
 def filled(fill: float) -> Callable[..., Tensor]:

@@ -21,13 +21,13 @@ from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators, Translator
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
+from qanas.quantization.tracing.joining import TRANSLATORS as OF_SEVERAL_VALUES
 from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
-from qanas.quantization.tracing.layers import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.norms import TRANSLATORS as OF_NORMS
+from qanas.quantization.tracing.parts import TRANSLATORS as OF_PARTS
 from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_PAIRS
+from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
-from qanas.quantization.tracing.shapes import TRANSLATORS as OF_PARTS
-from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SEVERAL_VALUES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value
 

@@ -1,0 +1,256 @@
+"""What torch has, a call a line."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+IMAGE, SERIES, VECTOR = (4, 6, 5), (3, 12), (6,)
+
+
+class SelfAttention(nn.Module):
+    """`nn.MultiheadAttention` as it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.attention(x, x, x, need_weights=False)[0]
+        return x + found
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, and what is read of it."""
+
+    def __init__(self, layer: nn.Module, read: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.read = layer, read
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, state = self.layer(x)
+        return self.read(output, state)
+
+
+def given(module: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: module
+
+
+def output_of(output: Tensor, _: object) -> Tensor:
+    return output
+
+
+class Called(nn.Module):
+    """A function of a value and a layer's output of the same shape, whose scale is another."""
+
+    def __init__(self, function: Callable[..., Any], channels: int) -> None:
+        super().__init__()
+        self.function, self.scale = function, nn.Parameter(torch.linspace(0.3, 2.0, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.function(x)
+        return result
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
+    # of one row
+    "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), SERIES),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1), SERIES),
+    "avg_pool1d without padding": (lambda x: F.avg_pool1d(x, 4, 2, 1, count_include_pad=False), SERIES),
+    "adaptive_avg_pool1d": (lambda x: F.adaptive_avg_pool1d(x, 4), SERIES),
+    "adaptive_avg_pool1d to one": (lambda x: F.adaptive_avg_pool1d(x, 1), SERIES),
+    "adaptive_avg_pool1d of another size": (lambda x: F.adaptive_avg_pool1d(x, 5), SERIES),
+    "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x, 5), SERIES),
+    "interpolated series": (lambda x: F.interpolate(x, scale_factor=2), SERIES),
+    "interpolated series, linear": (lambda x: F.interpolate(x, 20, mode="linear"), SERIES),
+    "padded series": (lambda x: F.pad(x, (2, 1)), SERIES),
+    "padded series with 1": (lambda x: F.pad(x, (2, 1), value=1.0), SERIES),
+    "reflected series": (lambda x: F.pad(x, (2, 1), mode="reflect"), SERIES),
+    "replicated series": (lambda x: F.pad(x, (2, 1), mode="replicate"), SERIES),
+    "circular series": (lambda x: F.pad(x, (2, 1), mode="circular"), SERIES),
+    # pools
+    "avg_pool2d with ceil_mode": (lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True), IMAGE),
+    "avg_pool2d with ceil_mode and padding": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        (4, 7, 6),
+    ),
+    "avg_pool2d with a divisor": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGE),
+    "avg_pool2d that leaves its padding out": (lambda x: F.avg_pool2d(x, 4, 2, 1, count_include_pad=False), (4, 9, 9)),
+    "max_pool2d with ceil_mode": (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), IMAGE),
+    "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (4, 3)), IMAGE),
+    "adaptive_avg_pool2d in equal steps": (lambda x: F.adaptive_avg_pool2d(x, (3, 2)), (4, 6, 7)),
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, 5)), IMAGE),
+    # axes
+    "expand": (lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * 2.0, IMAGE),
+    "expand_as": (lambda x: x.mean((2, 3), keepdim=True).expand_as(x), IMAGE),
+    "repeat": (lambda x: x.repeat(1, 2, 1, 3), IMAGE),
+    "repeat_interleave": (lambda x: x.repeat_interleave(2, 1), IMAGE),
+    "movedim": (lambda x: torch.movedim(x, 1, -1), IMAGE),
+    "flip": (lambda x: x.flip(1, 3), IMAGE),
+    "roll": (lambda x: torch.roll(x, (1, -2), (2, 3)), IMAGE),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), IMAGE),
+    "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), (2, 6, 4)),
+    "mT": (lambda x: x.mT, IMAGE),
+    # constants
+    "cat with zeros": (lambda x: torch.cat([torch.zeros_like(x[:, :1]), x], 1), IMAGE),
+    "cat with ones": (lambda x: torch.cat([x, torch.ones_like(x)], 2), IMAGE),
+    "a token in front": (lambda x: torch.cat([0.4 * torch.ones_like(x[:, :1]), x], 1), SERIES),
+    "a constant that repeats a value": (
+        lambda x: x.mean(1, keepdim=True) + torch.arange(3.0).reshape(1, 3, 1),
+        SERIES,
+    ),
+    "mm": (lambda x: torch.mm(x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
+    "addmm": (lambda x: torch.addmm(torch.ones(2), x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
+    "matmul with a constant": (lambda x: x @ torch.linspace(-1, 1, 24).reshape(12, 2), SERIES),
+    "a constant matmul": (lambda x: torch.linspace(-1, 1, 6).reshape(2, 3) @ x, SERIES),
+    # two values
+    "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
+    "matmul of heads": (lambda x: x @ (0.5 * x).transpose(2, 3), IMAGE),
+    "scaled_dot_product_attention": (lambda x: F.scaled_dot_product_attention(x, 0.5 * x, x.flip(2)), IMAGE),
+    "bmm": (lambda x: torch.bmm(x.transpose(1, 2), x), SERIES),
+    "add of a mean": (lambda x: x + x.mean((2, 3), keepdim=True), IMAGE),
+    "subtracted mean": (lambda x: x - x.mean(1, keepdim=True), IMAGE),
+    "difference from a larger one": (lambda x: x.mean(1, keepdim=True) - x, IMAGE),
+    "rsub": (lambda x: 1.0 - x, IMAGE),
+    "division": (lambda x: x / (x.abs() + 1.0), IMAGE),
+    "maximum": (lambda x: torch.maximum(x, 0.5 * x.flip(1)), IMAGE),
+    "minimum": (lambda x: torch.minimum(x, x.mean(1, keepdim=True)), IMAGE),
+    "glu": (lambda x: F.glu(x, 1), IMAGE),
+    "addcmul": (lambda x: torch.addcmul(x, x, x, value=0.5), IMAGE),
+    # over axes
+    "sum": (lambda x: x.sum((2, 3)), IMAGE),
+    "sum of the last axis": (lambda x: x.sum(-1, keepdim=True), IMAGE),
+    "amax": (lambda x: x.amax((2, 3)), IMAGE),
+    "amin": (lambda x: torch.amin(x, 1, keepdim=True), IMAGE),
+    "max over an axis": (lambda x: x.max(1)[0], IMAGE),
+    "values of max": (lambda x: torch.max(x, 1, keepdim=True).values, IMAGE),
+    "var": (lambda x: x.var(1), IMAGE),
+    "std": (lambda x: x.std((2, 3), unbiased=False), IMAGE),
+    "norm": (lambda x: x.norm(dim=1), IMAGE),
+    "normalize": (lambda x: F.normalize(x, dim=1), IMAGE),
+    # single values
+    "clamp": (lambda x: x.clamp(-0.5, 1.5), IMAGE),
+    "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
+    "clamp below 0": (lambda x: x.clamp(max=-0.25), IMAGE),
+    "clamp_min": (lambda x: x.clamp_min(-0.3), IMAGE),
+    "abs": (torch.abs, IMAGE),
+    "square": (lambda x: x**2, IMAGE),
+    "root": (lambda x: torch.sqrt(x.abs()), IMAGE),
+    "exp": (lambda x: torch.exp(-x), IMAGE),
+    "gelu": (F.gelu, IMAGE),
+    "gelu by tanh": (lambda x: F.gelu(x, approximate="tanh"), IMAGE),
+    "log_softmax": (lambda x: F.log_softmax(x, 1), IMAGE),
+    "batch_norm": (
+        lambda x: F.batch_norm(x, torch.linspace(-1, 1, 4), torch.linspace(0.5, 2, 4), torch.ones(4), torch.zeros(4)),
+        IMAGE,
+    ),
+}
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(4, 3, 2, 2), IMAGE),
+    "ConvTranspose2d with padding": (lambda: nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), IMAGE),
+    "ConvTranspose2d, SAME": (lambda: nn.ConvTranspose2d(4, 3, 4, 2, 1), IMAGE),
+    "ConvTranspose2d in groups": (lambda: nn.ConvTranspose2d(4, 6, 3, 2, groups=2, dilation=2), IMAGE),
+    "ConvTranspose2d with a batch norm": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 3, 2, 2, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
+        IMAGE,
+    ),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(3, 4, 4, 2, 1), SERIES),
+    "MaxPool1d": (lambda: nn.MaxPool1d(2), SERIES),
+    "AvgPool1d": (lambda: nn.AvgPool1d(3, 1, 1), SERIES),
+    "Upsample of series": (lambda: nn.Upsample(scale_factor=3), SERIES),
+    "reflected convolution": (lambda: nn.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), IMAGE),
+    "replicated convolution": (lambda: nn.Conv1d(3, 3, 3, padding=1, padding_mode="replicate"), SERIES),
+    "batch norm in front": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3)), IMAGE),
+    "batch norm in front of groups": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, groups=2)), IMAGE),
+    "batch norm in front of padding": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3, 1, 1)), IMAGE),
+    "batch norm in front of a ReLU": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3)), IMAGE),
+    "batch norm behind a ReLU": (lambda: nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.BatchNorm2d(3)), IMAGE),
+    "batch norm of vectors": (lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)), VECTOR),
+    "batch norm alone": (lambda: nn.BatchNorm1d(6), VECTOR),
+    "batch norm of series alone": (lambda: nn.BatchNorm1d(3), SERIES),
+    "SyncBatchNorm": (lambda: nn.Sequential(nn.Conv2d(4, 3, 3), nn.SyncBatchNorm(3)), IMAGE),
+    "LayerNorm": (lambda: nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 4)), SERIES),
+    "LayerNorm alone": (lambda: nn.LayerNorm(12), SERIES),
+    "LayerNorm of an image": (lambda: nn.LayerNorm(IMAGE), IMAGE),
+    "RMSNorm": (lambda: nn.RMSNorm(12), SERIES),
+    "GroupNorm": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.GroupNorm(3, 6), nn.ReLU()), IMAGE),
+    "GroupNorm of one": (lambda: nn.GroupNorm(1, 4), IMAGE),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4, affine=True), IMAGE),
+    "InstanceNorm1d with statistics": (lambda: nn.InstanceNorm1d(3, track_running_stats=True), SERIES),
+    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(12, 3, 20, batch_first=True), (7, 12)),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(12, 2, 20, activation="gelu", batch_first=True, norm_first=True),
+            2,
+            nn.LayerNorm(12),
+            enable_nested_tensor=False,
+        ),
+        (7, 12),
+    ),
+    "GRU": (lambda: Recurrent(nn.GRU(12, 5, batch_first=True), output_of), SERIES),
+    "GRU of two layers": (
+        lambda: Recurrent(nn.GRU(4, 6, 2, batch_first=True), lambda _, hidden: hidden[-1]),
+        (9, 4),
+    ),
+    "GRU in both directions": (
+        lambda: Recurrent(nn.GRU(4, 3, batch_first=True, bidirectional=True, bias=False), output_of),
+        (6, 4),
+    ),
+    "LSTM in both directions": (
+        lambda: Recurrent(
+            nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True),
+            lambda _, states: torch.cat([states[0][-2], states[0][-1]], 1),
+        ),
+        (6, 4),
+    ),
+    "squeezed state of an LSTM": (
+        lambda: Recurrent(nn.LSTM(4, 3, batch_first=True), lambda _, states: states[0].squeeze(0)),
+        (6, 4),
+    ),
+    "MultiheadAttention": (SelfAttention, (7, 12)),
+    "PReLU": (lambda: nn.PReLU(4), IMAGE),
+    "PReLU of one slope": (nn.PReLU, IMAGE),
+    "LogSoftmax": (lambda: nn.LogSoftmax(1), VECTOR),
+    "GLU": (lambda: nn.GLU(1), VECTOR),
+    "ReflectionPad2d": (lambda: nn.ReflectionPad2d((1, 2, 0, 1)), IMAGE),
+    "ReplicationPad2d": (lambda: nn.ReplicationPad2d(1), IMAGE),
+    "ConstantPad1d": (lambda: nn.ConstantPad1d(2, 0.7), SERIES),
+    "PixelShuffle": (lambda: nn.Sequential(nn.Conv2d(4, 12, 3), nn.PixelShuffle(2)), IMAGE),
+    "Hardtanh": (lambda: nn.Hardtanh(-0.5, 0.7), IMAGE),
+    **{
+        activation.__class__.__name__: (given(activation), IMAGE)
+        for activation in (
+            nn.GELU(),
+            nn.ELU(),
+            nn.CELU(0.5),
+            nn.SELU(),
+            nn.Mish(),
+            nn.Softplus(),
+            nn.Softsign(),
+            nn.LogSigmoid(),
+            nn.Tanhshrink(),
+            nn.Softshrink(0.3),
+            nn.Hardshrink(0.3),
+            nn.Threshold(0.1, -0.2),
+            nn.RReLU(),
+            nn.Softmin(1),
+        )
+    },
+}
+
+
+def with_statistics(network: nn.Module) -> nn.Module:
+    """Give batch norms statistics, factors and offsets of their own, and slopes some signs."""
+    generator = torch.Generator().manual_seed(2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
+            mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var")
+            for tensor in (mean, module.weight.data, module.bias.data):
+                tensor.normal_(generator=generator)
+            variance.uniform_(0.5, 2.0, generator=generator)
+        if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+            module.weight.data.normal_(generator=generator)
+    return network.eval()

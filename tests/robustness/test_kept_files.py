@@ -1,0 +1,202 @@
+"""What a disk gives back is held against what was written: damage is made anew or told, never shipped."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import qanas
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.performance_estimation.procedure import TrainingCache
+from qanas.recipe import load_plan
+from qanas.workflows.shipped import verify_models
+from tests.robustness.small import recipe, run
+
+Damage = Callable[[bytes], bytes]
+
+DAMAGES: dict[str, Damage] = {
+    "emptied": lambda _: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "flipped early": lambda content: _flipped(content, 0.1),
+    "flipped late": lambda content: _flipped(content, 0.9),
+    "zeros": lambda content: bytes(len(content)),
+    "longer": lambda content: content + b"more",
+}
+
+
+def _flipped(content: bytes, share: float) -> bytes:
+    place = int(share * len(content))
+    return content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and its finished run; only to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(recipe(folder), folder / "out")
+    return folder
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "place"))
+
+
+def models(folder: Path) -> dict[str, bytes]:
+    """What ships, but for the latencies and the report."""
+    found = {path.relative_to(folder).as_posix(): path for path in (folder / "out/models").rglob("*")}
+    return {name: path.read_bytes() for name, path in found.items() if path.is_file() and path.name != "card.json"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", [".json", ".tflite", ".safetensors", ".npz"])
+def test_a_damaged_training_is_done_again(place: Path, suffix: str, damage: str) -> None:
+    kept = next((place / "out/trainings").glob(f"*/0{suffix}"))
+    shutil.rmtree(place / "out/models")
+    before = kept.read_bytes()
+    kept.write_bytes(DAMAGES[damage](before))
+    result, _ = run(place / "r.toml", place / "out")
+    assert len(result.models) == 2
+    again = kept.read_bytes()
+    assert again == before or suffix == ".json"  # that one has seconds in it
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "weights.safetensors", "predictions.npz", "firmware/README.md"])
+def test_a_damaged_model_is_seen_and_made_anew(place: Path, name: str) -> None:
+    before = models(place)
+    path = place / "out/models/seed" / name
+    path.write_bytes(_flipped(path.read_bytes(), 0.6))
+    folder = RunFolder(place / "out")
+    plan = load_plan(folder.recipe)
+    differences = {verdict.identity: verdict.differences for verdict in verify_models(plan, folder)}
+    assert differences.pop("seed")
+    assert not any(differences.values())
+    run(place / "r.toml", place / "out")
+    assert models(place) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_study_is_told(place: Path, damage: str) -> None:
+    path = place / "out/study.db"
+    damaged = DAMAGES[damage](path.read_bytes())
+    path.write_bytes(damaged)
+    before = qanas.load(place / "out").trials
+    try:
+        result, _ = run(place / "r.toml", place / "out")
+    except InputError as error:
+        assert "study.db" in str(error)  # noqa: PT017 - either is right
+    else:
+        assert result.trials.drop("finished_at", "started_at").equals(before.drop("finished_at", "started_at"))
+
+
+def test_a_record_with_another_number_is_told(place: Path) -> None:
+    database = sqlite3.connect(place / "out/study.db")
+    database.execute("update trial_user_attributes set value_json = replace(value_json, '0.5', '0.6')")
+    database.commit()
+    database.close()
+    with pytest.raises(InputError, match=r"study\.db: the record of trial \d was damaged"):
+        run(place / "r.toml", place / "out")
+
+
+@pytest.mark.parametrize("version", ["v3.0.0.a", "v9.9.9.a"])
+def test_a_study_of_another_version_is_told(place: Path, version: str) -> None:
+    database = sqlite3.connect(place / "out/study.db")
+    database.execute("update alembic_version set version_num = ?", (version,))
+    database.commit()
+    database.close()
+    with pytest.raises(InputError, match=r"study\.db: it is of another version of Optuna"):
+        run(place / "r.toml", place / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"seconds": 3}', b"\xff"])
+def test_a_damaged_summary_is_made_anew(place: Path, content: bytes) -> None:
+    (place / "out/summary.json").write_bytes(content)
+    result, _ = run(place / "r.toml", place / "out")
+    assert result.summary["status"] == "done"
+
+
+def test_files_named_like_patterns_are_not_taken_for_others(place: Path) -> None:
+    """A folder ``run[1]`` beside ``run1``: each has its own tables."""
+    shutil.copytree(place / "out", place / "out1")
+    other = place / "out[1]"
+    run(place / "r.toml", other, strategy__trials=2)
+    assert len(qanas.load(other).trials) == 2
+    assert len(qanas.load(place / "out1").trials) == 3
+    assert [path.name for path in RunFolder(other).models.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["exp[lr=0.1]", "a*b", "what?", "100%", "a#b", "a%20b", "stra\udcdfe", "ä ö"])
+def test_a_run_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    path = recipe(tmp_path)
+    first, _ = run(path, tmp_path / name, strategy__trials=2)
+    again, _ = run(path, tmp_path / name)
+    assert (len(first.trials), len(again.trials)) == (2, 3)
+    assert {entry.name for entry in tmp_path.iterdir() if entry.is_dir()} == {name}
+
+
+# ------------------------------------------------ the cache of trained weights
+
+
+def test_a_flipped_bit_of_the_cache_is_not_trained_on(tmp_path: Path) -> None:
+    network = nn.Linear(3, 2)
+    path = tmp_path / "w.safetensors"
+    TrainingCache.keep(path, network, 1.5)
+    content = path.read_bytes()
+    assert TrainingCache.load(path, nn.Linear(3, 2)) == 1.5
+    for place in range(8, len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        other = nn.Linear(3, 2)
+        before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        found = TrainingCache.load(path, other)
+        assert found in (None, 1.5)
+        wanted = before if found is None else network.state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in other.state_dict().items())
+
+
+def test_the_cache_gives_what_training_gives(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    plain, _ = run(path, tmp_path / "plain")
+    for name in ("filled", "used"):
+        run(path, tmp_path / name, estimation__cache=str(tmp_path / "cache"))
+        assert (tmp_path / name / "front.csv").read_bytes() == (tmp_path / "plain/front.csv").read_bytes()
+        shipped = [(tmp_path / folder / "models/seed/model.tflite").read_bytes() for folder in ("plain", name)]
+        assert shipped[0] == shipped[1]
+    assert len(plain.models) == 2
+    assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.suffix == ".partial"]
+
+
+def test_a_cache_that_cannot_be_written_costs_no_trial(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    path = recipe(tmp_path)
+    result, _ = run(path, tmp_path / "out", estimation__cache=str(tmp_path / "file" / "cache"))
+    assert set(result.trials["outcome"]) == {"measured"}
+
+
+def test_the_cache_knows_the_users_other_files(tmp_path: Path) -> None:
+    """A module that the user's class takes its layers from is a part of what was trained."""
+    (tmp_path / "blocks_of_mine.py").write_text("GAIN = 1\n", "utf-8")
+    path = recipe(tmp_path, ("\nclass MySpace", "\nimport blocks_of_mine\n\nclass MySpace"))
+    plan = load_plan(path)
+    cache = TrainingCache(tmp_path)
+    facts = (plan.bench, plan.bench.reference, plan.bench.reference_start, 1, 1)
+    before = cache.path(*facts)
+    assert cache.path(*facts) == before
+    (tmp_path / "blocks_of_mine.py").write_text("GAIN = 2\n", "utf-8")
+    assert cache.path(*facts) != before
+
+
+def test_what_cannot_be_written_names_its_file(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no full device here")
+    (tmp_path / ".x.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "x", b"content")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,183 @@
+"""Where files lie, how they are encoded, and file systems that lack something."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from qanas.core.errors import InputError
+from qanas.core.keys import Assignment
+from qanas.core.run_folder import RunFolder
+from qanas.execution.executors import InlineExecutor, Unit
+from qanas.export.source import Arguments, Samples
+from qanas.recipe import load_plan
+from qanas.training.pretrained import load_weights
+from qanas.workflows import trial_store
+from tests.robustness.small import recipe, run
+
+INPUTS = 400
+
+
+def test_a_recipe_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert load_plan(path).budget.trials == 3
+
+
+def test_a_module_that_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    load = "    def load(self):\n"
+    path = recipe(tmp_path, ("\nclass MyTask", "import os; os.chdir('/')\n\nclass MyTask"),
+                  (load, f"{load}        os.chdir('/')\n"))  # fmt: skip
+    result, _ = run(path, Path("out"), strategy__trials=1)
+    assert (tmp_path / "here" / "out" / "report.html").is_file()
+    assert result.folder == Path("out")
+    assert Path.cwd() == tmp_path / "here"
+
+
+@pytest.mark.parametrize("text", ["a.b=" + "[" * 5000, ".".join("a" * 5000) + "=1", "a.b=" + "{x=" * 3000])
+def test_overrides_nested_without_end(tmp_path: Path, text: str) -> None:
+    Assignment.parse(text)
+    with pytest.raises(InputError):
+        load_plan(recipe(tmp_path), [text])
+
+
+def test_a_recipe_nested_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 20000, "utf-8")
+    with pytest.raises(InputError, match="not TOML"):
+        load_plan(path)
+
+
+def test_output_where_a_terminal_has_no_unicode(tmp_path: Path) -> None:
+    """The command's own words and a user's come out whatever the encoding is."""
+    path = recipe(tmp_path / "stra\udcdfe")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [
+        os.fsencode(part) for part in (sys.executable, "-c", "from qanas.cli import main; main()", "check", path)
+    ]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert b"is valid" in done.stdout
+
+
+def lacking(*_: object) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    monkeypatch.setattr(fcntl, "lockf", lacking)
+    trial_store._can_lock.cache_clear()
+    try:
+        path = recipe(tmp_path)
+        result, _ = run(path, tmp_path / "out")
+        assert len(result.trials) == 3
+        folder = RunFolder(tmp_path / "out")
+        with folder.locked(), pytest.raises(InputError, match="another qanas run"), RunFolder(folder.path).locked():
+            pass
+        (folder.path / "lock.pid").write_text("rubbish", "utf-8")
+        with folder.locked():
+            pass
+    finally:
+        trial_store._can_lock.cache_clear()
+
+
+class Exits(Unit[None, int]):
+    def run(self, bench: None, watch: object) -> int:
+        del bench, watch
+        raise SystemExit(3)
+
+
+def test_a_unit_that_exits_is_a_failure() -> None:
+    with InlineExecutor[None, int](None, lambda *_: True) as executor:
+        executor.submit(Exits())
+        _, result = executor.next_finished()
+    assert "SystemExit: 3" in result.reason  # type: ignore[union-attr]
+
+
+def mutated(content: bytes, generator: random.Random) -> bytes:
+    """Change a few bytes, cut, double or empty a part."""
+    first, last = sorted(generator.randrange(len(content) + 1) for _ in range(2))
+    match generator.randrange(5):
+        case 0:
+            return content[:first] + content[last:]
+        case 1:
+            return content[:last] + content[first:]
+        case 2:
+            return content[:first] + bytes(last - first) + content[last:]
+        case _:
+            changed = bytearray(content)
+            for _ in range(generator.randrange(1, 6)):
+                changed[generator.randrange(len(changed))] = generator.randrange(256)
+            return bytes(changed)
+
+
+ONE_INPUT = Arguments(("x",), ())
+
+
+def test_calibration_files_of_any_bytes(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
+    generator, path = random.Random(0), tmp_path / "x.npz"  # noqa: S311 - test data
+    for _ in range(INPUTS):
+        path.write_bytes(mutated(file.getvalue(), generator))
+        try:
+            samples, _ = Samples.read(path).of(Arguments.of(nn.Linear(3, 2)))
+            assert all(np.isfinite(values).all() for values in samples.values())
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017 - either is right
+
+
+def test_a_calibration_file_with_a_member_that_is_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(InputError, match=r"its member 'notes.txt' is no array"):
+        Samples.read(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_of_any_bytes(tmp_path: Path, suffix: str) -> None:
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"
+    state = nn.Linear(3, 2).state_dict()
+    torch.save(state, whole) if suffix == ".pt" else save_file(state, whole)
+    generator = random.Random(0)  # noqa: S311 - test data
+    for _ in range(INPUTS):
+        path.write_bytes(mutated(whole.read_bytes(), generator))
+        try:
+            load_weights(nn.Linear(3, 2), path)
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {0: torch.zeros(2, 3), "bias": torch.zeros(2)},
+        {"weight": torch.zeros(2, 3, dtype=torch.complex64), "bias": torch.zeros(2)},
+        {"weight": torch.zeros(2, 3, dtype=torch.int8), "bias": torch.zeros(2)},
+        {"weight": torch.zeros(2, 3).to_sparse(), "bias": torch.zeros(2)},
+        {"weight": torch.zeros(2, 3, device="meta"), "bias": torch.zeros(2)},
+        {("a", 1): torch.zeros(2, 3)},
+    ],
+)
+def test_odd_state_dicts_are_refused(tmp_path: Path, state: dict[object, torch.Tensor]) -> None:
+    path = tmp_path / "x.pt"
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"x\.pt"):
+        load_weights(nn.Linear(3, 2), path)
