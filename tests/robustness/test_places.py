@@ -67,9 +67,8 @@ def test_output_where_a_terminal_has_no_unicode(tmp_path: Path) -> None:
     """The command's own words and a user's come out whatever the encoding is."""
     path = recipe(tmp_path / "stra\udcdfe")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    command = [
-        os.fsencode(part) for part in (sys.executable, "-c", "from qanas.cli import main; main()", "check", path)
-    ]
+    code = "from qanas.cli import main; main()"
+    command: list[str | bytes] = [sys.executable, "-c", code, "check", os.fsencode(path)]
     done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
     assert b"Traceback" not in done.stderr
     assert done.returncode == 0, done.stderr
@@ -126,9 +125,6 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
             for _ in range(generator.randrange(1, 6)):
                 changed[generator.randrange(len(changed))] = generator.randrange(256)
             return bytes(changed)
-
-
-ONE_INPUT = Arguments(("x",), ())
 
 
 def test_calibration_files_of_any_bytes(tmp_path: Path) -> None:
