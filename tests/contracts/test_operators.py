@@ -23,7 +23,7 @@ from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.operators.matrix import MatrixProduct
-from qanas.quantization.operators.moves import DepthToSpace, MirrorPad, Repeat, Reverse
+from qanas.quantization.operators.moves import DepthToSpace, MirrorPad, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.operators.prelu import ParametricReLU
 from qanas.quantization.operators.reductions import Mean, Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
@@ -85,6 +85,7 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (Repeat((6, 3, 4)), ((6, 1, 4),)),
     (MirrorPad(((1, 1), (0, 2), (0, 0))), (IMAGE,)),
     (DepthToSpace(2), (IMAGE,)),
+    (SpaceToDepth(2), ((6, 4, 4),)),
 ]
 
 FOLDED = {"BatchNorm", "FixedScaling"}
