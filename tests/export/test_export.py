@@ -306,7 +306,7 @@ BAD_NETWORKS = {
     f"{NETWORKS}:nothing": ("returns a NoneType",),
     f"{NETWORKS}:broken": ("no weights here", "exported_networks.py, line"),
     f"{NETWORKS}:with_width": ("needs width, depth;", "without arguments"),
-    f"{NETWORKS}:gelu": ("1: GELU has no operator; use Hardswish",),
+    f"{NETWORKS}:Elman": ("rnn: RNN has no operator; use LSTM or GRU",),
     f"{NETWORKS}:WithText": ("must put out tensors", "'output_1' is a str"),
     f"{NETWORKS}:Summed": ("must put out tensors", "the shape ()"),
     f"{NETWORKS}:PythonNumbers": ("can't be traced", "keep to torch calls"),
