@@ -89,7 +89,7 @@ MOMENTS = [  # the second of a kind is left to the slow tests
     ("optuna.storages._rdb.storage:RDBStorage.set_trial_state_values", 3),
     pytest.param(*("qanas.core.run_folder:RunFolder.write_table", 2), marks=pytest.mark.slow),
     (TRAIN, TRIALS + 2),
-    pytest.param(*("qanas.workflows.finalists:_save_predictions", 3), marks=pytest.mark.slow),
+    pytest.param(*("qanas.workflows.finalists:packed_predictions", 3), marks=pytest.mark.slow),
     ("qanas.workflows.finalists:ParitySteps.between", 2),
     pytest.param(*("qanas.core.run_folder:folder_written_atomically", 2), marks=pytest.mark.slow),
     ("shutil:copyfile", 4),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,41 @@ def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_plan: MakePl
     assert plan.bench.reference not in {point.candidate for point in result.front}
     assert result.shipments[0].finalist.identity == "seed"
     assert result.shipments[0].card is not None
+
+
+PICKY = """
+from sine import ConvOrLSTM
+class Picky(ConvOrLSTM):
+    def build(self, candidate, shape):
+        if candidate.architecture["kind"] == "lstm":
+            raise ValueError("no LSTM\\ntoday")
+        return super().build(candidate, shape)
+"""
+
+
+def test_candidates_that_can_not_be_built_are_rejected_with_the_reason(
+    make_plan: MakePlan, tmp_path: Path, trained: list[Candidate]
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, "utf-8")
+    plan = make_plan(space={"name": "picky:Picky"}, strategy={"trials": 5}, finalists={"count": 1, "seeds": 1})
+    result = run(plan, tmp_path)
+    found = records(plan, tmp_path)
+    rejected = [record for record in found if record.outcome == "rejected"]
+    assert {record.reason for record in rejected} == {"it can't be built: ValueError: no LSTM today (picky.py, line 6)"}
+    assert {record.candidate.architecture["kind"] for record in rejected} == {"lstm"}
+    assert not any(record.costs or record.metrics for record in rejected)
+    assert sorted(record.index for record in found if record.outcome == "measured") == [0, 1, 2, 3, 4]
+    assert {candidate.architecture["kind"] for candidate in trained} == {"conv"}
+    assert result.shipped == 2
+
+
+def test_a_space_that_refuses_nearly_everything_ends_the_run_with_the_reason(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, "utf-8")
+    plan = make_plan(space={"name": "picky:Picky"}, strategy={"trials": 500, "max_rejected": 2})
+    with pytest.raises(InputError, match=r"^space: 2 of 2 candidates were rejected .*, the last: it can't be built"):
+        run(plan, tmp_path)
 
 
 SYSTEMS = {
