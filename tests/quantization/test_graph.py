@@ -45,7 +45,7 @@ def branch(x: Tensor, y: Tensor) -> Tensor:
 
 
 UNSUPPORTED: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
-    "control flow on values": (branch, "control flow on values"),
+    "control flow on values": (branch, "a condition on numbers can't be exported"),
     "an unknown function": (lambda _, y: torch.lgamma(y), "lgamma"),
     "an unknown method": (lambda _, y: y.mean(), "mean"),
     "a number as an output": (lambda _, y: (y, 3), "'output_1' is a int, not a tensor"),
