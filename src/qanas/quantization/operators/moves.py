@@ -227,6 +227,7 @@ class SpaceToDepth(Move):
 
     kind = "SPACE_TO_DEPTH"
     version = 1
+    activation_bits = (8,)
 
     @property
     def options(self) -> Mapping[str, int]:
