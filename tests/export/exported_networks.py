@@ -188,5 +188,5 @@ class Prints(nn.Module):
         self.layer = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        print(tuple(x.shape))
+        print(tuple(x.shape))  # noqa: T201 - as networks of others do
         return self.layer(x)

@@ -96,7 +96,7 @@ def test_the_module_where_both_part_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("module", [Normalizes(4), Dropped(0.5)])
 def test_what_stays_in_training_mode_is_no_graph(module: nn.Module) -> None:
-    with pytest.raises(UnsupportedNetworkError, match="^between: .*training"):
+    with pytest.raises(UnsupportedNetworkError, match=r"^between: .*training"):
         trace(Network(module).eval(), (3, 8, 8))
 
 

@@ -463,7 +463,7 @@ class Branches(nn.Module):
 
 
 class Leaves(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, _: Tensor) -> Tensor:
         raise SystemExit("no forward\n at all")
 
 
@@ -486,7 +486,7 @@ def test_code_that_values_do_not_pass_is_told_in_one_line_with_its_place(network
 
 
 def checked_sizes(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
-    batch, channels, height, width = x.shape
+    batch, channels, height, _width = x.shape
     assert height == 6, "six rows"
     assert x.dim() == 4
     if channels != 4 or len(x) > 10:
@@ -546,7 +546,7 @@ def test_code_sees_sizes_and_changes(name: str) -> None:
 
 class Optional(nn.Module):
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, *others: Tensor, scale: float = 2.0, **rest: Any
+        self, x: Tensor, mask: Tensor | None = None, *others: Tensor, scale: float = 2.0, **rest: object
     ) -> Tensor:
         if mask is not None:
             x = x * mask
@@ -612,7 +612,7 @@ def test_what_wraps_a_network_is_taken_off_and_a_scripted_one_refused() -> None:
     for wrapped in (nn.DataParallel(network), torch.compile(network)):
         assert torch.equal(trace(wrapped, (4, 6, 5)).forward(samples), trace(network, (4, 6, 5)).forward(samples))
     for scripted in (torch.jit.script(network), nn.Sequential(torch.jit.script(conv()))):
-        with pytest.raises(UnsupportedNetworkError, match="export the.* module that it was made from"):
+        with pytest.raises(UnsupportedNetworkError, match=r"export the.* module that it was made from"):
             trace(scripted, (4, 6, 5))
 
 

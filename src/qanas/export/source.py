@@ -182,8 +182,8 @@ def _further(calibrating: Mapping[str, Reals], compared: Mapping[str, Reals]) ->
         if reach > FURTHER * span:
             outside = float(((values < low) | (values > high)).mean())
             told.append(
-                f"compared samples of '{name}' reach {reach / span:.2g} times as far as the calibration's ({outside:.1%} of "
-                "their values are outside and clipped); calibrate with samples like them"
+                f"compared samples of '{name}' reach {reach / span:.2g} times as far as the calibration's "
+                f"({outside:.1%} of their values are outside and clipped); calibrate with samples like them"
             )
     return tuple(told)
 

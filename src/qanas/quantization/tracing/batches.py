@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from qanas.quantization.tracing.builder import Builder, Translator
+from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value
 
 
@@ -171,8 +172,10 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 SEQUENCES = frozenset(("LSTM", "GRU", "RNN", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder"))
 """Modules that take a batch behind the time."""
 
-KEPT = frozenset(
-    ["add", "mul", "sub", "div", "neg", "relu", "relu6", "clamp", "hardtanh", "leaky_relu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "silu", "gelu", "elu", "selu", "softplus", "abs", "exp", "sqrt", "rsqrt", "square", "pow", "softmax", "log_softmax", "clone", "dropout", "split", "chunk", "narrow", "cat", "ReLU", "ReLU6", "Hardtanh", "LeakyReLU", "Sigmoid", "Tanh", "Hardswish", "Hardsigmoid", "SiLU", "GELU", "ELU", "PReLU", "Softmax", "Identity", "Dropout"]
+KEPT = names_in(
+    "add mul sub div neg relu relu6 clamp hardtanh leaky_relu sigmoid tanh hardswish hardsigmoid silu gelu elu "
+    "selu softplus abs exp sqrt rsqrt square pow softmax log_softmax clone dropout split chunk narrow cat ReLU "
+    "ReLU6 Hardtanh LeakyReLU Sigmoid Tanh Hardswish Hardsigmoid SiLU GELU ELU PReLU Softmax Identity Dropout"
 )
 """What keeps all axes where they are."""
 

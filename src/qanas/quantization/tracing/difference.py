@@ -64,7 +64,7 @@ def traced_difference(graph: Graph, network: nn.Module, samples: Tensor | Mappin
         try:
             wanted = _outputs(network, given)
             once, again = _outputs(network, few), _outputs(network, few)
-        except (Exception, SystemExit) as error:  # the user's own code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code
             return f"the network fails on the samples: {described(error, __file__)}"
         got = joined([graph.forward(chunk) for chunk in _chunks(given)])
         told = [apart for name, values in wanted.items() if (apart := how_far_apart(values, got.get(name, values[:0])))]
@@ -143,8 +143,8 @@ def _where(network: nn.Module, samples: Mapping[str, Tensor]) -> str:
         for (path, inputs, outputs), (_, others, repeated) in zip(first, second, strict=False):
             if _equal(inputs, others) and not _equal(outputs, repeated):
                 return (
-                    f"torch puts out something else each time, from {_told(network, path)} on: a dropout or a state that "
-                    "it has in evaluation mode, too? pass training=self.training"
+                    f"torch puts out something else each time, from {_told(network, path)} on: a dropout or a state "
+                    "that it has in evaluation mode, too? pass training=self.training"
                 )
         return _first_apart(network, few, first)
     except (UnsupportedNetworkError, ValueError, RuntimeError, KeyError) as error:  # a help, not the verdict

@@ -184,7 +184,7 @@ def batch_norm(builder: Builder, module: nn.BatchNorm1d | nn.BatchNorm2d, value:
     return _norm(builder, _operator(module), value, 0)
 
 
-def functional_batch_norm(
+def functional_batch_norm(  # noqa: PLR0913, PLR0917 - as torch has them
     builder: Builder,
     value: Value,
     /,
@@ -254,8 +254,8 @@ def lstm(
     batch = 0 if module.batch_first else 1
     if value.batch != batch:
         raise ValueError(
-            f"an LSTM with batch_first = {module.batch_first} and the batch as axis {value.batch}; take batch_first = True, "
-            "or put the time in front"
+            f"an LSTM with batch_first = {module.batch_first} and the batch as axis {value.batch}; "
+            "take batch_first = True, or put the time in front"
         )
     if hx is not None and not (isinstance(hx, tuple) and all(_zeros(state) for state in hx)):
         raise ValueError("an LSTM that starts from a given state; start from zero: lstm(x)")

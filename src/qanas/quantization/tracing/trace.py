@@ -21,9 +21,9 @@ from qanas.quantization.tracing.builder import Builder, FunctionTranslators, Mod
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
 from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
 from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_SINGLE_VALUES
-from qanas.quantization.tracing.recording import Call, Known, Recorder, Slot, Tables, mapped
+from qanas.quantization.tracing.recording import Call, Known, Recorder, Slot, Tables
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
-from qanas.quantization.tracing.values import Value
+from qanas.quantization.tracing.values import Value, mapped
 
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
