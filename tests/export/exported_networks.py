@@ -138,12 +138,14 @@ number = 3
 class Counter(nn.Module):
     """Has a state that changes with every call."""
 
+    seen: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1.0
+        self.seen.add_(1.0)
         return x * self.seen
 
 
@@ -153,7 +155,8 @@ class Counts(nn.Module):
         self.conv, self.between, self.head = nn.Conv2d(3, 4, 3), Counter(), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.between(self.conv(x)).relu().mean((2, 3)))
+        y: Tensor = self.head(self.between(self.conv(x)).relu().mean((2, 3)))
+        return y
 
 
 def hooked() -> nn.Module:
@@ -189,4 +192,5 @@ class Prints(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         print(tuple(x.shape))  # noqa: T201 - as networks of others do
-        return self.layer(x)
+        y: Tensor = self.layer(x)
+        return y

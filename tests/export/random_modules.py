@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-Step = Callable[["RandomModule", Tensor, nn.Module], Tensor]
+Step = Callable[["RandomModule", Tensor, Any], Any]
 """What is done with a value and a layer."""
 
 
-def _skip_in_place(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _skip_in_place(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     skip = x
     return F.relu(layer(x), inplace=True) + skip
 
 
-def _in_place_before_skip(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _in_place_before_skip(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     skip = x
     return layer(F.relu(x, inplace=True)) + skip
 
 
-def _asserted(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _asserted(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     _batch, channels, height, width = x.shape
     assert channels == layer.weight.shape[1], f"{channels} channels"
     assert x.dim() == 4
@@ -34,98 +34,98 @@ def _asserted(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
     return y
 
 
-def _chunked(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _chunked(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     parts = layer(x).chunk(2, dim=1)
     return torch.cat([part * (number + 1.0) for number, part in enumerate(parts)], 1)
 
 
-def _stepped(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _stepped(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y = layer(x)
     return torch.stack([y[:, :, row] for row in range(y.size(2))], 2)
 
 
-def _functional(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _functional(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return F.leaky_relu(F.conv2d(x, layer.weight, layer.bias, padding=1), 0.1)
 
 
-def _unassigned(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _unassigned(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     y.relu_()
     return y
 
 
-def _viewed(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _viewed(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y = layer(x)
     return y.view(y.size(0), -1).view(y.shape) * 0.5
 
 
-def _through_a_view(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _through_a_view(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     y.view(y.size(0), -1).relu_()
     return y
 
 
-def _written(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _written(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     y[:, 0] = 0.0
     return y
 
 
-def _squeezed(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _squeezed(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     gates = y.mean((2, 3), keepdim=True).sigmoid()
     return y * gates
 
 
-def _cast(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _cast(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return layer(x.float().to(layer.weight.device)).type_as(x).contiguous()
 
 
-def _shuffled(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _shuffled(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     b, c, h, w = x.size()
     return layer(x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, -1, h, w))
 
 
-def _dropped(network: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _dropped(network: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return F.dropout(layer(x), 0.2, training=network.training)
 
 
-def _dropped_always(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _dropped_always(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return F.dropout(layer(x), 0.2)
 
 
-def _by_numbers(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _by_numbers(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     return y if y.sum() > 0 else -y
 
 
-def _averaged(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _averaged(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return layer(x) - x.mean(0)
 
 
-def _kept(network: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _kept(network: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     last = network.last if network.last is not None else torch.zeros(1)
     y: Tensor = layer(x)
     network.last = y.detach().mean((0, 2, 3), keepdim=True)
     return y + last
 
 
-def _only_trained(network: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _only_trained(network: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     y: Tensor = layer(x)
     if network.training:
         y = y + torch.randn_like(y)
     return y
 
 
-def _unknown(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _unknown(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return torch.erfinv(layer(x).tanh() * 0.5)
 
 
-def _reversed(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _reversed(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return 1.0 - layer(x) / 2
 
 
-def _plain(_: RandomModule, x: Tensor, layer: nn.Module) -> Tensor:
+def _plain(_: RandomModule, x: Tensor, layer: Any) -> Any:  # noqa: ANN401
     return F.relu(layer(x))
 
 

@@ -24,11 +24,14 @@ class Network(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))
+        y: Tensor = self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))
+        return y
 
 
 class Counts(nn.Module):
     """Has a state that changes with every call."""
+
+    seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()

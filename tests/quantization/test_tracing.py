@@ -1,7 +1,7 @@
 """From torch modules to the graph: whatever torch does to shapes, the numbers are the same and few are moved."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -498,14 +498,14 @@ def checked_sizes(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Funct
 
 def summed_chunks(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
     parts = [part + float(number) for number, part in enumerate(network.layers.conv(x).chunk(3, 1))]
-    return torch.cat([sum(parts[1:], parts[0]), *x.split(1, dim=1)], 1)
+    return torch.cat([sum(parts[1:], parts[0]), *torch.split(x, 1, dim=1)], 1)
 
 
 def step_by_step(_: object, x: Tensor) -> Tensor:
     return torch.stack([x[:, :, row] for row in range(x.shape[2])], 2)
 
 
-def changed_in_place(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
+def changed_in_place(network: Any, x: Tensor) -> Any:  # noqa: ANN401 - a `Function`
     y = network.layers.conv(x)
     kept = y
     y.relu_()
@@ -516,7 +516,7 @@ def changed_in_place(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Fu
 
 def only_in_training(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
     y: Tensor = network.layers.conv(x)
-    if network.training or torch.jit.is_scripting():
+    if network.training or torch.compiler.is_compiling():
         y = torch.fft.rfft(y).abs()
     return F.dropout(y, 0.3, network.training)
 
@@ -573,7 +573,8 @@ def test_hooks_patched_forwards_and_norms_of_weights_are_what_torch_runs() -> No
     hooked, patched = conv(), conv()
     hooked.register_forward_hook(lambda _, __, output: output.relu() * 2)
     hooked.register_forward_pre_hook(lambda _, inputs: (inputs[0] + 1.0,))
-    patched.forward = lambda x: nn.Conv2d.forward(patched, x) - 1.0  # type: ignore[method-assign]
+    plain = patched.forward
+    patched.forward = lambda x: plain(x) - 1.0
     old, new = torch.nn.utils.weight_norm(conv(6, 6)), torch.nn.utils.parametrizations.weight_norm(conv(6, 6))
     spectral = torch.nn.utils.parametrizations.spectral_norm(conv(6, 6))
     graph = same_as_torch(nn.Sequential(nn.Sequential(hooked), old, new, spectral), (4, 6, 5))
@@ -609,7 +610,7 @@ def test_a_forward_leaves_no_trace() -> None:
 def test_what_wraps_a_network_is_taken_off_and_a_scripted_one_refused() -> None:
     network = nn.Sequential(conv()).eval()
     samples = torch.randn(2, 4, 6, 5)
-    for wrapped in (nn.DataParallel(network), torch.compile(network)):
+    for wrapped in (nn.DataParallel(network), cast("nn.Module", torch.compile(network))):
         assert torch.equal(trace(wrapped, (4, 6, 5)).forward(samples), trace(network, (4, 6, 5)).forward(samples))
     for scripted in (torch.jit.script(network), nn.Sequential(torch.jit.script(conv()))):
         with pytest.raises(UnsupportedNetworkError, match=r"export the.* module that it was made from"):

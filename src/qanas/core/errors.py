@@ -79,4 +79,12 @@ def described(error: BaseException, *callers: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    return f"{type(error).__name__}: {told(error)}{place}"
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says, on one line; nothing where its own code can't tell."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - of a user's class
+        return ""

@@ -175,8 +175,10 @@ class Export:
         return [
             f"{self.network} as {self.precision}{scheme}",
             *costs,
-            (f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, "
-            f"{self.samples} samples {self.checked_on})"),
+            (
+                f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, "
+                f"{self.samples} samples {self.checked_on})"
+            ),
             *parity,
             *([] if self.quantization is None else [f"{'quantization':<20}{self.quantization}"]),
             *(f"{'input':<20}{self._named(name, self.inputs)}{tensor}" for name, tensor in self.inputs.items()),

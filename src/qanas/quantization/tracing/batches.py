@@ -235,7 +235,8 @@ def _picked(translator: Translator, builder: Builder, value: Value, index: Any) 
         entries[place : place + 1] = [slice(None)] * (rank - given)
     else:
         entries += [slice(None)] * (rank - given)
-    seen, batch, others = 0, 0, []
+    others: list[Any] = []
+    seen, batch = 0, 0
     for entry in entries:
         if entry is None:
             others.append(entry)

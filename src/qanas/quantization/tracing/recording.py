@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qanas.core.errors import told
 from qanas.quantization.border import INPUT
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
@@ -31,6 +33,7 @@ from qanas.quantization.tracing.torch_calls import (
     READ,
     REVERSED,
     SAME,
+    SETTERS,
     TOLD,
     VIEWS,
     as_it_is,
@@ -62,16 +65,16 @@ class Traced(Tensor):
     """A tensor of a known shape, with a batch of 1, and without numbers."""
 
     slot: Slot
-    storage: _Storage
+    shares: _Storage
     version: int
 
     @classmethod
     def of(cls, slot: Slot, shape: Shape, storage: _Storage | None = None) -> Self:
         """Return the tensor of a slot; it shares its storage with others where it is a view."""
-        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)
         made.slot = slot
-        made.storage = storage or _Storage()
-        made.version = made.storage.version
+        made.shares = storage or _Storage()
+        made.version = made.shares.version
         return made
 
     @classmethod
@@ -89,7 +92,7 @@ class Traced(Tensor):
         return Recorder.active.function(func, args, dict(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # as torch calls it
         cls,
         func: Callable[..., Any],
         types: object,
@@ -179,7 +182,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.passed: list[Passed] = []
         self._network, self._tables = network, tables
-        self._by_name = {plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}
+        self._by_name = {plain(str(getattr(key, "__name__", key))): made for key, made in tables.functions.items()}
         self._paths = {id(module): path for path, module in network.named_modules()}
         self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
         self._names = Names((INPUT, *builder.inputs))
@@ -207,7 +210,8 @@ class Recorder:
                 result = self._network(**inputs) if by_name else self._network(*inputs.values())
             if self._refusal is not None:  # somebody's own code has caught it
                 raise self._refusal
-            return mapped(result, Traced, self._used)
+            with self._telling():
+                return mapped(result, Traced, self._used)
         finally:
             Recorder.active = before
 
@@ -266,23 +270,31 @@ class Recorder:
         getter = GETTERS.get(function)
         if getter is not None:
             return self._property(getter, function, arguments)
+        if function in SETTERS:
+            self._set(SETTERS[function], *arguments)
+            return None
         raw = getattr(function, "__name__", type(function).__name__)
         name = plain(raw)
-        if raw in READ:
-            raise ValueError(f"{raw} reads the numbers of a value; {READ[raw]}")
         answer = _answer(function, name, arguments, options)
         if answer is not None:
             return answer
+        if name in {"deepcopy", "copy"}:  # not what was copied before
+            arguments = arguments[:1]
         if name in REVERSED and len(arguments) > 1:
             name, arguments = REVERSED[name], (arguments[1], arguments[0])
             function = name
         if options.get("out") is not None:
             raise ValueError(f"{name} with out=; assign its result instead")
-        changes = raw.endswith("_") and not raw.endswith("__")
-        changes = bool(options.pop("inplace", False)) or changes
         translator = self._translator(function, name)
         if translator is None:
             return self._looked(function, name, arguments, options)
+        changes = bool(options.pop("inplace", False)) or (raw.endswith("_") and not raw.endswith("__"))
+        return self._with_operator(name, translator, arguments, options, changes=changes)
+
+    def _with_operator(
+        self, name: str, translator: Translator, arguments: tuple[Any, ...], options: dict[str, Any], *, changes: bool
+    ) -> Any:  # noqa: ANN401 - in any structure
+        """Return what a function with a translator gives, or changes in place."""
         result = self._noted(
             name, translator, self._name_of(name), self._origin(arguments, options), arguments, options
         )
@@ -309,6 +321,13 @@ class Recorder:
             return one.transpose(-2, -1)
         raise ValueError(f"the attribute {name} of a value; what is known of it is its shape")
 
+    def _set(self, name: str, target: Traced, value: object) -> None:
+        """Set a property of a value."""
+        if name == "data":
+            self._changed(target, value)
+        elif name not in {"requires_grad", "grad"}:
+            raise ValueError(f"the attribute {name} of a value is set; leave it as it is")
+
     def _looked(self, function: Any, name: str, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
         """Run a function of torch that is written in Python, on the values, or refuse it."""
         inner = getattr(function, "_torchdynamo_inline", None) or without_dispatch(function)
@@ -333,16 +352,17 @@ class Recorder:
         options: Mapping[str, Any],
     ) -> Any:  # noqa: ANN401 - in any structure
         """Translate a call, note it, and return its result."""
-        slots, named = mapped((tuple(arguments), dict(options)), Traced, self._used)
+        given = mapped((tuple(arguments), dict(options)), np.integer, int)
+        slots, named = mapped(given, Traced, self._used)
         call = Call(self._names.new(name), function, origin, translator, slots, named)
         result = call.run(self.builder, self.values)
         self.calls.append(call)
         return mapped(result, Slot, lambda slot: Traced.of(slot, self.values[slot.number].whole_shape))
 
     def _used(self, one: Traced) -> Slot:
-        if one.version != one.storage.version:
+        if one.version != one.shares.version:
             raise ValueError(
-                f"a value that {one.storage.changed} has changed in place through another view of it; compute a new "
+                f"a value that {one.shares.changed} has changed in place through another view of it; compute a new "
                 "value instead: y = relu(y)"
             )
         return one.slot
@@ -354,16 +374,16 @@ class Recorder:
         if asked(Tensor.size, (target,), {}) != asked(Tensor.size, (result,), {}):
             raise ValueError("a change in place to another shape; assign the result instead")
         target.slot = result.slot
-        target.storage.version += 1
-        target.storage.changed = self._line() or self._path() or "a call"
-        target.version = target.storage.version
+        target.shares.version += 1
+        target.shares.changed = self._line() or self._path() or "a call"
+        target.version = target.shares.version
         return target
 
     def _as_view(self, source: object, result: Traced) -> Traced:
         """Return the result as a view of another value."""
         if not isinstance(source, Traced):
             return result
-        return Traced.of(result.slot, self.values[result.slot.number].whole_shape, source.storage)
+        return Traced.of(result.slot, self.values[result.slot.number].whole_shape, source.shares)
 
     def _origin(self, arguments: Any, options: Any) -> str:  # noqa: ANN401 - in any structure
         """Return the names of the parameters that a call takes; empty where others are computed from them."""
@@ -396,7 +416,7 @@ class Recorder:
         except UnsupportedNetworkError:
             raise
         except Exception as error:
-            raise self.refused(" ".join(str(error).split()) or type(error).__name__) from error
+            raise self.refused(told(error) or type(error).__name__) from error
 
     def refused(self, reason: str) -> UnsupportedNetworkError:
         """Return a refusal that names the module's path and the line of the user's file."""
@@ -408,7 +428,7 @@ class Recorder:
 
     @staticmethod
     def _line() -> str:
-        """Return the file and line of the innermost code that is neither torch's nor ours; empty where there is none."""
+        """Return file and line of the innermost code that is neither torch's nor ours; empty where there is none."""
         frame = sys._getframe(1)
         while frame is not None and frame.f_code is not Recorder.run.__code__:
             name = frame.f_code.co_filename
@@ -426,6 +446,9 @@ def _answer(function: Any, name: str, arguments: tuple[Any, ...], options: Mappi
     """Return what a call gives without an operator; None where it needs one."""
     if name in ASKED or (name == "type" and len(arguments) == 1 and not options):
         return asked(function, arguments, options)
+    raw = getattr(function, "__name__", "")
+    if raw in READ:
+        raise ValueError(f"{raw} reads the numbers of a value; {READ[raw]}")
     if name in TOLD:
         return "a value without numbers"
     if name in LIKE:
@@ -474,7 +497,7 @@ def _evaluated(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _intercepted() -> Iterator[None]:
-    """Let the recorder see every call of a module."""
+    """Let the recorder see every call of a module, and the code of what was scripted."""
     original = nn.Module.__call__
     # Compiled in place or not, a module's own code is what runs.
     plain: Callable[..., Any] = nn.Module._call_impl
@@ -484,8 +507,16 @@ def _intercepted() -> Iterator[None]:
             return plain(module, *arguments, **options)
         return Recorder.active.module(plain, module, arguments, options)
 
+    scripted = torch.jit.ScriptFunction.__call__
+
+    def call_function(function: torch.jit.ScriptFunction[Any, Any], *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        own = getattr(function, "_torchdynamo_inline", None)
+        return (scripted if own is None else own)(*(() if own else (function,)), *arguments, **options)
+
     nn.Module.__call__ = call  # type: ignore[method-assign]
+    torch.jit.ScriptFunction.__call__ = call_function  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         nn.Module.__call__ = original  # type: ignore[method-assign]
+        torch.jit.ScriptFunction.__call__ = scripted  # type: ignore[method-assign]

@@ -63,6 +63,13 @@ GETTERS: Mapping[Any, str] = {
 }
 """The names of a tensor's properties, by what torch hands over for them."""
 
+SETTERS: Mapping[Any, str] = {
+    getattr(Tensor, name).__set__: name
+    for name in dir(Tensor)
+    if isinstance(getattr(Tensor, name), GetSetDescriptorType | property)
+}
+"""The same for what sets them."""
+
 PROPERTIES = names_in(
     "shape ndim dtype device layout requires_grad is_leaf grad_fn grad names itemsize nbytes output_nr is_cuda "
     "is_cpu is_xpu is_mps is_meta is_mkldnn is_sparse is_sparse_csr is_quantized is_nested is_ipu is_xla is_mtia "
@@ -124,7 +131,15 @@ REVERSED = {
     "rpow": "pow",
 }
 
-ALIASES = {"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
+ALIASES = {
+    "deepcopy": "clone",
+    "copy": "clone",
+    "true_divide": "div",
+    "divide": "div",
+    "multiply": "mul",
+    "subtract": "sub",
+    "negative": "neg",
+}
 
 VIEWS = names_in(
     "view reshape flatten unflatten transpose swapaxes swapdims permute movedim moveaxis t unsqueeze squeeze "

@@ -16,6 +16,7 @@ from qanas.quantization.border import INPUT, AxisOrder, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
+from qanas.quantization.tracing import recording
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
@@ -118,7 +119,8 @@ class Trace:
             raise
         except (Exception, SystemExit) as error:  # what a user's code does with values that have no numbers
             raise UnsupportedNetworkError(
-                f"{type(network).__name__}: its forward can't be traced: {described(error, __file__)}"
+                f"{type(network).__name__}: its forward can't be traced: "
+                f"{described(error, __file__, recording.__file__)}"
             ) from error
         try:
             graph = _cheapest(recorder, returned, shapes, orders)
