@@ -167,7 +167,7 @@ def hooked() -> nn.Module:
 
 def _uneven(columns: list[float]) -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    network[0].weight.data /= torch.tensor(columns)
+    network[0].weight.data /= torch.tensor(columns)  # type: ignore[arg-type]
     return network
 
 
@@ -194,3 +194,8 @@ class Prints(nn.Module):
         print(tuple(x.shape))  # noqa: T201 - as networks of others do
         y: Tensor = self.layer(x)
         return y
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5)

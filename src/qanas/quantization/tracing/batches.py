@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from qanas.quantization.tracing.builder import Builder, Translator
+from qanas.quantization.tracing.shapes import stack
 from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value
 
@@ -111,8 +112,6 @@ def whole(builder: Builder, value: Value | Stacked | Unavailable) -> Value:
 def _put_together(builder: Builder, entry: Any) -> Any:  # noqa: ANN401 - in any structure
     """Return a structure with stacked values as one value each, its batch behind the layers."""
     if isinstance(entry, Stacked):
-        from qanas.quantization.tracing.shapes import stack
-
         if len(entry.parts) == 1:
             only = entry.parts[0]
             return replace(only.with_torch_axes(((), *only.torch)), batch=1)

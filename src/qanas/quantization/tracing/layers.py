@@ -16,7 +16,16 @@ from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
 from qanas.quantization.tracing.shapes import part
-from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value, new_axis, positions, size_of
+from qanas.quantization.tracing.values import (
+    Factors,
+    OtherwiseError,
+    Stacked,
+    Unavailable,
+    Value,
+    new_axis,
+    positions,
+    size_of,
+)
 
 
 def conv2d(
@@ -199,7 +208,7 @@ def functional_batch_norm(  # noqa: PLR0913, PLR0917 - as torch has them
     """Take a batch norm over the first axis with running statistics, all of shape (channels,)."""
     del momentum
     if training or running_mean is None or running_var is None:
-        raise ValueError(
+        raise OtherwiseError(
             "a batch norm over the statistics of the batch; give it running ones, and training=self.training"
         )
     return _norm(builder, _batch_norm(running_mean, running_var, weight, bias, eps), value, 0)

@@ -16,7 +16,7 @@ from qanas.quantization.operators.functions import HardSwish, LeakyReLU, Logisti
 from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, ReLU
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
-from qanas.quantization.tracing.values import Value, size_of
+from qanas.quantization.tracing.values import OtherwiseError, Value, size_of
 
 Operand = Value | Tensor | float
 
@@ -183,7 +183,7 @@ def dropout(
     """Take a dropout: nothing is dropped once the network is trained."""
     del inplace
     if training and p > 0:
-        raise ValueError("a dropout that torch applies in evaluation mode, too; pass training=self.training")
+        raise OtherwiseError("a dropout that torch applies in evaluation mode, too; pass training=self.training")
     return nothing(builder, value)
 
 

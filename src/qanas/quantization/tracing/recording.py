@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from qanas.core.errors import told
 from qanas.quantization.border import INPUT
-from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.graph import OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.tracing.batches import translated
 from qanas.quantization.tracing.builder import Builder, Names, Translator
@@ -41,7 +41,7 @@ from qanas.quantization.tracing.torch_calls import (
     plain,
     without_dispatch,
 )
-from qanas.quantization.tracing.values import Stacked, Unavailable, Value, holds, mapped
+from qanas.quantization.tracing.values import OtherwiseError, Stacked, Unavailable, Value, holds, mapped
 
 Known = Value | Stacked | Unavailable
 
@@ -250,7 +250,9 @@ class Recorder:
         name = type(module).__name__
         with self._telling():
             if module.training and (getattr(module, "p", 0) > 0 or hasattr(module, "running_mean")):
-                raise ValueError(f"{name} is in training mode although the network is not; leave its mode to eval()")
+                raise OtherwiseError(
+                    f"{name} is in training mode although the network is not; leave its mode to eval()"
+                )
             result = self._noted(name, translator, self._path(), origin, (module, *arguments), options)
             if getattr(module, "inplace", False) and isinstance(result, Traced):
                 return self._changed(arguments[0] if arguments else options["input"], result)
@@ -361,7 +363,7 @@ class Recorder:
 
     def _used(self, one: Traced) -> Slot:
         if one.version != one.shares.version:
-            raise ValueError(
+            raise OtherwiseError(
                 f"a value that {one.shares.changed} has changed in place through another view of it; compute a new "
                 "value instead: y = relu(y)"
             )
@@ -370,7 +372,7 @@ class Recorder:
     def _changed(self, target: object, result: object) -> object:
         """Let a value be another one from here on, for everybody who holds it."""
         if not isinstance(target, Traced) or not isinstance(result, Traced):
-            raise ValueError("a value is written into a constant tensor; compute a new tensor instead")  # noqa: TRY004
+            raise OtherwiseError("a value is written into a constant tensor; compute a new tensor instead")
         if asked(Tensor.size, (target,), {}) != asked(Tensor.size, (result,), {}):
             raise ValueError("a change in place to another shape; assign the result instead")
         target.slot = result.slot
@@ -416,13 +418,14 @@ class Recorder:
         except UnsupportedNetworkError:
             raise
         except Exception as error:
-            raise self.refused(told(error) or type(error).__name__) from error
+            raise self.refused(told(error) or type(error).__name__, isinstance(error, OtherwiseError)) from error
 
-    def refused(self, reason: str) -> UnsupportedNetworkError:
+    def refused(self, reason: str, otherwise: bool = False) -> UnsupportedNetworkError:
         """Return a refusal that names the module's path and the line of the user's file."""
         line = self._line()
         place = self._path() or type(self._network).__name__
-        refusal = UnsupportedNetworkError(f"{place}: {reason}{f' ({line})' if line else ''}")
+        kind = OtherNetworkError if otherwise else UnsupportedNetworkError
+        refusal = kind(f"{place}: {reason}{f' ({line})' if line else ''}")
         self._refusal = self._refusal or refusal
         return refusal
 
@@ -437,6 +440,9 @@ class Recorder:
             frame = frame.f_back  # type: ignore[assignment]
         return ""
 
+
+RECORDING = __file__
+"""This file, which is no place to look at for whoever wrote a network."""
 
 OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), str(Path(contextlib.__file__)))
 """Files that are no place to look at for whoever wrote a network."""

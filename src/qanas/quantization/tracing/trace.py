@@ -16,13 +16,12 @@ from qanas.quantization.border import INPUT, AxisOrder, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
-from qanas.quantization.tracing import recording
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
 from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
 from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_SINGLE_VALUES
-from qanas.quantization.tracing.recording import Call, Known, Recorder, Slot, Tables
+from qanas.quantization.tracing.recording import RECORDING, Call, Known, Recorder, Slot, Tables
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.values import Value, mapped
 
@@ -119,8 +118,7 @@ class Trace:
             raise
         except (Exception, SystemExit) as error:  # what a user's code does with values that have no numbers
             raise UnsupportedNetworkError(
-                f"{type(network).__name__}: its forward can't be traced: "
-                f"{described(error, __file__, recording.__file__)}"
+                f"{type(network).__name__}: its forward can't be traced: {described(error, __file__, RECORDING)}"
             ) from error
         try:
             graph = _cheapest(recorder, returned, shapes, orders)

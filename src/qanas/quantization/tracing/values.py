@@ -21,6 +21,10 @@ from torch import Tensor
 from qanas.quantization.operators.base import Shape
 
 
+class OtherwiseError(ValueError):
+    """A call that has an operator, where torch does something else: no bad input, but a difference."""
+
+
 @dataclass(frozen=True, eq=False)
 class Factor:
     """A part of an axis that stays in one piece; factors are told apart by identity.
