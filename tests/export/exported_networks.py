@@ -167,7 +167,7 @@ def hooked() -> nn.Module:
 
 def _uneven(columns: list[float]) -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    network[0].weight.data /= torch.tensor(columns)  # type: ignore[arg-type]
+    network[0].weight.data /= torch.tensor(columns)  # type: ignore[operator, arg-type]
     return network
 
 
