@@ -201,11 +201,15 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     import json
 
     from qanas.export.export import exporter, require_folder_of, ship
-    from qanas.export.source import Source
+    from qanas.export.source import NotShippedError, Source
 
     require_folder_of(out)
     deploy = exporter(file_format, scheme, changes or ())
-    source = Source.load(network, calibration, weights=weights, array=array, check=check)
+    try:
+        source = Source.load(network, calibration, weights=weights, array=array, check=check)
+    except NotShippedError as error:
+        typer.echo(f"not shipped: {error}", err=True)
+        raise typer.Exit(DIFFERENCE) from error
     shipped = ship(source, deploy(source), out)
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:

@@ -139,13 +139,15 @@ number = 3
 class Counter(nn.Module):
     """Has a state that changes with every call."""
 
+    seen: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1.0  # type: ignore[assignment, operator]
-        return x * self.seen  # type: ignore[operator]
+        self.seen.add_(1.0)
+        return x * self.seen
 
 
 class Counts(nn.Module):
@@ -154,7 +156,8 @@ class Counts(nn.Module):
         self.conv, self.between, self.head = nn.Conv2d(3, 4, 3), Counter(), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.between(self.conv(x)).relu().mean((2, 3)))  # type: ignore[no-any-return]
+        y: Tensor = self.head(self.between(self.conv(x)).relu().mean((2, 3)))
+        return y
 
 
 def hooked() -> nn.Module:
@@ -165,7 +168,7 @@ def hooked() -> nn.Module:
 
 def _uneven(columns: list[float]) -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    network[0].weight.data /= torch.tensor(columns)  # type: ignore[arg-type, operator]
+    network[0].weight.data /= torch.tensor(columns)  # type: ignore[operator, arg-type]
     return network
 
 
@@ -189,5 +192,11 @@ class Prints(nn.Module):
         self.layer = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        print(tuple(x.shape))  # noqa: T201 - as users do
-        return self.layer(x)  # type: ignore[no-any-return]
+        print(tuple(x.shape))  # noqa: T201 - as networks of others do
+        y: Tensor = self.layer(x)
+        return y
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5)

@@ -25,7 +25,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.export.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
 from qanas.export.report import Export, ratios_about_mean, sqnr_db
 from qanas.export.scheme import ExportScheme
-from qanas.export.source import COMPARED_SAMPLES, Source, load_network
+from qanas.export.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
 from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
@@ -505,6 +505,13 @@ def test_a_network_that_the_trace_does_not_see_through_is_not_written(file_forma
     assert "'between' (Counter)" in told.failure
     assert "\n" not in told.failure
     assert not out.exists()
+
+
+def test_a_dropout_that_stays_on_is_a_difference(tmp_path: Path) -> None:
+    with pytest.raises(
+        NotShippedError, match=r"AlwaysDrops: a dropout that torch applies .* \(exported_networks.py, line"
+    ):
+        shipped(tmp_path, "AlwaysDrops", x=samples_of((4,)))
 
 
 def test_hooks_ship(tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ UNSUPPORTED: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
 }
 
 
+def test_a_value_that_nobody_uses_costs_nothing() -> None:
+    graph = trace(Function(lambda _, y: (torch.relu(y), y)[1]), (4,))
+    assert [node.name for node in graph.nodes] == ["dense"]
+
+
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_what_the_graph_can_not_hold_is_refused_by_name(name: str) -> None:
     function, message = UNSUPPORTED[name]

@@ -24,19 +24,22 @@ class Network(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))  # type: ignore[no-any-return]
+        y: Tensor = self.head(self.second(self.between(F.relu(self.first(x)))).mean((2, 3)))
+        return y
 
 
 class Counts(nn.Module):
     """Has a state that changes with every call."""
+
+    seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1.0  # type: ignore[assignment, operator]
-        return x * self.seen  # type: ignore[operator]
+        self.seen += 1.0
+        return x * self.seen
 
 
 class Dropped(nn.Dropout):

@@ -34,6 +34,17 @@ def test_weights_are_copied_by_name(tmp_path: Path, ending: str) -> None:
         torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model."])
+@pytest.mark.parametrize("holder", ["state_dict", "model_state_dict", "model"])
+def test_a_checkpoint_holds_the_weights_under_wrapped_names(tmp_path: Path, holder: str, prefix: str) -> None:
+    source, target = network(), network()
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({"epoch": 3, holder: state, "optimizer": {"lr": 0.1}}, tmp_path / "last.ckpt")
+    load_weights(target, tmp_path / "last.ckpt")
+    for name, tensor in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)
+
+
 def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     state = network((3, 5)).state_dict()

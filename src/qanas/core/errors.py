@@ -94,4 +94,12 @@ def described(error: BaseException, *callers: str) -> str:
     # Where a library raised it, the place to look at is what called the library.
     places = [frame for frame in places if not _is_library(frame.filename)] or places
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    return f"{type(error).__name__}: {told(error)}{place}"
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says, on one line; nothing where its own code can't tell."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - of a user's class
+        return ""

@@ -171,12 +171,14 @@ class Export:
         if self.parity is not None:
             steps = self.parity
             parity = [f"{'parity':<20}max {steps.max}, mean {steps.mean:.3g} steps over {steps.n_outputs} outputs"]
-        samples = f"{self.samples} samples {self.checked_on}"
         whose = "deployed" if len(self.outputs) == 1 else "the worst output, deployed"
         return [
             f"{self.network} as {self.precision}{scheme}",
             *costs,
-            f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, {samples})",
+            (
+                f"{'sqnr_db':<20}{self.sqnr_db:.2f} ({whose} against torch in float32, "
+                f"{self.samples} samples {self.checked_on})"
+            ),
             *parity,
             *([] if self.quantization is None else [f"{'quantization':<20}{self.quantization}"]),
             *(f"{'input':<20}{self._named(name, self.inputs)}{tensor}" for name, tensor in self.inputs.items()),

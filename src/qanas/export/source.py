@@ -21,7 +21,7 @@ from qanas.core.errors import InputError, described, find_first_in, import_objec
 from qanas.core.even_spread import evenly_spread
 from qanas.export.report import Reals
 from qanas.quantization.border import INPUT, named_parts
-from qanas.quantization.graph import Graph, UnsupportedNetworkError
+from qanas.quantization.graph import Graph, OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
 from qanas.quantization.tracing import trace, traced_difference, unwrapped
 from qanas.training.pretrained import load_weights
@@ -34,6 +34,10 @@ CHUNK = 64
 
 OF_CALIBRATION = "of the calibration"
 """The samples that a file is compared on where no others are there."""
+
+
+class NotShippedError(InputError):
+    """A network that can be read, of which the file would be another one."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Source:
 
         Raises:
             InputError: any of it can't be had, or the network has what the runtime has not.
+            NotShippedError: torch does what no file would.
         """
         # What a user's code prints is not what is asked for: that may be JSON.
         with contextlib.redirect_stdout(sys.stderr):
@@ -98,6 +103,8 @@ class Source:
         shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
         try:
             graph = trace(network, shapes if len(shapes) > 1 else next(iter(shapes.values())))
+        except OtherNetworkError as error:
+            raise NotShippedError(f"{name}: {error}") from error
         except UnsupportedNetworkError as error:
             raise InputError(f"'{name}' can't be exported: {error}") from error
 

@@ -26,6 +26,10 @@ class UnsupportedNetworkError(Exception):
     """A network that the graph can't hold: names the module's path and what to use instead."""
 
 
+class OtherNetworkError(UnsupportedNetworkError):
+    """A network of which the graph would be another one: it has operators for all of it, but torch does more."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One operator and where its inputs come from.

@@ -15,6 +15,8 @@ from typing import Any
 from torch import nn
 
 from qanas.quantization.tracing.builder import Builder, Translator
+from qanas.quantization.tracing.joining import stack
+from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value
 
 
@@ -110,8 +112,6 @@ def whole(builder: Builder, value: Value | Stacked | Unavailable) -> Value:
 def _put_together(builder: Builder, entry: Any) -> Any:  # noqa: ANN401 - in any structure
     """Return a structure with stacked values as one value each, its batch behind the layers."""
     if isinstance(entry, Stacked):
-        from qanas.quantization.tracing.joining import stack
-
         if len(entry.parts) == 1:
             only = entry.parts[0]
             return replace(only.with_torch_axes(((), *only.torch)), batch=1)
@@ -168,60 +168,13 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 }
 """What changes nothing but the order of the axes: the order, by the function's name."""
 
-SEQUENCES = frozenset(("LSTM", "GRU"))
+SEQUENCES = names_in("LSTM GRU")
 """Modules that take a batch behind the time."""
 
-KEPT = frozenset(
-    [
-        "add",
-        "mul",
-        "sub",
-        "div",
-        "neg",
-        "relu",
-        "relu6",
-        "clamp",
-        "hardtanh",
-        "leaky_relu",
-        "sigmoid",
-        "tanh",
-        "hardswish",
-        "hardsigmoid",
-        "silu",
-        "gelu",
-        "elu",
-        "selu",
-        "softplus",
-        "abs",
-        "exp",
-        "sqrt",
-        "rsqrt",
-        "square",
-        "pow",
-        "softmax",
-        "log_softmax",
-        "clone",
-        "dropout",
-        "split",
-        "chunk",
-        "narrow",
-        "cat",
-        "ReLU",
-        "ReLU6",
-        "Hardtanh",
-        "LeakyReLU",
-        "Sigmoid",
-        "Tanh",
-        "Hardswish",
-        "Hardsigmoid",
-        "SiLU",
-        "GELU",
-        "ELU",
-        "PReLU",
-        "Softmax",
-        "Identity",
-        "Dropout",
-    ]
+KEPT = names_in(
+    "add mul sub div neg relu relu6 clamp hardtanh leaky_relu sigmoid tanh hardswish hardsigmoid silu gelu elu "
+    "selu softplus abs exp sqrt rsqrt square pow softmax log_softmax clone dropout split chunk narrow cat ReLU "
+    "ReLU6 Hardtanh LeakyReLU Sigmoid Tanh Hardswish Hardsigmoid SiLU GELU ELU PReLU Softmax Identity Dropout"
 )
 """What keeps all axes where they are."""
 
@@ -281,8 +234,8 @@ def _picked(translator: Translator, builder: Builder, value: Value, index: Any) 
         entries[place : place + 1] = [slice(None)] * (rank - given)
     else:
         entries += [slice(None)] * (rank - given)
-    seen, batch = 0, 0
     others: list[Any] = []
+    seen, batch = 0, 0
     for entry in entries:
         if entry is None:
             others.append(entry)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -227,6 +230,34 @@ class Builder:
             name += "_"
         self._shapes[name] = operator.output_shape(*(self._shapes[source] for source in inputs))
         self._nodes.append(Node(name, operator, tuple(inputs), origin))
+        return name
+
+
+class Names:
+    """Names of the graph's values: each once, none that Python has."""
+
+    def __init__(self, taken: Sequence[str]) -> None:
+        """Begin with names that are taken."""
+        self._taken = set(taken)
+        self._counts: dict[str, int] = {}
+
+    def new(self, wanted: str) -> str:
+        """Return a name like the wanted one, with a number behind it where it is taken.
+
+        >>> names = Names(["x"]); names.new("head.0"), names.new("relu"), names.new("relu"), names.new("0")
+        ('head_0', 'relu', 'relu_1', '_0')
+        """
+        name = re.sub(r"\W+", "_", wanted)
+        if name[:1].isdigit():
+            name = f"_{name}"
+        found = re.fullmatch(r"(.*)_(\d+)", name)
+        base, number = (found[1], int(found[2])) if found else (name, 0)
+        number = number or self._counts.get(base, 0)
+        while name in self._taken or hasattr(builtins, name) or keyword.iskeyword(name):
+            number += 1
+            name = f"{base}_{number}"
+        self._taken.add(name)
+        self._counts[base] = number
         return name
 
 

@@ -17,7 +17,7 @@ from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
 from qanas.quantization.tracing.images import as_row
 from qanas.quantization.tracing.joining import pad
-from qanas.quantization.tracing.values import Factors, Value, new_axis, positions, size_of
+from qanas.quantization.tracing.values import Factors, OtherwiseError, Value, new_axis, positions, size_of
 
 
 def conv2d(
@@ -263,7 +263,7 @@ def functional_batch_norm(  # noqa: PLR0913, PLR0917 - as torch has it
     """
     del momentum
     if training or running_mean is None or running_var is None:
-        raise ValueError(
+        raise OtherwiseError(
             "a batch norm over the statistics of the batch in training; give it running ones, and "
             "training=self.training"
         )

@@ -14,7 +14,7 @@ from qanas.quantization.operators.extremes import ExtremeOfTwo
 from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.tracing.builder import Builder, Translators, numbers, of_module
 from qanas.quantization.tracing.shapes import repeated
-from qanas.quantization.tracing.values import Value, size_of
+from qanas.quantization.tracing.values import OtherwiseError, Value, size_of
 
 Operand = Value | Tensor | float
 
@@ -131,7 +131,7 @@ def dropout(
     """Take a dropout: nothing is dropped once the network is trained."""
     del inplace
     if training and p > 0:
-        raise ValueError("a dropout that torch applies in evaluation mode, too; pass training=self.training")
+        raise OtherwiseError("a dropout that torch applies in evaluation mode, too; pass training=self.training")
     return nothing(builder, value)
 
 

@@ -7,26 +7,41 @@ one is translated at once, or looked into where it is written in Python and made
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import keyword
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, GetSetDescriptorType
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qanas.core.errors import told
 from qanas.quantization.border import INPUT
-from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.graph import OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.tracing.batches import translated
-from qanas.quantization.tracing.builder import Builder, Translator
-from qanas.quantization.tracing.values import Stacked, Unavailable, Value
+from qanas.quantization.tracing.builder import Builder, Names, Translator
+from qanas.quantization.tracing.torch_calls import (
+    ALIASES,
+    ASKED,
+    GETTERS,
+    LIKE,
+    PROPERTIES,
+    READ,
+    REVERSED,
+    SAME,
+    SETTERS,
+    TOLD,
+    VIEWS,
+    as_it_is,
+    asked,
+    plain,
+    without_dispatch,
+)
+from qanas.quantization.tracing.values import OtherwiseError, Stacked, Unavailable, Value, holds, mapped
 
 Known = Value | Stacked | Unavailable
 
@@ -50,7 +65,7 @@ class Traced(Tensor):
     """A tensor of a known shape, with a batch of 1, and without numbers."""
 
     slot: Slot
-    storage: _Storage  # type: ignore[assignment]
+    shares: _Storage
     version: int
 
     @classmethod
@@ -58,15 +73,15 @@ class Traced(Tensor):
         """Return the tensor of a slot; it shares its storage with others where it is a view."""
         made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)
         made.slot = slot
-        made.storage = storage or _Storage()
-        made.version = made.storage.version
+        made.shares = storage or _Storage()
+        made.version = made.shares.version
         return made
 
     @classmethod
     def __torch_function__(
         cls,
-        func: Any,  # noqa: ANN401
-        types: Any,  # noqa: ANN401
+        func: Callable[..., Any],
+        types: object,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever torch returns
@@ -77,10 +92,10 @@ class Traced(Tensor):
         return Recorder.active.function(func, args, dict(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
+    def __torch_dispatch__(  # type: ignore[override]  # as torch calls it
         cls,
-        func: Any,  # noqa: ANN401
-        types: Any,  # noqa: ANN401
+        func: Callable[..., Any],
+        types: object,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - never
@@ -167,7 +182,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.passed: list[Passed] = []
         self._network, self._tables = network, tables
-        self._by_name = {_plain(getattr(key, "__name__", key)): made for key, made in tables.functions.items()}  # type: ignore[arg-type]
+        self._by_name = {plain(str(getattr(key, "__name__", key))): made for key, made in tables.functions.items()}
         self._paths = {id(module): path for path, module in network.named_modules()}
         self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
         self._names = Names((INPUT, *builder.inputs))
@@ -195,13 +210,14 @@ class Recorder:
                 result = self._network(**inputs) if by_name else self._network(*inputs.values())
             if self._refusal is not None:  # somebody's own code has caught it
                 raise self._refusal
-            return mapped(result, Traced, self._used)
+            with self._telling():
+                return mapped(result, Traced, self._used)
         finally:
             Recorder.active = before
 
     def module(self, call: Callable[..., Any], module: nn.Module, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
         """Return what a module gives: translated as a whole, or looked into."""
-        if not _holds((arguments, options), Traced):
+        if not holds((arguments, options), Traced):
             return call(module, *arguments, **options)
         if isinstance(module, torch.jit.ScriptModule):
             raise self.refused("a scripted module; export the Python module that it was made from")
@@ -234,7 +250,9 @@ class Recorder:
         name = type(module).__name__
         with self._telling():
             if module.training and (getattr(module, "p", 0) > 0 or hasattr(module, "running_mean")):
-                raise ValueError(f"{name} is in training mode although the network is not; leave its mode to eval()")
+                raise OtherwiseError(
+                    f"{name} is in training mode although the network is not; leave its mode to eval()"
+                )
             result = self._noted(name, translator, self._path(), origin, (module, *arguments), options)
             if getattr(module, "inplace", False) and isinstance(result, Traced):
                 return self._changed(arguments[0] if arguments else options["input"], result)
@@ -250,33 +268,35 @@ class Recorder:
         with self._telling():
             return self._function(function, arguments, options)
 
-    def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401, C901, PLR0911 - a case a line
+    def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401 - a case a line
         getter = GETTERS.get(function)
         if getter is not None:
             return self._property(getter, function, arguments)
+        if function in SETTERS:
+            self._set(SETTERS[function], *arguments)
+            return None
         raw = getattr(function, "__name__", type(function).__name__)
-        name = _plain(raw)
-        if name in ASKED or (name == "type" and len(arguments) == 1 and not options):
-            return _asked(function, arguments, options)
-        if name in TOLD:
-            return "a value without numbers"
-        if raw in READ:
-            raise ValueError(f"{raw} reads the numbers of a value; {READ[raw]}")
-        if name in LIKE:
-            stand_ins = mapped((arguments, options), Traced, lambda one: torch.zeros(_asked(Tensor.size, (one,), {})))
-            return function(*stand_ins[0], **stand_ins[1])
-        if name in SAME:
-            return _as_it_is(name, arguments, options)
+        name = plain(raw)
+        answer = _answer(function, name, arguments, options)
+        if answer is not None:
+            return answer
+        if name in {"deepcopy", "copy"}:  # not what was copied before
+            arguments = arguments[:1]
         if name in REVERSED and len(arguments) > 1:
             name, arguments = REVERSED[name], (arguments[1], arguments[0])
             function = name
         if options.get("out") is not None:
             raise ValueError(f"{name} with out=; assign its result instead")
-        changes = raw.endswith("_") and not raw.endswith("__")
-        changes = bool(options.pop("inplace", False)) or changes
         translator = self._translator(function, name)
         if translator is None:
             return self._looked(function, name, arguments, options)
+        changes = bool(options.pop("inplace", False)) or (raw.endswith("_") and not raw.endswith("__"))
+        return self._with_operator(name, translator, arguments, options, changes=changes)
+
+    def _with_operator(
+        self, name: str, translator: Translator, arguments: tuple[Any, ...], options: dict[str, Any], *, changes: bool
+    ) -> Any:  # noqa: ANN401 - in any structure
+        """Return what a function with a translator gives, or changes in place."""
         result = self._noted(
             name, translator, self._name_of(name), self._origin(arguments, options), arguments, options
         )
@@ -288,16 +308,12 @@ class Recorder:
         return result
 
     def _translator(self, function: Any, name: str) -> Translator | None:  # noqa: ANN401 - hashable
-        found = self._tables.functions.get(function)
-        return (
-            found
-            if found is not None
-            else self._tables.functions.get(name) or self._by_name.get(ALIASES.get(name, name))
-        )
+        functions = self._tables.functions
+        return functions.get(function) or functions.get(name) or self._by_name.get(ALIASES.get(name, name))
 
     def _property(self, name: str, getter: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if name in PROPERTIES:
-            return _asked(getter, arguments, {})
+            return asked(getter, arguments, {})
         if name in {"data", "real"}:
             return self._as_view(arguments[0], arguments[0])
         if name in {"T", "mT", "H", "mH"}:
@@ -307,9 +323,16 @@ class Recorder:
             return one.transpose(-2, -1)
         raise ValueError(f"the attribute {name} of a value; what is known of it is its shape")
 
+    def _set(self, name: str, target: Traced, value: object) -> None:
+        """Set a property of a value."""
+        if name == "data":
+            self._changed(target, value)
+        elif name not in {"requires_grad", "grad"}:
+            raise ValueError(f"the attribute {name} of a value is set; leave it as it is")
+
     def _looked(self, function: Any, name: str, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
         """Run a function of torch that is written in Python, on the values, or refuse it."""
-        inner = getattr(function, "_torchdynamo_inline", None) or _without_dispatch(function)
+        inner = getattr(function, "_torchdynamo_inline", None) or without_dispatch(function)
         if inner is None or function in self._looked_into:
             module = self._modules[-1] if self._modules else None
             whole = module is not None and type(module).__module__.startswith("torch.nn")
@@ -327,20 +350,21 @@ class Recorder:
         translator: Translator,
         name: str,
         origin: str,
-        arguments: Any,  # noqa: ANN401
-        options: Any,  # noqa: ANN401 - in any structure
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
     ) -> Any:  # noqa: ANN401 - in any structure
         """Translate a call, note it, and return its result."""
-        slots, named = mapped((tuple(arguments), dict(options)), Traced, self._used)
+        given = mapped((tuple(arguments), dict(options)), np.integer, int)
+        slots, named = mapped(given, Traced, self._used)
         call = Call(self._names.new(name), function, origin, translator, slots, named)
         result = call.run(self.builder, self.values)
         self.calls.append(call)
         return mapped(result, Slot, lambda slot: Traced.of(slot, self.values[slot.number].whole_shape))
 
     def _used(self, one: Traced) -> Slot:
-        if one.version != one.storage.version:
-            raise ValueError(
-                f"a value that {one.storage.changed} has changed in place through another view of it; compute a new "
+        if one.version != one.shares.version:
+            raise OtherwiseError(
+                f"a value that {one.shares.changed} has changed in place through another view of it; compute a new "
                 "value instead: y = relu(y)"
             )
         return one.slot
@@ -348,20 +372,20 @@ class Recorder:
     def _changed(self, target: object, result: object) -> object:
         """Let a value be another one from here on, for everybody who holds it."""
         if not isinstance(target, Traced) or not isinstance(result, Traced):
-            raise ValueError("a value is written into a constant tensor; compute a new tensor instead")  # noqa: TRY004
-        if _asked(Tensor.size, (target,), {}) != _asked(Tensor.size, (result,), {}):
+            raise OtherwiseError("a value is written into a constant tensor; compute a new tensor instead")
+        if asked(Tensor.size, (target,), {}) != asked(Tensor.size, (result,), {}):
             raise ValueError("a change in place to another shape; assign the result instead")
         target.slot = result.slot
-        target.storage.version += 1
-        target.storage.changed = self._line() or self._path() or "a call"
-        target.version = target.storage.version
+        target.shares.version += 1
+        target.shares.changed = self._line() or self._path() or "a call"
+        target.version = target.shares.version
         return target
 
     def _as_view(self, source: object, result: Traced) -> Traced:
         """Return the result as a view of another value."""
         if not isinstance(source, Traced):
             return result
-        return Traced.of(result.slot, self.values[result.slot.number].whole_shape, source.storage)
+        return Traced.of(result.slot, self.values[result.slot.number].whole_shape, source.shares)
 
     def _origin(self, arguments: Any, options: Any) -> str:  # noqa: ANN401 - in any structure
         """Return the names of the parameters that a call takes; empty where others are computed from them."""
@@ -394,19 +418,20 @@ class Recorder:
         except UnsupportedNetworkError:
             raise
         except Exception as error:
-            raise self.refused(" ".join(str(error).split()) or type(error).__name__) from error
+            raise self.refused(told(error) or type(error).__name__, isinstance(error, OtherwiseError)) from error
 
-    def refused(self, reason: str) -> UnsupportedNetworkError:
+    def refused(self, reason: str, otherwise: bool = False) -> UnsupportedNetworkError:
         """Return a refusal that names the module's path and the line of the user's file."""
         line = self._line()
         place = self._path() or type(self._network).__name__
-        refusal = UnsupportedNetworkError(f"{place}: {reason}{f' ({line})' if line else ''}")
+        kind = OtherNetworkError if otherwise else UnsupportedNetworkError
+        refusal = kind(f"{place}: {reason}{f' ({line})' if line else ''}")
         self._refusal = self._refusal or refusal
         return refusal
 
     @staticmethod
     def _line() -> str:
-        """Return the file and line of the innermost code that is neither torch's nor ours; empty if there is none."""
+        """Return file and line of the innermost code that is neither torch's nor ours; empty where there is none."""
         frame = sys._getframe(1)
         while frame is not None and frame.f_code is not Recorder.run.__code__:
             name = frame.f_code.co_filename
@@ -416,79 +441,30 @@ class Recorder:
         return ""
 
 
+RECORDING = __file__
+"""This file, which is no place to look at for whoever wrote a network."""
+
 OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), str(Path(contextlib.__file__)))
 """Files that are no place to look at for whoever wrote a network."""
 
 
-class Names:
-    """Names of the graph's values: each once, none that Python has."""
-
-    def __init__(self, taken: Sequence[str]) -> None:
-        """Begin with names that are taken."""
-        self._taken = set(taken)
-        self._counts: dict[str, int] = {}
-
-    def new(self, wanted: str) -> str:
-        """Return a name like the wanted one, with a number behind it where it is taken.
-
-        >>> names = Names(["x"]); names.new("head.0"), names.new("relu"), names.new("relu"), names.new("0")
-        ('head_0', 'relu', 'relu_1', '_0')
-        """
-        name = re.sub(r"\W+", "_", wanted)
-        if name[:1].isdigit():
-            name = f"_{name}"
-        found = re.fullmatch(r"(.*)_(\d+)", name)
-        base, number = (found[1], int(found[2])) if found else (name, 0)
-        number = number or self._counts.get(base, 0)
-        while name in self._taken or hasattr(builtins, name) or keyword.iskeyword(name):
-            number += 1
-            name = f"{base}_{number}"
-        self._taken.add(name)
-        self._counts[base] = number
-        return name
-
-
-def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401, PLR0911 - a case a line
-    """Return a structure with everything of a kind changed."""
-    if isinstance(entry, kind):
-        return change(entry)
-    if isinstance(entry, tuple):
-        parts = [mapped(part, kind, change) for part in entry]
-        if type(entry) is tuple:
-            return tuple(parts)
-        return type(entry)(*parts) if hasattr(entry, "_fields") else entry
-    if isinstance(entry, list):
-        return [mapped(part, kind, change) for part in entry]
-    if isinstance(entry, Mapping):
-        return {name: mapped(part, kind, change) for name, part in entry.items()}
-    if isinstance(entry, slice):
-        return slice(*(mapped(part, kind, change) for part in (entry.start, entry.stop, entry.step)))
-    return entry
-
-
-def _holds(entry: object, kind: type) -> bool:
-    """Tell whether anything in a structure is of a kind."""
-    if isinstance(entry, Mapping):
-        return any(_holds(part, kind) for part in entry.values())
-    if isinstance(entry, list | tuple):
-        return any(_holds(part, kind) for part in entry)
-    return isinstance(entry, kind)
+def _answer(function: Any, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return what a call gives without an operator; None where it needs one."""
+    if name in ASKED or (name == "type" and len(arguments) == 1 and not options):
+        return asked(function, arguments, options)
+    raw = getattr(function, "__name__", "")
+    if raw in READ:
+        raise ValueError(f"{raw} reads the numbers of a value; {READ[raw]}")
+    if name in TOLD:
+        return "a value without numbers"
+    if name in LIKE:
+        stand_ins = mapped((arguments, options), Traced, lambda one: torch.zeros(asked(Tensor.size, (one,), {})))
+        return function(*stand_ins[0], **stand_ins[1])
+    return as_it_is(name, arguments, options) if name in SAME else None
 
 
 def _slot(one: Traced) -> Slot:
     return one.slot
-
-
-def _plain(name: str) -> str:
-    """Return a function's name without what Python and torch put around it."""
-    bare = name.removeprefix("__").removesuffix("__") if name.startswith("__") else name
-    return bare.removesuffix("_") if not bare.startswith("_") else bare
-
-
-def _asked(function: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return what a value knows of itself."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return function(*arguments, **options)
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -499,24 +475,6 @@ def _hooked(module: nn.Module) -> bool:
         or hooks._global_forward_hooks
         or hooks._global_forward_pre_hooks
     )
-
-
-def _as_it_is(name: str, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return a value that a call leaves as it is: of float32, on the CPU.
-
-    Raises:
-        ValueError: it does not.
-    """
-    given = [*arguments[1:], *options.values()]
-    types = [entry for entry in given if isinstance(entry, torch.dtype)]
-    types += [entry.dtype for entry in given if isinstance(entry, Tensor)]
-    types += [
-        TYPES.get(entry, torch.float64) for entry in given if isinstance(entry, str) and entry.startswith("torch.")
-    ]
-    types += [TYPES[f"torch.{name}"]] if f"torch.{name}" in TYPES else []
-    if any(kind != torch.float32 for kind in types):
-        raise ValueError(f"a value as {types[0]}; values are float32 here, keep them so")
-    return arguments[0] if isinstance(arguments[0], Traced) else arguments[0].to(torch.float32)
 
 
 @contextlib.contextmanager
@@ -545,7 +503,7 @@ def _evaluated(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _intercepted() -> Iterator[None]:
-    """Let the recorder see every call of a module."""
+    """Let the recorder see every call of a module, and the code of what was scripted."""
     original = nn.Module.__call__
     # Compiled in place or not, a module's own code is what runs.
     plain: Callable[..., Any] = nn.Module._call_impl
@@ -555,221 +513,16 @@ def _intercepted() -> Iterator[None]:
             return plain(module, *arguments, **options)
         return Recorder.active.module(plain, module, arguments, options)
 
+    scripted = torch.jit.ScriptFunction.__call__
+
+    def call_function(function: torch.jit.ScriptFunction[Any, Any], *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        own = getattr(function, "_torchdynamo_inline", None)
+        return (scripted if own is None else own)(*(() if own else (function,)), *arguments, **options)
+
     nn.Module.__call__ = call  # type: ignore[method-assign]
+    torch.jit.ScriptFunction.__call__ = call_function  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         nn.Module.__call__ = original  # type: ignore[method-assign]
-
-
-def _without_dispatch(function: Any) -> Callable[..., Any] | None:  # noqa: ANN401
-    """Return a Python function of torch that goes on where the original would ask the values; None for any other."""
-    if not isinstance(function, FunctionType) or not str(function.__module__).startswith("torch"):
-        return None
-    names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-    scope = {**function.__globals__, **dict.fromkeys(names, lambda *_: False)}
-    copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
-
-
-GETTERS: Mapping[Any, str] = {
-    getattr(Tensor, name).__get__: name
-    for name in dir(Tensor)
-    if isinstance(getattr(Tensor, name), GetSetDescriptorType | property)
-}
-"""The names of a tensor's properties, by what torch hands over for them."""
-
-PROPERTIES = frozenset(
-    [
-        "shape",
-        "ndim",
-        "dtype",
-        "device",
-        "layout",
-        "requires_grad",
-        "is_leaf",
-        "grad_fn",
-        "grad",
-        "names",
-        "itemsize",
-        "nbytes",
-        "output_nr",
-        "is_cuda",
-        "is_cpu",
-        "is_xpu",
-        "is_mps",
-        "is_meta",
-        "is_mkldnn",
-        "is_sparse",
-        "is_sparse_csr",
-        "is_quantized",
-        "is_nested",
-        "is_ipu",
-        "is_xla",
-        "is_mtia",
-        "is_maia",
-        "is_vulkan",
-        "_version",
-        "retains_grad",
-        "name",
-        "volatile",
-    ]
-)
-"""Those that a value without numbers knows."""
-
-ASKED = frozenset(
-    [
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "is_contiguous",
-        "storage_offset",
-        "element_size",
-        "len",
-        "is_floating_point",
-        "is_complex",
-        "is_signed",
-        "get_device",
-        "hash",
-        "is_same_size",
-        "is_inference",
-        "has_names",
-        "is_tensor",
-        "is_conj",
-        "is_neg",
-        "retain_grad",
-        "register_hook",
-        "is_pinned",
-        "is_nonzero_size",
-        "result_type",
-        "can_cast",
-    ]
-)
-"""Functions that a value answers without numbers."""
-
-TOLD = frozenset(("repr", "str", "format"))
-
-_BRANCH = "a condition on numbers can't be exported; compute both sides, or decide by shapes"
-READ: Mapping[str, str] = {
-    **dict.fromkeys(("__bool__", "__contains__", "equal", "allclose", "is_nonzero", "_assert"), _BRANCH),
-    **dict.fromkeys(
-        (
-            "item",
-            "__float__",
-            "__int__",
-            "__index__",
-            "__complex__",
-            "tolist",
-            "numpy",
-            "__array__",
-            "nonzero",
-            "data_ptr",
-        ),
-        "keep to torch's functions on values",
-    ),
-}
-"""Functions that need the numbers, and what to do."""
-
-LIKE = frozenset(
-    [
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_tensor",
-        "new_empty",
-        "broadcast_tensors_like",
-    ]
-)
-"""Functions that read nothing but the shape."""
-
-SAME = frozenset(
-    [
-        "to",
-        "type",
-        "type_as",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "int",
-        "long",
-        "bool",
-        "cpu",
-        "cuda",
-        "contiguous",
-        "detach",
-        "requires_grad",
-    ]
-)
-"""Functions that leave a float32 value on the CPU as it is, the object included."""
-
-TYPES = {
-    f"torch.{kind}": getattr(torch, kind)
-    for kind in ("float", "double", "half", "bfloat16", "int", "long", "bool", "float32")
-}
-TYPES["torch.FloatTensor"] = torch.float32
-
-REVERSED = {
-    "rsub": "sub",
-    "rdiv": "div",
-    "rtruediv": "div",
-    "rmatmul": "matmul",
-    "radd": "add",
-    "rmul": "mul",
-    "rpow": "pow",
-}
-
-ALIASES = {"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
-
-VIEWS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "permute",
-        "movedim",
-        "moveaxis",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "getitem",
-        "narrow",
-        "select",
-        "split",
-        "chunk",
-        "tensor_split",
-        "hsplit",
-        "vsplit",
-        "dsplit",
-        "unbind",
-        "expand",
-        "expand_as",
-        "view_as",
-        "reshape_as",
-        "diagonal",
-        "unfold",
-        "adjoint",
-        "ravel",
-        "Flatten",
-        "Unflatten",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "alpha_dropout",
-        "feature_dropout",
-    ]
-)
-"""Functions and modules that may give a view of their first argument."""
+        torch.jit.ScriptFunction.__call__ = scripted  # type: ignore[method-assign]

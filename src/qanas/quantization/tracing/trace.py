@@ -25,11 +25,11 @@ from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
 from qanas.quantization.tracing.norms import TRANSLATORS as OF_NORMS
 from qanas.quantization.tracing.parts import TRANSLATORS as OF_PARTS
 from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_PAIRS
-from qanas.quantization.tracing.recording import Call, Known, Recorder, Slot, Tables, mapped
+from qanas.quantization.tracing.recording import RECORDING, Call, Known, Recorder, Slot, Tables
 from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
-from qanas.quantization.tracing.values import Value
+from qanas.quantization.tracing.values import Value, mapped
 
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
@@ -124,7 +124,7 @@ class Trace:
             raise
         except (Exception, SystemExit) as error:  # what a user's code does with values that have no numbers
             raise UnsupportedNetworkError(
-                f"{type(network).__name__}: its forward can't be traced: {described(error, __file__)}"
+                f"{type(network).__name__}: its forward can't be traced: {described(error, __file__, RECORDING)}"
             ) from error
         try:
             graph = _cheapest(recorder, returned, shapes, orders)

@@ -9,15 +9,20 @@ its weights in their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qanas.quantization.operators.base import Shape
+
+
+class OtherwiseError(ValueError):
+    """A call that has an operator, where torch does something else: no bad input, but a difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,3 +236,29 @@ def _grouped(value: Value, shape: Shape) -> Value:
     grouped = value.regrouped(shape)
     assert grouped is not None  # noqa: S101 - the value's factors came from this shape
     return grouped
+
+
+def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401, PLR0911
+    """Return a structure with everything of a kind changed."""
+    if isinstance(entry, kind):
+        return change(entry)
+    if type(entry) is tuple:
+        return tuple(mapped(part, kind, change) for part in entry)
+    if isinstance(entry, tuple) and hasattr(entry, "_fields"):
+        return type(entry)(*(mapped(part, kind, change) for part in entry))
+    if isinstance(entry, list):
+        return [mapped(part, kind, change) for part in entry]
+    if isinstance(entry, Mapping):
+        return {name: mapped(part, kind, change) for name, part in entry.items()}
+    if isinstance(entry, slice):
+        return slice(*(mapped(part, kind, change) for part in (entry.start, entry.stop, entry.step)))
+    return entry
+
+
+def holds(entry: object, kind: type) -> bool:
+    """Tell whether anything in a structure is of a kind."""
+    if isinstance(entry, Mapping):
+        return any(holds(part, kind) for part in entry.values())
+    if isinstance(entry, list | tuple):
+        return any(holds(part, kind) for part in entry)
+    return isinstance(entry, kind)
