@@ -267,7 +267,7 @@ def test_anything_else_is_refused_with_the_difference(
         message = finished_once.refusal("run", recipe, "--set", f"{key}={value}", *args)
     finally:
         finished_once.recipe()
-    assert message.startswith(f"qanas: {RUN}: holds the run of another recipe (")
+    assert message.startswith(f"qanas: {finished_once.folder / RUN}: holds the run of another recipe (")
     assert f"{key} was {before}, now {value}" in message
     assert "--out" in message
 
