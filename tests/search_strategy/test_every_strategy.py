@@ -14,11 +14,12 @@ from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord
 from qanas.networks.lstm import LSTMSpace
 from qanas.search_space.network_space import TaskShape
-from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
+from qanas.search_space.settings import Float, Integer, Setting
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import SamplingStrategy
 from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
+from qanas.testing.strategies import SMALL_SPACES
 from qanas.workflows.trial_store import TrialStore
 
 STRATEGIES = [
@@ -32,25 +33,7 @@ OBJECTIVES = (Score("error"), Cost("macs"))
 LIMITS = (Limit(Cost("macs"), 12.0),)
 
 SPACES: dict[str, Sequence[Setting]] = {
-    "one setting": [Integer("width", "architecture", 3, low=1, high=9)],
-    "one option": [
-        Choice("bits", "quantization", 8, options=(8,)),
-        Integer("width", "architecture", 3, low=1, high=1),
-        Float("rate", "training", 0.1, low=0.1, high=0.1),
-    ],
-    "every kind": [
-        Integer("width", "architecture", 3, low=1, high=9, log=True),
-        Float("rate", "training", 0.01, low=1e-4, high=1.0, log=True),
-        Float("share", "training", 0.5, low=0.0, high=1.0),
-        Choice("kind", "architecture", "b", options=("a", "b", 3, True)),
-    ],
-    "conditional": [
-        Integer("layers", "architecture", 2, low=1, high=3),
-        Integer("units_2", "architecture", 3, low=1, high=9, condition=AtLeast("layers", 2)),
-        Integer("units_3", "architecture", 3, low=1, high=9, condition=AtLeast("layers", 3)),
-        Choice("kind", "architecture", "a", options=("a", "b")),
-        Float("slope", "training", 0.5, low=0.0, high=1.0, condition=OneOf("kind", ("b",))),
-    ],
+    **SMALL_SPACES,
     "lstm": LSTMSpace(max_units=9, seed_units=100).settings(TaskShape((5, 3), 1, 1.0, ("mae", "mse"))),
 }
 
