@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qanas.core.errors import InputError
+from qanas.execution.interrupts import interrupts_raised
 
 if TYPE_CHECKING:
     from qanas.core.run_folder import RunFolder
@@ -228,7 +228,14 @@ def devices() -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one line and exit code 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with interrupts_raised():
+            _main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a minus sign must not end a run where the terminal has none
             stream.reconfigure(errors="backslashreplace")
@@ -243,5 +250,3 @@ def main() -> None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         typer.echo(f"qanas: {place}{error.strerror}; check the path, its permissions and the disk", err=True)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
