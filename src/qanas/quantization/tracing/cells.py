@@ -40,9 +40,9 @@ def lstm_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], 
         states: hidden and cell.
     """
     hidden, cell = states
-    i, f, g, o = chunk(builder, add(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
-    kept = multiply(builder, sigmoid(builder, f), cell)
-    cell = add(builder, kept, multiply(builder, sigmoid(builder, i), tanh(builder, g)))
+    i, f, g, o = chunk(builder, _sum(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
+    kept = torch.zeros(1) if _zero(cell) else multiply(builder, sigmoid(builder, f), cell)
+    cell = _sum(builder, multiply(builder, sigmoid(builder, i), tanh(builder, g)), kept)
     return [multiply(builder, sigmoid(builder, o), tanh(builder, cell)), cell]
 
 
@@ -62,10 +62,18 @@ def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], s
         part(builder, from_input, (..., slice(0, gates))),
         part(builder, from_input, (..., slice(gates, None))),
     )
-    shares = sigmoid(builder, add(builder, shares, _product(builder, hidden, weights[0], biases[0])))
+    shares = sigmoid(builder, _sum(builder, shares, _product(builder, hidden, weights[0], biases[0])))
     reset, update = chunk(builder, shares, 2, 1)
     new = tanh(builder, add(builder, new, multiply(builder, reset, _product(builder, hidden, weights[1], biases[1]))))
     return [add(builder, new, multiply(builder, update, subtract(builder, hidden, new)))]
+
+
+def _zero(operand: Operand) -> bool:
+    return isinstance(operand, Tensor) and not bool(operand.any())
+
+
+def _sum(builder: Builder, value: Value, other: Operand) -> Value:
+    return value if _zero(other) else add(builder, value, other)
 
 
 def _product(builder: Builder, state: Operand, weight: Tensor, bias: Tensor | None = None) -> Operand:
