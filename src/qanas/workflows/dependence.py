@@ -150,7 +150,7 @@ def upgraded(recipe: Mapping[str, Any]) -> dict[str, Any]:
     recipe = dict(recipe)
     if recipe.get("task", {}).get("name") == "turbofan":
         recipe["task"] = {"stride_in_window": 1, **recipe["task"]}
-    estimation = {name: value for name, value in recipe.get("estimation", {}).items() if (name, value) != ("batch", 1)}
+    estimation = {name: value for name, value in recipe.get("estimation", {}).items() if name != "batch"}
     if "distillation" in recipe and "estimation" in recipe:
         estimation["name"] = "block_tables"
     return {**recipe, **({"estimation": estimation} if "estimation" in recipe else {})}
