@@ -14,7 +14,7 @@ run: $(STAMP)
 	@$(BIN)/qanas run recipes/turbofan_quick.toml --set task.data=$(TURBOFAN) --out runs/turbofan_quick
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Everything that has to hold; what takes one core runs two at a time.
 check: $(STAMP)
@@ -23,7 +23,7 @@ check: $(STAMP)
 
 # The tests, and which lines they reach; fails below the share in pyproject.toml.
 coverage: $(STAMP)
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
