@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import (
@@ -25,6 +25,8 @@ from qanas.core.measures import Precision
 SCHEMA_VERSION = 1
 
 SplitName = Literal["val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+"""The splits that models are scored on."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,6 +110,33 @@ class Parity(BaseModel):
     n_outputs: int
 
 
+class Bounds(BaseModel):
+    """Where a score would lie on other units of the same kind."""
+
+    model_config = _STRICT
+    low: float
+    high: float
+
+
+class Intervals(BaseModel):
+    """What is chance in the scores of the model that ships: bootstrap intervals over independent units.
+
+    Attributes:
+        unit: what is independent of what, such as an engine.
+        level: of the intervals, such as 0.95.
+        draws: how often units were drawn with replacement.
+        units: how many there are, by split.
+        deployed: by split and metric; without those that are not defined.
+    """
+
+    model_config = _STRICT
+    unit: str
+    level: float = Field(gt=0, lt=1)
+    draws: int = Field(ge=1)
+    units: dict[SplitName, int]
+    deployed: dict[SplitName, dict[str, Bounds]]
+
+
 class Latency(BaseModel):
     """Milliseconds of one inference, and the kernels that took them."""
 
@@ -147,6 +176,7 @@ class Card(BaseModel):
         macs: multiply-accumulates of one inference.
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
+        intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
@@ -171,6 +201,7 @@ class Card(BaseModel):
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+    intervals: Intervals | None = None
 
     @model_validator(mode="after")
     def _borders_are_there(self) -> Self:
@@ -191,8 +222,9 @@ class Card(BaseModel):
         return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
-        """Return the file's text; of one and several, what there isn't is left out."""
-        absent = {name for name in ("input", "output", "inputs", "outputs") if not getattr(self, name)}
+        """Return the file's text; what there isn't is left out."""
+        optional = ("input", "output", "inputs", "outputs", "intervals")
+        absent = {name for name in optional if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 

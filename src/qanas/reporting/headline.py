@@ -32,7 +32,7 @@ def heading(data: RunData) -> str:
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), *_verdict(data)]
     return [sentence for sentence in found if sentence]
 
 
@@ -183,6 +183,12 @@ def _as_good(data: RunData) -> str:
         f"The smallest that scores at least as well as the reference on validation, {name}, has "
         f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
     )
+
+
+def _verdict(data: RunData) -> list[str]:
+    """Return what the run says of the smallest model that can't be told from the best; early runs say nothing."""
+    told = data.summary.get("verdict", {})
+    return [str(sentence) for sentence in told.get("sentences", [])] if isinstance(told, dict) else []
 
 
 def _ratio(ratio: float) -> str:

@@ -233,6 +233,9 @@ class Task(ABC):
     parity_tolerance: ClassVar[Mapping[str, float]] = {}
     """How far a deployed metric may be from the simulated one."""
 
+    unit: ClassVar[str] = "sample"
+    """What is independent of what, for people: an engine, an image, a speaker; see `units`."""
+
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Direction]:
@@ -345,3 +348,27 @@ class Task(ABC):
                 outputs a mapping from their names to such arrays.
             split: the samples.
         """
+
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return which independent unit each sample is of, shape (n,): by default each is its own.
+
+        Windows of one engine, frames of one recording and pictures of one person are not independent: the intervals of
+        scores are over what `unit` names.
+        """
+        return np.arange(len(split))
+
+    def evaluate_draws(
+        self, outputs: Outputs, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
+    ) -> Mapping[str, NDArray[np.float64]] | None:
+        """Return every metric over units drawn with replacement, each of shape (draws,), or None: then by `evaluate`.
+
+        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit.
+
+        Args:
+            outputs: shape (n, output_size, ...).
+            split: the samples.
+            unit_of: the unit of each sample, numbered from 0, shape (n,).
+            draws: which units each draw has, shape (draws, units).
+        """
+        del outputs, split, unit_of, draws
+        return None

@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import SplitName
+from qanas.core.errors import described
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Precision
 from qanas.core.pareto import spread
@@ -34,6 +35,7 @@ from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, me
 from qanas.quantization.border import alone
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.resampling import resampled_metrics, units_of
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
@@ -76,6 +78,7 @@ class Training:
         sha256: of the file.
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
+        units: how many independent ones each split has; none in the records of early runs.
     """
 
     repetition: int
@@ -85,6 +88,7 @@ class Training:
     sha256: str = ""
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[SplitName, int] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -268,10 +272,11 @@ class FinalistUnit(Unit[Bench, Training]):
             for precision in ("float", "quantized", "deployed")
         }
         failure = next(filter(None, (_parity_failure(task, part, metrics) for part in parts)), "")
-        kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
+        kept = {name: _kept(task, scored[name].outputs, splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds)
+        units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
+        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
 
 
@@ -283,6 +288,21 @@ def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
         if reason is not None:
             return f"outside parity on {split}: {reason}"
     return ""
+
+
+RESAMPLED = "resampled_"
+"""Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
+
+
+def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    kept = dict(task.predictions(outputs, split, notes))
+    try:
+        drawn = resampled_metrics(task, outputs, split)
+    except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all
+        logger.warning("no intervals: %s on resampled units: %s", type(task).__name__, described(error, __file__))
+        return kept
+    return kept | {f"{RESAMPLED}{name}": values for name, values in drawn.items()}
 
 
 def packed_predictions(kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> bytes:

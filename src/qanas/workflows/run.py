@@ -17,6 +17,7 @@ from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
+from qanas.workflows.verdict import recommend
 
 logger = logging.getLogger("qanas")
 
@@ -94,7 +95,9 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     result = RunResult(folder, front, shipments)
     finalist_seconds += time.monotonic() - started if trained else 0.0
     cpu_seconds = sum(training.cpu_seconds for each in trainings.values() for training in each)
-    write_summary("done", finalists=_count_finalists(result) | {"cpu_seconds": cpu_seconds})
+    found = recommend(folder, plan.main_metric)
+    told = {} if found is None else {"verdict": found.as_json()}
+    write_summary("done", finalists=_count_finalists(result) | {"cpu_seconds": cpu_seconds}, **told)
     return result
 
 

@@ -80,6 +80,7 @@ class Turbofan(Task):
     }
     losses: ClassVar[tuple[str, ...]] = ("mae", "mse", "huber")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"mae": 0.1}
+    unit: ClassVar[str] = "engine"
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the three raw files, whatever their folder is called.
@@ -195,6 +196,11 @@ class Turbofan(Task):
             "mae_uncapped": float(np.abs(predicted - split.extras["uncapped"]).mean()),
             "score": phm08_score(errors),
         }
+
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return the engine of each window, shape (n,)."""
+        engines: NDArray[Any] = split.extras["engine"]
+        return engines
 
     @contextmanager
     def _files(self) -> Iterator[SubsetFiles]:
