@@ -29,7 +29,7 @@ from qanas.quantization.operators.reductions import Mean, Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
-from qanas.quantization.operators.tables import TabulatedFunction
+from qanas.quantization.operators.tables import InverseRoot, TabulatedFunction
 from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.testing import check_operator
@@ -77,6 +77,7 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (Absolute(), (IMAGE,)),
     (Clamp(-0.3, 1.7), (IMAGE,)),
     (TabulatedFunction("GELU", F.gelu, (("GELU", 1),)), (IMAGE,)),
+    (InverseRoot.of(1e-5), (IMAGE,)),
     (ParametricReLU(normal(4)), (IMAGE,)),
     (LogSoftmax(), ((7,),)),
     (GRU(normal(9, 4), normal(9, 3), normal(9), normal(9)), ((5, 4),)),

@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import SplitName
 from qanas.core.errors import described
+from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Precision
 from qanas.core.pareto import spread
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
-from qanas.deployment.litert import LiteRTModel, dequantize
+from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
@@ -33,6 +35,7 @@ from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
 from qanas.quantization.border import alone
+from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
 from qanas.tasks.resampling import resampled_metrics, units_of
@@ -41,6 +44,9 @@ from qanas.workflows.progress import Progress
 
 RUN_AT_A_TIME = 256
 """Samples that the runtime is handed at a time."""
+
+TRACED_ON = 16
+"""Validation samples on which a traced network is held against torch."""
 
 logger = logging.getLogger("qanas")
 
@@ -271,13 +277,26 @@ class FinalistUnit(Unit[Bench, Training]):
             precision: {name: entry.metrics[precision] for name, entry in scored.items()}
             for precision in ("float", "quantized", "deployed")
         }
-        failure = next(filter(None, (_parity_failure(task, part, metrics) for part in parts)), "")
+        reasons = [_not_the_network(trained, data.val, content)]
+        reasons += [_parity_failure(task, part, metrics) for part in parts]
+        failure = next(filter(None, reasons), "")
         kept = {name: _kept(task, scored[name].outputs, splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
         training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
+
+
+def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:
+    """Return why `qanas export` would refuse what was trained; empty where it wouldn't.
+
+    Traced anew: quantization-aware training changes the weights of the graph that ships, not the network's.
+    """
+    samples = torch.from_numpy(split.batch(evenly_spread(len(split), TRACED_ON))[0])
+    apart = traced_difference(trace(trained.network, split.input_shape), trained.network, samples)
+    refusal = None if apart else default_kernels_refusal(content)
+    return apart or (f"LiteRT's default kernels can't load the file: {refusal}" if refusal else "")
 
 
 def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
