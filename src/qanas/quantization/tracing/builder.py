@@ -45,7 +45,7 @@ class Builder:
             self.inputs[name] = Value(value, axes, stored)
             self._shapes[value] = shape_of(stored)
         self._nodes: list[Node] = []
-        self._arranged: dict[tuple[str, Axes], str] = {}
+        self._arranged: dict[_Layout, str] = {}
 
     @property
     def rearranged(self) -> tuple[int, ...]:
@@ -77,7 +77,7 @@ class Builder:
         """Return the value with its factors stored in a given order and grouping, moved only where needed."""
         if value.stored == stored:
             return value
-        key = (value.name, stored)
+        key = _layout(value, stored)
         if key not in self._arranged:
             name = value.name
             now, wanted = flat(value.stored), flat(stored)
@@ -133,7 +133,10 @@ class Builder:
             one, other = self.merged(one), self.merged(other)
             pair = refined(one, other)
             assert pair is not None  # noqa: S101 - each axis is one factor now
-        return pair[0], self.arranged(pair[1], pair[0].stored)
+        first, second = pair
+        if _layout(first, second.stored) in self._arranged:  # that form is there: one RESHAPE less
+            return self.arranged(first, second.stored), second
+        return first, self.arranged(second, first.stored)
 
     def merged(self, value: Value) -> Value:
         """Return the value with every torch axis in one piece."""
@@ -278,6 +281,25 @@ def numbers(value: Value) -> tuple[int, ...]:
         free.remove(number)
         axes.append(number)
     return tuple(axes)
+
+
+_Layout = tuple[str, Shape, tuple[tuple[int, int], ...]]
+
+
+def _layout(value: Value, stored: Axes) -> _Layout:
+    """Return a form of a value's numbers, whatever its factors are: its name, the shape, steps and sizes of runs."""
+    steps: dict[Factor, int] = {}
+    step = 1
+    for factor in reversed(flat(value.stored)):
+        steps[factor] = step
+        step *= factor.size
+    runs: list[tuple[int, int]] = []
+    for factor in flat(stored):
+        if runs and runs[-1][0] == steps[factor] * factor.size:
+            runs[-1] = (steps[factor], runs[-1][1] * factor.size)
+        else:
+            runs.append((steps[factor], factor.size))
+    return value.name, shape_of(stored), tuple(runs)
 
 
 def _order_of_storage(value: Value) -> list[int]:
