@@ -22,6 +22,7 @@ from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReL
 from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.lstm import LSTM
+from qanas.quantization.operators.masked_softmax import MaskedSoftmax
 from qanas.quantization.operators.matrix import MatrixProduct
 from qanas.quantization.operators.moves import DepthToSpace, MirrorPad, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.operators.prelu import ParametricReLU
@@ -77,6 +78,7 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (Absolute(), (IMAGE,)),
     (Clamp(-0.3, 1.7), (IMAGE,)),
     (TabulatedFunction("GELU", F.gelu, (("GELU", 1),)), (IMAGE,)),
+    (MaskedSoftmax(torch.ones(5, 4, dtype=torch.bool).tril(1)), (IMAGE,)),
     (InverseRoot.of(1e-5), (IMAGE,)),
     (ParametricReLU(normal(4)), (IMAGE,)),
     (LogSoftmax(), ((7,),)),
