@@ -30,6 +30,7 @@ TASK_TABLES: dict[str, dict[str, Any]] = {
 }
 SPACE_TABLES: dict[str, dict[str, Any]] = {
     "deeplabv3": {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3]},
+    "dense": {"max_units": 4, "seed_units": 4},
     "lstm": {"max_units": 4, "seed_units": 4},
     "tcn": {"max_channels": 4, "max_blocks": 2},
 }
@@ -102,7 +103,7 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
     return folder.front.read_bytes()
 
 
-NETWORKS = {"deeplabv3": "segmentation", "lstm": "turbofan", "tcn": "turbofan"}
+NETWORKS = {"deeplabv3": "segmentation", "dense": "turbofan", "lstm": "turbofan", "tcn": "turbofan"}
 
 
 @pytest.mark.parametrize("space", SPACES)
