@@ -71,6 +71,7 @@ def small(strategy: str, estimator: str) -> Tables:
         "estimation": {"name": estimator, "epochs": 1, "calibration_samples": 8},
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
         **ESTIMATOR_TABLES[estimator],
     }
 
@@ -117,6 +118,7 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
         "estimation": {"epochs": 1, "calibration_samples": 16},
         "objectives": {f"{metric}_quantized": way, "macs": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
     }
     if task == "segmentation":  # drawn once, where "synthetic" is drawn anew each time that it is read
         (tmp_path / "scenes").mkdir()
