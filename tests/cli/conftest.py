@@ -197,6 +197,7 @@ def tiny_tables() -> Tables:
         "estimation": {"name": "training", "epochs": 2, "jobs": 1},
         "objectives": {"mae_quantized": "minimize", "weight_bytes": "minimize"},
         "finalists": {"count": 2, "seeds": 2},
+        "baselines": {"enabled": False},
         "run": {"seed": 3},
     }
 

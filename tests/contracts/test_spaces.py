@@ -13,6 +13,7 @@ from tests.workflows.tiny_blocks import Blobs, TinySpace
 from torch import Tensor, nn
 
 from qanas.networks.deeplabv3 import DeepLabV3Space
+from qanas.networks.dense import DenseSpace
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.search_space.blockwise_space import Block
@@ -35,6 +36,7 @@ SPACES: list[tuple[NetworkSpace, Task]] = [
     (ConvOrLSTM(), Sine()),
     (LSTMSpace(max_units=8, seed_units=8, weight_bits=(4, 6, 8)), Turbofan("synthetic", stride=20)),
     (TCNSpace(max_channels=8), Turbofan("synthetic", stride=20)),
+    (DenseSpace(weight_bits=(4, 8)), SmallTask()),
     (
         DeepLabV3Space(width=0.25, layers=(2, 1, 1, 1, 1, 1), kernels=(3, 5), weight_bits=(4, 8)),
         Segmentation("synthetic", height=16, width=32),

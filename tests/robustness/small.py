@@ -51,6 +51,7 @@ def recipe(folder: Path, *changes: tuple[str, str], **tables: Mapping[str, Any])
         "estimation": {"epochs": 1},
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
     }
     for name, table in tables.items():
         content[name] = {**content.get(name, {}), **table}

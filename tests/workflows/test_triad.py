@@ -42,6 +42,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "estimation": {"epochs": 1, "calibration_samples": 64},
     "objectives": {"mae_quantized": "minimize", "weight_bytes": "minimize"},
     "finalists": {"count": 1, "seeds": 1},
+    "baselines": {"enabled": False},
 }
 
 

@@ -59,7 +59,8 @@ def test_the_smallest_that_is_not_told_from_the_best(tmp_path: Path) -> None:
     assert found.tau == pytest.approx(-1 / 3)
     first, second, third = found.sentences
     assert first.startswith(
-        "as_good is the smallest that can't be told from the best, seed, on 20 validation engines, "
+        "Take as_good unless something else decides: the smallest that can't be told from the best, seed, on "
+        "20 validation engines, "
         "but on test data they differ (difference "
     )
     assert "300 weight bytes, 4,000 file bytes, validation mae " in first

@@ -24,6 +24,9 @@ from qanas.core.measures import Precision
 
 SCHEMA_VERSION = 1
 
+Kind = Literal["reference", "found", "baseline"]
+"""Where a shipped model comes from; "found" is the search's."""
+
 SplitName = Literal["val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """The splits that models are scored on."""
@@ -157,6 +160,7 @@ class Card(BaseModel):
     Attributes:
         schema_version: of this file's format.
         candidate: the name of the model's folder.
+        kind: where it comes from; not told by cards of early runs.
         config: the candidate's settings, group by group.
         task: the task's name and settings.
         protocol: how the numbers came about.
@@ -182,6 +186,7 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
     schema_version: Literal[1] = 1
     candidate: str
+    kind: Kind | None = None
     config: dict[str, dict[str, Value]]
     task: dict[str, Any]
     protocol: dict[str, Any]
@@ -223,7 +228,7 @@ class Card(BaseModel):
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals")
+        optional = ("input", "output", "inputs", "outputs", "intervals", "kind")
         absent = {name for name in optional if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 

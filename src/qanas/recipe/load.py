@@ -132,6 +132,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "limits": dict(recipe.limits),
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
+        "baselines": recipe.baselines.model_dump(),
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
@@ -139,8 +140,9 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     }
     finalists = _finalists(recipe.finalists, estimator.procedure)
     plan = Plan(
-        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved
-    )
+        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
+        recipe.baselines.wanted,
+    )  # fmt: skip
     plan.check_combination()
     return plan
 

@@ -293,6 +293,15 @@ class Task(ABC):
             raise TypeError(f"{type(self).__name__}.with_input: it is no dataclass: write the method for it")
         return replace(self, **values, **further)
 
+    def with_features(self) -> Task | None:
+        """Return the task with hand-made features as a network's input, or None, by default: there are no such.
+
+        What a person would try first: baselines are dense networks on them. Inputs are vectors, shape (features,); of
+        val and test, samples, order, targets and extras are those of this task; what firmware has to do is in
+        `TaskData.preprocessing`.
+        """
+        return None
+
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean training loss of a batch, a scalar.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import SplitName
+from qanas.core.card import Kind, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
@@ -63,6 +63,8 @@ class Finalist:
         start: the weights that its trainings start from.
         procedure: how it is trained.
         variant: what sets its trainings apart from those of the same candidate in the search; empty if nothing does.
+        kind: where it comes from.
+        described: what it is, of a baseline; goes onto its card.
     """
 
     identity: str
@@ -70,6 +72,8 @@ class Finalist:
     start: Start
     procedure: Procedure
     variant: str = ""
+    kind: Kind = "found"
+    described: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,10 +201,11 @@ def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> Tr
 def reference_finalist(plan: Plan, procedure: Procedure) -> Finalist:
     """Return the reference, to be trained by some procedure."""
     bench = plan.bench
-    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, _variant(plan, procedure))
+    variant = variant_of(plan, procedure)
+    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, variant, "reference")
 
 
-def _variant(plan: Plan, procedure: Procedure) -> str:
+def variant_of(plan: Plan, procedure: Procedure) -> str:
     """Return what tells a procedure from the estimator's: a digest; empty for the estimator's own."""
     same = procedure == plan.estimator.procedure
     return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
@@ -226,7 +231,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         for position, axis in enumerate(plan.axes):
             if isinstance(axis, Cost) and (losses[:, position] > 0).all():
                 losses[:, position] = np.log(losses[:, position])
-        variant = _variant(plan, wanted.procedure)
+        variant = variant_of(plan, wanted.procedure)
         for position in spread(losses, wanted.count):
             candidate = distinct[position].candidate
             start = estimator.finalist_start(bench, candidate, wanted.start)

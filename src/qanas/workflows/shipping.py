@@ -67,6 +67,7 @@ class Shipment:
         row: dict[str, Any] = {
             "candidate": self.finalist.identity,
             "key": self.finalist.candidate.key,
+            "kind": self.finalist.kind,
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
@@ -248,6 +249,7 @@ def make_card(
     latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
+        kind=finalist.kind,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
         protocol=_protocol(plan, finalist, shipped, statistics),
@@ -276,6 +278,7 @@ def _protocol(
         **bench.data_of(candidate).protocol,
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
+        **({"baseline": finalist.described} if finalist.described else {}),
         "trainings": first.n,
         "shipped_training": shipped.repetition,
         "shipped_because": _shipped_because(plan),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
 from qanas.core.errors import InputError
-from qanas.core.measures import Metric
+from qanas.core.measures import Limit, Metric
 from qanas.core.run_folder import RunFolder
 from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
 from qanas.workflows.finalists import RESAMPLED
@@ -99,7 +99,7 @@ class Recommendation:
         }
 
 
-def recommend(folder: RunFolder, metric: Metric) -> Recommendation | None:
+def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -> Recommendation | None:
     """Compare the shipped networks pair by pair over the same resampled units; None where nothing was kept to do so.
 
     Everything is decided on validation data; what test data says of the decision stands beside it.
@@ -107,6 +107,7 @@ def recommend(folder: RunFolder, metric: Metric) -> Recommendation | None:
     Args:
         folder: of a run, its models shipped.
         metric: that decides.
+        limits: of the recipe, within which the smallest is to be, where any model is.
     """
     cards = {
         name: card
@@ -118,10 +119,11 @@ def recommend(folder: RunFolder, metric: Metric) -> Recommendation | None:
     best = min(cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
     differences = _differences(folder, cards, best, metric)
     by_size = sorted(cards, key=lambda name: (cards[name].weight_bytes, cards[name].file_bytes, name))
-    chosen = next(name for name in by_size if name == best or differences[name]["val"].holds(0.0))
+    alike = [name for name in by_size if name == best or differences[name]["val"].holds(0.0)]
+    chosen = next((name for name in alike if _within(cards[name], limits)), alike[0])
     intervals = cards[best].intervals
     assert intervals is not None  # noqa: S101 - see above
-    ranked = list(cards.values())
+    ranked = [card for card in cards.values() if card.kind != "baseline"]
     tau = None
     if len(ranked) >= FEWEST_RANKED:
         means = [np.array([card.metric("deployed", split, metric.name).mean for card in ranked]) for split in SPLITS]
@@ -135,6 +137,12 @@ def recommend(folder: RunFolder, metric: Metric) -> Recommendation | None:
     return Recommendation(
         chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
     )
+
+
+def _within(card: Card, limits: Sequence[Limit]) -> bool:
+    """Tell whether a model is within the limits, as far as its card has the costs that they are on."""
+    costs = card.costs()
+    return all(limit.excess(costs) <= 0 for limit in limits if limit.cost.column in costs)
 
 
 def _loss(card: Card, metric: Metric) -> float:
@@ -180,17 +188,21 @@ def _chosen(
         value, bounds = card.metric("deployed", split, metric.name).shipped, intervals.deployed[split].get(metric.name)  # type: ignore[arg-type, index]
         spread = f" ({bounds.low:.4g} to {bounds.high:.4g})" if bounds is not None else ""
         scores.append(f"{word} {metric.name} {value:.4g}{spread}")
+    described = card.protocol.get("baseline")
+    named = f"{chosen} ({described})" if described else chosen
     size = f"{card.weight_bytes:,} weight bytes, {card.file_bytes:,} file bytes, {', '.join(scores)}"
     told = f"in brackets {intervals.level:.0%} over {intervals.unit}s"
     if chosen == best:
-        return f"{chosen} is the best on validation data, and nothing smaller is as good: {size}; {told}."
+        return f"{named} is the best on validation data, and nothing smaller is as good: {size}; {told}."
     val, test = differences[chosen]["val"], differences[chosen]["test"]
-    agrees = "nor on test data" if test.holds(0.0) else "but on test data they differ"
-    on_test = f", {test.low:+.3g} to {test.high:+.3g} on test" if test.known else ""
+    agrees, on_test = "test data says nothing", ""
+    if test.known:
+        agrees = "nor on test data" if test.holds(0.0) else "but on test data they differ"
+        on_test = f", {test.low:+.3g} to {test.high:+.3g} on test"
     return (
-        f"{chosen} is the smallest that can't be told from the best, {best}, on {intervals.units['val']} validation "
-        f"{intervals.unit}s, {agrees if test.known else 'test data says nothing'} (difference {val.low:+.3g} to "
-        f"{val.high:+.3g}{on_test}): {size}; {told}. Use it."
+        f"Take {named} unless something else decides: the smallest that can't be told from the best, {best}, on "
+        f"{intervals.units['val']} validation {intervals.unit}s, {agrees} (difference {val.low:+.3g} to "
+        f"{val.high:+.3g}{on_test}): {size}; {told}."
     )
 
 
