@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from qanas.quantization.tracing.builder import Builder, Translator
-from qanas.quantization.tracing.joining import stack
+from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value
 
@@ -47,7 +47,10 @@ def translated(
         part = _layer(function, given, named)
         if part is not None:
             return part
-    given, named = _put_together(builder, given), _put_together(builder, named)
+    # These take the states of their layers one by one.
+    states = given[1:] if function in SEQUENCES else []
+    given = [*_put_together(builder, given[: len(given) - len(states)]), *states]
+    named = named if function in SEQUENCES else _put_together(builder, named)
     if given and isinstance(given[0], Value):
         if function in ORDERS:
             return permuted(given[0], ORDERS[function](given[0], given[1:], named))
@@ -115,7 +118,7 @@ def _put_together(builder: Builder, entry: Any) -> Any:  # noqa: ANN401 - in any
         if len(entry.parts) == 1:
             only = entry.parts[0]
             return replace(only.with_torch_axes(((), *only.torch)), batch=1)
-        return replace(stack(builder, entry.parts, 1), batch=1)
+        return replace(stacked(builder, entry.parts, 1), batch=1)
     if isinstance(entry, list | tuple) and type(entry) in {list, tuple}:
         return type(entry)(_put_together(builder, part) for part in entry)
     if isinstance(entry, dict):

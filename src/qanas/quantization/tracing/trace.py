@@ -18,6 +18,7 @@ from qanas.quantization.passes.folding import folded, unfolded
 from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
+from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
 from qanas.quantization.tracing.joining import TRANSLATORS as OF_SEVERAL_VALUES
@@ -235,6 +236,7 @@ KINDS = (
     OF_PAIRS,
     OF_PARTS,
     OF_RECURRENCES,
+    OF_CELLS,
     OF_SEVERAL_VALUES,
     OF_SHAPES,
     OF_SINGLE_VALUES,
