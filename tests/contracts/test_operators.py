@@ -22,6 +22,7 @@ from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReL
 from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.lstm import LSTM
+from qanas.quantization.operators.masked_softmax import MaskedSoftmax
 from qanas.quantization.operators.matrix import MatrixProduct
 from qanas.quantization.operators.moves import DepthToSpace, MirrorPad, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.operators.prelu import ParametricReLU
@@ -29,7 +30,7 @@ from qanas.quantization.operators.reductions import Mean, Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
-from qanas.quantization.operators.tables import TabulatedFunction
+from qanas.quantization.operators.tables import InverseRoot, TabulatedFunction
 from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.testing import check_operator
@@ -77,6 +78,8 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (Absolute(), (IMAGE,)),
     (Clamp(-0.3, 1.7), (IMAGE,)),
     (TabulatedFunction("GELU", F.gelu, (("GELU", 1),)), (IMAGE,)),
+    (MaskedSoftmax(torch.ones(5, 4, dtype=torch.bool).tril(1)), (IMAGE,)),
+    (InverseRoot.of(1e-5), (IMAGE,)),
     (ParametricReLU(normal(4)), (IMAGE,)),
     (LogSoftmax(), ((7,),)),
     (GRU(normal(9, 4), normal(9, 3), normal(9), normal(9)), ((5, 4),)),

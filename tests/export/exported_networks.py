@@ -49,6 +49,18 @@ class PixelLabels(nn.Module):
 linear = nn.Linear(4, 2)
 
 
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ELU(), nn.Linear(6, 2))
+
+
+def log_probabilities() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1))
+
+
+def mished() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.Mish())
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
 

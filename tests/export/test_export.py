@@ -30,7 +30,8 @@ from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
-OTHER_SHAPES = {"BoxesAndScores": (4,), "BoxesApart": (4,), "OneNumber": (4,)}
+NAMED = ("BoxesAndScores", "BoxesApart", "OneNumber", "normed", "log_probabilities", "mished")
+OTHER_SHAPES = dict.fromkeys(NAMED, (4,))
 
 
 @pytest.fixture(autouse=True)
@@ -497,6 +498,24 @@ def shipped(folder: Path, name: str, file_format: str = "tflite", **arrays: NDAr
     out = folder / "model.bin"
     source = Source.load(f"{NETWORKS}:{name}", written(folder, **(arrays or {"x": samples_of((3, 8, 8))})))
     return ship(source, exporter(file_format, None)(source), out), out
+
+
+def test_norms_and_exponentials_ship_in_float32(tmp_path: Path) -> None:
+    source = source_of("normed", tmp_path)
+    told = ship(source, float_tflite(source), tmp_path / "m.tflite")
+    assert not told.failure
+    assert told.sqnr_db > 90
+
+
+def test_what_float32_has_no_kernel_for_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mished' can't be exported: Mish has no kernel of float32; export it with 8"):
+        float_tflite(source_of("mished", tmp_path))
+
+
+def test_a_note_tells_of_the_steps_of_a_log_softmax(tmp_path: Path) -> None:
+    source = source_of("log_probabilities", tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "m.tflite")
+    assert [note for note in told.notes if "steps of 1/16" in note]
 
 
 @pytest.mark.parametrize("file_format", ["tflite", "tflite-float32", "onnx"])

@@ -239,9 +239,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "samples side by side": (Function(lambda _, x: torch.cat([x, x])), "over the batch"),
     "more mirrored rows than there are": (nn.ReflectionPad2d((6, 0, 0, 0)), "a reflection of"),
-    "attention with a mask": (
-        Function(lambda _, x: F.scaled_dot_product_attention(x, x, x, is_causal=True)),
+    "attention with a mask of the input's": (
+        Function(lambda _, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT)),
         "every sample is of one length",
+    ),
+    "minus infinity without a softmax": (
+        Function(lambda _, x: x + torch.full((8, 6), -torch.inf).triu(1)),
+        "right in front of a softmax",
     ),
     "positions of largest values": (Function(lambda _, x: x.max(1)[1].float()), "positions of largest values"),
     "a product of unlike shapes": (Function(lambda _, x: x * x.mean((2, 3))), "unsqueeze one of them"),

@@ -13,13 +13,27 @@ IMAGE, SERIES, VECTOR = (4, 6, 5), (3, 12), (6,)
 class SelfAttention(nn.Module):
     """`nn.MultiheadAttention` as it is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, **masks: Tensor) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.attention, self.masks = nn.MultiheadAttention(12, 3, batch_first=True), masks
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.attention(x, x, x, need_weights=False)[0]
+        masks = {name: mask.expand(len(x), -1) if "key" in name else mask for name, mask in self.masks.items()}
+        found: Tensor = self.attention(x, x, x, need_weights=False, **masks)[0]
         return x + found
+
+
+class Causal(nn.Module):
+    """`nn.TransformerEncoder` that looks back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 20, batch_first=True), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        found: Tensor = self.encoder(x, mask, is_causal=True)
+        return found
 
 
 class Recurrent(nn.Module):
@@ -108,6 +122,23 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     # two values
     "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
     "matmul of heads": (lambda x: x @ (0.5 * x).transpose(2, 3), IMAGE),
+    "causal attention": (lambda x: F.scaled_dot_product_attention(x, 0.5 * x, x.flip(2), is_causal=True), IMAGE),
+    "attention with a mask": (
+        lambda x: F.scaled_dot_product_attention(x, 0.5 * x, x.flip(2), torch.eye(6).roll(2, 0) + torch.eye(6) > 0),
+        IMAGE,
+    ),
+    "attention with distances": (
+        lambda x: F.scaled_dot_product_attention(
+            x, x, x, torch.full((6, 6), -torch.inf).triu(1) - 0.1 * torch.arange(6.0)
+        ),
+        IMAGE,
+    ),
+    "masked_fill": (lambda x: x.masked_fill(torch.eye(6, 5) > 0, 0.7), IMAGE),
+    "a mask by hand": (
+        lambda x: (x @ x.mT).masked_fill(torch.tril(torch.ones(6, 6)) == 0, float("-inf")).softmax(-1) @ x,
+        IMAGE,
+    ),
+    "where": (lambda x: torch.where(torch.arange(5) > 2, x, 0.5 * x.flip(3)), IMAGE),
     "scaled_dot_product_attention": (lambda x: F.scaled_dot_product_attention(x, 0.5 * x, x.flip(2)), IMAGE),
     "bmm": (lambda x: torch.bmm(x.transpose(1, 2), x), SERIES),
     "add of a mean": (lambda x: x + x.mean((2, 3), keepdim=True), IMAGE),
@@ -211,6 +242,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (6, 4),
     ),
     "MultiheadAttention": (SelfAttention, (7, 12)),
+    "MultiheadAttention with a mask": (
+        lambda: SelfAttention(attn_mask=torch.ones(7, 7, dtype=torch.bool).triu(1)),
+        (7, 12),
+    ),
+    "MultiheadAttention of padded keys": (
+        lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
+        (7, 12),
+    ),
+    "TransformerEncoder with a mask": (Causal, (7, 12)),
     "PReLU": (lambda: nn.PReLU(4), IMAGE),
     "PReLU of one slope": (nn.PReLU, IMAGE),
     "LogSoftmax": (lambda: nn.LogSoftmax(1), VECTOR),

@@ -63,6 +63,31 @@ class MySpace"""
     assert result.models["seed"].file_bytes == shipped == result.trials["file_bytes"][0]
 
 
+def test_a_finalist_that_is_not_what_torch_computes_fails_with_its_module(tmp_path: Path) -> None:
+    noisy = """
+class Noisy(nn.Module):
+    calls = 0
+    def forward(self, x):
+        Noisy.calls += 1
+        return x * (1 + Noisy.calls % 2)
+
+class MySpace"""
+    changes = (("\nclass MySpace", noisy), ("nn.ReLU(), nn.Linear(w, 2)", "nn.ReLU(), Noisy(), nn.Linear(w, 2)"))
+    result, _ = run(recipe(tmp_path, *changes, strategy={"trials": 1}), tmp_path / "out")
+    assert not result.models
+    assert not (tmp_path / "out/models/seed").exists()
+    reasons = [entry["reason"] for entry in result.summary["finalists"]["failures"]]
+    assert reasons
+    assert all("from '2' (Noisy) on" in reason for reason in reasons), reasons
+
+
+def test_a_finalist_that_the_default_kernels_refuse_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qanas.workflows.finalists.default_kernels_refusal", lambda _: "failed to create a kernel")
+    result, _ = run(recipe(tmp_path, strategy={"trials": 1}), tmp_path / "out")
+    reasons = {entry["reason"] for entry in result.summary["finalists"]["failures"]}
+    assert reasons == {"LiteRT's default kernels can't load the file: failed to create a kernel"}
+
+
 def test_a_pools_worker_takes_jobs_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("multiprocessing").current_process()._config, "daemon", True)
     result, _ = run(recipe(tmp_path), tmp_path / "out", estimation__jobs=2)

@@ -14,15 +14,25 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.run_folder import write_atomically
-from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
+from qanas.deployment.litert import Kernels, LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import Export, Reals, ShippedOutput, StoredTensor, coarse_parts, ratios_about_mean, sqnr_db
+from qanas.export.report import (
+    Export,
+    Reals,
+    ShippedOutput,
+    StoredTensor,
+    coarse_parts,
+    far_from_zero,
+    ratios_about_mean,
+    sqnr_db,
+)
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 
@@ -102,18 +112,21 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     )
 
 
-def _loaded(source: Source, content: bytes) -> LiteRTModel:
-    """Return a file in LiteRT.
+def _loaded(source: Source, content: bytes, kernels: Sequence[Kernels] = ("reference",)) -> LiteRTModel:
+    """Return a file in LiteRT, with the first kernels that load it: the reference ones lack ELU in float32.
 
     Raises:
         InputError: LiteRT refuses it.
     """
-    try:
-        return LiteRTModel(content, border=source.graph.border)
-    except ValueError as error:
-        raise InputError(
-            f"'{source.name}' can't be exported: {' '.join(str(error).split())}; {_ALIKE}, or quantize less of it"
-        ) from error
+    refusals = []
+    for chosen in kernels:
+        try:
+            return LiteRTModel(content, chosen, source.graph.border)
+        except ValueError as error:
+            refusals.append(error)
+    raise InputError(
+        f"'{source.name}' can't be exported: {' '.join(str(refusals[0]).split())}; {_ALIKE}, or quantize less of it"
+    ) from refusals[0]
 
 
 _ALIKE = "bring columns of the input and channels of layers to sizes that are alike"
@@ -130,9 +143,16 @@ def _refusal(content: bytes) -> str:
 
 
 def float_tflite(source: Source) -> Deployed:
-    """Write the .tflite file in float32 and run it in LiteRT."""
-    content = write_tflite(source.graph.program())
-    model = _loaded(source, content)
+    """Write the .tflite file in float32 and run it in LiteRT.
+
+    Raises:
+        InputError: LiteRT has no kernel of float32 for an operator, or refuses the file.
+    """
+    try:
+        content = write_tflite(source.graph.program())
+    except ValueError as error:
+        raise InputError(f"'{source.name}' can't be exported: {error}") from error
+    model = _loaded(source, content, ("reference", "optimized"))
     outputs = model.predict(source.compared)
     ratios = {name: sqnr_db(wanted, outputs[name]) for name, wanted in source.compared_outputs.items()}
     worst = min(ratios, key=lambda name: ratios[name])
@@ -258,13 +278,24 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
     nodes = {node.name: node.operator for node in source.graph.nodes}
     found = []
     for port, value in zip(source.graph.border.outputs, source.graph.outputs, strict=True):
-        affine = deployed.model.outputs[port.name]
-        if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
+        affine, operator = deployed.model.outputs[port.name], nodes.get(value)
+        if affine is None:
             continue
-        note = coarse_parts(source.compared_outputs[port.name], deployed.outputs[port.name], affine)
+        if isinstance(operator, LogSoftmax):
+            found.append(f"output '{port.name}': {_LOG_SOFTMAX}")
+        if operator is not None and operator.parameters_from == "kernel":
+            continue
+        wanted = source.compared_outputs[port.name]
+        note = far_from_zero(wanted, affine) or coarse_parts(wanted, deployed.outputs[port.name], affine)
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found
+
+
+_LOG_SOFTMAX = (
+    "the kernel of a log softmax has steps of 1/16, whatever the values; end the network in front of it and take it of "
+    "the outputs, in float32"
+)
 
 
 def require_folder_of(path: Path) -> None:

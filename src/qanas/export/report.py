@@ -247,6 +247,27 @@ def ratios_about_mean(wanted: Reals, got: Reals) -> tuple[float, float, int | No
     return round(float(overall), 9), round(float(ratios[worst]), 9), worst
 
 
+def far_from_zero(wanted: Reals, affine: Affine) -> str | None:
+    """Return what to tell of an output that moves little, but far from 0, which codes have to cover, too.
+
+    Args:
+        wanted: torch's, shape (n, ...).
+        affine: parameters of the output's codes.
+
+    >>> values = np.linspace(295, 305, 50, dtype=np.float32)[:, None]
+    >>> far_from_zero(values, Affine.from_range(0.0, 305.0))[:34]
+    'its values reach from 295 to 305, '
+    >>> far_from_zero(values - 300, Affine.from_range(-5.0, 5.0))
+    """
+    (low, high), lowest, highest = affine.span, float(wanted.min()), float(wanted.max())
+    if not 0.0 < highest - lowest < COARSE_SHARE * (high - low):
+        return None
+    return (
+        f"its values reach from {lowest:.4g} to {highest:.4g}, but codes have to reach 0 as well: one step is "
+        f"{affine.scale:.3g}; let the network put out the difference from a constant, and add that behind it"
+    )
+
+
 COARSE_DB = 10.0
 """A part of an output below this is hardly there."""
 

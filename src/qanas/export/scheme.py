@@ -9,6 +9,7 @@ from typing import Any, Self
 from qanas.core.errors import InputError, unknown
 from qanas.core.keys import Assignment
 from qanas.export.source import Source
+from qanas.quantization.mean_error import without_mean_error
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (
     DEFAULT_SCHEME,
@@ -86,7 +87,8 @@ class ExportScheme:
         scheme = self.scheme
         try:
             ranges = source.graph.calibrate(source.tensors, scheme)
-            return QuantizedGraph.quantize(source.graph, ranges, scheme)
+            graph = without_mean_error(source.graph, source.tensors, ranges, scheme)
+            return QuantizedGraph.quantize(graph, ranges, scheme)
         except UnknownLayerError as error:
             raise InputError(f"--set {error}") from error
         except UnsupportedSchemeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -42,6 +43,8 @@ SYNTHETIC = "synthetic"
 DEFAULT_TRIALS = 100
 REJECTED_PER_TRIAL = 50
 _BUDGET = ("trials", "hours", "max_rejected")
+
+logger = logging.getLogger("qanas")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -129,6 +132,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "limits": dict(recipe.limits),
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
+        "baselines": recipe.baselines.model_dump(),
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
@@ -136,8 +140,9 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     }
     finalists = _finalists(recipe.finalists, estimator.procedure)
     plan = Plan(
-        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved
-    )
+        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
+        recipe.baselines.wanted,
+    )  # fmt: skip
     plan.check_combination()
     return plan
 
@@ -151,6 +156,9 @@ def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> di
     estimation = content.get("estimation", {})
     if not isinstance(estimation, dict):
         return content
+    if "batch" in estimation:  # of version 0.1; results don't hang on it
+        logger.warning("estimation.batch is no longer read: `jobs` processes train one candidate each; leave it out")
+        estimation = {key: value for key, value in estimation.items() if key != "batch"}
     named = estimation.get("name")
     of_tables = next((OWN_TABLES[table] for table in own_tables), None)
     if of_tables is not None and named not in (None, of_tables):

@@ -13,6 +13,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, described
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
+from qanas.workflows.baselines import baselines_of
 from qanas.workflows.plan import Plan
 
 PROBED_CANDIDATES = 6
@@ -75,10 +76,16 @@ def _forecast(plan: Plan) -> Forecast:
     finalists, search = plan.finalists.procedure, plan.estimator.procedure
     probed = within or built or [bench.reference]
 
-    # 1. Finalists: the reference and the front points, each repetition.
+    # 1. Finalists: the reference and the front points, each repetition; baselines.
     reference_seconds = finalists.forecast(bench, bench.reference)
     typical = float(np.mean([finalists.forecast(bench, candidate) for candidate in probed]))
     seconds = plan.finalists.repetitions * (plan.finalists.count * typical + reference_seconds) / plan.jobs
+
+    for baseline in baselines_of(plan):
+        if not baseline.of_reference:
+            finalist = baseline.finalist
+            forecast = finalist.procedure.forecast(baseline.bench, finalist.candidate)
+            seconds += plan.finalists.repetitions * forecast / plan.jobs
 
     # 2. The search: what the estimator prepares, and then the estimates that the strategy asks for.
     seconds += plan.estimator.forecast(bench) / plan.jobs

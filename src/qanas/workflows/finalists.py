@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import SplitName
+from qanas.core.card import Kind, SplitName
+from qanas.core.errors import described
+from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Precision
 from qanas.core.pareto import spread
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
-from qanas.deployment.litert import LiteRTModel, dequantize
+from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
@@ -32,13 +35,18 @@ from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
 from qanas.quantization.border import alone
+from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.resampling import resampled_metrics, units_of
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
 RUN_AT_A_TIME = 256
 """Samples that the runtime is handed at a time."""
+
+TRACED_ON = 16
+"""Validation samples on which a traced network is held against torch."""
 
 logger = logging.getLogger("qanas")
 
@@ -55,6 +63,8 @@ class Finalist:
         start: the weights that its trainings start from.
         procedure: how it is trained.
         variant: what sets its trainings apart from those of the same candidate in the search; empty if nothing does.
+        kind: where it comes from.
+        described: what it is, of a baseline; goes onto its card.
     """
 
     identity: str
@@ -62,6 +72,8 @@ class Finalist:
     start: Start
     procedure: Procedure
     variant: str = ""
+    kind: Kind = "found"
+    described: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Training:
         sha256: of the file.
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
+        units: how many independent ones each split has; none in the records of early runs.
     """
 
     repetition: int
@@ -85,6 +98,7 @@ class Training:
     sha256: str = ""
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[SplitName, int] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -187,10 +201,11 @@ def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> Tr
 def reference_finalist(plan: Plan, procedure: Procedure) -> Finalist:
     """Return the reference, to be trained by some procedure."""
     bench = plan.bench
-    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, _variant(plan, procedure))
+    variant = variant_of(plan, procedure)
+    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, variant, "reference")
 
 
-def _variant(plan: Plan, procedure: Procedure) -> str:
+def variant_of(plan: Plan, procedure: Procedure) -> str:
     """Return what tells a procedure from the estimator's: a digest; empty for the estimator's own."""
     same = procedure == plan.estimator.procedure
     return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
@@ -216,7 +231,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         for position, axis in enumerate(plan.axes):
             if isinstance(axis, Cost) and (losses[:, position] > 0).all():
                 losses[:, position] = np.log(losses[:, position])
-        variant = _variant(plan, wanted.procedure)
+        variant = variant_of(plan, wanted.procedure)
         for position in spread(losses, wanted.count):
             candidate = distinct[position].candidate
             start = estimator.finalist_start(bench, candidate, wanted.start)
@@ -267,12 +282,26 @@ class FinalistUnit(Unit[Bench, Training]):
             precision: {name: entry.metrics[precision] for name, entry in scored.items()}
             for precision in ("float", "quantized", "deployed")
         }
-        failure = next(filter(None, (_parity_failure(task, part, metrics) for part in parts)), "")
-        kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
+        reasons = [_not_the_network(trained, data.val, content)]
+        reasons += [_parity_failure(task, part, metrics) for part in parts]
+        failure = next(filter(None, reasons), "")
+        kept = {name: _kept(task, scored[name].outputs, splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds)
+        units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
+        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
+
+
+def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:
+    """Return why `qanas export` would refuse what was trained; empty where it wouldn't.
+
+    Traced anew: quantization-aware training changes the weights of the graph that ships, not the network's.
+    """
+    samples = torch.from_numpy(split.batch(evenly_spread(len(split), TRACED_ON))[0])
+    apart = traced_difference(trace(trained.network, split.input_shape), trained.network, samples)
+    refusal = None if apart else default_kernels_refusal(content)
+    return apart or (f"LiteRT's default kernels can't load the file: {refusal}" if refusal else "")
 
 
 def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
@@ -283,6 +312,21 @@ def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
         if reason is not None:
             return f"outside parity on {split}: {reason}"
     return ""
+
+
+RESAMPLED = "resampled_"
+"""Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
+
+
+def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    kept = dict(task.predictions(outputs, split, notes))
+    try:
+        drawn = resampled_metrics(task, outputs, split)
+    except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all
+        logger.warning("no intervals: %s on resampled units: %s", type(task).__name__, described(error, __file__))
+        return kept
+    return kept | {f"{RESAMPLED}{name}": values for name, values in drawn.items()}
 
 
 def packed_predictions(kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> bytes:

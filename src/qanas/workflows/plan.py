@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Limit, Measure, Metric
@@ -15,6 +15,10 @@ from qanas.performance_estimation.procedure import Procedure
 from qanas.quantization.numbers.affine import Container
 from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
 from qanas.search_strategy.base import Strategy
+
+BaselineName = Literal["constant", "linear", "dense", "narrowed", "fewer_bits"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+"""What a run compares itself with, see `qanas.workflows.baselines`."""
 
 SWEEP = "auto"
 """In place of a scheme's name: all of them are tried on the reference, and the best is fixed before the search."""
@@ -107,6 +111,7 @@ class Plan:
         scheme: which one the bench's networks are quantized by.
         jobs: worker processes.
         recipe: resolved, as written into the run's folder.
+        baselines: what is trained and scored beside finalists.
     """
 
     bench: Bench
@@ -119,6 +124,7 @@ class Plan:
     scheme: SchemeChoice
     jobs: int
     recipe: Mapping[str, Any]
+    baselines: tuple[BaselineName, ...] = ()
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:

@@ -30,6 +30,7 @@ from qanas.quantization.operators.functions import (
 )
 from qanas.quantization.operators.gru import QuantizedGRU
 from qanas.quantization.operators.lstm import QuantizedLSTM
+from qanas.quantization.operators.masked_softmax import QuantizedMaskedSoftmax
 from qanas.quantization.operators.reductions import QuantizedMean, QuantizedSoftmax
 from qanas.quantization.operators.rescaling import QuantizedHardSigmoid, QuantizedReLU
 from qanas.quantization.operators.resize import QuantizedResize, ResizeBilinear, ResizeNearest
@@ -178,6 +179,14 @@ def softmax(model: Builder, operator: QuantizedSoftmax, inputs: Sequence[Value])
     shares = model.node("Softmax", [model.real(source)], axis=axis)
     largest = model.constant(np.array(LARGEST_SHARE, np.float32))
     return Real(model.node("Min", [shares, largest]), source.shape, source.order)
+
+
+def masked_softmax(model: Builder, operator: QuantizedMaskedSoftmax, inputs: Sequence[Value]) -> Real:
+    """Append what takes scores that don't count far down, and the softmax behind it."""
+    if not isinstance(operator.masking, QuantizedWithConstant) or not isinstance(operator.softmax, QuantizedSoftmax):
+        raise TypeError("a masked softmax is made of a sum with a constant and a softmax of 8 bits")
+    scores = model.quantized(with_constant(model, operator.masking, inputs), operator.scores)
+    return softmax(model, operator.softmax, [scores])
 
 
 def convolution(model: Builder, operator: QuantizedConvolution, inputs: Sequence[Value]) -> Real:
@@ -388,6 +397,7 @@ LOWERINGS: Mapping[type, Lowering] = {
     QuantizedReshape: reshape,
     QuantizedResize: resize,
     QuantizedSlice: part,
+    QuantizedMaskedSoftmax: masked_softmax,
     QuantizedSoftmax: softmax,
     QuantizedTranspose: transpose,
     QuantizedWithConstant: with_constant,

@@ -128,6 +128,14 @@ class Operator(ABC):
             raise NotImplementedError(f"{type(self).__name__} doesn't say how {', '.join(unsaid)} is quantized")
         return {}
 
+    def products(self, weight: Tensor, inputs: Tensor) -> Tensor | None:
+        """Return sums of products with other weights of the same shape, without bias and activation.
+
+        Shape (batch, *shape) to (batch, *output shape); None where an operator has no such sums with a bias behind.
+        """
+        del weight, inputs
+        return None
+
     def parameters(self) -> int:
         """Return the number of weights and biases."""
         return 0

@@ -149,9 +149,13 @@ class Convolution(Operator):
         padding = ((above + rows[0], below + rows[1]), (left + columns[0], right + columns[1]))
         return replace(self, kernel=replace(self.kernel, window=replace(window, padding=padding)))
 
+    def products(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """Return the correlation, shape (batch, rows, columns, in) to (batch, rows', columns', out)."""
+        return self.kernel.correlate(inputs, weight)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, shape (batch, rows, columns, in) to (batch, rows', columns', out)."""
-        sums = self.kernel.correlate(inputs[0], self.weight)
+        sums = self.products(self.weight, inputs[0])
         return activate(sums.add_(self.bias), self.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:

@@ -69,6 +69,10 @@ class Dense(Operator):
         """Return the layer for ``scale * x + offset``, both of shape (features,), in place of x."""
         return replace(self, weight=self.weight * scale, bias=self.bias + self.weight @ offset)
 
+    def products(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """Return the matrix product, shape (batch, ..., features) to (batch, ..., outputs)."""
+        return F.linear(inputs, weight)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, shape (batch, ..., features) to (batch, ..., outputs)."""
         return activate(F.linear(inputs[0], self.weight, self.bias), self.activation)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -81,6 +83,35 @@ class TabulatedFunction(Operator):
             result = output if last else RuntimeTensor(output.shape, output.dtype)
             program.append(RuntimeOperator(kind, version, [source], [result], (self.options or {}).get(kind, {})))
             source = result
+
+
+@dataclass(frozen=True)
+class InverseRoot(TabulatedFunction):
+    """``1 / sqrt(max(x, 0) + epsilon)`` of a mean of squares, which rounding may take below 0.
+
+    Attributes:
+        epsilon: more than 0.
+    """
+
+    epsilon: float = 1e-5
+
+    @classmethod
+    def of(cls, epsilon: float) -> Self:
+        """Return the function for an epsilon."""
+        return cls("an inverse root", partial(_inverse_root, epsilon=epsilon), epsilon=epsilon)
+
+    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
+        """Append the float32 operators."""
+        positive, above = (RuntimeTensor(output.shape, output.dtype) for _ in range(2))
+        epsilon = RuntimeTensor.constant(np.full(1, self.epsilon, np.float32))
+        program.append(RuntimeOperator("RELU", 1, inputs, [positive]))
+        program.append(RuntimeOperator("ADD", 1, [positive, epsilon], [above]))
+        program.append(RuntimeOperator("RSQRT", 1, [above], [output]))
+
+
+def _inverse_root(squares: Tensor, epsilon: float) -> Tensor:
+    """Return the inverse root of mean squares of any shape."""
+    return torch.rsqrt(squares.clamp(min=0.0) + epsilon)
 
 
 @dataclass(frozen=True)

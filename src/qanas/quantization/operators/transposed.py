@@ -111,9 +111,13 @@ class TransposedConvolution(Operator):
             return None
         return replace(self, weight=self.weight * scale[:, None, None, None], bias=self.bias * scale + offset)
 
+    def products(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """Return the taps of all inputs, shape (batch, rows, columns, in) to (batch, rows', columns', out)."""
+        return self.spread.spread(inputs, weight)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute in float32, shape (batch, rows, columns, in) to (batch, rows', columns', out)."""
-        return activate(self.spread.spread(inputs[0], self.weight) + self.bias, self.spread.activation)
+        return activate(self.products(self.weight, inputs[0]) + self.bias, self.spread.activation)
 
     def quantized_weights(self, inputs: Sequence[Affine], scheme: Scheme) -> Mapping[str, QuantizedWeights]:
         """Quantize the weights, with a scale an output channel where the scheme leaves it to the kernel."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from qanas.quantization.graph import Graph, Node
+from qanas.quantization.graph import Graph, Node, UnsupportedNetworkError
 from qanas.quantization.operators.arithmetic import Add, Multiply, WithConstant
 from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.convolution import Convolution, Kernel
@@ -18,6 +18,7 @@ from qanas.quantization.operators.dense import Dense, Scaling
 from qanas.quantization.operators.rescaling import ReLU
 from qanas.quantization.operators.windows import Pad, Window
 from qanas.quantization.passes.channel_order import without_shuffles
+from qanas.quantization.passes.masks import fuse_mask, masks_alone
 from qanas.quantization.passes.one_memory import without_overwritten
 from qanas.quantization.passes.parameters import with_shared_parameters
 
@@ -136,11 +137,34 @@ def fuse_activations(graph: Graph) -> Graph:
     return absorbed(graph, fuse_activation)
 
 
+def fuse_masks(graph: Graph) -> Graph:
+    """Let every softmax take in the mask in front of it.
+
+    Raises:
+        UnsupportedNetworkError: a mask of minus infinity stands in front of something else.
+    """
+    graph = absorbed(graph, fuse_mask)
+    for node in graph.nodes:
+        if masks_alone(node.operator):
+            raise UnsupportedNetworkError(
+                f"{node.name}: minus infinity with no softmax right behind it, or all along a row; mask scores right "
+                "in front of a softmax, and let each row see something"
+            )
+    return graph
+
+
 Pass = Callable[[Graph], Graph]
 
 PASSES: Mapping[Literal["unfolded", "folded"], tuple[Pass, ...]] = {
     "unfolded": (merge_padding,),
-    "folded": (fold_batch_norms, fuse_activations, without_shuffles, without_overwritten, with_shared_parameters),
+    "folded": (
+        fold_batch_norms,
+        fuse_activations,
+        fuse_masks,
+        without_shuffles,
+        without_overwritten,
+        with_shared_parameters,
+    ),
 }
 """What is done to a graph, in this order: right after tracing, and before it is quantized.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.operators.matrix import MatrixProduct
+from qanas.quantization.passes.masks import BLOCKING, blocked
 from qanas.quantization.tracing.builder import Builder, Translators
 from qanas.quantization.tracing.functions import gelu, relu, softmax
 from qanas.quantization.tracing.layers import linear
@@ -77,16 +80,53 @@ def attention(  # noqa: PLR0913 - as torch has it
 ) -> Value:
     """Take `F.scaled_dot_product_attention`."""
     del dropout_p
-    if attn_mask is not None or is_causal or enable_gqa:
-        raise ValueError("attention with a mask or grouped queries; take it without: every sample is of one length")
+    if enable_gqa:
+        raise ValueError("attention with grouped queries; repeat keys and values")
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    return _attended(builder, multiply(builder, query, factor), key, value)
+    mask = _constant_mask("attn_mask", attn_mask)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = ~mask
+    masks = [mask, _later(query.shape[-2], key.shape[-2]) if is_causal else None]
+    return _attended(builder, multiply(builder, query, factor), key, value, masks)
 
 
-def _attended(builder: Builder, query: Value, key: Value, value: Value) -> Value:
-    """Return what scaled queries find: all of shape (..., positions, width)."""
+def _attended(builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None] = ()) -> Value:
+    """Return what scaled queries find.
+
+    Args:
+        builder: appends the operators.
+        query: shape (..., positions, width).
+        key: shape (..., keys, width).
+        value: likewise.
+        masks: of shape (..., positions, keys): bool, True where a key doesn't count, or numbers to be added.
+    """
     scores = matmul(builder, query, transpose(builder, key, -2, -1))
+    given = [mask for mask in masks if mask is not None]
+    out = [mask for mask in given if mask.dtype == torch.bool]
+    for mask in given:
+        if mask.dtype != torch.bool:
+            out += [] if (kept_out := blocked(mask)) is None else [kept_out]
+            scores = add(builder, scores, mask.masked_fill(mask <= BLOCKING, 0.0) if kept_out is not None else mask)
+    if out:
+        together = functools.reduce(torch.logical_or, out)
+        scores = add(builder, scores, torch.zeros(together.shape).masked_fill(together, -math.inf))
     return matmul(builder, softmax(builder, scores, -1), value)
+
+
+def _later(queries: int, keys: int) -> Tensor:
+    """Return which keys come behind a query, bool, shape (queries, keys)."""
+    return torch.ones(queries, keys, dtype=torch.bool).triu(1)
+
+
+def _constant_mask(name: str, mask: object) -> Tensor | None:
+    """Return a mask that is no value of the network.
+
+    Raises:
+        ValueError: it depends on the input.
+    """
+    if mask is None or isinstance(mask, Tensor):
+        return None if mask is None else mask.detach()
+    raise ValueError(f"attention whose {name} depends on the input; take a constant one: every sample is of one length")
 
 
 def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
@@ -103,9 +143,13 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     is_causal: bool = False,
 ) -> tuple[Value, None]:
     """Take an `nn.MultiheadAttention` over (positions, width); its weights are not given out."""
-    del need_weights, average_attn_weights
-    if key_padding_mask is not None or attn_mask is not None or is_causal:
-        raise ValueError("attention with a mask; take it without: every sample is of one length")
+    # That a mask looks back is a hint: torch demands the mask with it.
+    del need_weights, average_attn_weights, is_causal
+    masks = [_constant_mask("attn_mask", attn_mask), _constant_mask("key_padding_mask", key_padding_mask)]
+    if masks[0] is not None and masks[0].ndim > 2:  # noqa: PLR2004 - one a head, the batch of 1 with them
+        masks[0] = masks[0][: module.num_heads]
+    if masks[1] is not None and len(masks[1]) != 1:
+        raise ValueError("attention whose key_padding_mask is of several samples; give one for all, of shape (1, keys)")
     for name, wanted in (("batch_first", True), ("bias_k", None), ("add_zero_attn", False)):
         if getattr(module, name) != wanted:
             raise ValueError(f"attention with {name} = {getattr(module, name)}; take {name} = {wanted}")
@@ -113,11 +157,11 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     # The queries' factor goes into their weights: one operator less.
     factor = 1.0 / math.sqrt(module.head_dim)
     weights[0], biases[0] = weights[0] * factor, biases[0] * factor
-    heads = [
+    asked, keys, values = (
         transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (module.num_heads, -1)), 1, 2)
         for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
-    ]
-    found = flatten(builder, transpose(builder, _attended(builder, *heads), 1, 2), 2, 3)
+    )
+    found = flatten(builder, transpose(builder, _attended(builder, asked, keys, values, masks), 1, 2), 2, 3)
     return linear(builder, found, module.out_proj.weight, module.out_proj.bias), None
 
 
@@ -142,10 +186,12 @@ def encoder_layer(
     is_causal: bool = False,
 ) -> Value:
     """Take an `nn.TransformerEncoderLayer` over (positions, width), norms in front or behind."""
-    if src_mask is not None or src_key_padding_mask is not None or is_causal:
-        raise ValueError("an encoder with a mask; take it without: every sample is of one length")
+    del is_causal
     inner = layer_norm_module(builder, module.norm1, value) if module.norm_first else value
-    value = add(builder, value, multihead_attention(builder, module.self_attn, inner, inner, inner)[0])
+    found, _ = multihead_attention(
+        builder, module.self_attn, inner, inner, inner, src_key_padding_mask, attn_mask=src_mask
+    )
+    value = add(builder, value, found)
     value = value if module.norm_first else layer_norm_module(builder, module.norm1, value)
     inner = layer_norm_module(builder, module.norm2, value) if module.norm_first else value
     hidden = linear(builder, inner, module.linear1.weight, module.linear1.bias)

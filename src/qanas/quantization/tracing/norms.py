@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.operators.dense import FixedScaling
-from qanas.quantization.operators.tables import TabulatedFunction
+from qanas.quantization.operators.tables import InverseRoot
 from qanas.quantization.tracing.builder import Builder, Translators
 from qanas.quantization.tracing.layers import batch_norm
 from qanas.quantization.tracing.pointwise import add, multiply, subtract
@@ -99,13 +98,7 @@ def normalized(builder: Builder, value: Value, axes: Sequence[int], epsilon: flo
     if centred:
         value = subtract(builder, value, mean(builder, value, axes, keepdim=True))
     squares = mean(builder, multiply(builder, value, value), axes, keepdim=True)
-    root = TabulatedFunction("an inverse root", partial(_inverse_root, epsilon=epsilon))
-    return multiply(builder, value, builder.unary(root, squares))
-
-
-def _inverse_root(squares: Tensor, epsilon: float) -> Tensor:
-    """Return the inverse root of mean squares of any shape; rounding takes none below 0."""
-    return torch.rsqrt(squares.clamp(min=0.0) + epsilon)
+    return multiply(builder, value, builder.unary(InverseRoot.of(epsilon), squares))
 
 
 def _last_axes(value: Value, shape: Sequence[int]) -> list[int]:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from qanas.quantization.operators.arithmetic import Add, BinaryOperator, Multiply, Subtract, WithConstant
 from qanas.quantization.operators.extremes import ExtremeOfTwo
+from qanas.quantization.operators.masked_softmax import BLOCKED
 from qanas.quantization.operators.tables import TabulatedFunction
+from qanas.quantization.passes.masks import blocked
 from qanas.quantization.tracing.builder import Builder, Translators, numbers, of_module
 from qanas.quantization.tracing.shapes import repeated
 from qanas.quantization.tracing.values import OtherwiseError, Value, size_of
@@ -25,7 +27,45 @@ def add(builder: Builder, one: Operand, other: Operand, /, *, alpha: float = 1) 
     """Take the sum of two values, or of a value and a constant; axes of size 1 are repeated."""
     if alpha != 1:
         other = multiply(builder, other, alpha) if isinstance(other, Value) else alpha * other
+    for value, constant in ((one, other), (other, one)):
+        if isinstance(value, Value) and isinstance(constant, Tensor):
+            return _plus_constant(builder, value, constant)
     return _combined(builder, Add(), one, other)
+
+
+def _plus_constant(builder: Builder, value: Value, constant: Tensor) -> Value:
+    """Append a sum; a mask (minus infinity at some places) comes by itself behind the rest, for a softmax."""
+    out = blocked(constant)
+    if out is None:
+        return _combined(builder, Add(), value, constant)
+    rest = constant.masked_fill(out, 0.0)
+    if bool(rest.any()):
+        value = _combined(builder, Add(), value, rest)
+    return _combined(builder, Add(), value, torch.where(out, constant.clamp(min=BLOCKED), 0.0))
+
+
+def masked_fill(builder: Builder, value: Operand, mask: Operand, filling: Operand, /) -> Value:
+    """Take a value with another one at some places that are always the same ones."""
+    if not isinstance(mask, Tensor):
+        raise ValueError("a mask that depends on the input; take a constant one")  # noqa: TRY004
+    return where(builder, ~mask.to(torch.bool), value, filling)
+
+
+def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /) -> Value:
+    """Take a choice between two values, or a value and a constant, at places that are always the same ones."""
+    if not isinstance(condition, Tensor):
+        raise ValueError("a choice that depends on the input; take a constant one")  # noqa: TRY004
+    chosen = condition.detach().to(torch.bool)
+    if isinstance(other, Value) and not isinstance(one, Value):
+        chosen, one, other = ~chosen, other, one
+    assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
+    if isinstance(other, Value):
+        shares = [multiply(builder, part, at.float()) for part, at in ((one, chosen), (other, ~chosen))]
+        return of_two(builder, Add(), *shares)
+    rest = torch.where(chosen, 0.0, torch.as_tensor(other, dtype=torch.float32))
+    if blocked(rest) is not None:
+        return add(builder, one, rest)
+    return add(builder, multiply(builder, one, chosen.float()), rest)
 
 
 def multiply(builder: Builder, one: Operand, other: Operand, /) -> Value:
@@ -144,6 +184,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, torch.divide, "div", "div_"), divide),
         **dict.fromkeys((operator.neg, torch.neg, torch.negative, "neg"), negate),
         **dict.fromkeys((torch.addcmul, "addcmul"), add_product),
+        **dict.fromkeys((torch.masked_fill, "masked_fill", "masked_fill_"), masked_fill),
+        torch.where: where,
         **dict.fromkeys(("contiguous", "clone", "detach", torch.clone), nothing),
         **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout), dropout),
     },
