@@ -24,6 +24,9 @@ Call = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 RESHAPED = names_in("flatten Flatten unflatten Unflatten reshape view reshape_as view_as ravel")
 """What says anew which axis a number belongs to; it knows what is beside the batch by itself."""
 
+EVERYWHERE = names_in("einsum tensordot")
+"""What knows where the batch is."""
+
 NOTHING = names_in("clone dropout Dropout Dropout1d Dropout2d Identity")
 """What changes no number."""
 
@@ -87,7 +90,8 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     first = values[0]
     if function in _RELABELS:
         return _RELABELS[function](call, first, *given[1:], **options)
-    if function in NOTHING or (not first.batch and _knows_rows(function, module)):
+    everywhere = function in EVERYWHERE and not any(value.beside for value in values)
+    if function in NOTHING or everywhere or (not first.batch and _knows_rows(function, module)):
         return call(arguments, options)
     _require_alike(function, values)
     if function in AXES and not (len(given) > 1 and isinstance(given[1], Value | Tensor)):

@@ -18,6 +18,7 @@ from qanas.quantization.passes.folding import folded, unfolded
 from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
+from qanas.quantization.tracing.contractions import TRANSLATORS as OF_CONTRACTIONS
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
 from qanas.quantization.tracing.joining import TRANSLATORS as OF_SEVERAL_VALUES
@@ -228,6 +229,7 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 
 KINDS = (
     OF_AXES,
+    OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
     OF_MATRICES,
