@@ -126,6 +126,9 @@ def repeat_interleave(builder: Builder, value: Value, /, repeats: int, dim: int 
     """Take every position of an axis several times."""
     if dim is None or not isinstance(repeats, int):
         raise ValueError("repeat_interleave without a number and an axis; name both: x.repeat_interleave(2, dim=1)")
+    if dim % (len(value.torch) + 1) == 0:  # what is repeated is joined to the batch, behind each sample
+        wider = value.with_torch_axes(((), *value.torch))
+        return repeated(builder, wider, (repeats, *value.shape)).joined
     return _several(builder, value, value.axis(dim), repeats, behind=True)
 
 
