@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from qanas.quantization.border import INPUT, AxisOrder, Border, Port
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.base import Operator, Shape
-from qanas.quantization.operators.shapes import Reshape, Transpose
+from qanas.quantization.operators.shapes import MOST_TRANSPOSED_AXES, Reshape, Transpose
 from qanas.quantization.tracing.values import Axes, Factor, Factors, Value, flat, new_axis, refined, shape_of
 
 
@@ -81,15 +81,23 @@ class Builder:
         if key not in self._arranged:
             name = value.name
             now, wanted = flat(value.stored), flat(stored)
+            axes = value.stored
+            for step in _steps(now, wanted):
+                name = self._transposed(name, value.name, _runs(flat(axes), step), step)
+                axes = _runs(step, step)
             if now != wanted:
-                units = _cheapest_units(value.stored, stored)
-                name = self._reshaped(name, shape_of(units))
-                order = tuple(sorted(range(len(units)), key=lambda unit: wanted.index(units[unit][0])))
-                name = self._append(f"{value.name}_transpose", Transpose(order), [name])
-                self._rearrangements += 1
-                self._moved += prod(self._shapes[name])
+                name = self._transposed(name, value.name, _cheapest_units(axes, stored), wanted)
             self._arranged[key] = self._reshaped(name, shape_of(stored))
         return Value(self._arranged[key], value.torch, stored)
+
+    def _transposed(self, name: str, of: str, units: Axes, wanted: Factors) -> str:
+        """Append a transposition of pieces, in their present order, to a wanted order of the factors."""
+        name = self._reshaped(name, shape_of(units))
+        order = tuple(sorted(range(len(units)), key=lambda unit: wanted.index(units[unit][0])))
+        name = self._append(f"{of}_transpose", Transpose(order), [name])
+        self._rearrangements += 1
+        self._moved += prod(self._shapes[name])
+        return name
 
     def natural(self, value: Value) -> Value:
         """Return the value with one stored axis for each torch axis, moved only where needed.
@@ -332,6 +340,22 @@ def _cheapest_units(now: Axes, wanted: Axes) -> Axes:
         if flat(units) == flat(now) and flat(moved(units)) == flat(wanted):
             choices.append(units)
     return min(choices, key=reshapes)
+
+
+def _steps(now: Factors, wanted: Factors) -> list[Factors]:
+    """Return the orders in between where one transposition has more axes than the runtime: pieces move to the front."""
+    steps: list[Factors] = []
+    while len(_runs(now, wanted)) >= MOST_TRANSPOSED_AXES:
+        units = sorted(_runs(now, wanted), key=lambda unit: wanted.index(unit[0]))
+        there = int(units[0][0] is now[0])
+        for further in (2, 1):
+            front = flat(tuple(units[: there + further]))
+            step = (*front, *(factor for factor in now if factor not in front))
+            if len(_runs(now, step)) < MOST_TRANSPOSED_AXES:
+                break
+        now = step
+        steps.append(now)
+    return steps
 
 
 def _runs(now: Factors, wanted: Factors) -> Axes:
