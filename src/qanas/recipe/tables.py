@@ -94,6 +94,13 @@ class FinalistsTable(BaseModel):
     start: str = "scratch"
 
 
+class ReferenceTable(BaseModel):
+    """What everything is held against; None: as the estimator has it."""
+
+    model_config = STRICT
+    tune: int | None = Field(default=None, ge=0, le=100)
+
+
 class BaselinesTable(BaseModel):
     """What is trained and scored beside finalists."""
 
@@ -136,6 +143,7 @@ class Recipe(BaseModel):
     limits: dict[str, Bound] = Field(default_factory=dict)
     device: DeviceTable = DeviceTable()
     finalists: FinalistsTable = FinalistsTable()
+    reference: ReferenceTable = ReferenceTable()
     baselines: BaselinesTable = BaselinesTable()
     run: RunTable = RunTable()
 

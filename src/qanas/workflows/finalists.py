@@ -222,7 +222,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         front: of the search.
     """
     bench, wanted = plan.bench, plan.finalists
-    chosen = [reference_finalist(plan, wanted.procedure)]
+    chosen = [reference_finalist(plan, wanted.of_reference)]
     others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
     distinct = list(others.values())
     if distinct:

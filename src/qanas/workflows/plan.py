@@ -48,12 +48,21 @@ class FinalistsPlan:
         repetitions: trainings of each.
         procedure: how they are trained.
         start: from which weights, one of the estimator's `starts`.
+        tune: how often each length of the reference's training is tried before; 0: it is trained as finalists are.
+        tuned: how the reference is trained, once that is chosen; None: as finalists are.
     """
 
     count: int
     repetitions: int
     procedure: Procedure
     start: str = "scratch"
+    tune: int = 0
+    tuned: Procedure | None = None
+
+    @property
+    def of_reference(self) -> Procedure:
+        """How the reference is trained, and what is made of it."""
+        return self.tuned or self.procedure
 
 
 @dataclass(frozen=True)

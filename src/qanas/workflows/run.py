@@ -14,6 +14,7 @@ from qanas.workflows.dependence import check_resumable
 from qanas.workflows.finalists import Training, choose_finalists, train_finalists
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
+from qanas.workflows.reference import tuned_reference
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
@@ -91,10 +92,12 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     search.stop_clock()
     front = search.front()
     started = time.monotonic()
+    tuned = tuned_reference(plan, folder, progress)
+    plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
-    finalist_seconds += time.monotonic() - started if trained else 0.0
+    finalist_seconds += time.monotonic() - started if trained or tuned.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
     simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
@@ -111,6 +114,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         "done",
         finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
+        **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
         **({} if found is None else {"verdict": found.as_json()}),
     )
     return result

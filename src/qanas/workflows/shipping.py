@@ -278,6 +278,7 @@ def _protocol(
         **bench.data_of(candidate).protocol,
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
+        **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),
         **({"baseline": finalist.described} if finalist.described else {}),
         "trainings": first.n,
         "shipped_training": shipped.repetition,
