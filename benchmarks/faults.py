@@ -1,28 +1,34 @@
 """Runs that are killed, stopped, starved and damaged: nothing is lost, done twice or silently wrong.
 
-    python benchmarks/faults.py                    all of it, about an hour
-    python benchmarks/faults.py --kills 6 --sizes 3 --damages 8        a short form, some minutes
-    python benchmarks/faults.py --only kills
+    python benchmarks/faults.py --json faults.json           all of it, an hour or two; goes on with the rows that lack
+    python benchmarks/faults.py --short                      a run of each kind, at moments that are counted
+    python benchmarks/faults.py --only kills --kills 12      a part
 
-Protocol: a user's small task and space; one run that nobody disturbs is what all others are held against. Each fault
-hits a run of its own; then the same command goes on until it ends, and what it comes to is compared:
+Protocol: a user's small task and space, searched by training candidates ("sampled"), and a small space of blocks with
+a teacher, searched over tables ("blocks"). A run of each that nobody disturbs is what all others are held against.
+Each fault hits a run of its own; then the same command goes on until it ends, and what it comes to is compared:
 
-- lost: a trial, finalist or model of the undisturbed run that is missing;
-- twice: an index that was trained twice and kept twice, or a candidate that was measured twice;
-- wrong: another front.csv, or other bytes of a shipped file, with no word of it on the way; one job only, as the order
-  in which two workers end is chance;
-- traceback: on the screen of any of the commands.
+- lost: a trial, a table of a block, a finalist or a model of the undisturbed run that is missing;
+- twice: an index that was trained twice and kept twice, a candidate that was measured twice, a table that was made
+  twice;
+- wrong: another front.csv, finalists.csv or other bytes of a shipped file, with no word of it on the way. Not for a
+  sampled run with two jobs: the order in which two workers end is chance;
+- traceback: on the screen of any of the commands; or a process that is left over.
 
-Kills: SIGKILL at a random moment, sampled and over tables of blocks, with one job and with two. Signals: SIGINT and
-SIGTERM; no process of the run may be left. Disk full: a run in a file system of a few sizes (needs `unshare -rm`, else
-it is left out). Damage: each file of a finished run in six ways. Two: the same command twice at once. Locked: another
-program holds the database for half a minute.
+Kills: SIGKILL at a random moment, sampled and over tables of blocks, with one job and with two (of ten runs each: four,
+four, one, one; a worker's start is most of what two jobs cost). Signals: SIGINT and SIGTERM. Disk full: a run in a file
+system of a few sizes (needs `unshare -rm`, else it is left out). Damage: each file of a finished run in six ways. Two:
+the same command twice at once. Locked: another program holds the database for half a minute.
+
+The command's process is a fork of one that has imported what the command imports: moments are spread over its work,
+not over the imports.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing as mp
 import os
 import random
 import shutil
@@ -32,55 +38,53 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import polars as pl
 
+from qanas import cli
+
 QANAS = [sys.executable, "-c", "from qanas.cli import main; main()"]
+IMPORTED = ("qanas.workflows.run", "qanas.workflows.check", "qanas.reporting.report", "qanas.reporting.live", "sympy",
+            "torch.fx.experimental.symbolic_shapes", "optuna.importance")  # fmt: skip
+"""What the command imports on its way."""
+
+FORKED = mp.get_context("forkserver")
+"""From a process that only imports: threads, such as those of Polars, don't survive a fork."""
+
 TRIALS = 6
-LONGEST = 600
+LONGEST = 900
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 TABLES = ("front.csv", "finalists.csv")
-SHIPPED = ("model.tflite", "weights.safetensors", "predictions.npz")
+NOT_THE_SAME = {"card.json"}
+"""Has the latencies that were measured."""
 
-MODULE = """
+USERS = Path(__file__).with_name("mine.py")
+
+FAULTY = """
+import itertools
+import os
 import time
-import numpy as np, torch.nn.functional as F
-from torch import nn
-from qanas.search_space.network_space import NetworkSpace
-from qanas.search_space.settings import Integer
-from qanas.search_space.training_group import TrainingSettings, training_settings
-from qanas.tasks.base import Split, Task, TaskData
 
-class MyTask(Task):
-    metrics = {"accuracy": "maximize"}
-    losses = ("ce",)
-    def fingerprint(self): return "1"
-    def load(self):
-        r = np.random.default_rng(0)
-        def part(n):
-            x = r.normal(size=(n, 8)).astype(np.float32)
-            return Split(x, (x[:, 0] > 0).astype(np.int64))
-        return TaskData(part(96), part(40), part(41), output_size=2)
+from mine import MySpace, MyTask
+
+calls = itertools.count()
+
+class Faulty(MyTask):
     def loss(self, kind, outputs, targets):
         time.sleep(0.01)
-        return F.cross_entropy(outputs, targets)
-    def evaluate(self, outputs, split):
-        return {"accuracy": float((outputs.argmax(1) == split.targets).mean())}
-
-class MySpace(NetworkSpace):
-    def settings(self, shape):
-        own = TrainingSettings(0.01, "adam", "none", 32, "ce")
-        return [Integer("width", "architecture", 4, low=2, high=16), *training_settings(shape.losses, own)]
-    def build(self, candidate, shape):
-        w = candidate.architecture["width"]
-        return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))
+        if os.environ.get("FAULTY_CALL") == str(next(calls)):
+            os.kill(os.getpid(), int(os.environ["FAULTY_SIGNAL"]))
+        return super().loss(kind, outputs, targets)
 """
 
-RECIPE = f"""
+SAMPLED = f"""
 [task]
-name = "faulty:MyTask"
+name = "faulty:Faulty"
 [space]
 name = "faulty:MySpace"
 [strategy]
@@ -98,6 +102,26 @@ count = 2
 seeds = 2
 """
 
+BLOCKS = """
+[task]
+name = "qanas.testing.small:SmallTask"
+[teacher]
+network = "qanas.testing.small:SmallSpace"
+epochs = 3
+[distillation]
+steps = 64
+learning_rate = 0.5
+[table]
+bits = [8, 4]
+calibration_samples = 16
+[objectives]
+accuracy_quantized = "maximize"
+weight_bytes = "minimize"
+[finalists]
+count = 2
+seeds = 2
+"""
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "emptied": lambda _: b"",
     "cut": lambda content: content[: len(content) // 2],
@@ -106,6 +130,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a bit late": lambda content: _flipped(content, 0.95),
     "zeros": lambda content: bytes(len(content)),
 }
+
+READ_BY = {"features": "blocks/*/*", "blocks": "front.csv", "trainings": "models"}
+"""What is made of a folder's files: taken away, they are read again. Of a supernet its block's table."""
 
 
 def _flipped(content: bytes, share: float) -> bytes:
@@ -117,7 +144,15 @@ def _flipped(content: bytes, share: float) -> bytes:
 
 @dataclass
 class Row:
-    """What one kind of fault came to."""
+    """What one kind of fault came to.
+
+    Attributes:
+        kind: of the fault.
+        tried: faults.
+        told: those that ended in one line for the person.
+        lost: see above, as are the others.
+        notes: what was bad, a line each.
+    """
 
     kind: str
     tried: int = 0
@@ -135,173 +170,311 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A command that works, in a process group of its own."""
+
+    process: BaseProcess
+    stderr: Path
+
+    def ended(self, within: float = LONGEST) -> bool:
+        """Wait for the end; tell whether it came in time."""
+        self.process.join(within)
+        return self.process.exitcode is not None
+
+    def stop(self, number: int) -> None:
+        """Send a signal to it alone."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def leaves_processes(self) -> bool:
+        """Tell whether any of its processes is alive a moment after it has ended."""
+        assert self.process.pid is not None
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return False
+            time.sleep(0.1)
+        return True
+
+    @property
+    def code(self) -> int:
+        """The exit code; of a signal the negative number."""
+        if not self.ended():
+            self.stop(signal.SIGKILL)
+            raise TimeoutError(f"hung: {self.said}")
+        code = self.process.exitcode
+        assert code is not None
+        return code
+
+    @property
+    def said(self) -> str:
+        """What it printed on stderr."""
+        return self.stderr.read_text("utf-8", "replace")
+
+
+def _be_the_command(arguments: list[str], stderr: Path, environment: Mapping[str, str]) -> None:
+    os.setsid()
+    os.environ.update(environment)
+    for number, path in ((0, os.devnull), (1, f"{stderr}.out"), (2, stderr)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8")
+    sys.argv = ["qanas", *arguments]
+    cli.main()
+
+
+@dataclass(frozen=True)
 class Place:
-    """A folder with the recipe, and the undisturbed run's ends."""
+    """A folder with a recipe, and with the run of it that nobody disturbs.
+
+    Attributes:
+        folder: of the recipe.
+        name: of the kind of search.
+    """
 
     folder: Path
-    sound: Path
+    name: str
 
-    def command(self, out: Path, *more: str) -> list[str]:
-        """The run's command."""
-        return [*QANAS, "run", str(self.folder / "r.toml"), "--out", str(out), *more]
+    @staticmethod
+    def prepare(folder: Path) -> list[Place]:
+        """Write the user's files; a place for each kind of search."""
+        places = []
+        for name, recipe in (("sampled", SAMPLED), ("blocks", BLOCKS)):
+            (folder / name).mkdir()
+            (folder / name / "mine.py").write_bytes(USERS.read_bytes())
+            (folder / name / "faulty.py").write_text(FAULTY, "utf-8")
+            (folder / name / "r.toml").write_text(recipe, "utf-8")
+            places.append(Place(folder / name, name))
+        return places
 
-    def run(self, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    def arguments(self, out: Path, *more: str) -> list[str]:
+        """The run's command line."""
+        return ["run", str(self.folder / "r.toml"), "--out", str(out), *more]
+
+    def start(self, out: Path, *more: str, **environment: str) -> Command:
+        """Start the command."""
+        stderr = Path(tempfile.mkstemp(".stderr", dir=self.folder)[1])
+        given = (self.arguments(out, *more), stderr, environment)
+        process = FORKED.Process(target=_be_the_command, args=given)
+        process.start()
+        return Command(process, stderr)
+
+    def run(self, out: Path, *more: str) -> Command:
         """Run to the end."""
-        command = self.command(out, *more)
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)  # noqa: S603
+        command = self.start(out, *more)
+        assert command.code is not None
+        return command
 
-    def start(self, out: Path, *more: str) -> subprocess.Popen[str]:
-        """Start, in a process group of its own."""
-        return subprocess.Popen(  # noqa: S603 - our own
-            self.command(out, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+    @cached_property
+    def sound(self) -> Path:
+        """The folder of the undisturbed run."""
+        out = self.folder / "sound"
+        done = self.run(out)
+        assert done.code == DONE, done.said
+        return out
 
+    @cached_property
+    def seconds(self) -> float:
+        """How long it takes now."""
+        started = time.monotonic()
+        self.run(self.folder / "timed")
+        return time.monotonic() - started
 
-def judge(row: Row, place: Place, out: Path, said: list[str], *, exact: bool = True) -> None:
-    """Hold a run that went on to its end against the undisturbed one.
+    def judge(self, row: Row, out: Path, said: list[str], *, exact: bool = True) -> None:
+        """Hold a run that went on to its end against the undisturbed one.
 
-    Args:
-        row: is added to.
-        place: has the undisturbed run.
-        out: the run's folder.
-        said: what the commands printed on stderr.
-        exact: whether its files have to be the same to the byte.
-    """
-    row.tracebacks += any("Traceback" in text for text in said)
-    missing = [name for name in ("trials.parquet", *TABLES) if not (out / name).is_file()]
-    if missing:
-        row.lost += 1
-        row.notes.append(f"{out.name}: no {missing[0]}: {said[-1].strip()[-160:]}")
-        return
-    trials = pl.read_parquet((out / "trials.parquet").read_bytes())
-    counted = trials.filter(pl.col("outcome").is_in(["measured", "failed"]))
-    row.lost += set(counted["index"]) != set(range(TRIALS))
-    row.twice += counted["index"].n_unique() != len(counted) or counted["key"].n_unique() != len(counted)
-    if exact:
-        different = list(differences(place.sound, out))
+        Args:
+            row: is added to.
+            out: the run's folder.
+            said: what its commands printed on stderr.
+            exact: whether its files have to be the same to the byte.
+        """
+        before = row.bad
+        row.tracebacks += any("Traceback" in text for text in said)
+        row.lost += any(not (out / name).is_file() for name in (*TABLES, "summary.json", "report.html"))
+        if row.bad == before:
+            (self._count_trials if self.name == "sampled" else self._count_tables)(row, out)
+        different = list(self.differences(out)) if exact and row.bad == before else []
         row.wrong += bool(different)
-        row.notes += [f"{out.name}: {name} differs" for name in different[:1]]
+        if row.bad > before:
+            last = said[-1].strip()[-160:]
+            row.notes.append(f"{self.name}/{out.name}: {', '.join(different[:2])} {last}")
+
+    @staticmethod
+    def _count_trials(row: Row, out: Path) -> None:
+        trials = pl.read_parquet((out / "trials.parquet").read_bytes())
+        counted = trials.filter(pl.col("outcome").is_in(["measured", "failed"]))
+        row.lost += set(counted["index"]) != set(range(TRIALS))
+        row.twice += counted["index"].n_unique() != len(counted) or counted["key"].n_unique() != len(counted)
+
+    def _count_tables(self, row: Row, out: Path) -> None:
+        wanted, found = (
+            {path.relative_to(folder) for path in folder.glob("blocks/*/*")} for folder in (self.sound, out)
+        )
+        row.lost += bool(wanted - found)
+        row.twice += bool(found - wanted)
+
+    def differences(self, other: Path) -> Iterator[str]:
+        """Yield the files of a finished run that differ from the undisturbed one's and must not."""
+        kept = [path for pattern in ("models/**/*", "blocks/*/*.parquet") for path in self.sound.glob(pattern)]
+        names = [*TABLES, *(str(path.relative_to(self.sound)) for path in kept if path.is_file())]
+        for name in names:
+            there = (other / name).is_file()
+            same = there and (Path(name).name in NOT_THE_SAME or _same(self.sound / name, other / name))
+            if not same:
+                yield name
 
 
-def differences(sound: Path, other: Path) -> Iterator[str]:
-    """Yield the files of two finished runs that differ and must not."""
-    names = [*TABLES, *(f"models/{model.name}/{n}" for model in (sound / "models").iterdir() for n in SHIPPED)]
-    for name in names:
-        there = (other / name).is_file()
-        if not there or (sound / name).read_bytes() != (other / name).read_bytes():
-            yield name
+def _same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
-def kills(place: Place, count: int, number: int = signal.SIGKILL) -> Row:
-    """Kill runs at random moments, with one job and with two, and let them go on."""
-    row = Row(f"{signal.Signals(number).name}, random moment")
+def kills(places: list[Place], count: int, number: int) -> Row:
+    """Kill runs at random moments and let them go on."""
+    row = Row(f"{signal.Signals(number).name}, random moments")
     generator = random.Random(int(number))  # noqa: S311 - moments
-    started = time.monotonic()
-    place.run(place.folder / "timed")
-    whole = time.monotonic() - started
     for attempt in range(count):
-        jobs, out = 1 + attempt % 2, place.folder / f"{row.kind[:7]}{attempt}"
-        said = []
-        process = place.start(out, "--set", f"estimation.jobs={jobs}")
-        try:
-            process.communicate(timeout=generator.uniform(0.2, 1.0) * whole)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, number)
-            said.append(process.communicate(timeout=LONGEST)[1])
+        jobs = 2 if attempt % 10 in {4, 9} else 1
+        place = places[(attempt + attempt // 10) % 2]
+        out = place.folder / f"{row.kind[:7]}{attempt}"
+        moment = generator.uniform(0.02, 1.0) * place.seconds * (1.5 if jobs > 1 else 1)
+        command = place.start(out, "--set", f"estimation.jobs={jobs}")
+        if not command.ended(moment):
+            command.stop(number)
+        said = [f"{command.said} {command.code}"]
         row.tried += 1
-        row.tracebacks += left_over(process.pid)
-        said.append(place.run(out, "--set", f"estimation.jobs={jobs}").stderr)
-        judge(row, place, out, said, exact=jobs == 1)
-        shutil.rmtree(out)
+        left = command.leaves_processes()
+        row.tracebacks += left
+        row.notes += [f"{out.name}: a process is left"] if left else []
+        said.append(place.run(out, "--set", f"estimation.jobs={jobs}").said)
+        place.judge(row, out, said, exact=jobs == 1 or place.name == "blocks")
+        shutil.rmtree(out, ignore_errors=True)
     return row
 
 
-def left_over(group: int) -> bool:
-    """Tell whether any process of a group is alive a moment after its leader ended."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.1)
-    return True
+SENT = ((signal.SIGKILL, 9), (signal.SIGTERM, 12), (signal.SIGINT, 15), (signal.SIGTERM, 5))
+"""Signals, and the call of the loss, counted from a session's start, in which each arrives."""
 
 
-def full_disk(place: Place, count: int) -> Row:
+def counted(places: list[Place], most: int) -> Row:
+    """Let signals arrive at moments that are counted, one after the other in one run."""
+    row = Row("signals, counted moments")
+    place, out = places[0], places[0].folder / "counted"
+    said = []
+    for number, call in SENT[:most]:
+        command = place.start(out, FAULTY_CALL=str(call), FAULTY_SIGNAL=str(int(number)))
+        row.tried += 1
+        expected = -number if number == signal.SIGKILL else INTERRUPTED
+        if command.code != expected:
+            row.wrong += 1
+            row.notes.append(f"call {call}: ended with {command.code}, not {expected}")
+        said.append(command.said)
+    said.append(place.run(out).said)
+    place.judge(row, out, said)
+    return row
+
+
+def full_disk(places: list[Place], count: int) -> Row:
     """Run in file systems that are too small, then with room."""
     row = Row("disk full")
-    small = place.folder / "small"
-    small.mkdir()
     unshare = shutil.which("unshare") or "/bin/false"
     if subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:  # noqa: S603
         row.notes.append("left out: no unshare -rm here")
         return row
     for attempt in range(count):
-        kilobytes = 60 + int((1500 - 60) * attempt / max(count - 1, 1))
-        command = " ".join(f"'{part}'" for part in place.command(small / "run"))
-        kept = place.folder / "kept"
+        place = places[attempt % 2]
+        assert place.sound.is_dir()
+        small, kept, words = (place.folder / name for name in ("small", "kept", "words"))
+        for folder in (small, words):
+            folder.mkdir(exist_ok=True)
+        kilobytes = round(60 * (6500 / 60) ** (attempt / max(count - 1, 1)))
+        command = " ".join(f"'{part}'" for part in [*QANAS, *place.arguments(small / "run")])
         script = (
-            f"mount -t tmpfs -o size={kilobytes}k tmpfs {small} && {command} > {place.folder}/o 2> {place.folder}/e1; "
-            f"mount -o remount,size=64m {small} && {command} >> {place.folder}/o 2> {place.folder}/e2; "
+            f"mount -t tmpfs -o size={kilobytes}k tmpfs {small} && {command} > {words}/o 2> {words}/1; "
+            f"mount -o remount,size=64m {small} && {command} >> {words}/o 2> {words}/2; "
             f"rm -rf {kept}; cp -r {small}/run {kept}"
         )
         subprocess.run([unshare, "-rm", "bash", "-c", script], check=False, timeout=LONGEST)  # noqa: S603
-        said = [(place.folder / name).read_text("utf-8") for name in ("e1", "e2")]
+        said = [(words / name).read_text("utf-8", "replace") for name in ("1", "2")]
         row.tried += 1
         row.told += "qanas: " in said[0]
-        judge(row, place, kept, said)
+        before = row.bad
+        place.judge(row, kept, said)
+        if row.bad > before:
+            row.notes.append(f"{kilobytes} kB: {said[0].strip()[-400:]}")
     return row
 
 
-def damage(place: Place, most: int) -> Row:
+def damage(places: list[Place], most: int) -> Row:
     """Damage each file of a finished run in every way, and let the command go on."""
     row = Row("a damaged file")
-    files = sorted(path.relative_to(place.sound) for path in place.sound.rglob("*") if path.is_file())
-    cases = [(file, way) for file in files if file.name not in {"lock", "log.txt"} for way in DAMAGES]
+    cases = [
+        (place, path.relative_to(place.sound), way)
+        for place in places
+        for path in sorted(place.sound.rglob("*"))
+        if path.is_file() and path.name not in {"lock", "log.txt"}
+        for way in DAMAGES
+    ]
     random.Random(0).shuffle(cases)  # noqa: S311 - which come first
-    out = place.folder / "damaged"
-    for file, way in cases[:most]:
+    for place, file, way in cases[:most]:
+        out = place.folder / "damaged"
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(place.sound, out)
-        content = (out / file).read_bytes()
-        (out / file).write_bytes(DAMAGES[way](content))
+        (out / file).write_bytes(DAMAGES[way]((out / file).read_bytes()))
+        for path in out.glob(_read_by(file)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         done = place.run(out)
         row.tried += 1
-        if done.returncode == 2 and done.stderr.count("\n") == 1:  # noqa: PLR2004 - bad input, in one line
+        if done.code == BAD_INPUT and done.said.count("\n") == 1:
             row.told += 1
             continue
         before = row.bad
-        judge(row, place, out, [done.stderr])
+        place.judge(row, out, [done.said])
         if row.bad > before:
-            row.notes.append(f"{file}, {way}: {done.stderr.strip()[-160:]}")
+            row.notes.append(f"{place.name}: {file}, {way}")
     return row
 
 
-def two_at_once(place: Place) -> Row:
+def _read_by(file: Path) -> str:
+    """Return a pattern of what is to be removed so that a file is needed again."""
+    if file.name.startswith("supernet"):
+        return str(file.parent / "table*")
+    return READ_BY.get(file.parts[0], "nothing")
+
+
+def two_at_once(places: list[Place]) -> list[Row]:
     """Start the same command twice."""
-    row = Row("two processes", tried=1)
-    out = place.folder / "two"
-    both = [place.start(out), place.start(out)]
-    said = [process.communicate(timeout=LONGEST)[1] for process in both]
-    row.told = sum("works in this folder" in text for text in said)
-    judge(row, place, out, [*said, place.run(out).stderr])
-    return row
+    rows = []
+    for place in places:
+        row = Row(f"two processes, {place.name}", tried=1)
+        out = place.folder / "two"
+        both = [place.start(out), place.start(out)]
+        codes = sorted(command.code for command in both)
+        row.told = sum("works in this folder" in command.said for command in both)
+        if codes != [DONE, BAD_INPUT]:
+            row.notes.append(f"ended with {codes}")  # the second one came when the first had done
+        place.judge(row, out, [*(command.said for command in both), place.run(out).said])
+        rows.append(row)
+    return rows
 
 
-def locked(place: Place, seconds: float) -> Row:
+def locked(places: list[Place], seconds: float) -> Row:
     """Hold the database while a run works."""
+    place = places[0]
     row = Row(f"database locked for {seconds:g} s", tried=1)
     out = place.folder / "locked"
-    process = place.start(out)
-    while not (out / "study.db").exists() and process.poll() is None:
-        time.sleep(0.05)
+    command = place.start(out)
+    while not (out / "study.db").exists() and not command.ended(0.05):
+        pass
     other = sqlite3.connect(out / "study.db", timeout=60, isolation_level=None)
     other.execute("begin immediate")
     time.sleep(seconds)
     other.execute("rollback")
     other.close()
-    judge(row, place, out, [process.communicate(timeout=LONGEST)[1]])
+    row.wrong += command.code != DONE
+    place.judge(row, out, [command.said])
     return row
 
 
@@ -313,43 +486,56 @@ def table(rows: list[Row]) -> str:
     return "\n".join([*lines, *(note for row in rows for note in row.notes)])
 
 
-def bench(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    """Return what every kind of fault came to."""
-    (folder / "faulty.py").write_text(MODULE, "utf-8")
-    (folder / "r.toml").write_text(RECIPE, "utf-8")
-    place = Place(folder, folder / "sound")
-    done = place.run(place.sound)
-    assert done.returncode == 0, done.stderr
-    kinds: dict[str, Callable[[], list[Row]]] = {
-        "kills": lambda: [kills(place, arguments.kills)],
-        "signals": lambda: [kills(place, max(1, arguments.kills // 4), n) for n in (signal.SIGINT, signal.SIGTERM)],
-        "disk": lambda: [full_disk(place, arguments.sizes)],
-        "damage": lambda: [damage(place, arguments.damages)],
-        "two": lambda: [two_at_once(place)],
-        "locked": lambda: [locked(place, arguments.locked)],
+def kinds(arguments: argparse.Namespace, places: list[Place]) -> dict[str, Callable[[], list[Row]]]:
+    """Return every kind of fault by name."""
+    stopped = (signal.SIGINT, signal.SIGTERM)
+    return {
+        "counted": lambda: [counted(places, arguments.counted)],
+        "two": lambda: two_at_once(places),
+        "locked": lambda: [locked(places, arguments.locked)],
+        "disk": lambda: [full_disk(places, arguments.sizes)],
+        "damage": lambda: [damage(places, arguments.damages)],
+        "kills": lambda: [kills(places, arguments.kills, signal.SIGKILL)],
+        "signals": lambda: [kills(places, max(1, arguments.kills // 4), number) for number in stopped],
     }
-    rows = []
-    for name in arguments.only or kinds:
-        rows += kinds[name]()
-        print(table(rows[-1:]), flush=True)
-    return rows
+
+
+SHORT = {"counted": 2, "locked": 1.0, "sizes": 1, "damages": 2, "kills": 1}
+"""Instead of the full counts."""
+
+
+def bench(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Return what every kind of fault came to; rows that a file has already are taken from there."""
+    known: dict[str, list[Row]] = {}
+    if arguments.json and arguments.json.is_file():
+        known = {name: [Row(**row) for row in rows] for name, rows in json.loads(arguments.json.read_text()).items()}
+    FORKED.set_forkserver_preload([*IMPORTED])
+    for name, work in kinds(arguments, Place.prepare(folder)).items():
+        if name in (arguments.only or [name]) and name not in known:
+            known[name] = work()
+            print(table(known[name]), flush=True)
+            if arguments.json:
+                kept = {kind: [vars(row) for row in rows] for kind, rows in known.items()}
+                arguments.json.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+    return [row for rows in known.values() for row in rows]
 
 
 def main() -> None:
     """Print the table; exit with 1 where anything was lost, twice, wrong or a traceback."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--counted", type=int, default=len(SENT))
     parser.add_argument("--sizes", type=int, default=20)
     parser.add_argument("--damages", type=int, default=10**6)
     parser.add_argument("--locked", type=float, default=30.0)
-    parser.add_argument("--only", action="append", choices=["kills", "signals", "disk", "damage", "two", "locked"])
+    parser.add_argument("--only", action="append", choices=list(kinds(argparse.Namespace(), [])))
     parser.add_argument("--json", type=Path)
+    parser.set_defaults(**(SHORT if "--short" in sys.argv else {}))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         rows = bench(arguments, Path(folder))
     print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=2), "utf-8")
     sys.exit(any(row.bad for row in rows))
 
 

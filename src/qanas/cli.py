@@ -69,7 +69,9 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
     failures = result.summary["finalists"]["failures"]
     for failure in failures:
         typer.echo(f"not shipped: {failure['candidate']}: {failure['reason']}", err=True)
-    typer.echo(f"{len(result.models)} models shipped, {len(failures)} failed; report: {result.report}")
+    baselines = sum(card.kind == "baseline" for card in result.models.values())
+    besides = f", {baselines} of them baselines" if baselines else ""
+    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed; report: {result.report}")
     if not result.models:
         raise typer.Exit(DIFFERENCE)
 

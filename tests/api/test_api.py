@@ -29,6 +29,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "estimation": {"epochs": 1},
     "objectives": {"worst_quantized": "minimize", "weight_bytes": "minimize"},
     "finalists": {"count": 1, "seeds": 1},
+    "baselines": {"enabled": False},
 }
 
 

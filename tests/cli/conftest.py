@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -135,16 +136,20 @@ class Workplace:
         return self.prewarmed.run(request)
 
     def start(self, *args: str | Path) -> subprocess.Popen[str]:
-        """Start the command as a shell would, in a process group of its own."""
-        return subprocess.Popen(
-            [str(COMMAND), *map(str, args)],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        """Start the command as a shell would, in a process group of its own, Ctrl-C not ignored."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit "ignored"
+        try:
+            return subprocess.Popen(
+                [str(COMMAND), *map(str, args)],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def refusal(self, *args: str | Path) -> str:
         """Run the command on bad input; return its one line, having checked that no file was touched."""
@@ -192,6 +197,7 @@ def tiny_tables() -> Tables:
         "estimation": {"name": "training", "epochs": 2, "jobs": 1},
         "objectives": {"mae_quantized": "minimize", "weight_bytes": "minimize"},
         "finalists": {"count": 2, "seeds": 2},
+        "baselines": {"enabled": False},
         "run": {"seed": 3},
     }
 

@@ -28,6 +28,7 @@ def recipe(place: Workplace, space: dict[str, Any]) -> Path:
         "estimation": {"epochs": 1},
         "objectives": {"r2_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 2},
+        "baselines": {"enabled": False},
         "run": {"seed": 0},
     }
     return place.with_tables(tables).recipe(name="mine/sine.toml")

@@ -30,6 +30,7 @@ TASK_TABLES: dict[str, dict[str, Any]] = {
 }
 SPACE_TABLES: dict[str, dict[str, Any]] = {
     "deeplabv3": {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3]},
+    "dense": {"max_units": 4, "seed_units": 4},
     "lstm": {"max_units": 4, "seed_units": 4},
     "tcn": {"max_channels": 4, "max_blocks": 2},
 }
@@ -70,6 +71,7 @@ def small(strategy: str, estimator: str) -> Tables:
         "estimation": {"name": estimator, "epochs": 1, "calibration_samples": 8},
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
         **ESTIMATOR_TABLES[estimator],
     }
 
@@ -102,7 +104,7 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
     return folder.front.read_bytes()
 
 
-NETWORKS = {"deeplabv3": "segmentation", "lstm": "turbofan", "tcn": "turbofan"}
+NETWORKS = {"deeplabv3": "segmentation", "dense": "turbofan", "lstm": "turbofan", "tcn": "turbofan"}
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -116,6 +118,7 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
         "estimation": {"epochs": 1, "calibration_samples": 16},
         "objectives": {f"{metric}_quantized": way, "macs": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
     }
     if task == "segmentation":  # drawn once, where "synthetic" is drawn anew each time that it is read
         (tmp_path / "scenes").mkdir()

@@ -71,6 +71,18 @@ def with_width(width: int, depth: int, bias: bool = True) -> nn.Module:
     return nn.Linear(width, depth, bias)
 
 
+class OneNumber(nn.Module):
+    """A number a sample, without an axis of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear(x).squeeze(-1)
+        return result
+
+
 class LogGamma(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.lgamma(x * x + 1.0)

@@ -30,7 +30,8 @@ from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
-OTHER_SHAPES = dict.fromkeys(("BoxesAndScores", "BoxesApart", "normed", "log_probabilities", "mished"), (4,))
+NAMED = ("BoxesAndScores", "BoxesApart", "OneNumber", "normed", "log_probabilities", "mished")
+OTHER_SHAPES = dict.fromkeys(NAMED, (4,))
 
 
 @pytest.fixture(autouse=True)
@@ -584,6 +585,12 @@ def test_a_constant_hides_no_error(tmp_path: Path) -> None:
     assert told.sqnr_db < 25
     content = told.as_json()
     assert content["sqnr_db_worst_channel"] == content["outputs"]["output"]["sqnr_db_worst_channel"] <= told.sqnr_db
+
+
+def test_an_output_of_one_number_needs_no_axis(tmp_path: Path) -> None:
+    source = source_of("OneNumber", tmp_path)
+    told = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite")
+    assert (told.failure, told.output.shape) == ("", (1,))
 
 
 def test_what_a_network_prints_is_not_in_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

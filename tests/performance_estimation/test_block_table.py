@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.workflows.tiny_blocks import CLASSES, SIZE, Blobs, TinySpace, seeded_network
+from tests.workflows.tiny_blocks import SIZE, Blobs, TinySpace, seeded_network
 
 from qanas.core.pareto import non_dominated
 from qanas.hardware.costs import ADDITIVE_COLUMNS
@@ -29,6 +29,7 @@ from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.teacher_features import BlockFeatures, features_of
 from qanas.testing.block_scores import score_fake_quantized, score_one_by_one
+from qanas.testing.small import CLASSES
 
 SHAPE = TaskShape((3, SIZE, SIZE), CLASSES, 1.0, ("cross_entropy",))
 BLOCKS = TinySpace().blocks(SHAPE)

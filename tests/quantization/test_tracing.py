@@ -378,8 +378,8 @@ def test_batch_norms_of_every_kind_are_folded(affine: bool) -> None:
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "an unknown method": (lambda _, x: x.lgamma(), r"lgamma has no operator; .* \(test_tracing.py, line"),
     "an unknown function": (lambda _, x: torch.lgamma(x), "lgamma has no operator"),
-    "a reshape over the batch": (lambda _, x: x.reshape(4, -1), "keep the batch in front"),
-    "a flatten over the batch": (lambda _, x: torch.flatten(x), "flatten each sample"),
+    "a reshape over the batch": (lambda _, x: x.reshape(4, -1), "joined to the batch"),
+    "a flatten over the batch": (lambda _, x: torch.flatten(x), "joined to the batch"),
     "a permutation of the batch": (lambda _, x: x.permute(1, 0, 2, 3), "the batch is axis 1"),
     "a transposition of the batch": (lambda _, x: x.transpose(0, 1), "the batch is axis 1"),
     "a squeeze of everything": (lambda _, x: x.squeeze(), "name the axis"),

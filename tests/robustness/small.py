@@ -11,37 +11,7 @@ import tomli_w
 
 import qanas
 
-MODULE = """
-import numpy as np, torch, torch.nn.functional as F
-from torch import nn
-from qanas.search_space.network_space import NetworkSpace
-from qanas.search_space.settings import Choice, Integer
-from qanas.search_space.training_group import TrainingSettings, training_settings
-from qanas.tasks.base import Split, Task, TaskData
-
-class MyTask(Task):
-    metrics = {"accuracy": "maximize"}
-    losses = ("ce",)
-    def fingerprint(self): return "1"
-    def load(self):
-        r = np.random.default_rng(0)
-        def part(n):
-            x = r.normal(size=(n, 8)).astype(np.float32)
-            return Split(x, (x[:, 0] > 0).astype(np.int64))
-        return TaskData(part(96), part(40), part(41), output_size=2)
-    def loss(self, kind, outputs, targets): return F.cross_entropy(outputs, targets)
-    def evaluate(self, outputs, split):
-        right = outputs.argmax(1) == split.targets
-        return {"accuracy": float(right.mean())}
-
-class MySpace(NetworkSpace):
-    def settings(self, shape):
-        own = TrainingSettings(0.01, "adam", "none", 32, "ce")
-        return [Integer("width", "architecture", 4, low=2, high=16), *training_settings(shape.losses, own)]
-    def build(self, candidate, shape):
-        w = candidate.architecture["width"]
-        return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))
-"""
+MODULE = (Path(__file__).parents[2] / "benchmarks" / "mine.py").read_text("utf-8")
 
 _numbers = itertools.count()
 
@@ -81,6 +51,7 @@ def recipe(folder: Path, *changes: tuple[str, str], **tables: Mapping[str, Any])
         "estimation": {"epochs": 1},
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
+        "baselines": {"enabled": False},
     }
     for name, table in tables.items():
         content[name] = {**content.get(name, {}), **table}

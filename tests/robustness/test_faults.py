@@ -1,4 +1,4 @@
-"""The short form of the fault bench: one of each kind; `benchmarks/faults.py` has them by the hundred."""
+"""Short forms of the fault bench; `benchmarks/faults.py` has them by the hundred, at random moments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parents[2] / "benchmarks" / "faults.py"
-SHORT = ("--kills", "1", "--damages", "2", "--sizes", "1", "--locked", "2")
 
 
-def test_nothing_is_lost_or_twice_or_wrong() -> None:
-    done = subprocess.run([sys.executable, BENCH, *SHORT], capture_output=True, text=True, check=False, timeout=1200)
+def bench(*arguments: str) -> str:
+    command = [sys.executable, str(BENCH), "--short", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "two processes" in done.stdout
+    return done.stdout
+
+
+def test_signals_at_counted_moments_lose_nothing() -> None:
+    assert "signals, counted moments                  2          0          0" in bench("--only", "counted")
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_twice_or_wrong() -> None:
+    assert "two processes" in bench()

@@ -83,7 +83,7 @@ def test_the_place_is_in_the_users_file(tmp_path: Path) -> None:
     """Where a library raises it, the line that called the library."""
     path = recipe(tmp_path, (LOSS, "return F.cross_entropy(outputs, targets.float().long()[:, None, None])"))
     plan = load_plan(path)
-    line = 1 + next(n for n, text in enumerate(MODULE.splitlines()) if "def loss" in text)
+    line = 1 + next(n for n, text in enumerate(MODULE.splitlines()) if LOSS in text)
     with pytest.raises(InputError, match=rf"\(mine_\d+\.py, line {line}\)"):
         rehearse(plan)
 

@@ -16,7 +16,8 @@ from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.supernet.distillation import DistillationSettings, NoiseToSignal, distil
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
-from tests.workflows.tiny_blocks import CLASSES, LAYERS, OPTIONS, SIZE, TinySpace, seeded_network
+from qanas.testing.small import CLASSES
+from tests.workflows.tiny_blocks import OPTIONS, SIZE, TinySpace, seeded_network
 
 SHAPE = TaskShape((3, SIZE, SIZE), CLASSES, 1.0, ("cross_entropy",))
 BLOCKS = TinySpace().blocks(SHAPE)
@@ -140,7 +141,7 @@ def test_options_off_the_path_stay_as_they_are() -> None:
     changed = {
         tuple(name.split(".")[1:3]) for name, value in net.named_parameters() if not torch.equal(value, before[name])
     }
-    assert len(changed) == LAYERS[0]  # one option a layer
+    assert len(changed) == TinySpace.layers[0]  # one option a layer
 
 
 def test_a_loss_that_is_not_finite_ends_it() -> None:

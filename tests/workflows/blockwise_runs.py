@@ -20,6 +20,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "table": {"bits": [8], "calibration_samples": 16},
     "objectives": {"pixel_accuracy_quantized": "maximize", "weight_bytes": "minimize"},
     "finalists": {"count": 2, "seeds": 1},
+    "baselines": {"enabled": False},
 }
 
 

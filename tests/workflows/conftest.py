@@ -33,6 +33,7 @@ def make_plan(tmp_path: Path) -> MakePlan:
             "estimation": {"epochs": 1},
             "objectives": {"worst_quantized": "minimize", "weight_bytes": "minimize"},
             "finalists": {"count": 2, "seeds": 3},
+            "baselines": {"enabled": False},
         }
         for section, table in changes.items():
             merged = tables.get(section, {}) | table

@@ -42,6 +42,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "estimation": {"epochs": 1, "calibration_samples": 64},
     "objectives": {"mae_quantized": "minimize", "weight_bytes": "minimize"},
     "finalists": {"count": 1, "seeds": 1},
+    "baselines": {"enabled": False},
 }
 
 
@@ -218,12 +219,20 @@ def test_a_folder_of_version_0_1_goes_on(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     old = {name: dict(table) if isinstance(table, dict) else table for name, table in plan.recipe.items()}
     del old["task"]["stride_in_window"], old["finalists"]["start"]
-    old["estimation"]["batch"] = 1
+    old["estimation"]["batch"] = 16
     folder.write_recipe(old)
     front = folder.front.read_bytes()
     run(recipe(tmp_path), folder.path)
     assert folder.front.read_bytes() == front
     load_plan(folder.recipe)  # `verify` reads the run's own
+
+
+def test_batches_of_version_0_1_are_said_to_be_gone_and_change_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = load_plan(recipe(tmp_path))
+    assert load_plan(recipe(tmp_path, estimation={"batch": 16})).recipe == plan.recipe
+    assert "estimation.batch is no longer read" in caplog.text
 
 
 # Inputs

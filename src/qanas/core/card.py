@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import (
@@ -24,7 +24,12 @@ from qanas.core.measures import Precision
 
 SCHEMA_VERSION = 1
 
+Kind = Literal["reference", "found", "baseline"]
+"""Where a shipped model comes from; "found" is the search's."""
+
 SplitName = Literal["val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+"""The splits that models are scored on."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,6 +113,33 @@ class Parity(BaseModel):
     n_outputs: int
 
 
+class Bounds(BaseModel):
+    """Where a score would lie on other units of the same kind."""
+
+    model_config = _STRICT
+    low: float
+    high: float
+
+
+class Intervals(BaseModel):
+    """What is chance in the scores of the model that ships: bootstrap intervals over independent units.
+
+    Attributes:
+        unit: what is independent of what, such as an engine.
+        level: of the intervals, such as 0.95.
+        draws: how often units were drawn with replacement.
+        units: how many there are, by split.
+        deployed: by split and metric; without those that are not defined.
+    """
+
+    model_config = _STRICT
+    unit: str
+    level: float = Field(gt=0, lt=1)
+    draws: int = Field(ge=1)
+    units: dict[SplitName, int]
+    deployed: dict[SplitName, dict[str, Bounds]]
+
+
 class Latency(BaseModel):
     """Milliseconds of one inference, and the kernels that took them."""
 
@@ -128,6 +160,7 @@ class Card(BaseModel):
     Attributes:
         schema_version: of this file's format.
         candidate: the name of the model's folder.
+        kind: where it comes from; not told by cards of early runs.
         config: the candidate's settings, group by group.
         task: the task's name and settings.
         protocol: how the numbers came about.
@@ -147,11 +180,13 @@ class Card(BaseModel):
         macs: multiply-accumulates of one inference.
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
+        intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
     schema_version: Literal[1] = 1
     candidate: str
+    kind: Kind | None = None
     config: dict[str, dict[str, Value]]
     task: dict[str, Any]
     protocol: dict[str, Any]
@@ -171,6 +206,7 @@ class Card(BaseModel):
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+    intervals: Intervals | None = None
 
     @model_validator(mode="after")
     def _borders_are_there(self) -> Self:
@@ -191,8 +227,9 @@ class Card(BaseModel):
         return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
-        """Return the file's text; of one and several, what there isn't is left out."""
-        absent = {name for name in ("input", "output", "inputs", "outputs") if not getattr(self, name)}
+        """Return the file's text; what there isn't is left out."""
+        optional = ("input", "output", "inputs", "outputs", "intervals", "kind")
+        absent = {name for name in optional if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 

@@ -94,8 +94,9 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
     quantized = scheme.quantize(source)
     content = write_tflite(quantized.program())
     model = _loaded(source, content)
+    simulated = _simulated(quantized, source)  # first: it tells what a kernel would abort on, with the whole process
     codes = model.codes(source.compared)
-    parity = _parity(quantized, source, codes)
+    parity = _parity(simulated, codes)
     reasons = [_of(name, reason, parity) for name, steps in parity.items() if (reason := steps.failure()) is not None]
     return Deployed(
         content=content,
@@ -194,7 +195,7 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
         raise InputError(f"'{source.name}' can't be exported: {error}") from error
     model = OnnxModel(content, border=source.graph.border)
     codes = model.codes(source.compared, quantized.outputs)
-    parity = _parity(quantized, source, codes)
+    parity = _parity(_simulated(quantized, source), codes)
     worst = max(parity, key=lambda name: parity[name].mean)
     mean = parity[worst].mean
     far = _of(worst, f"outputs differ by {mean:.3g} steps on average, more than {MAX_ONNX_MEAN_STEPS:g}", parity)
@@ -211,11 +212,22 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
     )
 
 
-def _parity(quantized: QuantizedGraph, source: Source, codes: Mapping[str, NDArray[Any]]) -> Mapping[str, ParitySteps]:
+def _simulated(quantized: QuantizedGraph, source: Source) -> Mapping[str, NDArray[Any]]:
+    """Return the simulation's codes of the compared samples, each of shape (n, *shape), by the outputs' names.
+
+    Raises:
+        InputError: a kernel aborts on them.
+    """
+    try:
+        codes = quantized.codes({name: torch.from_numpy(values) for name, values in source.compared.items()})
+    except ValueError as error:
+        raise InputError(f"'{source.name}' can't be exported: {error}") from error
+    return {name: values.numpy() for name, values in codes.items()}
+
+
+def _parity(simulated: Mapping[str, NDArray[Any]], codes: Mapping[str, NDArray[Any]]) -> Mapping[str, ParitySteps]:
     """Return how far a runtime's codes, each of shape (n, *shape), are from the simulation's, by the outputs' names."""
-    inputs = {name: torch.from_numpy(values) for name, values in source.compared.items()}
-    simulated = quantized.codes(inputs)
-    return {name: ParitySteps.between(simulated[name].numpy(), codes[name]) for name in codes}
+    return {name: ParitySteps.between(simulated[name], codes[name]) for name in codes}
 
 
 def _real(quantized: QuantizedGraph, codes: Mapping[str, NDArray[Any]]) -> Mapping[str, Reals]:

@@ -296,7 +296,7 @@ def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:
     'number 1 of axis 1 is at -2.6 dB'
     """
     low, high = affine.span
-    for axis in sorted({1, wanted.ndim - 1} - {0}):
+    for axis in sorted({1, wanted.ndim - 1} & set(range(1, wanted.ndim))):
         parts, errors = (
             np.moveaxis(values.astype(np.float64), axis, 0).reshape(wanted.shape[axis], -1)
             for values in (wanted, got - wanted)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.sequences import LSTMInitialization, OneBiasLSTM, ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape
+from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import (
@@ -118,6 +118,10 @@ class LSTMSpace(NetworkSpace):
             if initialization != LSTMInitialization():
                 layer.reset_parameters(initialization)
         return network
+
+    def narrowed(self, reference: Candidate, share: float) -> Candidate:
+        """Return the reference with that share of the units of every layer."""
+        return narrower(reference, "units_", share)
 
     def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
         """Return the penalties on the kernels, recurrent weights and biases of the layers."""

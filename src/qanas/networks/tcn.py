@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
 from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape
+from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import (
@@ -302,6 +302,10 @@ class TCNSpace(NetworkSpace):
                 cast("BiasInitializer", candidate.training.get(f"bias_initializer_{number}", REFERENCE_BIAS)),
             )
         return network
+
+    def narrowed(self, reference: Candidate, share: float) -> Candidate:
+        """Return the reference with that share of the channels of every block."""
+        return narrower(reference, "channels_", share)
 
     def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
         """Return the penalties on the blocks' kernels and on their biases, which are the batch norms' offsets."""

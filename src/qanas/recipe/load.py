@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,11 @@ SYNTHETIC = "synthetic"
 
 DEFAULT_TRIALS = 100
 REJECTED_PER_TRIAL = 50
+TUNED = 2
+"""How often each length of the reference's training is tried where a recipe doesn't say."""
 _BUDGET = ("trials", "hours", "max_rejected")
+
+logger = logging.getLogger("qanas")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -110,6 +116,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
+    tune = recipe.reference.tune
+    if tune is None:  # a teacher's training is most of a block-wise run
+        tune = 0 if recipe.estimation.name == "block_tables" else TUNED
+    finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=tune)
 
     # 4. What is written down: every default, in the form that the recipe has.
     named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
@@ -129,15 +139,17 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "limits": dict(recipe.limits),
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
+        "reference": {"tune": finalists.tune},
+        "baselines": recipe.baselines.model_dump(),
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
         "data_fingerprint": task.fingerprint(),
     }
-    finalists = _finalists(recipe.finalists, estimator.procedure)
     plan = Plan(
-        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved
-    )
+        bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
+        recipe.baselines.wanted,
+    )  # fmt: skip
     plan.check_combination()
     return plan
 
@@ -151,6 +163,9 @@ def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> di
     estimation = content.get("estimation", {})
     if not isinstance(estimation, dict):
         return content
+    if "batch" in estimation:  # of version 0.1; results don't hang on it
+        logger.warning("estimation.batch is no longer read: `jobs` processes train one candidate each; leave it out")
+        estimation = {key: value for key, value in estimation.items() if key != "batch"}
     named = estimation.get("name")
     of_tables = next((OWN_TABLES[table] for table in own_tables), None)
     if of_tables is not None and named not in (None, of_tables):

@@ -10,6 +10,7 @@ TASKS: Mapping[str, str] = {
 }
 SPACES: Mapping[str, str] = {
     "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
+    "dense": "qanas.networks.dense:DenseSpace",
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }

@@ -10,6 +10,7 @@ from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
+from qanas.workflows.plan import BASELINES, BaselineName
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -93,6 +94,26 @@ class FinalistsTable(BaseModel):
     start: str = "scratch"
 
 
+class ReferenceTable(BaseModel):
+    """What everything is held against; None: as the estimator has it."""
+
+    model_config = STRICT
+    tune: int | None = Field(default=None, ge=0, le=100)
+
+
+class BaselinesTable(BaseModel):
+    """What is trained and scored beside finalists."""
+
+    model_config = STRICT
+    enabled: bool = True
+    names: list[BaselineName] = Field(default=list(BASELINES))
+
+    @property
+    def wanted(self) -> tuple[BaselineName, ...]:
+        """In the order in which a run has them."""
+        return tuple(name for name in BASELINES if name in self.names) if self.enabled else ()
+
+
 class RunTable(BaseModel):
     """What holds for the whole run."""
 
@@ -122,6 +143,8 @@ class Recipe(BaseModel):
     limits: dict[str, Bound] = Field(default_factory=dict)
     device: DeviceTable = DeviceTable()
     finalists: FinalistsTable = FinalistsTable()
+    reference: ReferenceTable = ReferenceTable()
+    baselines: BaselinesTable = BaselinesTable()
     run: RunTable = RunTable()
 
 

@@ -12,7 +12,7 @@ from qanas.core.measures import Cost, Measure, Score, cost_columns
 from qanas.core.pareto import non_dominated
 from qanas.reporting import figures
 from qanas.reporting.figures import ACCENT, INK, LEGEND, MUTED, SECOND, THIRD, Choice, Figure, Spec, hover
-from qanas.reporting.run_data import Row, RunData, chosen_rows, finite, name_of, networks_of
+from qanas.reporting.run_data import BASELINE, Row, RunData, chosen_rows, finite, name_of, networks_of
 from qanas.reporting.wording import count, magnitude, number, setting, title
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]
     }
     view["line"] = _envelope(_Points.of((row for row in trials if row.get("feasible") is not False), x, y), x, y)
     view["retrained"] = _retrained(data, x, y)
-    shown = [at for name in ("front", "reference", "retrained", "line") for at in view[name]["y"]]
-    places = [at for name in ("trials", "front", "reference") for at in view[name]["x"]]
+    view["baselines"] = _retrained(data, x, y, baselines=True)
+    shown = [at for name in ("front", "reference", "retrained", "baselines", "line") for at in view[name]["y"]]
+    places = [at for name in ("trials", "front", "reference", "baselines") for at in view[name]["x"]]
     axes = {"xaxis": figures.value_axis(x.column, places), "yaxis": _score_axis(y, points["trials"].y, shown)}
     return view, axes
 
@@ -116,6 +117,8 @@ def _styles(data: RunData) -> Mapping[str, Spec]:
         "reference": _BASE | {"name": "reference", "marker": {"size": 16, "symbol": "star", "color": THIRD}},
         "retrained": _BASE
         | {"name": "finalists retrained, mean ± sd", "marker": {"size": 10, "color": SECOND} | open_diamond},
+        "baselines": _BASE
+        | {"name": "baselines, mean ± sd", "marker": {"size": 9, "color": INK, "symbol": "square-open"}},
         "picked": _BASE | {"name": "finalists", "marker": {"size": 13, "color": INK} | open_diamond},
     }
 
@@ -129,12 +132,15 @@ def _envelope(points: _Points, x: Measure, y: Measure) -> Spec:
     return {"x": [points.x[i] for i in best], "y": [points.y[i] for i in best]}
 
 
-def _retrained(data: RunData, x: Measure, y: Measure) -> Spec:
-    """Return the finalists' validation means; costs of the FP32 network come from the front's row."""
+def _retrained(data: RunData, x: Measure, y: Measure, *, baselines: bool = False) -> Spec:
+    """Return validation means of finalists, or of baselines; costs of the FP32 network come from the front's row."""
+    kind, colour = ("baseline", INK) if baselines else ("finalist", SECOND)
     searched = {row.get("key"): row for row in data.front}
     points: Spec = {"x": [], "y": [], "text": []}
     deviations = []
     for row in data.finalists:
+        if (row.get("kind") == BASELINE) != baselines:
+            continue
         place = finite(row.get(x.column)) or finite(searched.get(row.get("key"), {}).get(x.column))
         mean = finite(row.get(f"{y.column}_val_mean"))
         if place is None or mean is None:
@@ -144,9 +150,9 @@ def _retrained(data: RunData, x: Measure, y: Measure) -> Spec:
         scored = f"{title(y.column)} {number(mean)} ± {number(deviation)} ({count(trainings, 'training')})"
         points["x"].append(place)
         points["y"].append(mean)
-        points["text"].append(hover([f"finalist {name_of(row)}", scored, f"{title(x.column)} {number(place)}"]))
+        points["text"].append(hover([f"{kind} {name_of(row)}", scored, f"{title(x.column)} {number(place)}"]))
         deviations.append(deviation)
-    error = {"type": "data", "array": deviations, "thickness": 1.5, "width": 4, "color": SECOND}
+    error = {"type": "data", "array": deviations, "thickness": 1.5, "width": 4, "color": colour}
     return points | {"error_y": error}
 
 
@@ -204,6 +210,8 @@ def _caption(data: RunData, y: Measure, view: Mapping[str, Spec], axes: Spec) ->
         parts.append("A dot is one trial." if data.scored_for else "A dot is one trial, trained once.")
     if view["retrained"]["x"]:
         parts.append("A diamond is a finalist trained again: the mean and one standard deviation over its trainings.")
+    if view["baselines"]["x"]:
+        parts.append("A square is a baseline, trained as often: what would have been there without a search.")
     if over:
         parts.append(f"{count(over, 'trial')} over a limit can't be on the front.")
     if hidden:

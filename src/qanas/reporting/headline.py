@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -11,7 +12,7 @@ from qanas.core.measures import Metric
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.blocks import stages
 from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
-from qanas.reporting.run_data import RunData, finite, networks_of, read_run
+from qanas.reporting.run_data import BASELINE, RunData, finite, networks_of, read_run
 from qanas.reporting.wording import count, duration, listed, magnitude, number, signed, title, words
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def heading(data: RunData) -> str:
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _tuned(data)]
+    found.append(_constant(data))
+    found += _verdict(data)
     return [sentence for sentence in found if sentence]
 
 
@@ -123,8 +126,10 @@ def _shipped(data: RunData) -> str:
     if not data.cards and not data.finalists:
         return ""
     failed = len(data.failures)
-    besides = ", besides the reference" if SEED_ID in data.cards else ""
-    return f"{count(len(data.shipped), 'model')} shipped{besides}; {count(failed, 'finalist')} failed."
+    besides = ["the reference"] if SEED_ID in data.cards else []
+    besides += [count(len(data.baselines), "baseline")] if data.baselines else []
+    told = f", besides {listed(besides)}" if besides else ""
+    return f"{count(len(data.shipped), 'model')} shipped{told}; {count(failed, 'finalist')} failed."
 
 
 def _scored(data: RunData, card: Card) -> str:
@@ -159,13 +164,15 @@ def _against_reference(data: RunData) -> str:
 
 
 def _as_good(data: RunData) -> str:
-    """Name the smallest model that scores at least as well as the reference, or else the best one."""
+    """Name the smallest that was found and scores at least as well as the reference, or else the best one."""
     reference, metric = data.cards.get(SEED_ID), main_metric(data)
     if reference is None or metric is None or not data.shipped:
         return ""
     searched = next((score for score in data.scores if score.name == metric), Metric(metric))
     losses = {}
     for name, card in data.cards.items():
+        if name in data.baselines:
+            continue
         found = statistic(card, "deployed", "val", metric)
         if found is not None:
             losses[name] = searched.loss(found.mean)
@@ -185,6 +192,39 @@ def _as_good(data: RunData) -> str:
     )
 
 
+def _tuned(data: RunData) -> str:
+    """Tell how long the reference trains, and of which lengths that was the best."""
+    tuning = data.summary.get("reference_tuning", {})
+    scores = tuning.get("scores", {}) if isinstance(tuning, dict) else {}
+    if not scores:
+        return ""
+    tried = [f"{epochs}: {number(float(np.mean(found)))}" for epochs, found in scores.items()]
+    trainings = max(len(found) for found in scores.values())
+    chosen = count(int(tuning["epochs"]), "epoch")
+    return (
+        f"The reference trains {chosen}, the best of {listed(list(scores))} on validation "
+        f"({words(str(tuning['metric']))}, mean of {count(trainings, 'training')}: {', '.join(tried)})."
+    )
+
+
+def _constant(data: RunData) -> str:
+    """Tell what the best constant scores, which every network has to beat."""
+    metric = main_metric(data)
+    row = next((row for row in data.finalists if row.get("kind") == BASELINE and row.get("status") == "scored"), None)
+    if row is None or metric is None:
+        return ""
+    val, test = (finite(row.get(f"{metric}_float_{split}_mean")) for split in ("val", "test"))
+    if val is None or test is None:
+        return ""
+    return f"The best constant has {words(metric)} {number(val)} on validation and {number(test)} on test data."
+
+
+def _verdict(data: RunData) -> list[str]:
+    """Return what the run says of the smallest model that can't be told from the best; early runs say nothing."""
+    told = data.summary.get("verdict", {})
+    return [str(sentence) for sentence in told.get("sentences", [])] if isinstance(told, dict) else []
+
+
 def _ratio(ratio: float) -> str:
     return f"{ratio:,.0f} times" if ratio >= _WHOLE_FROM else f"{ratio:.1f} times"
 
@@ -198,5 +238,5 @@ def _table(data: RunData) -> Table:
         table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
     for row, name in enumerate(models.names):
         cells = [Text(column.cells[row].text) for column in columns]
-        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID else None)
+        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
     return table

@@ -44,6 +44,11 @@ def shipped_plot(data: RunData) -> Figure | None:
     cost = main_cost(data)
     traces = []
     for split, colour in _COLOURS.items():
+        simple = [_Network(name, card.costs()[cost], card, "deployed") for name, card in data.baselines.items()]
+        if simple:
+            traces.append(
+                _scored("baselines", simple, metric, split, {"size": 9, "symbol": "square-open", "color": colour})
+            )
         networks = [_Network(name, card.costs()[cost], card, "deployed") for name, card in data.shipped.items()]
         traces.append(_scored("networks", networks, metric, split, {"size": 10, "color": colour}))
         reference = _reference(data, cost)

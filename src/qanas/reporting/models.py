@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qanas.core.measures import COST_UNITS, MEASURED_COSTS, Precision
-from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, decimals, number, signed, words
+from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, count, decimals, number, signed, words
 
 if TYPE_CHECKING:
     from qanas.core.card import Card, SplitName, Statistic
@@ -98,6 +98,8 @@ def model_table(data: RunData) -> ModelTable:
     metric = main_metric(data)
     if metric is not None:
         columns += [_score(metric, split, cards) for split in SPLITS]
+        columns += [_interval(metric, split, cards) for split in SPLITS if _has_intervals(metric, split, cards)]
+        columns += _differences(data, metric)
         columns.append(_quantization_cost(metric, cards))
     columns.append(_parity(cards))
     return ModelTable(list(data.cards), columns)
@@ -154,6 +156,51 @@ def _statistic_cell(found: Statistic | None) -> Cell:
     places = decimals(found.mean)
     text = f"{number(found.mean, places)} ± {number(found.std, places)}"
     return Cell(text, f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}", f"({found.n})")
+
+
+def _has_intervals(metric: str, split: SplitName, cards: list[Card]) -> bool:
+    return any(card.intervals and metric in card.intervals.deployed.get(split, {}) for card in cards)
+
+
+def _interval(metric: str, split: SplitName, cards: list[Card]) -> Column:
+    """Return where the shipped training's score would lie on other units of the same kind."""
+    cells, told = [], ""
+    for card in cards:
+        bounds = card.intervals.deployed.get(split, {}).get(metric) if card.intervals is not None else None
+        if bounds is None or card.intervals is None:
+            cells.append(Cell(EMPTY))
+        else:
+            told = f"{card.intervals.level:.0%} over {count(card.intervals.units[split], card.intervals.unit)}"
+            cells.append(Cell(_span(bounds.low, bounds.high), f"{bounds.low!r} to {bounds.high!r}"))
+    return Column(f"{words(metric)}, {SPLITS[split]}: interval", told, cells, brief=False)
+
+
+def _span(low: float, high: float) -> str:
+    places = decimals(max(abs(low), abs(high)))
+    return f"{number(low, places)} to {number(high, places)}"
+
+
+def _differences(data: RunData, metric: str) -> list[Column]:
+    """Return the intervals of each network's difference from the best one, pair by pair over the same units."""
+    verdict = data.summary.get("verdict", {})
+    found = verdict.get("difference_from_best", {})
+    if verdict.get("metric") != metric or not found:
+        return []
+    columns = []
+    for split, word in SPLITS.items():
+        cells = []
+        for name in data.cards:
+            bounds = found.get(name, {}).get(split)
+            if name == verdict.get("best"):
+                cells.append(Cell("best"))
+            elif bounds is None:
+                cells.append(Cell(EMPTY))
+            else:
+                low, high = (float(bound) for bound in bounds)
+                text = f"{signed(low, 2)} to {signed(high, 2)}"
+                cells.append(Cell(text, f"{low!r} to {high!r}", "" if low <= 0 <= high else "apart"))
+        columns.append(Column(f"from the best, {word}", f"{words(metric)}, paired", cells, brief=False))
+    return columns
 
 
 def _quantization_cost(metric: str, cards: list[Card]) -> Column:

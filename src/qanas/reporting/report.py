@@ -61,6 +61,7 @@ def render(data: RunData) -> str:
         blocks=blocks,
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
+        baselines={name: card.protocol.get("baseline", "baseline") for name, card in data.baselines.items()},
         layers=layer_strips(data),
         failures=data.failures,
         predictions=predictions,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 
+BASELINE = "baseline"
+"""The kind of what a run compares itself with, on cards and in finalists.csv."""
+
 _BLOCK_COLUMNS = {"weight_bits", "options", "nsr", "exact"}
 
 
@@ -166,8 +169,13 @@ class RunData:
 
     @cached_property
     def shipped(self) -> dict[str, Card]:
-        """The cards of the models that the search found: all but the reference's."""
-        return {name: card for name, card in self.cards.items() if name != SEED_ID}
+        """The cards of the models that the search found: without the reference's and the baselines'."""
+        return {name: card for name, card in self.cards.items() if name != SEED_ID and card.kind != BASELINE}
+
+    @cached_property
+    def baselines(self) -> dict[str, Card]:
+        """The cards of the baselines that shipped."""
+        return {name: card for name, card in self.cards.items() if card.kind == BASELINE}
 
     @property
     def reference_costs(self) -> dict[str, Any]:
@@ -196,7 +204,7 @@ class RunData:
         listed = self.summary.get("finalists", {}).get("failures", [])
         told = {str(entry["candidate"]): str(entry["reason"]) for entry in listed}
         for row in self.finalists:
-            if row.get("status") == "failed":
+            if row.get("status") == "failed" and row.get("kind") != BASELINE:
                 told.setdefault(name_of(row), str(row.get("reason") or "no reason"))
         return list(told.items())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -66,3 +66,32 @@ class NetworkSpace(ABC):
         """
         del candidate
         return {}
+
+    def narrowed(self, reference: Candidate, share: float) -> Candidate | None:
+        """Return the reference with all its layers narrowed evenly, or None: then there is no such baseline.
+
+        Args:
+            reference: the space's.
+            share: of the channels or units that every layer keeps, in (0, 1).
+        """
+        del reference, share
+        return None
+
+
+def narrower(candidate: Candidate, prefix: str, share: float) -> Candidate:
+    """Return a candidate with a share of each of some widths, at least 1.
+
+    Args:
+        candidate: as it is.
+        prefix: of the names of the settings in ``architecture`` that are widths.
+        share: that is kept.
+
+    >>> dict(narrower(Candidate(architecture={"units_1": 100, "layers": 1}), "units_", 0.25).architecture)
+    {'layers': 1, 'units_1': 25}
+    """
+    widths = {
+        name: max(1, round(share * int(width)))
+        for name, width in candidate.architecture.items()
+        if name.startswith(prefix)
+    }
+    return replace(candidate, architecture={**candidate.architecture, **widths})

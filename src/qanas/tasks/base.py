@@ -233,6 +233,9 @@ class Task(ABC):
     parity_tolerance: ClassVar[Mapping[str, float]] = {}
     """How far a deployed metric may be from the simulated one."""
 
+    unit: ClassVar[str] = "sample"
+    """What is independent of what, for people: an engine, an image, a speaker; see `units`."""
+
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Direction]:
@@ -290,6 +293,15 @@ class Task(ABC):
             raise TypeError(f"{type(self).__name__}.with_input: it is no dataclass: write the method for it")
         return replace(self, **values, **further)
 
+    def with_features(self) -> Task | None:
+        """Return the task with hand-made features as a network's input, or None, by default: there are no such.
+
+        What a person would try first: baselines are dense networks on them. Inputs are vectors, shape (features,); of
+        val and test, samples, order, targets and extras are those of this task; what firmware has to do is in
+        `TaskData.preprocessing`.
+        """
+        return None
+
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean training loss of a batch, a scalar.
@@ -345,3 +357,27 @@ class Task(ABC):
                 outputs a mapping from their names to such arrays.
             split: the samples.
         """
+
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return which independent unit each sample is of, shape (n,): by default each is its own.
+
+        Windows of one engine, frames of one recording and pictures of one person are not independent: the intervals of
+        scores are over what `unit` names.
+        """
+        return np.arange(len(split))
+
+    def evaluate_draws(
+        self, outputs: Outputs, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
+    ) -> Mapping[str, NDArray[np.float64]] | None:
+        """Return every metric over units drawn with replacement, each of shape (draws,), or None: then by `evaluate`.
+
+        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit.
+
+        Args:
+            outputs: shape (n, output_size, ...).
+            split: the samples.
+            unit_of: the unit of each sample, numbered from 0, shape (n,).
+            draws: which units each draw has, shape (draws, units).
+        """
+        del outputs, split, unit_of, draws
+        return None

@@ -32,8 +32,6 @@ from qanas.tasks.base import FloatArray, Split, Task, TaskData
 CLASSES = 3
 SIDES = (8, 4)
 CHANNELS = (4, 6, 6)
-LAYERS = (2, 1)
-OPTIONS = (MBConvChoice(3, 1), MBConvChoice(3, 2))
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,14 @@ class SmallTask(Task):
 
 
 class SmallNetwork(nn.Module):
-    """A convolution, two blocks of MBConv layers, the mean over all pixels, a linear layer."""
+    """A convolution, two blocks of MBConv layers, and what maps them to classes.
 
-    def __init__(self, blocks: Sequence[Sequence[MBConvChoice]]) -> None:
+    Args:
+        blocks: the layers of each.
+        head: maps shape (batch, 6, side, side) to the output.
+    """
+
+    def __init__(self, blocks: Sequence[Sequence[MBConvChoice]], head: nn.Module) -> None:
         """Draw initial weights."""
         super().__init__()
         self.stem = ConvNormReLU6(3, CHANNELS[0], 3)
@@ -101,10 +104,10 @@ class SmallNetwork(nn.Module):
                 for number, choices in enumerate(blocks)
             )
         )
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS[-1], CLASSES))
+        self.head = head
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map images, shape (batch, 3, side, side), to shape (batch, 3)."""
+        """Map images, shape (batch, 3, side, side), to shape (batch, 3, ...)."""
         outputs: Tensor = self.head(self.blocks(self.stem(inputs)))
         return outputs
 
@@ -114,29 +117,43 @@ def _layer(block: int, place: int, choice: MBConvChoice) -> nn.Module:
 
 
 class SmallSpace(BlockwiseSpace):
-    """Each layer of two blocks is one of two; the reference has the larger one everywhere.
+    """Each layer of two blocks is one of a few; the reference has the last one everywhere.
 
     Args:
         weight_bits: of each block, that are searched.
+
+    Attributes:
+        layers: of each block.
+        options: of each layer.
+        batch_size: that the reference is trained with.
     """
+
+    layers: ClassVar[tuple[int, ...]] = (2, 1)
+    options: ClassVar[tuple[MBConvChoice, ...]] = (MBConvChoice(3, 1), MBConvChoice(3, 2))
+    batch_size: ClassVar[int] = 16
 
     def __init__(self, weight_bits: tuple[int, ...] = (8,)) -> None:
         """Take the bits."""
         self.weight_bits = tuple(weight_bits)
 
+    def head(self) -> nn.Module:
+        """Return what maps the last block's output, shape (batch, 6, side, side), to classes, shape (batch, 3)."""
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS[-1], CLASSES))
+
     def settings(self, shape: TaskShape) -> list[Setting]:
         """Return a choice a layer, training, and the bits of each block."""
-        reference = TrainingSettings(5e-3, "adam", "cosine", 16, shape.losses[0])
+        reference = TrainingSettings(5e-3, "adam", "cosine", self.batch_size, shape.losses[0])
+        numbers = tuple(range(len(self.options)))
         return [
             *(
-                Choice(f"option_{block}_{layer}", "architecture", len(OPTIONS) - 1, options=(0, 1))
-                for block, layers in enumerate(LAYERS)
+                Choice(f"option_{block}_{layer}", "architecture", numbers[-1], options=numbers)
+                for block, layers in enumerate(self.layers)
                 for layer in range(layers)
             ),
             *training_settings(shape.losses, reference),
             *(
                 Choice(f"weight_bits_{block}", "quantization", 8, options=self.weight_bits)
-                for block in range(len(LAYERS))
+                for block in range(len(self.layers))
             ),
         ]
 
@@ -144,32 +161,31 @@ class SmallSpace(BlockwiseSpace):
         """Return the network of the chosen layers."""
         del shape
         chosen = candidate.architecture
-        return SmallNetwork(
-            [
-                [OPTIONS[int(chosen[f"option_{block}_{layer}"])] for layer in range(layers)]
-                for block, layers in enumerate(LAYERS)
-            ]
-        )
+        blocks = [
+            [self.options[int(chosen[f"option_{block}_{layer}"])] for layer in range(layers)]
+            for block, layers in enumerate(self.layers)
+        ]
+        return SmallNetwork(blocks, self.head())
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return each block's bits."""
-        return {f"blocks.{block}": int(candidate.quantization[f"weight_bits_{block}"]) for block in range(len(LAYERS))}
+        bits = candidate.quantization
+        return {f"blocks.{block}": int(bits[f"weight_bits_{block}"]) for block in range(len(self.layers))}
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return both."""
         del shape
         return [
-            Block(f"block_{block}", f"blocks.{block}", _places(block, layers), {}, f"weight_bits_{block}")
-            for block, layers in enumerate(LAYERS)
+            Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, f"weight_bits_{block}")
+            for block, layers in enumerate(self.layers)
         ]
 
+    def _places(self, block: int, layers: int) -> tuple[tuple[LayerOption, ...], ...]:
+        def option(layer: int, number: int) -> LayerOption:
+            settings: dict[str, Value] = {f"option_{block}_{layer}": number}
+            return LayerOption(f"o{number}", settings, partial(_layer, block, layer, self.options[number]))
 
-def _places(block: int, layers: int) -> tuple[tuple[LayerOption, ...], ...]:
-    def option(layer: int, number: int) -> LayerOption:
-        settings: dict[str, Value] = {f"option_{block}_{layer}": number}
-        return LayerOption(f"o{number}", settings, partial(_layer, block, layer, OPTIONS[number]))
-
-    return tuple(tuple(option(layer, number) for number in range(len(OPTIONS))) for layer in range(layers))
+        return tuple(tuple(option(layer, number) for number in range(len(self.options))) for layer in range(layers))
 
 
 def small_bench(**changes: Any) -> Bench:  # noqa: ANN401 - fields of the bench

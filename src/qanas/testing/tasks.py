@@ -20,6 +20,7 @@ from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.prepared import SPLITS, load_prepared, save_prepared
+from qanas.tasks.resampling import units_of
 from qanas.testing.properties import difference, expect, extremes, hold, random_samples, refusal, through_pickle
 
 BATCH = 6
@@ -298,6 +299,27 @@ def other_inputs_keep_what_is_scored(case: TaskCase) -> None:
         expect(len(shapes) == 1, f"{values}: splits of shapes {sorted(shapes)}")
 
 
+def features_keep_what_is_scored(case: TaskCase) -> None:
+    """Features, where they are offered, are vectors; val and test keep samples, order, targets and extras."""
+    described = case.task.with_features()
+    if described is None or described is case.task:
+        return
+    data = described.load()
+    expect(len(data.input_shape) == 1, f"a sample's features have shape {data.input_shape}")
+    for name, split in _splits(data).items():
+        expect(split.input_shape == data.input_shape, f"{name}: {split.input_shape}, train: {data.input_shape}")
+        expect(np.isfinite(np.asarray(split.inputs)).all(), f"{name}: features have NaN or infinity")
+        seen = name != "train" and difference(_kept(case.splits[name]), _kept(split), name)
+        expect(not seen, str(seen))
+
+
+def units_are_a_row_a_sample(case: TaskCase) -> None:
+    """Each sample is of one independent unit."""
+    expect(isinstance(case.task.unit, str) and case.task.unit, f"unit is {case.task.unit!r}")
+    for split in case.splits.values():
+        units_of(case.task, split)
+
+
 def _other_inputs(settings: Sequence[Setting]) -> list[dict[str, Value]]:
     """Return the inputs at both ends of every setting."""
     if not settings:
@@ -350,5 +372,7 @@ PROPERTIES = (
     input_settings_stand_for_arguments,
     without_input_settings_it_stays_as_it_is,
     other_inputs_keep_what_is_scored,
+    features_keep_what_is_scored,
+    units_are_a_row_a_sample,
 )
 """What a task owes."""

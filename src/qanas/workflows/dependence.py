@@ -63,7 +63,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),
         Stage("front", ("strategy.", "score.", "objectives.", "limits."), ("tables", "trials"), renewed=True),
-        Stage("finalists", ("finalists.",), ("front",), renewed=True),
+        Stage("finalists", ("finalists.", "baselines.", "reference."), ("front",), renewed=True),
         Stage("models", ("device.",), ("finalists",)),
     )
 }  # fmt: skip
@@ -145,12 +145,12 @@ def upgraded(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved recipe of an earlier version as this one writes it.
 
     Version 0.1 had batches of candidates, named the estimator of block-wise searches "training", too, and knew windows
-    of every cycle alone.
+    of every cycle alone; version 0.2 knew no features.
     """
     recipe = dict(recipe)
     if recipe.get("task", {}).get("name") == "turbofan":
-        recipe["task"] = {"stride_in_window": 1, **recipe["task"]}
-    estimation = {name: value for name, value in recipe.get("estimation", {}).items() if (name, value) != ("batch", 1)}
+        recipe["task"] = {"stride_in_window": 1, "features": "none", "mean_window": 15, **recipe["task"]}
+    estimation = {name: value for name, value in recipe.get("estimation", {}).items() if name != "batch"}
     if "distillation" in recipe and "estimation" in recipe:
         estimation["name"] = "block_tables"
     return {**recipe, **({"estimation": estimation} if "estimation" in recipe else {})}

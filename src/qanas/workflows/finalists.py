@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import SplitName
+from qanas.core.card import Kind, SplitName
+from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Precision
@@ -37,6 +38,7 @@ from qanas.quantization.border import alone
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.resampling import resampled_metrics, units_of
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
 
@@ -61,6 +63,8 @@ class Finalist:
         start: the weights that its trainings start from.
         procedure: how it is trained.
         variant: what sets its trainings apart from those of the same candidate in the search; empty if nothing does.
+        kind: where it comes from.
+        described: what it is, of a baseline; goes onto its card.
     """
 
     identity: str
@@ -68,6 +72,8 @@ class Finalist:
     start: Start
     procedure: Procedure
     variant: str = ""
+    kind: Kind = "found"
+    described: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Training:
         sha256: of the file.
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
+        units: how many independent ones each split has; none in the records of early runs.
     """
 
     repetition: int
@@ -91,6 +98,7 @@ class Training:
     sha256: str = ""
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[SplitName, int] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -193,10 +201,11 @@ def training_files(folder: RunFolder, finalist: Finalist, repetition: int) -> Tr
 def reference_finalist(plan: Plan, procedure: Procedure) -> Finalist:
     """Return the reference, to be trained by some procedure."""
     bench = plan.bench
-    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, _variant(plan, procedure))
+    variant = variant_of(plan, procedure)
+    return Finalist(SEED_ID, bench.reference, bench.reference_start, procedure, variant, "reference")
 
 
-def _variant(plan: Plan, procedure: Procedure) -> str:
+def variant_of(plan: Plan, procedure: Procedure) -> str:
     """Return what tells a procedure from the estimator's: a digest; empty for the estimator's own."""
     same = procedure == plan.estimator.procedure
     return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
@@ -213,7 +222,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         front: of the search.
     """
     bench, wanted = plan.bench, plan.finalists
-    chosen = [reference_finalist(plan, wanted.procedure)]
+    chosen = [reference_finalist(plan, wanted.of_reference)]
     others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
     distinct = list(others.values())
     if distinct:
@@ -222,7 +231,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         for position, axis in enumerate(plan.axes):
             if isinstance(axis, Cost) and (losses[:, position] > 0).all():
                 losses[:, position] = np.log(losses[:, position])
-        variant = _variant(plan, wanted.procedure)
+        variant = variant_of(plan, wanted.procedure)
         for position in spread(losses, wanted.count):
             candidate = distinct[position].candidate
             start = estimator.finalist_start(bench, candidate, wanted.start)
@@ -276,10 +285,11 @@ class FinalistUnit(Unit[Bench, Training]):
         reasons = [_not_the_network(trained, data.val, content)]
         reasons += [_parity_failure(task, part, metrics) for part in parts]
         failure = next(filter(None, reasons), "")
-        kept = {name: task.predictions(scored[name].outputs, splits[name], data.preprocessing) for name in splits}
+        kept = {name: _kept(task, scored[name].outputs, splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds)
+        units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
+        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
 
 
@@ -302,6 +312,21 @@ def _parity_failure(task: Task, steps: ParitySteps, metrics: Metrics) -> str:
         if reason is not None:
             return f"outside parity on {split}: {reason}"
     return ""
+
+
+RESAMPLED = "resampled_"
+"""Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
+
+
+def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    kept = dict(task.predictions(outputs, split, notes))
+    try:
+        drawn = resampled_metrics(task, outputs, split)
+    except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all
+        logger.warning("no intervals: %s on resampled units: %s", type(task).__name__, described(error, __file__))
+        return kept
+    return kept | {f"{RESAMPLED}{name}": values for name, values in drawn.items()}
 
 
 def packed_predictions(kept: Mapping[SplitName, Mapping[str, NDArray[Any]]]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Limit, Measure, Metric
@@ -15,6 +15,10 @@ from qanas.performance_estimation.procedure import Procedure
 from qanas.quantization.numbers.affine import Container
 from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
 from qanas.search_strategy.base import Strategy
+
+BaselineName = Literal["constant", "linear", "dense", "narrowed", "fewer_bits"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+"""What a run compares itself with, see `qanas.workflows.baselines`."""
 
 SWEEP = "auto"
 """In place of a scheme's name: all of them are tried on the reference, and the best is fixed before the search."""
@@ -44,12 +48,21 @@ class FinalistsPlan:
         repetitions: trainings of each.
         procedure: how they are trained.
         start: from which weights, one of the estimator's `starts`.
+        tune: how often each length of the reference's training is tried before; 0: it is trained as finalists are.
+        tuned: how the reference is trained, once that is chosen; None: as finalists are.
     """
 
     count: int
     repetitions: int
     procedure: Procedure
     start: str = "scratch"
+    tune: int = 0
+    tuned: Procedure | None = None
+
+    @property
+    def of_reference(self) -> Procedure:
+        """How the reference is trained, and what is made of it."""
+        return self.tuned or self.procedure
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,7 @@ class Plan:
         scheme: which one the bench's networks are quantized by.
         jobs: worker processes.
         recipe: resolved, as written into the run's folder.
+        baselines: what is trained and scored beside finalists.
     """
 
     bench: Bench
@@ -119,6 +133,7 @@ class Plan:
     scheme: SchemeChoice
     jobs: int
     recipe: Mapping[str, Any]
+    baselines: tuple[BaselineName, ...] = ()
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:

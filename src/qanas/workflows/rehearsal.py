@@ -29,6 +29,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import metrics_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import FloatArray, Split, TaskData
+from qanas.tasks.resampling import units_of
 from qanas.workflows.finalists import Training, packed_predictions, reference_finalist
 from qanas.workflows.plan import Plan
 from qanas.workflows.shipping import make_card, statistics_of
@@ -79,6 +80,8 @@ def _rehearse(plan: Plan) -> list[str]:
         outputs = _outputs(network, split)
         with _told(f"{name}.evaluate on {split_name}"):
             metrics[split_name] = metrics_of(task, outputs, split)
+        with _told(f"{name}.units on {split_name}"):
+            units_of(task, split)
         with _told(f"{name}.predictions on {split_name}"):
             kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
     with _told(f"{name}.predictions"):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
+from qanas.workflows.baselines import baselines_of, constant_row, constant_scores, train_baselines
 from qanas.workflows.dependence import check_resumable
-from qanas.workflows.finalists import choose_finalists, train_finalists
+from qanas.workflows.finalists import Training, choose_finalists, train_finalists
 from qanas.workflows.plan import Plan
 from qanas.workflows.progress import Progress
+from qanas.workflows.reference import tuned_reference
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
 from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
+from qanas.workflows.verdict import recommend
 
 logger = logging.getLogger("qanas")
 
@@ -29,15 +32,17 @@ class RunResult:
         folder: with all files.
         front: sorted by the objectives.
         shipments: what became of the reference and the finalists.
+        baselines: what became of those that were trained.
     """
 
     folder: RunFolder
     front: Sequence[TrialRecord]
     shipments: list[Shipment]
+    baselines: list[Shipment] = field(default_factory=list)
 
     @property
     def shipped(self) -> int:
-        """Models in ``models/``."""
+        """Models in ``models/``, without baselines."""
         return sum(shipment.card is not None for shipment in self.shipments)
 
     @property
@@ -69,11 +74,13 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
 
 def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     search = Search(plan, folder, progress)
-    finalist_seconds = _finalist_seconds(folder)
+    finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
 
     def write_summary(status: str, **more: object) -> None:
         found = search.summary()
         seconds = {"search": found.pop("seconds"), "finalists": finalist_seconds}
+        if plan.baselines:
+            seconds["baselines"] = baseline_seconds
         folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
     try:
@@ -85,27 +92,47 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     search.stop_clock()
     front = search.front()
     started = time.monotonic()
+    tuned = tuned_reference(plan, folder, progress)
+    plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
-    remove_stale_models(folder, shipments)
+    finalist_seconds += time.monotonic() - started if trained or tuned.trained else 0.0
+    started = time.monotonic()
+    baselines = baselines_of(plan)
+    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
+    compared = [ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity]) for b in baselines]
+    baseline_seconds += time.monotonic() - started if trained else 0.0
+    result = RunResult(folder, front, shipments, compared)
+    remove_stale_models(folder, [*shipments, *compared])
     folder.write_table(folder.front, front_rows(front, shipments))
-    folder.write_table(folder.finalists, [shipment.row() for shipment in shipments])
-    result = RunResult(folder, front, shipments)
-    finalist_seconds += time.monotonic() - started if trained else 0.0
-    cpu_seconds = sum(training.cpu_seconds for each in trainings.values() for training in each)
-    write_summary("done", finalists=_count_finalists(result) | {"cpu_seconds": cpu_seconds})
+    constant = constant_scores(plan) if "constant" in plan.baselines else {}
+    rows = [shipment.row() for shipment in [*shipments, *compared]]
+    folder.write_table(folder.finalists, [*rows, *([constant_row(constant)] if constant else [])])
+    found = recommend(folder, plan.main_metric, plan.limits)
+    write_summary(
+        "done",
+        finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
+        **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
+        **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
+        **({} if found is None else {"verdict": found.as_json()}),
+    )
     return result
 
 
-def _finalist_seconds(folder: RunFolder) -> float:
-    """Return what the finalists have taken in earlier sessions."""
-    return folder.seconds_before("seconds").get("finalists", 0.0)
+def _cpu_seconds(trainings: Mapping[str, Sequence[Training]]) -> float:
+    return sum(training.cpu_seconds for each in trainings.values() for training in each)
 
 
-def _count_finalists(result: RunResult) -> dict[str, object]:
-    failures = [{"candidate": s.finalist.identity, "reason": s.failure} for s in result.failed]
-    return {"shipped": result.shipped, "failed": len(failures), "failures": failures}
+def _seconds_before(folder: RunFolder, part: str) -> float:
+    """Return what a part has taken in earlier sessions."""
+    return folder.seconds_before("seconds").get(part, 0.0)
+
+
+def _counted(shipments: Sequence[Shipment]) -> dict[str, object]:
+    failed = [shipment for shipment in shipments if shipment.card is None]
+    failures = [{"candidate": s.finalist.identity, "reason": s.failure} for s in failed]
+    return {"shipped": len(shipments) - len(failed), "failed": len(failed), "failures": failures}
 
 
 class _logged_to:  # noqa: N801 - used as a function

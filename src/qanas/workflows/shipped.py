@@ -18,6 +18,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import metrics_of
 from qanas.quantization.border import alone
 from qanas.tasks.base import Outputs, Split
+from qanas.workflows.baselines import bench_of
 from qanas.workflows.finalists import RUN_AT_A_TIME
 from qanas.workflows.plan import Plan
 from qanas.workflows.shipping import MODEL_FILES, border_of, changed_files
@@ -99,7 +100,8 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
     except ValueError as error:
         return Verdict(identity, (*differences, str(error)))
     candidate = Candidate(**card.config)
-    task, data = plan.bench.task_of(candidate), plan.bench.data_of(candidate)
+    bench = bench_of(plan, identity)
+    task, data = bench.task_of(candidate), bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
         measured = metrics_of(task, _outputs(model, split), split)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Value
-from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
@@ -24,11 +24,11 @@ from qanas.training.pretrained import FileStart
 from qanas.workflows.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
 from qanas.workflows.plan import Plan
 from qanas.workflows.scheme_sweep import scheme_choice
+from qanas.workflows.verdict import intervals_in
 
 Statistics = Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
 """Metrics over the repetitions of a finalist, by precision, split and name."""
 
-SPLITS: tuple[SplitName, ...] = ("val", "test")
 GOLDEN_SAMPLES = 4
 
 _KEPT = ("model.tflite", "weights.safetensors", "predictions.npz")
@@ -67,6 +67,7 @@ class Shipment:
         row: dict[str, Any] = {
             "candidate": self.finalist.identity,
             "key": self.finalist.candidate.key,
+            "kind": self.finalist.kind,
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
@@ -80,6 +81,11 @@ class Shipment:
                         f"{prefix}_std": statistic.std,
                         f"{prefix}_n": statistic.n,
                     }
+        intervals = self.card.intervals if self.card is not None else None
+        for split, metrics_of_split in (intervals.deployed if intervals is not None else {}).items():
+            for metric, bounds in metrics_of_split.items():
+                prefix = f"{metric}_deployed_{split}"
+                row |= {f"{prefix}_low": bounds.low, f"{prefix}_high": bounds.high}
         return row
 
 
@@ -151,6 +157,8 @@ def _write_model(
     """Write a model's folder; its card has the digests of all that is in it."""
     model = contents["model.tflite"]
     card = make_card(plan, finalist, shipped, statistics, costs, model)
+    intervals = intervals_in(contents["predictions.npz"], plan.bench.task.unit, shipped.units)
+    card = card.model_copy(update={"intervals": intervals})
     written = dict(contents)
     written |= {f"firmware/{name}": text.encode() for name, text in _firmware(plan, finalist, card, model).items()}
     card = card.model_copy(update={"files": {n: digest(c) for n, c in written.items() if n != "model.tflite"}})
@@ -241,6 +249,7 @@ def make_card(
     latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
+        kind=finalist.kind,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
         protocol=_protocol(plan, finalist, shipped, statistics),
@@ -269,6 +278,8 @@ def _protocol(
         **bench.data_of(candidate).protocol,
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
+        **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),
+        **({"baseline": finalist.described} if finalist.described else {}),
         "trainings": first.n,
         "shipped_training": shipped.repetition,
         "shipped_because": _shipped_because(plan),

@@ -24,7 +24,6 @@ import optuna
 import polars as pl
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning, OptunaError
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -430,6 +429,8 @@ def _loss(place: int, objective: Measure) -> Target:
 
 def _shares(study: Study, target: Target | None, quantile: float) -> dict[str, float]:
     """Return each setting's share of the importance of all, the largest first; empty where none mattered."""
+    from optuna.importance import PedAnovaImportanceEvaluator  # imports scikit-learn where that is installed
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
         # It warns that low targets are sought, which they are, and of settings that few trials have.

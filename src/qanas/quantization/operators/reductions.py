@@ -151,6 +151,9 @@ DIFFERENCE_INTEGER_BITS = 5
 SUM_INTEGER_BITS = 12
 """The sum of exponentials is Q12.19; it overflows at 2^12 of them."""
 
+LARGEST_EXCESS = 8
+"""A sum of 2^9 and more of them would have the result shifted by more than 31 bits, which the kernel refuses."""
+
 LARGEST_DIFFERENCE = 255
 
 EXPONENTIALS = interpolation_table(np.exp, -10.0, 0.0)
@@ -233,11 +236,21 @@ class QuantizedSoftmax(QuantizedOperator):
     exponentials: Codes
 
     def forward(self, *codes: Tensor) -> Tensor:
-        """Compute on codes, shape (batch, ..., classes), exactly as the reference kernel does."""
+        """Compute on codes, shape (batch, ..., classes), exactly as the reference kernel does.
+
+        Raises:
+            ValueError: sums that the kernel aborts on, and the process with it.
+        """
         inputs = codes[0].numpy().astype(np.int64)
         terms = self.exponentials[inputs.max(-1, keepdims=True) - inputs]
         sums = halve(terms, SUM_INTEGER_BITS).sum(-1, keepdims=True)
         reciprocals, excess = _reciprocals(sums)
+        if int(excess.max()) > LARGEST_EXCESS:
+            raise ValueError(
+                f"a softmax over {inputs.shape[-1]} values that are nearly equal: the kernel of 8 bits aborts where "
+                f"their exponentials add up to {2 << LARGEST_EXCESS} times the largest; take fewer of them, or 16 bits "
+                "(activation_bits=16)"
+            )
         steps = halve(WORD.multiply(terms, reciprocals), excess + WORD.bits - 1 - 8)
         return torch.from_numpy(np.clip(steps + OUTPUT.low, OUTPUT.low, OUTPUT.high).astype(np.float32))
 

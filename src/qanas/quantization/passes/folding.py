@@ -19,6 +19,7 @@ from qanas.quantization.operators.rescaling import ReLU
 from qanas.quantization.operators.windows import Pad, Window
 from qanas.quantization.passes.channel_order import without_shuffles
 from qanas.quantization.passes.masks import fuse_mask, masks_alone
+from qanas.quantization.passes.one_memory import without_overwritten
 from qanas.quantization.passes.parameters import with_shared_parameters
 
 
@@ -156,7 +157,14 @@ Pass = Callable[[Graph], Graph]
 
 PASSES: Mapping[Literal["unfolded", "folded"], tuple[Pass, ...]] = {
     "unfolded": (merge_padding,),
-    "folded": (fold_batch_norms, fuse_activations, fuse_masks, without_shuffles, with_shared_parameters),
+    "folded": (
+        fold_batch_norms,
+        fuse_activations,
+        fuse_masks,
+        without_shuffles,
+        without_overwritten,
+        with_shared_parameters,
+    ),
 }
 """What is done to a graph, in this order: right after tracing, and before it is quantized.
 

@@ -1,7 +1,7 @@
 """Values whose batch is not in front, in torch: sequences with the time in front, and the last states of an LSTM.
 
 A file has each sample by itself. Only the code of the network sees such a value; what it does with it is told from
-where torch has the batch, and refused where that isn't clear.
+where torch has the batch (`beside`), and refused where that isn't clear.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import nn
 
+from qanas.quantization.tracing.beside import Call, of_placed, picked, unsqueezed
 from qanas.quantization.tracing.builder import Builder, Translator
 from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.torch_calls import names_in
-from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value
+from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value, size_of
 
 
 def translated(
@@ -43,10 +44,9 @@ def translated(
     for entry in _values((given, named)):
         if isinstance(entry, Unavailable):
             raise ValueError(entry.reason)  # noqa: TRY004 - of the network
-    if given and isinstance(given[0], Stacked):
-        part = _layer(function, given, named)
-        if part is not None:
-            return part
+    part = _layer(function, given, named) if given and isinstance(given[0], Stacked) else None
+    if part is not None:
+        return part
     # These take the states of their layers one by one.
     states = given[1:] if function in SEQUENCES else []
     given = [*_put_together(builder, given[: len(given) - len(states)]), *states]
@@ -54,9 +54,39 @@ def translated(
     if given and isinstance(given[0], Value):
         if function in ORDERS:
             return permuted(given[0], ORDERS[function](given[0], given[1:], named))
-        if given[0].batch and function not in SEQUENCES:
-            return _elsewhere(function, translator, builder, [*arguments[:module], *given], named)
-    return called(translator, (builder, *arguments[:module], *given), named)
+        if function in {"view", "reshape"} and not any(given[0].torch[: given[0].batch]):
+            given[0] = replace(given[0], batch=0)  # in front of it is nothing: the numbers lie as they do behind it
+    return _placed(function, translator, builder, (*arguments[:module], *given), named)
+
+
+def _placed(
+    function: str, translator: Translator, builder: Builder, arguments: tuple[Any, ...], options: Mapping[str, Any]
+) -> Any:  # noqa: ANN401 - values in any structure
+    """Call a translator with values that are each in one piece."""
+
+    def call(arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        return called(translator, (builder, *arguments), options)
+
+    values = [entry for entry in _values((arguments, options)) if isinstance(entry, Value)]
+    if any(value.beside or (value.batch and function not in SEQUENCES) for value in values):
+        return of_placed(function, call, builder, arguments, options)
+    if values and function in {"stack", "unsqueeze", "getitem"}:
+        return _maybe_in_front(function, call, arguments, options)
+    return call(arguments, options)
+
+
+def _maybe_in_front(function: str, call: Call, given: Sequence[Any], named: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Translate what may put a new axis in front of the batch."""
+    if function == "getitem":
+        index = given[1]
+        first = index[:1] if isinstance(index, tuple) else (index,)
+        return picked(call, given[0], index) if first == (None,) else call(given, named)
+    number = given[1] if len(given) > 1 else named.get("dim", 0)
+    if function == "unsqueeze":
+        return unsqueezed(call, given[0], number)
+    if number % (len(given[0][0].torch) + 2):
+        return call(given, named)
+    return replace(call((given[0], 1), {}), batch=1)
 
 
 def called(translator: Translator, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -109,6 +139,9 @@ def whole(builder: Builder, value: Value | Stacked | Unavailable) -> Value:
         raise ValueError(f"the batch is axis {found.batch} of it; put it in front: x.transpose(0, {found.batch})")
     if found.batch:
         raise ValueError("the batch is not in front; put it there: x.transpose(0, 1)")
+    if found.beside:
+        parts = size_of(found.beside)
+        raise ValueError(f"{parts} parts of a sample are joined to the batch; take them apart: x.view(len(x), ...)")
     return found
 
 
@@ -173,83 +206,3 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 
 SEQUENCES = names_in("LSTM GRU")
 """Modules that take a batch behind the time."""
-
-KEPT = names_in(
-    "add mul sub div neg relu relu6 clamp hardtanh leaky_relu sigmoid tanh hardswish hardsigmoid silu gelu elu "
-    "selu softplus abs exp sqrt rsqrt square pow softmax log_softmax clone dropout split chunk narrow cat ReLU "
-    "ReLU6 Hardtanh LeakyReLU Sigmoid Tanh Hardswish Hardsigmoid SiLU GELU ELU PReLU Softmax Identity Dropout"
-)
-"""What keeps all axes where they are."""
-
-LAST = frozenset(("linear", "Linear", "layer_norm", "LayerNorm"))
-"""What reads the last axis and keeps the others."""
-
-
-def _elsewhere(
-    function: str, translator: Translator, builder: Builder, arguments: list[Any], options: Mapping[str, Any]
-) -> Any:  # noqa: ANN401 - values in any structure
-    """Translate a call on values whose batch is not in front."""
-    place = next(number for number, entry in enumerate(arguments) if isinstance(entry, Value))
-    value: Value = arguments[place]
-    batch = value.batch
-    rest = arguments[place + 1 :]
-
-    def with_batch(result: Any, there: int) -> Any:  # noqa: ANN401
-        if isinstance(result, Value):
-            return replace(result, batch=there)
-        return tuple(with_batch(part, there) for part in result)
-
-    if function in KEPT or (function in LAST and batch < len(value.torch)):
-        values = [entry for entry in _values([arguments, options]) if isinstance(entry, Value)]
-        if all(entry.batch == batch and len(entry.torch) == len(value.torch) for entry in values):
-            return with_batch(called(translator, (builder, *arguments), options), batch)
-    if function in {"squeeze", "select", "unbind"} and (rest or options):
-        axis = value.axis(rest[0] if rest else next(iter(options.values())))
-        result = called(translator, (builder, *arguments), options)
-        first = result if isinstance(result, Value) else result[0]
-        return with_batch(result, batch - (axis < batch and len(first.torch) < len(value.torch)))
-    if function == "unsqueeze":
-        rank = len(value.torch) + 2
-        number = (rest[0] if rest else options["dim"]) % rank
-        axes = list(value.torch)
-        axes.insert(number - (number > batch), ())
-        return replace(value, torch=tuple(axes), batch=batch + (number <= batch))
-    if function == "getitem":
-        return _picked(translator, builder, value, rest[0])
-    if not any(value.torch[:batch]):  # in front of the batch there is nothing: the numbers lie as they do behind it
-        arguments[place] = replace(value, batch=0)
-        if function in {"view", "reshape"}:
-            return called(translator, (builder, *arguments), options)
-    return _refuse(function, batch)
-
-
-def _refuse(function: str, batch: int) -> Any:  # noqa: ANN401 - never returns
-    raise ValueError(f"{function} of a value with the batch as its axis {batch}; put the batch in front before it")
-
-
-def _picked(translator: Translator, builder: Builder, value: Value, index: Any) -> Value:  # noqa: ANN401
-    """Translate an index into a value whose batch is not in front."""
-    entries = list(index) if isinstance(index, tuple) else [index]
-    rank = len(value.torch) + 1
-    given = sum(entry is not None and entry is not ... for entry in entries)
-    if ... in entries:
-        place = entries.index(...)
-        entries[place : place + 1] = [slice(None)] * (rank - given)
-    else:
-        entries += [slice(None)] * (rank - given)
-    others: list[Any] = []
-    seen, batch = 0, 0
-    for entry in entries:
-        if entry is None:
-            others.append(entry)
-            batch += seen <= value.batch
-            continue
-        if seen == value.batch:
-            if entry != slice(None):
-                raise ValueError(f"the index {index}; take the whole batch, which is axis {value.batch}")
-        else:
-            others.append(entry)
-            batch += seen < value.batch and not isinstance(entry, int)
-        seen += 1
-    result: Value = translator(builder, replace(value, batch=0), (slice(None), *others))
-    return replace(result, batch=batch)

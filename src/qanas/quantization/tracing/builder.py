@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from qanas.quantization.border import INPUT, AxisOrder, Border, Port
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.base import Operator, Shape
-from qanas.quantization.operators.shapes import Reshape, Transpose
+from qanas.quantization.operators.shapes import MOST_TRANSPOSED_AXES, Reshape, Transpose
 from qanas.quantization.tracing.values import Axes, Factor, Factors, Value, flat, new_axis, refined, shape_of
 
 
@@ -45,7 +45,7 @@ class Builder:
             self.inputs[name] = Value(value, axes, stored)
             self._shapes[value] = shape_of(stored)
         self._nodes: list[Node] = []
-        self._arranged: dict[tuple[str, Axes], str] = {}
+        self._arranged: dict[_Layout, str] = {}
 
     @property
     def rearranged(self) -> tuple[int, ...]:
@@ -77,19 +77,27 @@ class Builder:
         """Return the value with its factors stored in a given order and grouping, moved only where needed."""
         if value.stored == stored:
             return value
-        key = (value.name, stored)
+        key = _layout(value, stored)
         if key not in self._arranged:
             name = value.name
             now, wanted = flat(value.stored), flat(stored)
+            axes = value.stored
+            for step in _steps(now, wanted):
+                name = self._transposed(name, value.name, _runs(flat(axes), step), step)
+                axes = _runs(step, step)
             if now != wanted:
-                units = _cheapest_units(value.stored, stored)
-                name = self._reshaped(name, shape_of(units))
-                order = tuple(sorted(range(len(units)), key=lambda unit: wanted.index(units[unit][0])))
-                name = self._append(f"{value.name}_transpose", Transpose(order), [name])
-                self._rearrangements += 1
-                self._moved += prod(self._shapes[name])
+                name = self._transposed(name, value.name, _cheapest_units(axes, stored), wanted)
             self._arranged[key] = self._reshaped(name, shape_of(stored))
         return Value(self._arranged[key], value.torch, stored)
+
+    def _transposed(self, name: str, of: str, units: Axes, wanted: Factors) -> str:
+        """Append a transposition of pieces, in their present order, to a wanted order of the factors."""
+        name = self._reshaped(name, shape_of(units))
+        order = tuple(sorted(range(len(units)), key=lambda unit: wanted.index(units[unit][0])))
+        name = self._append(f"{of}_transpose", Transpose(order), [name])
+        self._rearrangements += 1
+        self._moved += prod(self._shapes[name])
+        return name
 
     def natural(self, value: Value) -> Value:
         """Return the value with one stored axis for each torch axis, moved only where needed.
@@ -133,7 +141,10 @@ class Builder:
             one, other = self.merged(one), self.merged(other)
             pair = refined(one, other)
             assert pair is not None  # noqa: S101 - each axis is one factor now
-        return pair[0], self.arranged(pair[1], pair[0].stored)
+        first, second = pair
+        if _layout(first, second.stored) in self._arranged:  # that form is there: one RESHAPE less
+            return self.arranged(first, second.stored), second
+        return first, self.arranged(second, first.stored)
 
     def merged(self, value: Value) -> Value:
         """Return the value with every torch axis in one piece."""
@@ -280,6 +291,25 @@ def numbers(value: Value) -> tuple[int, ...]:
     return tuple(axes)
 
 
+_Layout = tuple[str, Shape, tuple[tuple[int, int], ...]]
+
+
+def _layout(value: Value, stored: Axes) -> _Layout:
+    """Return a form of a value's numbers, whatever its factors are: its name, the shape, steps and sizes of runs."""
+    steps: dict[Factor, int] = {}
+    step = 1
+    for factor in reversed(flat(value.stored)):
+        steps[factor] = step
+        step *= factor.size
+    runs: list[tuple[int, int]] = []
+    for factor in flat(stored):
+        if runs and runs[-1][0] == steps[factor] * factor.size:
+            runs[-1] = (steps[factor], runs[-1][1] * factor.size)
+        else:
+            runs.append((steps[factor], factor.size))
+    return value.name, shape_of(stored), tuple(runs)
+
+
 def _order_of_storage(value: Value) -> list[int]:
     """Return the torch axes in the order in which their first numbers are stored."""
     place = {factor: position for position, factor in enumerate(flat(value.stored))}
@@ -310,6 +340,22 @@ def _cheapest_units(now: Axes, wanted: Axes) -> Axes:
         if flat(units) == flat(now) and flat(moved(units)) == flat(wanted):
             choices.append(units)
     return min(choices, key=reshapes)
+
+
+def _steps(now: Factors, wanted: Factors) -> list[Factors]:
+    """Return the orders in between where one transposition has more axes than the runtime: pieces move to the front."""
+    steps: list[Factors] = []
+    while len(_runs(now, wanted)) >= MOST_TRANSPOSED_AXES:
+        units = sorted(_runs(now, wanted), key=lambda unit: wanted.index(unit[0]))
+        there = int(units[0][0] is now[0])
+        for further in (2, 1):
+            front = flat(tuple(units[: there + further]))
+            step = (*front, *(factor for factor in now if factor not in front))
+            if len(_runs(now, step)) < MOST_TRANSPOSED_AXES:
+                break
+        now = step
+        steps.append(now)
+    return steps
 
 
 def _runs(now: Factors, wanted: Factors) -> Axes:

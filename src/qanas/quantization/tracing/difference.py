@@ -182,7 +182,7 @@ def _first_apart(network: nn.Module, samples: Mapping[str, Tensor], passed: list
 
 def _apart(wanted: Tensor, slot: Slot, values: list[Any], computed: Mapping[str, Tensor]) -> bool:
     value = values[slot.number]
-    if not isinstance(value, Value) or value.batch:
+    if not isinstance(value, Value) or value.batch or value.beside:
         return False
     return how_far_apart(wanted, value.in_torch(computed[value.name])) is not None
 

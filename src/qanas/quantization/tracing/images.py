@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -254,8 +255,9 @@ def as_row(translate: Translator) -> Callable[..., Value]:
         if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
             raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
         channels, time = value.torch
-        image: Value = translate(builder, value.with_torch_axes((channels, (), time)), *arguments, **settings)
-        return image.with_torch_axes((image.torch[0], image.torch[2]))
+        image: Value = replace(value, torch=(channels, value.beside, time), beside=())
+        channels, rows, time = (image := translate(builder, image, *arguments, **settings)).torch
+        return replace(image, torch=(channels, time), beside=rows)
 
     return translated
 

@@ -59,8 +59,9 @@ def conv1d(
         padding = (0, pair(padding)[1])
     weight = weight[:, :, None]
     kernel = _kernel(weight, (1, pair(stride)[1]), padding, (1, pair(dilation)[1]), groups)
-    output, (channels, _, time) = _convolve(builder, value, (channels, (), time), weight, bias, kernel)
-    return output.with_torch_axes((channels, time))
+    # What torch has joined to the batch are the rows.
+    output, (channels, rows, time) = _convolve(builder, value, (channels, value.beside, time), weight, bias, kernel)
+    return replace(output, torch=(channels, time), beside=rows)
 
 
 def conv_module(builder: Builder, module: nn.Conv1d | nn.Conv2d, value: Value, /) -> Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from types import EllipsisType
 
@@ -124,7 +123,6 @@ def _kept(size: int, index: Index) -> int | None:
 
 TRANSLATORS = Translators(
     functions={
-        operator.getitem: part,
         **dict.fromkeys((torch.narrow, "narrow"), narrow),
         **dict.fromkeys((torch.select, "select"), select),
         **dict.fromkeys((torch.split, "split"), split),

@@ -99,6 +99,11 @@ def divide(builder: Builder, one: Operand, other: Operand, /, *, rounding_mode: 
     return multiply(builder, one, 1.0 / other)
 
 
+def lerp(builder: Builder, start: Operand, end: Operand, weight: Operand, /) -> Value:
+    """Take `torch.lerp`."""
+    return add(builder, start, multiply(builder, subtract(builder, end, start), weight))
+
+
 def add_product(builder: Builder, base: Operand, one: Operand, other: Operand, /, *, value: float = 1) -> Value:
     """Take `torch.addcmul`."""
     return add(builder, base, _combined(builder, Multiply(), one, other), alpha=value)
@@ -144,7 +149,7 @@ def _with_constant(builder: Builder, computed: Add | Multiply, value: Value, con
         raise ValueError(f"a constant of shape {tuple(tensor.shape)} with a value of shape {value.shape}")
     tensor = tensor.reshape([1] * (rank - tensor.ndim) + list(tensor.shape))
     if tensor.numel() == 1:
-        return builder.unary(WithConstant(computed, tensor.reshape(1)), value)
+        return builder.unary(WithConstant(computed, tensor.reshape([1] * min(rank, 1))), value)
     if any(size != own and 1 not in (size, own) for size, own in zip(tensor.shape, value.shape, strict=True)):
         raise ValueError(f"a constant of shape {tuple(tensor.shape)} with a value of shape {value.shape}")
     value = repeated(builder, value, [max(sizes) for sizes in zip(tensor.shape, value.shape, strict=True)])
@@ -185,6 +190,7 @@ TRANSLATORS = Translators(
         **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, torch.divide, "div", "div_"), divide),
         **dict.fromkeys((operator.neg, torch.neg, torch.negative, "neg"), negate),
         **dict.fromkeys((torch.addcmul, "addcmul"), add_product),
+        **dict.fromkeys((torch.lerp, "lerp"), lerp),
         **dict.fromkeys((torch.masked_fill, "masked_fill", "masked_fill_"), masked_fill),
         torch.where: where,
         **dict.fromkeys(("contiguous", "clone", "detach", torch.clone), nothing),

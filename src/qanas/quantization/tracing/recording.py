@@ -291,6 +291,9 @@ class Recorder:
         if translator is None:
             return self._looked(function, name, arguments, options)
         changes = bool(options.pop("inplace", False)) or (raw.endswith("_") and not raw.endswith("__"))
+        if raw == "__setitem__":
+            changes = True
+            _written_back(*arguments)
         return self._with_operator(name, translator, arguments, options, changes=changes)
 
     def _with_operator(
@@ -461,6 +464,14 @@ def _answer(function: Any, name: str, arguments: tuple[Any, ...], options: Mappi
         stand_ins = mapped((arguments, options), Traced, lambda one: torch.zeros(asked(Tensor.size, (one,), {})))
         return function(*stand_ins[0], **stand_ins[1])
     return as_it_is(name, arguments, options) if name in SAME else None
+
+
+def _written_back(target: object, _: object, source: object) -> None:
+    """Let a part that was changed be written to where it is from: ``x[:, 0] *= 2`` of Python."""
+    if isinstance(target, Traced) and isinstance(source, Traced) and source.shares is target.shares:
+        last = target.shares.version
+        if source.version == last and target.version == last - 1:
+            target.version = last
 
 
 def _slot(one: Traced) -> Slot:

@@ -16,24 +16,24 @@ from qanas.quantization.tracing.values import Value, new_axis
 
 
 def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> Value:
-    """Take a reshape that keeps the batch in front."""
+    """Take a reshape; what is no longer in an axis of its own is beside the batch."""
     sizes = listed(shape)
-    whole = prod(value.shape)
-    if not sizes or sizes[0] not in (1, -1):
-        raise ValueError(f"a reshape to {tuple(sizes)}; keep the batch in front: x.reshape(len(x), ...)")
-    sample = sizes[1:]
-    if -1 in sample and sizes[0] != -1:
-        rest = prod(size for size in sample if size != -1)
-        sample[sample.index(-1)] = whole // rest if rest > 0 else 0
-    return builder.reshaped(value, tuple(sample))
+    numbers = prod(value.whole_shape)
+    if not sizes:
+        raise ValueError("a reshape to no axis at all; keep the batch in front: x.reshape(len(x), ...)")
+    if -1 in sizes:
+        rest = prod(size for size in sizes if size != -1)
+        sizes[sizes.index(-1)] = numbers // rest if rest > 0 else 0
+    return builder.reshaped(value.apart, tuple(sizes)).joined
 
 
 def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int = -1) -> Value:
     """Take several axes as one."""
-    del builder
     rank = len(value.torch) + 1
     if start_dim % rank == 0:
-        raise ValueError("a flatten over the batch; flatten each sample: torch.flatten(x, 1)")
+        shape = value.whole_shape
+        last = end_dim % rank
+        return reshape(builder, value, prod(shape[: last + 1]), *shape[last + 1 :])
     first, last = value.axis(start_dim), value.axis(end_dim)
     joined = tuple(factor for axis in value.torch[first : last + 1] for factor in axis)
     return value.with_torch_axes((*value.torch[:first], joined, *value.torch[last + 1 :]))
@@ -41,11 +41,12 @@ def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int 
 
 def unflatten(builder: Builder, value: Value, /, dim: int, sizes: Sequence[int]) -> Value:
     """Take one axis as several."""
-    axis = value.axis(dim)
+    shape = value.whole_shape
+    place = dim % len(shape)
     parts = list(sizes)
     if -1 in parts:
-        parts[parts.index(-1)] = value.shape[axis] // -prod(parts)
-    return builder.reshaped(value, (*value.shape[:axis], *parts, *value.shape[axis + 1 :]))
+        parts[parts.index(-1)] = shape[place] // -prod(parts)
+    return reshape(builder, value, *shape[:place], *parts, *shape[place + 1 :])
 
 
 def permute(builder: Builder, value: Value, /, *dims: int | Sequence[int]) -> Value:
@@ -125,6 +126,9 @@ def repeat_interleave(builder: Builder, value: Value, /, repeats: int, dim: int 
     """Take every position of an axis several times."""
     if dim is None or not isinstance(repeats, int):
         raise ValueError("repeat_interleave without a number and an axis; name both: x.repeat_interleave(2, dim=1)")
+    if dim % (len(value.torch) + 1) == 0:  # what is repeated is joined to the batch, behind each sample
+        wider = value.with_torch_axes(((), *value.torch))
+        return repeated(builder, wider, (repeats, *value.shape)).joined
     return _several(builder, value, value.axis(dim), repeats, behind=True)
 
 
@@ -270,7 +274,10 @@ TRANSLATORS = Translators(
         "size": size,
         **dict.fromkeys(("dim", "ndimension"), lambda builder, value: attribute(builder, value, "ndim")),
         **dict.fromkeys((torch.reshape, "reshape", "view"), reshape),
-        **dict.fromkeys(("reshape_as", "view_as"), lambda builder, value, other: builder.reshaped(value, other.shape)),
+        **dict.fromkeys(
+            ("reshape_as", "view_as"), lambda builder, value, other: reshape(builder, value, other.whole_shape)
+        ),
+        **dict.fromkeys((torch.ravel, "ravel"), lambda builder, value: reshape(builder, value, -1)),
         **dict.fromkeys((torch.flatten, "flatten"), flatten),
         **dict.fromkeys((torch.unflatten, "unflatten"), unflatten),
         **dict.fromkeys((torch.permute, "permute"), permute),

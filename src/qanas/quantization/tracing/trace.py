@@ -19,7 +19,9 @@ from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
+from qanas.quantization.tracing.contractions import TRANSLATORS as OF_CONTRACTIONS
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
+from qanas.quantization.tracing.gathering import TRANSLATORS as OF_POSITIONS
 from qanas.quantization.tracing.images import TRANSLATORS as OF_IMAGES
 from qanas.quantization.tracing.joining import TRANSLATORS as OF_SEVERAL_VALUES
 from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
@@ -229,14 +231,16 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 
 KINDS = (
     OF_AXES,
+    OF_CELLS,
+    OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
     OF_MATRICES,
     OF_NORMS,
     OF_PAIRS,
     OF_PARTS,
+    OF_POSITIONS,
     OF_RECURRENCES,
-    OF_CELLS,
     OF_SEVERAL_VALUES,
     OF_SHAPES,
     OF_SINGLE_VALUES,

@@ -91,12 +91,14 @@ class Value:
         torch: its axes as torch has them, the batch left out.
         stored: its axes as they are stored: the same factors in any order and grouping.
         batch: where torch has the batch among all axes; a file has it in front.
+        beside: what torch has joined to the batch, behind it in the same axis: the windows of images as samples.
     """
 
     name: str
     torch: Axes
     stored: Axes
     batch: int = 0
+    beside: Factors = ()
 
     @property
     def shape(self) -> Shape:
@@ -106,7 +108,17 @@ class Value:
     @property
     def whole_shape(self) -> Shape:
         """The shape in torch, with a batch of 1."""
-        return (*self.shape[: self.batch], 1, *self.shape[self.batch :])
+        return (*self.shape[: self.batch], size_of(self.beside), *self.shape[self.batch :])
+
+    @property
+    def apart(self) -> Value:
+        """The value with what is beside the batch as an axis of its own, in front of the others."""
+        return replace(self, torch=(self.beside, *self.torch), batch=0, beside=())
+
+    @property
+    def joined(self) -> Value:
+        """The value with its first axis beside the batch."""
+        return replace(self, torch=self.torch[1:], beside=self.torch[0])
 
     def axis(self, number: int) -> int:
         """Return the number of a sample's axis for torch's, which counts the batch and may count from the back.
@@ -125,8 +137,9 @@ class Value:
         """Return stored numbers, shape (n, *stored), as torch has them, shape (n, *shape), the batch where it is."""
         factors = flat(self.stored)
         split = numbers.reshape(len(numbers), *(factor.size for factor in factors))
-        ordered = split.permute(0, *(factors.index(factor) + 1 for factor in flat(self.torch)))
-        return ordered.reshape(len(numbers), *self.shape).movedim(0, self.batch)
+        order = (*self.beside, *flat(self.torch))
+        ordered = split.permute(0, *(factors.index(factor) + 1 for factor in order))
+        return ordered.reshape(len(numbers) * size_of(self.beside), *self.shape).movedim(0, self.batch)
 
     def with_torch_axes(self, axes: Iterable[Factors]) -> Value:
         """Return the same stored numbers under other torch axes."""

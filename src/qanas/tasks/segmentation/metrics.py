@@ -119,6 +119,34 @@ def score(outputs: FloatArray, targets: Bytes, classes: int) -> Scores:
     return Scores(confusion.reshape(classes, classes), float(cross_entropy_sum))
 
 
+def score_draws(
+    outputs: FloatArray, targets: Bytes, classes: int, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
+) -> list[Scores | None]:
+    """Return what `score` says of images drawn with replacement, from one pass over them; None of void pixels alone.
+
+    Args:
+        outputs: logits, shape (n, classes, rows, columns).
+        targets: classes or `VOID`, shape (n, height, width).
+        classes: how many there are.
+        unit_of: the unit of each image, numbered from 0, shape (n,).
+        draws: which units each draw has, shape (draws, units).
+    """
+    units = draws.shape[1]
+    confusions = np.zeros((units, classes**2), np.int64)
+    sums = np.zeros(units)
+    for image, unit in enumerate(unit_of):
+        if (targets[image] != VOID).any():
+            found = score(outputs[image : image + 1], targets[image : image + 1], classes)
+            confusions[unit] += found.confusion.reshape(-1)
+            sums[unit] += found.cross_entropy_sum
+    # How often each draw has each unit, shape (draws, units).
+    counts = np.stack([np.bincount(draw, minlength=units) for draw in draws])
+    return [
+        Scores(confusion.reshape(classes, classes), float(total)) if confusion.any() else None
+        for confusion, total in zip(counts @ confusions, counts @ sums, strict=True)
+    ]
+
+
 def _cross_entropies(logits: Floats, labels: Integers) -> Floats:
     """Return -log softmax of the right class, shape (pixels,)."""
     shifted = logits - logits.max(axis=1, keepdims=True)

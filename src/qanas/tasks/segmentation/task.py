@@ -36,7 +36,7 @@ from qanas.tasks.segmentation.files import (
     read_frames,
 )
 from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
-from qanas.tasks.segmentation.metrics import examples, score
+from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.synthetic import write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
@@ -106,6 +106,7 @@ class Segmentation(Task):
 
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "hard_cross_entropy")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
+    unit: ClassVar[str] = "image"
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -225,7 +226,18 @@ class Segmentation(Task):
             outputs: logits, shape (n, classes, rows, columns); see `qanas.tasks.segmentation.metrics.at_size`.
             split: its masks.
         """
-        scores = score(outputs, split.targets, len(self.labels.names))
+        return self._metrics(score(outputs, split.targets, len(self.labels.names)))
+
+    def evaluate_draws(
+        self, outputs: FloatArray, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return every metric over images drawn with replacement, each of shape (draws,)."""
+        drawn = score_draws(outputs, split.targets, len(self.labels.names), unit_of, draws)
+        found = [None if scores is None else self._metrics(scores) for scores in drawn]
+        return {name: np.array([np.nan if one is None else one[name] for one in found]) for name in self.metrics}
+
+    def _metrics(self, scores: Scores) -> dict[str, float]:
+        """Return the metrics of some pixels."""
         ious = np.where(scores.confusion.sum(axis=1) > 0, scores.ious, np.nan)
         return {
             "miou": scores.mean_iou,

@@ -3,9 +3,9 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -17,8 +17,9 @@ from qanas.core.candidate import Value
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
-from qanas.search_space.settings import Integer
+from qanas.search_space.settings import Choice, Integer, Setting
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.turbofan.features import describe_windows, feature_notes
 from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows, window_ends
 from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories
 from qanas.tasks.turbofan.synthetic import write_synthetic
@@ -30,6 +31,9 @@ _SYNTHETIC_SEED = 0
 _FEWEST_ENGINES = 2
 _LARGEST_EXPONENT = 500.0
 LONGEST_WINDOW = 512
+FeatureNames = Literal["none", "mean", "mean+slope", "mean+slope+deviation", "mean+slope+deviation+last"]
+BASELINE_FEATURES: FeatureNames = "mean+slope"
+"""Of baselines: on validation data of FD001 no worse than with deviation and last value (docs/log.md)."""
 SEARCHED_THINNING = 3
 """Of a searched window's cycles, every one to every third is given to the network."""
 
@@ -57,9 +61,14 @@ class Turbofan(Task):
             ``window``, so that it is a full one. A window that reaches back before the engine's first cycle repeats it
             in front.
 
+        features: "none" gives the network the window itself. Else it is given a vector, of every sensor in turn: the
+            mean over the last ``mean_window`` cycles; the slope of the least-squares line over the window, times its
+            length; the standard deviation and the last value.
+        mean_window: cycles that mean and deviation are over, at most the window's.
+
     The input that can be searched is ``window``, from a third of its own length to twice that, and
-    ``stride_in_window``. Samples of every split are the same whatever the candidate's window: they end where this
-    task's windows end.
+    ``stride_in_window``; with features it is ``window``, ``mean_window`` and which features. Samples of every split are
+    the same whatever the candidate's window: they end where this task's windows end.
     """
 
     data: str
@@ -71,6 +80,8 @@ class Turbofan(Task):
     stride: Annotated[int, Field(ge=1)] = 1
     stride_in_window: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = 1
     first_end: Annotated[int, Field(ge=1)] | None = None
+    features: FeatureNames = "none"
+    mean_window: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = 15
 
     metrics: ClassVar[Mapping[str, Direction]] = {
         "mae": "minimize",
@@ -80,6 +91,7 @@ class Turbofan(Task):
     }
     losses: ClassVar[tuple[str, ...]] = ("mae", "mse", "huber")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"mae": 0.1}
+    unit: ClassVar[str] = "engine"
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the three raw files, whatever their folder is called.
@@ -93,9 +105,9 @@ class Turbofan(Task):
     def load(self) -> TaskData:
         """Read, check, split by engine, standardise and cut into windows.
 
-        Inputs have shape (n, steps, sensors) with steps = ceil(window / stride_in_window), targets (n, 1) in cycles.
-        The extras of each split are ``engine``, ``cycle`` (of the window's last row) and ``uncapped`` (the true RUL),
-        each of shape (n,).
+        Inputs have shape (n, steps, sensors) with steps = ceil(window / stride_in_window), or (n, features), targets
+        (n, 1) in cycles. The extras of each split are ``engine``, ``cycle`` (of the window's last row) and ``uncapped``
+        (the true RUL), each of shape (n,).
 
         Raises:
             InputError: the data is missing or damaged, or has too few engines to split.
@@ -120,9 +132,15 @@ class Turbofan(Task):
             remarks=self._remarks(raw, train, val, test),
         )
 
-    def input_settings(self) -> tuple[Integer, Integer]:
-        """Return ``window`` and ``stride_in_window``."""
+    def input_settings(self) -> tuple[Setting, ...]:
+        """Return ``window`` and ``stride_in_window``, or what features are made of."""
         shortest, longest = max(2, self.window // 3), min(2 * self.window, LONGEST_WINDOW)
+        if self.features != "none":
+            return (
+                Integer("window", "input", self.window, low=shortest, high=longest),
+                Integer("mean_window", "input", self.mean_window, low=1, high=longest, log=True),
+                Choice("features", "input", self.features, options=get_args(FeatureNames)[1:]),
+            )
         thinning = max(SEARCHED_THINNING, self.stride_in_window)
         return (
             Integer("window", "input", self.window, low=shortest, high=longest),
@@ -139,6 +157,13 @@ class Turbofan(Task):
             ValueError: no such input setting.
         """
         return self._replaced(values, first_end=self._first_end)
+
+    def with_features(self) -> Self:
+        """Return the task with means and slopes of the sensors as input; itself where it has features already."""
+        if self.features != "none":
+            return self
+        half = max(1, self.window // 2)
+        return replace(self, features=BASELINE_FEATURES, mean_window=half, first_end=self._first_end)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean absolute, squared or Huber error in units of ``rul_cap``: at most about 1 at the start.
@@ -196,6 +221,11 @@ class Turbofan(Task):
             "score": phm08_score(errors),
         }
 
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return the engine of each window, shape (n,)."""
+        engines: NDArray[Any] = split.extras["engine"]
+        return engines
+
     @contextmanager
     def _files(self) -> Iterator[SubsetFiles]:
         """Yield the three raw files; synthetic ones live as long as the context."""
@@ -205,6 +235,11 @@ class Turbofan(Task):
         with tempfile.TemporaryDirectory(prefix="turbofan-") as folder:
             write_synthetic(Path(folder), self.subset, _SYNTHETIC_SEED)
             yield SubsetFiles.find(Path(folder), self.subset)
+
+    @property
+    def _described(self) -> tuple[str, ...]:
+        """The features' names; none where the network is given the window."""
+        return tuple(self.features.split("+")) if self.features != "none" else ()
 
     @property
     def _first_end(self) -> int:
@@ -264,8 +299,10 @@ class Turbofan(Task):
 
     def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
         """Cut the windows that end at ``ends``, shape (windows,), of features (rows, k); ``rul``: theirs, uncapped."""
+        thinning = 1 if self._described else self.stride_in_window
+        windows = cut_windows(features, rows.first[ends], ends, self.window, thinning)
         return Split(
-            inputs=cut_windows(features, rows.first[ends], ends, self.window, self.stride_in_window),
+            inputs=describe_windows(windows, self._described, self.mean_window) if self._described else windows,
             targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],
             extras={
                 "engine": rows.engine[ends].astype(np.int32),
@@ -277,6 +314,14 @@ class Turbofan(Task):
     def _preprocessing_notes(self, preprocessing: Preprocessing) -> dict[str, Any]:
         """Return all that it takes to compute a network's input from raw text."""
         thinned = "every stride_in_window-th of the last cycles, counted back from the last one"
+        if self._described:
+            return {
+                **preprocessing.describe(),
+                "window": self.window,
+                "rul_cap": self.rul_cap,
+                "padding": "an engine with fewer cycles than the window repeats its first cycle in front",
+                **feature_notes(self._described, self.window, self.mean_window, len(preprocessing.sensors)),
+            }
         cycles = "the last cycles" if self.stride_in_window == 1 else thinned
         return {
             **preprocessing.describe(),
@@ -302,6 +347,7 @@ class Turbofan(Task):
             "stride": self.stride,
             "stride_in_window": self.stride_in_window,
             "first_end": self._first_end,
+            **({"features": self.features, "mean_window": self.mean_window} if self._described else {}),
             "windows": {"train": len(train), "val": len(val), "test": len(test)},
             "val": "all windows of the validation engines from the one on that ends at cycle first_end",
             "test": "the last window of each test engine",

@@ -1,0 +1,226 @@
+"""Positions of an axis by lists, writing into parts of a value, windows along an axis, and running sums."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
+from qanas.quantization.tracing.joining import cat, stacked
+from qanas.quantization.tracing.layers import conv2d, linear
+from qanas.quantization.tracing.parts import along, part, split
+from qanas.quantization.tracing.pointwise import Operand, add, multiply
+from qanas.quantization.tracing.shapes import flatten, flip, permute, reshape, transpose, unflatten
+from qanas.quantization.tracing.values import Value
+
+MOST_PARTS = 64
+"""Pieces that a list of positions is put together of."""
+
+
+def indexed(builder: Builder, value: Value, index: object, /) -> Value:
+    """Take ``value[index]``, where one axis may have a list of positions, the same for all samples."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    lists = [place for place, entry in enumerate(entries) if _is_list(entry)]
+    if not lists:
+        return part(builder, value, index)
+    if len(lists) > 1 or lists[0] == 0 or any(isinstance(entry, int) for entry in entries):
+        raise ValueError(f"the index {_told(index)}; take a list of positions of one axis, and no number beside it")
+    (place,) = lists
+    positions = entries[place]
+    entries[place] = slice(None)
+    found = part(builder, value, tuple(entries))
+    behind = sum(entry is not None for entry in entries[place + 1 :])
+    ellipsis = ... in entries[:place]
+    return index_select(builder, found, len(found.torch) - behind if ellipsis else place, torch.as_tensor(positions))
+
+
+def _is_list(entry: object) -> bool:
+    if isinstance(entry, Tensor):
+        return entry.ndim == 1 or (entry.ndim == 0 and entry.dtype == torch.bool)
+    return isinstance(entry, list)
+
+
+def _told(index: object) -> str:
+    return " ".join(str(index).split())[:80]
+
+
+def index_select(builder: Builder, value: Value, /, dim: int, index: Tensor) -> Value:
+    """Take positions of an axis in the order of a list, runs of equal steps as a slice each."""
+    size = value.shape[value.axis(dim)]
+    wanted = index.detach()
+    if wanted.dtype == torch.bool:
+        wanted = wanted.nonzero().flatten()
+    positions = [int(place) % size if -size <= int(place) < size else size for place in wanted]
+    if not positions or max(positions) >= size:
+        raise ValueError(f"positions {_told(wanted.tolist())} of an axis of {size}")
+    runs = _runs(positions)
+    if len(runs) > MOST_PARTS:
+        raise ValueError(f"{len(positions)} positions of an axis in {len(runs)} pieces; {MOST_PARTS} are put together")
+    return cat(builder, [_run(builder, value, dim, run) for run in runs], value.axis(dim) + 1)
+
+
+def _runs(positions: Sequence[int]) -> list[list[int]]:
+    """Return pieces in which positions follow in equal steps.
+
+    >>> _runs([4, 2, 0, 1, 2, 3, 3])
+    [[4, 2, 0], [1, 2, 3], [3]]
+    """
+    runs: list[list[int]] = []
+    for position in positions:
+        last = runs[-1] if runs else []
+        step = position - last[-1] if last else 0
+        if step and (len(last) == 1 or (len(last) > 1 and last[-1] - last[-2] == step)):
+            last.append(position)
+        else:
+            runs.append([position])
+    return runs
+
+
+def _run(builder: Builder, value: Value, dim: int, run: Sequence[int]) -> Value:
+    step = run[1] - run[0] if len(run) > 1 else 1
+    if step > 0:
+        return along(builder, value, dim, slice(run[0], run[-1] + 1, step))
+    return flip(builder, along(builder, value, dim, slice(run[-1], run[0] + 1, -step)), dim)
+
+
+def written(builder: Builder, value: Value, index: object, filling: Operand, /) -> Value:
+    """Take a value with another one, or a number, at some places: what is in front and behind stays beside it."""
+    entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    rank = len(value.torch) + 1
+    if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
+        raise ValueError(f"writing at {_told(index)}; write at whole numbers and slices")
+    if ... in entries:
+        place = entries.index(...)
+        entries[place : place + 1] = [slice(None)] * (rank - len(entries) + 1)
+    entries += [slice(None)] * (rank - len(entries))
+    if entries[0] != slice(None):
+        raise ValueError(f"writing at {_told(index)}; write into the whole batch: x[:, ...] = y")
+    bounds = []
+    for entry, size in zip(entries[1:], value.shape, strict=True):
+        places = range(size)[entry if isinstance(entry, slice) else slice(entry % size, entry % size + 1)]
+        if places.step != 1 or not places:
+            raise ValueError(f"writing at {_told(index)}; write at positions that follow each other")
+        bounds.append((places.start, places.stop))
+    shape = [stop - start for start, stop in bounds]
+    if isinstance(filling, Value):
+        kept = [size for size, entry in zip(shape, entries[1:], strict=True) if not isinstance(entry, int)]
+        if list(filling.shape) != kept:
+            raise ValueError(f"a value of shape {filling.shape} written to {tuple(kept)}; give it that shape")
+        return _around(builder, value, bounds, reshape(builder, filling, 1, *shape))
+    inner = value
+    for number, (start, stop) in enumerate(bounds):
+        inner = along(builder, inner, number + 1, slice(start, stop))
+    constant = torch.as_tensor(filling, dtype=torch.float32).detach()
+    constant = constant.expand(1, *(size for size, e in zip(shape, entries[1:], strict=True) if not isinstance(e, int)))
+    return _around(builder, value, bounds, add(builder, multiply(builder, inner, 0.0), constant.reshape(1, *shape)))
+
+
+def _around(builder: Builder, value: Value, bounds: Sequence[tuple[int, int]], inner: Value) -> Value:
+    """Return a value with another one between bounds of every axis, the last axis put together first."""
+    for number in reversed(range(len(bounds))):
+        start, stop = bounds[number]
+        outer = value
+        for before in range(number):
+            outer = along(builder, outer, before + 1, slice(*bounds[before]))
+        pieces = [along(builder, outer, number + 1, slice(0, start))] if start else []
+        pieces.append(inner)
+        if stop < value.shape[number]:
+            pieces.append(along(builder, outer, number + 1, slice(stop, None)))
+        inner = cat(builder, pieces, number + 1)
+    return inner
+
+
+def tensor_split(
+    builder: Builder, value: Value, /, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0
+) -> tuple[Value, ...]:
+    """Take so many parts of an axis, the first ones larger by one where it must be, or parts between positions."""
+    size = value.shape[value.axis(dim)]
+    if isinstance(indices_or_sections, int):
+        least, more = divmod(size, indices_or_sections)
+        sizes = [least + (number < more) for number in range(indices_or_sections)]
+    else:
+        borders = [0, *(int(place) for place in indices_or_sections), size]
+        sizes = [after - before for before, after in pairwise(borders)]
+    return split(builder, value, sizes, dim)
+
+
+def cumsum(builder: Builder, value: Value, /, dim: int, *, dtype: object = None) -> Value:
+    """Take running sums along an axis: a linear layer of ones below the diagonal."""
+    del dtype
+    size = value.shape[value.axis(dim)]
+    found = linear(builder, transpose(builder, value, dim, -1), torch.ones(size, size).tril())
+    return transpose(builder, found, dim, -1)
+
+
+def windows(builder: Builder, value: Value, /, dimension: int, size: int, step: int) -> Value:
+    """Take `Tensor.unfold`: windows along an axis, their positions as a last axis."""
+    number = value.axis(dimension)
+    count = (value.shape[number] - size) // step + 1
+    if size > MOST_PARTS or count < 1:
+        raise ValueError(f"{count} windows of {size} positions; {MOST_PARTS} of them are put together at most")
+    parts = [along(builder, value, number + 1, slice(tap, tap + (count - 1) * step + 1, step)) for tap in range(size)]
+    return stacked(builder, parts, -1)
+
+
+def unfold(
+    builder: Builder,
+    value: Value,
+    /,
+    kernel_size: Sizes,
+    dilation: Sizes = 1,
+    padding: Sizes = 0,
+    stride: Sizes = 1,
+) -> Value:
+    """Take `F.unfold`: what is in each window as channels, by a convolution of ones and zeros."""
+    taps = pair(kernel_size)
+    count = taps[0] * taps[1]
+    channels = value.shape[0]
+    weight = torch.eye(count).reshape(count, 1, *taps).repeat(channels, 1, 1, 1)
+    found = conv2d(builder, value, weight, None, stride, padding, dilation, channels)
+    return flatten(builder, found, 2)
+
+
+def fold(
+    builder: Builder,
+    value: Value,
+    /,
+    output_size: Sizes,
+    kernel_size: Sizes,
+    dilation: Sizes = 1,
+    padding: Sizes = 0,
+    stride: Sizes = 1,
+) -> Value:
+    """Take `F.fold` of windows that neither overlap nor leave a gap: blocks of pixels side by side."""
+    (rows, columns), (high, wide) = pair(output_size), pair(kernel_size)
+    if pair(stride) != (high, wide) or pair(padding) != (0, 0) or pair(dilation) != (1, 1):
+        raise ValueError("a fold of windows that overlap, or with padding; take a transposed convolution")
+    blocks = unflatten(builder, unflatten(builder, value, 2, (rows // high, columns // wide)), 1, (-1, high, wide))
+    return reshape(builder, permute(builder, blocks, (0, 1, 4, 2, 5, 3)), 1, -1, rows, columns)
+
+
+TRANSLATORS = Translators(
+    functions={
+        operator.getitem: indexed,
+        operator.setitem: written,
+        **dict.fromkeys((torch.index_select, "index_select"), index_select),
+        **dict.fromkeys((torch.tensor_split, "tensor_split"), tensor_split),
+        **dict.fromkeys((torch.cumsum, "cumsum"), cumsum),
+        "unfold": windows,
+        F.unfold: unfold,
+        F.fold: fold,
+    },
+    modules={
+        nn.Unfold: lambda builder, module, value: unfold(
+            builder, value, module.kernel_size, module.dilation, module.padding, module.stride
+        ),
+        nn.Fold: lambda builder, module, value: fold(
+            builder, value, module.output_size, module.kernel_size, module.dilation, module.padding, module.stride
+        ),
+    },
+)

@@ -1,0 +1,74 @@
+"""A window in a few numbers a sensor: mean, slope, deviation, last value; and how firmware computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.tasks.base import FloatArray
+
+
+def slope_weights(window: int) -> NDArray[np.float64]:
+    """Return what a window's values are weighted with for its slope times its length, oldest first, shape (window,).
+
+    The slope is that of the least-squares line; times the length, it is of the size of the values themselves.
+
+    >>> slope_weights(3).tolist()
+    [-1.5, 0.0, 1.5]
+    """
+    steps = np.arange(window) - (window - 1) / 2
+    return np.asarray(steps * window / max(float(steps @ steps), 1e-12), np.float64)
+
+
+def describe_windows(windows: FloatArray, features: Sequence[str], mean_window: int) -> FloatArray:
+    """Return the features of windows.
+
+    Args:
+        windows: shape (windows, cycles, sensors).
+        features: "mean", "slope", "deviation", "last".
+        mean_window: cycles that mean and deviation are over.
+
+    Returns:
+        Shape (windows, features * sensors): the first feature of every sensor, then the second, and so on.
+    """
+    exact = windows.astype(np.float64)
+    late = exact[:, -mean_window:]
+    slopes = np.einsum("wcs,c->ws", exact, slope_weights(windows.shape[1]))
+    known = {"mean": late.mean(axis=1), "slope": slopes, "deviation": late.std(axis=1), "last": exact[:, -1]}
+    described: FloatArray = np.concatenate([known[name] for name in features], axis=1).astype(np.float32)
+    return described
+
+
+_FORMULAS = {
+    "mean": "mean of the last mean_cycles",
+    "slope": "sum over the window's cycles, oldest first, of slope_weights times the sensor",
+    "deviation": "standard deviation (of the population) of the last mean_cycles",
+    "last": "the last cycle",
+}
+
+
+def feature_notes(features: Sequence[str], window: int, mean_window: int, sensors: int) -> dict[str, Any]:
+    """Return how features are computed from standardised sensors, and what that costs: no model's costs count it.
+
+    Args:
+        features: in their order.
+        window: cycles.
+        mean_window: cycles that mean and deviation are over.
+        sensors: how many.
+    """
+    late = min(mean_window, window)
+    cycles = window if "slope" in features else late
+    multiply_adds = {"mean": late, "slope": window, "deviation": 2 * late, "last": 0}
+    notes: dict[str, Any] = {
+        "features": {name: _FORMULAS[name] for name in features},
+        "mean_cycles": late,
+        "input": "features in the order above, each of all kept sensors in turn",
+        "outside_the_model": {
+            "buffer_values": cycles * sensors,
+            "multiply_adds": sensors * sum(multiply_adds[name] for name in features),
+        },
+    }
+    return notes | ({"slope_weights": slope_weights(window).tolist()} if "slope" in features else {})

@@ -1,0 +1,217 @@
+"""What a run comes to: the smallest shipped network that can't be told from the best one."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
+from qanas.core.errors import InputError
+from qanas.core.measures import Limit, Metric
+from qanas.core.run_folder import RunFolder
+from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
+from qanas.workflows.finalists import RESAMPLED
+
+Draws = Mapping[str, NDArray[np.float64]]
+"""Metrics over units drawn with replacement, each of shape (draws,)."""
+
+FEWEST_RANKED = 3
+"""Networks from which on the order of their scores is compared."""
+
+
+def draws_in(predictions: bytes, split: SplitName) -> Draws:
+    """Return the resampled metrics in a model's predictions; none where an early run kept none.
+
+    Args:
+        predictions: content of the .npz file.
+        split: whose.
+    """
+    start = f"{split}_{RESAMPLED}"
+    with np.load(io.BytesIO(predictions), allow_pickle=False) as file:
+        return {name.removeprefix(start): file[name] for name in file.files if name.startswith(start)}
+
+
+def intervals_in(predictions: bytes, unit: str, units: Mapping[SplitName, int]) -> Intervals | None:
+    """Return the intervals of a model's scores, as its card has them; None where nothing was kept for them.
+
+    Args:
+        predictions: content of the .npz file.
+        unit: what is independent of what.
+        units: how many each split has.
+    """
+    deployed: dict[SplitName, dict[str, Bounds]] = {}
+    for split, count in units.items():
+        found = {name: interval_of(values, count) for name, values in draws_in(predictions, split).items()}
+        deployed[split] = {name: Bounds(low=i.low, high=i.high) for name, i in found.items() if i.known}
+    if not any(deployed.values()):
+        return None
+    return Intervals(unit=unit, level=LEVEL, draws=DRAWS, units=dict(units), deployed=deployed)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The network to take where nothing else decides.
+
+    Attributes:
+        name: of the smallest shipped one that can't be told from the best.
+        best: by its deployed validation score.
+        metric: that was compared.
+        unit: what is independent of what.
+        units: how many there are, by split.
+        differences: of each network from the best, by name and split, in the metric's unit.
+        tau: Kendall's, between validation and test scores of the finalists; None where they are too few.
+        ranked: how many finalists that is over.
+        sentences: all that in words.
+    """
+
+    name: str
+    best: str
+    metric: str
+    unit: str
+    units: Mapping[SplitName, int]
+    differences: Mapping[str, Mapping[SplitName, Interval]]
+    tau: float | None
+    ranked: int
+    sentences: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for ``summary.json``."""
+        return {
+            "recommended": self.name,
+            "best": self.best,
+            "metric": self.metric,
+            "unit": self.unit,
+            "units": dict(self.units),
+            "level": LEVEL,
+            "difference_from_best": {
+                name: {split: [found.low, found.high] for split, found in by_split.items() if found.known}
+                for name, by_split in self.differences.items()
+            },
+            "tau": self.tau,
+            "ranked": self.ranked,
+            "sentences": list(self.sentences),
+        }
+
+
+def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -> Recommendation | None:
+    """Compare the shipped networks pair by pair over the same resampled units; None where nothing was kept to do so.
+
+    Everything is decided on validation data; what test data says of the decision stands beside it.
+
+    Args:
+        folder: of a run, its models shipped.
+        metric: that decides.
+        limits: of the recipe, within which the smallest is to be, where any model is.
+    """
+    cards = {
+        name: card
+        for name, card in folder.cards().items()
+        if card.intervals is not None and metric.name in card.intervals.deployed.get("val", {})
+    }
+    if not cards:
+        return None
+    best = min(cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
+    differences = _differences(folder, cards, best, metric)
+    by_size = sorted(cards, key=lambda name: (cards[name].weight_bytes, cards[name].file_bytes, name))
+    alike = [name for name in by_size if name == best or differences[name]["val"].holds(0.0)]
+    chosen = next((name for name in alike if _within(cards[name], limits)), alike[0])
+    intervals = cards[best].intervals
+    assert intervals is not None  # noqa: S101 - see above
+    ranked = [card for card in cards.values() if card.kind != "baseline"]
+    tau = None
+    if len(ranked) >= FEWEST_RANKED:
+        means = [np.array([card.metric("deployed", split, metric.name).mean for card in ranked]) for split in SPLITS]
+        tau = rank_correlation(*means)
+    sentences = [_chosen(cards, chosen, best, metric, differences), _others(differences, best, intervals)]
+    if tau is not None:
+        sentences.append(
+            f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
+        )
+    told = tuple(sentence for sentence in sentences if sentence)
+    return Recommendation(
+        chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
+    )
+
+
+def _within(card: Card, limits: Sequence[Limit]) -> bool:
+    """Tell whether a model is within the limits, as far as its card has the costs that they are on."""
+    costs = card.costs()
+    return all(limit.excess(costs) <= 0 for limit in limits if limit.cost.column in costs)
+
+
+def _loss(card: Card, metric: Metric) -> float:
+    loss = metric.loss(card.metric("deployed", "val", metric.name).shipped)
+    return math.inf if math.isnan(loss) else loss
+
+
+def _differences(
+    folder: RunFolder, cards: Mapping[str, Card], best: str, metric: Metric
+) -> dict[str, dict[SplitName, Interval]]:
+    """Return where each network's score less the best one's would lie, by name and split."""
+    found: dict[str, dict[SplitName, Interval]] = {name: {} for name in cards}
+    for split in SPLITS:
+        its = _draws_of(folder, best, split).get(metric.name)
+        for name, card in cards.items():
+            own = _draws_of(folder, name, split).get(metric.name)
+            if own is None or its is None or card.intervals is None:
+                found[name][split] = Interval(math.nan, math.nan)
+            else:
+                found[name][split] = difference(own, its, card.intervals.units[split])
+    return found
+
+
+def _draws_of(folder: RunFolder, name: str, split: SplitName) -> Draws:
+    path = folder.model(name) / "predictions.npz"
+    try:
+        return draws_in(path.read_bytes(), split)
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
+
+
+def _chosen(
+    cards: Mapping[str, Card],
+    chosen: str,
+    best: str,
+    metric: Metric,
+    differences: Mapping[str, Mapping[SplitName, Interval]],
+) -> str:
+    card, intervals = cards[chosen], cards[chosen].intervals
+    assert intervals is not None  # noqa: S101 - those without are left out
+    scores = []
+    for split, word in (("val", "validation"), ("test", "test")):
+        value, bounds = card.metric("deployed", split, metric.name).shipped, intervals.deployed[split].get(metric.name)  # type: ignore[arg-type, index]
+        spread = f" ({bounds.low:.4g} to {bounds.high:.4g})" if bounds is not None else ""
+        scores.append(f"{word} {metric.name} {value:.4g}{spread}")
+    described = card.protocol.get("baseline")
+    named = f"{chosen} ({described})" if described else chosen
+    size = f"{card.weight_bytes:,} weight bytes, {card.file_bytes:,} file bytes, {', '.join(scores)}"
+    told = f"in brackets {intervals.level:.0%} over {intervals.unit}s"
+    if chosen == best:
+        return f"{named} is the best on validation data, and nothing smaller is as good: {size}; {told}."
+    val, test = differences[chosen]["val"], differences[chosen]["test"]
+    agrees, on_test = "test data says nothing", ""
+    if test.known:
+        agrees = "nor on test data" if test.holds(0.0) else "but on test data they differ"
+        on_test = f", {test.low:+.3g} to {test.high:+.3g} on test"
+    return (
+        f"Take {named} unless something else decides: the smallest that can't be told from the best, {best}, on "
+        f"{intervals.units['val']} validation {intervals.unit}s, {agrees} (difference {val.low:+.3g} to "
+        f"{val.high:+.3g}{on_test}): {size}; {told}."
+    )
+
+
+def _others(differences: Mapping[str, Mapping[SplitName, Interval]], best: str, intervals: Intervals) -> str:
+    """Tell which further networks can't be told from the best."""
+    alike = [name for name, found in differences.items() if name != best and found["val"].holds(0.0)]
+    if not alike:
+        return ""
+    return (
+        f"Of {len(differences)} shipped models {len(alike)} can't be told from {best} on {intervals.units['val']} "
+        f"validation {intervals.unit}s: {', '.join(alike)}."
+    )

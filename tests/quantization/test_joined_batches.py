@@ -1,0 +1,138 @@
+"""Axes that torch joins to the batch, or puts in front of it, and takes apart again: windows as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+from qanas.quantization.graph import UnsupportedNetworkError
+from qanas.quantization.operators.convolution import Convolution
+from qanas.quantization.tracing import trace
+from tests.quantization.conftest import steps_from_runtime
+
+IMAGE, TOKENS = (4, 6, 4), (5, 4)
+
+
+class Function(nn.Module):
+    """A network that is a function of its input and of some layers."""
+
+    def __init__(self, function: Callable[[Any, Tensor], object], **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.layers = nn.ModuleDict(layers)
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(self.layers, x)
+
+
+def windows(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """Swin's windows of 2 x 2 with attention in each."""
+    b, c, h, w = x.shape
+    x = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
+    query, key, value = layers.qkv(x).reshape(x.size(0), 4, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+    shares = (query @ key.transpose(-2, -1)).softmax(dim=-1)
+    x = layers.norm((shares @ value).transpose(1, 2).reshape(-1, 4, c))
+    return x.view(b, h // 2, w // 2, 2, 2, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+
+
+def patches(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """MobileViT's: pixels of one place in all patches are a sequence."""
+    b, c, h, w = x.shape
+    x = x.reshape(b * c * h // 2, 2, w // 2, 2).transpose(1, 2)
+    x = x.reshape(b, c, h * w // 4, 4).transpose(1, 3).reshape(b * 4, h * w // 4, c)
+    x = x + layers.linear(x.mean(dim=1, keepdim=True))
+    x = x.contiguous().view(b, 4, -1, c).transpose(1, 3).reshape(b * c * h // 2, w // 2, 2, 2)
+    return x.transpose(1, 2).reshape(b, c, h, w)
+
+
+def each(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    b, t, c = x.shape
+    y: Tensor = layers.each(x.reshape(b * t, c))
+    return y.view(b, t, -1)
+
+
+def frames(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    b, c = x.shape[:2]
+    y: Tensor = F.max_pool2d(layers.conv(x.reshape(-1, 1, *x.shape[2:])), 2)
+    found: Tensor = torch.unflatten(y, 0, (b, c)).mean(dim=1)
+    return found
+
+
+def rows(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    b, _, h, w = x.shape
+    y: Tensor = F.max_pool1d(layers.conv(x.permute(0, 2, 1, 3).flatten(0, 1)), 2)
+    return y.view(b, h, -1, w // 2).permute(0, 2, 1, 3)
+
+
+def recurrent(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    b, c, h, w = x.shape
+    y, (hidden, _) = layers.lstm(x.permute(0, 2, 3, 1).reshape(b * h, w, c))
+    found: Tensor = y.reshape(b, h, -1) + hidden[-1].view(b, h, -1).mean(-1, keepdim=True)
+    return found
+
+
+def stacked(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    parts = torch.stack([layers.a(x), layers.b(x), x])
+    one, other, _ = parts.unbind(0)
+    return parts.sum(0) + parts[1] * one + F.relu(parts).mean(dim=0) + other
+
+
+def in_front(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    y = x.permute(1, 0, 2)[None]
+    y = y.flip(1) - y.mean(dim=1, keepdim=True).softmax(-1)
+    y = torch.cat([y, y[:, :2]], dim=1).squeeze(0)
+    found: Tensor = layers.linear(y).permute(1, 0, 2)
+    return found
+
+
+NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "windows": (Function(windows, qkv=nn.Linear(4, 12), norm=nn.LayerNorm(4)), IMAGE),
+    "patches": (Function(patches, linear=nn.Linear(4, 4)), IMAGE),
+    "linear layers and batch norms": (
+        Function(each, each=nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.PReLU(6), nn.Softmax(-1))),
+        TOKENS,
+    ),
+    "images one after the other": (Function(frames, conv=nn.Conv2d(1, 3, 3, padding=1)), IMAGE),
+    "rows as series": (Function(rows, conv=nn.Conv1d(4, 3, 3, padding=1)), IMAGE),
+    "a recurrence over each row": (Function(recurrent, lstm=nn.LSTM(4, 3, batch_first=True)), IMAGE),
+    "a stack in front": (Function(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
+    "the batch in between": (Function(in_front, linear=nn.Linear(4, 3)), TOKENS),
+    "all in one": (Function(lambda _, x: x.view(-1).view_as(x) * x.ravel().reshape(x.shape)), TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_joined_to_the_batch_is_computed_as_torch_does(name: str) -> None:
+    torch.manual_seed(0)
+    network, shape = NETWORKS[name]
+    samples = torch.randn(6, *shape)
+    with torch.no_grad():
+        wanted = network.eval()(samples)
+    assert torch.allclose(trace(network, shape).forward(samples), wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(steps_from_runtime(network, samples)).max() == 0
+
+
+def test_parts_one_after_the_other_have_the_same_weights() -> None:
+    nodes = trace(NETWORKS["images one after the other"][0], IMAGE).nodes
+    assert len({node.origin for node in nodes if isinstance(node.operator, Convolution)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda m, x: m.conv(x.reshape(-1, 1, 1, 1)), "96 parts of a sample, one after the other"),
+        (lambda _, x: x.flatten(0, 1) + x[:, 0], "one has axes joined to the batch"),
+        (lambda _, x: x.flatten(0, 1).mean(0), "over the batch"),
+        (lambda m, x: m.conv(x.transpose(0, 1)), "put the batch in front"),
+        (lambda _, x: x.flatten(0, 1)[0], "take the whole batch"),
+    ],
+)
+def test_what_would_mix_samples_is_refused(function: Callable[[Any, Tensor], object], message: str) -> None:
+    with pytest.raises(UnsupportedNetworkError, match=message):
+        trace(Function(function, conv=nn.Conv2d(1, 2, 1)), IMAGE)

@@ -1,0 +1,95 @@
+"""What a run comes to: decided on validation data, over the same resampled units, test data beside it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.core.test_card import make_card
+
+from qanas.core.card import SPLITS, Card, SplitName, Statistic
+from qanas.core.measures import Metric
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.tasks.resampling import drawn_units
+from qanas.workflows.verdict import intervals_in, recommend
+
+Floats = NDArray[np.float64]
+UNITS: dict[SplitName, int] = {"val": 20, "test": 30}
+METRIC = Metric("mae", "quantized", "minimize")
+
+
+def errors(split: SplitName, more: float, noise: float, seed: int) -> Floats:
+    """Each unit's error: a level that all networks share, and a little of the network's own."""
+    level = np.random.default_rng(0).normal(10, 3, UNITS[split])
+    return level + more + np.random.default_rng(seed).normal(0, noise, UNITS[split])
+
+
+def put(folder: RunFolder, name: str, weight_bytes: int, more: dict[SplitName, float], seed: int) -> Card:
+    by_unit = {split: errors(split, more[split], 0.2, seed) for split in SPLITS}
+    arrays = {f"{split}_resampled_mae": by_unit[split][drawn_units(UNITS[split])].mean(axis=1) for split in SPLITS}
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    metrics = {split: {"mae": Statistic.of([float(by_unit[split].mean())], 0)} for split in SPLITS}
+    card = make_card(name, weight_bytes).model_copy(
+        update={"metrics": {"deployed": metrics}, "intervals": intervals_in(file.getvalue(), "engine", UNITS)}
+    )
+    write_atomically(folder.model(name) / "card.json", card.to_json().encode())
+    write_atomically(folder.model(name) / "predictions.npz", file.getvalue())
+    return card
+
+
+def test_the_smallest_that_is_not_told_from_the_best(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert recommend(folder, METRIC) is None
+    card = put(folder, "seed", 9000, {"val": 0.0, "test": 0.0}, 1)
+    assert card.intervals is not None
+    bounds = card.intervals.deployed["val"]["mae"]
+    assert bounds.low < card.metric("deployed", "val", "mae").shipped < bounds.high
+    put(folder, "as_good", 300, {"val": 0.05, "test": 2.0}, 2)  # on test data it isn't, which decides nothing
+    put(folder, "worse", 100, {"val": 1.0, "test": -1.0}, 3)  # within the best one's interval, but not pair by pair
+    found = recommend(folder, METRIC)
+    assert found is not None
+    assert (found.name, found.best, found.unit) == ("as_good", "seed", "engine")
+    assert bounds.low < found.differences["worse"]["val"].low + card.metric("deployed", "val", "mae").shipped
+    assert found.differences["worse"]["val"].low > 0
+    assert found.differences["seed"]["val"].holds(0.0)
+    assert found.tau == pytest.approx(-1 / 3)
+    first, second, third = found.sentences
+    assert first.startswith(
+        "Take as_good unless something else decides: the smallest that can't be told from the best, seed, on "
+        "20 validation engines, "
+        "but on test data they differ (difference "
+    )
+    assert "300 weight bytes, 4,000 file bytes, validation mae " in first
+    assert second == "Of 3 shipped models 1 can't be told from seed on 20 validation engines: as_good."
+    assert third == "Validation and test scores of the 3 finalists have the same order by tau -0.33."
+    told = found.as_json()
+    assert told["recommended"] == "as_good"
+    assert told["difference_from_best"]["worse"]["val"][0] > 0
+
+
+def test_models_of_early_runs_are_left_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    old = make_card("old", 10)
+    write_atomically(folder.model("old") / "card.json", old.to_json().encode())
+    assert recommend(folder, METRIC) is None
+    put(folder, "seed", 9000, {"val": 0.0, "test": 0.0}, 1)
+    found = recommend(folder, METRIC)
+    assert found is not None
+    assert list(found.differences) == ["seed"]
+    assert found.tau is None
+    (sentence,) = found.sentences
+    assert sentence.startswith("seed is the best on validation data, and nothing smaller is as good: 9,000 weight")
+
+
+def test_a_metric_to_be_maximized(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    put(folder, "high", 9000, {"val": 0.0, "test": 0.0}, 1)
+    put(folder, "low", 300, {"val": -5.0, "test": -5.0}, 2)
+    found = recommend(folder, Metric("mae", "quantized", "maximize"))
+    assert found is not None
+    assert (found.name, found.best) == ("high", "high")
+    assert found.differences["low"]["val"].high < 0
