@@ -196,6 +196,9 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="field=value", help="What differs from it. May be repeated.")
     ] = None,
+    avoid: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Kernels of the device that are wrong: grouped_convolution.")
+    ] = None,
     file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -206,7 +209,7 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     from qanas.export.source import NotShippedError, Source
 
     require_folder_of(out)
-    deploy = exporter(file_format, scheme, changes or ())
+    deploy = exporter(file_format, scheme, changes or (), avoid)
     try:
         source = Source.load(network, calibration, weights=weights, array=array, check=check)
     except NotShippedError as error:

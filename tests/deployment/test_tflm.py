@@ -212,6 +212,27 @@ def test_values_of_16_bits_are_identical_and_planned_alike(name: str, capfd: pyt
     assert shipped.in_tflm.arena(capfd).planned == shipped.peak
 
 
+class Products(nn.Module):
+    """A product of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(4, 5, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = self.one(x) @ self.other(x).mT
+        return product
+
+
+@pytest.mark.parametrize("network", [Products(), nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), nn.ConvTranspose2d(4, 3, 2, 2)])
+def test_further_operators_of_16_bits_are_identical_and_planned_alike(
+    network: nn.Module, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shipped = Shipped.of(network, (4, 6, 7), INT16)
+    assert shipped.steps().max() == 0
+    assert shipped.in_tflm.arena(capfd).planned == shipped.peak
+
+
 OTHER_KERNELS = (Dense, Softmax, ResizeBilinear, HardSwish)
 """Operators whose kernels for 16 bits are others here, or none."""
 

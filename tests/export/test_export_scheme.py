@@ -13,6 +13,7 @@ from qanas.export.export import exporter, ship
 from qanas.export.report import Export
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
+from qanas.hardware.device import Device
 from qanas.quantization.scheme import Scheme, named_schemes
 
 
@@ -36,6 +37,25 @@ def test_changes_are_fields_of_the_scheme_and_of_its_layers() -> None:
     )
     assert ExportScheme.parse(None, []).scheme == Scheme()
     assert ExportScheme.parse("int8_percentile", ()).scheme == named_schemes()["int8_percentile"]
+
+
+def test_kernels_that_are_wrong_are_avoided(source: Source, tmp_path: Path) -> None:
+    assert ExportScheme.parse(None, ["weight_bits=4"], "grouped_convolution").scheme == Scheme(
+        weight_bits=4, avoid="grouped_convolution"
+    )
+    told = ship(source, exporter("tflite", None, (), "grouped_convolution")(source), tmp_path / "m.tflite")
+    assert "grouped_convolution avoided" in str(told.quantization)
+    with pytest.raises(InputError, match=r"--avoid: unknown kind of kernel 'grouped': .*grouped_convolution"):
+        exporter("tflite", None, (), "grouped")
+    with pytest.raises(InputError, match="--avoid: --format tflite-float32 quantizes nothing"):
+        exporter("tflite-float32", None, (), "grouped_convolution")
+
+
+def test_a_device_says_what_it_avoids() -> None:
+    host = Device.named("host")
+    wrong = host.model_copy(update={"avoid": "grouped_convolution"})
+    assert host.scheme(Scheme()) == Scheme()
+    assert wrong.scheme(Scheme(weight_bits=4)) == Scheme(weight_bits=4, avoid="grouped_convolution")
 
 
 @pytest.mark.parametrize(

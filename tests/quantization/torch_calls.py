@@ -48,6 +48,41 @@ class Recurrent(nn.Module):
         return self.read(output, state)
 
 
+class FromStates(nn.Module):
+    """A recurrent layer that starts from constants, or from what is made of its input; states are given out, too."""
+
+    def __init__(self, layer: Any, learned: bool) -> None:  # noqa: ANN401 - a recurrent layer
+        super().__init__()
+        self.layer, self.learned = layer, learned
+        places = layer.num_layers * (2 if layer.bidirectional else 1)
+        self.states = nn.Parameter(torch.randn(2, places, 1, layer.hidden_size))
+        self.made = nn.Linear(layer.input_size, layer.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.states.expand(-1, -1, len(x), -1)
+        hidden, cell = states[0], states[1]
+        if not self.learned:
+            hidden = torch.stack([self.made(x[:, 0])] * self.states.shape[1])
+        output, last = self.layer(x, (hidden, cell) if isinstance(self.layer, nn.LSTM) else hidden)
+        parts = last if isinstance(last, tuple) else [last]
+        return torch.cat([output.flatten(1), *(part[-1] for part in parts)], 1)
+
+
+class Cells(nn.Module):
+    """A cell that is called step by step."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> Tensor:
+        state: Any = None
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        result: Tensor = state[0] if isinstance(state, tuple) else state
+        return result
+
+
 def given(module: nn.Module) -> Callable[[], nn.Module]:
     return lambda: module
 
@@ -237,6 +272,18 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (6, 4),
     ),
+    "LSTM from constant states": (lambda: FromStates(nn.LSTM(4, 3, batch_first=True), learned=True), (5, 4)),
+    "LSTM of two layers from states of the input": (
+        lambda: FromStates(nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True), learned=False),
+        (3, 4),
+    ),
+    "GRU from constant states": (
+        lambda: FromStates(nn.GRU(4, 3, batch_first=True, bidirectional=True), learned=True),
+        (4, 4),
+    ),
+    "GRU from states of the input": (lambda: FromStates(nn.GRU(4, 3, batch_first=True), learned=False), (4, 4)),
+    "LSTMCell": (lambda: Cells(nn.LSTMCell(4, 3)), (5, 4)),
+    "GRUCell": (lambda: Cells(nn.GRUCell(4, 3)), (5, 4)),
     "squeezed state of an LSTM": (
         lambda: Recurrent(nn.LSTM(4, 3, batch_first=True), lambda _, states: states[0].squeeze(0)),
         (6, 4),

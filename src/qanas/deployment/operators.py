@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from qanas.quantization.program import RuntimeOperator, RuntimeTensor, bytes_of
+from qanas.quantization.program import DType, RuntimeOperator, RuntimeTensor, bytes_of
 
 LSTM_GATES = 4
 
@@ -39,9 +39,10 @@ def _unpacked_weights(operator: RuntimeOperator) -> list[int]:
 
 
 def _sums_of_outputs(operator: RuntimeOperator) -> list[int]:
-    """Return a sum for each number of the output, int32; those of codes only."""
+    """Return a sum for each number of the output, int32, of codes of 16 bits int64; those of codes only."""
     output = operator.outputs[0]
-    return [] if output.dtype == "float32" else [bytes_of(output.elements, "int32")]
+    sums: DType = "int64" if output.dtype == "int16" else "int32"
+    return [] if output.dtype == "float32" else [bytes_of(output.elements, sums)]
 
 
 def _counts_of_axes(operator: RuntimeOperator) -> list[int]:

@@ -338,25 +338,29 @@ EXPORTERS: Mapping[str, Callable[[Source, ExportScheme], Deployed]] = {"tflite":
 FLOAT_FORMAT = "tflite-float32"
 
 
-def exporter(file_format: str, scheme: str | None, changes: Sequence[str] = ()) -> Callable[[Source], Deployed]:
+def exporter(
+    file_format: str, scheme: str | None, changes: Sequence[str] = (), avoid: str | None = None
+) -> Callable[[Source], Deployed]:
     """Return what makes a file of a format, having checked that it can.
 
     Args:
         file_format: a name of `EXPORTERS`, or `FLOAT_FORMAT`.
         scheme: a name of ``quantization/schemes.toml``; None: the default one.
         changes: of the scheme, see `ExportScheme.parse`.
+        avoid: likewise.
 
     Raises:
         InputError: there is no such format or scheme, nothing is quantized by it, or its packages are not installed.
     """
     if file_format == FLOAT_FORMAT:
-        if scheme is not None or changes:
-            option = "--set" if scheme is None else "--scheme"
+        given = {"--scheme": scheme, "--set": changes, "--avoid": avoid}
+        option = next((name for name, entry in given.items() if entry), None)
+        if option is not None:
             raise InputError(f"{option}: --format {FLOAT_FORMAT} quantizes nothing; leave one of them out")
         return float_tflite
     if file_format not in EXPORTERS:
         raise InputError(f"--format: {unknown('format', file_format, [*EXPORTERS, FLOAT_FORMAT])}")
-    chosen = ExportScheme.parse(scheme, changes)
+    chosen = ExportScheme.parse(scheme, changes, avoid)
     if file_format == "onnx":
         require_onnx()
         require_int8(chosen)

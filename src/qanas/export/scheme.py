@@ -36,12 +36,13 @@ class ExportScheme:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, name: str | None, changes: Sequence[str]) -> Self:
+    def parse(cls, name: str | None, changes: Sequence[str], avoid: str | None = None) -> Self:
         """Read a name and changes from the command line.
 
         Args:
             name: None: the default one.
             changes: ``field=value``, or ``layers.PATH.field=value`` for a module of the network.
+            avoid: kernels that the device has, but wrong; None: what the scheme says.
 
         Raises:
             InputError: there is no such scheme, field or value.
@@ -59,6 +60,10 @@ class ExportScheme:
                 raise InputError(f"--set {text}: {unknown('field', key, KNOWN)}")
             table = fields.setdefault(LAYERS, {}).setdefault(".".join(tables[1:]), {}) if tables else fields
             table[key] = given.value
+        if avoid is not None:
+            if avoid not in KNOWN["avoid"]:
+                raise InputError(f"--avoid: {unknown('kind of kernel', avoid, KNOWN['avoid'])}")
+            fields["avoid"] = avoid
         chosen = cls(DEFAULT_SCHEME if name is None else name, fields)
         _ = chosen.scheme
         return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from importlib import resources
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.errors import InputError, unknown
 from qanas.deployment.litert import Kernels, LiteRTModel
+from qanas.quantization.scheme import Avoided, Scheme
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,6 +66,7 @@ class Device(BaseModel):
         name: as recipes call it.
         description: one line for people.
         latency: how latency is had.
+        avoid: kernels that its library has, but wrong: `Scheme` says which there are.
     """
 
     model_config = _STRICT
@@ -71,6 +74,7 @@ class Device(BaseModel):
     name: str
     description: str
     latency: LatencySources
+    avoid: Avoided = "nothing"
 
     @classmethod
     def named(cls, name: str) -> Device:
@@ -84,6 +88,10 @@ class Device(BaseModel):
             raise InputError(f"device.name: {unknown('device', name, known)}")
         text = resources.files("qanas.hardware.devices").joinpath(f"{name}.toml").read_text("utf-8")
         return cls.model_validate(tomllib.loads(text))
+
+    def scheme(self, asked: Scheme) -> Scheme:
+        """Return a scheme for this device: with what it has to avoid, where the scheme itself avoids nothing."""
+        return replace(asked, avoid=self.avoid) if asked.avoid == "nothing" else asked
 
     def latency_ms(self, content: bytes) -> float:
         """Return the latency of one inference of a .tflite file, in milliseconds."""

@@ -243,7 +243,8 @@ class Bench:
         for path, own in modules.items():
             if own != bits and not self.scheme.fixes("weight_bits", path.replace(".", "_")):
                 layers[path] = {**layers.get(path, {}), "weight_bits": own}
-        scheme = replace(self.scheme, weight_bits=bits, layers=layers)  # type: ignore[arg-type]  # checked by Scheme
+        scheme = self.device.scheme(self.scheme)
+        scheme = replace(scheme, weight_bits=bits, layers=layers)  # type: ignore[arg-type]  # checked by Scheme
         return scheme if candidate == self.reference else scheme.within(nodes)
 
     def blueprint(self, candidate: Candidate) -> Blueprint:

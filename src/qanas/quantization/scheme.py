@@ -222,6 +222,7 @@ class Scheme:
             "power-of-two scales" if self.scales == "power_of_two" else "",
             f"{self.ranges.replace('_', '-')} ranges on training samples",
             "cells of LSTMs int16",
+            f"{self.avoid} avoided" if self.avoid != "nothing" else "",
             *(f"{layer}: {key} {value}" for layer, entry in self.layers.items() for key, value in entry.items()),
         ]
         return "; ".join(part for part in parts if part)

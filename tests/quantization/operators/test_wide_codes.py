@@ -15,10 +15,12 @@ from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.functions import LeakyReLU, Logistic, Tanh
+from qanas.quantization.operators.matrix import MatrixProduct
 from qanas.quantization.operators.reductions import Mean, Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, Quantize, ReLU
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.shapes import Concatenate, Reshape, Slice, Transpose
+from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pad, Window
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
@@ -40,6 +42,13 @@ def convolution(random: Randomness, groups: int, outputs: int) -> Convolution:
 
 def dense(random: Randomness) -> Dense:
     return Dense(random.normal(7, SHAPE[2]), random.normal(7), ACTIVATIONS[random.integer(0, 2)])
+
+
+def transposed(random: Randomness) -> TransposedConvolution:
+    """Rows of both paddings, weights whose channels differ in size."""
+    spread = Spread((2, 1), (random.integer(0, 1), 1), (10, 6), ACTIVATIONS[random.integer(0, 2)])
+    weight = random.normal(5, 3, 3, SHAPE[2]) * 10.0 ** random.normal(5, 1, 1, 1)
+    return TransposedConvolution(weight, 10.0 ** (2.0 * random.normal(5)), spread)
 
 
 def some_range(random: Randomness) -> Range:
@@ -69,6 +78,8 @@ OPERATORS: dict[str, Callable[[Randomness], Graph]] = {
     "nearest": lambda random: chain(SHAPE, ResizeNearest(random.integer(1, 9), 7)),
     "bilinear": lambda random: chain(SHAPE, ResizeBilinear(random.integer(1, 9), 7)),
     "softmax": lambda _: chain(SHAPE, Softmax()),
+    "matrices": lambda _: of_parts(MatrixProduct(), SHAPE, *HALVES),
+    "transposed convolution": lambda random: chain(SHAPE, transposed(random)),
 }
 
 FUNCTIONS: dict[str, tuple[Operator, Callable[[torch.Tensor], torch.Tensor]]] = {

@@ -28,8 +28,7 @@ class MatrixProduct(Operator):
     So TFLite Micro keeps no copy of the second matrix: of one that comes as (..., inner, columns) it does, for ever.
     """
 
-    activation_bits = (8,)
-    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2}
+    versions: ClassVar[Mapping[DType, int]] = {"float32": 1, "int8": 2, "int16": 3}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (..., rows, columns).
@@ -87,7 +86,8 @@ class QuantizedMatrixProduct(QuantizedOperator):
         )
         # The kernels multiply the scales in float32.
         scale = float(np.float32(self.first.scale) * np.float32(self.second.scale))
-        steps = FixedPoint.of(scale / self.output.scale)(self.product.forward(first, second))
+        fixed_point = FixedPoint.of_sums if self.first.wide else FixedPoint.of
+        steps = fixed_point(scale / self.output.scale)(self.product.forward(first, second))
         return clamp_codes(steps.to(torch.float32) + self.output.zero_point, self.output, "none")
 
     def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:

@@ -85,8 +85,6 @@ class TransposedConvolution(Operator):
     bias: Tensor
     spread: Spread
 
-    activation_bits = (8,)
-
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (rows', columns', out)."""
         if len(inputs[0]) != 3 or inputs[0][2] != self.weight.shape[3]:  # noqa: PLR2004 - rows, columns, channels
@@ -197,7 +195,8 @@ class QuantizedTransposedConvolution(QuantizedOperator):
 
     def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
         """Requantize in one pass."""
-        del inputs
+        if self.input.wide:
+            return super().fast_kernel(inputs, output)
         weights, activation = self.weights.as_tensor(), self.spread.activation
         factors = FixedPointRequantization.of(self.weights, self.input, self.output, activation).factors
         bias = self.weights.quantize_bias(self.bias, self.input)

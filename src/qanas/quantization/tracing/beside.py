@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder
-from qanas.quantization.tracing.joining import stack
+from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Stacked, Unavailable, Value, mapped, size_of
@@ -271,7 +271,7 @@ def _together(builder: Builder, results: Sequence[Any]) -> Any:  # noqa: ANN401 
     """Return the same structure as each of the results has, of all of them."""
     one = results[0]
     if isinstance(one, Value):
-        return stack(builder, results, 1).joined
+        return stacked(builder, results, 1).joined
     if isinstance(one, Stacked):
         return Stacked(
             tuple(_together(builder, parts) for parts in zip(*(entry.parts for entry in results), strict=True))

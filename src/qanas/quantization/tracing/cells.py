@@ -1,72 +1,218 @@
-"""Single steps of recurrent layers, as people unroll them: linear layers, logistic functions and tangents."""
+"""Recurrent cells, step by step: those that a network calls by themselves, and layers that start from a given state.
+
+A runtime's fused LSTM starts from zeros and keeps its cell to itself. Here every step is made of operators of its own,
+with ranges of its own; both states can be had, and weights are stored once for all steps.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.functions import relu, sigmoid, tanh
+from qanas.quantization.tracing.functions import sigmoid, tanh
+from qanas.quantization.tracing.joining import cat, stacked
 from qanas.quantization.tracing.layers import linear
-from qanas.quantization.tracing.parts import chunk
-from qanas.quantization.tracing.pointwise import add, multiply, subtract
-from qanas.quantization.tracing.values import Value
+from qanas.quantization.tracing.parts import chunk, part
+from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
+from qanas.quantization.tracing.shapes import flip
+from qanas.quantization.tracing.values import Stacked, Unavailable, Value
 
-State = Value | Tensor | None
-"""A tensor is the same for all samples, None is 0."""
+States = list[Operand]
+"""Of one layer and direction, each of shape (units,) for a sample: the hidden state, of an LSTM the cell behind it."""
+
+Step = Callable[[Builder, Value, Sequence[Tensor], States], list[Value]]
+"""Returns the states behind a step, for what the input adds to the gates, the recurrent weights and the states."""
 
 
-def _of_state(builder: Builder, module: nn.RNNCellBase, state: State) -> Value | Tensor | None:
-    """Return what a layer makes of its last state, the biases included; None where that is nothing."""
+def lstm_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+    """Append a step of an LSTM, gates in the order i, f, g, o.
+
+    Args:
+        builder: appends the operators.
+        from_input: shape (4 * units,) for a sample, all biases added.
+        recurrent: weights, shape (4 * units, units).
+        states: hidden and cell.
+    """
+    hidden, cell = states
+    i, f, g, o = chunk(builder, add(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
+    kept = multiply(builder, sigmoid(builder, f), cell)
+    cell = add(builder, kept, multiply(builder, sigmoid(builder, i), tanh(builder, g)))
+    return [multiply(builder, sigmoid(builder, o), tanh(builder, cell)), cell]
+
+
+def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+    """Append a step of a GRU, gates in the order r, z, n.
+
+    Args:
+        builder: appends the operators.
+        from_input: shape (3 * units,) for a sample, with its biases.
+        recurrent: weights, shape (3 * units, units), and biases, shape (3 * units,).
+        states: hidden.
+    """
+    (hidden,) = states
+    gates = 2 * recurrent[0].shape[1]
+    weights, biases = ([tensor[:gates], tensor[gates:]] for tensor in recurrent)
+    shares, new = (
+        part(builder, from_input, (..., slice(0, gates))),
+        part(builder, from_input, (..., slice(gates, None))),
+    )
+    shares = sigmoid(builder, add(builder, shares, _product(builder, hidden, weights[0], biases[0])))
+    reset, update = chunk(builder, shares, 2, 1)
+    new = tanh(builder, add(builder, new, multiply(builder, reset, _product(builder, hidden, weights[1], biases[1]))))
+    return [add(builder, new, multiply(builder, update, subtract(builder, hidden, new)))]
+
+
+def _product(builder: Builder, state: Operand, weight: Tensor, bias: Tensor | None = None) -> Operand:
+    """Return what a state adds to gates, shape (gates,) for a sample."""
     if isinstance(state, Value):
-        return linear(builder, state, module.weight_hh, module.bias_hh)
-    if state is None:
-        return None if module.bias_hh is None else module.bias_hh.detach()
-    return F.linear(state.detach()[:1], module.weight_hh, module.bias_hh).detach()[0]
+        return linear(builder, state, weight, bias)
+    return F.linear(torch.as_tensor(state), weight, bias)
 
 
-def _gates(builder: Builder, module: nn.RNNCellBase, value: Value, state: State) -> Value:
-    found = linear(builder, value, module.weight_ih, module.bias_ih)
-    further = _of_state(builder, module, state)
-    return found if further is None else add(builder, found, further)
+def unrolled(
+    builder: Builder, value: Value, step: Step, kernel: Sequence[Tensor], recurrent: Sequence[Tensor], states: States
+) -> tuple[Value, list[Value]]:
+    """Append all steps of a layer.
+
+    Args:
+        builder: appends the operators.
+        value: shape (time, features) for a sample.
+        step: of the cell.
+        kernel: weights of the input and their biases.
+        recurrent: what the step takes.
+        states: that it starts from.
+
+    Returns:
+        The hidden states, shape (time, units) for a sample, and the last states.
+    """
+    origin = builder.origin or builder.call
+    from_input = linear(builder, value, *kernel)
+    hidden: list[Value] = []
+    last: list[Value] = []
+    for time in range(value.shape[0]):
+        builder.origin = f"{origin}, of states"
+        last = step(builder, part(builder, from_input, (slice(None), time)), recurrent, [*(last or states)])
+        hidden.append(last[0])
+    builder.origin = f"{origin}'"
+    return stacked(builder, hidden, 1), last
 
 
-def rnn_cell(builder: Builder, module: nn.RNNCell, value: Value, /, hx: State = None) -> Value:
-    """Take a step of an `nn.RNNCell`."""
-    gates = _gates(builder, module, value, hx)
-    return tanh(builder, gates) if module.nonlinearity == "tanh" else relu(builder, gates)
+def lstm_weights(module: nn.LSTM | nn.LSTMCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Return weights and biases of the input, and the recurrent weights; both biases are added up."""
+    kernel, recurrent, *biases = weights_of(module, suffix)
+    return [kernel, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0])], [recurrent]
 
 
-def lstm_cell(
-    builder: Builder, module: nn.LSTMCell, value: Value, /, hx: tuple[State, State] | None = None
-) -> tuple[Value, Value]:
-    """Take a step of an `nn.LSTMCell`."""
-    hidden, cell = (None, None) if hx is None else hx
-    new, kept, content, shown = chunk(builder, _gates(builder, module, value, hidden), 4, 1)
-    state = multiply(builder, sigmoid(builder, new), tanh(builder, content))
-    if cell is not None and (isinstance(cell, Value) or bool(cell.any())):
-        last = cell if isinstance(cell, Value) else cell.detach()[0]
-        state = add(builder, multiply(builder, sigmoid(builder, kept), last), state)
-    return multiply(builder, sigmoid(builder, shown), tanh(builder, state)), state
+def gru_weights(module: nn.GRU | nn.GRUCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Return weights and biases of the input, and those of the state."""
+    kernel, recurrent, *biases = weights_of(module, suffix)
+    one, other = biases or (torch.zeros_like(kernel[:, 0]),) * 2
+    return [kernel, one], [recurrent, other]
 
 
-def gru_cell(builder: Builder, module: nn.GRUCell, value: Value, /, hx: State = None) -> Value:
-    """Take a step of an `nn.GRUCell`."""
-    reset, update, content = chunk(builder, linear(builder, value, module.weight_ih, module.bias_ih), 3, 1)
-    further = _of_state(builder, module, hx)
-    if further is None:
-        last = None
+def weights_of(module: nn.Module, suffix: str) -> list[Tensor]:
+    """Return the weights of inputs and states, and the two biases if there are any."""
+    names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if module.bias else ()))
+    return [getattr(module, f"{name}{suffix}").detach() for name in names]
+
+
+def lstm_cell(builder: Builder, module: nn.LSTMCell, value: Value, /, hx: object = None) -> tuple[Value, Value]:
+    """Take an `nn.LSTMCell`."""
+    kernel, recurrent = lstm_weights(module, "")
+    given = (None, None) if hx is None else hx
+    states = [_state_of_cell(entry, module.hidden_size) for entry in given]  # type: ignore[attr-defined]  # a pair
+    hidden, cell = lstm_step(builder, linear(builder, value, *kernel), recurrent, states)
+    return hidden, cell
+
+
+def gru_cell(builder: Builder, module: nn.GRUCell, value: Value, /, hx: object = None) -> Value:
+    """Take an `nn.GRUCell`."""
+    kernel, recurrent = gru_weights(module, "")
+    (hidden,) = gru_step(builder, linear(builder, value, *kernel), recurrent, [_state_of_cell(hx, module.hidden_size)])
+    return hidden
+
+
+def _state_of_cell(state: object, units: int) -> Operand:
+    """Return a cell's state, of shape (units,) for a sample; zeros where none is given."""
+    if isinstance(state, Tensor):
+        return _of_one_sample(state)
+    return state if isinstance(state, Value) else torch.zeros(units)
+
+
+def _of_one_sample(state: Tensor) -> Tensor:
+    """Return a constant state, shape (units,), of one that may have the batch of 1 in front."""
+    if state.ndim > 1 and len(state) != 1:
+        raise ValueError(f"a state of {len(state)} samples; it must have as many as the input")
+    return state.detach().reshape(state.shape[-1])
+
+
+def states_of_layers(builder: Builder, given: object, layers: int) -> list[Operand]:
+    """Return a given state, shape (layers, batch, units), layer by layer.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    if isinstance(given, Stacked):
+        parts: list[Operand] = list(given.parts)
+    elif isinstance(given, Value):
+        axis = given.batch
+        if len(given.torch) != 2 or axis > 1 or (axis == 0 and layers > 1):  # noqa: PLR2004 - layers, units
+            raise ValueError(
+                f"a state of shape {given.whole_shape}; it takes (layers, batch, units): state.transpose(0, 1)"
+            )
+        alone = replace(given, batch=0)
+        parts = [part(builder, alone, (slice(None), layer)) for layer in range(given.shape[0])]
+    elif isinstance(given, Tensor):
+        parts = [_of_one_sample(layer) for layer in given]
+    elif isinstance(given, Unavailable):
+        raise ValueError(given.reason)  # noqa: TRY004 - of the network
     else:
-        parts = chunk(builder, further, 3, 1) if isinstance(further, Value) else further.chunk(3, -1)
-        reset, update, last = add(builder, reset, parts[0]), add(builder, update, parts[1]), parts[2]
-    gate = sigmoid(builder, update)
-    if last is not None:
-        content = add(builder, content, multiply(builder, sigmoid(builder, reset), last))
-    new = tanh(builder, content)
-    if hx is None:
-        return multiply(builder, new, subtract(builder, 1.0, gate))
-    before = hx if isinstance(hx, Value) else hx.detach()[0]
-    return add(builder, new, multiply(builder, gate, subtract(builder, before, new)))
+        raise ValueError(f"a state that is a {type(given).__name__}; give a tensor")  # noqa: TRY004 - of the network
+    if len(parts) != layers:
+        raise ValueError(f"a state of {len(parts)} layers; it takes {layers}")
+    return parts
 
 
-TRANSLATORS = Translators(functions={}, modules={nn.RNNCell: rnn_cell, nn.LSTMCell: lstm_cell, nn.GRUCell: gru_cell})
+def from_states(
+    builder: Builder, module: nn.LSTM | nn.GRU, value: Value, given: Sequence[object]
+) -> tuple[Value, list[Stacked]]:
+    """Append every layer and direction of a recurrence that starts from given states.
+
+    Args:
+        builder: appends the operators.
+        module: the recurrence.
+        value: shape (time, features) for a sample, the batch in front.
+        given: the hidden state, of an LSTM the cell behind it.
+
+    Returns:
+        The last layer's hidden states, shape (time, units) for a sample, and the last states of all layers.
+    """
+    directions = 1 + module.bidirectional
+    kinds = [states_of_layers(builder, entry, module.num_layers * directions) for entry in given]
+    origin, numbers = builder.origin or builder.call, count()
+    last: list[list[Value]] = [[] for _ in kinds]
+    for layer in range(module.num_layers):
+        outputs = []
+        for direction in range(directions):
+            number, suffix = next(numbers), f"_l{layer}{'_reverse' * direction}"
+            states = [kind[number] for kind in kinds]
+            source = flip(builder, value, 1) if direction else value
+            builder.origin = f"{origin}, {suffix}"
+            if isinstance(module, nn.LSTM):
+                output, found = unrolled(builder, source, lstm_step, *lstm_weights(module, suffix), states)
+            else:
+                output, found = unrolled(builder, source, gru_step, *gru_weights(module, suffix), states)
+            outputs.append(flip(builder, output, 1) if direction else output)
+            for kind, state in zip(last, found, strict=True):
+                kind.append(state)
+        value = outputs[0] if len(outputs) == 1 else cat(builder, outputs, 2)
+    return value, [Stacked(tuple(kind)) for kind in last]
+
+
+TRANSLATORS = Translators(functions={}, modules={nn.LSTMCell: lstm_cell, nn.GRUCell: gru_cell})

@@ -12,7 +12,7 @@ from torch import Tensor
 from qanas.quantization.tracing.attention import matmul
 from qanas.quantization.tracing.batches import permuted
 from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.joining import stack
+from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.layers import linear
 from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import multiply
@@ -155,7 +155,7 @@ def _with_matrices(
     parts = [
         linear(builder, along(builder, value, 1, place), matrix.contiguous()) for place, matrix in enumerate(matrices)
     ]
-    return stack(builder, parts, 1)
+    return stacked(builder, parts, 1)
 
 
 def _summed(builder: Builder, one: Operand, term: str, needed: Sequence[str]) -> tuple[Operand, str]:

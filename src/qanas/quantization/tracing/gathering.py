@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
-from qanas.quantization.tracing.joining import cat, stack
+from qanas.quantization.tracing.joining import cat, stacked
 from qanas.quantization.tracing.layers import conv2d, linear
 from qanas.quantization.tracing.parts import along, part, split
 from qanas.quantization.tracing.pointwise import Operand, add, multiply
@@ -165,7 +165,7 @@ def windows(builder: Builder, value: Value, /, dimension: int, size: int, step: 
     if size > MOST_PARTS or count < 1:
         raise ValueError(f"{count} windows of {size} positions; {MOST_PARTS} of them are put together at most")
     parts = [along(builder, value, number + 1, slice(tap, tap + (count - 1) * step + 1, step)) for tap in range(size)]
-    return stack(builder, parts, -1)
+    return stacked(builder, parts, -1)
 
 
 def unfold(

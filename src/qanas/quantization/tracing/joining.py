@@ -17,7 +17,7 @@ from qanas.quantization.tracing.builder import Builder, Translators, numbers
 from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import add
 from qanas.quantization.tracing.shapes import listed
-from qanas.quantization.tracing.values import Value, new_axis
+from qanas.quantization.tracing.values import Stacked, Value, new_axis
 
 
 def cat(builder: Builder, tensors: Sequence[Value | Tensor], /, dim: int = 0, *, axis: int | None = None) -> Value:
@@ -66,13 +66,16 @@ def _beside_constants(builder: Builder, tensors: Sequence[Value | Tensor], axis:
     return add(builder, whole, constant)
 
 
-def stack(builder: Builder, tensors: Sequence[Value], /, dim: int = 0) -> Value:
-    """Take values side by side along a new axis."""
-    values = tensors
-    rank = len(values[0].torch) + 2
-    place = dim % rank - 1
-    if place < 0:
-        raise ValueError("a stack in front of the batch; stack behind it: torch.stack(values, 1)")
+def stack(builder: Builder, tensors: Sequence[Value], /, dim: int = 0) -> Value | Stacked:
+    """Take values side by side along a new axis; in front of the batch they stay apart, as states of layers."""
+    if dim % (len(tensors[0].torch) + 2) == 0:
+        return Stacked(tuple(tensors))
+    return stacked(builder, tensors, dim)
+
+
+def stacked(builder: Builder, values: Sequence[Value], dim: int) -> Value:
+    """Return values side by side along a new axis behind the batch."""
+    place = dim % (len(values[0].torch) + 2) - 1
     wider = [value.with_torch_axes((*value.torch[:place], (), *value.torch[place:])) for value in values]
     return cat(builder, wider, place + 1)
 

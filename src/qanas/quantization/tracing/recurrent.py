@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,7 @@ from qanas.layers.sequences import OneBiasLSTM
 from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.tracing.builder import Builder, Translators
+from qanas.quantization.tracing.cells import from_states, weights_of
 from qanas.quantization.tracing.joining import cat
 from qanas.quantization.tracing.parts import part
 from qanas.quantization.tracing.shapes import flip
@@ -24,16 +25,28 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
 
 
 def lstm(
-    builder: Builder, module: nn.LSTM, value: Value, /, hx: object = None
-) -> tuple[Value, tuple[Stacked, Unavailable]]:
-    """Take an `nn.LSTM` from a zero state; its two biases are added up."""
-    output, hidden = _recurrence(builder, module, value, hx, _lstm_of)
-    return output, (hidden, Unavailable(hidden.whole_shape, "an LSTM's cell state as a value; take its hidden state"))
+    builder: Builder, module: nn.LSTM, value: Value, /, hx: Sequence[object] | None = None
+) -> tuple[Value, tuple[Stacked, Stacked | Unavailable]]:
+    """Take an `nn.LSTM`; its two biases are added up."""
+    _check(module, value)
+    if hx is not None and not _zero(hx):
+        output, (hidden, cell) = from_states(builder, module, replace(value, batch=0), hx)
+        return replace(output, batch=value.batch), (hidden, cell)
+    output, hidden = _recurrence(builder, module, value, _lstm_of)
+    reason = (
+        "the cell state of an LSTM that starts from zeros, which its kernel keeps to itself; take its hidden state, or "
+        "give it the state that it starts from: self.lstm(x, (h, c))"
+    )
+    return output, (hidden, Unavailable(hidden.whole_shape, reason))
 
 
 def gru(builder: Builder, module: nn.GRU, value: Value, /, hx: object = None) -> tuple[Value, Stacked]:
-    """Take an `nn.GRU` from a zero state."""
-    return _recurrence(builder, module, value, hx, _gru_of)
+    """Take an `nn.GRU`."""
+    _check(module, value)
+    if not _zero(hx):
+        output, (hidden,) = from_states(builder, module, replace(value, batch=0), [hx])
+        return replace(output, batch=value.batch), hidden
+    return _recurrence(builder, module, value, _gru_of)
 
 
 def _lstm_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> LSTM:
@@ -44,38 +57,40 @@ def _gru_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> GRU:
     return GRU(kernel, recurrent, *(biases or (torch.zeros_like(kernel[:, 0]),) * 2))
 
 
-def _recurrence(
-    builder: Builder, module: nn.LSTM | nn.GRU, value: Value, hx: object, cell: Callable[..., LSTM | GRU]
-) -> tuple[Value, Stacked]:
-    """Append every layer and direction; return the last layer's output and all layers' last states."""
+def _check(module: nn.LSTM | nn.GRU, value: Value) -> None:
+    """Refuse what no operator covers.
+
+    Raises:
+        ValueError: it is of another kind, or has the batch elsewhere.
+    """
     kind = type(module).__name__
     if module.proj_size:
         raise ValueError(f"a {kind} with proj_size = {module.proj_size}; take proj_size = 0")
-    batch = 0 if module.batch_first else 1
-    if value.batch != batch:
+    if value.batch != (0 if module.batch_first else 1):
         raise ValueError(
             f"a {kind} with batch_first = {module.batch_first} and the batch as axis {value.batch}; take "
             "batch_first = True, or put the time in front"
         )
+    if len(value.torch) != 2:  # noqa: PLR2004 - time, features
+        raise ValueError(f"a {kind} got {value.shape}; it takes (time, features)")
+
+
+def _recurrence(
+    builder: Builder, module: nn.LSTM | nn.GRU, value: Value, cell: Callable[..., LSTM | GRU]
+) -> tuple[Value, Stacked]:
+    """Append every layer and direction; return the last layer's output and all layers' last states."""
+    batch = value.batch
     value = replace(value, batch=0)
-    if not _zero(hx):
-        raise ValueError(f"a {kind} that starts from a given state; start from zero: {kind.lower()}(x)")
     states: list[Value] = []
     for layer in range(module.num_layers):
-        outputs = [_layer(builder, value, cell(*_weights(module, f"l{layer}")))]
+        outputs = [_layer(builder, value, cell(*weights_of(module, f"_l{layer}")))]
         states.append(part(builder, outputs[0], (slice(None), -1)))
         if module.bidirectional:
-            backwards = _layer(builder, flip(builder, value, 1), cell(*_weights(module, f"l{layer}_reverse")))
+            backwards = _layer(builder, flip(builder, value, 1), cell(*weights_of(module, f"_l{layer}_reverse")))
             outputs.append(flip(builder, backwards, 1))
             states.append(part(builder, outputs[1], (slice(None), 0)))
         value = cat(builder, outputs, 2)
     return replace(value, batch=batch), Stacked(tuple(states))
-
-
-def _weights(module: nn.LSTM | nn.GRU, layer: str) -> list[Tensor]:
-    """Return the weights of inputs and states, and the two biases if there are any."""
-    names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if module.bias else ()))
-    return [getattr(module, f"{name}_{layer}").detach() for name in names]
 
 
 def _zero(state: object) -> bool:
