@@ -9,7 +9,8 @@ Protocol: a network of a seed (`fuzzed_modules.fuzzed`: two to six habits of `fu
 int8, with 24 samples to calibrate and 16 others to check. If a file is written, a fresh copy of the network in torch,
 the traced graph and LiteRT's reference kernels get 12 more samples:
 
-- right: every output of the graph is at 60 dB or more of torch's, and every code of the file equals the simulation's;
+- right: every output of the graph is at 60 dB or more of torch's, the one of a float32 file, too, where its kernels are
+  there, and every code of the int8 file equals the simulation's;
 - refused: one line, and no file;
 - wrong: a file is written and one of both does not hold; or a file beside a failure;
 - traceback: anything else than a refusal comes out.
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ import fuzzed_sequences
 from fuzzed_modules import fuzzed
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
 from qanas.export.export import Deployed, exporter, ship
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
@@ -136,19 +138,29 @@ def differing(source: Source, quantized: Any, content: bytes, network: nn.Module
         own = {name: values.clone() for name, values in samples.items()}
         wanted = named_parts(network(*own.values()), Tensor)
     given = dict(zip(source.graph.border.input_names, samples.values(), strict=True))
-    found = source.graph.forward(given)
-    for name, values in wanted.items():
-        exact = values.to(torch.float64)
-        noise = float((found[name].to(torch.float64).reshape(exact.shape) - exact).square().sum())
-        if noise > 10.0 ** (-MIN_DB / 10.0) * float(exact.square().sum()):
-            return f"'{name}' of the float graph has noise {noise:.3g} beside {float(exact.square().sum()):.3g}"
-    model = LiteRTModel(content, border=source.graph.border)
+    arrays = {name: values.numpy() for name, values in given.items()}
+    computed: dict[str, Mapping[str, Any]] = {"float graph": source.graph.forward(given)}
+    computed["float file"] = float_outputs(source, arrays) or computed["float graph"]
+    for what, found in computed.items():
+        for name, values in wanted.items():
+            exact = values.to(torch.float64)
+            noise = float((torch.as_tensor(found[name]).to(torch.float64).reshape(exact.shape) - exact).square().sum())
+            if noise > 10.0 ** (-MIN_DB / 10.0) * float(exact.square().sum()):
+                return f"'{name}' of the {what} has noise {noise:.3g} beside {float(exact.square().sum()):.3g}"
     simulated = quantized.codes(given)
-    for name, codes in model.codes({name: values.numpy() for name, values in given.items()}).items():
+    for name, codes in LiteRTModel(content, border=source.graph.border).codes(arrays).items():
         steps = np.abs(codes.astype(np.int64) - simulated[name].numpy().astype(np.int64))
         if steps.any():
             return f"'{name}': {np.count_nonzero(steps)} of {steps.size} codes differ, by {steps.max()} at most"
     return ""
+
+
+def float_outputs(source: Source, arrays: dict[str, Any]) -> Mapping[str, Any] | None:
+    """Return what the float file puts out, each of shape (n, *shape), by name; None where a kernel is missing."""
+    try:
+        return LiteRTModel(write_tflite(source.graph.program()), border=source.graph.border).predict(arrays)
+    except ValueError:
+        return None
 
 
 @dataclass
@@ -222,7 +234,7 @@ def run_apart(seeds: range) -> Iterator[Outcome]:
             first += 1
 
 
-BLOCK = 100
+BLOCK = 250
 """Networks a process."""
 
 

@@ -1,4 +1,4 @@
-"""Lists of positions, writing into parts, windows, running sums and single steps of recurrences."""
+"""Lists of positions, writing into parts, windows, running sums, and what else moves single numbers."""
 
 from __future__ import annotations
 
@@ -29,17 +29,6 @@ def scaled(x: Tensor) -> Tensor:
     y[:, :1] *= 3.0
     y[..., 2] = torch.linspace(0, 1, 6)
     return y
-
-
-def unrolled(x: Tensor) -> Tensor:
-    torch.manual_seed(1)
-    gru, lstm, plain = nn.GRUCell(3, 4), nn.LSTMCell(4, 5), nn.RNNCell(5, 2)
-    hidden, state, last = None, (torch.zeros(len(x), 5), torch.zeros(len(x), 5)), torch.zeros(len(x), 2)
-    for one in x.unbind(2)[:4]:
-        hidden = gru(one, hidden)
-        state = lstm(hidden, state)
-        last = plain(state[0], last)
-    return torch.cat([last, state[1]], 1)
 
 
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
@@ -79,13 +68,6 @@ def test_what_is_picked_and_written_is_torchs(name: str) -> None:
     samples = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(trace(Function(function), shape).forward(samples), function(samples), rtol=1e-4, atol=1e-5)
     assert np.abs(steps_from_runtime(Function(function), samples)).max() == 0
-
-
-def test_cells_are_torchs() -> None:
-    samples = torch.randn(5, *SERIES, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.allclose(trace(Function(unrolled), SERIES).forward(samples), unrolled(samples), atol=1e-5)
-        assert np.abs(steps_from_runtime(Function(unrolled), samples)).max() == 0
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def _placed(
     values = [entry for entry in _values((arguments, options)) if isinstance(entry, Value)]
     if any(value.beside or (value.batch and function not in SEQUENCES) for value in values):
         return of_placed(function, call, builder, arguments, options)
-    if values and function in {"stack", "unsqueeze", "getitem"}:
+    if values and function in {"unsqueeze", "getitem"}:
         return _maybe_in_front(function, call, arguments, options)
     return call(arguments, options)
 
@@ -82,11 +82,7 @@ def _maybe_in_front(function: str, call: Call, given: Sequence[Any], named: Mapp
         first = index[:1] if isinstance(index, tuple) else (index,)
         return picked(call, given[0], index) if first == (None,) else call(given, named)
     number = given[1] if len(given) > 1 else named.get("dim", 0)
-    if function == "unsqueeze":
-        return unsqueezed(call, given[0], number)
-    if number % (len(given[0][0].torch) + 2):
-        return call(given, named)
-    return replace(call((given[0], 1), {}), batch=1)
+    return unsqueezed(call, given[0], number)
 
 
 def called(translator: Translator, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -115,13 +111,14 @@ def _layer(function: str, given: Sequence[Any], named: Mapping[str, Any]) -> Any
     """Return the part of stacked values that a call picks; None where it does something else."""
     parts = given[0].parts
     rest = [*given[1:], *named.values()]
+    first = {0, -len(given[0].whole_shape)}
     if function == "getitem" and isinstance(rest[0], int):
         return parts[rest[0]]
-    if function == "select" and rest[0] in {0, -3}:
+    if function == "select" and rest[0] in first:
         return parts[rest[1]]
-    if function == "unbind" and (not rest or rest[0] in {0, -3}):
+    if function == "unbind" and (not rest or rest[0] in first):
         return tuple(parts)
-    if function == "squeeze" and rest and rest[0] in {0, -3} and len(parts) == 1:
+    if function == "squeeze" and rest and rest[0] in first and len(parts) == 1:
         return parts[0]
     return None
 

@@ -231,7 +231,6 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 
 KINDS = (
     OF_AXES,
-    OF_CELLS,
     OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
