@@ -147,7 +147,7 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan
-    from qanas.workflows.shipped import require_same_data, verify_models
+    from qanas.shipping.shipped import require_same_data, verify_models
 
     run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
@@ -170,7 +170,7 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
-    from qanas.workflows.shipped import parse_limit, pick_model
+    from qanas.shipping.shipped import parse_limit, pick_model
 
     run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])

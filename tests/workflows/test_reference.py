@@ -13,7 +13,7 @@ from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.headline import sentences
 from qanas.reporting.live import LiveDisplay
 from qanas.reporting.run_data import read_run
-from qanas.workflows.reference import TuningUnit, epochs_tried, tuned_reference
+from qanas.shipping.reference import TuningUnit, epochs_tried, tuned_reference
 from qanas.workflows.run import run_search
 
 if TYPE_CHECKING:

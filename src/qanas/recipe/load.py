@@ -22,6 +22,8 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.planning.dependence import upgraded
+from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
 from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
 from qanas.recipe.forms import as_space
@@ -31,8 +33,6 @@ from qanas.search_space.start import RandomStart, Start
 from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
 from qanas.training.pretrained import FileStart
-from qanas.workflows.dependence import upgraded
-from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
 
 WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
 """Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""

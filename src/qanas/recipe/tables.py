@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
+from qanas.planning.plan import BASELINES, BaselineName
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
-from qanas.workflows.plan import BASELINES, BaselineName
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 

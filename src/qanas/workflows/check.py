@@ -13,9 +13,9 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, described
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
-from qanas.workflows.baselines import baselines_of
-from qanas.workflows.plan import Plan
-from qanas.workflows.reference import epochs_tried
+from qanas.planning.plan import Plan
+from qanas.shipping.baselines import baselines_of
+from qanas.shipping.reference import epochs_tried
 
 PROBED_CANDIDATES = 6
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.workflows.baselines import baselines_of, constant_row, constant_scores, train_baselines
-from qanas.workflows.dependence import check_resumable
-from qanas.workflows.finalists import Training, choose_finalists, train_finalists
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
-from qanas.workflows.reference import tuned_reference
+from qanas.planning.dependence import check_resumable
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
+from qanas.planning.scheme_sweep import with_scheme_chosen
+from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
+from qanas.shipping.finalists import Training, choose_finalists, train_finalists
+from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
+from qanas.shipping.reference import tuned_reference
+from qanas.shipping.verdict import recommend
 from qanas.workflows.rehearsal import rehearse
-from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
-from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
-from qanas.workflows.verdict import recommend
 
 logger = logging.getLogger("qanas")
 

@@ -22,10 +22,10 @@ from qanas.core.trials import Outcome, TrialRecord
 from qanas.execution.executors import Executor, Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solver
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
 from qanas.workflows.stages import RunStages
 from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table, write_importance
 

@@ -16,12 +16,12 @@ from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import metrics_of
+from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
+from qanas.shipping.baselines import bench_of
+from qanas.shipping.finalists import RUN_AT_A_TIME
+from qanas.shipping.models import MODEL_FILES, border_of, changed_files
 from qanas.tasks.base import Outputs, Split
-from qanas.workflows.baselines import bench_of
-from qanas.workflows.finalists import RUN_AT_A_TIME
-from qanas.workflows.plan import Plan
-from qanas.workflows.shipping import MODEL_FILES, border_of, changed_files
 
 TOLERANCE = 1e-6
 

@@ -12,7 +12,7 @@ from qanas.core.errors import InputError
 from qanas.core.keys import flatten
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
-from qanas.workflows.plan import SWEEP, Plan
+from qanas.planning.plan import SWEEP, Plan
 
 IRRELEVANT: tuple[str, ...] = (
     "versions.",

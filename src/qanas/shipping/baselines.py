@@ -25,14 +25,14 @@ from qanas.core.run_folder import RunFolder
 from qanas.networks.dense import DenseSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure, metrics_of
+from qanas.planning.plan import BaselineName, Plan
+from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.start import RANDOM
 from qanas.search_space.training_group import TrainingSettings
+from qanas.shipping.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
 from qanas.tasks.base import Split, TaskData
 from qanas.training.pretrained import FileStart
-from qanas.workflows.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
-from qanas.workflows.plan import BaselineName, Plan
-from qanas.workflows.progress import Progress
 
 logger = logging.getLogger("qanas")
 

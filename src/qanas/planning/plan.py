@@ -18,7 +18,7 @@ from qanas.search_strategy.base import Strategy
 
 BaselineName = Literal["constant", "linear", "dense", "narrowed", "fewer_bits"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
-"""What a run compares itself with, see `qanas.workflows.baselines`."""
+"""What a run compares itself with, see `qanas.shipping.baselines`."""
 
 SWEEP = "auto"
 """In place of a scheme's name: all of them are tried on the reference, and the best is fixed before the search."""

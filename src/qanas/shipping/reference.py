@@ -23,9 +23,9 @@ from qanas.core.seeds import derive_seed
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.workflows.finalists import variant_of
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
+from qanas.shipping.finalists import variant_of
 
 logger = logging.getLogger("qanas")
 
