@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import platform
 import re
@@ -96,7 +97,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
                                          recipe.seed, folder)  # fmt: skip
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
     objectives = tuple(parse_objective(name, way, task.metrics) for name, way in recipe.objectives.items())
-    limits = tuple(Limit(parse_cost(name), bound) for name, bound in recipe.limits.items())
+    limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
     device = Device.named(recipe.device.name)
     scheme = _scheme(recipe.quantization)
@@ -136,7 +137,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "estimation": estimation_table,
         "quantization": recipe.quantization.resolved(),
         "objectives": dict(recipe.objectives),
-        "limits": dict(recipe.limits),
+        "limits": {limit.cost.column: limit.bound for limit in limits},
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
         "reference": {"tune": finalists.tune},
@@ -221,6 +222,18 @@ def _budget(recipe: Recipe, strategy: Strategy) -> tuple[SearchBudget, dict[str,
     budget = SearchBudget(trials, table.hours, table.max_rejected or REJECTED_PER_TRIAL * trials)
     written = {key: getattr(budget, key) for key in _BUDGET}
     return budget, {key: value for key, value in written.items() if value is not None}
+
+
+def _limit(name: str, bound: float | str) -> Limit:
+    """Return a limit; a bound may have a unit, such as "64 kB"."""
+    cost = parse_cost(name)
+    try:
+        limit = Limit.parse(cost, bound) if isinstance(bound, str) else Limit(cost, bound)
+    except ValueError as error:
+        raise InputError(f"limits.{name}: {error}") from error
+    if not 0 < limit.bound < math.inf:
+        raise InputError(f"limits.{name}: {bound!r} is no finite number greater than 0")
+    return limit
 
 
 def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:

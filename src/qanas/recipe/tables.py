@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,8 +13,6 @@ from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKi
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-
-Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class NamedTable(BaseModel):
@@ -140,7 +138,7 @@ class Recipe(BaseModel):
     estimation: EstimationTable
     quantization: QuantizationTable = QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
-    limits: dict[str, Bound] = Field(default_factory=dict)
+    limits: dict[str, float | str] = Field(default_factory=dict)
     device: DeviceTable = DeviceTable()
     finalists: FinalistsTable = FinalistsTable()
     reference: ReferenceTable = ReferenceTable()
