@@ -201,5 +201,5 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 }
 """What changes nothing but the order of the axes: the order, by the function's name."""
 
-SEQUENCES = names_in("LSTM GRU")
+SEQUENCES = names_in("LSTM GRU MultiheadAttention TransformerEncoderLayer TransformerEncoder")
 """Modules that take a batch behind the time."""
