@@ -21,6 +21,8 @@ IN_PLACE = (BinaryOperator, WithConstant, HardSigmoid)
 
 def without_overwritten(graph: Graph) -> Graph:
     """Put a copy in front of every operator that would write over a value which is read later in another shape."""
+    if not any(isinstance(node.operator, Reshape) for node in graph.nodes):
+        return graph
     made = {node.name: node for node in graph.nodes}
     uses = graph.uses
     last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.inputs}
@@ -48,7 +50,7 @@ def without_overwritten(graph: Graph) -> Graph:
                 nodes.append(Node(f"{name}_kept", copy, (name,)))
                 name = f"{name}_kept"  # noqa: PLW2901 - what is read in its place
             inputs.append(name)
-        nodes.append(replace(node, inputs=tuple(inputs)))
+        nodes.append(node if node.inputs == tuple(inputs) else replace(node, inputs=tuple(inputs)))
     return graph if len(nodes) == len(graph.nodes) else replace(graph, nodes=tuple(nodes))
 
 

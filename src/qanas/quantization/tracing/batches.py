@@ -41,35 +41,44 @@ def translated(
     named = dict(options)
     if "input" in named:
         given.insert(0, named.pop("input"))
-    for entry in _values((given, named)):
+    values = _values((given, named))
+    for entry in values:
         if isinstance(entry, Unavailable):
             raise ValueError(entry.reason)  # noqa: TRY004 - of the network
-    part = _layer(function, given, named) if given and isinstance(given[0], Stacked) else None
-    if part is not None:
-        return part
-    # These take the states of their layers one by one.
-    states = given[1:] if function in SEQUENCES else []
-    given = [*_put_together(builder, given[: len(given) - len(states)]), *states]
-    named = named if function in SEQUENCES else _put_together(builder, named)
+    if any(isinstance(entry, Stacked) for entry in values):
+        part = _layer(function, given, named) if isinstance(given[0], Stacked) else None
+        if part is not None:
+            return part
+        # These take the states of their layers one by one.
+        states = given[1:] if function in SEQUENCES else []
+        given = [*_put_together(builder, given[: len(given) - len(states)]), *states]
+        named = named if function in SEQUENCES else _put_together(builder, named)
+        values = _values((given, named))
     if given and isinstance(given[0], Value):
         if function in ORDERS:
             return permuted(given[0], ORDERS[function](given[0], given[1:], named))
-        if function in {"view", "reshape"} and not any(given[0].torch[: given[0].batch]):
+        if given[0].batch and function in {"view", "reshape"} and not any(given[0].torch[: given[0].batch]):
             given[0] = replace(given[0], batch=0)  # in front of it is nothing: the numbers lie as they do behind it
-    return _placed(function, translator, builder, (*arguments[:module], *given), named)
+            values = given[:1]
+    return _placed(function, translator, builder, ((*arguments[:module], *given), named), values)
 
 
 def _placed(
-    function: str, translator: Translator, builder: Builder, arguments: tuple[Any, ...], options: Mapping[str, Any]
+    function: str,
+    translator: Translator,
+    builder: Builder,
+    given: tuple[tuple[Any, ...], Mapping[str, Any]],
+    values: Sequence[object],
 ) -> Any:  # noqa: ANN401 - values in any structure
-    """Call a translator with values that are each in one piece."""
+    """Call a translator with arguments and options, whose values are each in one piece."""
+    arguments, options = given
 
     def call(arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return called(translator, (builder, *arguments), options)
 
-    values = [entry for entry in _values((arguments, options)) if isinstance(entry, Value)]
-    if any(value.beside or (value.batch and function not in SEQUENCES) for value in values):
-        return of_placed(function, call, builder, arguments, options)
+    for value in values:
+        if isinstance(value, Value) and (value.beside or (value.batch and function not in SEQUENCES)):
+            return of_placed(function, call, builder, arguments, options)
     if values and function in {"unsqueeze", "getitem"}:
         return _maybe_in_front(function, call, arguments, options)
     return call(arguments, options)

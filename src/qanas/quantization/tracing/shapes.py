@@ -24,6 +24,8 @@ def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> V
     if -1 in sizes:
         rest = prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = numbers // rest if rest > 0 else 0
+    if sizes[0] == 1 and not value.beside:
+        return builder.reshaped(value, tuple(sizes[1:]))
     return builder.reshaped(value.apart, tuple(sizes)).joined
 
 
