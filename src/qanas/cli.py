@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from qanas.core.run_folder import RunFolder
 
 DONE, DIFFERENCE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What a command line that can't be understood raises; typer has no name of its own for it."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -257,12 +260,28 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _tell_usage(error: Any) -> None:  # noqa: ANN401 - typer has no public name for its class
+    """Say in one line what of a command line can't be understood; a command by itself prints its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    known = error.ctx.command_path if error.ctx else "qanas"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    typer.echo(f"qanas: {message}; {known} --help lists what there is", err=True)
+
+
 def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a minus sign must not end a run where the terminal has none
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else DONE)
+    except UsageError as error:
+        _tell_usage(error)
+        sys.exit(BAD_INPUT)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except InputError as error:
         typer.echo(f"qanas: {error}", err=True)
         sys.exit(BAD_INPUT)
