@@ -141,7 +141,12 @@ class Search:
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
-        return front_of([*self.store.records, *self.solutions], self.plan.axes)
+        return front_of(self.records, self.plan.axes)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All trials, and what a solver found."""
+        return [*self.store.records, *self.solutions]
 
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""
