@@ -34,10 +34,10 @@ from qanas.core.errors import InputError
 from qanas.core.events import go_on
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.report import write_report
 from qanas.search_space.start import Proposal
-from qanas.workflows.plan import Plan
 from qanas.workflows.run import run_search
 from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore

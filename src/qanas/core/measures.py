@@ -294,10 +294,14 @@ class Measurement:
 ROW_PATTERN = re.compile(r"row_\d+")
 """Which row of each block's table a network is made of."""
 
+CONFIRMED = "confirmed"
+"""How many further trainings a front point's scores are the means of."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
         "train_seconds", "started_at", "finished_at", "n", "blamed",
+        CONFIRMED,
     }
 )  # fmt: skip
 """What tables call their own columns."""

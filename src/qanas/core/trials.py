@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from qanas.core.candidate import Candidate, Value
-from qanas.core.measures import Measurement, setting_columns
+from qanas.core.measures import Measure, Measurement, setting_columns
+from qanas.core.pareto import non_dominated
 
 Outcome = Literal["measured", "failed", "rejected"]
 
@@ -86,3 +89,63 @@ class TrialRecord:
 
 
 _UNSTABLE = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})
+
+
+def front_of(records: Iterable[TrialRecord], axes: Sequence[Measure]) -> list[TrialRecord]:
+    """Return the networks within the limits that no other one dominates, sorted by the axes.
+
+    Args:
+        records: of one search, or of several.
+        axes: of the front.
+    """
+    measured = [record for record in records if record.outcome == "measured" and record.feasible]
+    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
+    if not measured:
+        return []
+    # Shape (networks, axes).
+    losses = np.array([[axis.loss(record.measurement.value(axis)) for axis in axes] for record in measured])
+    return [measured[position] for position in non_dominated(losses)]
+
+
+@dataclass
+class _Known:
+    """What follows from the records so far, kept up with each: looking through all at each trial takes ever longer.
+
+    Attributes:
+        axes: of the front.
+        counted: indices of trials that count.
+        measured: which trainings there were, see `_identity`.
+        rejected: the records of rejected candidates, by key.
+        attempts: rejected candidates of each index.
+        front: see `front_of`.
+    """
+
+    axes: Sequence[Measure]
+    counted: set[int] = field(default_factory=set)
+    measured: set[tuple[str, str]] = field(default_factory=set)
+    rejected: dict[str, TrialRecord] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
+    front: list[TrialRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Sequence[TrialRecord], axes: Sequence[Measure]) -> _Known:
+        """Take what was found before."""
+        known = cls(axes)
+        for record in records:
+            known._count(record)
+        known.front = front_of(records, axes)
+        return known
+
+    def add(self, record: TrialRecord) -> None:
+        """Take a further record."""
+        self._count(record)
+        if record.outcome == "measured":  # what is dominated once stays so: the rest needs no second look
+            self.front = front_of([*self.front, record], self.axes)
+
+    def _count(self, record: TrialRecord) -> None:
+        if record.outcome == "rejected":
+            self.rejected[record.candidate.key] = record
+            self.attempts[record.index] += 1
+        else:
+            self.counted.add(record.index)
+            self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))

@@ -240,7 +240,7 @@ def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
     """Return how finalists are chosen and trained: as the search trains, but for what the table says."""
     changes = {key: getattr(table, key) for key in ("epochs", "qat_epochs") if getattr(table, key) is not None}
     own = procedure.with_settings(**changes) if changes else procedure
-    return FinalistsPlan(table.count, table.seeds, own, table.start)
+    return FinalistsPlan(table.count, table.seeds, own, table.start, table.confirm)
 
 
 def _scheme(table: QuantizationTable) -> SchemeChoice:

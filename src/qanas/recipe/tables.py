@@ -90,6 +90,7 @@ class FinalistsTable(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     qat_epochs: int | None = Field(default=None, ge=0)
     start: str = "scratch"
+    confirm: float = Field(default=0.0, ge=0, le=10, strict=False)
 
 
 class ReferenceTable(BaseModel):

@@ -91,6 +91,7 @@ def _forecast(plan: Plan) -> Forecast:
         if search != finalists:
             reference_seconds = search.forecast(bench, bench.reference)
             typical = float(np.mean([search.forecast(bench, candidate) for candidate in probed]))
+        estimates += int(plan.finalists.confirm * estimates)
         trials = ((estimates - 1) * typical + reference_seconds) / plan.jobs
         seconds += trials if plan.budget.hours is None else min(trials, plan.budget.hours * 3600)
 

@@ -14,6 +14,7 @@ from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
+from qanas.shipping.confirmation import Confirmation
 from qanas.shipping.finalists import Training, choose_finalists, train_finalists
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
@@ -90,14 +91,15 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         folder.write_table(folder.front, front_rows(search.front(), []))
         write_summary("interrupted")
     search.stop_clock()
-    front = search.front()
     started = time.monotonic()
+    confirmation = Confirmation(plan, folder, search.records, progress)
+    front = confirmation.front() if confirmation.budget else search.front()
     tuned = tuned_reference(plan, folder, progress)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
-    finalist_seconds += time.monotonic() - started if trained or tuned.trained else 0.0
+    finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
     simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
@@ -114,6 +116,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         "done",
         finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
+        **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
         **({} if found is None else {"verdict": found.as_json()}),
     )
