@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import InputError, described
 from qanas.core.events import Event, Watch
-from qanas.core.measures import columns_of, setting_columns
+from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
@@ -81,6 +82,50 @@ class TrialUnit(Unit[Bench, Estimate]):
 def _identity(proposal: Proposal) -> tuple[str, str]:
     """Return what tells a training from others: of a candidate, from the weights of a parent."""
     return proposal.candidate.key, proposal.parent
+
+
+@dataclass
+class _Known:
+    """What follows from the records so far, kept up with each: looking through all at each trial takes ever longer.
+
+    Attributes:
+        axes: of the front.
+        counted: indices of trials that count.
+        measured: which trainings there were, see `_identity`.
+        rejected: the records of rejected candidates, by key.
+        attempts: rejected candidates of each index.
+        front: see `front_of`.
+    """
+
+    axes: Sequence[Measure]
+    counted: set[int] = field(default_factory=set)
+    measured: set[tuple[str, str]] = field(default_factory=set)
+    rejected: dict[str, TrialRecord] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
+    front: list[TrialRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Sequence[TrialRecord], axes: Sequence[Measure]) -> _Known:
+        """Take what was found before."""
+        known = cls(axes)
+        for record in records:
+            known._count(record)
+        known.front = front_of(records, axes)
+        return known
+
+    def add(self, record: TrialRecord) -> None:
+        """Take a further record."""
+        self._count(record)
+        if record.outcome == "measured":  # what is dominated once stays so: the rest needs no second look
+            self.front = front_of([*self.front, record], self.axes)
+
+    def _count(self, record: TrialRecord) -> None:
+        if record.outcome == "rejected":
+            self.rejected[record.candidate.key] = record
+            self.attempts[record.index] += 1
+        else:
+            self.counted.add(record.index)
+            self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))
 
 
 class Search:
