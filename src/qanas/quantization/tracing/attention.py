@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -18,6 +19,7 @@ from qanas.quantization.tracing.functions import gelu, relu, softmax
 from qanas.quantization.tracing.layers import linear
 from qanas.quantization.tracing.norms import layer_norm_module
 from qanas.quantization.tracing.pointwise import Operand, add, multiply
+from qanas.quantization.tracing.reductions import mean
 from qanas.quantization.tracing.shapes import flatten, repeated, transpose, unflatten
 from qanas.quantization.tracing.values import Value, new_axis
 
@@ -87,11 +89,13 @@ def attention(  # noqa: PLR0913 - as torch has it
     if mask is not None and mask.dtype == torch.bool:
         mask = ~mask
     masks = [mask, _later(query.shape[-2], key.shape[-2]) if is_causal else None]
-    return _attended(builder, multiply(builder, query, factor), key, value, masks)
+    return _attended(builder, multiply(builder, query, factor), key, value, masks)[0]
 
 
-def _attended(builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None] = ()) -> Value:
-    """Return what scaled queries find.
+def _attended(
+    builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None] = ()
+) -> tuple[Value, Value]:
+    """Return what scaled queries find, and the keys' shares, shape (..., positions, keys).
 
     Args:
         builder: appends the operators.
@@ -110,7 +114,8 @@ def _attended(builder: Builder, query: Value, key: Value, value: Value, masks: S
     if out:
         together = functools.reduce(torch.logical_or, out)
         scores = add(builder, scores, torch.zeros(together.shape).masked_fill(together, -math.inf))
-    return matmul(builder, softmax(builder, scores, -1), value)
+    shares = softmax(builder, scores, -1)
+    return matmul(builder, shares, value), shares
 
 
 def _later(queries: int, keys: int) -> Tensor:
@@ -141,16 +146,48 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     attn_mask: object = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple[Value, None]:
-    """Take an `nn.MultiheadAttention` over (positions, width); its weights are not given out."""
-    # That a mask looks back is a hint: torch demands the mask with it.
-    del need_weights, average_attn_weights, is_causal
+) -> tuple[Value, Value | None]:
+    """Take an `nn.MultiheadAttention` over (positions, width), its weights with the batch in front."""
+    del is_causal  # a hint that the mask looks back: torch demands the mask with it
+    place = _place(module, query, key, value)
+    parts = [replace(part, batch=0) for part in (query, key, value)]
+    found, shares = _of_heads(builder, module, parts, key_padding_mask, attn_mask)
+    found = replace(found, batch=place)
+    if not need_weights:
+        return found, None
+    return found, mean(builder, shares, 1) if average_attn_weights else shares
+
+
+def _place(module: nn.MultiheadAttention, *values: Value) -> int:
+    """Return where torch has the batch of what goes into a module.
+
+    Raises:
+        ValueError: that is elsewhere in the values, so that it would look from sample to sample.
+    """
+    place = 0 if module.batch_first else 1
+    for value in values:
+        if value.batch != place:
+            raise ValueError(
+                f"attention with batch_first = {module.batch_first} and the batch as axis {value.batch}; take "
+                "batch_first = True, or put the positions in front"
+            )
+    return place
+
+
+def _of_heads(
+    builder: Builder,
+    module: nn.MultiheadAttention,
+    parts: Sequence[Value],
+    key_padding_mask: object = None,
+    attn_mask: object = None,
+) -> tuple[Value, Value]:
+    """Return what queries find, and the shares of every head; queries, keys and values of (positions, width)."""
     masks = [_constant_mask("attn_mask", attn_mask), _constant_mask("key_padding_mask", key_padding_mask)]
     if masks[0] is not None and masks[0].ndim > 2:  # noqa: PLR2004 - one a head, the batch of 1 with them
         masks[0] = masks[0][: module.num_heads]
     if masks[1] is not None and len(masks[1]) != 1:
         raise ValueError("attention whose key_padding_mask is of several samples; give one for all, of shape (1, keys)")
-    for name, wanted in (("batch_first", True), ("bias_k", None), ("add_zero_attn", False)):
+    for name, wanted in (("bias_k", None), ("add_zero_attn", False)):
         if getattr(module, name) != wanted:
             raise ValueError(f"attention with {name} = {getattr(module, name)}; take {name} = {wanted}")
     weights, biases = _projections(module)
@@ -159,10 +196,11 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     weights[0], biases[0] = weights[0] * factor, biases[0] * factor
     asked, keys, values = (
         transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (module.num_heads, -1)), 1, 2)
-        for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        for part, weight, bias in zip(parts, weights, biases, strict=True)
     )
-    found = flatten(builder, transpose(builder, _attended(builder, asked, keys, values, masks), 1, 2), 2, 3)
-    return linear(builder, found, module.out_proj.weight, module.out_proj.bias), None
+    found, shares = _attended(builder, asked, keys, values, masks)
+    found = flatten(builder, transpose(builder, found, 1, 2), 2, 3)
+    return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
 
 
 def _projections(module: nn.MultiheadAttention) -> tuple[list[Tensor], list[Tensor]]:
@@ -187,17 +225,18 @@ def encoder_layer(
 ) -> Value:
     """Take an `nn.TransformerEncoderLayer` over (positions, width), norms in front or behind."""
     del is_causal
+    place = _place(module.self_attn, value)
+    value = replace(value, batch=0)
     inner = layer_norm_module(builder, module.norm1, value) if module.norm_first else value
-    found, _ = multihead_attention(
-        builder, module.self_attn, inner, inner, inner, src_key_padding_mask, attn_mask=src_mask
-    )
+    found, _ = _of_heads(builder, module.self_attn, [inner] * 3, src_key_padding_mask, src_mask)
     value = add(builder, value, found)
     value = value if module.norm_first else layer_norm_module(builder, module.norm1, value)
     inner = layer_norm_module(builder, module.norm2, value) if module.norm_first else value
     hidden = linear(builder, inner, module.linear1.weight, module.linear1.bias)
     hidden = _activated(builder, module, hidden)
     value = add(builder, value, linear(builder, hidden, module.linear2.weight, module.linear2.bias))
-    return value if module.norm_first else layer_norm_module(builder, module.norm2, value)
+    value = value if module.norm_first else layer_norm_module(builder, module.norm2, value)
+    return replace(value, batch=place)
 
 
 def _activated(builder: Builder, module: nn.TransformerEncoderLayer, hidden: Value) -> Value:
@@ -226,7 +265,7 @@ def encoder(
         return value
     if not isinstance(module.norm, nn.LayerNorm):
         raise ValueError(f"an encoder with {type(module.norm).__name__} behind it; call it by itself")  # noqa: TRY004
-    return layer_norm_module(builder, module.norm, value)
+    return replace(layer_norm_module(builder, module.norm, replace(value, batch=0)), batch=value.batch)
 
 
 TRANSLATORS = Translators(
