@@ -210,11 +210,10 @@ PAGE = """# Random networks with the habits of real code: exported right, or ref
 
 {counts}. Exit code 0 with anything else than what torch computes: none may be. Networks of two to six habits each,
 int8, random weights; *right* is 60 dB and more of torch on samples that nobody has seen, for the graph and for a
-float32 file, and every code of the int8 file equal to the simulation's in LiteRT's reference kernels. The protocol and the
-way to run it are at the head of [benchmarks/export_fuzz.py](../../benchmarks/export_fuzz.py), what was said of
-every network that was not exported is in
-[export_fuzz.json](export_fuzz.json). Of those some are no network that any file could be (a
-dropout that stays on, a mean over the batch, conditions on numbers, a state that grows).
+float32 file, and every code of the int8 file equal to the simulation's in LiteRT's reference kernels. The protocol and
+the way to run it are at the head of [benchmarks/export_fuzz.py](../../benchmarks/export_fuzz.py), what was said of
+every network that was not exported is in [export_fuzz.json](export_fuzz.json). Of those some are no network that any
+file could be (a dropout that stays on, a mean over the batch, conditions on numbers, a state that grows).
 
 {table}
 
