@@ -23,9 +23,9 @@ from optuna.samplers import RandomSampler
 from qanas.execution.executors import Executor, ProcessExecutor
 from qanas.performance_estimation.base import Estimate
 from qanas.performance_estimation.bench import Bench
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.search_space.start import Proposal
-from qanas.workflows.plan import Plan
 from qanas.workflows.search import TrialUnit
 from qanas.workflows.trial_store import suggest
 

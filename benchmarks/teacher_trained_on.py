@@ -24,7 +24,7 @@ from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
-from qanas.workflows.finalists import Finalist, FinalistUnit, reference_finalist
+from qanas.shipping.finalists import Finalist, FinalistUnit, reference_finalist
 
 NAME = "teacher_trained_on"
 

@@ -25,11 +25,12 @@ import torch
 from qanas.core.candidate import Group
 from qanas.core.measures import Cost, Measure, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.trials import front_of
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.finalists import Finalist, choose_finalists, train_finalists
-from qanas.workflows.plan import Plan
-from qanas.workflows.search import Search, front_of
+from qanas.shipping.finalists import Finalist, choose_finalists, train_finalists
+from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 
 RECIPE = Path(__file__).with_suffix(".toml")

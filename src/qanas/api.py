@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from qanas.core.card import Card
-    from qanas.workflows.progress import Progress
+    from qanas.planning.progress import Progress
 
 FilePath = str | os.PathLike[str]
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 DONE, DIFFERENCE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What a command line that can't be understood raises; typer has no name of its own for it."""
+
 app = typer.Typer(
-    help="Quantization-aware neural architecture search for edge devices.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; recipes/ has examples.")]
@@ -32,6 +35,23 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
 ]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"qanas {version('qanas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show which version this is.")
+    ] = False,
+) -> None:
+    """Quantization-aware neural architecture search for edge devices."""
 
 
 def _folder(path: Path) -> RunFolder:
@@ -147,7 +167,7 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     from qanas.recipe import load_plan
-    from qanas.workflows.shipped import require_same_data, verify_models
+    from qanas.shipping.shipped import require_same_data, verify_models
 
     run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
@@ -170,7 +190,7 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
-    from qanas.workflows.shipped import parse_limit, pick_model
+    from qanas.shipping.shipped import parse_limit, pick_model
 
     run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
@@ -240,12 +260,28 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _tell_usage(error: Any) -> None:  # noqa: ANN401 - typer has no public name for its class
+    """Say in one line what of a command line can't be understood; a command by itself prints its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    known = error.ctx.command_path if error.ctx else "qanas"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    typer.echo(f"qanas: {message}; {known} --help lists what there is", err=True)
+
+
 def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a minus sign must not end a run where the terminal has none
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else DONE)
+    except UsageError as error:
+        _tell_usage(error)
+        sys.exit(BAD_INPUT)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except InputError as error:
         typer.echo(f"qanas: {error}", err=True)
         sys.exit(BAD_INPUT)

@@ -36,7 +36,9 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
         pytest.param({"estimation": {"epochs": True}}, ["estimation.epochs: ", "True", "integer"], id="truth value"),
         pytest.param({"task": {"data": 5}}, ["task.data: ", "5", "string"], id="number for a path"),
         pytest.param({"space": {"search": "training"}}, ["space.search: ", "list"], id="text for a list"),
-        pytest.param({"limits": {"macs": "1e6"}}, ["limits.macs: ", "'1e6'", "number"], id="text for a bound"),
+        pytest.param({"limits": {"macs": "many"}}, ["limits.macs: ", "'many'", "number"], id="text for a bound"),
+        pytest.param({"limits": {"file_bytes": "64 KB"}}, ["limits.file_bytes: ", "'64 KB'", "kB, KiB"], id="a unit"),
+        pytest.param({"limits": {"file_bytes": "0 kB"}}, ["limits.file_bytes: ", "'0 kB'", "0"], id="nothing, in kB"),
         # Out of range
         pytest.param({"strategy": {"trials": 0}}, ["strategy.trials: ", "0", "1"], id="no trials"),
         pytest.param({"strategy": {"hours": -1.0}}, ["strategy.hours: ", "-1", "0"], id="negative hours"),
@@ -306,8 +308,9 @@ def test_bad_input_to_pick(finished_once: Workplace) -> None:
     cases = {
         "weight_bite=100": ["--limit weight_bite", "'weight_bytes'"],
         "weight_bytes": ["--limit weight_bytes: give a cost and a number"],
-        "weight_bytes=small": ["--limit weight_bytes=small: give a cost and a number"],
-        "weight_bytes=nan": ["--limit weight_bytes=nan: give a cost and a number"],
+        "weight_bytes=small": ["--limit weight_bytes: 'small' is no number of bytes", "--limit weight_bytes=20000"],
+        "weight_bytes=nan": ["--limit weight_bytes: 'nan' is no number of bytes"],
+        "weight_bytes=64 KB": ["'64 KB' is no number of bytes", "kB, KiB"],
         "weight_bytes=": ["--limit weight_bytes=: give a cost and a number"],
         "=3": ["--limit =3: give a cost and a number"],
         "weight_bytes=1": ["no shipped model is within the limits", "the closest is", "weight_bytes"],

@@ -20,7 +20,7 @@ from qanas.workflows.run import run_search
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qanas.workflows.plan import Plan
+    from qanas.planning.plan import Plan
 
 Tables = dict[str, dict[str, Any]]
 

@@ -54,7 +54,9 @@ def normed() -> nn.Module:
 
 
 def log_probabilities() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1))
+    scores = nn.Linear(4, 3)
+    scores.weight.data *= 20
+    return nn.Sequential(scores, nn.LogSoftmax(1))
 
 
 def mished() -> nn.Module:

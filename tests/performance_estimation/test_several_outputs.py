@@ -16,8 +16,8 @@ from qanas.performance_estimation.procedure import TrainedNetwork
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from qanas.shipping.finalists import _score
 from qanas.tasks.base import Split
-from qanas.workflows.finalists import _score
 
 
 class TwoHeads(nn.Module):

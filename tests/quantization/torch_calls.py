@@ -23,6 +23,19 @@ class SelfAttention(nn.Module):
         return x + found
 
 
+class TimeInFront(nn.Module):
+    """Attention and an encoder as torch has them by default, with the time in front; shares are read, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.encoder = nn.MultiheadAttention(12, 3), nn.TransformerEncoderLayer(12, 2, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        found, shares = self.attention(x, x, x)
+        return torch.cat([self.encoder(x + found).transpose(0, 1), shares], 2)
+
+
 class Causal(nn.Module):
     """`nn.TransformerEncoder` that looks back."""
 
@@ -297,6 +310,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
         (7, 12),
     ),
+    "attention with the time in front": (TimeInFront, (7, 12)),
     "TransformerEncoder with a mask": (Causal, (7, 12)),
     "PReLU": (lambda: nn.PReLU(4), IMAGE),
     "PReLU of one slope": (nn.PReLU, IMAGE),

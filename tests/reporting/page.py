@@ -1,11 +1,18 @@
 """A report as a browser sees it."""
 
+import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
 from typing import Any
 
-from plotly.offline import get_plotlyjs
+
+def unpacked(html: str, name: str) -> str:
+    """What the page's script unpacks from an element."""
+    found = re.search(rf'id="{name}">(.*?)</script>', html, re.DOTALL)
+    assert found is not None, f"no {name}"
+    return gzip.decompress(base64.b64decode(found.group(1))).decode()
 
 
 class Page(HTMLParser):
@@ -13,8 +20,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        assert html.count(get_plotlyjs()) <= 1
-        self.html = html.replace(get_plotlyjs(), "")
+        self.html = html
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.cells: list[str] = []
@@ -48,9 +54,7 @@ class Page(HTMLParser):
         return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
 
     def plot(self, name: str) -> dict[str, Any]:
-        found = re.search(rf'id="spec-{name}">(.*?)</script>', self.html, re.DOTALL)
-        assert found is not None, f"no plot {name}"
-        spec: dict[str, Any] = json.loads(found.group(1))
+        spec: dict[str, Any] = json.loads(unpacked(self.html, f"spec-{name}"))
         return spec
 
     @property

@@ -39,7 +39,7 @@ from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import chosen_rows, networks_of, read_run
 from qanas.reporting.views.masks import class_palette
-from qanas.workflows.shipped import pick_model
+from qanas.shipping.shipped import pick_model
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.performance_estimation.procedure import TrainingCache
 from qanas.recipe import load_plan
-from qanas.workflows.shipped import verify_models
+from qanas.shipping.shipped import verify_models
 from tests.robustness.small import recipe, run
 
 Damage = Callable[[bytes], bytes]

@@ -82,7 +82,7 @@ class MySpace"""
 
 
 def test_a_finalist_that_the_default_kernels_refuse_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qanas.workflows.finalists.default_kernels_refusal", lambda _: "failed to create a kernel")
+    monkeypatch.setattr("qanas.shipping.finalists.default_kernels_refusal", lambda _: "failed to create a kernel")
     result, _ = run(recipe(tmp_path, strategy={"trials": 1}), tmp_path / "out")
     reasons = {entry["reason"] for entry in result.summary["finalists"]["failures"]}
     assert reasons == {"LiteRT's default kernels can't load the file: failed to create a kernel"}

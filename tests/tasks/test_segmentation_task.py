@@ -16,6 +16,7 @@ from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.planning.dependence import check_resumable
 from qanas.recipe import TASKS, load_plan
 from qanas.tasks.base import Split, Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
@@ -23,7 +24,6 @@ from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.metrics import KEPT_IMAGES, LONGEST_SIDE, examples
 from qanas.tasks.segmentation.synthetic import SCENES, draw_scene
-from qanas.workflows.dependence import check_resumable
 
 
 def task_of(folder: Path, **settings: Any) -> Segmentation:  # noqa: ANN401

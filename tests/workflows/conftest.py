@@ -12,8 +12,8 @@ import tests.cli.unsynced  # noqa: F401 - for its effect
 import tomli_w
 from tests.workflows import blockwise_runs
 
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
-from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, read_table
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.reporting.report import write_report
+from qanas.shipping import baselines
+from qanas.shipping.baselines import baselines_of, constant_scores
+from qanas.shipping.shipped import pick_model, verify_models
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
-from qanas.workflows import baselines
-from qanas.workflows.baselines import baselines_of, constant_scores
-from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult, run_search
-from qanas.workflows.shipped import pick_model, verify_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,13 +13,13 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, columns_of
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.performance_estimation.block_tables import BlockFiles, BlockTables
+from qanas.planning.dependence import check_resumable, made_from
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
-from qanas.workflows.dependence import check_resumable, made_from
-from qanas.workflows.plan import Plan
 from qanas.workflows.run import RunResult
 from qanas.workflows.search import Search
 from qanas.workflows.stages import RunStages

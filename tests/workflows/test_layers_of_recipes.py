@@ -18,8 +18,8 @@ from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.quantization.scheme import Scheme
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
+from qanas.shipping.shipped import verify_models
 from qanas.workflows.run import run_search
-from qanas.workflows.shipped import verify_models
 
 if TYPE_CHECKING:
     from tests.workflows.conftest import MakePlan

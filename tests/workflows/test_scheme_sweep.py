@@ -18,13 +18,13 @@ from qanas.core.events import go_on
 from qanas.core.run_folder import RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
+from qanas.planning import plan as plan_module
+from qanas.planning import scheme_sweep
+from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.reporting.live import LiveDisplay
 from qanas.tasks.base import TaskData
-from qanas.workflows import plan as plan_module
-from qanas.workflows import scheme_sweep
 from qanas.workflows.run import run_search
-from qanas.workflows.scheme_sweep import with_scheme_chosen
 
 if TYPE_CHECKING:
     from pathlib import Path

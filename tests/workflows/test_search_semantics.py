@@ -16,10 +16,10 @@ from qanas.core.run_folder import RunFolder
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows import finalists as finalists_module
-from qanas.workflows.finalists import Training, TrainingFiles
+from qanas.shipping import finalists as finalists_module
+from qanas.shipping.finalists import Training, TrainingFiles
+from qanas.shipping.models import median_training
 from qanas.workflows.run import RunResult, run_search
-from qanas.workflows.shipping import median_training
 from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from qanas.deployment.parity import ParitySteps
     from qanas.performance_estimation.bench import Bench
     from qanas.performance_estimation.procedure import TrainedNetwork
+    from qanas.planning.plan import Plan
     from qanas.search_space.start import Start
+    from qanas.shipping.finalists import Metrics
     from qanas.tasks.base import Task
-    from qanas.workflows.finalists import Metrics
-    from qanas.workflows.plan import Plan
 
 
 def run(plan: Plan, path: Path) -> RunResult:

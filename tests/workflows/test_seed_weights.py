@@ -12,8 +12,8 @@ from tests.workflows.conftest import MakePlan
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.planning.plan import Plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.plan import Plan
 from qanas.workflows.run import run_search
 
 

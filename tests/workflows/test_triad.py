@@ -24,14 +24,14 @@ from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder
 from qanas.deployment.parity import ParitySteps
 from qanas.hardware.device import Device
+from qanas.planning.dependence import IRRELEVANT, STAGES, Stage, made_from
+from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.workflows.dependence import IRRELEVANT, STAGES, Stage, made_from
-from qanas.workflows.finalists import Training
-from qanas.workflows.plan import Plan
+from qanas.shipping.finalists import Training
+from qanas.shipping.models import median_training
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.search import Search
-from qanas.workflows.shipping import median_training
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -13,8 +13,8 @@ from tests.core.test_card import make_card
 from qanas.core.card import SPLITS, Card, SplitName, Statistic
 from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.shipping.verdict import intervals_in, recommend
 from qanas.tasks.resampling import drawn_units
-from qanas.workflows.verdict import intervals_in, recommend
 
 Floats = NDArray[np.float64]
 UNITS: dict[SplitName, int] = {"val": 20, "test": 30}

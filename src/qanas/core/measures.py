@@ -24,6 +24,13 @@ COST_UNITS: Mapping[str, str] = {
 }
 """Every cost that there is, with its unit."""
 
+MULTIPLES: Mapping[str, Mapping[str, float]] = {
+    "bytes": {"B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20},
+    "MACs": {"k": 1e3, "M": 1e6, "G": 1e9},
+    "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
+}
+"""By a cost's unit: what people write in its place, and how much that is."""
+
 MEASURED_COSTS = frozenset({"latency_ms"})
 """Costs of a device, not of the network alone."""
 
@@ -232,6 +239,26 @@ class Limit:
     cost: Cost
     bound: float
 
+    @classmethod
+    def parse(cls, cost: Cost, text: str) -> Limit:
+        """Return the limit of a bound as people write it: a number, with a unit or without.
+
+        Args:
+            cost: that is bounded.
+            text: such as ``64 kB``.
+
+        Raises:
+            ValueError: it is something else.
+
+        >>> Limit.parse(Cost("file_bytes"), "64 kB").bound, Limit.parse(Cost("latency_ms"), "0.5s").bound
+        (64000.0, 500.0)
+        """
+        multiples = MULTIPLES[cost.unit]
+        found = re.fullmatch(r"([\d._]+(?:e[+-]?\d+)?) *([A-Za-z]*)", text.strip(), re.ASCII)
+        if found is None or found[2] not in {"", *multiples}:
+            raise ValueError(f"{text!r} is no number of {cost.unit}, also not with {', '.join(multiples)} behind it")
+        return cls(cost, float(found[1]) * multiples.get(found[2], 1))
+
     def excess(self, costs: Mapping[str, float]) -> float:
         """Return how far the cost is over the bound, relative to it; at most 0 where it is met.
 
@@ -267,10 +294,14 @@ class Measurement:
 ROW_PATTERN = re.compile(r"row_\d+")
 """Which row of each block's table a network is made of."""
 
+CONFIRMED = "confirmed"
+"""How many further trainings a front point's scores are the means of."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
         "train_seconds", "started_at", "finished_at", "n", "blamed",
+        CONFIRMED,
     }
 )  # fmt: skip
 """What tables call their own columns."""

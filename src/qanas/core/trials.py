@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from qanas.core.candidate import Candidate, Value
-from qanas.core.measures import Measurement, setting_columns
+from qanas.core.measures import Measure, Measurement, setting_columns
+from qanas.core.pareto import non_dominated
 
 Outcome = Literal["measured", "failed", "rejected"]
 
@@ -86,3 +89,19 @@ class TrialRecord:
 
 
 _UNSTABLE = frozenset({"number", "outcome", "reason", "train_seconds", "started_at", "finished_at", "feasible"})
+
+
+def front_of(records: Iterable[TrialRecord], axes: Sequence[Measure]) -> list[TrialRecord]:
+    """Return the networks within the limits that no other one dominates, sorted by the axes.
+
+    Args:
+        records: of one search, or of several.
+        axes: of the front.
+    """
+    measured = [record for record in records if record.outcome == "measured" and record.feasible]
+    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
+    if not measured:
+        return []
+    # Shape (networks, axes).
+    losses = np.array([[axis.loss(record.measurement.value(axis)) for axis in axes] for record in measured])
+    return [measured[position] for position in non_dominated(losses)]

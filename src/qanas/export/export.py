@@ -32,7 +32,6 @@ from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
-from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 
@@ -278,24 +277,14 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
     nodes = {node.name: node.operator for node in source.graph.nodes}
     found = []
     for port, value in zip(source.graph.border.outputs, source.graph.outputs, strict=True):
-        affine, operator = deployed.model.outputs[port.name], nodes.get(value)
-        if affine is None:
-            continue
-        if isinstance(operator, LogSoftmax):
-            found.append(f"output '{port.name}': {_LOG_SOFTMAX}")
-        if operator is not None and operator.parameters_from == "kernel":
+        affine = deployed.model.outputs[port.name]
+        if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
             continue
         wanted = source.compared_outputs[port.name]
         note = far_from_zero(wanted, affine) or coarse_parts(wanted, deployed.outputs[port.name], affine)
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found
-
-
-_LOG_SOFTMAX = (
-    "the kernel of a log softmax has steps of 1/16, whatever the values; end the network in front of it and take it of "
-    "the outputs, in float32"
-)
 
 
 def require_folder_of(path: Path) -> None:

@@ -60,6 +60,9 @@ class CostModel(ABC):
     repeatable: bool = True
     """Whether the same blueprint always has the same cost; what is measured on a device has not."""
 
+    at_once: bool = True
+    """Whether it takes a moment; what doesn't is had only of candidates that are within the limits on other costs."""
+
     @abstractmethod
     def of(self, blueprint: Blueprint) -> float:
         """Return the cost, in the measure's unit.
@@ -77,11 +80,13 @@ class ProgramCost(CostModel):
         measure: its name, and whether it is the FP32 network's.
         counts: from the program and the multiply-accumulates of the graph.
         additive: whether it is a sum over layers.
+        at_once: whether it takes a moment.
     """
 
     measure: Cost
     counts: Callable[[Program, Graph], int]
     additive: bool = False
+    at_once: bool = True
 
     def of(self, blueprint: Blueprint) -> float:
         """Return the count."""
@@ -101,6 +106,7 @@ class LatencyCost(CostModel):
     measure: Cost
     device: Device
     repeatable = False
+    at_once = False
 
     def of(self, blueprint: Blueprint) -> float:
         """Return what the device's source says of the file."""
@@ -147,7 +153,7 @@ def _program_costs(*, float_: bool) -> tuple[ProgramCost, ...]:
     return (
         ProgramCost(Cost("weight_bytes", float_=float_), weight_bytes, additive=True),
         ProgramCost(Cost("packed_weight_bytes", float_=float_), packed_weight_bytes, additive=True),
-        ProgramCost(Cost("file_bytes", float_=float_), _file_bytes),
+        ProgramCost(Cost("file_bytes", float_=float_), _file_bytes, at_once=False),
         ProgramCost(Cost("peak_ram_bytes", float_=float_), _peak_ram_bytes),
         ProgramCost(Cost("macs", float_=float_), _macs, additive=True),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import platform
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.planning.dependence import upgraded
+from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
 from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
 from qanas.recipe.forms import as_space
@@ -30,8 +34,6 @@ from qanas.search_space.start import RandomStart, Start
 from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
 from qanas.training.pretrained import FileStart
-from qanas.workflows.dependence import upgraded
-from qanas.workflows.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
 
 WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
 """Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""
@@ -42,6 +44,8 @@ SYNTHETIC = "synthetic"
 
 DEFAULT_TRIALS = 100
 REJECTED_PER_TRIAL = 50
+TUNED = 2
+"""How often each length of the reference's training is tried where a recipe doesn't say."""
 _BUDGET = ("trials", "hours", "max_rejected")
 
 logger = logging.getLogger("qanas")
@@ -93,7 +97,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
                                          recipe.seed, folder)  # fmt: skip
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
     objectives = tuple(parse_objective(name, way, task.metrics) for name, way in recipe.objectives.items())
-    limits = tuple(Limit(parse_cost(name), bound) for name, bound in recipe.limits.items())
+    limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
     device = Device.named(recipe.device.name)
     scheme = _scheme(recipe.quantization)
@@ -113,6 +117,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
+    tune = recipe.reference.tune
+    if tune is None:  # a teacher's training is most of a block-wise run
+        tune = 0 if recipe.estimation.name == "block_tables" else TUNED
+    finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=tune)
 
     # 4. What is written down: every default, in the form that the recipe has.
     named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
@@ -129,16 +137,16 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "estimation": estimation_table,
         "quantization": recipe.quantization.resolved(),
         "objectives": dict(recipe.objectives),
-        "limits": dict(recipe.limits),
+        "limits": {limit.cost.column: limit.bound for limit in limits},
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
+        "reference": {"tune": finalists.tune},
         "baselines": recipe.baselines.model_dump(),
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
         "data_fingerprint": task.fingerprint(),
     }
-    finalists = _finalists(recipe.finalists, estimator.procedure)
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
         recipe.baselines.wanted,
@@ -216,11 +224,23 @@ def _budget(recipe: Recipe, strategy: Strategy) -> tuple[SearchBudget, dict[str,
     return budget, {key: value for key, value in written.items() if value is not None}
 
 
+def _limit(name: str, bound: float | str) -> Limit:
+    """Return a limit; a bound may have a unit, such as "64 kB"."""
+    cost = parse_cost(name)
+    try:
+        limit = Limit.parse(cost, bound) if isinstance(bound, str) else Limit(cost, bound)
+    except ValueError as error:
+        raise InputError(f"limits.{name}: {error}") from error
+    if not 0 < limit.bound < math.inf:
+        raise InputError(f"limits.{name}: {bound!r} is no finite number greater than 0")
+    return limit
+
+
 def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
     """Return how finalists are chosen and trained: as the search trains, but for what the table says."""
     changes = {key: getattr(table, key) for key in ("epochs", "qat_epochs") if getattr(table, key) is not None}
     own = procedure.with_settings(**changes) if changes else procedure
-    return FinalistsPlan(table.count, table.seeds, own, table.start)
+    return FinalistsPlan(table.count, table.seeds, own, table.start, table.confirm)
 
 
 def _scheme(table: QuantizationTable) -> SchemeChoice:

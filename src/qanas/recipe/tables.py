@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
+from qanas.planning.plan import BASELINES, BaselineName
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
-from qanas.workflows.plan import BASELINES, BaselineName
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-
-Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class NamedTable(BaseModel):
@@ -92,6 +90,14 @@ class FinalistsTable(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     qat_epochs: int | None = Field(default=None, ge=0)
     start: str = "scratch"
+    confirm: float = Field(default=0.0, ge=0, le=10, strict=False)
+
+
+class ReferenceTable(BaseModel):
+    """What everything is held against; None: as the estimator has it."""
+
+    model_config = STRICT
+    tune: int | None = Field(default=None, ge=0, le=100)
 
 
 class BaselinesTable(BaseModel):
@@ -133,9 +139,10 @@ class Recipe(BaseModel):
     estimation: EstimationTable
     quantization: QuantizationTable = QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
-    limits: dict[str, Bound] = Field(default_factory=dict)
+    limits: dict[str, float | str] = Field(default_factory=dict)
     device: DeviceTable = DeviceTable()
     finalists: FinalistsTable = FinalistsTable()
+    reference: ReferenceTable = ReferenceTable()
     baselines: BaselinesTable = BaselinesTable()
     run: RunTable = RunTable()
 

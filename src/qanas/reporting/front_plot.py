@@ -95,7 +95,8 @@ def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]
     view: dict[str, Spec] = {
         name: {"x": found.x, "y": found.y, "text": _texts(data, found.rows, names)} for name, found in points.items()
     }
-    view["line"] = _envelope(_Points.of((row for row in trials if row.get("feasible") is not False), x, y), x, y)
+    held = data.front if data.summary.get("confirmation") else [r for r in trials if r.get("feasible") is not False]
+    view["line"] = _envelope(_Points.of(held, x, y), x, y)
     view["retrained"] = _retrained(data, x, y)
     view["baselines"] = _retrained(data, x, y, baselines=True)
     shown = [at for name in ("front", "reference", "retrained", "baselines", "line") for at in view[name]["y"]]
@@ -208,6 +209,8 @@ def _caption(data: RunData, y: Measure, view: Mapping[str, Spec], axes: Spec) ->
     parts = _stand_in(data, better) if data.scored_for else [f"Scores are of the validation data; {better} is better."]
     if data.measured:
         parts.append("A dot is one trial." if data.scored_for else "A dot is one trial, trained once.")
+    if data.summary.get("confirmation"):
+        parts.append("Front points are means of further trainings, so that some dots, lucky ones, lie below them.")
     if view["retrained"]["x"]:
         parts.append("A diamond is a finalist trained again: the mean and one standard deviation over its trainings.")
     if view["baselines"]["x"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,8 @@ def heading(data: RunData) -> str:
 def sentences(data: RunData) -> list[str]:
     """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _constant(data)]
+    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _tuned(data)]
+    found.append(_constant(data))
     found += _verdict(data)
     return [sentence for sentence in found if sentence]
 
@@ -187,6 +189,21 @@ def _as_good(data: RunData) -> str:
     return (
         f"The smallest that scores at least as well as the reference on validation, {name}, has "
         f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
+    )
+
+
+def _tuned(data: RunData) -> str:
+    """Tell how long the reference trains, and of which lengths that was the best."""
+    tuning = data.summary.get("reference_tuning", {})
+    scores = tuning.get("scores", {}) if isinstance(tuning, dict) else {}
+    if not scores:
+        return ""
+    tried = [f"{epochs}: {number(float(np.mean(found)))}" for epochs, found in scores.items()]
+    trainings = max(len(found) for found in scores.values())
+    chosen = count(int(tuning["epochs"]), "epoch")
+    return (
+        f"The reference trains {chosen}, the best of {listed(list(scores))} on validation "
+        f"({words(str(tuning['metric']))}, mean of {count(trainings, 'training')}: {', '.join(tried)})."
     )
 
 

@@ -1,1 +1,1 @@
-"""Whole jobs: sampled search, finalists, export, verify."""
+"""A run from its check to its report: rehearsal, the one search, its stages and its trials."""

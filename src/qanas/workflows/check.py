@@ -13,8 +13,9 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, described
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
-from qanas.workflows.baselines import baselines_of
-from qanas.workflows.plan import Plan
+from qanas.planning.plan import Plan
+from qanas.shipping.baselines import baselines_of
+from qanas.shipping.reference import epochs_tried
 
 PROBED_CANDIDATES = 6
 
@@ -76,16 +77,12 @@ def _forecast(plan: Plan) -> Forecast:
     finalists, search = plan.finalists.procedure, plan.estimator.procedure
     probed = within or built or [bench.reference]
 
-    # 1. Finalists: the reference and the front points, each repetition; baselines.
+    # 1. Finalists: the reference and the front points, each repetition; its tuning; baselines.
     reference_seconds = finalists.forecast(bench, bench.reference)
     typical = float(np.mean([finalists.forecast(bench, candidate) for candidate in probed]))
     seconds = plan.finalists.repetitions * (plan.finalists.count * typical + reference_seconds) / plan.jobs
 
-    for baseline in baselines_of(plan):
-        if not baseline.of_reference:
-            finalist = baseline.finalist
-            forecast = finalist.procedure.forecast(baseline.bench, finalist.candidate)
-            seconds += plan.finalists.repetitions * forecast / plan.jobs
+    seconds += _compared_seconds(plan, reference_seconds) / plan.jobs
 
     # 2. The search: what the estimator prepares, and then the estimates that the strategy asks for.
     seconds += plan.estimator.forecast(bench) / plan.jobs
@@ -94,11 +91,31 @@ def _forecast(plan: Plan) -> Forecast:
         if search != finalists:
             reference_seconds = search.forecast(bench, bench.reference)
             typical = float(np.mean([search.forecast(bench, candidate) for candidate in probed]))
+        estimates += int(plan.finalists.confirm * estimates)
         trials = ((estimates - 1) * typical + reference_seconds) / plan.jobs
         seconds += trials if plan.budget.hours is None else min(trials, plan.budget.hours * 3600)
 
     over = [limit.cost.column for limit in plan.limits if limit.excess(costs) > 0]
     return Forecast(costs, over, len(within) / len(candidates), not_built, seconds / 3600)
+
+
+def _compared_seconds(plan: Plan, reference_seconds: float) -> float:
+    """Return the CPU seconds of what the search is held against: the reference's tuning, and baselines.
+
+    Args:
+        plan: of the run.
+        reference_seconds: of one of its trainings.
+    """
+    seconds = 0.0
+    lengths = epochs_tried(plan.finalists.procedure.epochs)
+    if len(lengths) > 1 and not plan.bench.reference_start.trained:
+        seconds += plan.finalists.tune * reference_seconds * sum(lengths) / lengths[0]
+    for baseline in baselines_of(plan):
+        if not baseline.of_reference:
+            finalist = baseline.finalist
+            forecast = finalist.procedure.forecast(baseline.bench, finalist.candidate)
+            seconds += plan.finalists.repetitions * forecast
+    return seconds
 
 
 def _random_candidates(bench: Bench) -> Iterator[Candidate]:

@@ -27,12 +27,12 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.parity import ParitySteps
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import metrics_of
+from qanas.planning.plan import Plan
 from qanas.search_space.training_group import TrainingSettings
+from qanas.shipping.finalists import Training, packed_predictions, reference_finalist
+from qanas.shipping.models import make_card, statistics_of
 from qanas.tasks.base import FloatArray, Split, TaskData
 from qanas.tasks.resampling import units_of
-from qanas.workflows.finalists import Training, packed_predictions, reference_finalist
-from qanas.workflows.plan import Plan
-from qanas.workflows.shipping import make_card, statistics_of
 
 logger = logging.getLogger("qanas")
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.workflows.baselines import baselines_of, constant_row, constant_scores, train_baselines
-from qanas.workflows.dependence import check_resumable
-from qanas.workflows.finalists import Training, choose_finalists, train_finalists
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
+from qanas.planning.dependence import check_resumable
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
+from qanas.planning.scheme_sweep import with_scheme_chosen
+from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
+from qanas.shipping.confirmation import Confirmation
+from qanas.shipping.finalists import Training, choose_finalists, train_finalists
+from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
+from qanas.shipping.reference import tuned_reference
+from qanas.shipping.verdict import recommend
 from qanas.workflows.rehearsal import rehearse
-from qanas.workflows.scheme_sweep import with_scheme_chosen
 from qanas.workflows.search import Search
-from qanas.workflows.shipping import Shipment, front_rows, remove_stale_models, ship
-from qanas.workflows.verdict import recommend
 
 logger = logging.getLogger("qanas")
 
@@ -89,12 +91,15 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         folder.write_table(folder.front, front_rows(search.front(), []))
         write_summary("interrupted")
     search.stop_clock()
-    front = search.front()
     started = time.monotonic()
+    confirmation = Confirmation(plan, folder, search.records, progress)
+    front = confirmation.front() if confirmation.budget else search.front()
+    tuned = tuned_reference(plan, folder, progress)
+    plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
-    finalist_seconds += time.monotonic() - started if trained else 0.0
+    finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
     simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
@@ -111,6 +116,8 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         "done",
         finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
+        **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
+        **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
         **({} if found is None else {"verdict": found.as_json()}),
     )
     return result

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,17 @@ from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import InputError, described
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Measure, columns_of, setting_columns
-from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
-from qanas.core.trials import Outcome, TrialRecord
+from qanas.core.trials import Outcome, TrialRecord, front_of
 from qanas.execution.executors import Executor, Failure, Unit, make_executor
+from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solver
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
 from qanas.workflows.stages import RunStages
 from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table, write_importance
 
@@ -84,20 +84,48 @@ def _identity(proposal: Proposal) -> tuple[str, str]:
     return proposal.candidate.key, proposal.parent
 
 
-def front_of(records: Iterable[TrialRecord], axes: Sequence[Measure]) -> list[TrialRecord]:
-    """Return the networks within the limits that no other one dominates, sorted by the axes.
+@dataclass
+class _Known:
+    """What follows from the records so far, kept up with each: looking through all at each trial takes ever longer.
 
-    Args:
-        records: of one search, or of several.
+    Attributes:
         axes: of the front.
+        counted: indices of trials that count.
+        measured: which trainings there were, see `_identity`.
+        rejected: the records of rejected candidates, by key.
+        attempts: rejected candidates of each index.
+        front: see `front_of`.
     """
-    measured = [record for record in records if record.outcome == "measured" and record.feasible]
-    measured.sort(key=lambda record: record.index)  # of equal points the first one stays: not the first to end
-    if not measured:
-        return []
-    # Shape (networks, axes).
-    losses = np.array([[axis.loss(record.measurement.value(axis)) for axis in axes] for record in measured])
-    return [measured[position] for position in non_dominated(losses)]
+
+    axes: Sequence[Measure]
+    counted: set[int] = field(default_factory=set)
+    measured: set[tuple[str, str]] = field(default_factory=set)
+    rejected: dict[str, TrialRecord] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
+    front: list[TrialRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Sequence[TrialRecord], axes: Sequence[Measure]) -> _Known:
+        """Take what was found before."""
+        known = cls(axes)
+        for record in records:
+            known._count(record)
+        known.front = front_of(records, axes)
+        return known
+
+    def add(self, record: TrialRecord) -> None:
+        """Take a further record."""
+        self._count(record)
+        if record.outcome == "measured":  # what is dominated once stays so: the rest needs no second look
+            self.front = front_of([*self.front, record], self.axes)
+
+    def _count(self, record: TrialRecord) -> None:
+        if record.outcome == "rejected":
+            self.rejected[record.candidate.key] = record
+            self.attempts[record.index] += 1
+        else:
+            self.counted.add(record.index)
+            self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))
 
 
 class Search:
@@ -121,8 +149,7 @@ class Search:
         self.solutions: list[TrialRecord] = []
         self.running: dict[int, TrialUnit] = {}
         self.exhausted = False
-        self._rejected_before = {record.candidate.key: record for record in self._rejected()}
-        self._measured_before = {(r.candidate.key, r.origin.get("parent", "")) for r in self._counted_records()}
+        self._known = _Known.of(self.store.records, plan.axes)
         self.started = time.monotonic()
         self.stopped: float | None = None
         before = folder.seconds_before("seconds").get("search", 0.0) if plan.estimator.cheap else 0.0
@@ -141,7 +168,12 @@ class Search:
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
-        return front_of([*self.store.records, *self.solutions], self.plan.axes)
+        return front_of(self.records, self.plan.axes)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All trials, and what a solver found."""
+        return [*self.store.records, *self.solutions]
 
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""
@@ -184,7 +216,7 @@ class Search:
         Raises:
             InputError: the limits reject nearly everything.
         """
-        counted = len(self._counted())
+        counted = len(self._known.counted)
         self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
         self.progress.front(self._front_rows())
         refused = self.estimator.refusal(self.bench, self.bench.reference)
@@ -222,12 +254,13 @@ class Search:
 
         None where there seems to be no candidate that wasn't proposed before.
         """
-        taken = self._counted() | set(self.running)
-        index = next(index for index in range(first, first + len(taken) + 1) if index not in taken)
+        index = first
+        while index in self._known.counted or index in self.running:
+            index += 1
         if index == 0:
             reference = self.bench.reference
             return self._unit(0, Proposal(reference, self.bench.reference_start), self.bench.costs_of(reference))
-        attempt = sum(record.index == index for record in self._rejected())
+        attempt = self._known.attempts[index]
         while True:
             proposal = self._new_proposal(sampler, index, attempt)
             if proposal is None:
@@ -245,24 +278,28 @@ class Search:
         The sampler is asked a few times, each with a seed of its own. What it always comes back to is known then, and
         what it doesn't may still be there: further candidates are drawn at random. None where those are known, too.
         """
-        known = self._measured_before | {_identity(unit.proposal) for unit in self.running.values()}
+        running = {_identity(unit.proposal) for unit in self.running.values()}
+
+        def is_known(proposal: Proposal) -> bool:
+            return _identity(proposal) in running or _identity(proposal) in self._known.measured
+
         for again in range(ASKED_AGAIN):
             seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
             proposal = sampler.ask(self.bench.space, self.store, seed)
-            if _identity(proposal) not in known:
+            if not is_known(proposal):
                 return proposal
             self.store.drop(proposal.number)
         generator = np.random.default_rng(derive_seed(self.bench.seed, "drawn", index, attempt))
         for _ in range(DRAWN):
             candidate = self.bench.space.random(generator)
             proposal = Proposal(candidate)
-            if _identity(proposal) not in known and candidate.key not in self._rejected_before:
+            if not is_known(proposal) and candidate.key not in self._known.rejected:
                 return proposal
         return None
 
     def _say_if_exhausted(self) -> None:
         if self.exhausted:
-            tried = len(self._counted())
+            tried = len(self._known.counted)
             self.progress.message(
                 f"the search ends after {tried} of {self.plan.budget.trials} trials: the space has no other candidate, "
                 "and none is trained again"
@@ -275,27 +312,32 @@ class Search:
 
     def _costs_or_reason(self, candidate: Candidate) -> tuple[dict[str, float], str, str]:
         """Return a candidate's costs, why it is rejected, empty if it isn't, and the cost that is to blame."""
-        known = self._rejected_before.get(candidate.key)
+        known = self._known.rejected.get(candidate.key)
         if known is not None:
             return dict(known.costs), known.reason, known.blamed
         try:
-            costs = self.bench.costs_of(candidate)
+            blueprint = self.bench.blueprint(candidate)
+            limited = {limit.cost.column for limit in self.plan.limits}
+            first = [model for model in self.bench.costs if model.at_once or model.measure.column in limited]
+            costs = costs_of(blueprint, first)
+            over = {limit: limit.excess(costs) for limit in self.plan.limits}
+            worst = max(over, key=lambda limit: over[limit], default=None)
+            if worst is not None and over[worst] > 0:
+                column = worst.cost.column
+                return costs, f"{column} {costs[column]:g} > {worst.bound:g}", column
+            costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
         except InputError as error:
             return {}, f"it can't be built: {error}", ""
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
             return {}, f"it can't be built: {described(error)}", ""
-        over = {limit: limit.excess(costs) for limit in self.plan.limits}
-        worst = max(over, key=lambda limit: over[limit], default=None)
-        if worst is not None and over[worst] > 0:
-            column = worst.cost.column
-            return costs, f"{column} {costs[column]:g} > {worst.bound:g}", column
+        costs = {model.measure.column: costs[model.measure.column] for model in self.bench.costs}
         return costs, self.estimator.refusal(self.bench, candidate), ""
 
     def _reject(self, unit: TrialUnit, reason: str, blamed: str) -> None:
         record = unit.record("rejected", reason=reason, blamed=blamed, feasible=False)
-        self._rejected_before[record.candidate.key] = record
+        self._known.add(record)
         self.store.tell(self.bench.space, unit.proposal.number, record)
-        rejected = len(self._rejected())
+        rejected = self._known.attempts.total()
         self.progress.rejected(reason, rejected)
         if rejected >= self.plan.budget.max_rejected:
             self._give_up(rejected, reason)
@@ -313,7 +355,6 @@ class Search:
 
     def _finish(self, unit: TrialUnit, result: Estimate | Failure) -> None:
         self.running.pop(unit.index)
-        self._measured_before.add(_identity(unit.proposal))
         is_reference = unit.index == 0
         feasible = all(limit.excess(unit.costs) <= 0 for limit in self.plan.limits)
         reason = result.reason if isinstance(result, Failure) else self._undefined(result, unit.costs)
@@ -327,6 +368,7 @@ class Search:
                 is_seed=is_reference,
                 feasible=feasible,
             )
+        self._known.add(record)
         self.store.tell(self.bench.space, unit.proposal.number, record)
         self.store.set_search_seconds(self._seconds())
         measured = record.outcome == "measured"
@@ -348,15 +390,6 @@ class Search:
 
     # State that follows from the records
 
-    def _counted_records(self) -> Iterator[TrialRecord]:
-        return (record for record in self.store.records if record.outcome in ("measured", "failed"))
-
-    def _counted(self) -> set[int]:
-        return {record.index for record in self._counted_records()}
-
-    def _rejected(self) -> list[TrialRecord]:
-        return [record for record in self.store.records if record.outcome == "rejected"]
-
     def _seconds(self) -> float:
         return self.seconds_before + (self.stopped or time.monotonic()) - self.started
 
@@ -368,12 +401,12 @@ class Search:
         budget = self.plan.budget
         if budget.hours is not None and self._seconds() >= budget.hours * 3600:
             return False
-        return len(self._counted()) + len(self.running) < budget.trials
+        return len(self._known.counted) + len(self.running) < budget.trials
 
     def _front_rows(self) -> list[dict[str, Value]]:
         columns = columns_of(self.plan.axes)
         rows: list[dict[str, Value]] = []
-        for record in self.front():
+        for record in self._known.front:
             found = {**record.metrics, **record.costs}
             values: dict[str, Value] = {name: found[name] for name in columns}
             rows.append(values | setting_columns(record.config))

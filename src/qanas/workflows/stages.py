@@ -18,10 +18,10 @@ from qanas.core.run_folder import RunFolder, digest, write_atomically
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import StageFile as StageFileContract
 from qanas.performance_estimation.base import StageUnit
-from qanas.workflows.dependence import made_from
-from qanas.workflows.finalists import FinalistUnit, reference_finalist, train
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
+from qanas.planning.dependence import made_from
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
+from qanas.shipping.finalists import FinalistUnit, reference_finalist, train
 
 logger = logging.getLogger("qanas")
 

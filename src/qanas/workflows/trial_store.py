@@ -18,11 +18,19 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import optuna
 import polars as pl
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
@@ -46,36 +54,61 @@ PATIENCE = 300
 
 STUDY = "qanas"
 RECORD = "record"
+PARAMETERS = "parameters"
 DIGEST = "digest"
 SEARCH_SECONDS = "search_seconds"
+NONE: Mapping[str, Any] = MappingProxyType({})
+CONSTRAINTS = "constraints"
+"""In the keys under which Optuna keeps how far a trial is over limits; that follows from its record."""
 
 
 class TrialStore:
-    """All trials of a run, kept by Optuna: in SQLite, where its dashboard opens the file, or in memory.
+    """All trials of a run: in memory, where samplers learn of them, and in a SQLite file that Optuna's dashboard opens.
 
-    A trial is there as a whole or as one that is still running. Of those that were running when their process
-    died, the ones that have a record are closed as it says when the store is opened again; the others are closed
-    without one, and their index is free again.
+    Samplers ask hundreds of times what a file would have to be read for, and choose dozens of settings, each a
+    transaction of its own. So a trial is kept when it has ended, in one piece: of those that were running when their
+    process died nothing is kept, and their index is free again. Older runs kept running trials, too: those that have a
+    record are closed as it says, the others without one.
 
     Args:
         path: the SQLite file; None for trials that cost nothing and are done anew instead of kept.
         axes: of the front.
         limits: bounds on costs, known to samplers as constraints.
+
+    Attributes:
+        study: in memory; what samplers see.
+        records: of every trial that ended, in that order.
     """
 
     @interrupts_deferred()
     def __init__(self, path: Path | None, axes: Sequence[Measure], limits: Sequence[Limit]) -> None:
-        """Open the study, or create it."""
+        """Open the file, or create it, and read it."""
         self.path = path
         self.axes = axes
         self.limits = limits
-        self.study = _open(path, axes)
+        self.study = optuna.create_study(study_name=STUDY, directions=[axis.direction for axis in axes])
+        self.records: list[TrialRecord] = []
         self._asked: dict[int, Trial] = {}
-        with self._told():
-            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.WAITING]):
-                self._close(trial.number, _record(trial) if RECORD in trial.user_attrs else None)
-            trials = self.study.get_trials(deepcopy=False)
-            self.records = [_record(t) for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
+        self._kept: Study | None = None
+        self._ended = 0
+        self._seconds = 0.0
+        if path is not None:
+            with told(path):
+                self._kept = _open_file(path, axes)
+                self._read(self._kept)
+
+    def _read(self, kept: Study) -> None:
+        self._seconds = float(kept.user_attrs.get(SEARCH_SECONDS, 0.0))
+        trials = kept.get_trials(deepcopy=False)
+        self._ended = len(trials)
+        for trial in trials:
+            record = _record(trial) if RECORD in trial.user_attrs else None
+            if not trial.state.is_finished():
+                self._close(kept, trial.number, record)
+            if record is not None:
+                parameters, distributions = _parameters(trial)
+                self.study.add_trial(self._trial(record, parameters, distributions, trial.system_attrs))
+                self.records.append(record)
 
     def _told(self) -> AbstractContextManager[None]:
         """Turn errors of the database into a line each."""
@@ -84,30 +117,30 @@ class TrialStore:
     @property
     def search_seconds(self) -> float:
         """Wall-clock seconds that the search has taken, over all sessions."""
-        return float(self.study.user_attrs.get(SEARCH_SECONDS, 0.0))
+        return self._seconds
 
     @interrupts_deferred()
     def set_search_seconds(self, seconds: float) -> None:
         """Store the wall-clock seconds."""
-        with self._told():
-            self.study.set_user_attr(SEARCH_SECONDS, seconds)
+        self._seconds = seconds
+        if self._kept is not None:
+            with self._told():
+                self._kept.set_user_attr(SEARCH_SECONDS, seconds)
 
     @interrupts_deferred()
     def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
         """Return a new trial with the candidate that a sampler proposes for it."""
         self.study.sampler = sampler
-        with self._told():
-            trial = self.study.ask()
-            self._asked[trial.number] = trial
-            return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
+        trial = self.study.ask()
+        self._asked[trial.number] = trial
+        return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
 
     @interrupts_deferred()
     def drop(self, number: int | None) -> None:
         """Close a trial without a record, as if it had never been asked for: samplers learn nothing of it."""
         if number is not None:
             del self._asked[number]
-            with self._told():
-                self._close(number, None)
+            self._close(self.study, number, None)
 
     @interrupts_deferred()
     def tell(self, space: SearchSpace, number: int | None, record: TrialRecord) -> None:
@@ -118,59 +151,87 @@ class TrialStore:
             number: of the trial that it was proposed for; None where it is no sampler's of Optuna.
             record: what became of it.
         """
-        with self._told():
-            number = self._add(space, record) if number is None else self._finish(number, record)
-        self.records.append(replace(record, number=number))
+        if number is None:
+            trial = self._trial(record, *space.parameters(record.candidate))
+            self.study.add_trial(trial)
+        else:
+            trial = self._finish(number, record)
+        if self._kept is not None:
+            with self._told():
+                self._keep(self._kept, trial, record)
+        self.records.append(replace(record, number=self._ended))
+        self._ended += 1
 
-    def _finish(self, number: int, record: TrialRecord) -> int:
+    def _finish(self, number: int, record: TrialRecord) -> FrozenTrial:
         """End a trial that was asked for."""
         trial = self._asked.pop(number)
-        for limit in self.limits:
-            if limit.cost.column in record.costs:
-                trial.set_constraint(limit.cost.column, limit.excess(record.costs))
-        trial.set_user_attr(RECORD, _stored(record))
-        self._close(number, record)
-        return number
+        for column, excess in self._excess(record).items():
+            trial.set_constraint(column, excess)
+        self._close(self.study, number, record)
+        return self.study.get_trials(deepcopy=False)[number]
 
-    def _add(self, space: SearchSpace, record: TrialRecord) -> int:
-        """Add a trial in one piece; samplers learn its settings as far as they are searched."""
-        parameters, distributions = space.parameters(record.candidate)
+    def _keep(self, kept: Study, trial: FrozenTrial, record: TrialRecord) -> None:
+        """Write a trial. The settings of a rejected one, of which there may be many, are in its record: one row."""
+        if record.outcome != "rejected":
+            settings = trial.params, trial.distributions
+            kept.add_trial(self._trial(record, *settings, trial.system_attrs, {RECORD: _stored(record)}))
+            return
+        settings_of_it = {
+            name: [value, distribution_to_json(trial.distributions[name])] for name, value in trial.params.items()
+        }
+        stored = _stored(record, {PARAMETERS: settings_of_it})
+        kept.add_trial(self._trial(record, user_attrs={RECORD: stored}))
+
+    def _trial(
+        self,
+        record: TrialRecord,
+        parameters: Mapping[str, Any] = NONE,
+        distributions: Mapping[str, BaseDistribution] = NONE,
+        system_attrs: Mapping[str, Any] = NONE,
+        user_attrs: Mapping[str, Any] = NONE,
+    ) -> FrozenTrial:
+        """Return a trial that has ended; samplers learn its settings as far as they are searched."""
         measured = record.outcome == "measured"
-        failed = TrialState.PRUNED if record.outcome == "rejected" else TrialState.FAIL
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.COMPLETE if measured else failed,
-                values=self._values(record) if measured else None,
-                params=parameters,
-                distributions=distributions,
-                user_attrs={RECORD: _stored(record)},
-                constraints={limit.cost.column: limit.excess(record.costs) for limit in self.limits},
-            )
+        return optuna.trial.create_trial(
+            state=TrialState.COMPLETE if measured else _state_without_values(record),
+            values=self._values(record) if measured else None,
+            params=dict(parameters),
+            distributions=dict(distributions),
+            user_attrs=dict(user_attrs),
+            system_attrs={name: value for name, value in system_attrs.items() if not name.startswith(CONSTRAINTS)},
+            constraints=self._excess(record),
         )
-        return len(self.study.get_trials(deepcopy=False)) - 1
 
-    def _close(self, number: int, record: TrialRecord | None) -> None:
+    def _close(self, study: Study, number: int, record: TrialRecord | None) -> None:
         """End a running trial as its record says; failed where there is none."""
         if record is not None and record.outcome == "measured":
-            self.study.tell(number, self._values(record))
-            return
-        # Pruned, a rejected trial teaches samplers which limit it broke; failed ones teach nothing.
-        rejected = record is not None and record.outcome == "rejected"
-        self.study.tell(number, state=TrialState.PRUNED if rejected else TrialState.FAIL)
+            study.tell(number, self._values(record))
+        else:
+            study.tell(number, state=_state_without_values(record))
+
+    def _excess(self, record: TrialRecord) -> dict[str, float]:
+        """Return by how much a candidate is over each limit; one that gave no network has no costs."""
+        known = [limit for limit in self.limits if limit.cost.column in record.costs]
+        return {limit.cost.column: limit.excess(record.costs) for limit in known}
 
     def _values(self, record: TrialRecord) -> list[float]:
         return [record.measurement.value(axis) for axis in self.axes]
 
 
-def _open(path: Path | None, axes: Sequence[Measure]) -> optuna.Study:
-    directions = [axis.direction for axis in axes]
-    if path is None:
-        return optuna.create_study(study_name=STUDY, directions=directions)
-    with told(path):
-        return _open_file(path, axes)
+def _state_without_values(record: TrialRecord | None) -> TrialState:
+    """Return what samplers are told: a rejected trial teaches them which limit it broke; failed ones teach nothing."""
+    rejected = record is not None and record.outcome == "rejected"
+    return TrialState.PRUNED if rejected else TrialState.FAIL
 
 
-def _open_file(path: Path, axes: Sequence[Measure]) -> optuna.Study:
+def _parameters(trial: FrozenTrial) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Return a kept trial's settings and their ranges."""
+    kept = trial.user_attrs[RECORD].get(PARAMETERS, {})
+    ranges = {name: json_to_distribution(text) for name, (_, text) in kept.items()}
+    return trial.params | {name: value for name, (value, _) in kept.items()}, trial.distributions | ranges
+
+
+def _open_file(path: Path, axes: Sequence[Measure]) -> Study:
     directions = [axis.direction for axis in axes]
     if not path.exists():
         # Created beside and renamed: a half-made database would stop every later run.
@@ -264,8 +325,8 @@ _MENDS = {
 """What to say where a message of SQLite or Optuna has these words."""
 
 
-def _stored(record: TrialRecord) -> dict[str, Any]:
-    stored = asdict(record)
+def _stored(record: TrialRecord, more: Mapping[str, Any] = NONE) -> dict[str, Any]:
+    stored = {**asdict(record), **more}
     return {**stored, DIGEST: _digest_of(stored)}
 
 

@@ -93,9 +93,9 @@ def attention(  # noqa: PLR0913 - as torch has it
 
 
 def _attended(
-    builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None] = ()
+    builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None]
 ) -> tuple[Value, Value]:
-    """Return what scaled queries find, and the keys' shares, shape (..., positions, keys).
+    """Return what scaled queries find, and by which shares, shape (..., positions, keys).
 
     Args:
         builder: appends the operators.
@@ -147,41 +147,41 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Value, Value | None]:
-    """Take an `nn.MultiheadAttention` over (positions, width), its weights with the batch in front."""
-    del is_causal  # a hint that the mask looks back: torch demands the mask with it
-    place = _place(module, query, key, value)
-    parts = [replace(part, batch=0) for part in (query, key, value)]
-    found, shares = _of_heads(builder, module, parts, key_padding_mask, attn_mask)
-    found = replace(found, batch=place)
-    if not need_weights:
-        return found, None
-    return found, mean(builder, shares, 1) if average_attn_weights else shares
+    """Take an `nn.MultiheadAttention` over (positions, width), and the shares that it gives out with them."""
+    del is_causal  # a hint: torch demands the mask with it
+    batch = _batch_of(module, query, key, value)
+    query, key, value = (replace(part, batch=0) for part in (query, key, value))
+    found, shares = _by_heads(builder, module, (query, key, value), key_padding_mask, attn_mask)
+    if average_attn_weights and need_weights:
+        shares = mean(builder, shares, 1)
+    return replace(found, batch=batch), shares if need_weights else None
 
 
-def _place(module: nn.MultiheadAttention, *values: Value) -> int:
-    """Return where torch has the batch of what goes into a module.
+def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *values: Value) -> int:
+    """Return where a module has the batch.
 
     Raises:
-        ValueError: that is elsewhere in the values, so that it would look from sample to sample.
+        ValueError: values have it elsewhere.
     """
-    place = 0 if module.batch_first else 1
-    for value in values:
-        if value.batch != place:
-            raise ValueError(
-                f"attention with batch_first = {module.batch_first} and the batch as axis {value.batch}; take "
-                "batch_first = True, or put the positions in front"
-            )
-    return place
+    attention = module if isinstance(module, nn.MultiheadAttention) else module.self_attn
+    batch = 0 if attention.batch_first else 1
+    wrong = next((value.batch for value in values if value.batch != batch), None)
+    if wrong is not None:
+        raise ValueError(
+            f"attention with batch_first = {attention.batch_first} and the batch as axis {wrong}; take batch_first = "
+            "True, or put the positions in front"
+        )
+    return batch
 
 
-def _of_heads(
+def _by_heads(
     builder: Builder,
     module: nn.MultiheadAttention,
-    parts: Sequence[Value],
-    key_padding_mask: object = None,
-    attn_mask: object = None,
+    values: Sequence[Value],
+    key_padding_mask: object,
+    attn_mask: object,
 ) -> tuple[Value, Value]:
-    """Return what queries find, and the shares of every head; queries, keys and values of (positions, width)."""
+    """Append attention of a query to keys and values, each of shape (positions, width) for a sample."""
     masks = [_constant_mask("attn_mask", attn_mask), _constant_mask("key_padding_mask", key_padding_mask)]
     if masks[0] is not None and masks[0].ndim > 2:  # noqa: PLR2004 - one a head, the batch of 1 with them
         masks[0] = masks[0][: module.num_heads]
@@ -194,11 +194,11 @@ def _of_heads(
     # The queries' factor goes into their weights: one operator less.
     factor = 1.0 / math.sqrt(module.head_dim)
     weights[0], biases[0] = weights[0] * factor, biases[0] * factor
-    asked, keys, values = (
+    asked, keys, contents = (
         transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (module.num_heads, -1)), 1, 2)
-        for part, weight, bias in zip(parts, weights, biases, strict=True)
+        for part, weight, bias in zip(values, weights, biases, strict=True)
     )
-    found, shares = _attended(builder, asked, keys, values, masks)
+    found, shares = _attended(builder, asked, keys, contents, masks)
     found = flatten(builder, transpose(builder, found, 1, 2), 2, 3)
     return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
 
@@ -225,18 +225,23 @@ def encoder_layer(
 ) -> Value:
     """Take an `nn.TransformerEncoderLayer` over (positions, width), norms in front or behind."""
     del is_causal
-    place = _place(module.self_attn, value)
-    value = replace(value, batch=0)
+    batch = _batch_of(module, value)
+    return replace(_encoded(builder, module, replace(value, batch=0), src_mask, src_key_padding_mask), batch=batch)
+
+
+def _encoded(
+    builder: Builder, module: nn.TransformerEncoderLayer, value: Value, mask: object, padding: object
+) -> Value:
+    """Append an encoder's layer over (positions, width) with the batch in front."""
     inner = layer_norm_module(builder, module.norm1, value) if module.norm_first else value
-    found, _ = _of_heads(builder, module.self_attn, [inner] * 3, src_key_padding_mask, src_mask)
+    found, _ = _by_heads(builder, module.self_attn, (inner, inner, inner), padding, mask)
     value = add(builder, value, found)
     value = value if module.norm_first else layer_norm_module(builder, module.norm1, value)
     inner = layer_norm_module(builder, module.norm2, value) if module.norm_first else value
     hidden = linear(builder, inner, module.linear1.weight, module.linear1.bias)
     hidden = _activated(builder, module, hidden)
     value = add(builder, value, linear(builder, hidden, module.linear2.weight, module.linear2.bias))
-    value = value if module.norm_first else layer_norm_module(builder, module.norm2, value)
-    return replace(value, batch=place)
+    return value if module.norm_first else layer_norm_module(builder, module.norm2, value)
 
 
 def _activated(builder: Builder, module: nn.TransformerEncoderLayer, hidden: Value) -> Value:

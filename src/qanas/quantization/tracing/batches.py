@@ -50,9 +50,9 @@ def translated(
         if part is not None:
             return part
         # These take the states of their layers one by one.
-        states = given[1:] if function in RECURRENT else []
+        states = given[1:] if function in SEQUENCES else []
         given = [*_put_together(builder, given[: len(given) - len(states)]), *states]
-        named = named if function in RECURRENT else _put_together(builder, named)
+        named = named if function in SEQUENCES else _put_together(builder, named)
         values = _values((given, named))
     if given and isinstance(given[0], Value):
         if function in ORDERS:
@@ -210,8 +210,5 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 }
 """What changes nothing but the order of the axes: the order, by the function's name."""
 
-RECURRENT = names_in("LSTM GRU")
-"""Modules that take the states of their layers one by one."""
-
-SEQUENCES = RECURRENT | names_in("MultiheadAttention TransformerEncoderLayer TransformerEncoder")
+SEQUENCES = names_in("LSTM GRU MultiheadAttention TransformerEncoderLayer TransformerEncoder")
 """Modules that take a batch behind the time."""

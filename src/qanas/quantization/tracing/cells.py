@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.functions import sigmoid, tanh
+from qanas.quantization.tracing.functions import relu, sigmoid, tanh
 from qanas.quantization.tracing.joining import cat, stacked
 from qanas.quantization.tracing.layers import linear
 from qanas.quantization.tracing.parts import chunk, part
@@ -40,9 +40,9 @@ def lstm_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], 
         states: hidden and cell.
     """
     hidden, cell = states
-    i, f, g, o = chunk(builder, add(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
-    kept = multiply(builder, sigmoid(builder, f), cell)
-    cell = add(builder, kept, multiply(builder, sigmoid(builder, i), tanh(builder, g)))
+    i, f, g, o = chunk(builder, _sum(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
+    kept = torch.zeros(1) if _zero(cell) else multiply(builder, sigmoid(builder, f), cell)
+    cell = _sum(builder, multiply(builder, sigmoid(builder, i), tanh(builder, g)), kept)
     return [multiply(builder, sigmoid(builder, o), tanh(builder, cell)), cell]
 
 
@@ -62,10 +62,18 @@ def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], s
         part(builder, from_input, (..., slice(0, gates))),
         part(builder, from_input, (..., slice(gates, None))),
     )
-    shares = sigmoid(builder, add(builder, shares, _product(builder, hidden, weights[0], biases[0])))
+    shares = sigmoid(builder, _sum(builder, shares, _product(builder, hidden, weights[0], biases[0])))
     reset, update = chunk(builder, shares, 2, 1)
     new = tanh(builder, add(builder, new, multiply(builder, reset, _product(builder, hidden, weights[1], biases[1]))))
     return [add(builder, new, multiply(builder, update, subtract(builder, hidden, new)))]
+
+
+def _zero(operand: Operand) -> bool:
+    return isinstance(operand, Tensor) and not bool(operand.any())
+
+
+def _sum(builder: Builder, value: Value, other: Operand) -> Value:
+    return value if _zero(other) else add(builder, value, other)
 
 
 def _product(builder: Builder, state: Operand, weight: Tensor, bias: Tensor | None = None) -> Operand:
@@ -109,7 +117,7 @@ def lstm_weights(module: nn.LSTM | nn.LSTMCell, suffix: str) -> tuple[list[Tenso
     return [kernel, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0])], [recurrent]
 
 
-def gru_weights(module: nn.GRU | nn.GRUCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
+def gru_weights(module: nn.GRU | nn.GRUCell | nn.RNNCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
     """Return weights and biases of the input, and those of the state."""
     kernel, recurrent, *biases = weights_of(module, suffix)
     one, other = biases or (torch.zeros_like(kernel[:, 0]),) * 2
@@ -120,6 +128,14 @@ def weights_of(module: nn.Module, suffix: str) -> list[Tensor]:
     """Return the weights of inputs and states, and the two biases if there are any."""
     names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if module.bias else ()))
     return [getattr(module, f"{name}{suffix}").detach() for name in names]
+
+
+def rnn_cell(builder: Builder, module: nn.RNNCell, value: Value, /, hx: object = None) -> Value:
+    """Take an `nn.RNNCell`."""
+    kernel, recurrent = gru_weights(module, "")
+    state = _state_of_cell(hx, module.hidden_size)
+    gates = add(builder, linear(builder, value, *kernel), _product(builder, state, *recurrent))
+    return tanh(builder, gates) if module.nonlinearity == "tanh" else relu(builder, gates)
 
 
 def lstm_cell(builder: Builder, module: nn.LSTMCell, value: Value, /, hx: object = None) -> tuple[Value, Value]:
@@ -215,4 +231,4 @@ def from_states(
     return value, [Stacked(tuple(kind)) for kind in last]
 
 
-TRANSLATORS = Translators(functions={}, modules={nn.LSTMCell: lstm_cell, nn.GRUCell: gru_cell})
+TRANSLATORS = Translators(functions={}, modules={nn.RNNCell: rnn_cell, nn.LSTMCell: lstm_cell, nn.GRUCell: gru_cell})

@@ -151,15 +151,7 @@ def softmax(
 ) -> Value:
     """Take a softmax over an axis; it is stored last for it."""
     del _stacklevel, dtype
-    return _over_axis(builder, value, Softmax(), dim)
-
-
-def log_softmax(
-    builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
-) -> Value:
-    """Take the logarithm of a softmax over an axis."""
-    del _stacklevel, dtype
-    return _over_axis(builder, value, LogSoftmax(), dim)
+    return over_axis(builder, value, Softmax(), dim)
 
 
 def softmin(
@@ -169,7 +161,8 @@ def softmin(
     return softmax(builder, negate(builder, value), dim, _stacklevel, dtype)
 
 
-def _over_axis(builder: Builder, value: Value, shares: Softmax | LogSoftmax, dim: int | None) -> Value:
+def over_axis(builder: Builder, value: Value, shares: Softmax | LogSoftmax, dim: int | None) -> Value:
+    """Append what goes over an axis, which is stored last for it."""
     if dim is None:
         raise ValueError("a softmax over no named axis; name it: softmax(x, dim=1)")
     source, _ = builder.ending_in(value, value.axis(dim))
@@ -301,7 +294,6 @@ TRANSLATORS = Translators(
         F.silu: silu,
         F.glu: glu,
         **dict.fromkeys((torch.softmax, F.softmax, "softmax"), softmax),
-        **dict.fromkeys((torch.log_softmax, F.log_softmax, "log_softmax"), log_softmax),
         F.softmin: softmin,
         F.gelu: gelu,
         F.elu: elu,
@@ -333,7 +325,6 @@ TRANSLATORS = Translators(
         nn.SiLU: of_module(silu),
         nn.GLU: with_settings(glu, "dim"),
         nn.Softmax: with_settings(softmax, "dim"),
-        nn.LogSoftmax: with_settings(log_softmax, "dim"),
         nn.Softmin: with_settings(softmin, "dim"),
         nn.Softmax2d: lambda builder, _, value: softmax(builder, value, 1),
         nn.GELU: lambda builder, module, value: (

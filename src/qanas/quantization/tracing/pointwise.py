@@ -65,7 +65,8 @@ def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /)
     rest = torch.where(chosen, 0.0, torch.as_tensor(other, dtype=torch.float32))
     if blocked(rest) is not None:
         return add(builder, one, rest)
-    return add(builder, multiply(builder, one, chosen.float()), rest)
+    kept = multiply(builder, one, chosen.float())
+    return add(builder, kept, rest) if bool(rest.any()) else kept
 
 
 def multiply(builder: Builder, one: Operand, other: Operand, /) -> Value:

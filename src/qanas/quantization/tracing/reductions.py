@@ -9,10 +9,11 @@ from typing import NamedTuple, NoReturn
 import torch
 
 from qanas.quantization.operators.extremes import Extreme, Side
+from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.reductions import Mean
-from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.functions import BY_FUNCTION, maximum, minimum, tabulated
-from qanas.quantization.tracing.pointwise import Operand, multiply, subtract
+from qanas.quantization.tracing.builder import Builder, Translators, with_settings
+from qanas.quantization.tracing.functions import BY_FUNCTION, maximum, minimum, over_axis, tabulated
+from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
 from qanas.quantization.tracing.values import Value
 
 Dims = int | Sequence[int] | None
@@ -91,6 +92,29 @@ def _inverse_root(squares: torch.Tensor, eps: float) -> torch.Tensor:
     return 1.0 / squares.clamp(min=0.0).sqrt().clamp(min=eps)
 
 
+FEW = 16
+"""Exponentials whose sum, in 255 steps, is within 1/32 in its logarithm."""
+
+
+def log_softmax(
+    builder: Builder, value: Value, /, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Value:
+    """Take the logarithm of a softmax over an axis.
+
+    Its kernel has steps of 1/16 and none below -16. So results are as far below the largest as the values are, in steps
+    as fine as their range allows, and the largest one is that of exponentials, or of the kernel where these are many.
+    """
+    del _stacklevel, dtype
+    if dim is None:
+        raise ValueError("a softmax over no named axis; name it: softmax(x, dim=1)")
+    below = subtract(builder, value, amax(builder, value, dim, keepdim=True))
+    if value.shape[value.axis(dim)] > FEW:
+        shares = over_axis(builder, value, LogSoftmax(), dim)
+        return add(builder, below, amax(builder, shares, dim, keepdim=True))
+    exponentials = total(builder, BY_FUNCTION[torch.exp](builder, below), dim, keepdim=True)
+    return subtract(builder, below, BY_FUNCTION[torch.log](builder, exponentials))
+
+
 class NoIndices:
     """What `torch.max` returns beside the largest values: no runtime gives positions in codes."""
 
@@ -158,6 +182,7 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.std, "std"), deviation),
         **dict.fromkeys((torch.norm, "norm"), norm),
         torch.nn.functional.normalize: normalize,
+        **dict.fromkeys((torch.log_softmax, torch.nn.functional.log_softmax, "log_softmax"), log_softmax),
     },
-    modules={},
+    modules={torch.nn.LogSoftmax: with_settings(log_softmax, "dim")},
 )

@@ -231,6 +231,7 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 
 KINDS = (
     OF_AXES,
+    OF_CELLS,
     OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
@@ -240,7 +241,6 @@ KINDS = (
     OF_PARTS,
     OF_POSITIONS,
     OF_RECURRENCES,
-    OF_CELLS,
     OF_SEVERAL_VALUES,
     OF_SHAPES,
     OF_SINGLE_VALUES,

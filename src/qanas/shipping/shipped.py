@@ -16,12 +16,12 @@ from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import metrics_of
+from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
+from qanas.shipping.baselines import bench_of
+from qanas.shipping.finalists import RUN_AT_A_TIME
+from qanas.shipping.models import MODEL_FILES, border_of, changed_files
 from qanas.tasks.base import Outputs, Split
-from qanas.workflows.baselines import bench_of
-from qanas.workflows.finalists import RUN_AT_A_TIME
-from qanas.workflows.plan import Plan
-from qanas.workflows.shipping import MODEL_FILES, border_of, changed_files
 
 TOLERANCE = 1e-6
 
@@ -127,22 +127,21 @@ class Pick:
 
 
 def parse_limit(text: str) -> Limit:
-    """Read ``cost=bound``.
+    """Read ``cost=bound``, such as ``file_bytes=64 kB``.
 
     Raises:
         InputError: it is something else.
     """
     name, _, bound = text.partition("=")
-    try:
-        value = float(bound)
-    except ValueError:
-        value = math.nan
-    if not name.strip() or math.isnan(value):
+    if not name.strip() or not bound.strip():
         raise InputError(f"--limit {text}: give a cost and a number, such as --limit weight_bytes=20000")
     cost = Cost.parse(name.strip())
     if cost is None:
         raise InputError(f"--limit {name.strip()}: {unknown('cost', name.strip(), COST_UNITS)}")
-    return Limit(cost, value)
+    try:
+        return Limit.parse(cost, bound)
+    except ValueError as error:
+        raise InputError(f"--limit {name.strip()}: {error}; such as --limit weight_bytes=20000") from error
 
 
 def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:

@@ -15,8 +15,8 @@ from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
 from qanas.core.errors import InputError
 from qanas.core.measures import Limit, Metric
 from qanas.core.run_folder import RunFolder
+from qanas.shipping.finalists import RESAMPLED
 from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
-from qanas.workflows.finalists import RESAMPLED
 
 Draws = Mapping[str, NDArray[np.float64]]
 """Metrics over units drawn with replacement, each of shape (draws,)."""

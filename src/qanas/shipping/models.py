@@ -18,13 +18,13 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
+from qanas.planning.plan import Plan
+from qanas.planning.scheme_sweep import scheme_choice
 from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
+from qanas.shipping.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
+from qanas.shipping.verdict import intervals_in
 from qanas.training.pretrained import FileStart
-from qanas.workflows.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
-from qanas.workflows.plan import Plan
-from qanas.workflows.scheme_sweep import scheme_choice
-from qanas.workflows.verdict import intervals_in
 
 Statistics = Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
 """Metrics over the repetitions of a finalist, by precision, split and name."""
@@ -278,6 +278,7 @@ def _protocol(
         **bench.data_of(candidate).protocol,
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
+        **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),
         **({"baseline": finalist.described} if finalist.described else {}),
         "trainings": first.n,
         "shipped_training": shipped.repetition,

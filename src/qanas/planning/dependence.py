@@ -12,7 +12,7 @@ from qanas.core.errors import InputError
 from qanas.core.keys import flatten
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
-from qanas.workflows.plan import SWEEP, Plan
+from qanas.planning.plan import SWEEP, Plan
 
 IRRELEVANT: tuple[str, ...] = (
     "versions.",
@@ -63,7 +63,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),
         Stage("front", ("strategy.", "score.", "objectives.", "limits."), ("tables", "trials"), renewed=True),
-        Stage("finalists", ("finalists.", "baselines."), ("front",), renewed=True),
+        Stage("finalists", ("finalists.", "baselines.", "reference."), ("front",), renewed=True),
         Stage("models", ("device.",), ("finalists",)),
     )
 }  # fmt: skip

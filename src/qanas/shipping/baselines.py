@@ -25,14 +25,14 @@ from qanas.core.run_folder import RunFolder
 from qanas.networks.dense import DenseSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure, metrics_of
+from qanas.planning.plan import BaselineName, Plan
+from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.start import RANDOM
 from qanas.search_space.training_group import TrainingSettings
+from qanas.shipping.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
 from qanas.tasks.base import Split, TaskData
 from qanas.training.pretrained import FileStart
-from qanas.workflows.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
-from qanas.workflows.plan import BaselineName, Plan
-from qanas.workflows.progress import Progress
 
 logger = logging.getLogger("qanas")
 
@@ -133,7 +133,7 @@ def _narrowed(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
         candidate = bench.networks.narrowed(bench.reference, share)
         if candidate is not None and candidate.key not in seen:
             seen.add(candidate.key)
-            part, procedure = round(1 / share), plan.finalists.procedure
+            part, procedure = round(1 / share), plan.finalists.of_reference
             told = f"the reference with 1/{part} of its widths"
             yield Baseline(_finalist(plan, f"narrowed-{part}", candidate, procedure, told), bench)
 
@@ -151,7 +151,7 @@ def _fewer_bits(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
     ]
     if any(now[name] <= SMALLER * before[name] for name in asked):
         told = f"the reference with weights of {FEWER_BITS} bits"
-        finalist = _finalist(plan, f"{FEWER_BITS}-bits", candidate, plan.finalists.procedure, told)
+        finalist = _finalist(plan, f"{FEWER_BITS}-bits", candidate, plan.finalists.of_reference, told)
         yield Baseline(finalist, packed, of_reference=True)
 
 

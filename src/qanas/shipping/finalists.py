@@ -34,13 +34,13 @@ from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
 from qanas.tasks.resampling import resampled_metrics, units_of
-from qanas.workflows.plan import Plan
-from qanas.workflows.progress import Progress
 
 RUN_AT_A_TIME = 256
 """Samples that the runtime is handed at a time."""
@@ -222,7 +222,7 @@ def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialReco
         front: of the search.
     """
     bench, wanted = plan.bench, plan.finalists
-    chosen = [reference_finalist(plan, wanted.procedure)]
+    chosen = [reference_finalist(plan, wanted.of_reference)]
     others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
     distinct = list(others.values())
     if distinct:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Limit, Measure, Metric
+from qanas.core.measures import Limit, Measure, Metric, Score
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -18,7 +18,7 @@ from qanas.search_strategy.base import Strategy
 
 BaselineName = Literal["constant", "linear", "dense", "narrowed", "fewer_bits"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
-"""What a run compares itself with, see `qanas.workflows.baselines`."""
+"""What a run compares itself with, see `qanas.shipping.baselines`."""
 
 SWEEP = "auto"
 """In place of a scheme's name: all of them are tried on the reference, and the best is fixed before the search."""
@@ -48,12 +48,24 @@ class FinalistsPlan:
         repetitions: trainings of each.
         procedure: how they are trained.
         start: from which weights, one of the estimator's `starts`.
+        confirm: how many further trainings candidates near the front get before finalists are chosen, as a share of
+            the measured trials.
+        tune: how often each length of the reference's training is tried before; 0: it is trained as finalists are.
+        tuned: how the reference is trained, once that is chosen; None: as finalists are.
     """
 
     count: int
     repetitions: int
     procedure: Procedure
     start: str = "scratch"
+    confirm: float = 0.0
+    tune: int = 0
+    tuned: Procedure | None = None
+
+    @property
+    def of_reference(self) -> Procedure:
+        """How the reference is trained, and what is made of it."""
+        return self.tuned or self.procedure
 
 
 @dataclass(frozen=True)
@@ -154,6 +166,11 @@ class Plan:
             raise InputError(
                 f"finalists.start: '{self.finalists.start}' is nothing that estimation.name = "
                 f"'{self.recipe['estimation']['name']}' leaves; known here: {', '.join(estimator.starts)}"
+            )
+        scores = [axis.column for axis in self.axes if isinstance(axis, Score)]
+        if self.finalists.confirm and scores:
+            raise InputError(
+                f"finalists.confirm: the front is by {scores[0]}, for which no candidate is trained; leave it out"
             )
         self.estimator.check_bench(self.bench)
         self.strategy.check(self.axes, self.limits)

@@ -16,10 +16,10 @@ from qanas.core.seeds import derive_seed
 from qanas.execution.executors import Failure, InlineExecutor, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.planning.plan import SWEEP, Plan
+from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import BYTE_BITS
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError, named_schemes
-from qanas.workflows.plan import SWEEP, Plan
-from qanas.workflows.progress import Progress
 
 logger = logging.getLogger("qanas")
 

@@ -1,0 +1,96 @@
+"""What a front says against what its points score when they are trained anew: with confirmation, and without.
+
+    python benchmarks/confirmation.py DATA OUT --seeds 10
+
+Runs recipes/turbofan_quick.toml's search with `finalists.confirm` for each seed in OUT, trains every point of both
+fronts (that of the single trainings, and the confirmed one) five times with further seeds, and prints a point's mean
+regret: its mean validation score over these less what the front said. Goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord
+from qanas.execution.executors import InlineExecutor
+from qanas.performance_estimation.bench import Bench
+from qanas.planning.plan import Plan
+from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.shipping.confirmation import Confirmation, ConfirmationUnit
+from qanas.workflows.search import Search
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "turbofan_quick.toml"
+FRESH = 5
+FIRST_FRESH = 1000
+"""Repetitions from here on are nobody's but this script's."""
+
+
+def fresh_scores(plan: Plan, folder: RunFolder, record: TrialRecord) -> list[float]:
+    """Return the scores of further trainings of a candidate."""
+    place = folder.path / "fresh.json"
+    known = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+    key, column = record.candidate.key, plan.main_metric.column
+    if key not in known:
+        with InlineExecutor[Bench, dict[str, float]](plan.bench, lambda *_: True) as executor:
+            for repetition in range(FRESH):
+                executor.submit(ConfirmationUnit(plan.estimator.procedure, record.candidate, FIRST_FRESH + repetition))
+            results = [executor.next_finished()[1] for _ in range(FRESH)]
+        known[key] = [result[column] for result in results if isinstance(result, dict)]
+        write_atomically(place, json.dumps(known).encode())
+    found: list[float] = known[key]
+    return found
+
+
+def regrets(plan: Plan, folder: RunFolder, front: list[TrialRecord]) -> list[float]:
+    """Return the regret of each front point but the reference."""
+    metric = plan.main_metric
+    return [
+        metric.loss(float(np.mean(fresh_scores(plan, folder, record)))) - metric.loss(record.metrics[metric.column])
+        for record in front
+        if not record.is_seed
+    ]
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="the folder with C-MAPSS, or 'synthetic'")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--confirm", type=float, default=0.3)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    options = parser.parse_args()
+    collected: dict[str, list[float]] = {"single": [], "confirmed": []}
+    shares = []
+    for seed in range(options.seeds):
+        changes = [f"task.data={options.data}", f"finalists.confirm={options.confirm}", "estimation.jobs=1",
+                   f"run.seed={derive_seed(0, 'confirmation benchmark', seed) % 10**6}", *options.settings]  # fmt: skip
+        plan = load_plan(RECIPE, changes)
+        plan.check()
+        folder = RunFolder(options.out / f"seed-{seed}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with LiveDisplay() as display:
+            search = Search(plan, folder, display)
+            search.run()
+            confirmation = Confirmation(plan, folder, search.records, display)
+            fronts = {"single": search.front(), "confirmed": confirmation.front()}
+        told = confirmation.summary()
+        shares.append(told["train_cpu_seconds"] / search.summary()["train_cpu_seconds"])
+        for name, front in fronts.items():
+            collected[name] += (found := regrets(plan, folder, front))
+            print(f"seed {seed}, {name}: {len(found)} points, mean regret {np.mean(found):.3f}", flush=True)
+        print(f"seed {seed}: {told['trainings']} trainings, {shares[-1]:.0%} of the search's CPU time", flush=True)
+    single, confirmed = (float(np.mean(collected[name])) for name in ("single", "confirmed"))
+    print(f"mean regret: single {single:.3f}, confirmed {confirmed:.3f}, ratio {confirmed / single:.2f}; "
+          f"CPU time {np.mean(shares):.0%} more")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Confirmation: what looks best after one training is trained again, so that a front is of means and not of luck.
+
+Of many candidates that were trained once, those on the front are the lucky ones. Each round trains again, with other
+seeds, who is on the front and has not been; whom that throws off makes room for others. Then those that stay are
+trained once more each, in turn, until the budget is spent. A front point's score is the mean of its further trainings
+alone: the first one, by which it was noticed, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qanas.core.candidate import Candidate
+from qanas.core.events import Event, Watch
+from qanas.core.measures import CONFIRMED, Metric
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord, front_of
+from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import SECONDS, Procedure
+from qanas.planning.plan import Plan
+from qanas.planning.progress import Progress
+
+logger = logging.getLogger("qanas")
+
+MOST_REPETITIONS = 4
+"""Further trainings of one candidate: from then on its mean is known well enough."""
+
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ConfirmationUnit(Unit[Bench, dict[str, float]]):
+    """A further training of a candidate, scored on validation data as in the search.
+
+    Attributes:
+        procedure: of the search.
+        candidate: what is trained.
+        repetition: the training's number.
+    """
+
+    procedure: Procedure
+    candidate: Candidate
+    repetition: int
+
+    @property
+    def name(self) -> str:
+        """Of the training, for people and for the file of scores."""
+        return f"{self.candidate.key}, training {self.repetition + 1}"
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, float]:
+        """Train, quantize, and score on validation data; the CPU seconds of training are there, too."""
+        candidate = self.candidate
+        seed = derive_seed(bench.seed, "confirmation", candidate.key, self.repetition)
+        trained = self.procedure.make(bench, candidate, bench.start_of(candidate), seed, watch)
+        scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
+        return {**scores, SECONDS: trained.train_seconds}
+
+
+class Confirmation:
+    """A search's trials with what further trainings of some of them say; earlier sessions' are kept.
+
+    Args:
+        plan: says how many trainings there may be, as a share of the measured trials.
+        folder: of the run.
+        records: of the search.
+        progress: who watches.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, records: Sequence[TrialRecord], progress: Progress) -> None:
+        """Train nothing yet."""
+        self._plan, self._progress = plan, progress
+        self._records = list(records)
+        self._place = folder.trainings / "confirmation.json"
+        self._known: dict[str, Scores] = _read(self._place)
+        self._scores: dict[str, list[Scores]] = {}
+        scored = any(isinstance(axis, Metric) for axis in plan.axes)
+        measured = sum(record.outcome == "measured" for record in self._records) if scored else 0
+        self.budget = int(plan.finalists.confirm * measured)
+        self.spent = 0
+        self.trained = 0
+
+    def front(self) -> list[TrialRecord]:
+        """Spend the budget and return the front, each point with the mean scores of its further trainings."""
+        if self.budget:
+            self._progress.stage("confirmation", self.budget, 0)
+        while wanted := self._wanted():
+            for name, scores in self._train(wanted).items():
+                self._scores.setdefault(name, []).append(scores)
+            self.spent += len(wanted)
+        front = front_of(self._means(), self._plan.axes)
+        logger.info("confirmation: %d of %d trainings, %d front points", self.spent, self.budget, len(front))
+        return front
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was done, for ``summary.json``."""
+        seconds = sum(entry.get(SECONDS, 0.0) for scores in self._scores.values() for entry in scores)
+        done = {"trainings": self.spent, "candidates": len(self._scores)}
+        return {"budget": self.budget, **done, "train_cpu_seconds": seconds}
+
+    def _repetitions(self, record: TrialRecord) -> int:
+        return len(self._scores.get(record.candidate.key, []))
+
+    def _means(self) -> list[TrialRecord]:
+        """Return all trials; those that were trained again with the means of that, by which they are judged."""
+        found = []
+        for record in self._records:
+            scores = self._scores.get(record.candidate.key)
+            if scores and record.outcome == "measured":
+                means = {name: float(np.mean([entry.get(name, np.nan) for entry in scores])) for name in record.metrics}
+                judged = all(np.isfinite(value) for value in means.values())
+                origin = {**record.origin, CONFIRMED: len(scores)}
+                found.append(replace(record, metrics=means, origin=origin, feasible=record.feasible and judged))
+            else:
+                found.append(record)
+        return found
+
+    def _wanted(self) -> list[ConfirmationUnit]:
+        """Return the next round: front points with the fewest further trainings; the reference has its own."""
+        left = self.budget - self.spent
+        front = [record for record in front_of(self._means(), self._plan.axes) if not record.is_seed]
+        counts = [self._repetitions(record) for record in front]
+        fewest = min(counts, default=MOST_REPETITIONS)
+        if left <= 0 or fewest >= MOST_REPETITIONS:
+            return []
+        chosen = [record for record, count in zip(front, counts, strict=True) if count == fewest][:left]
+        procedure = self._plan.estimator.procedure
+        return [ConfirmationUnit(procedure, record.candidate, self._repetitions(record)) for record in chosen]
+
+    def _train(self, units: Sequence[ConfirmationUnit]) -> dict[str, Scores]:
+        """Return the scores by candidate; none of a training that failed, whose candidate leaves the front."""
+        waiting = [unit for unit in units if unit.name not in self._known]
+        order = {unit.name: position for position, unit in enumerate(waiting)}
+
+        def on_event(unit: Unit[Any, Any], event: Event) -> bool:
+            assert isinstance(unit, ConfirmationUnit)  # noqa: S101 - nothing else is submitted
+            self._progress.epoch(order[unit.name], event)
+            return True
+
+        if waiting:
+            with make_executor(self._plan.bench, min(self._plan.jobs, len(waiting)), on_event) as executor:
+                for unit, result in executor.work_off(waiting):
+                    assert isinstance(unit, ConfirmationUnit)  # noqa: S101 - see above
+                    if isinstance(result, Failure):
+                        logger.info("confirmation: %s failed: %s", unit.name, result.reason)
+                    self._known[unit.name] = {} if isinstance(result, Failure) else result
+                    write_atomically(self._place, json.dumps(self._known, sort_keys=True).encode())
+                    self._progress.unit_finished(unit.name)
+        self.trained += len(waiting)
+        return {unit.candidate.key: self._known[unit.name] for unit in units}
+
+
+def _read(path: Path) -> dict[str, Scores]:
+    """Return what earlier sessions found; nothing where the file was damaged, which is written anew."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return {
+            str(name): {str(metric): float(value) for metric, value in scores.items()}
+            for name, scores in content.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
