@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -205,6 +206,44 @@ class Table:
         }
 
 
+PAGE = """# Random networks with the habits of real code: exported right, or refused in a line
+
+{counts}. Exit code 0 with anything else than what torch computes: none may be. Networks of two to six habits each,
+int8, random weights; *right* is 60 dB and more of torch on samples that nobody has seen, for the graph and for a
+float32 file, and every code of the int8 file equal to the simulation's in LiteRT's reference kernels. The protocol and
+the way to run it are at the head of [benchmarks/export_fuzz.py](../../benchmarks/export_fuzz.py), what was said of
+every network that was not exported is in [export_fuzz.json](export_fuzz.json). Of those some are no network that any
+file could be (a dropout that stays on, a mean over the batch, conditions on numbers, a state that grows).
+
+{table}
+
+What was refused, by what was said (numbers left out), the most frequent first:
+
+| times | reason |
+|---:|---|
+{reasons}
+"""
+
+
+def page(table: Table) -> str:
+    """Return the results in Markdown."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in table.counted().items())
+    said = Counter(_reason(one.told) for one in table.outcomes if one.kind == "refused")
+    reasons = "\n".join(f"| {count} | {reason} |" for reason, count in said.most_common(MOST_REASONS))
+    return PAGE.format(counts=f"{len(table.outcomes):,} networks: {counts}", table=table.text(), reasons=reasons)
+
+
+MOST_REASONS = 25
+"""Reasons in the table."""
+
+
+def _reason(told: str) -> str:
+    """Return a refusal without the place and its numbers."""
+    words = re.sub(r"^.*?can't be exported: |^[\w.:]*?: ", "", told)
+    words = re.sub(r"^[\w.]+: ", "", re.sub(r" \([\w.]+, line \d+\)", "", words))
+    return re.sub(r"\d+", "N", words).split("; ")[0].replace("|", " ")[:120]
+
+
 def run(seeds: Iterable[int]) -> Iterator[Outcome]:
     """Yield what became of the networks of some seeds, in this process."""
     torch.set_num_threads(1)
@@ -245,7 +284,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--aloud", action="store_true", help="print every network")
     parser.add_argument("--inside", action="store_true", help="in this process, a line of JSON each")
-    parser.add_argument("--out", type=Path, help="a .json file")
+    parser.add_argument("--out", type=Path, help="a .json file; the tables are written beside it")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.count)
     if options.inside:
@@ -261,6 +300,7 @@ def main() -> None:
     print(table.counted())
     if options.out:
         options.out.write_text(json.dumps(table.as_json(), indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(page(table))
     sys.exit(bool(table.bad))
 
 

@@ -31,6 +31,29 @@ def scaled(x: Tensor) -> Tensor:
     return y
 
 
+def shifted(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    out[:, :1, 1:] = x[:, :1, :-1]
+    out[:, 1:2, :-1] = x[:, 1:2, 1:]
+    out[:, 2:] = x[:, 2:]
+    return out
+
+
+def filled(x: Tensor) -> Tensor:
+    out = x.new_full(x.shape, 0.5)
+    for row in range(1, x.size(2)):
+        out[:, :, row] = x[:, :, row] * row
+    return out
+
+
+def written_into_a_buffer(x: Tensor) -> Tensor:
+    BUFFER[:, 0] = x[:, 0]
+    return BUFFER + x
+
+
+BORDERS = torch.linspace(-1.0, 1.0, 5)
+BUFFER = torch.zeros(2, *IMAGE)
+
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "a list of channels": (lambda x: x[:, [2, 0, 1]], IMAGE),
     "a tensor of columns": (lambda x: x[..., torch.tensor([4, 3, 1])], IMAGE),
@@ -38,6 +61,9 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "index_select": (lambda x: torch.index_select(x, -2, torch.tensor([0, 2, 4, 4, 5])), IMAGE),
     "written into": (zeroed, IMAGE),
     "scaled in part": (scaled, IMAGE),
+    "written into zeros": (shifted, IMAGE),
+    "written into a constant": (filled, IMAGE),
+    "maximum and a constant": (lambda x: torch.maximum(x, BORDERS) + torch.minimum(BORDERS, x), IMAGE),
     "tensor_split": (lambda x: torch.cat([y * k for k, y in enumerate(x.tensor_split(3, 2), 1)], 2), IMAGE),
     "tensor_split at": (lambda x: torch.tensor_split(x, (1, 4), dim=-1)[1], IMAGE),
     "cumsum": (lambda x: x.cumsum(1) + torch.cumsum(x, dim=-1), IMAGE),
@@ -76,6 +102,7 @@ def test_what_is_picked_and_written_is_torchs(name: str) -> None:
         (lambda x: x[:, [0, 4]], "positions .* of an axis of 4"),
         (lambda x: x[:, [0, 1], [1, 2]], "one axis"),
         (lambda x: x[[0]], "one axis"),
+        (written_into_a_buffer, "a constant of several samples"),
         (lambda x: zeroed(x[:1]), "the whole batch"),
         (lambda x: F.fold(F.unfold(x, 3), (6, 5), 3), "overlap"),
     ],

@@ -91,6 +91,16 @@ def in_front(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     return found
 
 
+def attended(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """Attention and an encoder with the positions in front, and what attention looked at."""
+    y = x.transpose(0, 1)
+    found, shares = layers.attention(y, y, y)
+    y = layers.encoder(found + y).transpose(0, 1)
+    each = layers.batch_first(x, x, x, average_attn_weights=False)[1]
+    result: Tensor = y + shares.mean(-1, keepdim=True) + each[:, 0].sum(1).unsqueeze(-1)
+    return result
+
+
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "windows": (Function(windows, qkv=nn.Linear(4, 12), norm=nn.LayerNorm(4)), IMAGE),
     "patches": (Function(patches, linear=nn.Linear(4, 4)), IMAGE),
@@ -101,6 +111,17 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "images one after the other": (Function(frames, conv=nn.Conv2d(1, 3, 3, padding=1)), IMAGE),
     "rows as series": (Function(rows, conv=nn.Conv1d(4, 3, 3, padding=1)), IMAGE),
     "a recurrence over each row": (Function(recurrent, lstm=nn.LSTM(4, 3, batch_first=True)), IMAGE),
+    "positions in front of the batch": (
+        Function(
+            attended,
+            attention=nn.MultiheadAttention(4, 2),
+            encoder=nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(4, 2, 8), 1, nn.LayerNorm(4), enable_nested_tensor=False
+            ),
+            batch_first=nn.MultiheadAttention(4, 2, batch_first=True),
+        ),
+        TOKENS,
+    ),
     "a stack in front": (Function(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
     "the batch in between": (Function(in_front, linear=nn.Linear(4, 3)), TOKENS),
     "all in one": (Function(lambda _, x: x.view(-1).view_as(x) * x.ravel().reshape(x.shape)), TOKENS),
@@ -131,8 +152,9 @@ def test_parts_one_after_the_other_have_the_same_weights() -> None:
         (lambda _, x: x.flatten(0, 1).mean(0), "over the batch"),
         (lambda m, x: m.conv(x.transpose(0, 1)), "put the batch in front"),
         (lambda _, x: x.flatten(0, 1)[0], "take the whole batch"),
+        (lambda m, x: m.attention(*[x.flatten(2)] * 3)[0], "put the positions in front"),
     ],
 )
 def test_what_would_mix_samples_is_refused(function: Callable[[Any, Tensor], object], message: str) -> None:
     with pytest.raises(UnsupportedNetworkError, match=message):
-        trace(Function(function, conv=nn.Conv2d(1, 2, 1)), IMAGE)
+        trace(Function(function, conv=nn.Conv2d(1, 2, 1), attention=nn.MultiheadAttention(24, 2)), IMAGE)

@@ -41,12 +41,18 @@ def gated(net: Tokens, y: Tensor, tokens: Tensor) -> Tensor:
     return result
 
 
+def masked(net: Tokens, y: Tensor, tokens: Tensor) -> Tensor:
+    shares = (tokens + torch.tensor([0.0, 0.0, -torch.inf, 0.0])).softmax(-1)
+    result: Tensor = net.second(y) * shares.mean(1)[:, :, None, None]
+    return result
+
+
 def normalised(net: Tokens, y: Tensor, tokens: Tensor) -> Tensor:
     z: Tensor = net.linear(tokens - tokens.mean(1, keepdim=True))
     return z.transpose(1, 2).reshape(y.shape) + y
 
 
-@pytest.mark.parametrize(("function", "copies"), [(gated, 1), (normalised, 0)])
+@pytest.mark.parametrize(("function", "copies"), [(gated, 1), (masked, 1), (normalised, 0)])
 def test_a_value_that_is_read_later_in_another_shape_is_still_there(
     function: Callable[[Tokens, Tensor, Tensor], Tensor], copies: int
 ) -> None:

@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from qanas.quantization.graph import Graph, Node
 from qanas.quantization.operators.arithmetic import BinaryOperator, WithConstant
+from qanas.quantization.operators.masked_softmax import MaskedSoftmax
 from qanas.quantization.operators.rescaling import HardSigmoid
 from qanas.quantization.operators.shapes import Reshape, Slice
 
-IN_PLACE = (BinaryOperator, WithConstant, HardSigmoid)
-"""What writes into the memory of an input, where nothing else reads that."""
+IN_PLACE = (BinaryOperator, WithConstant, HardSigmoid, MaskedSoftmax)
+"""What begins with a sum or a product, which writes into the memory of an input, where nothing else reads that."""
 
 
 def without_overwritten(graph: Graph) -> Graph:

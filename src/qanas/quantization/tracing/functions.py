@@ -187,7 +187,9 @@ def _extreme_of_two(builder: Builder, extreme: ExtremeOfTwo, one: Operand, other
         return of_two(builder, extreme, one, other)
     bound = torch.as_tensor(other)
     if bound.numel() != 1:
-        raise ValueError(f"the {extreme.side} of a value and a constant of shape {tuple(bound.shape)}; take a number")
+        apart = add(builder, one, -bound) if extreme.side == "largest" else add(builder, negate(builder, one), bound)
+        apart = relu(builder, apart)
+        return add(builder, apart if extreme.side == "largest" else negate(builder, apart), bound)
     return clamp(builder, one, float(bound)) if extreme.side == "largest" else clamp(builder, one, None, float(bound))
 
 

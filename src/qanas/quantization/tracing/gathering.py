@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
-from qanas.quantization.tracing.joining import cat, stacked
+from qanas.quantization.tracing.joining import cat, padded, stacked
 from qanas.quantization.tracing.layers import conv2d, linear
 from qanas.quantization.tracing.parts import along, part, split
 from qanas.quantization.tracing.pointwise import Operand, add, multiply
@@ -89,10 +89,39 @@ def _run(builder: Builder, value: Value, dim: int, run: Sequence[int]) -> Value:
     return flip(builder, along(builder, value, dim, slice(run[-1], run[0] + 1, -step)), dim)
 
 
-def written(builder: Builder, value: Value, index: object, filling: Operand, /) -> Value:
-    """Take a value with another one, or a number, at some places: what is in front and behind stays beside it."""
+def written(builder: Builder, target: Operand, index: object, filling: Operand, /) -> Value:
+    """Take a value, or a constant, with a value or a number at some places: what is around them stays there."""
+    assert isinstance(target, Value | Tensor)  # noqa: S101 - nothing else is written into
+    size = target.shape if isinstance(target, Value) else tuple(target.shape[1:])
+    entries = _written_entries(index, len(size) + 1)
+    bounds = []
+    for entry, whole in zip(entries, size, strict=True):
+        places = range(whole)[entry if isinstance(entry, slice) else slice(entry % whole, entry % whole + 1)]
+        if places.step != 1 or not places:
+            raise ValueError(f"writing at {_told(index)}; write at positions that follow each other")
+        bounds.append((places.start, places.stop))
+    shape = [stop - start for start, stop in bounds]
+    kept = [own for own, entry in zip(shape, entries, strict=True) if isinstance(entry, slice)]
+    if isinstance(filling, Value):
+        if list(filling.shape) != kept:
+            raise ValueError(f"a value of shape {filling.shape} written to {tuple(kept)}; give it that shape")
+        inner = reshape(builder, filling, 1, *shape)
+        return (
+            _around(builder, target, bounds, inner)
+            if isinstance(target, Value)
+            else _on(builder, target, bounds, inner)
+        )
+    assert isinstance(target, Value)  # noqa: S101 - translators are called with at least one
+    inner = target
+    for number, (start, stop) in enumerate(bounds):
+        inner = along(builder, inner, number + 1, slice(start, stop))
+    constant = torch.as_tensor(filling, dtype=torch.float32).detach().expand(1, *kept).reshape(1, *shape)
+    return _around(builder, target, bounds, add(builder, multiply(builder, inner, 0.0), constant))
+
+
+def _written_entries(index: object, rank: int) -> list[Any]:
+    """Return the whole numbers and slices of an index, one for each axis of a sample."""
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
-    rank = len(value.torch) + 1
     if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
         raise ValueError(f"writing at {_told(index)}; write at whole numbers and slices")
     if ... in entries:
@@ -101,24 +130,20 @@ def written(builder: Builder, value: Value, index: object, filling: Operand, /) 
     entries += [slice(None)] * (rank - len(entries))
     if entries[0] != slice(None):
         raise ValueError(f"writing at {_told(index)}; write into the whole batch: x[:, ...] = y")
-    bounds = []
-    for entry, size in zip(entries[1:], value.shape, strict=True):
-        places = range(size)[entry if isinstance(entry, slice) else slice(entry % size, entry % size + 1)]
-        if places.step != 1 or not places:
-            raise ValueError(f"writing at {_told(index)}; write at positions that follow each other")
-        bounds.append((places.start, places.stop))
-    shape = [stop - start for start, stop in bounds]
-    if isinstance(filling, Value):
-        kept = [size for size, entry in zip(shape, entries[1:], strict=True) if not isinstance(entry, int)]
-        if list(filling.shape) != kept:
-            raise ValueError(f"a value of shape {filling.shape} written to {tuple(kept)}; give it that shape")
-        return _around(builder, value, bounds, reshape(builder, filling, 1, *shape))
-    inner = value
-    for number, (start, stop) in enumerate(bounds):
-        inner = along(builder, inner, number + 1, slice(start, stop))
-    constant = torch.as_tensor(filling, dtype=torch.float32).detach()
-    constant = constant.expand(1, *(size for size, e in zip(shape, entries[1:], strict=True) if not isinstance(e, int)))
-    return _around(builder, value, bounds, add(builder, multiply(builder, inner, 0.0), constant.reshape(1, *shape)))
+    return entries[1:]
+
+
+def _on(builder: Builder, constant: Tensor, bounds: Sequence[tuple[int, int]], inner: Value) -> Value:
+    """Return a constant of shape (1, ...) with a value between bounds of every axis: with rows around it, and a sum."""
+    if len(constant) != 1:
+        raise ValueError(
+            "a value is written into a constant of several samples; compute a new tensor instead: torch.cat"
+        )
+    whole = constant.detach().clone()
+    whole[(slice(None), *(slice(*bound) for bound in bounds))] = 0.0
+    sides = [(start, own - stop) for (start, stop), own in zip(bounds, constant.shape[1:], strict=True)]
+    found = padded(builder, inner, sides)
+    return add(builder, found, whole) if bool(whole.any()) else found
 
 
 def _around(builder: Builder, value: Value, bounds: Sequence[tuple[int, int]], inner: Value) -> Value:

@@ -188,6 +188,7 @@ class Recorder:
         self._names = Names((INPUT, *builder.inputs))
         self._modules: list[nn.Module] = []
         self._looked_into: list[object] = []
+        self._constants: list[Any] = []
         self._refusal: UnsupportedNetworkError | None = None
 
     def run(self, *, by_name: bool) -> Any:  # noqa: ANN401 - what the network returns, with slots in place of values
@@ -214,6 +215,8 @@ class Recorder:
                 return mapped(result, Traced, self._used)
         finally:
             Recorder.active = before
+            for constant in self._constants:  # whoever keeps one has what it was
+                constant.__class__ = Tensor
 
     def module(self, call: Callable[..., Any], module: nn.Module, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
         """Return what a module gives: translated as a whole, or looked into."""
@@ -294,6 +297,8 @@ class Recorder:
         if raw == "__setitem__":
             changes = True
             _written_back(*arguments)
+            if not isinstance(arguments[0], Traced):
+                return self._filled(name, translator, arguments)
         return self._with_operator(name, translator, arguments, options, changes=changes)
 
     def _with_operator(
@@ -309,6 +314,16 @@ class Recorder:
             source = arguments[0] if arguments else options["input"]
             return mapped(result, Traced, lambda one: self._as_view(source, one))
         return result
+
+    def _filled(self, name: str, translator: Translator, arguments: tuple[Any, ...]) -> None:
+        """Let a constant that the forward has made be a value from here on: something was written into it."""
+        constant: Any = arguments[0]
+        if id(constant) in self._tensors or constant._base is not None or constant.dtype != torch.float32:
+            raise OtherwiseError("a value is written into a constant tensor; compute a new tensor instead: torch.cat")
+        result = self._noted(name, translator, self._name_of(name), "", arguments, {})
+        constant.__class__ = Traced
+        constant.slot, constant.shares, constant.version = result.slot, _Storage(), 0
+        self._constants.append(constant)
 
     def _translator(self, function: Any, name: str) -> Translator | None:  # noqa: ANN401 - hashable
         functions = self._tables.functions
