@@ -96,6 +96,8 @@ weight_bytes = 200
 [finalists]
 count = 2
 seeds = 2
+[baselines]
+enabled = false
 """
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
