@@ -101,6 +101,8 @@ weight_bytes = 200
 [finalists]
 count = 2
 seeds = 2
+[baselines]
+enabled = false
 """
 
 BLOCKS = """

@@ -133,6 +133,9 @@ def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -
         sentences.append(
             f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
         )
+    early = len(folder.cards()) - len(cards)
+    if early:
+        sentences.append(f"Not compared, for an earlier version shipped them without intervals: {early} models.")
     told = tuple(sentence for sentence in sentences if sentence)
     return Recommendation(
         chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
