@@ -81,7 +81,8 @@ def test_models_of_early_runs_are_left_out(tmp_path: Path) -> None:
     assert found is not None
     assert list(found.differences) == ["seed"]
     assert found.tau is None
-    (sentence,) = found.sentences
+    sentence, early = found.sentences
+    assert early == "Not compared, for an earlier version shipped them without intervals: 1 of 2 models."
     assert sentence.startswith("seed is the best on validation data, and nothing smaller is as good: 9,000 weight")
 
 

@@ -133,9 +133,12 @@ def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -
         sentences.append(
             f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
         )
-    early = len(folder.cards()) - len(cards)
+    shipped = folder.cards()
+    early = sum(card.intervals is None for card in shipped.values())
     if early:
-        sentences.append(f"Not compared, for an earlier version shipped them without intervals: {early} models.")
+        sentences.append(
+            f"Not compared, for an earlier version shipped them without intervals: {early} of {len(shipped)} models."
+        )
     told = tuple(sentence for sentence in sentences if sentence)
     return Recommendation(
         chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
