@@ -30,7 +30,7 @@ from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
 SHAPES = {"SmallCNN": (2, 9, 8), "WindowLSTM": (6, 3), "linear": (4,), "mlp": (4,), "PixelLabels": (2, 5, 6)}
-NAMED = ("BoxesAndScores", "BoxesApart", "OneNumber", "normed", "log_probabilities", "mished")
+NAMED = ("BoxesAndScores", "BoxesApart", "OneNumber", "ByCount", "by_count", "normed", "log_probabilities", "mished")
 OTHER_SHAPES = dict.fromkeys(NAMED, (4,))
 
 
@@ -525,6 +525,12 @@ def test_a_network_that_the_trace_does_not_see_through_is_not_written(file_forma
     assert "'between' (Counter)" in told.failure
     assert "\n" not in told.failure
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["ByCount", "by_count"])
+def test_outputs_that_depend_on_the_number_of_samples_are_a_difference(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NotShippedError, match="not what torch computes"):
+        source_of(name, tmp_path)
 
 
 def test_a_dropout_that_stays_on_is_a_difference(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ class Source:
 
         compared = named(split.compared)
         apart = traced_difference(graph, network, {name: torch.from_numpy(values) for name, values in compared.items()})
+        if apart and _shapes_of(graph) != {output: values.shape[1:] for output, values in outputs.items()}:
+            raise NotShippedError(f"{name}: {apart}")  # nothing else can be told of it
         told = (*notes, *split.notes)
         return cls(name, graph, named(split.calibrating), compared, outputs, split.checked_on, told, apart or "")
 
@@ -125,6 +127,12 @@ class Source:
     def compared_count(self) -> int:
         """How many samples are compared."""
         return len(next(iter(self.compared.values())))
+
+
+def _shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one sample of the outputs as torch has them, by their names."""
+    ports = zip(graph.border.outputs, graph.outputs, strict=True)
+    return {port.name: port.order.torch_shape(graph.shapes[value]) for port, value in ports}
 
 
 HOLDS_BACK_FROM = 256
