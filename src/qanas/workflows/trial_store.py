@@ -93,9 +93,18 @@ class TrialStore:
         self._ended = 0
         self._seconds = 0.0
         if path is not None:
-            with told(path):
-                self._kept = _open_file(path, axes)
-                self._read(self._kept)
+            try:
+                with told(path):
+                    self._kept = _open_file(path, axes)
+                    self._read(self._kept)
+            except (
+                LookupError,
+                ValueError,
+                TypeError,
+                AttributeError,
+            ) as error:  # of what Optuna makes of a damaged row
+                logger.exception("%s", path)
+                raise InputError(f"{path}: the database was damaged ({error}); {_BACKUP}") from error
 
     def _read(self, kept: Study) -> None:
         self._seconds = float(kept.user_attrs.get(SEARCH_SECONDS, 0.0))
