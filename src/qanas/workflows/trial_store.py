@@ -102,7 +102,7 @@ class TrialStore:
                 ValueError,
                 TypeError,
                 AttributeError,
-            ) as error:  # of what Optuna makes of a damaged row
+            ) as error:  # a damaged row
                 logger.exception("%s", path)
                 raise InputError(f"{path}: the database was damaged ({error}); {_BACKUP}") from error
 
