@@ -233,7 +233,7 @@ def measure(strategy: str, study: Path, trials: int, profile: cProfile.Profile |
 def rejections(count: int, folder: Path) -> float:
     """Return the milliseconds of a rejected candidate, the median."""
     watcher = Watcher(Clock())
-    plan = plan_of(folder, "random", 10**6, "[limits]\nweight_bytes = 2000\n")
+    plan = plan_of(folder, "random", 10**6, "[limits]\nweight_bytes = 500\n")
     plan = replace(plan, budget=replace(plan.budget, max_rejected=count))
     out = folder / "rejected"
     shutil.rmtree(out, ignore_errors=True)
