@@ -411,12 +411,12 @@ def full_disk(places: list[Place], row: Row, count: int) -> Iterator[None]:
         yield
 
 
-def damage(places: list[Place], row: Row, most: int) -> Iterator[None]:
+def damage(places: list[Place], row: Row, most: int, *, files: str) -> Iterator[None]:
     """Damage each file of a finished run in every way, and let the command go on."""
     cases = [
         (place, path.relative_to(place.sound), way)
         for place in places
-        for path in sorted(place.sound.rglob("*"))
+        for path in sorted(place.sound.glob(files))
         if path.is_file() and path.name not in {"lock", "log.txt"}
         for way in DAMAGES
     ]
@@ -495,7 +495,7 @@ def faults(arguments: argparse.Namespace) -> Iterator[tuple[str, Row, Fault, Any
         yield "two", Row(f"two processes, {name}"), two_at_once, number
     yield "locked", Row(f"database locked for {arguments.locked:g} s"), locked, arguments.locked
     yield "disk", Row("disk full"), full_disk, arguments.sizes
-    yield "damage", Row("a damaged file"), damage, arguments.damages
+    yield "damage", Row("a damaged file"), partial(damage, files=arguments.files), arguments.damages
     for name, number, count in (
         ("kills", signal.SIGKILL, arguments.kills),
         ("signals", signal.SIGINT, max(1, arguments.kills // 4)),
@@ -544,6 +544,7 @@ def main() -> None:
     parser.add_argument("--counted", type=int, default=len(SENT))
     parser.add_argument("--sizes", type=int, default=20)
     parser.add_argument("--damages", type=int, default=10**6)
+    parser.add_argument("--files", default="**/*", help="which of a run's files are damaged")
     parser.add_argument("--locked", type=float, default=30.0)
     parser.add_argument(
         "--only", action="append", choices=["counted", "two", "locked", "disk", "damage", "kills", "signals"]

@@ -420,7 +420,7 @@ class InProcess:
             setattr(row, outcome[0], getattr(row, outcome[0]) + 1)
             row.touched += state(folder) != before
             if outcome[0] == "refused":
-                seen.add(hash(str(before)))
+                seen.add(hash(str({name: content for name, (_, content) in before.items()})))
             elif outcome[0] != "taken":
                 row.notes.append(f"{row.kind} {number} ({note}): {outcome[1]}")
         row.distinct = len(seen)

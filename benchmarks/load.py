@@ -180,8 +180,10 @@ def plan_of(folder: Path, strategy: str, trials: int, more: str = "") -> Plan:
 
 
 def filled(folder: Path, trials: int) -> Path:
-    """Return a study of so many trials, drawn at random."""
+    """Return a study of so many trials, drawn at random; one that is there already stays."""
     path = folder / f"{trials}.db"
+    if path.is_file():
+        return path
     plan, generator = plan_of(folder, "random", trials), np.random.default_rng(0)
     store, bench = TrialStore(path, plan.axes, plan.limits), plan.bench
     for index in range(trials):
@@ -205,6 +207,7 @@ def filled(folder: Path, trials: int) -> Path:
 def measure(strategy: str, study: Path, trials: int, profile: cProfile.Profile | None) -> Load:
     """Let a study go on."""
     out = RunFolder(study.parent / f"{strategy}-{trials}")
+    shutil.rmtree(out.path, ignore_errors=True)
     out.path.mkdir()
     shutil.copy(study, out.study)
     clock = Clock()
@@ -230,9 +233,10 @@ def measure(strategy: str, study: Path, trials: int, profile: cProfile.Profile |
 def rejections(count: int, folder: Path) -> float:
     """Return the milliseconds of a rejected candidate, the median."""
     watcher = Watcher(Clock())
-    plan = plan_of(folder, "random", 10**6, "[limits]\nweight_bytes = 2000\n")
+    plan = plan_of(folder, "random", 10**6, "[limits]\nweight_bytes = 500\n")
     plan = replace(plan, budget=replace(plan.budget, max_rejected=count))
     out = folder / "rejected"
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     try:
         Search(plan, RunFolder(out), watcher).run()

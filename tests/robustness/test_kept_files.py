@@ -200,3 +200,14 @@ def test_what_cannot_be_written_names_its_file(tmp_path: Path) -> None:
         write_atomically(tmp_path / "x", b"content")
     assert caught.value.filename == str(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("table", ["trial_values", "trial_user_attributes", "trial_params", "study_user_attributes"])
+def test_a_damaged_row_of_the_study_is_told(place: Path, table: str) -> None:
+    column = {"trial_values": "value_type", "trial_params": "distribution_json"}.get(table, "value_json")
+    database = sqlite3.connect(place / "out/study.db")
+    database.execute(f"update {table} set {column} = 'x' || {column}")  # noqa: S608 - a name of ours
+    database.commit()
+    database.close()
+    with pytest.raises(InputError, match=r"study\.db"):
+        run(place / "r.toml", place / "out")

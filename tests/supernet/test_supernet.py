@@ -15,7 +15,7 @@ from qanas.search_space.space import space_of
 from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.supernet.distillation import DistillationSettings, NoiseToSignal, distil
 from qanas.supernet.paths import Sampling
-from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
+from qanas.supernet.teacher_features import BlockFeatures, features_are_there, features_of, write_features
 from qanas.testing.small import CLASSES
 from tests.workflows.tiny_blocks import OPTIONS, SIZE, TinySpace, seeded_network
 
@@ -56,6 +56,19 @@ def test_features_are_what_passes_the_teachers_blocks(tmp_path: Path) -> None:
             torch.testing.assert_close(mapped.outputs, value)
     in_memory = features_of(teacher, BLOCKS, samples)[1]
     assert torch.equal(in_memory.outputs, BlockFeatures.mapped(tmp_path / "features", 1).outputs)
+
+
+def test_a_changed_bit_of_the_features_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    assert not features_are_there(folder)
+    write_features(seeded_network(), BLOCKS, torch.randn(2, 3, SIZE, SIZE), folder)
+    assert features_are_there(folder)
+    path = folder / "1.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    assert not features_are_there(folder)
+    path.unlink()
+    assert not features_are_there(folder)
 
 
 def test_a_teacher_without_the_block_is_one_line(tmp_path: Path) -> None:

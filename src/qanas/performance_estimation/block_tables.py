@@ -34,7 +34,7 @@ from qanas.search_space.start import Proposal, Start
 from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.paths import Sampling
-from qanas.supernet.teacher_features import BlockFeatures, features_of, write_features
+from qanas.supernet.teacher_features import BlockFeatures, features_are_there, features_of, write_features
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ class BlockTables(Estimator):
         """Pass samples through the teacher, if that was not done before."""
         home = stages.folder("features", "reference") / str(self.distillation.views)
         folders = FeatureFolders(home / "train", home / "held_out")
-        if folders.train.is_dir() and folders.held_out.is_dir():
+        if features_are_there(folders.train) and features_are_there(folders.held_out):
             return folders
         stages.message("the teacher's features are computed")
         network = bench.build(bench.reference, 0).eval()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from qanas.search_space.blockwise_space import Block
 
 CHUNK = 8
 """Samples that pass the teacher at a time."""
+
+DIGESTS = "digests.json"
+"""Beside the borders' files: what they were when they were written."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,28 @@ def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor,
                 values[first : first + len(border)] = border.numpy()
         for values in maps:
             values.flush()
+        (partial / DIGESTS).write_text(json.dumps(_digests(partial)), "utf-8")
+
+
+def features_are_there(folder: Path) -> bool:
+    """Tell whether `write_features` has written a folder and nothing was damaged since; early runs have no digests."""
+    if not folder.is_dir():
+        return False
+    try:
+        return bool(json.loads((folder / DIGESTS).read_text("utf-8")) == _digests(folder))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every border's file."""
+    found = {}
+    for path in sorted(folder.glob("*.npy")):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:

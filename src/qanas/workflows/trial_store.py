@@ -93,9 +93,18 @@ class TrialStore:
         self._ended = 0
         self._seconds = 0.0
         if path is not None:
-            with told(path):
-                self._kept = _open_file(path, axes)
-                self._read(self._kept)
+            try:
+                with told(path):
+                    self._kept = _open_file(path, axes)
+                    self._read(self._kept)
+            except (
+                LookupError,
+                ValueError,
+                TypeError,
+                AttributeError,
+            ) as error:  # a damaged row
+                logger.exception("%s", path)
+                raise InputError(f"{path}: the database was damaged ({error}); {_BACKUP}") from error
 
     def _read(self, kept: Study) -> None:
         self._seconds = float(kept.user_attrs.get(SEARCH_SECONDS, 0.0))
@@ -171,7 +180,7 @@ class TrialStore:
         return self.study.get_trials(deepcopy=False)[number]
 
     def _keep(self, kept: Study, trial: FrozenTrial, record: TrialRecord) -> None:
-        """Write a trial. The settings of a rejected one, of which there may be many, are in its record: one row."""
+        """Write a trial. All of a rejected one, of which there may be many, is in its record: one row."""
         if record.outcome != "rejected":
             settings = trial.params, trial.distributions
             kept.add_trial(self._trial(record, *settings, trial.system_attrs, {RECORD: _stored(record)}))
@@ -180,7 +189,7 @@ class TrialStore:
             name: [value, distribution_to_json(trial.distributions[name])] for name, value in trial.params.items()
         }
         stored = _stored(record, {PARAMETERS: settings_of_it})
-        kept.add_trial(self._trial(record, user_attrs={RECORD: stored}))
+        kept.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={RECORD: stored}))
 
     def _trial(
         self,
