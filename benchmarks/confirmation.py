@@ -3,8 +3,8 @@
     python benchmarks/confirmation.py DATA OUT --seeds 10
 
 Runs recipes/turbofan_quick.toml's search with `finalists.confirm` for each seed in OUT, trains every point of both
-fronts (that of the single trainings, and the confirmed one) five times with further seeds, and prints a point's mean
-regret: its mean validation score over these less what the front said. Goes on where it was stopped.
+fronts (that of the single trainings, and the confirmed one) five times with further seeds, and prints the mean regret
+of a point: its mean validation score over these less what the front said. Goes on where it was stopped.
 """
 
 from __future__ import annotations

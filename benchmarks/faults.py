@@ -1,6 +1,6 @@
 """Runs that are killed, stopped, starved and damaged: nothing is lost, done twice or silently wrong.
 
-    python benchmarks/faults.py --json faults.json           all of it, an hour or two; goes on with the rows that lack
+    python benchmarks/faults.py --json faults.json           all of it, an hour or two; goes on where it was stopped
     python benchmarks/faults.py --short                      a run of each kind, at moments that are counted
     python benchmarks/faults.py --only kills --kills 12      a part
 
@@ -40,9 +40,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -100,6 +101,8 @@ weight_bytes = 200
 [finalists]
 count = 2
 seeds = 2
+[baselines]
+enabled = false
 """
 
 BLOCKS = """
@@ -151,6 +154,7 @@ class Row:
         tried: faults.
         told: those that ended in one line for the person.
         lost: see above, as are the others.
+        done: whether all of them were tried.
         notes: what was bad, a line each.
     """
 
@@ -161,6 +165,7 @@ class Row:
     twice: int = 0
     wrong: int = 0
     tracebacks: int = 0
+    done: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -331,14 +336,14 @@ def _same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
-def kills(places: list[Place], count: int, number: int) -> Row:
+def kills(places: list[Place], row: Row, count: int, number: int) -> Iterator[None]:
     """Kill runs at random moments and let them go on."""
-    row = Row(f"{signal.Signals(number).name}, random moments")
-    generator = random.Random(int(number))  # noqa: S311 - moments
-    for attempt in range(count):
+    for attempt in range(row.tried, count):
+        generator = random.Random(f"{number} {attempt}")  # noqa: S311 - moments
         jobs = 2 if attempt % 10 in {4, 9} else 1
         place = places[(attempt + attempt // 10) % 2]
         out = place.folder / f"{row.kind[:7]}{attempt}"
+        shutil.rmtree(out, ignore_errors=True)
         moment = generator.uniform(0.02, 1.0) * place.seconds * (1.5 if jobs > 1 else 1)
         command = place.start(out, "--set", f"estimation.jobs={jobs}")
         if not command.ended(moment):
@@ -351,16 +356,15 @@ def kills(places: list[Place], count: int, number: int) -> Row:
         said.append(place.run(out, "--set", f"estimation.jobs={jobs}").said)
         place.judge(row, out, said, exact=jobs == 1 or place.name == "blocks")
         shutil.rmtree(out, ignore_errors=True)
-    return row
+        yield
 
 
 SENT = ((signal.SIGKILL, 9), (signal.SIGTERM, 12), (signal.SIGINT, 15), (signal.SIGTERM, 5))
 """Signals, and the call of the loss, counted from a session's start, in which each arrives."""
 
 
-def counted(places: list[Place], most: int) -> Row:
+def counted(places: list[Place], row: Row, most: int) -> Iterator[None]:
     """Let signals arrive at moments that are counted, one after the other in one run."""
-    row = Row("signals, counted moments")
     place, out = places[0], places[0].folder / "counted"
     said = []
     for number, call in SENT[:most]:
@@ -373,17 +377,17 @@ def counted(places: list[Place], most: int) -> Row:
         said.append(command.said)
     said.append(place.run(out).said)
     place.judge(row, out, said)
-    return row
+    yield
 
 
-def full_disk(places: list[Place], count: int) -> Row:
+def full_disk(places: list[Place], row: Row, count: int) -> Iterator[None]:
     """Run in file systems that are too small, then with room."""
-    row = Row("disk full")
     unshare = shutil.which("unshare") or "/bin/false"
     if subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:  # noqa: S603
         row.notes.append("left out: no unshare -rm here")
-        return row
-    for attempt in range(count):
+        yield
+        return
+    for attempt in range(row.tried, count):
         place = places[attempt % 2]
         assert place.sound.is_dir()
         small, kept, words = (place.folder / name for name in ("small", "kept", "words"))
@@ -404,12 +408,11 @@ def full_disk(places: list[Place], count: int) -> Row:
         place.judge(row, kept, said)
         if row.bad > before:
             row.notes.append(f"{kilobytes} kB: {said[0].strip()[-400:]}")
-    return row
+        yield
 
 
-def damage(places: list[Place], most: int) -> Row:
+def damage(places: list[Place], row: Row, most: int) -> Iterator[None]:
     """Damage each file of a finished run in every way, and let the command go on."""
-    row = Row("a damaged file")
     cases = [
         (place, path.relative_to(place.sound), way)
         for place in places
@@ -418,7 +421,7 @@ def damage(places: list[Place], most: int) -> Row:
         for way in DAMAGES
     ]
     random.Random(0).shuffle(cases)  # noqa: S311 - which come first
-    for place, file, way in cases[:most]:
+    for place, file, way in cases[row.tried : most]:
         out = place.folder / "damaged"
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(place.sound, out)
@@ -429,12 +432,11 @@ def damage(places: list[Place], most: int) -> Row:
         row.tried += 1
         if done.code == BAD_INPUT and done.said.count("\n") == 1:
             row.told += 1
-            continue
-        before = row.bad
-        place.judge(row, out, [done.said])
-        if row.bad > before:
-            row.notes.append(f"{place.name}: {file}, {way}")
-    return row
+        else:
+            before = row.bad
+            place.judge(row, out, [done.said])
+            row.notes += [f"{place.name}: {file}, {way}"] if row.bad > before else []
+        yield
 
 
 def _read_by(file: Path) -> str:
@@ -444,26 +446,21 @@ def _read_by(file: Path) -> str:
     return READ_BY.get(file.parts[0], "nothing")
 
 
-def two_at_once(places: list[Place]) -> list[Row]:
+def two_at_once(places: list[Place], row: Row, place: int) -> Iterator[None]:
     """Start the same command twice."""
-    rows = []
-    for place in places:
-        row = Row(f"two processes, {place.name}", tried=1)
-        out = place.folder / "two"
-        both = [place.start(out), place.start(out)]
-        codes = sorted(command.code for command in both)
-        row.told = sum("works in this folder" in command.said for command in both)
-        if codes != [DONE, BAD_INPUT]:
-            row.notes.append(f"ended with {codes}")  # the second one came when the first had done
-        place.judge(row, out, [*(command.said for command in both), place.run(out).said])
-        rows.append(row)
-    return rows
+    out = places[place].folder / "two"
+    both = [places[place].start(out), places[place].start(out)]
+    codes = sorted(command.code for command in both)
+    row.tried = 1
+    row.told = sum("works in this folder" in command.said for command in both)
+    row.notes += [f"ended with {codes}"] if codes != [DONE, BAD_INPUT] else []  # the first was done when both had begun
+    places[place].judge(row, out, [*(command.said for command in both), places[place].run(out).said])
+    yield
 
 
-def locked(places: list[Place], seconds: float) -> Row:
+def locked(places: list[Place], row: Row, seconds: float) -> Iterator[None]:
     """Hold the database while a run works."""
     place = places[0]
-    row = Row(f"database locked for {seconds:g} s", tried=1)
     out = place.folder / "locked"
     command = place.start(out)
     while not (out / "study.db").exists() and not command.ended(0.05):
@@ -473,9 +470,10 @@ def locked(places: list[Place], seconds: float) -> Row:
     time.sleep(seconds)
     other.execute("rollback")
     other.close()
+    row.tried = 1
     row.wrong += command.code != DONE
     place.judge(row, out, [command.said])
-    return row
+    yield
 
 
 def table(rows: list[Row]) -> str:
@@ -486,38 +484,56 @@ def table(rows: list[Row]) -> str:
     return "\n".join([*lines, *(note for row in rows for note in row.notes)])
 
 
-def kinds(arguments: argparse.Namespace, places: list[Place]) -> dict[str, Callable[[], list[Row]]]:
-    """Return every kind of fault by name."""
-    stopped = (signal.SIGINT, signal.SIGTERM)
-    return {
-        "counted": lambda: [counted(places, arguments.counted)],
-        "two": lambda: two_at_once(places),
-        "locked": lambda: [locked(places, arguments.locked)],
-        "disk": lambda: [full_disk(places, arguments.sizes)],
-        "damage": lambda: [damage(places, arguments.damages)],
-        "kills": lambda: [kills(places, arguments.kills, signal.SIGKILL)],
-        "signals": lambda: [kills(places, max(1, arguments.kills // 4), number) for number in stopped],
-    }
+Fault = Callable[[list[Place], Row, Any], Iterator[None]]
+"""Hits a run, as often as its last argument says, from `Row.tried` on; yields after each."""
 
+
+def faults(arguments: argparse.Namespace) -> Iterator[tuple[str, Row, Fault, Any]]:
+    """Yield every kind of fault: its name, its row, what does it and how often."""
+    yield "counted", Row("signals, counted moments"), counted, arguments.counted
+    for number, name in enumerate(("sampled", "blocks")):
+        yield "two", Row(f"two processes, {name}"), two_at_once, number
+    yield "locked", Row(f"database locked for {arguments.locked:g} s"), locked, arguments.locked
+    yield "disk", Row("disk full"), full_disk, arguments.sizes
+    yield "damage", Row("a damaged file"), damage, arguments.damages
+    for name, number, count in (
+        ("kills", signal.SIGKILL, arguments.kills),
+        ("signals", signal.SIGINT, max(1, arguments.kills // 4)),
+        ("signals", signal.SIGTERM, max(1, arguments.kills // 4)),
+    ):
+        yield name, Row(f"{number.name}, random moments"), partial(kills, number=number), count
+
+
+KINDS = ("counted", "two", "locked", "disk", "damage", "kills", "signals")
 
 SHORT = {"counted": 2, "locked": 1.0, "sizes": 1, "damages": 2, "kills": 1}
 """Instead of the full counts."""
 
 
 def bench(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    """Return what every kind of fault came to; rows that a file has already are taken from there."""
-    known: dict[str, list[Row]] = {}
+    """Return what every kind of fault came to, going on with the rows of a file."""
+    known: dict[str, dict[str, Any]] = {}
     if arguments.json and arguments.json.is_file():
-        known = {name: [Row(**row) for row in rows] for name, rows in json.loads(arguments.json.read_text()).items()}
+        known = {row["kind"]: row for row in json.loads(arguments.json.read_text("utf-8"))}
     FORKED.set_forkserver_preload([*IMPORTED])
-    for name, work in kinds(arguments, Place.prepare(folder)).items():
-        if name in (arguments.only or [name]) and name not in known:
-            known[name] = work()
-            print(table(known[name]), flush=True)
-            if arguments.json:
-                kept = {kind: [vars(row) for row in rows] for kind, rows in known.items()}
-                arguments.json.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
-    return [row for rows in known.values() for row in rows]
+    places = Place.prepare(folder)
+    for name, fresh, hit, count in faults(arguments):
+        if name not in (arguments.only or [name]) or known.get(fresh.kind, {}).get("done"):
+            continue
+        row = Row(**known.get(fresh.kind, vars(fresh)))
+        for _ in hit(places, row, count):
+            known[row.kind] = vars(row)
+            keep(arguments.json, known)
+        row.done = True
+        keep(arguments.json, known)
+        print(table([row]), flush=True)
+    return [Row(**row) for row in known.values()]
+
+
+def keep(path: Path | None, known: dict[str, dict[str, Any]]) -> None:
+    """Write what there is so far."""
+    if path:
+        path.write_text(json.dumps(list(known.values()), indent=2) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -529,7 +545,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, default=20)
     parser.add_argument("--damages", type=int, default=10**6)
     parser.add_argument("--locked", type=float, default=30.0)
-    parser.add_argument("--only", action="append", choices=list(kinds(argparse.Namespace(), [])))
+    parser.add_argument(
+        "--only", action="append", choices=["counted", "two", "locked", "disk", "damage", "kills", "signals"]
+    )
     parser.add_argument("--json", type=Path)
     parser.set_defaults(**(SHORT if "--short" in sys.argv else {}))
     arguments = parser.parse_args()

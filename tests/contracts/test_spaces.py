@@ -97,7 +97,7 @@ class Cumulative(nn.Module):
     """What the graph has no operator for."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.cumsum(1)
+        return inputs.cumprod(1)
 
 
 class Exotic(SmallSpace):

@@ -16,6 +16,8 @@ from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.shapes import Reshape, Transpose
+from qanas.quantization.quantized_graph import QuantizedGraph
+from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
 
 
@@ -637,3 +639,31 @@ def test_a_second_activation_does_not_replace_the_first(combine: Callable[[Tenso
     assert len(graph.nodes) == 1, "both are fused"
     assert torch.equal(graph.forward(inputs), network(inputs))
     assert graph.forward(inputs).max() == 6.0
+
+
+class Looking(nn.Module):
+    """Attention that looks back, its mask a buffer."""
+
+    def __init__(self, filled: bool) -> None:
+        super().__init__()
+        self.inner, self.filled = nn.Linear(8, 8), filled
+        self.register_buffer("mask", torch.ones(6, 6).tril())
+        self.register_buffer("added", torch.full((6, 6), -torch.inf).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        scores = y @ y.mT
+        scores = scores.masked_fill(self.mask == 0, -torch.inf) if self.filled else scores + self.added
+        found: Tensor = scores.softmax(-1) @ y
+        return found
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_mask_costs_the_same_before_its_buffer_is_filled(filled: bool) -> None:
+    graphs = trace(Looking(filled).eval(), (6, 8)), trace_shapes(lambda: Looking(filled), (6, 8))
+    kinds, others = (
+        [operator.kind for operator in QuantizedGraph.from_shapes(graph, Scheme()).program().operators]
+        for graph in graphs
+    )
+    assert kinds == others
+    assert "SOFTMAX" in kinds

@@ -147,6 +147,12 @@ def test_a_calibration_file_with_a_member_that_is_no_array(tmp_path: Path) -> No
         Samples.read(tmp_path / "x.npz")
 
 
+def test_calibration_samples_beyond_float32(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.linspace(0, 1e300, 12).reshape(4, 3))
+    with pytest.raises(InputError, match="infinite in float32"):
+        Samples.read(tmp_path / "x.npz").of(Arguments.of(nn.Linear(3, 2)))
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_weights_of_any_bytes(tmp_path: Path, suffix: str) -> None:
     whole, path = tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"

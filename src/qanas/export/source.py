@@ -446,11 +446,13 @@ class Samples:
             raise InputError(f"{place} has the shape {samples.shape}; give (n, *input shape), samples in front")
         if samples.size == 0:
             raise InputError(f"{place} is empty, its shape is {samples.shape}; give some samples")
+        with np.errstate(over="ignore"):
+            samples = samples.astype(np.float32)  # beyond its range they are infinite
         if not np.isfinite(samples).all():
-            raise InputError(f"{place} holds NaN or infinite values; leave such samples out")
+            raise InputError(f"{place} holds NaN or values that are infinite in float32; leave such samples out")
         if samples.min() == samples.max():
             raise InputError(f"{place} holds nothing but {samples.flat[0]:g}; ranges need samples that differ")
-        return samples.astype(np.float32)
+        return samples
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:

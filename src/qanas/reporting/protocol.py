@@ -23,13 +23,18 @@ _PROTOCOL = "protocol."
 _UNFAIR = ("task.", "data_fingerprint", _PROTOCOL)
 """Where these differ, scores or costs are of different things."""
 
-_FAIR = (f"{_PROTOCOL}quantization", f"{_PROTOCOL}scored_weights")
-"""Of the protocol what belongs to the method, as settings do."""
+_INPUT = ("features", "mean_window")
+_FAIR = (
+    f"{_PROTOCOL}quantization",
+    f"{_PROTOCOL}scored_weights",
+    *(f"{place}{name}" for place in ("task.", _PROTOCOL) for name in _INPUT),
+)
+"""Of the protocol what belongs to the method, as settings do: what of the same samples a network is given, too."""
 
 _LEFT_OUT = ("task.data", "source.", "objectives.")
 """Where the data lies doesn't matter, its fingerprint does; objectives are told by the comparison itself."""
 
-_NO_PROTOCOL = ("estimation.", "trainings", "shipped_training", "shipped_because", "std")
+_NO_PROTOCOL = ("estimation.", "trainings", "shipped_training", "shipped_because", "std", "epochs", "baseline")
 """Of a card's protocol what the recipe tells too, and what differs from model to model."""
 
 _ABSENT = "not set"

@@ -95,7 +95,7 @@ class RunData:
     Attributes:
         folder: where it lies.
         recipe: resolved.
-        trials: one row a trial, in the order in which they were asked for.
+        trials: one row a trial, in the order in which they ended.
         front: one row a front point.
         finalists: one row a finalist.
         summary: counts and times.

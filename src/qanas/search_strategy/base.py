@@ -27,7 +27,7 @@ class History(Protocol):
 
     @property
     def records(self) -> Sequence[TrialRecord]:
-        """Every finished trial, in the order in which they were asked for."""
+        """Every finished trial, in the order in which they ended."""
 
     def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
         """Return a new trial of the study, proposed by one of Optuna's samplers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from qanas.core.events import Event, Watch
 from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -43,24 +45,27 @@ class TunedReference:
         metric: that decided, on validation data.
         scores: of every training, by epochs; empty where there was nothing to choose.
         trained: how many trainings weren't done by an earlier session.
+        cpu_seconds: of all trainings but the search's own.
     """
 
     procedure: Procedure
     metric: str
     scores: Mapping[int, Sequence[float]]
     trained: int = 0
+    cpu_seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return it for ``summary.json``."""
         return {
             "epochs": self.procedure.epochs,
             "metric": self.metric,
+            "cpu_seconds": self.cpu_seconds,
             "scores": {str(epochs): list(scores) for epochs, scores in self.scores.items()},
         }
 
 
 @dataclass(frozen=True)
-class TuningUnit(Unit[Bench, float]):
+class TuningUnit(Unit[Bench, tuple[float, float]]):
     """One training of the reference, scored on validation data.
 
     Attributes:
@@ -78,12 +83,14 @@ class TuningUnit(Unit[Bench, float]):
         """Of the training, for people and for the file of scores."""
         return f"{self.procedure.epochs} epochs, training {self.repetition + 1}"
 
-    def run(self, bench: Bench, watch: Watch) -> float:
-        """Train, quantize, and score on validation data."""
+    def run(self, bench: Bench, watch: Watch) -> tuple[float, float]:
+        """Train, quantize, and score on validation data; return the score and the CPU seconds."""
+        started = time.process_time()
         reference = bench.reference
         seed = derive_seed(bench.seed, "tuned reference", self.procedure.epochs, self.repetition)
         trained = self.procedure.make(bench, reference, bench.reference_start, seed, watch)
-        return trained.evaluate(bench.task_of(reference), bench.data_of(reference).val)[self.metric.column]
+        scores = trained.evaluate(bench.task_of(reference), bench.data_of(reference).val)
+        return scores[self.metric.column], time.process_time() - started
 
 
 def epochs_tried(epochs: int) -> list[int]:
@@ -96,7 +103,9 @@ def epochs_tried(epochs: int) -> list[int]:
     return [epochs, *(fewer for fewer in shorter if fewer >= FEWEST_EPOCHS)]
 
 
-def tuned_reference(plan: Plan, folder: RunFolder, progress: Progress) -> TunedReference:
+def tuned_reference(
+    plan: Plan, folder: RunFolder, progress: Progress, records: Sequence[TrialRecord] = ()
+) -> TunedReference:
     """Return how long the reference trains that ships, and that everything is held against.
 
     What earlier sessions have tried stays.
@@ -105,6 +114,7 @@ def tuned_reference(plan: Plan, folder: RunFolder, progress: Progress) -> TunedR
         plan: says how often each length is tried; with weights that are not trained there is nothing to choose.
         folder: of the run.
         progress: who watches.
+        records: of the search, whose training of the reference counts where it was as long as finalists'.
 
     Raises:
         InputError: the reference can't be trained.
@@ -115,6 +125,10 @@ def tuned_reference(plan: Plan, folder: RunFolder, progress: Progress) -> TunedR
         return TunedReference(own, metric.name, {})
     place = folder.trainings / f"{plan.bench.reference.key}-tuning{variant_of(plan, own)}.json"
     done = _read(place)
+    if own == plan.estimator.procedure:
+        for record in records:
+            if record.is_seed and metric.column in record.metrics:
+                done[TuningUnit(own, 0, metric).name] = record.metrics[metric.column], 0.0
     units = [
         TuningUnit(own.with_settings(epochs=epochs), repetition, metric)
         for epochs in lengths
@@ -133,21 +147,21 @@ def tuned_reference(plan: Plan, folder: RunFolder, progress: Progress) -> TunedR
             assert isinstance(unit, TuningUnit)  # noqa: S101 - nothing else was submitted
             if isinstance(result, Failure):
                 raise InputError(f"reference.tune: the reference can't be trained: {result.reason}")
-            done[unit.name] = float(result)
+            done[unit.name] = result
             write_atomically(place, json.dumps(done, sort_keys=True).encode())
             progress.unit_finished(unit.name)
-    scores = {epochs: [done[unit.name] for unit in units if unit.procedure.epochs == epochs] for epochs in lengths}
+    scores = {epochs: [done[unit.name][0] for unit in units if unit.procedure.epochs == epochs] for epochs in lengths}
     losses = np.array([np.mean([metric.loss(score) for score in scores[epochs]]) for epochs in lengths])
     best = lengths[int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))]
     logger.info("reference: %d epochs, of %s", best, scores)
     chosen = own.with_settings(epochs=best) if best != own.epochs else own
-    return TunedReference(chosen, metric.name, scores, len(waiting))
+    return TunedReference(chosen, metric.name, scores, len(waiting), sum(done[unit.name][1] for unit in units))
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> dict[str, tuple[float, float]]:
     """Return what earlier sessions found; nothing where the file was damaged, which is written anew."""
     try:
         content = json.loads(path.read_text("utf-8"))
-        return {str(name): float(score) for name, score in content.items()}
+        return {str(name): (float(score), float(seconds)) for name, (score, seconds) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
 from qanas.core.errors import InputError
 from qanas.core.measures import Limit, Metric
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.shipping.finalists import RESAMPLED
 from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
 
@@ -133,6 +133,12 @@ def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -
         sentences.append(
             f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
         )
+    shipped = folder.cards()
+    early = sum(card.intervals is None for card in shipped.values())
+    if early:
+        sentences.append(
+            f"Not compared, for they have no intervals (of an earlier version): {early} of {len(shipped)} models."
+        )
     told = tuple(sentence for sentence in sentences if sentence)
     return Recommendation(
         chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
@@ -188,7 +194,7 @@ def _chosen(
         value, bounds = card.metric("deployed", split, metric.name).shipped, intervals.deployed[split].get(metric.name)  # type: ignore[arg-type, index]
         spread = f" ({bounds.low:.4g} to {bounds.high:.4g})" if bounds is not None else ""
         scores.append(f"{word} {metric.name} {value:.4g}{spread}")
-    described = card.protocol.get("baseline")
+    described = "the reference" if chosen == SEED_ID else card.protocol.get("baseline")
     named = f"{chosen} ({described})" if described else chosen
     size = f"{card.weight_bytes:,} weight bytes, {card.file_bytes:,} file bytes, {', '.join(scores)}"
     told = f"in brackets {intervals.level:.0%} over {intervals.unit}s"

@@ -94,7 +94,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     started = time.monotonic()
     confirmation = Confirmation(plan, folder, search.records, progress)
     front = confirmation.front() if confirmation.budget else search.front()
-    tuned = tuned_reference(plan, folder, progress)
+    tuned = tuned_reference(plan, folder, progress, search.records)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)

@@ -376,7 +376,7 @@ LAST_COLUMNS: dict[str, pl.DataType] = {
 
 
 def trial_table(records: Iterable[TrialRecord]) -> pl.DataFrame:
-    """Return all trials, one row each, in the order in which they were asked for.
+    """Return all trials, one row each, in the order in which they ended.
 
     Metrics and latency are floats, other costs integers, settings of the type of their values; what a trial doesn't
     have is null: metrics of one that wasn't measured, settings of a third layer in a network of two.

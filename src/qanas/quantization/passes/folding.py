@@ -147,8 +147,7 @@ def fuse_masks(graph: Graph) -> Graph:
     for node in graph.nodes:
         if masks_alone(node.operator):
             raise UnsupportedNetworkError(
-                f"{node.name}: minus infinity with no softmax right behind it, or all along a row; mask scores right "
-                "in front of a softmax, and let each row see something"
+                f"{node.name}: minus infinity with no softmax right behind it; mask scores right in front of a softmax"
             )
     return graph
 

@@ -16,12 +16,16 @@ BLOCKING = -1e4
 def blocked(constant: Tensor) -> Tensor | None:
     """Return where a constant keeps scores out, of its shape; None where it is no mask.
 
+    One that keeps everything out is a mask as well, of a network without weights: what it has in buffers is zero there.
+
     >>> import math, torch
-    >>> blocked(torch.tensor([0.5, -math.inf])), blocked(torch.tensor([-1e5]))
-    (tensor([False,  True]), None)
+    >>> blocked(torch.tensor([0.5, -math.inf])), blocked(torch.tensor([-math.inf])), blocked(torch.tensor([-1e5]))
+    (tensor([False,  True]), tensor([True]), None)
     """
     out = constant <= BLOCKING
-    return out if bool(out.any()) and not bool(out.all()) else None
+    if not bool(out.any()):
+        return None
+    return out if not bool(out.all()) or bool((constant <= BLOCKED).all()) else None
 
 
 def fuse_mask(before: Operator, after: Operator) -> Operator | None:
@@ -29,7 +33,7 @@ def fuse_mask(before: Operator, after: Operator) -> Operator | None:
     if not isinstance(before, WithConstant) or not isinstance(after, Softmax) or before.operator != Add():
         return None
     out = blocked(before.constant)
-    if out is None or bool(before.constant[~out].any()) or bool(out.all(-1).any()):
+    if out is None or bool(before.constant[~out].any()):
         return None
     return MaskedSoftmax(~out)
 

@@ -94,9 +94,9 @@ def _has_masks(model: Predictions, split: str) -> bool:
 
 
 def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
-    """Choose of models in the order of their scores, the reference last."""
+    """Choose of models in the order of their scores, the reference last; baselines are left out."""
     seed = [model for model in models if model.name == SEED_ID]
-    found = [model for model in models if model.name != SEED_ID]
+    found = [model for model in models if model.name in data.shipped]
     cost = main_cost(data)
     smallest = sorted(found, key=lambda model: (data.cards[model.name].costs()[cost], model.name))
     chosen = [*seed, *found[:1], *smallest[:1]]
