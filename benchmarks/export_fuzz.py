@@ -95,7 +95,7 @@ def outcome(seed: int, folder: Path) -> Outcome:
     out.unlink(missing_ok=True)
 
     def ended(kind: str, told: str) -> Outcome:
-        return Outcome(seed, kind, told, tuple(habits))
+        return Outcome(seed, kind, told.replace(f"{folder}/", ""), tuple(habits))
 
     deployed: list[Any] = []
     try:
