@@ -12,7 +12,7 @@ BENCH = Path(__file__).parents[2] / "benchmarks" / "faults.py"
 
 
 def bench(*arguments: str) -> str:
-    command = [sys.executable, BENCH, "--short", *arguments]
+    command = [sys.executable, str(BENCH), "--short", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
