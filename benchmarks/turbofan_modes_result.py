@@ -257,9 +257,9 @@ def markdown(results: dict[str, Any], name: str) -> list[str]:
     lines = ["# FD001: five ways to search, LSTM and TCN", "", f"![fronts]({name}.svg)", ""]
     lines += ["Lines are fronts of the searches (one training a network), dots the finalists (three trainings)."]
     lines += [
-        "What we make of it: [the log](../log.md), 2026-11-21. All scores of these ratios are of validation engines; [on test"
+        "What we make of it: [the log](../log.md), 2026-11-21. All scores of these ratios are of validation engines;"
     ]
-    lines += ["engines](turbofan_modes_on_test.md) less is left.", ""]
+    lines += ["[on test engines](turbofan_modes_on_test.md) less is left.", ""]
     for network, result in results.items():
         lines += [f"## {network.upper()} ({result['core_hours']:.1f} core-hours)", "", *_ratio_table(result), ""]
         lines += [*_finalist_table(result), ""]
