@@ -92,10 +92,14 @@ def test_is_a_task_that_pydantic_can_validate(raw: Path) -> None:
         "stride": 1,
         "stride_in_window": 1,
         "first_end": None,
+        "features": "none",
+        "mean_window": 15,
     }
     for wrong in (
         {"window": 1},
         {"window": 513},
+        {"features": "median"},
+        {"mean_window": 0},
         {"rul_cap": 0},
         {"rul_cap": math.inf},
         {"validation_fraction": 0},
