@@ -183,8 +183,12 @@ class Recorder:
         self.passed: list[Passed] = []
         self._network, self._tables = network, tables
         self._by_name = {plain(str(getattr(key, "__name__", key))): made for key, made in tables.functions.items()}
-        self._paths = {id(module): path for path, module in network.named_modules()}
-        self._tensors = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+        self._paths: dict[int, str] = {}
+        self._tensors: dict[int, str] = {}  # of shared ones the first name stays
+        for path, module in network.named_modules():
+            self._paths[id(module)] = path
+            for name, tensor in _own_tensors(module):
+                self._tensors.setdefault(id(tensor), f"{path}.{name}" if path else name)
         self._names = Names((INPUT, *builder.inputs))
         self._modules: list[nn.Module] = []
         self._looked_into: list[object] = []
@@ -248,7 +252,8 @@ class Recorder:
             self.passed.append(Passed(path, mapped(given, Traced, _slot), mapped(result, Traced, _slot)))
 
     def _whole(self, translator: Translator, module: nn.Module, arguments: tuple[Any, ...], options: Any) -> Any:  # noqa: ANN401
-        tensors = (*module.parameters(), *module.buffers())
+        parts = module.modules() if module._modules else (module,)
+        tensors = [tensor for part in parts for _, tensor in _own_tensors(part)]
         origin = ", ".join(self._tensors.get(id(tensor), "") for tensor in tensors)
         name = type(module).__name__
         with self._telling():
@@ -501,6 +506,12 @@ def _hooked(module: nn.Module) -> bool:
         or hooks._global_forward_hooks
         or hooks._global_forward_pre_hooks
     )
+
+
+def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return a module's own parameters, then buffers, with names; torch's generators take as long as a translation."""
+    held = (*module._parameters.items(), *module._buffers.items())
+    return [(name, tensor) for name, tensor in held if tensor is not None]
 
 
 @contextlib.contextmanager

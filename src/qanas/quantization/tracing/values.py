@@ -251,12 +251,20 @@ def _grouped(value: Value, shape: Shape) -> Value:
     return grouped
 
 
+PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types of entries that hold nothing, and are nobody's kind."""
+
+
 def mapped(entry: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:  # noqa: ANN401, PLR0911
     """Return a structure with everything of a kind changed."""
+    if type(entry) in PLAIN:  # most entries of most calls
+        return entry
     if isinstance(entry, kind):
         return change(entry)
     if type(entry) is tuple:
-        return tuple(mapped(part, kind, change) for part in entry)
+        return tuple([mapped(part, kind, change) for part in entry]) if entry else entry
+    if type(entry) is dict:
+        return {name: mapped(part, kind, change) for name, part in entry.items()}
     if isinstance(entry, tuple) and hasattr(entry, "_fields"):
         return type(entry)(*(mapped(part, kind, change) for part in entry))
     if isinstance(entry, list):
