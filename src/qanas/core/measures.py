@@ -254,7 +254,7 @@ class Limit:
         (64000.0, 500.0)
         """
         multiples = MULTIPLES[cost.unit]
-        found = re.fullmatch(r"([\d._]+(?:e[+-]?\d+)?) *([A-Za-z]*)", text.strip(), re.ASCII)
+        found = re.fullmatch(r"([\d._]+(?:[eE][+-]?\d+)?) *([A-Za-z]*)", text.strip(), re.ASCII)
         if found is None or found[2] not in {"", *multiples}:
             raise ValueError(f"{text!r} is no number of {cost.unit}, also not with {', '.join(multiples)} behind it")
         return cls(cost, float(found[1]) * multiples.get(found[2], 1))
