@@ -31,21 +31,11 @@ from qanas.quantization.operators.reductions import InterpolatedSoftmax
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.quantization.tracing import trace
+from tests.quantization.functions import Function
 from tests.quantization.random_networks import random_network
 
 IMAGE = (4, 7, 6)
 KERNELS: tuple[OnnxKernels, ...] = ("fused", "literal")
-
-
-class Function(nn.Module):
-    """A network that is a function of its input."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class Joined(nn.Module):

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.tracing import trace
 from tests.quantization.conftest import steps_from_runtime
+from tests.quantization.functions import Function
 
 SHAPE = (3, 4, 5)
 MATRIX, MATRICES = torch.linspace(-1, 1, 10).reshape(5, 2), torch.linspace(-1, 1, 30).reshape(3, 5, 2).sin()
@@ -32,17 +33,6 @@ CONTRACTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tensordot": lambda x: torch.tensordot(x, MATRICES[..., 0].T, dims=([1], [1])).movedim(-1, 1),
     "tensordot of the last": lambda x: torch.tensordot(x, MATRIX, 1),
 }
-
-
-class Function(nn.Module):
-    """A network that is a function."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 @pytest.mark.parametrize("name", CONTRACTIONS)

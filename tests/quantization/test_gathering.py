@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import Tensor, nn
+from torch import Tensor
 
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.tracing import trace
 from tests.quantization.conftest import steps_from_runtime
+from tests.quantization.functions import Function
 
 IMAGE, SERIES = (4, 6, 5), (3, 8)
 
@@ -75,17 +76,6 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "samples repeated": (lambda x: x.repeat_interleave(2, 0).view(len(x), 2, -1).mean(1), SERIES),
     "ten axes": (lambda x: x.view(len(x), *[2] * 6).permute(0, 6, 4, 2, 5, 3, 1).flatten(1) * 2.0, (64,)),
 }
-
-
-class Function(nn.Module):
-    """A network that is a function."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

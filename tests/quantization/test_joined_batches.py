@@ -15,20 +15,9 @@ from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.operators.convolution import Convolution
 from qanas.quantization.tracing import trace
 from tests.quantization.conftest import steps_from_runtime
+from tests.quantization.functions import Layered
 
 IMAGE, TOKENS = (4, 6, 4), (5, 4)
-
-
-class Function(nn.Module):
-    """A network that is a function of its input and of some layers."""
-
-    def __init__(self, function: Callable[[Any, Tensor], object], **layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleDict(layers)
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(self.layers, x)
 
 
 def windows(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
@@ -102,17 +91,17 @@ def attended(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
 
 
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-    "windows": (Function(windows, qkv=nn.Linear(4, 12), norm=nn.LayerNorm(4)), IMAGE),
-    "patches": (Function(patches, linear=nn.Linear(4, 4)), IMAGE),
+    "windows": (Layered(windows, qkv=nn.Linear(4, 12), norm=nn.LayerNorm(4)), IMAGE),
+    "patches": (Layered(patches, linear=nn.Linear(4, 4)), IMAGE),
     "linear layers and batch norms": (
-        Function(each, each=nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.PReLU(6), nn.Softmax(-1))),
+        Layered(each, each=nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.PReLU(6), nn.Softmax(-1))),
         TOKENS,
     ),
-    "images one after the other": (Function(frames, conv=nn.Conv2d(1, 3, 3, padding=1)), IMAGE),
-    "rows as series": (Function(rows, conv=nn.Conv1d(4, 3, 3, padding=1)), IMAGE),
-    "a recurrence over each row": (Function(recurrent, lstm=nn.LSTM(4, 3, batch_first=True)), IMAGE),
+    "images one after the other": (Layered(frames, conv=nn.Conv2d(1, 3, 3, padding=1)), IMAGE),
+    "rows as series": (Layered(rows, conv=nn.Conv1d(4, 3, 3, padding=1)), IMAGE),
+    "a recurrence over each row": (Layered(recurrent, lstm=nn.LSTM(4, 3, batch_first=True)), IMAGE),
     "positions in front of the batch": (
-        Function(
+        Layered(
             attended,
             attention=nn.MultiheadAttention(4, 2),
             encoder=nn.TransformerEncoder(
@@ -122,9 +111,9 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         TOKENS,
     ),
-    "a stack in front": (Function(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
-    "the batch in between": (Function(in_front, linear=nn.Linear(4, 3)), TOKENS),
-    "all in one": (Function(lambda _, x: x.view(-1).view_as(x) * x.ravel().reshape(x.shape)), TOKENS),
+    "a stack in front": (Layered(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
+    "the batch in between": (Layered(in_front, linear=nn.Linear(4, 3)), TOKENS),
+    "all in one": (Layered(lambda _, x: x.view(-1).view_as(x) * x.ravel().reshape(x.shape)), TOKENS),
 }
 
 
@@ -157,4 +146,4 @@ def test_parts_one_after_the_other_have_the_same_weights() -> None:
 )
 def test_what_would_mix_samples_is_refused(function: Callable[[Any, Tensor], object], message: str) -> None:
     with pytest.raises(UnsupportedNetworkError, match=message):
-        trace(Function(function, conv=nn.Conv2d(1, 2, 1), attention=nn.MultiheadAttention(24, 2)), IMAGE)
+        trace(Layered(function, conv=nn.Conv2d(1, 2, 1), attention=nn.MultiheadAttention(24, 2)), IMAGE)

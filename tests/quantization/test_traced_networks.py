@@ -19,22 +19,11 @@ from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace, trace_shapes
+from tests.quantization.functions import Layered
 from tests.quantization.random_networks import random_network
 
 Compare = Callable[..., NDArray[np.int64]]
 CompareFloat = Callable[[nn.Module, Tensor], float]
-
-
-class Function(nn.Module):
-    """A network that is a function of its input and of some layers."""
-
-    def __init__(self, function: Callable[[Any, Tensor], object], **layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleDict(layers)
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(self.layers, x)
 
 
 def conv(inputs: int = 4, outputs: int = 6, **options: Any) -> nn.Module:  # noqa: ANN401 - passed on
@@ -88,100 +77,100 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "max pool with padding": (nn.MaxPool2d(3, 2, 1), ["PADV2", "MAX_POOL_2D"]),
     "max pool to the end": (nn.MaxPool2d(3, 2, ceil_mode=True), ["MAX_POOL_2D"]),
     "max pool to the end, padded": (nn.MaxPool2d(2, 2, 1, ceil_mode=True), ["PADV2", "MAX_POOL_2D"]),
-    "max pool function": (Function(lambda _, x: F.max_pool2d(x, 2)), ["MAX_POOL_2D"]),
+    "max pool function": (Layered(lambda _, x: F.max_pool2d(x, 2)), ["MAX_POOL_2D"]),
     "average pool": (nn.AvgPool2d(3, 1, 1), ["PAD", "AVERAGE_POOL_2D"]),
     "average of what is there": (nn.AvgPool2d(3, 1, 1, count_include_pad=False), ["AVERAGE_POOL_2D"]),
-    "average pool function": (Function(lambda _, x: F.avg_pool2d(x, 2)), ["AVERAGE_POOL_2D"]),
+    "average pool function": (Layered(lambda _, x: F.avg_pool2d(x, 2)), ["AVERAGE_POOL_2D"]),
     "average of the image": (nn.AdaptiveAvgPool2d(1), ["MEAN"]),
     "averages of its parts": (nn.AdaptiveAvgPool2d((4, None)), ["AVERAGE_POOL_2D"]),
     "largest of the image": (nn.AdaptiveMaxPool2d(1), ["MAX_POOL_2D"]),
-    "largest, function": (Function(lambda _, x: F.adaptive_max_pool2d(x, 1)), ["MAX_POOL_2D"]),
-    "mean over rows and columns": (Function(lambda _, x: x.mean((2, 3))), ["MEAN"]),
-    "mean over channels": (Function(lambda _, x: torch.mean(x, dim=1)), ["MEAN"]),
-    "mean over columns": (Function(lambda m, x: m.a(x).mean(-1, keepdim=True), a=conv()), ["CONV_2D", "MEAN"]),
+    "largest, function": (Layered(lambda _, x: F.adaptive_max_pool2d(x, 1)), ["MAX_POOL_2D"]),
+    "mean over rows and columns": (Layered(lambda _, x: x.mean((2, 3))), ["MEAN"]),
+    "mean over channels": (Layered(lambda _, x: torch.mean(x, dim=1)), ["MEAN"]),
+    "mean over columns": (Layered(lambda m, x: m.a(x).mean(-1, keepdim=True), a=conv()), ["CONV_2D", "MEAN"]),
     "mean over shuffled channels": (
-        Function(lambda m, x: m.s(m.a(x)).mean(1), a=conv(), s=nn.ChannelShuffle(2)),
+        Layered(lambda m, x: m.s(m.a(x)).mean(1), a=conv(), s=nn.ChannelShuffle(2)),
         ["CONV_2D", "MEAN"],
     ),
     "twice the size": (nn.Upsample(scale_factor=2), ["RESIZE_NEAREST_NEIGHBOR"]),
     "another size": (nn.Upsample((9, 7), mode="bilinear"), ["RESIZE_BILINEAR"]),
-    "smaller": (Function(lambda _, x: F.interpolate(x, (3, 2), mode="bilinear")), ["RESIZE_BILINEAR"]),
+    "smaller": (Layered(lambda _, x: F.interpolate(x, (3, 2), mode="bilinear")), ["RESIZE_BILINEAR"]),
     "corners aligned": (
-        Function(lambda _, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)),
+        Layered(lambda _, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)),
         ["RESIZE_BILINEAR"],
     ),
     "size of another axis": (
-        Function(lambda _, x: F.interpolate(x, size=x.shape[-1], mode="nearest-exact")),
+        Layered(lambda _, x: F.interpolate(x, size=x.shape[-1], mode="nearest-exact")),
         ["RESIZE_NEAREST_NEIGHBOR"],
     ),
-    "the same size": (Function(lambda m, x: F.interpolate(m.a(x), (8, 6)), a=conv()), ["CONV_2D"]),
+    "the same size": (Layered(lambda m, x: F.interpolate(m.a(x), (8, 6)), a=conv()), ["CONV_2D"]),
     "side by side": (
-        Function(lambda m, x: torch.cat((m.a(x), m.b(x)), dim=1), a=conv(), b=conv()),
+        Layered(lambda m, x: torch.cat((m.a(x), m.b(x)), dim=1), a=conv(), b=conv()),
         ["CONV_2D", "CONV_2D", "CONCATENATION"],
     ),
     "beside the input": (
-        Function(lambda m, x: torch.cat([m.a(x), x], 1), a=conv()),
+        Layered(lambda m, x: torch.cat([m.a(x), x], 1), a=conv()),
         ["CONV_2D", "QUANTIZE", "CONCATENATION"],
     ),
     "one below the other": (
-        Function(lambda m, x: torch.cat([m.a(x), m.b(x)], -2), a=conv(), b=conv()),
+        Layered(lambda m, x: torch.cat([m.a(x), m.b(x)], -2), a=conv(), b=conv()),
         ["CONV_2D", "CONV_2D", "CONCATENATION"],
     ),
     "parts of parts": (
-        Function(nested, a=conv(), b=conv(), c=conv()),
+        Layered(nested, a=conv(), b=conv(), c=conv()),
         ["CONV_2D", "CONV_2D", "CONCATENATION", "CONV_2D", "MAX_POOL_2D", "CONCATENATION"],
     ),
     "parts of one value within parts": (
-        Function(parts_beside, a=conv(), b=conv()),
+        Layered(parts_beside, a=conv(), b=conv()),
         ["CONV_2D", *TURNED_ROUND, "MAX_POOL_2D", "CONV_2D", "MAX_POOL_2D", "QUANTIZE", "CONCATENATION"],
     ),
     "parts of the input three deep": (
-        Function(parts_three_deep, a=conv()),
+        Layered(parts_three_deep, a=conv()),
         [*TURNED_ROUND, *TURNED_ROUND, "CONV_2D", "QUANTIZE", "CONCATENATION", "TANH", "QUANTIZE", "CONCATENATION"],
     ),
     "the input twice beside a layer": (
-        Function(lambda m, x: torch.cat([torch.cat([x, x], 1), m.a(x)], 1), a=conv()),
+        Layered(lambda m, x: torch.cat([torch.cat([x, x], 1), m.a(x)], 1), a=conv()),
         ["CONCATENATION", "CONV_2D", "QUANTIZE", "CONCATENATION"],
     ),
     "beside a fixed scale": (
-        Function(lambda m, x: torch.cat([torch.sigmoid(x), m.a(x)], 1), a=conv()),
+        Layered(lambda m, x: torch.cat([torch.sigmoid(x), m.a(x)], 1), a=conv()),
         ["LOGISTIC", "CONV_2D", "QUANTIZE", "CONCATENATION"],
     ),
     "stacked": (
-        Function(lambda m, x: torch.stack([m.a(x), m.b(x)], 1), a=conv(), b=conv()),
+        Layered(lambda m, x: torch.stack([m.a(x), m.b(x)], 1), a=conv(), b=conv()),
         ["CONV_2D", "CONV_2D", "RESHAPE", "RESHAPE", "CONCATENATION"],
     ),
     "features side by side": (
-        Function(
+        Layered(
             lambda m, x: torch.cat([m.a(x.mean((2, 3))), m.b(x.mean((2, 3)))], 1), a=nn.Linear(4, 3), b=nn.Linear(4, 2)
         ),
         ["MEAN", "FULLY_CONNECTED", "MEAN", "FULLY_CONNECTED", "CONCATENATION"],
     ),
     "padding that the runtime has": (
-        Function(lambda m, x: m.a(F.pad(x, (0, 1, 0, 1))), a=valid(stride=2)),
+        Layered(lambda m, x: m.a(F.pad(x, (0, 1, 0, 1))), a=valid(stride=2)),
         ["CONV_2D"],
     ),
-    "padding that it lacks": (Function(lambda m, x: m.a(F.pad(x, (1, 0, 2, 1))), a=valid()), ["PAD", "CONV_2D"]),
-    "padding twice": (Function(lambda m, x: m.a(F.pad(x, (1, 0, 1, 0))), a=conv(4, 2)), ["PAD", "CONV_2D"]),
-    "padding of two convolutions": (Function(two_that_pad, a=valid(), b=valid()), ["CONV_2D", "CONV_2D", "ADD"]),
+    "padding that it lacks": (Layered(lambda m, x: m.a(F.pad(x, (1, 0, 2, 1))), a=valid()), ["PAD", "CONV_2D"]),
+    "padding twice": (Layered(lambda m, x: m.a(F.pad(x, (1, 0, 1, 0))), a=conv(4, 2)), ["PAD", "CONV_2D"]),
+    "padding of two convolutions": (Layered(two_that_pad, a=valid(), b=valid()), ["CONV_2D", "CONV_2D", "ADD"]),
     "padding alone": (nn.ZeroPad2d((1, 2, 3, 4)), ["PAD"]),
-    "padding of channels": (Function(lambda m, x: m.a(F.pad(x, (0, 0, 0, 0, 0, 4))), a=conv(8)), ["PAD", "CONV_2D"]),
+    "padding of channels": (Layered(lambda m, x: m.a(F.pad(x, (0, 0, 0, 0, 0, 4))), a=conv(8)), ["PAD", "CONV_2D"]),
     "padding of a maximum": (
-        Function(lambda _, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)),
+        Layered(lambda _, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)),
         ["PADV2", "MAX_POOL_2D"],
     ),
-    "gate": (Function(gated, gate=nn.Sigmoid(), **MEAN_GATE), ["MEAN", "CONV_2D", "CONV_2D", "LOGISTIC", "MUL"]),
+    "gate": (Layered(gated, gate=nn.Sigmoid(), **MEAN_GATE), ["MEAN", "CONV_2D", "CONV_2D", "LOGISTIC", "MUL"]),
     "hard gate": (
-        Function(gated, gate=nn.Hardsigmoid(), **MEAN_GATE),
+        Layered(gated, gate=nn.Hardsigmoid(), **MEAN_GATE),
         ["MEAN", "CONV_2D", "CONV_2D", "ADD", "MUL", "MUL"],
     ),
-    "product": (Function(lambda m, x: x * m.a(x), a=conv(4, 4)), ["CONV_2D", "MUL"]),
-    "product with a number": (Function(lambda _, x: 2.5 * x), ["MUL"]),
-    "sum with a number": (Function(lambda _, x: x + 1.5), ["ADD"]),
-    "difference from a number": (Function(lambda _, x: 1 - x), ["MUL", "ADD"]),
-    "difference": (Function(lambda m, x: torch.sub(x, m.a(x), alpha=2), a=conv(4, 4)), ["CONV_2D", "MUL", "SUB"]),
-    "negated": (Function(lambda _, x: -x), ["MUL"]),
-    "normalised": (Function(normalised), ["ADD", "MUL"]),
+    "product": (Layered(lambda m, x: x * m.a(x), a=conv(4, 4)), ["CONV_2D", "MUL"]),
+    "product with a number": (Layered(lambda _, x: 2.5 * x), ["MUL"]),
+    "sum with a number": (Layered(lambda _, x: x + 1.5), ["ADD"]),
+    "difference from a number": (Layered(lambda _, x: 1 - x), ["MUL", "ADD"]),
+    "difference": (Layered(lambda m, x: torch.sub(x, m.a(x), alpha=2), a=conv(4, 4)), ["CONV_2D", "MUL", "SUB"]),
+    "negated": (Layered(lambda _, x: -x), ["MUL"]),
+    "normalised": (Layered(normalised), ["ADD", "MUL"]),
     "SiLU": (nn.SiLU(), ["LOGISTIC", "MUL"]),
     "hard swish": (nn.Hardswish(), ["HARD_SWISH"]),
     "hard sigmoid": (nn.Hardsigmoid(), ["ADD", "MUL"]),
@@ -191,7 +180,7 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "ReLU6 alone": (nn.ReLU6(), ["QUANTIZE", "RELU6"]),
     "softmax of channels": (nn.Sequential(conv(), nn.Softmax(1)), ["CONV_2D", "SOFTMAX"]),
     "softmax of positions": (
-        Function(lambda m, x: F.softmax(m.a(x).flatten(2), -1), a=conv()),
+        Layered(lambda m, x: F.softmax(m.a(x).flatten(2), -1), a=conv()),
         ["CONV_2D", "RESHAPE", "TRANSPOSE", "SOFTMAX"],
     ),
     "strided without PAD": (SameConv2d(4, 3, 3, stride=2), ["CONV_2D"]),
@@ -227,30 +216,30 @@ def test_every_call_computes_in_float_what_torch_computes(name: str, compare_flo
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a pool with dilation": (nn.MaxPool2d(2, dilation=2), "with dilation or indices"),
-    "a pool with indices": (Function(lambda _, x: F.max_pool2d(x, 2, return_indices=True)[0]), "indices"),
+    "a pool with indices": (Layered(lambda _, x: F.max_pool2d(x, 2, return_indices=True)[0]), "indices"),
     "an average to the end": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), "ceil_mode"),
-    "a mean of everything": (Function(lambda _, x: x.mean()), "name the axes"),
-    "a mean over the batch": (Function(lambda _, x: x.mean(0)), "over the batch"),
+    "a mean of everything": (Layered(lambda _, x: x.mean()), "name the axes"),
+    "a mean over the batch": (Layered(lambda _, x: x.mean(0)), "over the batch"),
     "an unknown resize": (nn.Upsample(scale_factor=2, mode="bicubic"), "'bicubic'; known are nearest"),
     "a resize to no whole size": (nn.Upsample(scale_factor=1.3), "to no whole size"),
     "different shapes side by side": (
-        Function(lambda _, x: torch.cat([x, x[:, :, 1:]], 1)),
+        Layered(lambda _, x: torch.cat([x, x[:, :, 1:]], 1)),
         "a concatenation of shapes",
     ),
-    "samples side by side": (Function(lambda _, x: torch.cat([x, x])), "over the batch"),
+    "samples side by side": (Layered(lambda _, x: torch.cat([x, x])), "over the batch"),
     "more mirrored rows than there are": (nn.ReflectionPad2d((6, 0, 0, 0)), "a reflection of"),
     "attention with a mask of the input's": (
-        Function(lambda _, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT)),
+        Layered(lambda _, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT)),
         "every sample is of one length",
     ),
     "minus infinity without a softmax": (
-        Function(lambda _, x: x + torch.full((8, 6), -torch.inf).triu(1)),
+        Layered(lambda _, x: x + torch.full((8, 6), -torch.inf).triu(1)),
         "right in front of a softmax",
     ),
-    "positions of largest values": (Function(lambda _, x: x.max(1)[1].float()), "positions of largest values"),
-    "a product of unlike shapes": (Function(lambda _, x: x * x.mean((2, 3))), "unsqueeze one of them"),
+    "positions of largest values": (Layered(lambda _, x: x.max(1)[1].float()), "positions of largest values"),
+    "a product of unlike shapes": (Layered(lambda _, x: x * x.mean((2, 3))), "unsqueeze one of them"),
     "a softmax of no axis": (nn.Softmax(), "name it"),
-    "a constant that doesn't fit": (Function(lambda _, x: x + torch.ones(5, 1, 1)), "a constant of shape"),
+    "a constant that doesn't fit": (Layered(lambda _, x: x + torch.ones(5, 1, 1)), "a constant of shape"),
 }
 
 
