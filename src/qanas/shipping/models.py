@@ -11,17 +11,19 @@ from typing import Any
 
 from qanas.core.candidate import Value
 from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware import GoldenVectors, firmware_files
 from qanas.deployment.litert import LiteRTModel
-from qanas.hardware.costs import SHIPPED_COSTS
+from qanas.hardware.costs import SHIPPED_COSTS, Blueprint, costs_of
 from qanas.planning.plan import Plan
 from qanas.planning.scheme_sweep import scheme_choice
 from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.scheme import Scheme
 from qanas.shipping.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
 from qanas.shipping.verdict import intervals_in
 from qanas.training.pretrained import FileStart
@@ -71,7 +73,7 @@ class Shipment:
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
-        row |= {cost.measure.column: self.costs[cost.measure.column] for cost in SHIPPED_COSTS}
+        row |= {cost.measure.column: self.costs.get(cost.measure.column) for cost in SHIPPED_COSTS}
         for precision, splits in self.statistics.items():
             for split, metrics in splits.items():
                 for metric, statistic in metrics.items():
@@ -123,7 +125,13 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
 
     A model that is there already, from the same trainings and undamaged, is left as it is.
     """
-    costs = plan.bench.costs_of(finalist.candidate)
+    try:
+        blueprint = plan.bench.blueprint(finalist.candidate)
+        costs = costs_of(blueprint, plan.bench.costs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what a user's class builds once it may refuse to build again
+        return Shipment(finalist, None, {}, {}, f"it can't be built: {described(error, __file__)}")
     scored = [training for training in trainings if training.metrics]
     if not scored:
         return Shipment(finalist, None, {}, costs, trainings[0].failure)
@@ -141,7 +149,7 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
             return Shipment(finalist, None, statistics, costs, reason)
         intact = {name: content for name, content in contents.items() if content is not None}
-        card = _write_model(plan, folder, finalist, shipped, statistics, costs, intact)
+        card = _write_model(plan, folder, finalist, shipped, statistics, costs, blueprint, intact)
     return Shipment(finalist, card, statistics, costs)
 
 
@@ -152,11 +160,12 @@ def _write_model(
     shipped: Training,
     statistics: Statistics,
     costs: Mapping[str, float],
+    blueprint: Blueprint,
     contents: Mapping[str, bytes],
 ) -> Card:
     """Write a model's folder; its card has the digests of all that is in it."""
     model = contents["model.tflite"]
-    card = make_card(plan, finalist, shipped, statistics, costs, model)
+    card = make_card(plan, finalist, shipped, statistics, costs, blueprint, model)
     intervals = intervals_in(contents["predictions.npz"], plan.bench.task.unit, shipped.units)
     card = card.model_copy(update={"intervals": intervals})
     written = dict(contents)
@@ -231,6 +240,7 @@ def make_card(
     shipped: Training,
     statistics: Statistics,
     costs: Mapping[str, float],
+    blueprint: Blueprint,
     content: bytes,
 ) -> Card:
     """Return the card of a finalist's shipped training, without the digests of further files.
@@ -241,18 +251,20 @@ def make_card(
         shipped: the training that does.
         statistics: over all of its trainings.
         costs: by column.
+        blueprint: the candidate's.
         content: of model.tflite.
     """
     bench = plan.bench
     device, data = bench.device, bench.data_of(finalist.candidate)
-    model = LiteRTModel(content, border=bench.blueprint(finalist.candidate).quantized.graph.border)
+    scheme = bench.scheme_of(finalist.candidate, blueprint.graph.shapes)
+    model = LiteRTModel(content, border=blueprint.quantized.graph.border)
     latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
         kind=finalist.kind,
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
-        protocol=_protocol(plan, finalist, shipped, statistics),
+        protocol=_protocol(plan, finalist, shipped, statistics, scheme),
         run_seed=bench.seed,
         sha256=shipped.sha256,
         **_border_tensors("input", model.border.inputs, model.input_shapes, model.inputs),
@@ -270,9 +282,9 @@ def _protocol(
     finalist: Finalist,
     shipped: Training,
     statistics: Statistics,
+    scheme: Scheme,
 ) -> dict[str, Any]:
     bench, candidate = plan.bench, finalist.candidate
-    scheme = bench.scheme_of(candidate, bench.blueprint(candidate).graph.shapes)
     first = next(iter(statistics["deployed"]["val"].values()))
     return {
         **bench.data_of(candidate).protocol,
