@@ -1,4 +1,4 @@
-"""The command line. Imports are inside the commands: `qanas --help` must not wait for torch."""
+"""The command line. Imports are inside commands: neither `qanas --help` nor a mistyped path may wait for torch."""
 
 from __future__ import annotations
 
@@ -62,6 +62,15 @@ def _folder(path: Path) -> RunFolder:
     return folder
 
 
+def _look_at(recipe: Path, settings: list[str]) -> None:
+    """Refuse a recipe that can't be read before anything is imported that takes seconds."""
+    from qanas.core.keys import read_tables, set_key
+
+    content = read_tables(recipe)
+    for setting in settings:
+        set_key(content, setting)
+
+
 @app.command()
 def run(
     recipe: RecipeArgument,
@@ -78,6 +87,7 @@ def run(
 
 
 def _run(recipe: Path, settings: list[str], out: Path) -> None:
+    _look_at(recipe, settings)
     from rich.console import Console
 
     from qanas import api
@@ -99,6 +109,7 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 @app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
+    _look_at(recipe, settings or [])
     from qanas.recipe import load_plan
     from qanas.workflows.check import PROBED_CANDIDATES, forecast
     from qanas.workflows.rehearsal import rehearse
@@ -128,12 +139,12 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
 @app.command()
 def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
+    run_folder = _folder(folder)
     from rich.console import Console
 
     from qanas.reporting.headline import print_models
     from qanas.reporting.report import write_report
 
-    run_folder = _folder(folder)
     path = write_report(run_folder)
     print_models(Console(), run_folder)
     typer.echo(f"report: {path}")
@@ -152,12 +163,13 @@ def compare(
     out: Annotated[Path, typer.Option(help="A page's name (*.html), or a folder for compare.html.")] = Path(),
 ) -> None:
     """Overlay the fronts of runs, with hypervolumes on one scale; writes a page and its numbers as JSON."""
+    runs = [_folder(path) for path in folders]
     from rich.console import Console
 
     from qanas.reporting.comparison import compare_runs
     from qanas.reporting.comparison_page import print_comparison, write_comparison
 
-    comparison = compare_runs([_folder(path) for path in folders], score, cost)
+    comparison = compare_runs(runs, score, cost)
     page, numbers = write_comparison(comparison, out)
     print_comparison(Console(), comparison)
     typer.echo(f"page: {page}; numbers: {numbers}")
@@ -166,10 +178,10 @@ def compare(
 @app.command()
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
+    run_folder = _folder(folder)
     from qanas.recipe import load_plan
     from qanas.shipping.shipped import require_same_data, verify_models
 
-    run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
     plan.check()
     require_same_data(plan, run_folder)
@@ -190,9 +202,9 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
 ) -> None:
     """Name the best shipped model within some limits, and why."""
+    run_folder = _folder(folder)
     from qanas.shipping.shipped import parse_limit, pick_model
 
-    run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
 
