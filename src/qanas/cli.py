@@ -204,7 +204,10 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         typer.Argument(metavar="MODULE:OBJECT", help="A torch network, or a function without arguments that makes it."),
     ],
     calibration: Annotated[Path, typer.Option(help="Samples as the network takes them: an .npz file.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="A folder to write in its place: model.tflite, card.json, firmware/.")
+    ] = None,
     array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Other samples, to compare the file with torch: an .npz file.")
@@ -222,20 +225,27 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Quantize a trained torch network of your own and write its .tflite or .onnx file; no search."""
+    """Quantize a trained torch network of your own and write its .tflite or .onnx file, or a folder; no search."""
     import json
 
     from qanas.export.export import exporter, require_folder_of, ship
+    from qanas.export.folder import require_place_for, ship_folder
     from qanas.export.source import NotShippedError, Source
 
-    require_folder_of(out)
+    if (out is None) == (folder is None):
+        raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
+    if out is not None:
+        require_folder_of(out)
+    if folder is not None:
+        require_place_for(folder, file_format)
     deploy = exporter(file_format, scheme, changes or (), avoid)
     try:
         source = Source.load(network, calibration, weights=weights, array=array, check=check)
     except NotShippedError as error:
         typer.echo(f"not shipped: {error}", err=True)
         raise typer.Exit(DIFFERENCE) from error
-    shipped = ship(source, deploy(source), out)
+    deployed = deploy(source)
+    shipped = ship(source, deployed, out) if out is not None else ship_folder(source, deployed, cast("Path", folder))
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:
         typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)

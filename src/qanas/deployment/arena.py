@@ -83,6 +83,12 @@ def operator_kinds(content: bytes) -> list[str]:
     return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
 
 
+def has_states(content: bytes) -> bool:
+    """Return whether a .tflite file keeps values from one invocation to the next, as a fused LSTM does."""
+    tensors, _ = _read(content)
+    return any(tensor.variable for tensor in tensors)
+
+
 def _further_border_tensors(content: bytes) -> int:
     graph = schema.Model.GetRootAs(content).Subgraphs(0)
     return int(graph.InputsLength() + graph.OutputsLength()) - 2

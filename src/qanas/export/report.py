@@ -45,12 +45,7 @@ class StoredTensor:
     @property
     def layout(self) -> str:
         """How the axes lie, in words."""
-        rank = len(self.shape) - 1
-        if not self.axes:
-            return "axes as in torch"
-        if self.axes == (*range(1, rank), 0):
-            return "torch's first axis (channels) is stored last" + (": NHWC" if rank == len("HWC") else "")
-        return f"torch's axes in the order {', '.join(map(str, self.axes))}"
+        return AxisOrder(self.axes).described(len(self.shape))
 
     def __str__(self) -> str:
         """Return all of it on one line."""

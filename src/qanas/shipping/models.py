@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
 from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
-from qanas.deployment.firmware import GoldenVectors, firmware_files
+from qanas.deployment.firmware.folder import NO_PREPROCESSING, Firmware
+from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS
 from qanas.planning.plan import Plan
@@ -160,21 +162,33 @@ def _write_model(
     intervals = intervals_in(contents["predictions.npz"], plan.bench.task.unit, shipped.units)
     card = card.model_copy(update={"intervals": intervals})
     written = dict(contents)
-    written |= {f"firmware/{name}": text.encode() for name, text in _firmware(plan, finalist, card, model).items()}
+    firmware = _firmware(plan, folder, finalist, card, model)
+    written |= {f"firmware/{name}": text.encode() for name, text in firmware.files().items()}
     card = card.model_copy(update={"files": {n: digest(c) for n, c in written.items() if n != "model.tflite"}})
     with folder_written_atomically(folder.model(finalist.identity)) as target:
-        (target / "firmware").mkdir()
         for name, content in {**written, "card.json": card.to_json().encode()}.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(content)
     return card
 
 
-def _firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes) -> Mapping[str, str]:
-    """Return the C sources; the golden vectors are validation samples spread over the split."""
-    val = plan.bench.data_of(finalist.candidate).val
-    inputs, _ = val.batch(evenly_spread(len(val), GOLDEN_SAMPLES))
-    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs)
-    return firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden)
+def _firmware(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, content: bytes) -> Firmware:
+    """Return the firmware folder; the golden vectors are validation samples spread over the split."""
+    task, val = plan.bench.task_of(finalist.candidate), plan.bench.data_of(finalist.candidate).val
+    chosen = evenly_spread(len(val), GOLDEN_SAMPLES)
+    inputs, _ = val.batch(chosen)
+    border, front_end = border_of(card), task.front_end(card.preprocessing)
+    raw = task.raw_inputs(val, chosen) if front_end is not None else ()
+    return Firmware(
+        name=identifier(folder.path.resolve().name, finalist.identity),
+        content=content,
+        border=border,
+        peak_ram_bytes=card.peak_ram_bytes,
+        golden=GoldenVectors.record(LiteRTModel(content, border=border), inputs, raw),
+        preprocessing=card.preprocessing,
+        front_end=front_end,
+        warning="" if front_end is not None or card.preprocessing else f"preprocessing: {NO_PREPROCESSING}",
+    )
 
 
 def _intact_card(
@@ -274,8 +288,10 @@ def _protocol(
     bench, candidate = plan.bench, finalist.candidate
     scheme = bench.scheme_of(candidate, bench.blueprint(candidate).graph.shapes)
     first = next(iter(statistics["deployed"]["val"].values()))
+    data = bench.data_of(candidate)
     return {
-        **bench.data_of(candidate).protocol,
+        **data.protocol,
+        **({} if data.preprocessing else {"preprocessing": NO_PREPROCESSING}),
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
         **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),

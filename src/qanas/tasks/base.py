@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from qanas.core.candidate import Value
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
+from qanas.tasks.front_end import FrontEnd
 
 FloatArray = NDArray[np.float32]
 Outputs = Any
@@ -301,6 +302,29 @@ class Task(ABC):
         `TaskData.preprocessing`.
         """
         return None
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> FrontEnd | None:
+        """Return what makes a network's input of a raw one, also in C, or None, by default.
+
+        Then firmware is given the constants of the preprocessing alone.
+
+        Args:
+            preprocessing: as in `TaskData`, or as JSON gives it back.
+        """
+        del preprocessing
+        return None
+
+    def raw_inputs(self, val: Split, indices: Indices) -> Sequence[NDArray[Any]]:
+        """Return what the `front_end` makes the inputs of some validation samples of, each of shape (rows, row_size).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+
+        Raises:
+            NotImplementedError: the task has no front end.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from qanas.core.card import SplitName
 from qanas.core.errors import InputError, described
 from qanas.core.measures import PRECISIONS, Metric
 from qanas.core.trials import TrialRecord
+from qanas.deployment.firmware.folder import NO_PREPROCESSING
 from qanas.deployment.parity import ParitySteps
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import metrics_of
@@ -95,7 +96,11 @@ def _rehearse(plan: Plan) -> list[str]:
     # 3. What is written of a trial and of a model.
     _rehearse_record(plan, metrics["val"])
     _rehearse_card(plan, metrics)
-    return [*data.remarks, *look(data, told=bool(data.remarks))]
+    with _told(f"{name}.front_end"):
+        if task.front_end(data.preprocessing) is not None:
+            task.raw_inputs(data.val, np.zeros(1, np.int64))
+    missing = [] if data.preprocessing else [f"preprocessing: {NO_PREPROCESSING}"]
+    return [*data.remarks, *look(data, told=bool(data.remarks)), *missing]
 
 
 @contextmanager
