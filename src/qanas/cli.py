@@ -190,12 +190,17 @@ def verify(folder: FolderArgument) -> None:
 def pick(
     folder: FolderArgument,
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="metric=bound", help="To be reached; the recipe's [goals] if left out. May be repeated."),
+    ] = None,
 ) -> None:
-    """Name the best shipped model within some limits, and why."""
-    from qanas.shipping.shipped import parse_limit, pick_model
+    """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""
+    from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
     run_folder = _folder(folder)
-    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
+    goals = [parse_goal(text, run_folder) for text in goal] if goal else goals_of(run_folder)
+    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], goals)
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
     if answer.warning:
         typer.echo(f"warning: {answer.warning}", err=True)

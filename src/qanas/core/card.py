@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from pydantic import (
 
 from qanas.core.candidate import Value
 from qanas.core.classes import Classes, Degenerate
-from qanas.core.measures import Precision
+from qanas.core.measures import Goal, Precision
 
 SCHEMA_VERSION = 1
 
@@ -224,6 +224,15 @@ class Card(BaseModel):
     def metric(self, precision: Precision, split: SplitName, name: str) -> Statistic:
         """Return one metric."""
         return self.metrics[precision][split][name]
+
+    def scored(self, goal: Goal, split: SplitName) -> float:
+        """Return what is held against a goal: the score of the file that ships; NaN where there is none."""
+        found = self.metrics.get(goal.shipped_precision, {}).get(split, {}).get(goal.metric.name)
+        return found.shipped if found is not None else math.nan
+
+    def reaches(self, goals: Iterable[Goal]) -> bool:
+        """Tell whether it reaches all of some goals on validation data."""
+        return all(goal.lacking(self.scored(goal, "val")) <= 0 for goal in goals)
 
     def costs(self) -> Mapping[str, float]:
         """Return the costs by name."""

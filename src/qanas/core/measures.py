@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -266,6 +267,56 @@ class Limit:
             costs: by column.
         """
         return (costs[self.cost.column] - self.bound) / max(abs(self.bound), 1.0)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A score to be reached on validation data: at least, or at most, by the metric's direction."""
+
+    metric: Metric
+    bound: float
+
+    @classmethod
+    def parse(cls, column: str, bound: float, metrics: Mapping[str, Direction], table: str = "goals.") -> Goal:
+        """Return the goal that a recipe or a command line names.
+
+        Args:
+            column: a metric's name, with ``_quantized`` (which a name alone is read as) or ``_float`` behind it.
+            bound: to be reached.
+            metrics: the task's, with their directions.
+            table: that it is in, for messages.
+
+        Raises:
+            InputError: there is no such metric, or the bound is no number.
+        """
+        found = measure_of(column, metrics)
+        metric = found if isinstance(found, Metric) and found.name in metrics else None
+        if metric is None and column in metrics:
+            metric = Metric(column, "quantized", metrics[column])
+        if metric is None:
+            raise InputError(f"{table}{column}: {unknown('goal', column, [f'{name}_quantized' for name in metrics])}")
+        if not math.isfinite(bound):
+            raise InputError(f"{table}{column}: {bound} is no finite number")
+        return cls(metric, bound)
+
+    @property
+    def shipped_precision(self) -> Precision:
+        """Of a shipped model what is held against it: the file as it is deployed, but where float is asked for."""
+        return "float" if self.metric.precision == "float" else "deployed"
+
+    def lacking(self, value: float) -> float:
+        """Return how far a score is from it; at most 0 where it is reached."""
+        return math.inf if math.isnan(value) else self.metric.loss(value) - self.metric.loss(self.bound)
+
+    def told(self) -> str:
+        """Return it in words.
+
+        >>> Goal(Metric("accuracy", better="maximize"), 0.9).told()
+        'accuracy >= 0.9'
+        """
+        precision = " (float)" if self.metric.precision == "float" else ""
+        sign = ">=" if self.metric.direction == "maximize" else "<="
+        return f"{self.metric.name}{precision} {sign} {self.bound:g}"
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,10 @@ def heading(data: RunData) -> str:
 
 
 def sentences(data: RunData) -> list[str]:
-    """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
+    """Return what to take and why, what was searched, how much was tried, what came out, and against the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _tuned(data)]
-    found.append(_constant(data))
-    found += _verdict(data)
+    shipped = [_shipped(data), _chosen(data), _smallest(data), _against_reference(data), _as_good(data)]
+    found = [*_verdict(data), *tried, *shipped, _tuned(data), _constant(data)]
     return [sentence for sentence in found if sentence]
 
 
@@ -134,6 +133,12 @@ def _shipped(data: RunData) -> str:
     besides += [count(len(data.baselines), "baseline")] if data.baselines else []
     told = f", besides {listed(besides)}" if besides else ""
     return f"{count(len(data.shipped), 'model')} shipped{told}; {count(failed, 'finalist')} failed."
+
+
+def _chosen(data: RunData) -> str:
+    """Tell why not all of the front was trained to ship."""
+    reason = data.summary.get("finalists", {}).get("chosen")
+    return f"Finalists: {reason}." if reason else ""
 
 
 def _scored(data: RunData, card: Card) -> str:

@@ -101,6 +101,9 @@ def model_table(data: RunData) -> ModelTable:
         columns += [_interval(metric, split, cards) for split in SPLITS if _has_intervals(metric, split, cards)]
         columns += _differences(data, metric)
         columns.append(_quantization_cost(metric, cards))
+    if data.goals:
+        cells = [Cell("reached" if card.reaches(data.goals) else "missed") for card in cards]
+        columns.append(Column("goal", " and ".join(goal.told() for goal in data.goals), cells))
     columns.append(_parity(cards))
     return ModelTable(list(data.cards), columns)
 

@@ -14,8 +14,9 @@ from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
+from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
-from qanas.shipping.finalists import Training, choose_finalists, train_finalists
+from qanas.shipping.finalists import Training, train_finalists
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
@@ -82,6 +83,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         seconds = {"search": found.pop("seconds"), "finalists": finalist_seconds}
         if plan.baselines:
             seconds["baselines"] = baseline_seconds
+        found |= {"metrics": dict(plan.bench.task.metrics)}
         folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
     try:
@@ -96,9 +98,12 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     front = confirmation.front() if confirmation.budget else search.front()
     tuned = tuned_reference(plan, folder, progress, search.records)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
-    finalists = choose_finalists(plan, search.estimator, front)
-    trainings, trained = train_finalists(plan, folder, finalists, progress)
     constant = constant_scores(plan)
+    choice = choose(plan, front, constant)
+    if choice.reason:
+        progress.message(f"finalists: {choice.reason}")
+    finalists = choose_finalists(plan, search.estimator, choice.front, choice.first)
+    trainings, trained = train_finalists(plan, folder, finalists, progress)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
     finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
@@ -115,10 +120,11 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     if constant and "constant" in plan.baselines:
         rows.append(constant_row(constant))
     folder.write_table(folder.finalists, rows)
-    found = recommend(folder, plan.main_metric, plan.limits)
+    found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
     write_summary(
         "done",
-        finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
+        finalists=_counted(result.shipments)
+        | {"cpu_seconds": _cpu_seconds(trainings), **({"chosen": choice.reason} if choice.reason else {})},
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
         **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
