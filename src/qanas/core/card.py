@@ -178,6 +178,7 @@ class Card(BaseModel):
         packed_weight_bytes: as papers count.
         file_bytes: size of model.tflite.
         peak_ram_bytes: working memory without the runtime's own.
+        arena_bytes: with it, as firmware has to declare it; none on cards of early runs.
         macs: multiply-accumulates of one inference.
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
@@ -206,6 +207,7 @@ class Card(BaseModel):
     packed_weight_bytes: int
     file_bytes: int
     peak_ram_bytes: int
+    arena_bytes: int | None = None
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
@@ -236,13 +238,14 @@ class Card(BaseModel):
 
     def costs(self) -> Mapping[str, float]:
         """Return the costs by name."""
-        names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
+        names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "arena_bytes", "macs")
+        known = {name: value for name in names if (value := getattr(self, name)) is not None}
         device = next(iter(self.latency_ms.values()))
-        return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
+        return {name: float(value) for name, value in known.items()} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals", "kind", "classes", "degenerate")
+        optional = ("input", "output", "inputs", "outputs", "intervals", "kind", "classes", "degenerate", "arena_bytes")
         absent = {name for name in optional if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 

@@ -20,6 +20,7 @@ COST_UNITS: Mapping[str, str] = {
     "packed_weight_bytes": "bytes",
     "file_bytes": "bytes",
     "peak_ram_bytes": "bytes",
+    "arena_bytes": "bytes",
     "macs": "MACs",
     "latency_ms": "ms",
 }
@@ -34,6 +35,9 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 
 MEASURED_COSTS = frozenset({"latency_ms"})
 """Costs of a device, not of the network alone."""
+
+QUANTIZED_COSTS = frozenset({"arena_bytes"})
+"""Costs that are known of the quantized network alone."""
 
 FLOAT_PREFIX = "float_"
 """In front of a cost: the FP32 network's."""
@@ -138,7 +142,11 @@ class Cost(Measure):
         plain, at, device = column.partition("@")
         name = plain.removeprefix(FLOAT_PREFIX)
         measured = name in MEASURED_COSTS
-        if name not in COST_UNITS or (measured and name != plain) or (at and not (measured and device)):
+        if (
+            name not in COST_UNITS
+            or (name in MEASURED_COSTS | QUANTIZED_COSTS and name != plain)
+            or (at and not (measured and device))
+        ):
             return None
         return cls(name, device, name != plain)
 
@@ -230,7 +238,8 @@ def parse_cost(column: str, table: str = "limits") -> Cost:
 def cost_columns() -> list[str]:
     """Return the names of all costs, the quantized network's first; latency, which has no device yet, is the last."""
     shapes = [name for name in COST_UNITS if name not in MEASURED_COSTS]
-    return [*shapes, *(Cost(name, float_=True).column for name in shapes), *sorted(MEASURED_COSTS)]
+    floats = [Cost(name, float_=True).column for name in shapes if name not in QUANTIZED_COSTS]
+    return [*shapes, *floats, *sorted(MEASURED_COSTS)]
 
 
 @dataclass(frozen=True)

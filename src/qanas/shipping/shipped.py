@@ -239,7 +239,10 @@ def _main_cost(folder: RunFolder) -> str:
 
 
 def _sizes(card: Card) -> str:
-    return f"{card.file_bytes} file bytes, {card.weight_bytes} weight bytes, {card.peak_ram_bytes} bytes of RAM"
+    ram = (
+        f"{card.peak_ram_bytes} bytes of planned RAM" if card.arena_bytes is None else f"{card.arena_bytes} arena bytes"
+    )
+    return f"{card.file_bytes} file bytes, {card.weight_bytes} weight bytes, {ram}"
 
 
 def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:

@@ -252,7 +252,8 @@ def _named(name: str, card: Card) -> str:
 
 
 def _costs(card: Card) -> str:
-    return f"{card.file_bytes:,} file bytes, {card.weight_bytes:,} weight bytes"
+    ram = f", {card.arena_bytes:,} arena bytes" if card.arena_bytes is not None else ""
+    return f"{card.file_bytes:,} file bytes, {card.weight_bytes:,} weight bytes{ram}"
 
 
 def _chosen(
