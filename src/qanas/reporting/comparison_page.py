@@ -391,4 +391,5 @@ def _scored(found: Statistic | None) -> str:
     if found is None:
         return EMPTY
     places = decimals(found.mean)
-    return f"{number(found.mean, places)} ± {number(found.std, places)} ({found.n})"
+    spread = f" ± {number(found.std, places)}" if found.n > 1 else ""
+    return f"{number(found.mean, places)}{spread} ({found.n})"

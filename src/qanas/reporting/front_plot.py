@@ -123,6 +123,7 @@ def _styles(data: RunData) -> Mapping[str, Spec]:
     """Return how the traces look, the last one on top."""
     line = "Pareto front" if len(data.front_axes) == _TWO else "best of these two axes"
     trials = f"trials ({sum(not row.get('seed_network') for row in data.measured):,})"
+    means = f"mean ± sd{_trainings(data)}"
     open_diamond: Spec = {"symbol": "diamond-open", "line": {"width": 2}}
     return {
         "trials": _BASE | {"name": trials, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
@@ -131,11 +132,23 @@ def _styles(data: RunData) -> Mapping[str, Spec]:
         "front": _BASE | {"name": f"front points ({len(data.front)})", "marker": {"size": 9, "color": ACCENT}},
         "reference": _BASE | {"name": "reference", "marker": {"size": 16, "symbol": "star", "color": THIRD}},
         "retrained": _BASE
-        | {"name": "finalists retrained, mean ± sd", "marker": {"size": 10, "color": SECOND} | open_diamond},
+        | {
+            "name": f"finalists retrained, {means}",
+            "marker": {"size": 10, "color": SECOND} | open_diamond,
+        },
         "baselines": _BASE
-        | {"name": "baselines, mean ± sd", "marker": {"size": 9, "color": INK, "symbol": "square-open"}},
+        | {
+            "name": f"baselines, {means}",
+            "marker": {"size": 9, "color": INK, "symbol": "square-open"},
+        },
         "picked": _BASE | {"name": "finalists", "marker": {"size": 13, "color": INK} | open_diamond},
     }
+
+
+def _trainings(data: RunData) -> str:
+    """Tell over how many trainings means are; empty where that differs."""
+    numbers = {statistic.n for card in data.cards.values() for statistic in card.metrics["deployed"]["val"].values()}
+    return f" (n = {numbers.pop()})" if len(numbers) == 1 else ""
 
 
 def _envelope(points: _Points, x: Measure, y: Measure) -> Spec:

@@ -178,8 +178,10 @@ def _statistic_cell(found: Statistic | None) -> Cell:
     if found is None:
         return Cell(EMPTY)
     places = decimals(found.mean)
-    text = f"{number(found.mean, places)} ± {number(found.std, places)}"
-    return Cell(text, f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}", f"({found.n})")
+    spread = f" ± {number(found.std, places)} ({found.n})" if found.n > 1 else " (1)"
+    return Cell(
+        f"{number(found.mean, places)}{spread}", f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}"
+    )
 
 
 def _has_intervals(metric: str, split: SplitName, cards: list[Card]) -> bool:

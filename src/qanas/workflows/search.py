@@ -26,8 +26,9 @@ from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solution, Solver
+from qanas.workflows.importance import write_importance
 from qanas.workflows.stages import RunStages
-from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table, write_importance
+from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -164,7 +165,7 @@ class Search:
         self.estimator = self.plan.estimator.prepare(self.bench, self.stages, self.plan.measures)
         self.plan.strategy.conduct(self)
         if self.store.records:
-            write_importance(self.folder.importance, self.store.study, self.plan.axes)
+            write_importance(self.folder.importance, self.store.study, self.plan.axes, self.store.records)
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
