@@ -29,7 +29,8 @@ from qanas.core.trials import front_of
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.shipping.finalists import Finalist, choose_finalists, train_finalists
+from qanas.shipping.choice import choose_finalists
+from qanas.shipping.finalists import Finalist, train_finalists
 from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 

@@ -91,8 +91,10 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
         typer.echo(f"not shipped: {failure['candidate']}: {failure['reason']}", err=True)
     baselines = sum(card.kind == "baseline" for card in result.models.values())
     besides = f", {baselines} of them baselines" if baselines else ""
-    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed; report: {result.report}")
-    if not result.models:
+    broken = sum(card.degenerate is not None for card in result.models.values())
+    told = f", {broken} degenerate" if broken else ""
+    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
+    if broken == len(result.models):  # none at all, too
         raise typer.Exit(DIFFERENCE)
 
 
@@ -188,13 +190,20 @@ def verify(folder: FolderArgument) -> None:
 def pick(
     folder: FolderArgument,
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="metric=bound", help="To be reached; the recipe's [goals] if left out. May be repeated."),
+    ] = None,
 ) -> None:
-    """Name the best shipped model within some limits, and why."""
-    from qanas.shipping.shipped import parse_limit, pick_model
+    """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""
+    from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
     run_folder = _folder(folder)
-    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
+    goals = [parse_goal(text, run_folder) for text in goal] if goal else goals_of(run_folder)
+    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], goals)
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
+    if answer.warning:
+        typer.echo(f"warning: {answer.warning}", err=True)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from qanas.deployment.arena import arena_bytes
+from qanas.deployment.arena import arena_bytes, program_arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
@@ -314,4 +314,5 @@ def test_the_arena_that_firmware_is_told_is_hardly_too_large(
 ) -> None:
     for name, shipped in all_shipped.items():
         told, used = arena_bytes(shipped.content, shipped.peak), shipped.in_tflm.arena(capfd).used
+        assert program_arena_bytes(shipped.quantized.program(), shipped.peak) == told, "a cost before any training"
         assert used <= told <= 1.15 * used, name

@@ -220,7 +220,14 @@ def test_the_json_is_whole(tmp_path: Path) -> None:
     content = json.loads(json.dumps(told.as_json(), allow_nan=False))
     assert content["parity"] == {"max": 0, "mean": 0.0, "n_outputs": 80}
     assert content["input"]["shape"] == [1, 4]
-    assert content["costs"].keys() == {"weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs"}
+    assert content["costs"].keys() == {
+        "weight_bytes",
+        "packed_weight_bytes",
+        "file_bytes",
+        "peak_ram_bytes",
+        "arena_bytes",
+        "macs",
+    }
 
 
 def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,8 +243,8 @@ def test_the_front_plot_has_a_log_axis_a_seed_and_error_bars(run: RunFolder) -> 
 def test_three_objectives_are_shown_in_pairs_and_maximised_ones_climb(make_run: MakeRun) -> None:
     objectives = {"rmse_quantized": "maximize", "peak_ram_bytes": "minimize", "macs": "minimize"}
     page = _page(make_run(objectives=objectives))
-    assert "RMSE (quantized) against peak RAM, bytes" in page.text
-    assert "MACs against peak RAM, bytes" in page.text
+    assert "RMSE (quantized) against planned RAM, bytes" in page.text
+    assert "MACs against planned RAM, bytes" in page.text
     line = page.plot("front")["traces"][1]
     assert line["y"] == sorted(line["y"])
     assert len(page.plot("front")["choices"]) > 3

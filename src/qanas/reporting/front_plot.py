@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.core.measures import Cost, Measure, Score, cost_columns
+from qanas.core.measures import Cost, Goal, Measure, Score, cost_columns
 from qanas.core.pareto import non_dominated
 from qanas.reporting import figures
 from qanas.reporting.figures import ACCENT, INK, LEGEND, MUTED, SECOND, THIRD, Choice, Figure, Spec, hover
@@ -101,14 +101,29 @@ def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]
     view["baselines"] = _retrained(data, x, y, baselines=True)
     shown = [at for name in ("front", "reference", "retrained", "baselines", "line") for at in view[name]["y"]]
     places = [at for name in ("trials", "front", "reference", "baselines") for at in view[name]["x"]]
+    goals = [goal for goal in data.goals if goal.metric == y]
+    shown += [goal.bound for goal in goals]
     axes = {"xaxis": figures.value_axis(x.column, places), "yaxis": _score_axis(y, points["trials"].y, shown)}
-    return view, axes
+    lines = {"shapes": [_line_at(goal) for goal in goals], "annotations": [_label_at(goal) for goal in goals]}
+    return view, axes | lines
+
+
+def _line_at(goal: Goal) -> Spec:
+    line: Spec = {"color": INK, "width": 1, "dash": "dot"}
+    place: Spec = {"xref": "paper", "x0": 0, "x1": 1, "y0": goal.bound, "y1": goal.bound}
+    return {"type": "line", "layer": "below", "line": line} | place
+
+
+def _label_at(goal: Goal) -> Spec:
+    place: Spec = {"xref": "paper", "x": 1, "xanchor": "right", "y": goal.bound, "yanchor": "bottom"}
+    return place | {"showarrow": False, "text": hover([f"goal: {goal.told()}"]), "font": {"size": 11}}
 
 
 def _styles(data: RunData) -> Mapping[str, Spec]:
     """Return how the traces look, the last one on top."""
     line = "Pareto front" if len(data.front_axes) == _TWO else "best of these two axes"
     trials = f"trials ({sum(not row.get('seed_network') for row in data.measured):,})"
+    means = f"mean ± sd{_trainings(data)}"
     open_diamond: Spec = {"symbol": "diamond-open", "line": {"width": 2}}
     return {
         "trials": _BASE | {"name": trials, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
@@ -117,11 +132,23 @@ def _styles(data: RunData) -> Mapping[str, Spec]:
         "front": _BASE | {"name": f"front points ({len(data.front)})", "marker": {"size": 9, "color": ACCENT}},
         "reference": _BASE | {"name": "reference", "marker": {"size": 16, "symbol": "star", "color": THIRD}},
         "retrained": _BASE
-        | {"name": "finalists retrained, mean ± sd", "marker": {"size": 10, "color": SECOND} | open_diamond},
+        | {
+            "name": f"finalists retrained, {means}",
+            "marker": {"size": 10, "color": SECOND} | open_diamond,
+        },
         "baselines": _BASE
-        | {"name": "baselines, mean ± sd", "marker": {"size": 9, "color": INK, "symbol": "square-open"}},
+        | {
+            "name": f"baselines, {means}",
+            "marker": {"size": 9, "color": INK, "symbol": "square-open"},
+        },
         "picked": _BASE | {"name": "finalists", "marker": {"size": 13, "color": INK} | open_diamond},
     }
+
+
+def _trainings(data: RunData) -> str:
+    """Tell over how many trainings means are; empty where that differs."""
+    numbers = {statistic.n for card in data.cards.values() for statistic in card.metrics["deployed"]["val"].values()}
+    return f" (n = {numbers.pop()})" if len(numbers) == 1 else ""
 
 
 def _envelope(points: _Points, x: Measure, y: Measure) -> Spec:

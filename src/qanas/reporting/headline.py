@@ -31,11 +31,10 @@ def heading(data: RunData) -> str:
 
 
 def sentences(data: RunData) -> list[str]:
-    """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
+    """Return what to take and why, what was searched, how much was tried, what came out, and against the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _tuned(data)]
-    found.append(_constant(data))
-    found += _verdict(data)
+    shipped = [_shipped(data), _chosen(data), _smallest(data), _against_reference(data), _as_good(data)]
+    found = [*_verdict(data), *tried, *shipped, _tuned(data), _constant(data)]
     return [sentence for sentence in found if sentence]
 
 
@@ -56,6 +55,10 @@ def print_models(console: Console, folder: RunFolder) -> None:
         console.print(Text(f"{count(len(data.failures), 'finalist')} failed:", style="bold"))
     for candidate, reason in data.failures:
         console.print(Text(f"  {candidate}: {reason}"), soft_wrap=True)
+    if data.degenerate:
+        console.print(Text(f"{count(len(data.degenerate), 'model')} degenerate, no success:", style="bold"))
+    for name, reason in data.degenerate.items():
+        console.print(Text(f"  {name} {reason}"), soft_wrap=True)
 
 
 def _task(data: RunData) -> str:
@@ -132,6 +135,12 @@ def _shipped(data: RunData) -> str:
     return f"{count(len(data.shipped), 'model')} shipped{told}; {count(failed, 'finalist')} failed."
 
 
+def _chosen(data: RunData) -> str:
+    """Tell why not all of the front was trained to ship."""
+    reason = data.summary.get("finalists", {}).get("chosen")
+    return f"Finalists: {reason}." if reason else ""
+
+
 def _scored(data: RunData, card: Card) -> str:
     metric = main_metric(data)
     found = None if metric is None else statistic(card, "deployed", "val", metric)
@@ -143,19 +152,19 @@ def _scored(data: RunData, card: Card) -> str:
 
 
 def _smallest(data: RunData) -> str:
-    if not data.shipped:
-        return ""
+    if not data.useful:
+        return "None of the models that the search found is a success: see below." if data.shipped else ""
     cost = main_cost(data)
-    name, card = min(data.shipped.items(), key=lambda item: item[1].costs()[cost])
+    name, card = min(data.useful.items(), key=lambda item: item[1].costs()[cost])
     return f"The smallest, {name}, has {sized(cost, card)}{_scored(data, card)}."
 
 
 def _against_reference(data: RunData) -> str:
     reference = data.cards.get(SEED_ID)
-    if reference is None or not data.shipped:
+    if reference is None or not data.useful:
         return ""
     cost, metric = main_cost(data), main_metric(data)
-    card = min(data.shipped.values(), key=lambda shipped: shipped.costs()[cost])
+    card = min(data.useful.values(), key=lambda shipped: shipped.costs()[cost])
     ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
     compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
@@ -166,12 +175,12 @@ def _against_reference(data: RunData) -> str:
 def _as_good(data: RunData) -> str:
     """Name the smallest that was found and scores at least as well as the reference, or else the best one."""
     reference, metric = data.cards.get(SEED_ID), main_metric(data)
-    if reference is None or metric is None or not data.shipped:
+    if reference is None or metric is None or not data.useful:
         return ""
     searched = next((score for score in data.scores if score.name == metric), Metric(metric))
     losses = {}
     for name, card in data.cards.items():
-        if name in data.baselines:
+        if name != SEED_ID and name not in data.useful:
             continue
         found = statistic(card, "deployed", "val", metric)
         if found is not None:
@@ -238,5 +247,6 @@ def _table(data: RunData) -> Table:
         table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
     for row, name in enumerate(models.names):
         cells = [Text(column.cells[row].text) for column in columns]
-        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
+        named = f"{name} (degenerate)" if name in data.degenerate else name
+        table.add_row(Text(named), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
     return table

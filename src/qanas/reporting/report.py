@@ -11,7 +11,7 @@ from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.layer_strips import layer_strips
 from qanas.reporting.model_plots import quantization_plot, shipped_plot
-from qanas.reporting.models import metric_table, model_table
+from qanas.reporting.models import costs_note, metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
 from qanas.reporting.search_plots import importance_note, importance_plot, parallel_plot, progress_plot
@@ -59,11 +59,13 @@ def render(data: RunData) -> str:
         stages=stages(data),
         shipped=shipped,
         blocks=blocks,
+        costs_note=costs_note(data),
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
         baselines={name: card.protocol.get("baseline", "baseline") for name, card in data.baselines.items()},
         layers=layer_strips(data),
         failures=data.failures,
+        degenerate=data.degenerate,
         predictions=predictions,
         gallery=gallery(data, kept),
         progress=progress,

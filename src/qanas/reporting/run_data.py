@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Cost, Direction, Measure, Metric, Score, is_setting, measure_of
+from qanas.core.measures import Cost, Direction, Goal, Measure, Metric, Score, is_setting, measure_of
 from qanas.core.run_folder import SEED_ID, RunFolder, read_table
 
 if TYPE_CHECKING:
@@ -171,6 +171,26 @@ class RunData:
     def shipped(self) -> dict[str, Card]:
         """The cards of the models that the search found: without the reference's and the baselines'."""
         return {name: card for name, card in self.cards.items() if name != SEED_ID and card.kind != BASELINE}
+
+    @cached_property
+    def degenerate(self) -> dict[str, str]:
+        """Why shipped models are no success, by name; those that are aren't there."""
+        return {name: card.degenerate.told() for name, card in self.cards.items() if card.degenerate is not None}
+
+    @cached_property
+    def useful(self) -> dict[str, Card]:
+        """What the search found and is a success, of these what reaches the goals: what a sentence may be about."""
+        found = {name: card for name, card in self.shipped.items() if name not in self.degenerate}
+        reaching = {name: card for name, card in found.items() if card.reaches(self.goals)}
+        return reaching or found
+
+    @cached_property
+    def goals(self) -> tuple[Goal, ...]:
+        """Scores that are to be reached."""
+        known = self.folder.metric_directions()
+        named = self.recipe_table("goals").items()
+        found = ((name, bound, measure_of(name)) for name, bound in named)
+        return tuple(Goal.parse(name, bound, known) for name, bound, m in found if m is not None and m.name in known)
 
     @cached_property
     def baselines(self) -> dict[str, Card]:

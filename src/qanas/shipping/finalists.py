@@ -22,16 +22,13 @@ from qanas.core.card import Kind, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
-from qanas.core.measures import Cost, Precision
-from qanas.core.pareto import spread
+from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
-from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
 from qanas.planning.plan import Plan
@@ -211,34 +208,6 @@ def variant_of(plan: Plan, procedure: Procedure) -> str:
     return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
 
 
-def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialRecord]) -> list[Finalist]:
-    """Return the reference and points spread over the front.
-
-    Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
-
-    Args:
-        plan: says how many.
-        estimator: prepared: knows the weights that finalists may start from.
-        front: of the search.
-    """
-    bench, wanted = plan.bench, plan.finalists
-    chosen = [reference_finalist(plan, wanted.of_reference)]
-    others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
-    distinct = list(others.values())
-    if distinct:
-        # Shape (networks, axes).
-        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in plan.axes] for r in distinct])
-        for position, axis in enumerate(plan.axes):
-            if isinstance(axis, Cost) and (losses[:, position] > 0).all():
-                losses[:, position] = np.log(losses[:, position])
-        variant = variant_of(plan, wanted.procedure)
-        for position in spread(losses, wanted.count):
-            candidate = distinct[position].candidate
-            start = estimator.finalist_start(bench, candidate, wanted.start)
-            chosen.append(Finalist(candidate.key, candidate, start, wanted.procedure, variant))
-    return chosen
-
-
 @dataclass(frozen=True)
 class FinalistUnit(Unit[Bench, Training]):
     """One training of a finalist, from the weights that it starts from to deployed metrics.
@@ -318,9 +287,16 @@ RESAMPLED = "resampled_"
 """Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
 
 
+CONFUSION = "confusion"
+"""Of the arrays in ``predictions.npz``: how often each class was taken for each, behind the split's name."""
+
+
 def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    """Return what is kept of a model's outputs on a split: what the task wants, confusions, resampled scores."""
     kept = dict(task.predictions(outputs, split, notes))
+    found = task.confusion(outputs, split)
+    if found is not None:
+        kept[CONFUSION] = found
     try:
         drawn = resampled_metrics(task, outputs, split)
     except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all
