@@ -91,8 +91,10 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
         typer.echo(f"not shipped: {failure['candidate']}: {failure['reason']}", err=True)
     baselines = sum(card.kind == "baseline" for card in result.models.values())
     besides = f", {baselines} of them baselines" if baselines else ""
-    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed; report: {result.report}")
-    if not result.models:
+    broken = sum(card.degenerate is not None for card in result.models.values())
+    told = f", {broken} degenerate" if broken else ""
+    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
+    if broken == len(result.models):  # none at all, too
         raise typer.Exit(DIFFERENCE)
 
 
@@ -195,6 +197,8 @@ def pick(
     run_folder = _folder(folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
+    if answer.warning:
+        typer.echo(f"warning: {answer.warning}", err=True)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from qanas.core.candidate import Value
+from qanas.core.classes import Classes, Degenerate
 from qanas.core.measures import Precision
 
 SCHEMA_VERSION = 1
@@ -181,6 +182,8 @@ class Card(BaseModel):
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
+        classes: what it answers of classes, where the task has some.
+        degenerate: why it is no success, where it is none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
@@ -207,6 +210,8 @@ class Card(BaseModel):
     latency_ms: dict[str, Latency]
     parity_steps: Parity
     intervals: Intervals | None = None
+    classes: Classes | None = None
+    degenerate: Degenerate | None = None
 
     @model_validator(mode="after")
     def _borders_are_there(self) -> Self:
@@ -228,9 +233,20 @@ class Card(BaseModel):
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals", "kind")
+        optional = ("input", "output", "inputs", "outputs", "intervals", "kind", "classes", "degenerate")
         absent = {name for name in optional if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
+
+
+def sound(cards: Mapping[str, Card]) -> dict[str, Card]:
+    """Return the cards of models that are a success; where none is, of those that come closest to it.
+
+    Args:
+        cards: by the models' names.
+    """
+    grades = {name: card.degenerate.grade if card.degenerate is not None else (0, 0) for name, card in cards.items()}
+    least = min(grades.values(), default=(0, 0))
+    return {name: card for name, card in cards.items() if grades[name] == least}
 
 
 def card_schema() -> dict[str, Any]:

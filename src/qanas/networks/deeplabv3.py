@@ -10,7 +10,7 @@ and 320 channels at h/8 x w/8; head: classes x h x w. Sizes are rounded up where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Annotated, Literal, Self
@@ -304,7 +304,7 @@ class DeepLabV3Space(BlockwiseSpace):
                     Choice(kernel, "architecture", reference.kernel_size, options=self.kernels, condition=exists),
                     Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=exists),
                 ]
-        settings += training_settings(shape.losses, REFERENCE_TRAINING)
+        settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         bits: list[Setting] = [
             Choice(_bits(number), "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
             for number in range(1, len(self.layers) + 1)

@@ -56,6 +56,10 @@ def print_models(console: Console, folder: RunFolder) -> None:
         console.print(Text(f"{count(len(data.failures), 'finalist')} failed:", style="bold"))
     for candidate, reason in data.failures:
         console.print(Text(f"  {candidate}: {reason}"), soft_wrap=True)
+    if data.degenerate:
+        console.print(Text(f"{count(len(data.degenerate), 'model')} degenerate, no success:", style="bold"))
+    for name, reason in data.degenerate.items():
+        console.print(Text(f"  {name} {reason}"), soft_wrap=True)
 
 
 def _task(data: RunData) -> str:
@@ -143,19 +147,19 @@ def _scored(data: RunData, card: Card) -> str:
 
 
 def _smallest(data: RunData) -> str:
-    if not data.shipped:
-        return ""
+    if not data.useful:
+        return "None of the models that the search found is a success: see below." if data.shipped else ""
     cost = main_cost(data)
-    name, card = min(data.shipped.items(), key=lambda item: item[1].costs()[cost])
+    name, card = min(data.useful.items(), key=lambda item: item[1].costs()[cost])
     return f"The smallest, {name}, has {sized(cost, card)}{_scored(data, card)}."
 
 
 def _against_reference(data: RunData) -> str:
     reference = data.cards.get(SEED_ID)
-    if reference is None or not data.shipped:
+    if reference is None or not data.useful:
         return ""
     cost, metric = main_cost(data), main_metric(data)
-    card = min(data.shipped.values(), key=lambda shipped: shipped.costs()[cost])
+    card = min(data.useful.values(), key=lambda shipped: shipped.costs()[cost])
     ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
     compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
@@ -166,12 +170,12 @@ def _against_reference(data: RunData) -> str:
 def _as_good(data: RunData) -> str:
     """Name the smallest that was found and scores at least as well as the reference, or else the best one."""
     reference, metric = data.cards.get(SEED_ID), main_metric(data)
-    if reference is None or metric is None or not data.shipped:
+    if reference is None or metric is None or not data.useful:
         return ""
     searched = next((score for score in data.scores if score.name == metric), Metric(metric))
     losses = {}
     for name, card in data.cards.items():
-        if name in data.baselines:
+        if name != SEED_ID and name not in data.useful:
             continue
         found = statistic(card, "deployed", "val", metric)
         if found is not None:
@@ -238,5 +242,6 @@ def _table(data: RunData) -> Table:
         table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
     for row, name in enumerate(models.names):
         cells = [Text(column.cells[row].text) for column in columns]
-        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
+        named = f"{name} (degenerate)" if name in data.degenerate else name
+        table.add_row(Text(named), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
     return table

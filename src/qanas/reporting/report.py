@@ -64,6 +64,7 @@ def render(data: RunData) -> str:
         baselines={name: card.protocol.get("baseline", "baseline") for name, card in data.baselines.items()},
         layers=layer_strips(data),
         failures=data.failures,
+        degenerate=data.degenerate,
         predictions=predictions,
         gallery=gallery(data, kept),
         progress=progress,

@@ -173,6 +173,16 @@ class RunData:
         return {name: card for name, card in self.cards.items() if name != SEED_ID and card.kind != BASELINE}
 
     @cached_property
+    def degenerate(self) -> dict[str, str]:
+        """Why shipped models are no success, by name; those that are aren't there."""
+        return {name: card.degenerate.told() for name, card in self.cards.items() if card.degenerate is not None}
+
+    @cached_property
+    def useful(self) -> dict[str, Card]:
+        """What the search found and is a success: what a sentence may be about."""
+        return {name: card for name, card in self.shipped.items() if name not in self.degenerate}
+
+    @cached_property
     def baselines(self) -> dict[str, Card]:
         """The cards of the baselines that shipped."""
         return {name: card for name, card in self.cards.items() if card.kind == BASELINE}

@@ -318,9 +318,16 @@ RESAMPLED = "resampled_"
 """Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
 
 
+CONFUSION = "confusion"
+"""Of the arrays in ``predictions.npz``: how often each class was taken for each, behind the split's name."""
+
+
 def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    """Return what is kept of a model's outputs on a split: what the task wants, confusions, resampled scores."""
     kept = dict(task.predictions(outputs, split, notes))
+    found = task.confusion(outputs, split)
+    if found is not None:
+        kept[CONFUSION] = found
     try:
         drawn = resampled_metrics(task, outputs, split)
     except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all

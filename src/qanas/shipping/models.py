@@ -11,6 +11,7 @@ from typing import Any
 
 from qanas.core.candidate import Value
 from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.classes import Degenerate
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
@@ -23,6 +24,7 @@ from qanas.planning.scheme_sweep import scheme_choice
 from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
 from qanas.shipping.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
+from qanas.shipping.soundness import Scores, classes_in, degenerate
 from qanas.shipping.verdict import intervals_in
 from qanas.training.pretrained import FileStart
 
@@ -71,6 +73,8 @@ class Shipment:
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
+        if self.card is not None and self.card.degenerate is not None:
+            row["degenerate"] = self.card.degenerate.told()
         row |= {cost.measure.column: self.costs[cost.measure.column] for cost in SHIPPED_COSTS}
         for precision, splits in self.statistics.items():
             for split, metrics in splits.items():
@@ -118,10 +122,17 @@ def statistics_of(plan: Plan, trainings: Sequence[Training], shipped: int) -> St
     }
 
 
-def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
+def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training], constant: Scores) -> Shipment:
     """Put the median training of a finalist into ``models/``, or say why it can't ship.
 
     A model that is there already, from the same trainings and undamaged, is left as it is.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        finalist: what ships.
+        trainings: of it.
+        constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
     costs = plan.bench.costs_of(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
@@ -133,6 +144,8 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
     if shipped.failure:
         return Shipment(finalist, None, statistics, costs, shipped.failure)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
+    if card is not None and card.degenerate != _degenerate(plan, card, constant):
+        card = None
     if card is None:
         files = training_files(folder, finalist, shipped.repetition)
         contents = {name: files.content(suffix, shipped) for name, suffix in zip(_KEPT, SHIPPED_SUFFIXES, strict=True)}
@@ -141,24 +154,35 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
             return Shipment(finalist, None, statistics, costs, reason)
         intact = {name: content for name, content in contents.items() if content is not None}
-        card = _write_model(plan, folder, finalist, shipped, statistics, costs, intact)
+        card = make_card(plan, finalist, shipped, statistics, costs, intact["model.tflite"])
+        card = _with_predictions(plan, card, shipped, intact["predictions.npz"], constant)
+        card = _write_model(plan, folder, finalist, card, intact)
     return Shipment(finalist, card, statistics, costs)
 
 
-def _write_model(
-    plan: Plan,
-    folder: RunFolder,
-    finalist: Finalist,
-    shipped: Training,
-    statistics: Statistics,
-    costs: Mapping[str, float],
-    contents: Mapping[str, bytes],
-) -> Card:
+def _with_predictions(plan: Plan, card: Card, shipped: Training, predictions: bytes, constant: Scores) -> Card:
+    """Return a card with what follows from the predictions: intervals, classes, and whether it is a success.
+
+    Args:
+        plan: of the run.
+        card: without.
+        shipped: its training.
+        predictions: content of the .npz file.
+        constant: what a constant answer scores.
+    """
+    intervals = intervals_in(predictions, plan.bench.task.unit, shipped.units)
+    card = card.model_copy(update={"intervals": intervals, "classes": classes_in(predictions, card.preprocessing)})
+    return card.model_copy(update={"degenerate": _degenerate(plan, card, constant)})
+
+
+def _degenerate(plan: Plan, card: Card, constant: Scores) -> Degenerate | None:
+    metric = plan.main_metric
+    return degenerate(card.classes, card.metric("deployed", "val", metric.name).shipped, metric, constant)
+
+
+def _write_model(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, contents: Mapping[str, bytes]) -> Card:
     """Write a model's folder; its card has the digests of all that is in it."""
     model = contents["model.tflite"]
-    card = make_card(plan, finalist, shipped, statistics, costs, model)
-    intervals = intervals_in(contents["predictions.npz"], plan.bench.task.unit, shipped.units)
-    card = card.model_copy(update={"intervals": intervals})
     written = dict(contents)
     written |= {f"firmware/{name}": text.encode() for name, text in _firmware(plan, finalist, card, model).items()}
     card = card.model_copy(update={"files": {n: digest(c) for n, c in written.items() if n != "model.tflite"}})

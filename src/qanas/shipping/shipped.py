@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Card, SplitName
+from qanas.core.card import Card, SplitName, sound
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
@@ -120,10 +120,12 @@ class Pick:
     Attributes:
         identity: of the model's folder.
         reason: why this one.
+        warning: why it is no success; empty where it is one.
     """
 
     identity: str
     reason: str
+    warning: str = ""
 
 
 def parse_limit(text: str) -> Limit:
@@ -148,7 +150,8 @@ def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
     """Return the best shipped model within the limits, from the run's files alone.
 
     The best one has the best deployed validation score, in the metric of the first objective that is about one;
-    of equal ones the smaller. Where all objectives are costs, the smallest model is the best.
+    of equal ones the smaller. Where all objectives are costs, the smallest model is the best. A degenerate model is
+    picked only where all within the limits are, with a warning.
 
     Args:
         folder: of the run.
@@ -175,8 +178,10 @@ def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
         loss = score.loss(cards[name].metric("deployed", "val", score.name).shipped) if score is not None else 0.0
         return loss, cards[name].weight_bytes
 
-    best = min(within, key=rank)
-    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)))
+    best = min(sound(within), key=rank)
+    broken = cards[best].degenerate
+    warning = f"{best} is degenerate on validation data: it {broken.told()}" if broken is not None else ""
+    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)), warning)
 
 
 def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:

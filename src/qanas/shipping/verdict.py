@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
+from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName, sound
 from qanas.core.errors import InputError
 from qanas.core.measures import Limit, Metric
 from qanas.core.run_folder import SEED_ID, RunFolder
@@ -109,31 +109,33 @@ def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -
         metric: that decides.
         limits: of the recipe, within which the smallest is to be, where any model is.
     """
-    cards = {
+    shipped = folder.cards()
+    compared = {
         name: card
-        for name, card in folder.cards().items()
+        for name, card in shipped.items()
         if card.intervals is not None and metric.name in card.intervals.deployed.get("val", {})
     }
-    if not cards:
+    if not compared:
         return None
+    cards = sound(compared)
     best = min(cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
-    differences = _differences(folder, cards, best, metric)
+    differences = _differences(folder, compared, best, metric)
     by_size = sorted(cards, key=lambda name: (cards[name].weight_bytes, cards[name].file_bytes, name))
     alike = [name for name in by_size if name == best or differences[name]["val"].holds(0.0)]
     chosen = next((name for name in alike if _within(cards[name], limits)), alike[0])
     intervals = cards[best].intervals
     assert intervals is not None  # noqa: S101 - see above
-    ranked = [card for card in cards.values() if card.kind != "baseline"]
+    ranked = [card for card in compared.values() if card.kind != "baseline"]
     tau = None
     if len(ranked) >= FEWEST_RANKED:
         means = [np.array([card.metric("deployed", split, metric.name).mean for card in ranked]) for split in SPLITS]
         tau = rank_correlation(*means)
-    sentences = [_chosen(cards, chosen, best, metric, differences), _others(differences, best, intervals)]
+    sentences = [_chosen(cards, chosen, best, metric, differences), _others(differences, alike, best, intervals)]
+    sentences += _unsound(shipped)
     if tau is not None:
         sentences.append(
             f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
         )
-    shipped = folder.cards()
     early = sum(card.intervals is None for card in shipped.values())
     if early:
         sentences.append(
@@ -143,6 +145,17 @@ def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -
     return Recommendation(
         chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
     )
+
+
+def _unsound(cards: Mapping[str, Card]) -> list[str]:
+    """Tell which of all shipped models are no success, and why."""
+    reasons = {name: card.degenerate.told() for name, card in cards.items() if card.degenerate is not None}
+    if not reasons:
+        return []
+    told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+    if len(reasons) == len(cards):
+        return [f"No shipped model is a success, the one above included: on validation data {told}."]
+    return [f"Degenerate, and out of the running, {len(reasons)} of {len(cards)} shipped models: {told}."]
 
 
 def _within(card: Card, limits: Sequence[Limit]) -> bool:
@@ -212,12 +225,14 @@ def _chosen(
     )
 
 
-def _others(differences: Mapping[str, Mapping[SplitName, Interval]], best: str, intervals: Intervals) -> str:
+def _others(
+    differences: Mapping[str, Mapping[SplitName, Interval]], alike: Sequence[str], best: str, intervals: Intervals
+) -> str:
     """Tell which further networks can't be told from the best."""
-    alike = [name for name, found in differences.items() if name != best and found["val"].holds(0.0)]
-    if not alike:
+    others = [name for name in alike if name != best]
+    if not others:
         return ""
     return (
-        f"Of {len(differences)} shipped models {len(alike)} can't be told from {best} on {intervals.units['val']} "
-        f"validation {intervals.unit}s: {', '.join(alike)}."
+        f"Of {len(differences)} shipped models {len(others)} can't be told from {best} on {intervals.units['val']} "
+        f"validation {intervals.unit}s: {', '.join(others)}."
     )

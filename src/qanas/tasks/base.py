@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from qanas.core.candidate import Value
+from qanas.core.classes import FEWEST_CLASSES, confusion
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 
@@ -357,6 +358,25 @@ class Task(ABC):
                 outputs a mapping from their names to such arrays.
             split: the samples.
         """
+
+    def confusion(self, outputs: Outputs, split: Split) -> NDArray[np.int64] | None:
+        """Return how often each true class (row) was taken for each class, shape (classes, classes), or None.
+
+        None: nothing of the kind, as where numbers are predicted. By default an output a class is expected, of which
+        the largest is the answer, and targets that are whole numbers: one a sample, or one a place of its output.
+        A class that is there and never answered is told wherever the model is. Names of the classes are
+        ``TaskData.preprocessing["classes"]``.
+
+        Args:
+            outputs: shape (n, output_size, ...).
+            split: the samples.
+        """
+        if not isinstance(outputs, np.ndarray) or outputs.ndim < FEWEST_CLASSES:
+            return None
+        targets, classes = np.asarray(split.targets), outputs.shape[1]
+        if classes < FEWEST_CLASSES or targets.dtype.kind not in "iu" or targets.size * classes != outputs.size:
+            return None
+        return confusion(outputs.argmax(axis=1), targets, classes)
 
     def units(self, split: Split) -> NDArray[Any]:
         """Return which independent unit each sample is of, shape (n,): by default each is its own.

@@ -82,6 +82,8 @@ def _rehearse(plan: Plan) -> list[str]:
             metrics[split_name] = metrics_of(task, outputs, split)
         with _told(f"{name}.units on {split_name}"):
             units_of(task, split)
+        with _told(f"{name}.confusion on {split_name}"):
+            _check_confusion(task.confusion(outputs, split))
         with _told(f"{name}.predictions on {split_name}"):
             kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
     with _told(f"{name}.predictions"):
@@ -134,6 +136,15 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _check_confusion(counts: object) -> None:
+    """Refuse what is no count of classes taken for classes."""
+    if counts is None:
+        return
+    if not isinstance(counts, np.ndarray) or counts.ndim != 2 or counts.shape[0] != counts.shape[1]:  # noqa: PLR2004
+        shape = f" of shape {counts.shape}" if isinstance(counts, np.ndarray) else ""
+        raise TypeError(f"it returns a {type(counts).__name__}{shape}; return an array (classes, classes), or None")
 
 
 def _few(split: Split) -> Split:

@@ -98,19 +98,23 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     finalists = choose_finalists(plan, search.estimator, front)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
-    shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
+    constant = constant_scores(plan)
+    shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
     finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
     simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
-    compared = [ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity]) for b in baselines]
+    compared = [
+        ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
+    ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
     result = RunResult(folder, front, shipments, compared)
     remove_stale_models(folder, [*shipments, *compared])
     folder.write_table(folder.front, front_rows(front, shipments))
-    constant = constant_scores(plan) if "constant" in plan.baselines else {}
     rows = [shipment.row() for shipment in [*shipments, *compared]]
-    folder.write_table(folder.finalists, [*rows, *([constant_row(constant)] if constant else [])])
+    if constant and "constant" in plan.baselines:
+        rows.append(constant_row(constant))
+    folder.write_table(folder.finalists, rows)
     found = recommend(folder, plan.main_metric, plan.limits)
     write_summary(
         "done",

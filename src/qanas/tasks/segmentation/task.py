@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -36,6 +35,7 @@ from qanas.tasks.segmentation.files import (
     read_frames,
 )
 from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
+from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.synthetic import write_synthetic
 
@@ -50,16 +50,19 @@ SYNTHETIC = "synthetic"
 OWN_VOID = -1
 """The setting ``void_id`` that stands for the data set's own."""
 
-HARD_PIXELS = 0.25
-"""Share of a batch's pixels that the loss ``hard_cross_entropy`` is over."""
-
 SEARCHED_SHARES = (0.5, 0.75, 1.25)
 """Sides that are searched beside the task's own, as shares of it, in multiples of `SIDE_STEP`."""
 
 SIDE_STEP = 8
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 _SYNTHETIC_SEED = 0
 _FOLDERS_VOID = 255
+
+
+_TRAINING_PIXELS: "dict[Segmentation, tuple[int, ...]]" = {}
+"""Of each task that this process has loaded: training pixels by class, from which balanced weights follow."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Segmentation(Task):
         scored_height: pixels of the masks of val and test; outputs of another size are resized to theirs (see
             `qanas.tasks.segmentation.metrics.at_size`) before they are scored. By default ``height``.
         scored_width: likewise; by default ``width``.
+        class_weights: how much a pixel of each class counts in the loss, in the order of the classes; "balanced":
+            the number of training pixels over that of classes times those of the class, so that rare classes count
+            as much as common ones in all. By default all pixels count alike.
+        training_loss: what networks are trained with, see `qanas.tasks.segmentation.losses`; by default
+            cross-entropy, and where ``training`` is searched the hard one, too.
 
     The input that can be searched is ``height`` and ``width``: this task's own, half, three and five quarters of it.
     Whatever the candidate's, masks of val and test have this task's own size; training masks have the candidate's.
@@ -103,10 +111,16 @@ class Segmentation(Task):
     saturation: Share = 0.2
     scored_height: Side | None = None
     scored_width: Side | None = None
+    class_weights: Literal["balanced"] | Annotated[tuple[Weight, ...], Field(strict=False)] | None = None
+    training_loss: LossName | None = None
 
-    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "hard_cross_entropy")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
     unit: ClassVar[str] = "image"
+
+    @property
+    def losses(self) -> tuple[LossName, ...]:  # type: ignore[override]  # of the settings, where others have a constant
+        """The one that is asked for; else the two of which the first is the default."""
+        return (self.training_loss,) if self.training_loss else ("cross_entropy", "hard_cross_entropy")
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -159,6 +173,8 @@ class Segmentation(Task):
         means, deviations = channel_statistics(frames["train"].images)
         preprocessing = self._preprocessing_notes(means, deviations, frames["train"])
         splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
+        counts = np.bincount(frames["train"].masks.reshape(-1), minlength=VOID + 1)[: len(self.labels.names)]
+        _TRAINING_PIXELS[self] = tuple(map(int, counts))
         return TaskData(
             train=splits["train"],
             val=splits["val"],
@@ -189,26 +205,30 @@ class Segmentation(Task):
         return self._replaced(values, scored_height=height, scored_width=width)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy a pixel, in nats; void pixels don't count.
+        """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
 
         Args:
-            kind: "cross_entropy", the mean; or "hard_cross_entropy", the mean of the quarter of the batch's pixels
-                where it is largest (online hard example mining, Shrivastava et al. 2016).
+            kind: one of `losses`.
             outputs: logits, shape (batch, classes, height, width).
             targets: classes or `VOID`, shape (batch, height, width).
 
         Raises:
             InputError: another kind.
         """
-        if kind not in self.losses:
+        found = next((name for name in self.losses if name == kind), None)
+        if found is None:
             raise InputError(unknown("loss", kind, self.losses))
-        losses = F.cross_entropy(outputs, targets.long(), ignore_index=VOID, reduction="none")
-        # A batch of nothing but void has the loss 0 and no gradient, not NaN.
-        counted = (targets != VOID).sum().clamp(min=1)
-        if kind == "cross_entropy":
-            return losses.sum() / counted
-        hard = torch.clamp((counted * HARD_PIXELS).long(), min=1)
-        return losses.flatten().topk(int(hard)).values.mean()
+        weights = self._weights()
+        return pixel_loss(found, outputs, targets, None if weights is None else torch.tensor(weights).to(outputs))
+
+    def _weights(self) -> tuple[float, ...] | None:
+        """Return the classes' weights; balanced ones follow from the training masks."""
+        if self.class_weights is None or isinstance(self.class_weights, tuple):
+            return self.class_weights
+        if self not in _TRAINING_PIXELS:
+            self.load()
+        counts = _TRAINING_PIXELS[self]
+        return tuple(sum(counts) / (len(counts) * count) if count else 0.0 for count in counts)
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
@@ -236,6 +256,10 @@ class Segmentation(Task):
         found = [None if scores is None else self._metrics(scores) for scores in drawn]
         return {name: np.array([np.nan if one is None else one[name] for one in found]) for name in self.metrics}
 
+    def confusion(self, outputs: FloatArray, split: Split) -> NDArray[np.int64]:
+        """Return pixels by true and predicted class, shape (classes, classes), of logits (n, classes, h, w)."""
+        return score(outputs, split.targets, len(self.labels.names)).confusion
+
     def _metrics(self, scores: Scores) -> dict[str, float]:
         """Return the metrics of some pixels."""
         ious = np.where(scores.confusion.sum(axis=1) > 0, scores.ious, np.nan)
@@ -260,7 +284,14 @@ class Segmentation(Task):
 
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""
-        _ = self.labels
+        names = self.labels.names
+        if isinstance(self.class_weights, tuple) and (len(self.class_weights) != len(names)):
+            raise InputError(
+                f"task.class_weights: {len(self.class_weights)} numbers for {len(names)} classes; give one a class, in "
+                f"their order ({', '.join(names)}), or 'balanced'"
+            )
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise InputError("task.class_weights: all are 0: nothing would be learnt; give some class a weight")
         if self.min_scale > self.max_scale:
             raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
         if self.data == SYNTHETIC and (self.dataset != "camvid" or self.classes or self.void_id != OWN_VOID):
@@ -357,6 +388,8 @@ class Segmentation(Task):
             "test": "the official val folder" if self.dataset == "cityscapes" else "the test folder",
             "masks": self._masks_note(),
             "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
+            **({"training_loss": self.training_loss} if self.training_loss else {}),
+            **({"class_weights": list(self._weights() or ())} if self.class_weights else {}),
             "augmentation": {
                 "scales": [self.min_scale, self.max_scale],
                 "mirror": self.mirror,
