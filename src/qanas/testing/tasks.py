@@ -300,12 +300,12 @@ def other_inputs_keep_what_is_scored(case: TaskCase) -> None:
 
 
 def features_keep_what_is_scored(case: TaskCase) -> None:
-    """Features, where they are offered, are vectors; val and test keep samples, order, targets and extras."""
+    """Features, where they are offered, are vectors, of samples or of pixels; val and test keep samples, order, targets and extras."""
     described = case.task.with_features()
     if described is None or described is case.task:
         return
     data = described.load()
-    expect(len(data.input_shape) == 1, f"a sample's features have shape {data.input_shape}")
+    expect(len(data.input_shape) in (1, 3), f"a sample's features have shape {data.input_shape}")
     for name, split in _splits(data).items():
         expect(split.input_shape == data.input_shape, f"{name}: {split.input_shape}, train: {data.input_shape}")
         expect(np.isfinite(np.asarray(split.inputs)).all(), f"{name}: features have NaN or infinity")

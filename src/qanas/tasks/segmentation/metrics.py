@@ -201,7 +201,7 @@ def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]
     step = -(-max(height, width) // LONGEST_SIDE)
     rows, columns = nearest_pixels(inputs.shape[2], height), nearest_pixels(inputs.shape[3], width)
     low, high = preprocessing.get("values", (0.0, 255.0))
-    shown = inputs[:, :, rows[:, None], columns]
+    shown = inputs[:, :3, rows[:, None], columns]  # colours are in front of what other features there are
     pictures = colours(shown, preprocessing["means"], preprocessing["deviations"], (low, high))
     arrays = {
         "classes": at_size(outputs[kept], (height, width)).argmax(axis=1).astype(np.uint8),

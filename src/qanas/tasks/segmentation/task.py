@@ -34,7 +34,14 @@ from qanas.tasks.segmentation.files import (
     numbered_labels,
     read_frames,
 )
-from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
+from qanas.tasks.segmentation.images import (
+    PIXEL_FEATURES,
+    SURROUNDINGS,
+    Augmentation,
+    channel_statistics,
+    pixel_features,
+    standardise,
+)
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.synthetic import write_synthetic
@@ -92,6 +99,8 @@ class Segmentation(Task):
             as much as common ones in all. By default all pixels count alike.
         training_loss: what networks are trained with, see `qanas.tasks.segmentation.losses`; by default
             cross-entropy, and where ``training`` is searched the hard one, too.
+        features: "none" gives the network the colours; "pixels" has the colours around each pixel and its place
+            besides, see `qanas.tasks.segmentation.images.pixel_features`: baselines look at nothing else.
 
     The input that can be searched is ``height`` and ``width``: this task's own, half, three and five quarters of it.
     Whatever the candidate's, masks of val and test have this task's own size; training masks have the candidate's.
@@ -113,6 +122,7 @@ class Segmentation(Task):
     scored_width: Side | None = None
     class_weights: Literal["balanced"] | Annotated[tuple[Weight, ...], Field(strict=False)] | None = None
     training_loss: LossName | None = None
+    features: Literal["none", "pixels"] = "none"
 
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
     unit: ClassVar[str] = "image"
@@ -158,7 +168,7 @@ class Segmentation(Task):
     def load(self) -> TaskData:
         """Read every image and mask once, check and resize them, and standardise by the training images' colours.
 
-        Inputs have shape (n, 3, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits; those of
+        Inputs have shape (n, 3, height, width), with ``features`` (n, 8, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits; those of
         val and test (n, scored height, scored width). The extra ``image`` is the file's name.
 
         Raises:
@@ -203,6 +213,14 @@ class Segmentation(Task):
         """
         height, width = self._scored_size
         return self._replaced(values, scored_height=height, scored_width=width)
+
+    def with_features(self) -> Self:
+        """Return the task with every pixel's colours, surroundings and place as input, seen as they are in training.
+
+        Whatever is done to an image's geometry, each pixel keeps these and its class.
+        """
+        plain = {"min_scale": 1.0, "max_scale": 1.0, "mirror": 0.0}
+        return replace(self, features="pixels", brightness=0.0, contrast=0.0, saturation=0.0, **plain)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
@@ -346,7 +364,10 @@ class Segmentation(Task):
             )
 
     def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
-        return Split(standardise(frames.images, means, deviations), frames.masks, {"image": frames.names})
+        inputs = standardise(frames.images, means, deviations)
+        if self.features == "pixels":
+            inputs = pixel_features(inputs)
+        return Split(inputs, frames.masks, {"image": frames.names})
 
     def _preprocessing_notes(
         self, means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
@@ -369,8 +390,19 @@ class Segmentation(Task):
             "deviations": deviations.tolist(),
             "resizing": RESIZING,
             "standardisation": f"(value - mean) / deviation, value {values}, constants of the channel",
+            **self._feature_notes(),
             "classes": list(self.labels.names),
             "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
+        }
+
+    def _feature_notes(self) -> dict[str, Any]:
+        if self.features == "none":
+            return {}
+        return {
+            "input_channels": list(PIXEL_FEATURES),
+            "around": f"the mean of the standardised colours over a square of 2 r + 1 pixels about the pixel, as far as "
+            f"it lies within the image; r is the shorter side / {2 * SURROUNDINGS}, rounded down, at least 1",
+            "row and column": "less the middle one, over the standard deviation of all rows or columns of the image",
         }
 
     def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
