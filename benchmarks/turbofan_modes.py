@@ -172,7 +172,7 @@ class SplitExperiment:
         return str(files.predictions.relative_to(self.folder))
 
 
-def _described(finalist: Finalist, bench: Bench) -> Mapping[str, Any]:
+def _described(finalist: Finalist, bench: Bench) -> dict[str, Any]:
     return {"config": finalist.candidate.config, "costs": bench.costs_of(finalist.candidate)}
 
 

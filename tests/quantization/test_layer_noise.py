@@ -19,7 +19,7 @@ def samples(seed: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     layers = [
         nn.Conv2d(3, 8, 3),
@@ -39,14 +39,14 @@ def quantized(network: nn.Module, scheme: Scheme) -> QuantizedGraph:
 
 
 @pytest.mark.parametrize("coarse", ["_0", "_2", "_6"])
-def test_the_layer_of_few_bits_makes_the_noise(network: nn.Module, coarse: str) -> None:
+def test_the_layer_of_few_bits_makes_the_noise(network: nn.Sequential, coarse: str) -> None:
     found = layer_noise(quantized(network, Scheme(layers={coarse: {"weight_bits": 4}})), samples(1))
     assert found[0].name == coarse
     assert found[0].share > 0.8
     assert found[0].own_sqnr_db < 30 < min(layer.own_sqnr_db for layer in found[1:])
 
 
-def test_a_share_is_what_the_outputs_lose_with_real_weights(network: nn.Module) -> None:
+def test_a_share_is_what_the_outputs_lose_with_real_weights(network: nn.Sequential) -> None:
     # The last layer by hand: its codes in, its real weights and bias, its codes out.
     graph = quantized(network, Scheme(weight_bits=4))
     wanted, head = network(samples(1)).detach(), network[6]
@@ -58,7 +58,7 @@ def test_a_share_is_what_the_outputs_lose_with_real_weights(network: nn.Module) 
     assert share == pytest.approx(1 - noise / whole, abs=1e-3)
 
 
-def test_what_only_moves_codes_makes_none(network: nn.Module) -> None:
+def test_what_only_moves_codes_makes_none(network: nn.Sequential) -> None:
     found = layer_noise(quantized(network, Scheme()), samples(1))
     assert {layer.name for layer in found} <= {"_0", "_2", "_6"}
     assert all(math.isfinite(layer.own_sqnr_db) for layer in found)

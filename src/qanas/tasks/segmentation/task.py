@@ -219,8 +219,8 @@ class Segmentation(Task):
 
         Whatever is done to an image's geometry, each pixel keeps these and its class.
         """
-        plain = {"min_scale": 1.0, "max_scale": 1.0, "mirror": 0.0}
-        return replace(self, features="pixels", brightness=0.0, contrast=0.0, saturation=0.0, **plain)
+        unmoved = replace(self, min_scale=1.0, max_scale=1.0, mirror=0.0)
+        return replace(unmoved, features="pixels", brightness=0.0, contrast=0.0, saturation=0.0)
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
