@@ -299,8 +299,8 @@ class Task(ABC):
         """Return the task with hand-made features as a network's input, or None, by default: there are no such.
 
         What a person would try first: baselines are dense networks on them. Inputs are vectors, shape (features,), or,
-        where there is an output for every pixel, shape (features, height, width); of val and test, samples, order, targets and extras are those of this task; what firmware has to do is in
-        `TaskData.preprocessing`.
+        where there is an output for every pixel, shape (features, height, width); of val and test, samples, order,
+        targets and extras are those of this task; what firmware has to do is in `TaskData.preprocessing`.
         """
         return None
 

@@ -300,7 +300,7 @@ def other_inputs_keep_what_is_scored(case: TaskCase) -> None:
 
 
 def features_keep_what_is_scored(case: TaskCase) -> None:
-    """Features, where they are offered, are vectors, of samples or of pixels; val and test keep samples, order, targets and extras."""
+    """Features, where offered, are vectors, of samples or of pixels; val and test keep what else they have."""
     described = case.task.with_features()
     if described is None or described is case.task:
         return

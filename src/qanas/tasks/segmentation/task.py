@@ -168,8 +168,8 @@ class Segmentation(Task):
     def load(self) -> TaskData:
         """Read every image and mask once, check and resize them, and standardise by the training images' colours.
 
-        Inputs have shape (n, 3, height, width), with ``features`` (n, 8, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits; those of
-        val and test (n, scored height, scored width). The extra ``image`` is the file's name.
+        Inputs have shape (n, 3, height, width), with ``features`` (n, 8, height, width), targets (n, height, width):
+        classes, or `VOID`, in 8 bits; those of val and test (n, scored height, scored width). The extra ``image`` is the file's name.
 
         Raises:
             InputError: files are missing or damaged, or don't fit together.
@@ -400,8 +400,8 @@ class Segmentation(Task):
             return {}
         return {
             "input_channels": list(PIXEL_FEATURES),
-            "around": f"the mean of the standardised colours over a square of 2 r + 1 pixels about the pixel, as far as "
-            f"it lies within the image; r is the shorter side / {2 * SURROUNDINGS}, rounded down, at least 1",
+            "around": "the mean of the standardised colours over a square of 2 r + 1 pixels about the pixel, as far "
+            f"as it lies within the image; r is the shorter side / {2 * SURROUNDINGS}, rounded down, at least 1",
             "row and column": "less the middle one, over the standard deviation of all rows or columns of the image",
         }
 
