@@ -169,7 +169,8 @@ class Segmentation(Task):
         """Read every image and mask once, check and resize them, and standardise by the training images' colours.
 
         Inputs have shape (n, 3, height, width), with ``features`` (n, 8, height, width), targets (n, height, width):
-        classes, or `VOID`, in 8 bits; those of val and test (n, scored height, scored width). The extra ``image`` is the file's name.
+        classes, or `VOID`, in 8 bits; those of val and test (n, scored height, scored width). The extra
+        ``image`` is the file's name.
 
         Raises:
             InputError: files are missing or damaged, or don't fit together.
