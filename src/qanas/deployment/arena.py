@@ -8,6 +8,7 @@ own, which are not counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -111,9 +112,13 @@ def _prepared_bytes(operator: RuntimeOperator) -> int:
 
 def operator_kinds(content: bytes) -> list[str]:
     """Return the kinds of operators in a .tflite file, each once."""
-    model = schema.Model.GetRootAs(content)
-    names = _operator_names()
-    return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
+    return sorted(operator_counts(content))
+
+
+def operator_counts(content: bytes) -> Counter[str]:
+    """Return how many operators of each kind a .tflite file has."""
+    _, operators = _read(content)
+    return Counter(operator.kind for operator in operators)
 
 
 def has_states(content: bytes) -> bool:

@@ -73,8 +73,6 @@ class OperatorKind:
         scratch: what its kernel works in.
         further_bytes: that TFLite Micro keeps for one, beyond what it keeps for an operator of any kind.
         by_channel: whether it also keeps a multiplier and a shift, int32 each, for every output channel.
-        steps_apart: how far an int8 output behind it was at most, in steps, between TFLite Micro's reference kernels
-            and LiteRT's.
     """
 
     resolver_method: str
@@ -82,7 +80,6 @@ class OperatorKind:
     scratch: Scratch = _no_scratch
     further_bytes: int = 0
     by_channel: bool = False
-    steps_apart: int = 0
 
 
 OPERATOR_KINDS: Mapping[str, OperatorKind] = {
@@ -101,9 +98,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
     "DEPTH_TO_SPACE": OperatorKind("AddDepthToSpace", "DepthToSpaceOptions"),
     "ELU": OperatorKind("AddElu"),
     "EXP": OperatorKind("AddExp", "ExpOptions"),
-    "FULLY_CONNECTED": OperatorKind(
-        "AddFullyConnected", "FullyConnectedOptions", _unpacked_weights, further_bytes=32, steps_apart=1
-    ),
+    "FULLY_CONNECTED": OperatorKind("AddFullyConnected", "FullyConnectedOptions", _unpacked_weights, further_bytes=32),
     "GATHER": OperatorKind("AddGather", "GatherOptions"),
     "GELU": OperatorKind("", "GeluOptions"),
     "HARD_SWISH": OperatorKind("AddHardSwish", "HardSwishOptions"),
@@ -144,11 +139,7 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
         "AddTransposeConv", "TransposeConvOptions", _sums_of_outputs, further_bytes=32, by_channel=True
     ),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": OperatorKind(
-        "AddUnidirectionalSequenceLSTM",
-        "UnidirectionalSequenceLSTMOptions",
-        _lstm_scratch,
-        further_bytes=640,
-        steps_apart=2,
+        "AddUnidirectionalSequenceLSTM", "UnidirectionalSequenceLSTMOptions", _lstm_scratch, further_bytes=640
     ),
     "UNPACK": OperatorKind("AddUnpack", "UnpackOptions"),
 }

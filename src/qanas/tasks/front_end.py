@@ -20,7 +20,8 @@ class CForm:
         declarations: of the header: at least ``void NAME_preprocess(const TYPE *raw, size_t rows, float *input);``.
             It stands behind ``<stddef.h>`` and ``<stdint.h>``, within ``extern "C"``.
         definitions: of the source, behind the header and ``<math.h>``; whatever else it defines is static, or begins
-            with the name.
+            with the name. ``NAME_INPUT_SIZE`` (in capitals) and ``QANAS_CAST(type, value)``, a cast in either
+            language, are there.
     """
 
     declarations: str

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from qanas.core.c_text import INT32, plain, real, render
-from qanas.deployment.arena import arena_bytes, has_states, operator_kinds
-from qanas.deployment.firmware.golden import GoldenVectors, tolerated_steps
+from qanas.deployment.arena import arena_bytes, has_states, operator_counts
+from qanas.deployment.firmware.golden import GoldenVectors, differing_kinds, tolerated_steps
 from qanas.deployment.firmware.tensors import FirmwareTensor, tensors_of
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.operators import kind_of
@@ -99,7 +99,9 @@ class Firmware:
         """Return what the templates name."""
         golden = self.golden if self.c_form else GoldenVectors(self.golden.inputs, self.golden.outputs)
         sides = {"input": golden.inputs, "output": golden.outputs}
-        kinds = operator_kinds(self.content)
+        operators = operator_counts(self.content)
+        methods = {kind: kind_of(kind).resolver_method for kind in sorted(operators)}
+        outputs = [tensor for tensor in self.tensors if tensor.side == "output"]
         raw_size = self.front_end.rows * self.front_end.row_size if self.front_end else 0
         return {
             "name": self.name,
@@ -108,10 +110,10 @@ class Firmware:
             "arena_bytes": arena_bytes(self.content, self.peak_ram_bytes),
             "stateful": has_states(self.content),
             "tensors": self.tensors,
-            "tolerances": {t.label: tolerated_steps(kinds, t.affine.bits) for t in self.tensors if t.side == "output"},
-            "reasons": [kind for kind in kinds if kind_of(kind).steps_apart],
-            "kinds": [(kind, kind_of(kind).resolver_method) for kind in kinds],
-            "operators": [kind_of(kind).resolver_method for kind in kinds],
+            "tolerances": {tensor.label: tolerated_steps(operators, tensor.affine.bits) for tensor in outputs},
+            "reasons": sorted({k for tensor in outputs for k in differing_kinds(operators, tensor.affine.bits)}),
+            "kinds": list(methods.items()),
+            "operators": list(methods.values()),
             "front_end": self.front_end,
             "c_form": self.c_form,
             "constants": self.constants,
