@@ -95,10 +95,48 @@ def test_numbers_in_the_table_are_the_cards(run: RunFolder) -> None:
         assert repr(cost) in page.titles
 
 
+def test_models_have_names_that_say_what_they_are(run: RunFolder) -> None:
+    card = run.cards()["m0"].model_copy(update={"described": "1-4-1 units, 8 bits"})
+    (run.model("m0") / "card.json").write_text(card.to_json())
+    page = _page(run)
+    assert any("m0" in cell and "1-4-1 units, 8 bits" in cell for cell in page.cells)
+    assert "The smallest, m0 (1-4-1 units, 8 bits), has" in page.text
+    assert "(synthetic data)" in page.text
+    assert "The data is synthetic: scores tell nothing of real data." in page.text
+    assert f"qanas pick {run.path}" in page.text
+
+
+def test_axes_look_at_the_front_and_captions_follow_them(run: RunFolder) -> None:
+    summary = json.loads(run.summary.read_text())
+    run.write_summary(summary | {"metrics": {"mae": "minimize", "rmse": "minimize"}})
+    trials, worst = pl.read_parquet(run.trials), pl.read_csv(run.front)["mae_quantized"].max()
+    off = (pl.col("index") % 3 == 1) & ~pl.col("index").is_in(pl.read_csv(run.front)["index"].implode())
+    far = pl.when(off).then(1e6).otherwise(pl.min_horizontal("mae_quantized", worst)).alias("mae_quantized")
+    write_parquet(run.trials, trials.with_columns(far))
+    hidden = trials.filter(off, outcome="measured").height
+    assert hidden > trials.height // 20, "more than a twentieth is far off, and still not what is looked at"
+    spec = _page(run).plot("front")
+    low, high = spec["layout"]["yaxis"]["range"]
+    front = pl.read_csv(run.front)["mae_quantized"]
+    assert low < front.min() <= front.max() < high < 100  # type: ignore[operator]
+    by_label = dict(zip(_labels(run), spec["choices"], strict=True))
+    assert by_label.keys() >= {"MAE (quantized) against weights, bytes", "RMSE (quantized) against weights, bytes"}
+    captions = {label: choice["caption"] for label, choice in by_label.items()}
+    assert f"the worst {hidden} trials are left out" in captions["MAE (quantized) against weights, bytes"]
+    assert captions["RMSE (quantized) against weights, bytes"] != captions["MAE (quantized) against weights, bytes"]
+
+
+def _labels(run: RunFolder) -> list[str]:
+    """Entries of the menu of axes."""
+    html = run.report.read_text("utf-8")
+    menu = html[html.index('data-menu="front"') :]
+    return re.findall(r'<option value="\d+">([^<]*)</option>', menu[: menu.index("</select>")])
+
+
 def test_models_link_to_their_files(run: RunFolder) -> None:
     links = _page(run).attributes("href")
-    assert len(links) == 8
-    assert all((run.path / link).is_file() for link in links)
+    assert len(links) == 4 * len(("model", "card", "firmware"))
+    assert all((run.path / link).is_file() for link in links if "firmware" not in link)
 
 
 def test_failures_are_listed_with_their_reason(run: RunFolder) -> None:
@@ -323,11 +361,12 @@ def test_axes_of_the_front_are_the_summarys(run: RunFolder) -> None:
         "Pareto front",
         "front points",
         "reference",
+        "finalists retrained, mean ± sd",
         "finalists",
     ]
     front = pl.read_csv(run.front)
     assert spec["traces"][2]["y"] == front["predicted_mae_quantized"].to_list()
-    assert spec["traces"][4]["y"] == front["predicted_mae_quantized"].to_list()[:3]
+    assert spec["traces"][5]["y"] == front["predicted_mae_quantized"].to_list()[:3]
     assert "Scores stand for a metric that no point was trained for" in page.text
     score = run.cards()["m0"].metric("deployed", "val", "mae")
     assert score.mean in page.plot("shipped")["traces"][0]["y"]

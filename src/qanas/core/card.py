@@ -155,6 +155,12 @@ _ONE_OR_SEVERAL: list[JsonValue] = [
 """Of a card's inputs and of its outputs there is one, or a list."""
 
 
+_OPTIONAL = (
+    "input", "output", "inputs", "outputs", "kind", "arena_bytes", "intervals", "described", "classes", "degenerate",
+)  # fmt: skip
+"""What a card's file leaves out where there is none."""
+
+
 class Card(BaseModel):
     """Everything that is known of a shipped model; `models/ID/card.json`.
 
@@ -183,6 +189,7 @@ class Card(BaseModel):
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
+        described: what it is, in a few words; none on cards of early runs.
         classes: what it answers of classes, where the task has some.
         degenerate: why it is no success, where it is none.
     """
@@ -212,6 +219,7 @@ class Card(BaseModel):
     latency_ms: dict[str, Latency]
     parity_steps: Parity
     intervals: Intervals | None = None
+    described: str = ""
     classes: Classes | None = None
     degenerate: Degenerate | None = None
 
@@ -245,8 +253,7 @@ class Card(BaseModel):
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals", "kind", "classes", "degenerate", "arena_bytes")
-        absent = {name for name in optional if not getattr(self, name)}
+        absent = {name for name in _OPTIONAL if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 

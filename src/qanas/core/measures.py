@@ -360,7 +360,7 @@ CONFIRMED = "confirmed"
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
-        "train_seconds", "started_at", "finished_at", "n", "blamed",
+        "train_seconds", "started_at", "finished_at", "n", "blamed", "described", "degenerate",
         CONFIRMED,
     }
 )  # fmt: skip

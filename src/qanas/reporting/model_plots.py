@@ -132,7 +132,10 @@ def quantization_plot(data: RunData) -> Figure | None:
         "yaxis": {"type": "category", "autorange": "reversed", "ticks": ""},
     }
     shared |= {"legend": LEGEND | {"traceorder": "normal"}}
-    choices = [Choice(words(metric), view, layout) for (view, metric), layout in zip(views, layouts, strict=True)]
+    choices = [
+        Choice(words(metric), view, layout, _caption(data, metric))
+        for (view, metric), layout in zip(views, layouts, strict=True)
+    ]
     return Figure(
         "quantization",
         traces,

@@ -56,6 +56,7 @@ class Shipment:
         statistics: metrics over its trainings; empty where all of them failed.
         costs: known from shapes.
         failure: why it didn't ship; empty if it did.
+        described: what it is, in a few words.
     """
 
     finalist: Finalist
@@ -63,12 +64,14 @@ class Shipment:
     statistics: Statistics
     costs: Mapping[str, float]
     failure: str = ""
+    described: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return the finalist as a row of a table; deterministic columns only."""
         row: dict[str, Any] = {
             "candidate": self.finalist.identity,
             "key": self.finalist.candidate.key,
+            "described": self.described,
             "kind": self.finalist.kind,
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
@@ -135,14 +138,15 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
     costs = plan.bench.costs_of(finalist.candidate)
+    told = finalist.described or plan.bench.describe(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:
-        return Shipment(finalist, None, {}, costs, trainings[0].failure)
+        return Shipment(finalist, None, {}, costs, trainings[0].failure, told)
     position = median_training(plan, scored)
     shipped = scored[position]
     statistics = statistics_of(plan, scored, position)
     if shipped.failure:
-        return Shipment(finalist, None, statistics, costs, shipped.failure)
+        return Shipment(finalist, None, statistics, costs, shipped.failure, told)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
     if card is not None and card.degenerate != _degenerate(plan, card, constant):
         card = None
@@ -152,12 +156,12 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         damaged = [name for name, content in contents.items() if content is None]
         if damaged:
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
-            return Shipment(finalist, None, statistics, costs, reason)
+            return Shipment(finalist, None, statistics, costs, reason, told)
         intact = {name: content for name, content in contents.items() if content is not None}
         card = make_card(plan, finalist, shipped, statistics, costs, intact["model.tflite"])
         card = _with_predictions(plan, card, shipped, intact["predictions.npz"], constant)
         card = _write_model(plan, folder, finalist, card, intact)
-    return Shipment(finalist, card, statistics, costs)
+    return Shipment(finalist, card, statistics, costs, described=told)
 
 
 def _with_predictions(plan: Plan, card: Card, shipped: Training, predictions: bytes, constant: Scores) -> Card:
@@ -274,6 +278,7 @@ def make_card(
     return Card(
         candidate=finalist.identity,
         kind=finalist.kind,
+        described=finalist.described or bench.describe(finalist.candidate),
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
         protocol=_protocol(plan, finalist, shipped, statistics),
@@ -371,7 +376,12 @@ def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
                 shutil.rmtree(entry)
 
 
-def front_rows(front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+def front_rows(plan: Plan, front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
     """Return the rows of front.csv; deterministic columns only."""
     shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
-    return [{"candidate": shipped.get(record.candidate.key), **record.front_row()} for record in front]
+    rows = []
+    for record in front:
+        row = record.front_row()
+        named = {"candidate": shipped.get(record.candidate.key), "key": row.pop("key")}
+        rows.append(named | {"described": plan.bench.describe(record.candidate), **row})
+    return rows
