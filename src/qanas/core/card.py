@@ -141,6 +141,20 @@ class Intervals(BaseModel):
     deployed: dict[SplitName, dict[str, Bounds]]
 
 
+class Learning(BaseModel):
+    """How the training that ships went.
+
+    Attributes:
+        losses: on training data, by epoch; further ones are of quantization-aware training.
+        train: metrics of the FP32 network on training samples: beside those on validation data they tell what was
+            learnt by heart.
+    """
+
+    model_config = _STRICT
+    losses: list[Number]
+    train: dict[str, Number]
+
+
 class Latency(BaseModel):
     """Milliseconds of one inference, and the kernels that took them."""
 
@@ -156,7 +170,8 @@ _ONE_OR_SEVERAL: list[JsonValue] = [
 
 
 _OPTIONAL = (
-    "input", "output", "inputs", "outputs", "kind", "arena_bytes", "intervals", "described", "classes", "degenerate",
+    "input", "output", "inputs", "outputs", "kind", "arena_bytes", "intervals", "described", "learning",
+    "classes", "degenerate",
 )  # fmt: skip
 """What a card's file leaves out where there is none."""
 
@@ -190,6 +205,7 @@ class Card(BaseModel):
         parity_steps: over the validation and test outputs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
         described: what it is, in a few words; none on cards of early runs.
+        learning: how its training went; none on cards of early runs.
         classes: what it answers of classes, where the task has some.
         degenerate: why it is no success, where it is none.
     """
@@ -220,6 +236,7 @@ class Card(BaseModel):
     parity_steps: Parity
     intervals: Intervals | None = None
     described: str = ""
+    learning: Learning | None = None
     classes: Classes | None = None
     degenerate: Degenerate | None = None
 

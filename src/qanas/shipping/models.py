@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Value
-from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import SPLITS, BorderTensor, Card, Latency, Learning, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.classes import Degenerate
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
@@ -290,6 +290,7 @@ def make_card(
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={device.name: latency},
+        learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
     )
 
