@@ -68,7 +68,8 @@ def test_wrong_fields_are_refused_by_schema_and_by_card(field: str, value: objec
         Card.model_validate(wrong)
 
 
-OPTIONAL = {"schema_version", "inputs", "outputs", "files", "intervals", "kind", "classes", "degenerate", "arena_bytes"}
+OPTIONAL = {"schema_version", "inputs", "outputs", "files", "intervals", "kind"}
+OPTIONAL |= {"classes", "degenerate", "arena_bytes", "described", "learning"}
 
 
 @pytest.mark.parametrize("field", sorted(set(Card.model_fields) - OPTIONAL))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import pytest
 import tomli_w
 from rich.console import Console
@@ -89,6 +90,11 @@ def test_a_model_that_never_answers_a_class_is_no_success(ran: RunResult) -> Non
         assert card.classes.confusion["val"] == [[35, 0], [RARE, 0]]
         assert card.classes.scores["test"]["defect"].recall == 0.0
         assert card.classes.scores["test"]["defect"].precision is None
+        assert card.learning is not None
+        assert len(card.learning.losses) == 12
+        assert card.learning.train == {"accuracy": 0.8}
+        assert card.described.endswith(" units, 8 bits") or card.described == "linear, 8 bits"
+    assert {len(curve) for curve in pl.read_parquet(ran.folder.trials)["train_losses"]} == {12}
     told = "never predicts defect; a constant answer is as good (accuracy 0.875)"
     terminal = io.StringIO()
     print_models(Console(file=terminal, width=1000), ran.folder)

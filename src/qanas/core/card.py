@@ -141,6 +141,20 @@ class Intervals(BaseModel):
     deployed: dict[SplitName, dict[str, Bounds]]
 
 
+class Learning(BaseModel):
+    """How the training that ships went.
+
+    Attributes:
+        losses: on training data, by epoch; further ones are of quantization-aware training.
+        train: metrics of the FP32 network on training samples: beside those on validation data they tell what was
+            learnt by heart.
+    """
+
+    model_config = _STRICT
+    losses: list[Number]
+    train: dict[str, Number]
+
+
 class Latency(BaseModel):
     """Milliseconds of one inference, and the kernels that took them."""
 
@@ -153,6 +167,13 @@ _ONE_OR_SEVERAL: list[JsonValue] = [
     {"oneOf": [{"required": [side]}, {"required": [f"{side}s"]}]} for side in ("input", "output")
 ]
 """Of a card's inputs and of its outputs there is one, or a list."""
+
+
+_OPTIONAL = (
+    "input", "output", "inputs", "outputs", "kind", "arena_bytes", "intervals", "described", "learning",
+    "classes", "degenerate",
+)  # fmt: skip
+"""What a card's file leaves out where there is none."""
 
 
 class Card(BaseModel):
@@ -183,6 +204,8 @@ class Card(BaseModel):
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
+        described: what it is, in a few words; none on cards of early runs.
+        learning: how its training went; none on cards of early runs.
         classes: what it answers of classes, where the task has some.
         degenerate: why it is no success, where it is none.
     """
@@ -212,6 +235,8 @@ class Card(BaseModel):
     latency_ms: dict[str, Latency]
     parity_steps: Parity
     intervals: Intervals | None = None
+    described: str = ""
+    learning: Learning | None = None
     classes: Classes | None = None
     degenerate: Degenerate | None = None
 
@@ -245,8 +270,7 @@ class Card(BaseModel):
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals", "kind", "classes", "degenerate", "arena_bytes")
-        absent = {name for name in optional if not getattr(self, name)}
+        absent = {name for name in _OPTIONAL if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
 
 

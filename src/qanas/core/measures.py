@@ -357,10 +357,13 @@ ROW_PATTERN = re.compile(r"row_\d+")
 CONFIRMED = "confirmed"
 """How many further trainings a front point's scores are the means of."""
 
+TRAIN_LOSSES = "train_losses"
+"""The learning curve of a trial: its loss on training data, a list with a number an epoch."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
-        "train_seconds", "started_at", "finished_at", "n", "blamed",
+        "train_seconds", "started_at", "finished_at", "n", "blamed", "described", "degenerate", TRAIN_LOSSES,
         CONFIRMED,
     }
 )  # fmt: skip

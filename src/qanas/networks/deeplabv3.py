@@ -324,6 +324,18 @@ class DeepLabV3Space(BlockwiseSpace):
             upsampling=self.upsampling,
         )
 
+    def describe(self, candidate: Candidate) -> str:
+        """Return how many MBConv layers it has, what they are on average, and the bits of its blocks."""
+        layers = [choice for block in _choices(candidate.architecture) for choice in block]
+        kernel, expansion = (
+            sum(choice.kernel_size for choice in layers) / len(layers),
+            sum(choice.expansion for choice in layers) / len(layers),
+        )
+        bits = [str(candidate.quantization[_bits(number)]) for number in range(1, len(self.layers) + 1)]
+        same = bits[:1] if len(set(bits)) == 1 else bits
+        means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
+        return f"{len(layers)} MBConv layers, {means}, {'-'.join(same)} bits"
+
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each block's weights."""
         numbers = range(1, len(self.layers) + 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.layers.sequences import ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
+from qanas.search_space.network_space import NetworkSpace, TaskShape, described, narrower
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
@@ -116,6 +116,11 @@ class DenseSpace(NetworkSpace):
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `DenseNetwork`."""
         return DenseNetwork(prod(shape.input_shape), _units(candidate), shape.output_size, shape.output_scale)
+
+    def describe(self, candidate: Candidate) -> str:
+        """Return the units of its hidden layers and its bits; without such layers it is linear."""
+        told = described(candidate)
+        return told if candidate.architecture.get("layers") else told.replace("layers 0", "linear")
 
     def narrowed(self, reference: Candidate, share: float) -> Candidate:
         """Return the reference with that share of the units of every layer."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qanas.core.measures import COST_UNITS, MEASURED_COSTS, Precision
+from qanas.core.run_folder import SEED_ID
 from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, count, decimals, number, signed, words
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def model_table(data: RunData) -> ModelTable:
         columns += [_interval(metric, split, cards) for split in SPLITS if _has_intervals(metric, split, cards)]
         columns += _differences(data, metric)
         columns.append(_quantization_cost(metric, cards))
+        if any(card.learning is not None for card in cards):
+            columns.append(_train_score(metric, cards))
     if data.goals:
         cells = [Cell("reached" if card.reaches(data.goals) else "missed") for card in cards]
         columns.append(Column("goal", " and ".join(goal.told() for goal in data.goals), cells))
@@ -127,6 +130,8 @@ def metric_table(data: RunData) -> tuple[list[str], list[tuple[str, str, list[Ce
             rows.append((name, str(precision), [_statistic_cell(entry) for entry in found]))
     return [f"{words(metric)}, {SPLITS[split]}" for metric, split in order], rows
 
+
+_MOST_COMPARED = 3  # models in the table of classes
 
 _BRIEF = ("file_bytes", "arena_bytes", "peak_ram_bytes", "macs")
 """Costs that the terminal shows in any case: flash and RAM, and what they are made of."""
@@ -239,6 +244,40 @@ def _quantization_cost(metric: str, cards: list[Card]) -> Column:
             difference = quantized.mean - exact.mean
             cells.append(Cell(signed(difference, max(decimals(exact.mean), 2)), repr(difference)))
     return Column("quantization cost", f"{words(metric)}, validation", cells, brief=False)
+
+
+def _train_score(metric: str, cards: list[Card]) -> Column:
+    """Return what the FP32 networks score on data that they were trained on."""
+    cells = []
+    for card in cards:
+        value = card.learning.train.get(metric) if card.learning is not None else None
+        cells.append(Cell(EMPTY) if value is None else Cell(number(value), repr(value)))
+    return Column(f"{words(metric)}, train", "float, shipped", cells, brief=False)
+
+
+def class_table(data: RunData) -> tuple[list[str], list[tuple[str, list[Cell]]]] | None:
+    """Return how good models are at each class on validation data: titles, and a row a class; None without classes.
+
+    Of the model to take, the best and the reference, as far as they have classes.
+    """
+    verdict = data.summary.get("verdict", {})
+    shown = dict.fromkeys([verdict.get("recommended"), verdict.get("best"), SEED_ID, *data.shipped])
+    cards = [data.cards[name] for name in shown if name in data.cards and data.cards[name].classes is not None]
+    cards = cards[:_MOST_COMPARED]
+    scores = [card.classes.scores["val"] for card in cards if card.classes is not None and "val" in card.classes.scores]
+    if not scores:
+        return None
+    titles = [f"{card.candidate}: {part}" for card in cards for part in ("recall", "precision", "IoU")]
+    rows = []
+    for name, first in scores[0].items():
+        cells = [Cell(number(first.samples))]
+        for held in scores:
+            found = held[name]
+            values = (found.recall, found.precision, found.iou)
+            note = "" if found.predicted or not found.samples else "never predicted"
+            cells += [Cell(EMPTY if v is None else number(v), "" if v is None else repr(v), note) for v in values]
+        rows.append((name, cells))
+    return ["samples", *titles], rows
 
 
 def _parity(cards: list[Card]) -> Column:

@@ -122,6 +122,12 @@ class RunData:
         return str(self.recipe_table("space").get("name") or self.recipe_table("teacher").get("network") or "")
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the task made its data up."""
+        told = [card.protocol.get("source") for card in self.cards.values()]
+        return "synthetic" in (self.recipe_table("task").get("data"), *told)
+
+    @property
     def strategy(self) -> str:
         """The name of the search strategy; empty where the recipe has none."""
         return str(self.recipe_table("strategy").get("name") or "")
@@ -255,6 +261,12 @@ def finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def named(data: RunData, name: str) -> str:
+    """Return a shipped model's name with what it is in brackets, where that is known."""
+    card = data.cards.get(name)
+    return f"{name} ({card.described})" if card is not None and card.described else name
 
 
 def name_of(row: Row) -> str:

@@ -21,7 +21,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.card import Kind, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
-from qanas.core.events import Event, Watch
+from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
@@ -36,7 +36,7 @@ from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
-from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
 
 RUN_AT_A_TIME = 256
@@ -44,6 +44,9 @@ RUN_AT_A_TIME = 256
 
 TRACED_ON = 16
 """Validation samples on which a traced network is held against torch."""
+
+MOST_TRAIN_SAMPLES = 4096
+"""Training samples that a finalist is scored on at most."""
 
 logger = logging.getLogger("qanas")
 
@@ -86,6 +89,8 @@ class Training:
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
         units: how many independent ones each split has; none in the records of early runs.
+        losses: on training data, by epoch; empty where weights were cached, and in the records of early runs.
+        train: the FP32 network's metrics on training samples, as many as validation has; likewise.
     """
 
     repetition: int
@@ -96,6 +101,8 @@ class Training:
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[SplitName, int] = field(default_factory=dict)
+    losses: Sequence[float] = ()
+    train: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -232,7 +239,8 @@ class FinalistUnit(Unit[Bench, Training]):
         finalist = self.finalist
         candidate = finalist.candidate
         seed = derive_seed(bench.seed, "finalist", candidate.key, self.repetition)
-        trained = finalist.procedure.make(bench, candidate, finalist.start, seed, watch)
+        losses = Losses(watch)
+        trained = finalist.procedure.make(bench, candidate, finalist.start, seed, losses)
         started = time.process_time()
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
@@ -258,8 +266,23 @@ class FinalistUnit(Unit[Bench, Training]):
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
+        training = Training(
+            self.repetition, metrics, steps, failure, digest(content), seconds, units=units, losses=losses.values,
+            train=_train_scores(task, trained, data),
+        )  # fmt: skip
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
+
+
+def _train_scores(task: Task, trained: TrainedNetwork, data: TaskData) -> dict[str, float]:
+    """Return what the FP32 network scores on training samples spread over the split, as many as validation has."""
+    indices = evenly_spread(len(data.train), min(len(data.val), MOST_TRAIN_SAMPLES))
+    try:
+        inputs, targets = data.train.batch(indices)
+        seen = Split(inputs, targets, {name: values[indices] for name, values in data.train.extras.items()})
+        return metrics_of(task, trained.float_outputs(seen), seen)
+    except Exception as error:  # noqa: BLE001 - a model ships without such scores rather than not at all
+        logger.warning("no scores on training data: %s: %s", type(task).__name__, described(error, __file__))
+        return {}
 
 
 def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
-from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import SPLITS, BorderTensor, Card, Latency, Learning, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.classes import Degenerate
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
@@ -58,6 +58,7 @@ class Shipment:
         statistics: metrics over its trainings; empty where all of them failed.
         costs: known from shapes.
         failure: why it didn't ship; empty if it did.
+        described: what it is, in a few words.
     """
 
     finalist: Finalist
@@ -65,12 +66,14 @@ class Shipment:
     statistics: Statistics
     costs: Mapping[str, float]
     failure: str = ""
+    described: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return the finalist as a row of a table; deterministic columns only."""
         row: dict[str, Any] = {
             "candidate": self.finalist.identity,
             "key": self.finalist.candidate.key,
+            "described": self.described,
             "kind": self.finalist.kind,
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
@@ -137,14 +140,15 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
     costs = plan.bench.costs_of(finalist.candidate)
+    told = finalist.described or plan.bench.describe(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:
-        return Shipment(finalist, None, {}, costs, trainings[0].failure)
+        return Shipment(finalist, None, {}, costs, trainings[0].failure, told)
     position = median_training(plan, scored)
     shipped = scored[position]
     statistics = statistics_of(plan, scored, position)
     if shipped.failure:
-        return Shipment(finalist, None, statistics, costs, shipped.failure)
+        return Shipment(finalist, None, statistics, costs, shipped.failure, told)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
     if card is not None and card.degenerate != _degenerate(plan, card, constant):
         card = None
@@ -154,12 +158,12 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         damaged = [name for name, content in contents.items() if content is None]
         if damaged:
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
-            return Shipment(finalist, None, statistics, costs, reason)
+            return Shipment(finalist, None, statistics, costs, reason, told)
         intact = {name: content for name, content in contents.items() if content is not None}
         card = make_card(plan, finalist, shipped, statistics, costs, intact["model.tflite"])
         card = _with_predictions(plan, card, shipped, intact["predictions.npz"], constant)
         card = _write_model(plan, folder, finalist, card, intact)
-    return Shipment(finalist, card, statistics, costs)
+    return Shipment(finalist, card, statistics, costs, described=told)
 
 
 def _with_predictions(plan: Plan, card: Card, shipped: Training, predictions: bytes, constant: Scores) -> Card:
@@ -288,6 +292,7 @@ def make_card(
     return Card(
         candidate=finalist.identity,
         kind=finalist.kind,
+        described=finalist.described or bench.describe(finalist.candidate),
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
         protocol=_protocol(plan, finalist, shipped, statistics),
@@ -299,6 +304,7 @@ def make_card(
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={device.name: latency},
+        learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
     )
 
@@ -387,7 +393,12 @@ def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
                 shutil.rmtree(entry)
 
 
-def front_rows(front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+def front_rows(plan: Plan, front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
     """Return the rows of front.csv; deterministic columns only."""
     shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
-    return [{"candidate": shipped.get(record.candidate.key), **record.front_row()} for record in front]
+    rows = []
+    for record in front:
+        row = record.front_row()
+        named = {"candidate": shipped.get(record.candidate.key), "key": row.pop("key")}
+        rows.append(named | {"described": plan.bench.describe(record.candidate), **row})
+    return rows

@@ -242,7 +242,8 @@ def _sizes(card: Card) -> str:
     ram = (
         f"{card.peak_ram_bytes} bytes of planned RAM" if card.arena_bytes is None else f"{card.arena_bytes} arena bytes"
     )
-    return f"{card.file_bytes} file bytes, {card.weight_bytes} weight bytes, {ram}"
+    told = f"{card.described}: " if card.described else ""
+    return f"{told}{card.file_bytes} file bytes, {card.weight_bytes} weight bytes, {ram}"
 
 
 def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:

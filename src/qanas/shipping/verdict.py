@@ -247,8 +247,8 @@ def _draws_of(folder: RunFolder, name: str, split: SplitName) -> Draws:
 
 
 def _named(name: str, card: Card) -> str:
-    described = "the reference" if name == SEED_ID else card.protocol.get("baseline")
-    return f"{name} ({described})" if described else name
+    told = "the reference" if name == SEED_ID else card.described or card.protocol.get("baseline")
+    return f"{name} ({told})" if told else name
 
 
 def _costs(card: Card) -> str:

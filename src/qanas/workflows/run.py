@@ -90,7 +90,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         search.run()
     finally:
         search.write_tables()
-        folder.write_table(folder.front, front_rows(search.front(), []))
+        folder.write_table(folder.front, front_rows(plan, search.front(), []))
         write_summary("interrupted")
     search.stop_clock()
     started = time.monotonic()
@@ -115,7 +115,7 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     baseline_seconds += time.monotonic() - started if trained else 0.0
     result = RunResult(folder, front, shipments, compared)
     remove_stale_models(folder, [*shipments, *compared])
-    folder.write_table(folder.front, front_rows(front, shipments))
+    folder.write_table(folder.front, front_rows(plan, front, shipments))
     rows = [shipment.row() for shipment in [*shipments, *compared]]
     if constant and "constant" in plan.baselines:
         rows.append(constant_row(constant))

@@ -39,7 +39,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from qanas.core.candidate import GROUPS, Value
 from qanas.core.errors import InputError
-from qanas.core.measures import Cost, Limit, Measure, columns_of, setting_columns
+from qanas.core.measures import TRAIN_LOSSES, Cost, Limit, Measure, columns_of, setting_columns
 from qanas.core.run_folder import digest, locks_lacking
 from qanas.core.trials import TrialRecord
 from qanas.execution.interrupts import interrupts_deferred
@@ -405,7 +405,11 @@ def trial_table(records: Iterable[TrialRecord]) -> pl.DataFrame:
     types |= {name: _setting_type([row.get(name) for row in rows]) for name in settings}
     types |= dict.fromkeys(_names(record.origin for record in ordered), pl.String())
     types |= LAST_COLUMNS
-    return pl.DataFrame([_series(name, [row.get(name) for row in rows], types[name]) for name in types])
+    columns = [_series(name, [row.get(name) for row in rows], types[name]) for name in types]
+    if any(record.train_losses for record in ordered):
+        losses = [list(record.train_losses) or None for record in ordered]
+        columns.append(pl.Series(TRAIN_LOSSES, losses, pl.List(pl.Float64())))
+    return pl.DataFrame(columns)
 
 
 def _names(tables: Iterable[Iterable[str]]) -> list[str]:

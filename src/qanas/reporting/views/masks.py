@@ -40,6 +40,10 @@ _CAMVID = {
 }
 """As Badrinarayanan et al. (2017) show CamVid's eleven classes."""
 
+_OWN = ((153, 153, 153), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
+"""Of classes of a user's own, the first of which is most often the background: grey, and then colours that people who
+confuse red and green tell apart, too, and of which none says good or bad (Okabe & Ito 2008)."""
+
 _GOLDEN = 0.618034  # steps of the golden ratio keep the hues of any number of classes apart
 _LIGHTNESSES = (0.45, 0.62, 0.3)
 _MOST_IMAGES = 4
@@ -240,6 +244,8 @@ def css(colour: NDArray[np.uint8]) -> str:
     return "#" + bytes(colour.tolist()).hex()
 
 
-def _spread(place: int) -> list[int]:
+def _spread(place: int) -> Sequence[int]:
+    if place < len(_OWN):
+        return _OWN[place]
     lightness = _LIGHTNESSES[place % len(_LIGHTNESSES)]
     return [round(255 * part) for part in colorsys.hls_to_rgb(place * _GOLDEN % 1, lightness, 0.65)]
