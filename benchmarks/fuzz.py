@@ -3,6 +3,7 @@
     python benchmarks/fuzz.py                      5,000 inputs, some minutes
     python benchmarks/fuzz.py --share 0.02         a hundred
     python benchmarks/fuzz.py --only recipes
+    python benchmarks/fuzz.py --installed $(which qanas) --json installed.json     command lines alone; goes on
 
 Protocol: sound inputs are written once: engines in C-MAPSS' format, a folder of images with masks, a calibration
 archive, weights as torch and as safetensors leave them, a recipe, command lines. Each is mutated, by bytes (changed,
@@ -24,15 +25,17 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,8 @@ FORKED = mp.get_context("forkserver")
 Mutate = Callable[[random.Random, Path], str]
 """Writes a mutated input into a folder that holds the sound one; returns what was done."""
 Read = Callable[[Path], None]
+RunLine = Callable[[list[str], Path, Path], int | None]
+"""Runs a command line in a folder, what it says on stderr into a file; the exit code, None where it hangs."""
 
 ODD = ("", " ", "-1", "0", "1e400", "nan", "inf", "9" * 40, "1.5.2", "\x00", "ä", "[]", "{}", "true", "'", '"', "=",
        "..", "/dev/null", "%s", "$HOME", "None", "0x1F", "1_000", "-0", "\ufeff", "a" * 5000)  # fmt: skip
@@ -479,36 +484,54 @@ def be_the_command(arguments: list[str], folder: Path, said: Path) -> None:
     cli.main()
 
 
-def command_lines(row: Row, count: int, home: Path) -> None:
-    """Run command lines; those that are refused have to say why in one line."""
+def forked(arguments: list[str], folder: Path, said: Path) -> int | None:
+    """Run a command line in a process that has imported what the command imports; its exit code, None if it hangs."""
+    process = FORKED.Process(target=be_the_command, args=(arguments, folder, said))
+    process.start()
+    process.join(6 * PATIENCE_S)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
+def installed(command: Path, arguments: list[str], folder: Path, said: Path) -> int | None:
+    """Run a command line by the installed script; its exit code, None if it hangs."""
+    with said.open("wb") as file, contextlib.suppress(subprocess.TimeoutExpired):
+        nothing = subprocess.DEVNULL
+        done = subprocess.run(  # noqa: S603 - ours
+            [command, *arguments], cwd=folder, stdin=nothing, stdout=nothing, stderr=file, check=False, timeout=600
+        )
+        return done.returncode
+    return None
+
+
+def command_lines(row: Row, count: int, home: Path, run: RunLine = forked) -> Iterator[None]:
+    """Run command lines; those that are refused have to say why in one line. Goes on from `Row.tried`."""
     FORKED.set_forkserver_preload(["qanas.workflows.run", "qanas.workflows.check", "qanas.export.export", "sympy"])
     folder, said = home / "case", home / "said"
     folder.mkdir()
     write_recipe(folder)
     write_archive(folder)
-    before, seen = state(folder), set()
-    for number in range(count):
-        arguments = command_line(random.Random(number), folder)  # noqa: S311 - test data
-        if any("\x00" in argument for argument in arguments):
-            arguments = [argument.replace("\x00", "\x01") for argument in arguments]  # no shell can pass it
-        process = FORKED.Process(target=be_the_command, args=(arguments, folder, said))
-        process.start()
-        process.join(6 * PATIENCE_S)
+    before = state(folder)
+    lines = [command_line(random.Random(number), folder) for number in range(count)]  # noqa: S311 - test data
+    # No shell can pass the character 0.
+    lines = [[argument.replace("\x00", "\x01") for argument in arguments] for arguments in lines]
+    for number in range(row.tried, count):
+        arguments = lines[number]
+        code = run(arguments, folder, said)
         row.tried += 1
-        if process.exitcode is None:
-            process.kill()
+        words = said.read_text("utf-8", "replace")
+        if code is None:
             row.hung += 1
             row.notes.append(f"hung: {arguments}")
-            continue
-        words = said.read_text("utf-8", "replace")
-        if process.exitcode == BAD_INPUT and words.count("\n") == 1 and len(words) > 1:
+        elif code == BAD_INPUT and words.count("\n") == 1 and len(words) > 1:
             row.refused += 1
-            seen.add(tuple(arguments))
-        elif (process.exitcode in {0, 1} and "Traceback" not in words) or not arguments:
+            row.distinct += arguments not in lines[:number]
+        elif (code in {0, 1} and "Traceback" not in words) or not arguments:
             row.taken += 1
         else:
             row.tracebacks += 1
-            row.notes.append(f"{process.exitcode} {arguments}: {words[-300:]}")
+            row.notes.append(f"{code} {arguments}: {words[-300:]}")
         made = set(state(folder)) - set(before)
         for name in ("nothing", "runs", "run", "m.tflite", "compare.html"):  # where good ones write
             if any(path.startswith(name) for path in made):
@@ -519,7 +542,7 @@ def command_lines(row: Row, count: int, home: Path) -> None:
         if after != before or made:
             row.touched += 1
             row.notes.append(f"touched {sorted(made)[:2]}: {arguments}")
-    row.distinct = len(seen)
+        yield
 
 
 KINDS: dict[str, tuple[int, InProcess | None]] = {
@@ -543,20 +566,41 @@ def table(rows: list[Row]) -> str:
     return "\n".join([*lines, *(f"{times} x {first[note]}" for note, times in notes.most_common(40))])
 
 
+def by_the_script(command: Path, share: float, kept: Path | None) -> Row:
+    """Run command lines by the installed script, going on with a row that was kept."""
+    row = Row("the installed command")
+    if kept and kept.is_file():
+        row = Row(**json.loads(kept.read_text("utf-8"))[0])
+    count = max(1, round(KINDS["command lines"][0] * share))
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as home:
+        for _ in command_lines(row, count, Path(home), partial(installed, command)):
+            if kept:
+                kept.write_text(json.dumps([vars(row)], indent=2) + "\n", "utf-8")
+    return row
+
+
 def main() -> None:
     """Print the table; exit with 1 where anything was bad."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--only", action="append", choices=list(KINDS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--installed", type=Path, help="run command lines by this script, and nothing else")
     arguments = parser.parse_args()
+    if arguments.installed:
+        row = by_the_script(arguments.installed.absolute(), arguments.share, arguments.json)
+        print(table([row]))
+        sys.exit(bool(row.bad))
     rows = []
     for kind in arguments.only or KINDS:
         count, inputs = KINDS[kind]
         row = Row(kind)
         with tempfile.TemporaryDirectory(prefix="fuzz-") as home:
-            run = inputs.run if inputs else command_lines
-            run(row, max(1, round(count * arguments.share)), Path(home))
+            count = max(1, round(count * arguments.share))
+            if inputs:
+                inputs.run(row, count, Path(home))
+            else:
+                deque(command_lines(row, count, Path(home)), maxlen=0)
         rows.append(row)
         print(table([row]), flush=True)
     print(table(rows))

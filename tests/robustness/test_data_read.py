@@ -6,6 +6,8 @@ import codecs
 import math
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,29 @@ def test_deep_values_are_neither_clipped_nor_black(
     assert shown.max() - shown.min() > 100
 
 
+def test_colours_of_16_bits_keep_their_upper_half_or_are_refused(folder: Folder) -> None:
+    for split, number, mask in folder.every():
+        save_colours(folder.image(split, number), (grey(mask) * 257).astype(np.uint16))
+    data = folder.load()
+    assert overlap(data) == 1.0
+    assert "8 images have colours of 16 bits, of which the upper 8 are read" in data.remarks
+    for number in range(COUNTS["val"]):
+        save_colours(folder.image("val", number), np.full((SIDE, SIDE), 4000, np.uint16))
+    with pytest.raises(InputError, match="val: colours of 16 bits are read by their upper 8, and those are at most 15"):
+        folder.load()
+
+
+def save_colours(path: Path, values: NDArray[np.uint16]) -> None:
+    """Write a PNG of 16 bits a colour, which Pillow can't."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in values)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *values.shape[::-1], 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
 def test_values_of_different_kinds_are_refused(folder: Folder) -> None:
     Image.fromarray(np.full((SIDE, SIDE), 500, np.uint16)).save(folder.image("train", 2))
     with pytest.raises(InputError, match=r"train/2\.png: its pixels are I;16.*same kind"):
@@ -156,6 +181,12 @@ def test_masks_of_0_and_255_are_two_classes(folder: Folder) -> None:
     assert any("255 is read as 'cell'" in line for line in data.remarks)
     with pytest.raises(InputError, match="is 'ground': there is nothing to tell apart"):
         folder.load(void_id=255)
+
+
+def test_masks_of_two_makers_are_said(folder: Folder) -> None:
+    for number, mask in enumerate(discs()["val"]):
+        Image.fromarray((mask * 255).astype(np.uint8)).save(folder.mask("val", number))
+    assert any("2 masks hold 0 and 255 alone, others 0 and 1" in line for line in folder.load().remarks)
 
 
 def test_255_stays_void_beside_two_classes(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -102,6 +103,30 @@ def test_a_record_with_another_number_is_told(place: Path) -> None:
     database.commit()
     database.close()
     with pytest.raises(InputError, match=r"study\.db: the record of trial \d was damaged"):
+        run(place / "r.toml", place / "out")
+
+
+def test_what_is_no_file_of_the_run_is_told(place: Path) -> None:
+    for name, make in (("front.csv", Path.mkdir), ("log.txt", os.mkfifo), ("models", Path.touch)):
+        shutil.move(place / "out" / name, place / "kept")
+        make(place / "out" / name)
+        with pytest.raises(InputError, match=rf"{name}: this is no f.*; take it away"):
+            run(place / "r.toml", place / "out")
+        path = place / "out" / name
+        path.rmdir() if path.is_dir() else path.unlink()
+        shutil.move(place / "kept", place / "out" / name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "objectives"),
+    [((('"width", "arch', '"w", "arch'), ('["width"]', '["w"]')), {}), ((), {"macs": "minimize"})],
+)
+def test_trials_of_another_run_are_told(
+    place: Path, changes: tuple[tuple[str, str], ...], objectives: dict[str, str]
+) -> None:
+    run(recipe(place / "other", *changes, objectives=objectives), place / "other/out", strategy__trials=1)
+    shutil.copy(place / "other/out/study.db", place / "out/study.db")
+    with pytest.raises(InputError, match=r"study\.db: .*it is of another run"):
         run(place / "r.toml", place / "out")
 
 

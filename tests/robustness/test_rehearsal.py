@@ -32,11 +32,14 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
         pytest.param([(SCORE, 'return {"acc": 0.5}')], "returns no accuracy; it returns acc", id="misnamed metric"),
         pytest.param([(SCORE, "return 0.5")], "returns a float; return a number for each", id="no metrics"),
         pytest.param([(SCORE, 'return {"accuracy": right}')], "accuracy is a ndarray, not a number", id="an array"),
+        pytest.param([(SCORE, 'return {"accuracy": "0.5"}')], "accuracy is a str, not a number", id="a text"),
+        pytest.param([(SCORE, "raise GeneratorExit")], "evaluate on val: GeneratorExit:", id="no Exception"),
         pytest.param(
             [(SCORE, 'return {"accuracy": float("nan")}')],
             "objectives.accuracy_quantized: accuracy is not defined on the validation data",
             id="undefined objective",
         ),
+        pytest.param([(SCORE, 'return {"accuracy": np.inf}')], "validation data (inf)", id="infinite objective"),
         pytest.param([(LOSS, "return outputs[7, 7]")], "loss 'ce': IndexError", id="loss raises"),
         pytest.param(
             [(LOSS, 'return F.cross_entropy(outputs, targets, reduction="none")')], "scalar", id="loss a vector"
@@ -70,6 +73,29 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
             "preprocessing",
             id="preprocessing that is no JSON",
         ),
+        pytest.param(
+            [("def load(self):", "def load(self): exit(3)\n    def x(self):")],
+            "MyTask.load: SystemExit: 3 (mine_",
+            id="load exits",
+        ),
+        pytest.param(
+            [("def load(self):", "def load(self): return None\n    def x(self):")],
+            "MyTask.load returns a NoneType",
+            id="load returns nothing",
+        ),
+        pytest.param(
+            [('return "1"', "raise KeyError('x')")], "MyTask.fingerprint: KeyError: 'x' (mine_", id="fingerprint"
+        ),
+        pytest.param(
+            [('return "1"', "return 1")], "fingerprint: TypeError: it returns a int", id="fingerprint a number"
+        ),
+        pytest.param([("own = T", "exit(3); own = T")], "settings of MySpace can't be had: SystemExit", id="settings"),
+        pytest.param([("w = c", "exit(3); w = c")], "MySpace can't be built: SystemExit: 3 (mine_", id="build exits"),
+        pytest.param([("MyTask(Task)", "MyTask")], "is no Task; derive it from", id="no task"),
+        pytest.param([(TARGETS, "x[:, 0].astype(str)")], "train: targets are of type <U", id="targets of texts"),
+        pytest.param([(TARGETS, "(x[1:, 0] > 0)")], "train: targets: 95 rows for 96 samples", id="too few targets"),
+        pytest.param([("part(41)", "part(0)")], "test: inputs have shape (0, 8)", id="an empty split"),
+        pytest.param([("part(41)", "Split(np.ones((3, 7)), np.ones(3, int))")], "have to be equal", id="other shapes"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(
@@ -99,7 +125,7 @@ def test_the_place_is_in_the_users_file(tmp_path: Path) -> None:
         pytest.param([(SCORE, 'return {"accuracy": right.astype(np.float32).mean()}')], id="float32 of NumPy"),
         pytest.param([(SCORE, 'return {"accuracy": torch.tensor(right).double().mean()}')], id="a tensor"),
         pytest.param([(TARGETS, "(x[:, 0] > 0).astype(np.int32)")], id="int32 targets"),
-        pytest.param([(TARGETS, "(x[:, 0] > 0).astype(np.uint8)")], id="uint8 targets"),
+        pytest.param([(TARGETS, "x[:, 0] > 0"), (".astype(np.float32)", "[:, ::-1]")], id="bool targets, odd inputs"),
         pytest.param([("part(96)", "part(33)"), ("nn.ReLU()", "nn.BatchNorm1d(w), nn.ReLU()")], id="a batch of one"),
     ],
 )

@@ -25,6 +25,18 @@ def test_a_candidate_that_gives_no_network_is_rejected(tmp_path: Path, error: st
     assert again.trials.equals(result.trials)
 
 
+def test_a_finalist_that_cannot_be_built_again_fails_alone(tmp_path: Path) -> None:
+    stop = f"        if w != 4 and os.path.exists({str(tmp_path / 'stop')!r}): raise SystemExit(2)\n"
+    path = recipe(tmp_path, (BUILD, BUILD + stop), ("\nclass MySpace", "\nimport os\n\nclass MySpace"))
+    first, _ = run(path, tmp_path / "out")
+    assert len(first.models) == 2
+    (tmp_path / "stop").touch()
+    again, _ = run(path, tmp_path / "out")
+    assert list(again.models) == ["seed"]
+    [failure] = again.summary["finalists"]["failures"]
+    assert "it can't be built: SystemExit: 2 (mine_" in failure["reason"]
+
+
 @pytest.mark.parametrize("strategy", ["random", "tpe", "nsga2"])
 def test_no_network_is_trained_twice(tmp_path: Path, strategy: str) -> None:
     setting = 'Integer("width", "architecture", 4, low=2, high=16)'

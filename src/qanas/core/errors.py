@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+logger = logging.getLogger("qanas")
 
 
 class InputError(Exception):
@@ -72,9 +76,32 @@ def import_object(name: str) -> object:
     return found
 
 
-_LIBRARIES = tuple(
-    {str(Path(__file__).parents[1])} | {sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")}
-)
+OURS = str(Path(__file__).parents[1])
+"""The package's folder."""
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a line with its place; the log has the rest.
+
+    An exit that it asks for, or what is no `Exception`, is a mistake of it as well; a Ctrl-C is not.
+
+    Args:
+        what: was called, and of what.
+
+    Raises:
+        InputError: what it raised, on one line.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        logger.debug("%s", what, exc_info=error)
+        raise InputError(f"{what}: {described(error, OURS)}") from error
+
+
+_LIBRARIES = tuple({OURS} | {sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")})
 
 
 def _is_library(file: str) -> bool:
@@ -86,11 +113,11 @@ def described(error: BaseException, *callers: str) -> str:
 
     Args:
         error: what was raised.
-        callers: files that are not the user's, beside this one: they are no place to look at.
+        callers: files and folders that are not the user's, beside this one: they are no place to look at.
     """
-    ours = (__file__, importlib.__file__, *callers)
+    ours = (__file__, importlib.__file__, *callers, "<")
     frames = traceback.extract_tb(error.__traceback__)
-    places = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+    places = [frame for frame in frames if not frame.filename.startswith(ours)]
     # Where a library raised it, the place to look at is what called the library.
     places = [frame for frame in places if not _is_library(frame.filename)] or places
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""

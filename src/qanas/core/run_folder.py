@@ -181,6 +181,21 @@ class RunFolder:
         """Tell whether a run was started here."""
         return self.recipe.is_file()
 
+    def require_sound(self) -> None:
+        """Refuse what has the name of a file or folder of the run and is none: a pipe, say, would never be written.
+
+        Raises:
+            InputError: names it.
+        """
+        files = (self.recipe, self.study, self.scheme_sweep, self.trials, self.front, self.finalists, self.importance,
+                 self.summary, self.log, self.report, self.path / "lock")  # fmt: skip
+        folders = (self.models, self.trainings, self.prepared, self.blocks, self.features)
+        odd = [path for path in files if os.path.lexists(path) and not path.is_file()]
+        odd += [path for path in folders if os.path.lexists(path) and not path.is_dir()]
+        if odd:
+            kind = "folder" if odd[0] in folders else "file"
+            raise InputError(f"{odd[0]}: this is no {kind}; take it away, and the run writes its own")
+
     def require(self) -> None:
         """Refuse a folder in which no run was started.
 

@@ -73,7 +73,9 @@ def attempt(work: Callable[[], R]) -> R | Failure:
     """Return the result of some work, or why it has none."""
     try:
         return work()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a defect in one unit must not lose the others
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a defect in one unit must not lose the others
         return Failure.of(error)
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from torch import nn
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
-from qanas.core.errors import InputError, described
+from qanas.core.errors import InputError, described, users_code
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import PROGRAM_COSTS, Blueprint, CostModel, costs_of
 from qanas.hardware.device import Device
@@ -33,6 +33,7 @@ from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.tasks.sound import sound
 from qanas.training.trainer import DecodedSet, TrainingSet
 
 logger = logging.getLogger("qanas")
@@ -81,13 +82,19 @@ class PreparedData:
 
     def _prepare(self, values: Mapping[str, Value], name: str) -> TaskData:
         if self.folder is None:
-            return self.task.with_input(values).load()
+            return self._load(values)
         home = self.folder / name
         with FileLock(self.folder / f"{name}.lock"):  # another process may be preparing the same
             if not home.is_dir():
                 with folder_written_atomically(home) as partial:
-                    save_prepared(self.task.with_input(values).load(), partial)
+                    save_prepared(self._load(values), partial)
         return load_prepared(home)
+
+    def _load(self, values: Mapping[str, Value]) -> TaskData:
+        place = f"{type(self.task).__name__}.load"
+        with users_code(place):
+            loaded = self.task.with_input(values).load()
+        return sound(loaded, place)
 
     def shared(self, folder: Path) -> PreparedData:
         """Return the same data where other processes can map it; what is prepared already is written there."""
@@ -161,12 +168,15 @@ class Bench:
         Raises:
             InputError: the settings of a user's own space don't fit together.
         """
+        name, shape = type(self.networks).__name__, self.shape
+        with users_code(f"{type(self.task).__name__}.input_settings"):
+            inputs = list(self.task.input_settings())
+        with users_code(f"space: the settings of {name} can't be had"):
+            settings = [*inputs, *self.networks.settings(shape)]
         try:
-            settings = [*self.task.input_settings(), *self.networks.settings(self.shape)]
             space = space_of(settings, self.search, self.encoding)
             TrainingSettings.from_group(space.reference.training)
         except (TypeError, ValueError) as error:
-            name = type(self.networks).__name__
             raise InputError(f"space: the settings of {name} can't be searched: {error}") from error
         return space
 
@@ -185,8 +195,9 @@ class Bench:
         Raises:
             InputError: names what is wrong.
         """
-        self.blueprint(self.reference)
-        self.build(self.reference, 0, self.reference_start)
+        with users_code(f"space: the reference network of {type(self.networks).__name__} can't be built"):
+            self.blueprint(self.reference)
+            self.build(self.reference, 0, self.reference_start)
 
     def training_set(self, candidate: Candidate, seed: int) -> TrainingSet:
         """Return the training data; its batches are changed at random where the task says how.
@@ -226,8 +237,15 @@ class Bench:
         shape = self.shape_of(candidate)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.networks.build(candidate, shape)
+            network = self._built(candidate, shape)
             start.apply(candidate, network, shape)
+        return network
+
+    def _built(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
+        network = self.networks.build(candidate, shape)
+        if not isinstance(network, nn.Module):
+            kind = type(network).__name__
+            raise InputError(f"space: {type(self.networks).__name__}.build returns a {kind}; return a torch.nn.Module")
         return network
 
     def scheme_of(self, candidate: Candidate, nodes: Iterable[str]) -> Scheme:
@@ -259,7 +277,7 @@ class Bench:
         """
         shape = self.shape_of(candidate)
         try:
-            graph = trace_shapes(lambda: self.networks.build(candidate, shape), shape.input_shape)
+            graph = trace_shapes(lambda: self._built(candidate, shape), shape.input_shape)
             _ = graph.shapes
         except UnsupportedNetworkError as error:
             name = type(self.networks).__name__

@@ -245,8 +245,11 @@ def _number(place: str, value: object) -> float:
     if value is None:
         return math.nan
     try:
-        return float(value)  # type: ignore[arg-type]  # what it can't take, it refuses
-    except (TypeError, ValueError, RuntimeError) as error:
+        plain = value.item() if isinstance(value, np.ndarray | np.generic | Tensor) else value
+        if isinstance(plain, str | bytes):  # which Python would read
+            raise TypeError(plain)  # noqa: TRY301 - as what else is no number
+        return float(plain)  # type: ignore[arg-type]  # what it can't take, it refuses
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"{place} is a {type(value).__name__}, not a number") from error
 
 

@@ -115,6 +115,7 @@ def check_resumable(plan: Plan, folder: RunFolder) -> None:
     existing = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise InputError(f"{existing}: this is a file; choose a folder with --out")
+    folder.require_sound()
     if not folder.exists():
         return
     before, now = flatten(upgraded(folder.read_recipe())), flatten(plan.recipe)

@@ -76,7 +76,7 @@ def made_from(found: type[T], options: BaseModel, section: str, name: str, **giv
     values = {name: getattr(options, name) for name in type(options).model_fields}
     try:
         return found(**values, **given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{section}: {name} refuses its settings: {described(error, __file__)}") from error
 
 
@@ -100,7 +100,11 @@ def find(name: str, section: str, contract: type[T], key: str = "name") -> type[
     )
     if lacking:
         raise InputError(f"{section}.{key}: '{name}' lacks {', '.join(lacking)}; see {contract.__module__}")
-    return typing.cast("type[T]", found)
+    if not issubclass(found, contract):
+        raise InputError(
+            f"{section}.{key}: '{name}' is no {contract.__name__}; derive it from that of {contract.__module__}"
+        )
+    return found
 
 
 def _has(found: type[Any], attribute: str) -> bool:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qanas.core.errors import InputError, find_first_in, unknown
+from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import Assignment
 from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
 from qanas.hardware.costs import cost_models
@@ -96,7 +96,11 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     start, seed_table = _reference_start(f"{'seed' if form.section == 'space' else form.section}.weights",
                                          recipe.seed, folder)  # fmt: skip
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
-    objectives = tuple(parse_objective(name, way, task.metrics) for name, way in recipe.objectives.items())
+    with users_code(f"{type(task).__name__}.metrics"):
+        metrics = task.metrics
+        if not isinstance(metrics, Mapping):
+            raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
+    objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
     limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
     goals = tuple(Goal.parse(name, bound, task.metrics) for name, bound in recipe.goals.items())
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
@@ -123,6 +127,11 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         tune = 0 if recipe.estimation.name == "block_tables" else TUNED
     finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=tune)
 
+    with users_code(f"{type(task).__name__}.fingerprint"):
+        fingerprint = task.fingerprint()
+        if not isinstance(fingerprint, str):
+            raise TypeError(f"it returns a {type(fingerprint).__name__}; return a text that changes with the data")
+
     # 4. What is written down: every default, in the form that the recipe has.
     named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
     if form.section != "space":
@@ -147,7 +156,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
-        "data_fingerprint": task.fingerprint(),
+        "data_fingerprint": fingerprint,
     }
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,

@@ -12,7 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
-from qanas.search_space.settings import Setting
+from qanas.search_space.settings import Choice, Setting
 
 Encoding = Literal["conditional", "fixed_length"]
 """How samplers see the space. ``conditional``: only the settings that the candidate has are chosen. ``fixed_length``:
@@ -49,6 +49,7 @@ class SearchSpace:
         """Check the settings against each other."""
         seen: set[str] = set()
         for setting in self.settings:
+            _require_sound(setting)
             if setting.name in seen:
                 raise ValueError(f"two settings are called '{setting.name}'")
             if setting.condition is not None and setting.condition.setting not in seen:
@@ -56,6 +57,7 @@ class SearchSpace:
                 raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
             for value in setting.values:
                 _require_plain(setting.name, value)
+            _require_range(setting)
             seen.add(setting.name)
         if not any(setting.group in self.free for setting in self.settings):
             raise ValueError(f"nothing is searched: no setting is in the groups {sorted(self.free)}")
@@ -111,8 +113,37 @@ class SearchSpace:
         return chosen, ranges
 
 
+def _require_sound(setting: object) -> None:
+    """Refuse what is no setting, or has no name, no group or no list of options."""
+    if not isinstance(setting, Setting):
+        raise ValueError(f"{setting!r} is no setting; give those of qanas.search_space.settings")  # noqa: TRY004 - as below
+    name = setting.name
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ValueError(f"a setting is called {name!r}; give a name that can be printed on one line")
+    if setting.group not in GROUPS:
+        raise ValueError(f"'{name}' is in the group {setting.group!r}; there are {', '.join(GROUPS)}")
+    if isinstance(setting, Choice) and (isinstance(setting.options, str) or not isinstance(setting.options, Sequence)):
+        kind = type(setting.options).__name__  # the order of a set may be another one in each process
+        raise ValueError(f"the options of '{name}' are a {kind}; give a list or a tuple, whose order stays")  # noqa: TRY004
+
+
+def _require_range(setting: Setting) -> None:
+    """Refuse a range that nothing can be drawn from."""
+    try:
+        distribution = setting.distribution
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"'{setting.name}' has no range: {error}") from error
+    if isinstance(distribution, FloatDistribution) and not math.isfinite(distribution.high - distribution.low):
+        bounds = f"{distribution.low} to {distribution.high}"
+        raise ValueError(f"'{setting.name}' has the range {bounds}; both ends have to be finite")
+
+
 def _require_plain(name: str, value: object) -> None:
     """Refuse a value that neither tables nor JSON hold as it is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{name}' can be {value}, which is no number; give it a name, and make it in build")
+    if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+        raise ValueError(f"'{name}' can be {value!r}, which no file can hold; give it another name")
     if not isinstance(value, bool | int | float | str):
         raise ValueError(  # noqa: TRY004 - as for all that is wrong with a space
             f"'{name}' can be {value!r}, a {type(value).__name__}: values are truth values, numbers and texts; give it "

@@ -185,7 +185,7 @@ def baselines_of(plan: Plan, names: Sequence[BaselineName] | None = None) -> lis
             made = list(_MADE[name](plan, features))
             for baseline in made:
                 baseline.bench.costs_of(baseline.finalist.candidate)
-        except Exception as error:  # noqa: BLE001 - a user's class may fail in any way, and a baseline ends no run
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's class may fail in any way, and a baseline ends no run
             logger.warning("baseline %s is left out: %s", name, described(error, __file__))
         else:
             found += made
@@ -250,7 +250,7 @@ def constant_scores(plan: Plan) -> dict[SplitName, dict[str, float]]:
             split: Split = getattr(data, name)
             outputs = np.broadcast_to(sample.reshape(-1, *[1] * (len(shape) - 1)), (len(split), *shape))
             scores[name] = metrics_of(task, outputs.astype(np.float32), split)
-    except Exception as error:  # noqa: BLE001 - see above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         logger.warning("baseline constant is left out: %s", described(error, __file__))
         return {}
     return scores

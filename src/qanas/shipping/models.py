@@ -13,6 +13,7 @@ from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
 from qanas.core.card import SPLITS, BorderTensor, Card, Latency, Learning, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.classes import Degenerate
+from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
@@ -20,11 +21,12 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware.folder import NO_PREPROCESSING, Firmware
 from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
-from qanas.hardware.costs import SHIPPED_COSTS
+from qanas.hardware.costs import SHIPPED_COSTS, Blueprint, costs_of
 from qanas.planning.plan import Plan
 from qanas.planning.scheme_sweep import scheme_choice
 from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.scheme import Scheme
 from qanas.shipping.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
 from qanas.shipping.soundness import Scores, classes_in, degenerate
 from qanas.shipping.verdict import intervals_in
@@ -80,7 +82,7 @@ class Shipment:
         }
         if self.card is not None and self.card.degenerate is not None:
             row["degenerate"] = self.card.degenerate.told()
-        row |= {cost.measure.column: self.costs[cost.measure.column] for cost in SHIPPED_COSTS}
+        row |= {cost.measure.column: self.costs.get(cost.measure.column) for cost in SHIPPED_COSTS}
         for precision, splits in self.statistics.items():
             for split, metrics in splits.items():
                 for metric, statistic in metrics.items():
@@ -139,7 +141,13 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         trainings: of it.
         constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
-    costs = plan.bench.costs_of(finalist.candidate)
+    try:
+        blueprint = plan.bench.blueprint(finalist.candidate)
+        costs = costs_of(blueprint, plan.bench.costs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what a user's class builds once it may refuse to build again
+        return Shipment(finalist, None, {}, {}, f"it can't be built: {described(error, __file__)}")
     told = finalist.described or plan.bench.describe(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:
@@ -160,7 +168,7 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
             return Shipment(finalist, None, statistics, costs, reason, told)
         intact = {name: content for name, content in contents.items() if content is not None}
-        card = make_card(plan, finalist, shipped, statistics, costs, intact["model.tflite"])
+        card = make_card(plan, finalist, shipped, statistics, costs, blueprint, intact["model.tflite"])
         card = _with_predictions(plan, card, shipped, intact["predictions.npz"], constant)
         card = _write_model(plan, folder, finalist, card, intact)
     return Shipment(finalist, card, statistics, costs, described=told)
@@ -273,6 +281,7 @@ def make_card(
     shipped: Training,
     statistics: Statistics,
     costs: Mapping[str, float],
+    blueprint: Blueprint,
     content: bytes,
 ) -> Card:
     """Return the card of a finalist's shipped training, without the digests of further files.
@@ -283,11 +292,13 @@ def make_card(
         shipped: the training that does.
         statistics: over all of its trainings.
         costs: by column.
+        blueprint: the candidate's.
         content: of model.tflite.
     """
     bench = plan.bench
     device, data = bench.device, bench.data_of(finalist.candidate)
-    model = LiteRTModel(content, border=bench.blueprint(finalist.candidate).quantized.graph.border)
+    scheme = bench.scheme_of(finalist.candidate, blueprint.graph.shapes)
+    model = LiteRTModel(content, border=blueprint.quantized.graph.border)
     latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
@@ -295,7 +306,7 @@ def make_card(
         described=finalist.described or bench.describe(finalist.candidate),
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
-        protocol=_protocol(plan, finalist, shipped, statistics),
+        protocol=_protocol(plan, finalist, shipped, statistics, scheme),
         run_seed=bench.seed,
         sha256=shipped.sha256,
         **_border_tensors("input", model.border.inputs, model.input_shapes, model.inputs),
@@ -314,9 +325,9 @@ def _protocol(
     finalist: Finalist,
     shipped: Training,
     statistics: Statistics,
+    scheme: Scheme,
 ) -> dict[str, Any]:
     bench, candidate = plan.bench, finalist.candidate
-    scheme = bench.scheme_of(candidate, bench.blueprint(candidate).graph.shapes)
     first = next(iter(statistics["deployed"]["val"].values()))
     data = bench.data_of(candidate)
     return {

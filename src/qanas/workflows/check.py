@@ -68,7 +68,9 @@ def _forecast(plan: Plan) -> Forecast:
             found = bench.costs_of(candidate)
         except InputError as error:
             not_built.append(str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
             not_built.append(described(error))
         else:
             built.append(candidate)

@@ -7,11 +7,9 @@ which it would have been found.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.core.card import SplitName
-from qanas.core.errors import InputError, described
+from qanas.core.errors import InputError, users_code
 from qanas.core.measures import PRECISIONS, Metric
 from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware.folder import NO_PREPROCESSING
@@ -34,8 +32,6 @@ from qanas.shipping.finalists import Training, packed_predictions, reference_fin
 from qanas.shipping.models import make_card, statistics_of
 from qanas.tasks.base import FloatArray, Split, TaskData
 from qanas.tasks.resampling import units_of
-
-logger = logging.getLogger("qanas")
 
 REHEARSED = 8
 """Samples that the untrained network is given; its outputs stand for those on all of a split."""
@@ -79,18 +75,18 @@ def _rehearse(plan: Plan) -> list[str]:
     kept: dict[SplitName, Mapping[str, NDArray[Any]]] = {}
     for split_name, split in splits.items():
         outputs = _outputs(network, split)
-        with _told(f"{name}.evaluate on {split_name}"):
+        with users_code(f"{name}.evaluate on {split_name}"):
             metrics[split_name] = metrics_of(task, outputs, split)
-        with _told(f"{name}.units on {split_name}"):
+        with users_code(f"{name}.units on {split_name}"):
             units_of(task, split)
-        with _told(f"{name}.confusion on {split_name}"):
+        with users_code(f"{name}.confusion on {split_name}"):
             _check_confusion(task.confusion(outputs, split))
-        with _told(f"{name}.predictions on {split_name}"):
+        with users_code(f"{name}.predictions on {split_name}"):
             kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
-    with _told(f"{name}.predictions"):
+    with users_code(f"{name}.predictions"):
         packed_predictions(kept)
     if not data.train.in_memory or _outputs_bytes(data.train, network) <= 1 << 26:
-        with _told(f"{name}.evaluate on train"):
+        with users_code(f"{name}.evaluate on train"):
             few = _few(data.train)
             metrics_of(task, _outputs(network, few), few)
     _require_defined(plan, metrics["val"], data)
@@ -98,23 +94,11 @@ def _rehearse(plan: Plan) -> list[str]:
     # 3. What is written of a trial and of a model.
     _rehearse_record(plan, metrics["val"])
     _rehearse_card(plan, metrics)
-    with _told(f"{name}.front_end"):
+    with users_code(f"{name}.front_end"):
         if task.front_end(data.preprocessing) is not None:
             task.raw_inputs(data.val, np.zeros(1, np.int64))
     missing = [] if data.preprocessing else [f"preprocessing: {NO_PREPROCESSING}"]
     return [*data.remarks, *look(data, told=bool(data.remarks)), *missing]
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn whatever a user's code raises into a line with its place; the log has the rest."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        logger.debug("%s", what, exc_info=error)
-        raise InputError(f"{what}: {described(error, __file__)}") from error
 
 
 def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
@@ -124,12 +108,13 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     data = bench.training_set(bench.reference, 0)
     if settings.loss not in task.losses:
         raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
-    with _told(f"{name}: a training batch"):
+    with users_code(f"{name}: a training batch"):
         inputs, targets = data.batch(torch.arange(min(settings.batch_size, len(data), REHEARSED)))
     network.train(len(inputs) > 1)
     for kind in task.losses:
-        with _told(f"{name}.loss '{kind}'"):
-            loss = task.loss(kind, network(inputs), targets)
+        with users_code(f"{name}.loss '{kind}'"):
+            outputs = network(inputs)
+            loss = task.loss(kind, outputs, targets)
             if not isinstance(loss, torch.Tensor) or loss.ndim:
                 shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
                 raise TypeError(f"it returns a {type(loss).__name__}{shape}; return the batch's mean, a scalar tensor")
@@ -179,20 +164,20 @@ def _outputs_bytes(split: Split, network: torch.nn.Module) -> int:
 def _require_defined(plan: Plan, found: Mapping[str, float], data: TaskData) -> None:
     """Refuse an objective that is not defined on validation data, whatever a network puts out."""
     asked = [measure for measure in plan.objectives if isinstance(measure, Metric)]
-    undefined = [measure for measure in asked if np.isnan(found.get(measure.name, np.nan))]
+    undefined = [measure for measure in asked if not np.isfinite(found.get(measure.name, np.nan))]
     if not undefined:
         return
     # An untrained network may be the reason; noise predicts everything somewhere.
     task = plan.bench.task_of(plan.bench.reference)
     shape = _outputs(plan.bench.build(plan.bench.reference, 0).eval(), data.val).shape
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32) * np.float32(max(data.target_scale, 1.0))
-    with _told(f"{type(task).__name__}.evaluate on val"):
+    with users_code(f"{type(task).__name__}.evaluate on val"):
         again = metrics_of(task, noise, data.val)
     for measure in undefined:
-        if np.isnan(again[measure.name]):
+        if not np.isfinite(again[measure.name]):
             raise InputError(
-                f"objectives.{measure.column}: {measure.name} is not defined on the validation data (NaN), whatever is "
-                "predicted; take another objective, or other validation samples"
+                f"objectives.{measure.column}: {measure.name} is not defined on the validation data "
+                f"({again[measure.name]}), whatever is predicted; take another objective, or other validation samples"
             )
 
 
@@ -200,7 +185,7 @@ def _rehearse_record(plan: Plan, metrics: Mapping[str, float]) -> None:
     """Write down a trial as the study does."""
     scores = {Metric(name, "quantized").column: value for name, value in metrics.items()}
     record = TrialRecord(0, "measured", plan.bench.reference.config, {}, scores)
-    with _told("space: a trial's record"):
+    with users_code("space: a trial's record"):
         json.dumps(asdict(record))
         json.dumps(record.row())
 
@@ -212,8 +197,8 @@ def _rehearse_card(plan: Plan, metrics: Metrics) -> None:
     blueprint = bench.blueprint(bench.reference)
     content, costs = blueprint.file, bench.costs_of(bench.reference)
     training = Training(0, dict.fromkeys(PRECISIONS, metrics), ParitySteps(0, 0.0, 0), sha256="0" * 64)
-    with _told("a card, made of the task's preprocessing, protocol and metrics"):
-        card = make_card(plan, finalist, training, statistics_of(plan, [training], 0), costs, content)
+    with users_code("a card, made of the task's preprocessing, protocol and metrics"):
+        card = make_card(plan, finalist, training, statistics_of(plan, [training], 0), costs, blueprint, content)
         card.to_json()
 
 

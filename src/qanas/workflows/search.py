@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qanas.core.candidate import Candidate, Value
-from qanas.core.errors import InputError, described
+from qanas.core.errors import InputError, described, users_code
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
@@ -28,7 +28,7 @@ from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solution, Solver
 from qanas.workflows.importance import write_importance
 from qanas.workflows.stages import RunStages
-from qanas.workflows.trial_store import TrialStore, most_blamed, trial_table
+from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference, trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -147,6 +147,7 @@ class Search:
         self.stages = RunStages(plan, folder, progress)
         self.estimator = plan.estimator
         self.store = TrialStore(None if plan.estimator.cheap else folder.study, plan.axes, plan.limits)
+        require_reference(folder.study, self.store.records, plan.bench.reference)
         self.solutions: list[TrialRecord] = []
         self.running: dict[int, TrialUnit] = {}
         self.exhausted = False
@@ -293,7 +294,9 @@ class Search:
             index += 1
         if index == 0:
             reference = self.bench.reference
-            return self._unit(0, Proposal(reference, self.bench.reference_start), self.bench.costs_of(reference))
+            with users_code("space: the reference network can't be built"):
+                costs = self.bench.costs_of(reference)
+            return self._unit(0, Proposal(reference, self.bench.reference_start), costs)
         attempt = self._known.attempts[index]
         while True:
             proposal = self._new_proposal(sampler, index, attempt)
@@ -362,7 +365,9 @@ class Search:
             costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
         except InputError as error:
             return {}, f"it can't be built: {error}", ""
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
             return {}, f"it can't be built: {described(error)}", ""
         costs = {model.measure.column: costs[model.measure.column] for model in self.bench.costs}
         return costs, self.estimator.refusal(self.bench, candidate), ""

@@ -30,14 +30,14 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from qanas.core.candidate import GROUPS, Value
+from qanas.core.candidate import GROUPS, Candidate, Value
 from qanas.core.errors import InputError
 from qanas.core.measures import TRAIN_LOSSES, Cost, Limit, Measure, columns_of, setting_columns
 from qanas.core.run_folder import digest, locks_lacking
@@ -252,7 +252,11 @@ def _open_file(path: Path, axes: Sequence[Measure]) -> Study:
         partial_path.replace(path)
     if not path.stat().st_size:
         raise KeyError(STUDY)
-    return optuna.load_study(study_name=STUDY, storage=_storage(path))
+    study = optuna.load_study(study_name=STUDY, storage=_storage(path))
+    names = study.metric_names
+    if names is not None and names != columns_of(axes):
+        raise InputError(f"{path}: its trials were scored by {', '.join(names)}: {_ANOTHERS}")
+    return study
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
@@ -303,8 +307,9 @@ def told(path: Path) -> Iterator[None]:
     except (RuntimeError, OptunaError, SQLAlchemyError) as error:
         reason = " ".join(str(_first_cause(error)).split())
         mend = next((text for sign, text in _MENDS.items() if sign in reason), None)
-        if mend is None:
+        if mend is None and not isinstance(error, SQLAlchemyError | StorageInternalError):
             raise
+        mend = mend or "the database was damaged ({reason}); " + _BACKUP
         logger.exception("%s", path)
         raise InputError(f"{path}: {mend.format(reason=reason)}") from error
 
@@ -317,6 +322,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 _BACKUP = "put a copy of it back, or remove it to search anew: trained finalists stay"
+_ANOTHERS = "it is of another run; put this one's back, or remove it to search anew: trained finalists stay"
 _AGAIN = "then the same command goes on, nothing finished is lost"
 _MENDS = {
     "no longer compatible": "it is of another version of Optuna ({reason}): install that one, or upgrade the file",
@@ -357,6 +363,22 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         return TrialRecord(**{**kept, "number": trial.number})
     except (TypeError, ValueError) as error:
         raise InputError(f"study.db: the record of trial {trial.number} was damaged ({error}); {_BACKUP}") from error
+
+
+def require_reference(path: Path, records: Iterable[TrialRecord], reference: Candidate) -> None:
+    """Refuse the trials of another run: the first one is the reference, always; its architecture tells it.
+
+    Args:
+        path: of the file.
+        records: of the trials.
+        reference: of the run.
+
+    Raises:
+        InputError: it is another one.
+    """
+    own = dict(reference.architecture)
+    if any(record.index == 0 and dict(record.config.get("architecture", {})) != own for record in records):
+        raise InputError(f"{path}: its first trial is not this recipe's reference: {_ANOTHERS}")
 
 
 def most_blamed(records: Iterable[TrialRecord]) -> tuple[str, int]:

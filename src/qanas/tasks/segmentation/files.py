@@ -294,8 +294,15 @@ MASK_MODES = ("L", "P", "1")
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 """Its names of one grey value a pixel that is no byte: 16 bits, as of microscopes and thermal cameras, or real."""
 
-ORIENTATION, UPRIGHT = 0x0112, 1
-"""The EXIF tag that says how a picture is to be turned, and its value where it isn't."""
+ORIENTATION = 0x0112
+TURNED = range(2, 9)
+"""The EXIF tag that says how a picture is to be turned, and its values where it is."""
+
+SIXTEEN_BITS = ";16"
+"""In Pillow's names of how pixels are stored: colours of 16 bits, of which it reads the upper 8."""
+
+LEAST_OF_UPPER = 64
+"""What the upper 8 bits of a split's largest colour have to reach: below, two bits and more of them say nothing."""
 
 
 @dataclass(frozen=True)
@@ -308,12 +315,14 @@ class Frames:
         masks: classes and `qanas.tasks.segmentation.files.VOID`, shape (n, height, width).
         names: of the image files without suffix, shape (n,).
         turned: how many images were turned as their EXIF tag says.
+        halved: how many have colours of 16 bits, of which the upper 8 are read.
     """
 
     images: Bytes | NDArray[np.float32]
     masks: Bytes
     names: NDArray[np.str_]
     turned: int = 0
+    halved: int = 0
 
     @property
     def deep(self) -> bool:
@@ -331,17 +340,19 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
         mask_size: height and width to bring masks to.
 
     Raises:
-        InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing.
+        InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing; or colours
+            of 16 bits use few of them.
     """
     deep = _load(pairs[0].image)[0].mode in DEEP_MODES
     images = np.empty((len(pairs), 3, *size), dtype=np.float32 if deep else np.uint8)
     masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
     table = labels.table
-    turned = 0
+    turned, halved, largest = 0, 0, 0
     for index, pair in enumerate(pairs):
-        image, was_turned = _load(pair.image)
-        mask, _ = _load(pair.mask)
+        image, was_turned, was_halved = _load(pair.image)
+        mask, *_ = _load(pair.mask)
         turned += was_turned
+        halved += was_halved
         _require_same_size(pair, image, mask, was_turned=was_turned)
         if (image.mode in DEEP_MODES) != deep:
             modes = f"{image.mode}, those of {pairs[0].image.name} {'more than bytes' if deep else 'bytes'}"
@@ -349,8 +360,14 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
         classes = _classes(pair.mask, mask, table, labels)
         rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
         images[index] = _resized(pair.image, image, size)
+        largest = max(largest, 0 if deep else int(images[index].max()))
         masks[index] = classes[rows[:, None], columns]
-    return Frames(images, masks, np.array([_text(pair.image.stem) for pair in pairs]), turned)
+    if halved and largest < LEAST_OF_UPPER:
+        raise InputError(
+            f"{pairs[0].image.parent}: colours of 16 bits are read by their upper 8, and those are at most {largest}: "
+            "save images of 8 bits a colour, scaled to the whole range"
+        )
+    return Frames(images, masks, np.array([_text(pair.image.stem) for pair in pairs]), turned, halved)
 
 
 def _text(name: str) -> str:
@@ -385,13 +402,14 @@ def _resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | 
     return np.broadcast_to(values.astype(np.float32), (3, height, width))
 
 
-def _load(path: Path) -> tuple[Image.Image, bool]:
-    """Return a decoded image as viewers show it, and whether it had to be turned for that."""
+def _load(path: Path) -> tuple[Image.Image, bool, bool]:
+    """Return a decoded image as viewers show it, whether it had to be turned, and whether colours lost 8 bits."""
     try:
         with Image.open(path) as image:
+            halved = image.mode not in DEEP_MODES and any(SIXTEEN_BITS in str(tile) for tile in image.tile)
             image.load()
-            turned = image.getexif().get(ORIENTATION, UPRIGHT) not in (0, UPRIGHT)
-            return (ImageOps.exif_transpose(image), True) if turned else (image, False)
+            turned = image.getexif().get(ORIENTATION) in TURNED
+            return ImageOps.exif_transpose(image) if turned else image, turned, halved
     # What a damaged file raises depends on its format and on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"

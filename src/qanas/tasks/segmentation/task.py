@@ -337,6 +337,8 @@ class Segmentation(Task):
         labels = self.labels
         guessed = self.dataset == "folders" and self.void_id == OWN_VOID and len(labels.names) == 2  # noqa: PLR2004
         found = {int(label) for read in frames.values() for label in np.unique(read.masks)}
+        if guessed and found == {0, 1, VOID}:
+            return frames, _two_ways(frames, labels.names[1])
         if not guessed or found != {0, VOID} or not all((read.masks == 0).any() for read in frames.values()):
             return frames, ()
         taken = {
@@ -443,6 +445,18 @@ class Segmentation(Task):
         )
 
 
+def _two_ways(frames: Mapping[str, Frames], name: str) -> tuple[str, ...]:
+    """Say where some masks have the second class as 1 and others, so it seems, as 255."""
+    masks = [mask for read in frames.values() for mask in read.masks]
+    ones, voids = ([bool((mask == label).any()) for mask in masks] for label in (1, VOID))
+    if any(one and void for one, void in zip(ones, voids, strict=True)):
+        return ()
+    said = (
+        f"{sum(voids)} masks hold 0 and 255 alone, others 0 and 1: 255 is void; where '{name}' is meant, save it as 1"
+    )
+    return (said,)
+
+
 def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
     """Return what a person should know of the images and masks that were read, a line each.
 
@@ -462,6 +476,9 @@ def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
     turned = sum(read.turned for read in frames.values())
     if turned:
         lines.append(f"{turned} images were turned upright, as their EXIF orientation says")
+    halved = sum(read.halved for read in frames.values())
+    if halved:
+        lines.append(f"{halved} images have colours of 16 bits, of which the upper 8 are read")
     if frames["train"].deep:
         low, high = frames["train"].images.min(), frames["train"].images.max()
         lines.append(
