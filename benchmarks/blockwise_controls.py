@@ -38,7 +38,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.card import SplitName
 from qanas.core.events import Event
 from qanas.core.measures import Cost
-from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.run_folder import SEED_ID, RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.networks.deeplabv3 import DeepLabV3Space
 from qanas.performance_estimation.bench import Bench
@@ -197,7 +197,7 @@ class FinishedRun:
         procedure, bench = self.plan.finalists.procedure, self.plan.bench
         found = {}
         for identity, card in self.folder.cards().items():
-            if card.kind == "found":
+            if identity != SEED_ID and card.kind in {None, "found"}:  # cards of early runs don't say
                 candidate = Candidate(**card.config)
                 start = self.scored.finalist_start(bench, candidate, self.plan.finalists.start)
                 found[identity] = Finalist(identity, candidate, start, procedure, variant_of(self.plan, procedure))
