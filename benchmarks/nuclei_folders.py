@@ -6,9 +6,9 @@ Pictures that look like one acquisition stay together: those of equal size, kind
 in steps of 8 of 255), and those whose difference hashes are at most 4 bits apart. Groups are dealt out by kind and
 size, the largest first, to the part that lacks most of its share: half to train, a fifth to validation, the rest to
 test. No mask is looked at. A sample of validation or test is the middle 128 x 128 pixels of a picture; one of training
-a quarter of its middle 256 x 256, of which there are at most 500: each group's share of them goes by the root of its size, so
-that one large acquisition isn't all that is learnt. Brightness is stretched from the 1st to the 99.8th percentile of
-each picture, as microscopes' viewers do. A file is called ``gGROUP-PICTURE[-QUARTER]``.
+a quarter of its middle 256 x 256, of which there are at most 500: each group's share of them goes by the root of its
+size, so that one large acquisition isn't all that is learnt. Brightness is stretched from the 1st to the 99.8th
+percentile of each picture, as microscopes' viewers do. A file is called ``gGROUP-PICTURE[-QUARTER]``.
 """
 
 from __future__ import annotations
