@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Kind, SplitName
+from qanas.core.card import Kind, LayerNoise, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
@@ -34,6 +34,8 @@ from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, me
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
+from qanas.quantization.layer_noise import layer_noise, samples_affordable
+from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task
@@ -86,6 +88,7 @@ class Training:
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
         units: how many independent ones each split has; none in the records of early runs.
+        noise: where integers lose it, by layer; none in the records of early runs.
     """
 
     repetition: int
@@ -96,6 +99,7 @@ class Training:
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[SplitName, int] = field(default_factory=dict)
+    noise: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -258,8 +262,16 @@ class FinalistUnit(Unit[Bench, Training]):
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
+        noise = [layer.model_dump() for layer in _noise(trained.quantized, data.val)]
+        training = Training(
+            self.repetition, metrics, steps, failure, digest(content), seconds, units=units, noise=noise
+        )
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
+
+
+def _noise(quantized: QuantizedGraph, split: Split) -> list[LayerNoise]:
+    inputs, _ = split.batch(evenly_spread(len(split), samples_affordable(quantized.graph)))
+    return layer_noise(quantized, torch.from_numpy(inputs))
 
 
 def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:

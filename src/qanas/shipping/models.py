@@ -11,7 +11,7 @@ from typing import Any
 
 from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
-from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import SPLITS, BorderTensor, Card, Latency, LayerNoise, NamedTensor, Parity, SplitName, Statistic
 from qanas.core.classes import Degenerate
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
@@ -300,6 +300,7 @@ def make_card(
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={device.name: latency},
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
+        layer_noise=[LayerNoise.model_validate(entry) for entry in shipped.noise],
     )
 
 
