@@ -41,7 +41,7 @@ def quantized(network: nn.Module, scheme: Scheme) -> QuantizedGraph:
 @pytest.mark.parametrize("coarse", ["_0", "_2", "_6"])
 def test_the_layer_of_few_bits_makes_the_noise(network: nn.Sequential, coarse: str) -> None:
     found = layer_noise(quantized(network, Scheme(layers={coarse: {"weight_bits": 4}})), samples(1))
-    assert found[0].name == coarse
+    assert found[0].layer == coarse
     assert found[0].share > 0.8
     assert found[0].own_sqnr_db < 30 < min(layer.own_sqnr_db for layer in found[1:])
 
@@ -54,11 +54,11 @@ def test_a_share_is_what_the_outputs_lose_with_real_weights(network: nn.Sequenti
     output = graph.output
     without = output.dequantize(output.quantize(head(before).detach()))
     noise, whole = (float((values - wanted).square().sum()) for values in (without, graph.forward(samples(1))))
-    share = next(layer.share for layer in layer_noise(graph, samples(1)) if layer.name == "_6")
+    share = next(layer.share for layer in layer_noise(graph, samples(1)) if layer.layer == "_6")
     assert share == pytest.approx(1 - noise / whole, abs=1e-3)
 
 
 def test_what_only_moves_codes_makes_none(network: nn.Sequential) -> None:
     found = layer_noise(quantized(network, Scheme()), samples(1))
-    assert {layer.name for layer in found} <= {"_0", "_2", "_6"}
+    assert {layer.layer for layer in found} <= {"_0", "_2", "_6"}
     assert all(math.isfinite(layer.own_sqnr_db) for layer in found)

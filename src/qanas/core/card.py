@@ -114,6 +114,23 @@ class Parity(BaseModel):
     n_outputs: int
 
 
+class LayerNoise(BaseModel):
+    """What one layer adds to the noise of the quantized network, see `qanas.quantization.layer_noise`.
+
+    Attributes:
+        layer: its name, as in the scheme's ``layers``.
+        operator: what it computes, such as "Convolution".
+        own_sqnr_db: of its output: the float layer's on the same codes over the difference to the integer one's.
+        share: of the outputs' noise that goes with the layer in float; negative where that makes it more.
+    """
+
+    model_config = _STRICT
+    layer: str
+    operator: str
+    own_sqnr_db: float
+    share: float
+
+
 class Bounds(BaseModel):
     """Where a score would lie on other units of the same kind."""
 
@@ -203,6 +220,7 @@ class Card(BaseModel):
         macs: multiply-accumulates of one inference.
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
+        layer_noise: where integers lose it, of the training that ships; none on cards of early runs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
         described: what it is, in a few words; none on cards of early runs.
         learning: how its training went; none on cards of early runs.
@@ -234,6 +252,7 @@ class Card(BaseModel):
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+    layer_noise: list[LayerNoise] = []
     intervals: Intervals | None = None
     described: str = ""
     learning: Learning | None = None

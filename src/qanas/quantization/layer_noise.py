@@ -10,34 +10,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from qanas.core.card import LayerNoise
 from qanas.quantization.border import Tensors, tensors_by_name
-from qanas.quantization.graph import Node
+from qanas.quantization.graph import Graph, Node
 from qanas.quantization.quantized_graph import QuantizedGraph
 
 Values = dict[str, Tensor]
 
+FAINTEST = 1e-20
+"""Signal over noise where there is no signal: JSON has no infinity."""
 
-@dataclass(frozen=True)
-class LayerNoise:
-    """What one layer adds to a network's noise.
 
-    Attributes:
-        name: of the layer, as in the scheme's ``layers``.
-        operator: what it computes, such as ``Convolution``.
-        own_sqnr_db: of its output: the float layer's on the same codes over the difference to the integer one's;
-            infinite where both put out the same codes.
-        share: of the outputs' noise that goes with the layer in float; negative where that makes it more.
-    """
+WORK = 10**10
+"""Multiply-accumulates that it may take, about: seconds of CPU time."""
 
-    name: str
-    operator: str
-    own_sqnr_db: float
-    share: float
+FEWEST_SAMPLES, MOST_SAMPLES = 2, 16
+
+
+def samples_affordable(graph: Graph) -> int:
+    """Return how many samples of a network `layer_noise` can be had of in `WORK`: each layer runs what is behind it."""
+    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, WORK // max(1, graph.macs * len(graph.nodes) // 2)))
 
 
 @torch.no_grad()
@@ -45,11 +41,12 @@ def layer_noise(quantized: QuantizedGraph, inputs: Tensors) -> list[LayerNoise]:
     """Return what every layer adds to the noise, the largest share first; layers that only move codes are left out.
 
     Noise is the outputs' squared error against the float network over the squared signal, summed over outputs. Time
-    grows with the square of the number of layers: a few dozen samples are enough.
+    grows with the square of the number of layers.
 
     Args:
         quantized: the network.
-        inputs: samples of shape (n, *shape) as the torch network takes them; tensors by name where it has several.
+        inputs: samples, see `samples_affordable`, of shape (n, *shape) as the torch network takes them;
+            tensors by name where it has several.
     """
     graph = quantized.graph
     stored = graph.stored_inputs(tensors_by_name(inputs, graph.border.input_names))
@@ -67,7 +64,8 @@ def layer_noise(quantized: QuantizedGraph, inputs: Tensors) -> list[LayerNoise]:
         noise = _noise(quantized, real, _passed_on(quantized, position, floating, codes))
         share = 1.0 - noise / whole if whole else 0.0
         own = _own_sqnr_db(quantized, node, floating, codes[node.name])
-        found.append(LayerNoise(node.name, type(node.operator).__name__, own, share))
+        operator = type(node.operator).__name__
+        found.append(LayerNoise(layer=node.name, operator=operator, own_sqnr_db=own, share=share))
     return sorted(found, key=lambda layer: -layer.share)
 
 
@@ -107,4 +105,4 @@ def _own_sqnr_db(quantized: QuantizedGraph, node: Node, floating: Tensor, intege
     affine = quantized.affines[node.name]
     signal = affine.dequantize(floating).double().square().sum()
     noise = (affine.dequantize(floating) - affine.dequantize(integers)).double().square().sum()
-    return 10.0 * math.log10(float(signal / noise)) if float(signal) else -math.inf
+    return 10.0 * math.log10(max(float(signal / noise), FAINTEST))

@@ -16,7 +16,7 @@ from qanas.reporting.wording import SPLITS, count, number, signed, words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.core.card import Card, SplitName
+    from qanas.core.card import Card, LayerNoise, SplitName
 
 _COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
@@ -186,6 +186,44 @@ def quantization_plot(data: RunData) -> Figure | None:
         choices if len(metrics) > 1 else (),
         height=130 + 44 * len(rows),
     )
+
+
+_MOST_LAYERS = 20
+
+
+def noise_plot(data: RunData) -> Figure | None:
+    """Draw which layers' integers make a shipped model's noise, a choice for each model; None where no card says."""
+    known = {name: card for name, card in data.cards.items() if card.layer_noise}
+    if not known:
+        return None
+    views = {name: _noise(card.layer_noise[:_MOST_LAYERS]) for name, card in known.items()}
+    names = list(known)
+    layout: Spec = {
+        "xaxis": {"title": {"text": "share of the outputs' noise"}, "tickformat": ".0%"},
+        "yaxis": {"type": "category", "autorange": "reversed", "ticks": "", "automargin": True},
+        "shapes": [_zero()],
+    }
+    caption = (
+        "By how much the noise of the outputs falls when one layer alone is computed in float, everything else in "
+        f"exact integers; at most {_MOST_LAYERS} layers. Shares need not add up: errors of one layer feed another's, "
+        "and what is rounded between layers belongs to none."
+    )
+    base: Spec = {"type": "bar", "orientation": "h", "hovertemplate": HOVER, "textposition": "none"}
+    choices = [Choice(name, {0: views[name]}) for name in names]
+    most = max(min(len(card.layer_noise), _MOST_LAYERS) for card in known.values())
+    return Figure(
+        "noise", [base | {"marker": {"color": ACCENT}} | views[names[0]]], layout, caption, "Model",
+        choices if len(names) > 1 else (), height=120 + 22 * most,
+    )  # fmt: skip
+
+
+def _noise(layers: Sequence[LayerNoise]) -> Spec:
+    texts = [
+        hover([f"{layer.layer} ({layer.operator})", f"{layer.share:.1%} of the noise",
+               f"its own output: {layer.own_sqnr_db:.1f} dB"])
+        for layer in layers
+    ]  # fmt: skip
+    return {"y": [layer.layer for layer in layers], "x": [round(layer.share, 4) for layer in layers], "text": texts}
 
 
 def _metrics(data: RunData) -> list[str]:

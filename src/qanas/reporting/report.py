@@ -10,7 +10,7 @@ from qanas.reporting.blocks import block_plot, stages
 from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.layer_strips import layer_strips
-from qanas.reporting.model_plots import learning_plot, quantization_plot, shipped_plot
+from qanas.reporting.model_plots import learning_plot, noise_plot, quantization_plot, shipped_plot
 from qanas.reporting.models import class_table, costs_note, metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
@@ -48,9 +48,10 @@ def render(data: RunData) -> str:
     predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
     learning = learning_plot(data)
     quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
+    noise = noise_plot(data)
     return render_page(
         _TEMPLATE,
-        [front, shipped, quantization, learning, blocks, *predictions, progress, importance, parallel],
+        [front, shipped, quantization, noise, learning, blocks, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
@@ -76,6 +77,7 @@ def render(data: RunData) -> str:
         gallery=gallery(data, kept),
         progress=progress,
         quantization=quantization,
+        noise=noise,
         importance=importance,
         importance_note=importance_note(data),
         parallel=parallel,

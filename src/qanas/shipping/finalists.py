@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Kind, SplitName
+from qanas.core.card import Kind, LayerNoise, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Losses, Watch
@@ -34,6 +34,8 @@ from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, me
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
+from qanas.quantization.layer_noise import layer_noise, samples_affordable
+from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
 from qanas.tasks.base import Outputs, Split, Task, TaskData
@@ -91,6 +93,7 @@ class Training:
         units: how many independent ones each split has; none in the records of early runs.
         losses: on training data, by epoch; empty where weights were cached, and in the records of early runs.
         train: the FP32 network's metrics on training samples, as many as validation has; likewise.
+        noise: where integers lose it, by layer; none in the records of early runs.
     """
 
     repetition: int
@@ -103,6 +106,7 @@ class Training:
     units: Mapping[SplitName, int] = field(default_factory=dict)
     losses: Sequence[float] = ()
     train: Mapping[str, float] = field(default_factory=dict)
+    noise: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -266,9 +270,10 @@ class FinalistUnit(Unit[Bench, Training]):
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
+        noise = [layer.model_dump() for layer in _noise(trained.quantized, data.val)]
         training = Training(
             self.repetition, metrics, steps, failure, digest(content), seconds, units=units, losses=losses.values,
-            train=_train_scores(task, trained, data),
+            train=_train_scores(task, trained, data), noise=noise,
         )  # fmt: skip
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
 
@@ -283,6 +288,11 @@ def _train_scores(task: Task, trained: TrainedNetwork, data: TaskData) -> dict[s
     except Exception as error:  # noqa: BLE001 - a model ships without such scores rather than not at all
         logger.warning("no scores on training data: %s: %s", type(task).__name__, described(error, __file__))
         return {}
+
+
+def _noise(quantized: QuantizedGraph, split: Split) -> list[LayerNoise]:
+    inputs, _ = split.batch(evenly_spread(len(split), samples_affordable(quantized.graph)))
+    return layer_noise(quantized, torch.from_numpy(inputs))
 
 
 def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:

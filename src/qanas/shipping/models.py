@@ -11,7 +11,18 @@ from typing import Any
 
 from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
-from qanas.core.card import SPLITS, BorderTensor, Card, Latency, Learning, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import (
+    SPLITS,
+    BorderTensor,
+    Card,
+    Latency,
+    LayerNoise,
+    Learning,
+    NamedTensor,
+    Parity,
+    SplitName,
+    Statistic,
+)
 from qanas.core.classes import Degenerate
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
@@ -317,6 +328,7 @@ def make_card(
         latency_ms={device.name: latency},
         learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
+        layer_noise=[LayerNoise.model_validate(entry) for entry in shipped.noise],
     )
 
 
