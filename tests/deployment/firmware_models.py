@@ -118,7 +118,12 @@ class Cell(nn.Module):
         return {"state": state, "class scores": self.head(state)}
 
 
-CONSTANTS = {"note": "text is left out", "conditions": [{"means": [1.0, 2.5, -3.0]}], "4 sensors": [3, 5]}
+CONSTANTS = {
+    "note": "text is left out",
+    "conditions": [{"means": [1.0, 2.5, -3.0]}],
+    "4 sensors": [3, 5],
+    "4-sensors": [float("nan"), 1e300],
+}
 
 
 def models() -> list[Model]:

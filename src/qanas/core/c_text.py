@@ -42,14 +42,14 @@ _TAKEN = frozenset({"all", "clean", "help", "install", "package", "test"})
 def real(value: float, suffix: str = "f") -> str:
     """Return a floating-point literal: of a float, or without the suffix of a double, to the last bit.
 
-    >>> real(0.1), real(0.1, ""), real(float("-inf"))
-    ('0.1f', '0.1', '(-INFINITY)')
+    >>> real(0.1), real(0.1, ""), real(float("-inf")), real(1e39)
+    ('0.1f', '0.1', '(-INFINITY)', 'INFINITY')
     """
-    if math.isnan(value):
+    with np.errstate(over="ignore"):
+        number = np.float32(value) if suffix else np.float64(value)
+    if np.isnan(number):
         return "NAN"
-    if math.isinf(value):
-        return _SPECIAL[value]
-    return f"{np.float32(value)!s}f" if suffix else repr(float(value))
+    return f"{number!s}{suffix}" if np.isfinite(number) else _SPECIAL[float(number)]
 
 
 def array(texts: Sequence[object], per_line: int = 12) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from qanas.core.c_text import INT32, plain, real, render
 from qanas.deployment.arena import arena_bytes, has_states, operator_counts
@@ -92,8 +90,14 @@ class Firmware:
 
     @cached_property
     def constants(self) -> list[Constant]:
-        """Of the preprocessing, where it has no C form."""
-        return [] if self.c_form else list(_constants(self.preprocessing, f"{self.name}_preprocessing"))
+        """Of the preprocessing, where it has no C form; names that C makes alike are told apart."""
+        found: dict[str, Constant] = {}
+        for constant in () if self.c_form else _constants(self.preprocessing, f"{self.name}_preprocessing"):
+            name = constant.name
+            while name in found:
+                name += "_"
+            found[name] = replace(constant, name=name)
+        return list(found.values())
 
     def _values(self, sources: list[str]) -> dict[str, Any]:
         """Return what the templates name."""
@@ -149,4 +153,4 @@ def _constants(table: Mapping[str, Any], prefix: str) -> Iterator[Constant]:
 def _constant(name: str, values: list[int | float]) -> Constant:
     if all(isinstance(value, int) and INT32.min < value <= INT32.max for value in values):
         return Constant(name, "int32_t", [str(int(value)) for value in values])
-    return Constant(name, "float", [real(float(np.float32(value))) for value in values])
+    return Constant(name, "float", [real(value) for value in values])
