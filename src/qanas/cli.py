@@ -54,6 +54,12 @@ def options(
     """Quantization-aware neural architecture search for edge devices."""
 
 
+def _tell_at_once(text: str) -> None:
+    """Say what is done before torch is imported, which takes seconds; a pipe has it at once, too."""
+    typer.echo(text)
+    sys.stdout.flush()
+
+
 def _folder(path: Path) -> RunFolder:
     from qanas.core.run_folder import RunFolder
 
@@ -69,6 +75,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
     """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    _tell_at_once(f"reading {recipe}")
     try:
         _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
     except KeyboardInterrupt:
@@ -101,16 +108,14 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 @app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
+    _tell_at_once(f"reading {recipe}")
     from qanas.recipe import load_plan
-    from qanas.workflows.check import PROBED_CANDIDATES, forecast
-    from qanas.workflows.rehearsal import rehearse
+    from qanas.workflows.check import PROBED_CANDIDATES, checked
 
     plan = load_plan(recipe, settings or [])
-    plan.check()
-    remarks = rehearse(plan)
-    expected = forecast(plan)
+    expected = checked(plan)
     typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
-    for remark in remarks:
+    for remark in expected.remarks:
         typer.echo(f"data: {remark}")
     for name, value in expected.reference_costs.items():
         over = (
@@ -168,6 +173,7 @@ def compare(
 @app.command()
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
+    _tell_at_once(f"reading {folder}")
     from qanas.recipe import load_plan
     from qanas.shipping.shipped import require_same_data, verify_models
 
@@ -175,8 +181,9 @@ def verify(folder: FolderArgument) -> None:
     plan = load_plan(run_folder.recipe)
     plan.check()
     require_same_data(plan, run_folder)
-    verdicts = list(verify_models(plan, run_folder))
-    for verdict in verdicts:
+    verdicts = []
+    for verdict in verify_models(plan, run_folder):
+        verdicts.append(verdict)
         outcome = "; ".join(verdict.differences) or "as its card says"
         latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"
         typer.echo(f"{verdict.identity}: {outcome}{latency}")

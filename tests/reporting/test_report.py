@@ -104,7 +104,7 @@ def test_models_have_names_that_say_what_they_are(run: RunFolder) -> None:
     assert "The smallest, m0 (1-4-1 units, 8 bits), has" in page.text
     assert "(synthetic data)" in page.text
     assert "The data is synthetic: scores tell nothing of real data." in page.text
-    assert f"qanas pick {run.path}" in page.text
+    assert f"qanas pick {run.path.name}" in page.text
 
 
 def test_axes_look_at_the_front_and_captions_follow_them(run: RunFolder) -> None:

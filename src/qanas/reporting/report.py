@@ -68,7 +68,6 @@ def render(data: RunData) -> str:
         learning=learning,
         baselines=data.baselines,
         described={name: card.described or card.protocol.get("baseline", "") for name, card in data.cards.items()},
-        path=data.folder.path,
         goal=next((f"{metric.name}=..." for metric in data.scores), "metric=..."),
         layers=layer_strips(data),
         failures=data.failures,

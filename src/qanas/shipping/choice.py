@@ -131,6 +131,6 @@ def _useful(plan: Plan, front: Sequence[TrialRecord], constant: Scores) -> Choic
     return Choice(
         kept,
         (),
-        f"{len(left)} of {len(front)} front points are no finalists: their {metric.name}, {spans}, is nearer to "
-        f"that of a constant answer, {bound:.3g}, than to that of the best one, {top:.3g}",
+        f"{len(left)} of {len(front)} front points are no finalists: their {metric.name}, {spans}, is no nearer to "
+        f"that of the best one, {top:.3g}, than to that of a constant answer, {bound:.3g}",
     )

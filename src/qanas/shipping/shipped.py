@@ -261,8 +261,6 @@ def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, 
     best = "smallest"
     if score is not None:
         found = card.metric("deployed", "val", score.name)
-        best = (
-            f"best deployed validation {score.name} ({found.shipped:.4g}; mean {found.mean:.4g} +- {found.std:.2g} "
-            f"over {found.n} trainings)"
-        )
+        several = f"; mean {found.mean:.4g} +- {found.std:.2g} over {found.n} trainings" if found.n > 1 else ""
+        best = f"best deployed validation {score.name} ({found.shipped:.4g}{several})"
     return f"{best} of the {within} of {total} shipped models with {bounds}; {_sizes(card)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -13,6 +14,7 @@ from torch import Generator, Tensor
 
 from qanas.core.candidate import Value
 from qanas.core.classes import FEWEST_CLASSES, confusion
+from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 from qanas.tasks.front_end import FrontEnd
@@ -222,6 +224,10 @@ class TaskData:
         return self.train.input_shape
 
 
+FINGERPRINTED = 256
+"""Decoded samples of a split that the default fingerprint is of."""
+
+
 class Task(ABC):
     """Data, splits, losses and metrics. Its constructor's arguments are the keys of a recipe's ``[task]``.
 
@@ -246,13 +252,26 @@ class Task(ABC):
         A class variable where they don't depend on the settings.
         """
 
-    @abstractmethod
     def fingerprint(self) -> str:
         """Return a digest of the raw data: a run refuses to be resumed on other data.
+
+        By default it is of what `load` returns, which is loaded once more for it: of every sample in memory, of decoded
+        ones of some spread over the split. A task that can look at its files is quicker.
 
         Raises:
             InputError: the data is not there.
         """
+        data, found = self.load(), hashlib.sha256()
+        for split in (data.train, data.val, data.test):
+            found.update(str(len(split)).encode())
+            count = len(split) if split.in_memory else min(len(split), FINGERPRINTED)
+            indices = evenly_spread(len(split), count)
+            for first in range(0, count, FINGERPRINTED):
+                for array in split.batch(indices[first : first + FINGERPRINTED]):
+                    for part in array if array.dtype == object else [array]:
+                        found.update(f"{part.shape} {part.dtype}".encode())
+                        found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     @abstractmethod
     def load(self) -> TaskData:
