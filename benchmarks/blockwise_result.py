@@ -25,7 +25,8 @@ import numpy as np
 import polars as pl
 from matplotlib import pyplot as plt
 
-from blockwise_controls import KINDS, TEACHER, TRAINED_ON, controls_path
+from blockwise_control_kinds import KINDS, TEACHER, TRAINED_ON
+from blockwise_controls import controls_path
 from qanas.core.card import Card, SplitName
 from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder
