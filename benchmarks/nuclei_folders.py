@@ -5,9 +5,8 @@
 Pictures that look like one acquisition stay together: those of equal size, kind, and brightness (median and deviation,
 in steps of 8 of 255), and those whose difference hashes are at most 4 bits apart. Groups are dealt out by kind and
 size, the largest first, to the part that lacks most of its share: half to train, a fifth to validation, the rest to
-test. No mask is looked at. A sample of validation or test is the middle 128 x 128 pixels of a picture; one of training
-a quarter of its middle 256 x 256, of which there are at most 500: each group's share of them goes by the root of its
-size, so that one large acquisition isn't all that is learnt. Brightness is stretched from the 1st to the 99.8th
+test. No mask is looked at. A sample of validation or test is the middle 128 x 128 pixels of a picture; a training
+picture gives two opposite quarters of its middle 256 x 256. Brightness is stretched from the 1st to the 99.8th
 percentile of each picture, as microscopes' viewers do. A file is called ``gGROUP-PICTURE[-QUARTER]``.
 """
 
@@ -32,9 +31,8 @@ BRIGHTNESS_STEP = 8
 HASH_SIZE = (9, 8)
 SAME_HASH_BITS = 4
 STRETCHED = (1, 99.8)
-TRAINING_SAMPLES = 500
-QUARTERS = (0, 3, 1, 2)
-"""In the order in which they are taken."""
+TRAINING_QUARTERS = (0, 3)
+"""Above left and below right."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +79,18 @@ class Picture:
         nuclei = (np.asarray(self.mask.crop(box)) > 0).astype(np.uint8)
         return self.stretched.crop(box), Image.fromarray(nuclei)
 
-    def middle(self) -> tuple[Image.Image, Image.Image]:
-        """Return the middle part."""
-        return self.crop((self.image.width - SIDE) // 2, (self.image.height - SIDE) // 2)
-
-    def quarter(self, number: int) -> tuple[Image.Image, Image.Image]:
-        """Return a quarter of the middle, by its number from above left to below right."""
-        down, right = divmod(number, 2)
-        return self.crop(self.image.width // 2 + (right - 1) * SIDE, self.image.height // 2 + (down - 1) * SIDE)
-
-
-def training_samples(groups: Sequence[Sequence[Picture]]) -> Iterator[tuple[int, Picture, int]]:
-    """Yield group's position, picture and quarter of each training sample; every picture gives one before any two."""
-    roots = np.sqrt([len(group) for group in groups])
-    shares = np.round(TRAINING_SAMPLES * roots / roots.sum()).astype(int)
-    for number, (group, share) in enumerate(zip(groups, shares, strict=True)):
-        every = [(picture, quarter) for quarter in QUARTERS for picture in group]
-        for picture, quarter in every[:share]:
-            yield number, picture, quarter
+    def parts(self, split: str) -> Iterator[tuple[str, Image.Image, Image.Image]]:
+        """Yield name, image and mask of each sample that it gives in a split."""
+        left, top = (self.image.width - SIDE) // 2, (self.image.height - SIDE) // 2
+        if split != "train":
+            yield self.name, *self.crop(left, top)
+            return
+        for quarter in TRAINING_QUARTERS:
+            down, right = divmod(quarter, 2)
+            yield (
+                f"{self.name}-{quarter}",
+                *self.crop(left + (2 * right - 1) * SIDE // 2, top + (2 * down - 1) * SIDE // 2),
+            )
 
 
 def read(archive: Path) -> list[Picture]:
@@ -157,22 +149,15 @@ def main() -> None:
     groups = groups_of(read(arguments.archive))
     splits = dealt(groups)
     for split in SHARES:
-        numbers = [number for number in range(len(groups)) if splits[number] == split]
-        own = [groups[number] for number in numbers]
-        samples: dict[str, tuple[Image.Image, Image.Image]] = {}
-        if split == "train":
-            for position, picture, quarter in training_samples(own):
-                samples[f"g{numbers[position]:02}-{picture.name}-{quarter}"] = picture.quarter(quarter)
-        else:
-            samples = {f"g{n:02}-{p.name}": p.middle() for n, group in zip(numbers, own, strict=True) for p in group}
         images, masks = arguments.out / split, arguments.out / f"{split}annot"
         for folder in (images, masks):
             folder.mkdir(parents=True, exist_ok=True)
-        for name, (image, mask) in samples.items():
-            image.save(images / f"{name}.png")
-            mask.save(masks / f"{name}.png")
-        pictures = sum(len(group) for group in own)
-        print(f"{split}: {len(samples)} samples of {pictures} pictures in {len(own)} groups")
+        own = [(number, picture) for number, group in enumerate(groups) if splits[number] == split for picture in group]
+        samples = [(number, part) for number, picture in own for part in picture.parts(split)]
+        for number, (name, image, mask) in samples:
+            image.save(images / f"g{number:02}-{name}.png")
+            mask.save(masks / f"g{number:02}-{name}.png")
+        print(f"{split}: {len(samples)} samples of {len(own)} pictures in {len({number for number, _ in own})} groups")
 
 
 if __name__ == "__main__":
