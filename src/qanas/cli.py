@@ -239,12 +239,16 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         str | None, typer.Option(metavar="KIND", help="Kernels of the device that are wrong: grouped_convolution.")
     ] = None,
     file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Tell which layers' integers make the noise; takes seconds.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Quantize a trained torch network of your own and write its .tflite or .onnx file, or a folder; no search."""
     import json
+    from dataclasses import replace
 
-    from qanas.export.export import exporter, require_folder_of, ship
+    from qanas.export.export import exporter, noise_by_layer, require_folder_of, ship
     from qanas.export.folder import require_place_for, ship_folder
     from qanas.export.source import NotShippedError, Source
 
@@ -262,6 +266,8 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         raise typer.Exit(DIFFERENCE) from error
     deployed = deploy(source)
     shipped = ship(source, deployed, out) if out is not None else ship_folder(source, deployed, cast("Path", folder))
+    if noise and not shipped.layer_noise:
+        shipped = replace(shipped, layer_noise=noise_by_layer(source, deployed))
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:
         typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)

@@ -13,7 +13,7 @@ from qanas.core.run_folder import digest, write_atomically
 from qanas.deployment.firmware.folder import Firmware
 from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
-from qanas.export.export import Deployed, ship
+from qanas.export.export import Deployed, noise_by_layer, ship
 from qanas.export.report import Export
 from qanas.export.source import Source
 
@@ -48,7 +48,7 @@ def ship_folder(source: Source, deployed: Deployed, folder: Path) -> Export:
     export = ship(source, deployed, folder / "model.tflite")
     if export.failure:
         return export
-    export = replace(export, notes=(*export.notes, BY_ITSELF))
+    export = replace(export, notes=(*export.notes, BY_ITSELF), layer_noise=noise_by_layer(source, deployed))
     chosen = evenly_spread(source.compared_count, GOLDEN_SAMPLES)
     border = source.graph.border
     inputs = {name: values[chosen] for name, values in source.compared.items()}

@@ -17,6 +17,7 @@ from torch import Tensor
 from qanas.core.card import LayerNoise
 from qanas.quantization.border import Tensors, tensors_by_name
 from qanas.quantization.graph import Graph, Node
+from qanas.quantization.operators.base import Operator
 from qanas.quantization.quantized_graph import QuantizedGraph
 
 Values = dict[str, Tensor]
@@ -37,7 +38,7 @@ def samples_affordable(graph: Graph) -> int:
 
 
 @torch.no_grad()
-def layer_noise(quantized: QuantizedGraph, inputs: Tensors) -> list[LayerNoise]:
+def layer_noise(quantized: QuantizedGraph, inputs: Tensors, floating: Graph | None = None) -> list[LayerNoise]:
     """Return what every layer adds to the noise, the largest share first; layers that only move codes are left out.
 
     Noise is the outputs' squared error against the float network over the squared signal, summed over outputs. Time
@@ -47,23 +48,26 @@ def layer_noise(quantized: QuantizedGraph, inputs: Tensors) -> list[LayerNoise]:
         quantized: the network.
         inputs: samples, see `samples_affordable`, of shape (n, *shape) as the torch network takes them;
             tensors by name where it has several.
+        floating: the network that it is of, where its own real weights are others (`without_mean_error`).
     """
     graph = quantized.graph
+    known = {} if floating is None else {node.name: node.operator for node in floating.nodes}
+    operators = {node.name: known.get(node.name, node.operator) for node in graph.nodes}
     stored = graph.stored_inputs(tensors_by_name(inputs, graph.border.input_names))
     real = dict(stored)
     codes = {name: quantized.affines[name].quantize(values) for name, values in stored.items()}
     for node in graph.nodes:
-        real[node.name] = node.operator.forward(*(real[name] for name in node.inputs))
+        real[node.name] = operators[node.name].forward(*(real[name] for name in node.inputs))
         codes[node.name] = _integers(quantized, node, codes)
     whole = _noise(quantized, real, codes)
     found = []
     for position, node in enumerate(graph.nodes):
-        floating = _float_self(quantized, node, codes)
-        if torch.equal(floating, codes[node.name]):
+        itself = _float_self(quantized, operators[node.name], node, codes)
+        if torch.equal(itself, codes[node.name]):
             continue
-        noise = _noise(quantized, real, _passed_on(quantized, position, floating, codes))
+        noise = _noise(quantized, real, _passed_on(quantized, position, itself, codes))
         share = 1.0 - noise / whole if whole else 0.0
-        own = _own_sqnr_db(quantized, node, floating, codes[node.name])
+        own = _own_sqnr_db(quantized, node, itself, codes[node.name])
         operator = type(node.operator).__name__
         found.append(LayerNoise(layer=node.name, operator=operator, own_sqnr_db=own, share=share))
     return sorted(found, key=lambda layer: -layer.share)
@@ -74,10 +78,10 @@ def _integers(quantized: QuantizedGraph, node: Node, codes: Mapping[str, Tensor]
     return quantized.operators[node.name].forward(*(codes[name] for name in node.inputs))
 
 
-def _float_self(quantized: QuantizedGraph, node: Node, codes: Mapping[str, Tensor]) -> Tensor:
+def _float_self(quantized: QuantizedGraph, operator: Operator, node: Node, codes: Mapping[str, Tensor]) -> Tensor:
     """Return a node's output codes as real arithmetic has them; what follows takes nothing but codes."""
     sources = [quantized.affines[name].dequantize(codes[name]) for name in node.inputs]
-    return quantized.affines[node.name].quantize(node.operator.forward(*sources))
+    return quantized.affines[node.name].quantize(operator.forward(*sources))
 
 
 def _passed_on(quantized: QuantizedGraph, position: int, changed: Tensor, codes: Mapping[str, Tensor]) -> Values:
