@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Real data where it is at hand, else the seeded synthetic engines.
 TURBOFAN := $(if $(wildcard $(QANAS_DATA)/cmapss/train_FD001.txt),$(abspath $(QANAS_DATA)/cmapss),synthetic)
 
-.PHONY: run test check coverage lint format types layers docs wheel clean
+.PHONY: run test check coverage lint format types layers docs wheel firmware clean
 
 run: $(STAMP)
 	@echo "turbofan data: $(TURBOFAN)"
@@ -24,6 +24,10 @@ check: $(STAMP)
 # The tests, and which lines they reach; fails below the share in pyproject.toml.
 coverage: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
+
+# Firmware folders on an emulated Cortex-M4 and in TFLite Micro; what that needs is in the test file.
+firmware: $(STAMP)
+	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

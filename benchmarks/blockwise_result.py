@@ -3,9 +3,9 @@
     python benchmarks/blockwise_result.py docs/results/qa_bwnas_camvid --title "..." \
         "INT8"=runs/camvid_s0 "INT8"=runs/camvid_s1 "4, 6 or 8 bits a block"=runs/camvid_bits_s0
 
-A name stands for a recipe, of which there may be runs of several seeds; runs of a seed share a teacher. What the
-teacher gets to when it is trained on is shown where `teacher_trained_on.py` has left it. Everything is read from the
-runs' files; nothing is measured here.
+A name stands for a recipe, of which there may be runs of several seeds; runs of a seed share a teacher. Controls are
+shown where `blockwise_controls.py` and `pixel_controls.py` have left them. Everything is read from the runs' files;
+nothing is measured here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import matplotlib as mpl
+import numpy as np
 import polars as pl
 from matplotlib import pyplot as plt
 
+from blockwise_control_kinds import KINDS, TEACHER, TRAINED_ON
+from blockwise_controls import controls_path
 from qanas.core.card import Card, SplitName
 from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder
-from teacher_trained_on import trained_on_path
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
@@ -35,6 +37,15 @@ mpl.rcParams["svg.hashsalt"] = "qanas"
 METRIC = "miou"
 MARKERS = "os^Dv"
 """By seed."""
+
+CONTROL_MARKERS = {
+    "narrowed": "1",
+    "random": ".",
+    "four_bits": "2",
+    "six_bits": "3",
+    "scratch": "+",
+    "narrowed_long": "4",
+}
 
 COLOURS = ("#1f6feb", "#d1570b", "#2da44e", "#8250df")
 SIZES = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
@@ -82,10 +93,36 @@ class Run:
         return dict(sorted(found, key=lambda entry: entry[1].packed_weight_bytes))
 
     @cached_property
+    def controls(self) -> Mapping[str, Any] | None:
+        """What `blockwise_controls.py` has left, or None where nobody tried."""
+        return _read(controls_path(self.folder))
+
+    @cached_property
+    def pixels(self) -> Mapping[str, Any] | None:
+        """What `pixel_controls.py` has left, or None where nobody tried."""
+        return _read(self.folder.path / "pixels.json")
+
+    def networks(self, kind: str, against: str) -> list[Mapping[str, Any]]:
+        """Return the trainings of a control that were scored.
+
+        Args:
+            kind: of the control.
+            against: the finalist that it is of; those of every finalist have the name "".
+        """
+        every = self.controls["networks"] if self.controls else []
+        return [entry for entry in every if entry["kind"] == kind and entry["against"] == against and entry["metrics"]]
+
+    @cached_property
     def trained_on(self) -> Mapping[str, Any] | None:
-        """What the teacher gets to when it is trained on, or None where nobody tried."""
-        path = trained_on_path(self.folder)
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        """What the teacher gets to when it is trained on, mean over trainings; None where nobody tried."""
+        found = self.networks(TRAINED_ON, "")
+        if not found:
+            return None
+        miou = {
+            precision: {s: float(np.mean([e["metrics"][precision][s][METRIC] for e in found])) for s in ("val", "test")}
+            for precision in ("float", "deployed")
+        }
+        return {**found[0], "miou": miou, "parity_steps": max(entry["parity_steps"] for entry in found)}
 
     def collect(self) -> dict[str, Any]:
         """Return what the JSON holds of the run."""
@@ -101,8 +138,14 @@ class Run:
             "summary": self.folder.read_summary(),
             "front": columns_of(pl.read_csv(self.folder.front)),
             "models": {name: models[name] | {"metrics": means(card)} for name, card in self.cards.items()},
-            "teacher_trained_on": self.trained_on,
+            "controls": self.controls,
+            "pixels": self.pixels,
         }
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = json.loads(path.read_text("utf-8")) if path.exists() else None
+    return found
 
 
 def columns_of(front: pl.DataFrame) -> dict[str, str]:
@@ -150,6 +193,13 @@ def draw(runs: Sequence[Run], path: Path, title: str) -> None:
                 points.append((100 * first.trained_on["miou"]["deployed"][split], "kx", "teacher, trained on"))
             for value, kind, label in points:
                 axes.plot(size, value, kind, ms=8, label=label)
+            for name in KINDS:
+                entries = [e for e in first.controls["networks"] if e["kind"] == name] if first.controls else []
+                found = [
+                    (e["packed_weight_bytes"] / 1000, 100 * e["metrics"]["deployed"][split][METRIC]) for e in entries
+                ]
+                if found and name != TRAINED_ON:
+                    axes.plot(*zip(*found, strict=True), CONTROL_MARKERS[name], color="0.5", ms=4, label=named(name))
             for run in of_seed:
                 sizes = [card.packed_weight_bytes / 1000 for card in run.found.values()]
                 scores = [100 * card.metric("deployed", split, METRIC).mean for card in run.found.values()]
@@ -235,6 +285,67 @@ def bits_by_block(card: Card) -> str:
     return "-".join(found) if len(set(found)) > 1 else (found or ["8"])[0]
 
 
+CONTROL_COLUMNS: Mapping[str, str] = {
+    "seed": "---:",
+    "finalist": "---",
+    "against": "---",
+    "trainings": "---:",
+    "weight bytes": "---:",
+    "packed bytes": "---:",
+    "val mIoU": "---:",
+    "test mIoU": "---:",
+    "finalist less control: val": "---:",
+    "test": "---:",
+    "95 % of test pictures": "---",
+}
+
+
+def controls_table(runs: Sequence[Run]) -> list[str]:
+    """Return finalists and what they are held against as lines of a Markdown table; a difference in bold excludes 0."""
+    lines = [f"| {' | '.join(CONTROL_COLUMNS)} |", f"|{'|'.join(CONTROL_COLUMNS.values())}|"]
+    for run in runs:
+        for entry in run.controls["comparisons"] if run.controls else []:
+            kind, identity = entry["control"], entry["finalist"]
+            if kind == TEACHER:
+                own = _control_cells(run.networks("finalist", identity))
+                lines.append(f"| {run.seed} | `{identity}` | | {' | '.join(own)} | | | |")
+            networks = run.networks(kind, identity) or run.networks(kind, "")
+            val, test = (entry[METRIC][split] for split in ("val", "test"))
+            low, high = (100 * bound for bound in test["interval"])
+            gain = f"{100 * test['difference']:+.1f}"
+            told = f"**{gain}**" if low > 0 or high < 0 else gain
+            cells = [*_control_cells(networks), f"{100 * val['difference']:+.1f}", told, f"{low:+.1f} to {high:+.1f}"]
+            lines.append(f"| {run.seed} | | {named(kind)} | {' | '.join(cells)} |")
+    return lines
+
+
+def pixels_table(runs: Sequence[Run]) -> list[str]:
+    """Return what pixels alone tell as lines of a Markdown table, once for all runs: they share the data."""
+    lines = ["| from a pixel's brightness and place alone | val mIoU | test mIoU | 95 % |", "|---|---:|---:|---|"]
+    told = next((run.pixels for run in runs if run.pixels), {})
+    for name, splits in told.items():
+        val, test = (splits[split][METRIC] for split in ("val", "test"))
+        low, high = (100 * bound for bound in test["interval"])
+        scores = [f"{100 * val['value']:.1f}", f"{100 * test['value']:.1f}", f"{low:.1f} to {high:.1f}"]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(scores)} |")
+    return lines if told else []
+
+
+def named(kind: str) -> str:
+    """Return a control's name for people."""
+    return {TEACHER: TEACHER, **{name: name.replace("_", " ") for name in KINDS}}[kind]
+
+
+def _control_cells(networks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return trainings, bytes and scores of some networks; of several sizes the mean size."""
+    sizes = [f"{np.mean([entry[name] for entry in networks]):,.0f}" for name in ("weight_bytes", "packed_weight_bytes")]
+    scores = []
+    for split in ("val", "test"):
+        found = 100 * np.array([entry["metrics"]["deployed"][split][METRIC] for entry in networks])
+        scores.append(f"{found.mean():.1f}" + (f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""))
+    return [str(len(networks)), *sizes, *scores]
+
+
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -253,6 +364,11 @@ def main() -> None:
         print(f"{run.name}, seed {run.seed}: CPU minutes by stage: {minutes}")
     print()
     print("\n".join(table(runs)))
+    if any(run.controls for run in runs):
+        print()
+        print("\n".join(controls_table(runs)))
+    print()
+    print("\n".join(pixels_table(runs)))
 
 
 if __name__ == "__main__":

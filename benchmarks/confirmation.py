@@ -87,9 +87,10 @@ def main() -> None:
             collected[name] += (found := regrets(plan, folder, front))
             print(f"seed {seed}, {name}: {len(found)} points, mean regret {np.mean(found):.3f}", flush=True)
         print(f"seed {seed}: {told['trainings']} trainings, {shares[-1]:.0%} of the search's CPU time", flush=True)
-    single, confirmed = (float(np.mean(collected[name])) for name in ("single", "confirmed"))
-    print(f"mean regret: single {single:.3f}, confirmed {confirmed:.3f}, ratio {confirmed / single:.2f}; "
-          f"CPU time {np.mean(shares):.0%} more")  # fmt: skip
+    for name, found in collected.items():
+        print(f"{name}: {len(found)} points, regret: mean {np.mean(found):.3f}, median {np.median(found):.3f}, "
+              f"mean of magnitudes {np.abs(found).mean():.3f}")  # fmt: skip
+    print(f"confirmation took {np.mean(shares):.0%} of the searches' CPU time")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""The five curves of van de Waterlaat et al. 2023, and two more, on C-MAPSS FD001: LSTM and TCN references.
+"""The five ways to search of van de Waterlaat et al. 2023 on C-MAPSS, over five splits of the engines, with controls.
 
-    python benchmarks/turbofan_modes.py runs/turbofan_modes --network lstm
-    python benchmarks/turbofan_modes.py runs/turbofan_modes --network tcn
-    python benchmarks/turbofan_modes_result.py runs/turbofan_modes docs/results/turbofan_modes
+    python benchmarks/turbofan_modes.py runs/modes --subset FD001 --splits 5
+    python benchmarks/turbofan_modes.py runs/modes --subset FD003 --splits 5
+    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes
 
-Protocol (`turbofan_modes.toml` has the numbers): each mode searches three times, with run seeds 0, 1 and 2, training on
-every third window, the reference being the first trial. The three searches of a mode are merged; finalists spread
-over the merged front are trained three times on every window, and scored in FP32 and, quantized, in LiteRT. Random
+Protocol (`turbofan_modes.toml` has the numbers): for each split another fifth of the training engines is held out, and
+every mode searches once, with the split's number as the run's seed, training on every third window, the reference being
+the first trial. Finalists spread over a mode's front are trained twice on every window, and scored in FP32 and,
+quantized, in LiteRT, so that each FP32 mode is there as it ships and as it is when it is quantized afterwards. Random
 search doesn't look at scores: NAS & HPO (RS) and QA-NAS & HPO (RS) read the same trials, each by its own objectives.
-A network that is a finalist of several modes is trained once for all of them. Everything is resumed where it was left.
+Beside them stand, trained and scored as often: the reference, for as long as is best on the validation engines
+(`reference.tune`), the reference narrowed, and dense networks of 4 and 12 units on means and slopes of the sensors. A
+network that is a finalist of several modes is trained once for all of them. Test engines are scored, and nothing is
+chosen by them. Everything is resumed where it was left.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -26,15 +31,18 @@ from qanas.core.candidate import Group
 from qanas.core.measures import Cost, Measure, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.trials import front_of
+from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.shipping.finalists import Finalist, choose_finalists, train_finalists
+from qanas.shipping.baselines import baselines_of, train_baselines
+from qanas.shipping.choice import choose_finalists
+from qanas.shipping.finalists import Finalist, Training, reference_finalist, train_finalists, training_files
+from qanas.shipping.reference import tuned_reference
 from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 
 RECIPE = Path(__file__).with_suffix(".toml")
-SEEDS = (0, 1, 2)
 
 FLOAT = (Metric("mae", "float"), Cost("weight_bytes", float_=True))
 QUANTIZED = (Metric("mae"), Cost("weight_bytes"))
@@ -48,7 +56,7 @@ class Mode:
     """One curve.
 
     Attributes:
-        search: the name of its searches; modes of one name share them.
+        search: the name of its search; modes of one name share it.
         strategy: proposes candidates.
         groups: that are free.
         objectives: that the search is told, and the front is made of.
@@ -62,117 +70,137 @@ class Mode:
     overrides: tuple[str, ...] = ()
 
 
-NOT_BY_LAYER = ("space.per_layer_training=false",)
-
 MODES = {
+    # As in the paper: units drawn evenly from 1 to 100.
+    "NAS (RS), linear units": Mode("nas_rs_linear", "random", ARCHITECTURE, FLOAT, ("space.units_scale=linear",)),
     "NAS (RS)": Mode("nas_rs", "random", ARCHITECTURE, FLOAT),
     "NAS & HPO (RS)": Mode("hpo_rs", "random", WITH_HPO, FLOAT),
     "NAS & HPO (TPE)": Mode("hpo_tpe", "tpe", WITH_HPO, FLOAT),
     "QA-NAS & HPO (RS)": Mode("hpo_rs", "random", WITH_HPO, QUANTIZED),
     "QA-NAS & HPO (TPE)": Mode("qa_hpo_tpe", "tpe", WITH_HPO, QUANTIZED),
-    # Not the paper's: without initializers and penalties of each layer, 40 trials explore a quarter of the axes.
-    "NAS & small HPO (TPE)": Mode("small_hpo_tpe", "tpe", WITH_HPO, FLOAT, NOT_BY_LAYER),
-    "QA-NAS & small HPO (TPE)": Mode("qa_small_hpo_tpe", "tpe", WITH_HPO, QUANTIZED, NOT_BY_LAYER),
 }
 
-
-def owner_of(mode: Mode) -> Mode:
-    """Return the mode whose objectives a search is told; the trials of a search hold all values."""
-    return next(other for other in MODES.values() if other.search == mode.search)
+RESULT = "result.json"
+"""In the folder of a split, once it is complete."""
 
 
-def folder_of(folder: Path, mode: Mode, seed: int) -> RunFolder:
-    """Return the folder of one search, made where it wasn't."""
-    path = folder / f"{mode.search}_{seed}"
-    path.mkdir(parents=True, exist_ok=True)
-    return RunFolder(path)
+def split_folder(folder: Path, subset: str, split: int) -> Path:
+    """Return where everything of one split is kept."""
+    return folder / subset / f"split_{split}"
 
 
-def store_of(folder: Path, mode: Mode, seed: int) -> TrialStore:
-    """Return the trials of one search."""
-    return TrialStore(folder_of(folder, mode, seed).study, owner_of(mode).objectives, ())
-
-
-class Experiment:
-    """All searches and finalists of one family of networks.
+class SplitExperiment:
+    """All searches and finalists of one split of the engines.
 
     Args:
         folder: where everything is kept.
-        network: the name of the space.
-        overrides: of the recipe, for a trial of the script itself.
+        subset: of C-MAPSS.
+        split: its number.
+        settings: of the recipe, for a trial of the script itself.
     """
 
-    def __init__(self, folder: Path, network: str, overrides: list[str]) -> None:
+    def __init__(self, folder: Path, subset: str, split: int, settings: list[str]) -> None:
         """Load the data, once for the searches and once for the finalists."""
-        self.folder = folder / network
-        self.base = [f"space.name={network}", *overrides]
+        self.folder = split_folder(folder, subset, split)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.base = [f"task.subset={subset}", f"task.split_seed={split}", f"run.seed={split}", *settings]
         self.searched = load_plan(RECIPE, self.base)
         self.every_window = load_plan(RECIPE, [*self.base, "task.stride=1"])
         for plan in (self.searched, self.every_window):
             plan.check()
 
-    def plan(self, mode: Mode, seed: int) -> Plan:
+    def plan(self, mode: Mode) -> Plan:
         """Return the plan of one search; the data is shared."""
-        choices = [f"strategy.name={mode.strategy}", f"run.seed={seed}", *mode.overrides]
-        plan = load_plan(RECIPE, [*self.base, *choices])
+        plan = load_plan(RECIPE, [*self.base, f"strategy.name={mode.strategy}", *mode.overrides])
         bench = replace(plan.bench, data=self.searched.bench.data, search=mode.groups)
         return replace(plan, bench=bench, objectives=mode.objectives)
 
-    def search(self, mode: Mode, seed: int) -> None:
+    def run_folder(self, mode: Mode) -> RunFolder:
+        """Return the folder of one search, made where it wasn't."""
+        path = self.folder / mode.search
+        path.mkdir(exist_ok=True)
+        return RunFolder(path)
+
+    def search(self, mode: Mode) -> None:
         """Do the trials of one search that are missing."""
         with LiveDisplay() as display:
-            Search(self.plan(owner_of(mode), seed), folder_of(self.folder, mode, seed), display).run()
+            Search(self.plan(mode), self.run_folder(mode), display).run()
 
-    def finalists(self, name: str, mode: Mode) -> list[Finalist]:
-        """Return the finalists of a mode, the reference in front, from its searches' merged front."""
-        merged = [record for seed in SEEDS for record in store_of(self.folder, mode, seed).records]
-        plan = self.plan(mode, SEEDS[0])
-        chosen = choose_finalists(plan, plan.estimator, front_of(merged, plan.axes))
-        content = {
-            "mode": name,
-            "objectives": [objective.column for objective in mode.objectives],
-            "finalists": [
-                {
-                    "key": finalist.candidate.key,
-                    "is_seed": finalist.candidate == plan.bench.reference,
-                    "config": finalist.candidate.config,
-                    "costs": plan.bench.costs_of(finalist.candidate),
-                }
-                for finalist in chosen
-            ],
-        }
-        write_atomically(self.folder / f"mode_{list(MODES).index(name)}.json", json.dumps(content, indent=1).encode())
-        return chosen
+    def finalists(self, mode: Mode) -> list[Finalist]:
+        """Return the finalists of a mode from the front of its search, without the reference."""
+        owner = next(other for other in MODES.values() if other.search == mode.search)
+        records = TrialStore(self.run_folder(mode).study, owner.objectives, ()).records
+        plan = self.plan(mode)
+        chosen = choose_finalists(plan, plan.estimator, front_of(records, plan.axes))
+        return [finalist for finalist in chosen if finalist.candidate != plan.bench.reference]
 
     def run(self) -> None:
-        """Search in every mode, then train every finalist."""
-        for seed in SEEDS:
-            for mode in {mode.search: mode for mode in MODES.values()}.values():
-                self.search(mode, seed)
-        distinct: dict[str, Finalist] = {}
-        for name, mode in MODES.items():
-            distinct |= {finalist.candidate.key: finalist for finalist in self.finalists(name, mode)}
-        named = [replace(finalist, identity=key) for key, finalist in distinct.items()]
+        """Search in every mode, then train every finalist and every control."""
+        for mode in {mode.search: mode for mode in reversed(MODES.values())}.values():
+            self.search(mode)
+        of_modes = {name: self.finalists(mode) for name, mode in MODES.items()}
+        distinct = {finalist.identity: finalist for finalists in of_modes.values() for finalist in finalists}
+        here, plan = RunFolder(self.folder), self.every_window
         with LiveDisplay() as display:
-            train_finalists(self.every_window, RunFolder(self.folder), named, display)
-        (self.folder / "recipe.json").write_text(json.dumps(self.searched.recipe, indent=1), "utf-8")
+            tuned = tuned_reference(plan, here, display)
+            plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
+            reference = reference_finalist(plan, plan.finalists.of_reference)
+            networks = {finalist.identity: (finalist, plan.bench) for finalist in [reference, *distinct.values()]}
+            trainings, _ = train_finalists(plan, here, [finalist for finalist, _ in networks.values()], display)
+            baselines = baselines_of(plan)
+            controls, _ = train_baselines(plan, here, baselines, reference, display)
+        networks |= {baseline.finalist.identity: (baseline.finalist, baseline.bench) for baseline in baselines}
+        content = {
+            "recipe": _portable(self.searched.recipe),
+            "modes": {name: [finalist.identity for finalist in finalists] for name, finalists in of_modes.items()},
+            "tuned_epochs": tuned.procedure.epochs,
+            "networks": {
+                name: _described(*networks[name]) | {
+                    "predictions": [self._predictions(networks[name][0], training) for training in made],
+                    "metrics": [training.metrics for training in made],
+                    "failures": [training.failure for training in made],
+                    "parity_steps_max": max(training.parity.max for training in made),
+                }
+                for name, made in (trainings | controls).items()
+            },
+        }  # fmt: skip
+        write_atomically(self.folder / RESULT, json.dumps(content, indent=1).encode())
+
+    def _predictions(self, finalist: Finalist, training: Training) -> str:
+        """Return the file with a training's outputs, within the folder."""
+        files = training_files(RunFolder(self.folder), finalist, training.repetition)
+        return str(files.predictions.relative_to(self.folder))
+
+
+def _described(finalist: Finalist, bench: Bench) -> dict[str, Any]:
+    return {"config": finalist.candidate.config, "costs": bench.costs_of(finalist.candidate)}
+
+
+def _portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved recipe without the paths of the machine that ran it."""
+    kept = {name: value for name, value in recipe.items() if name != "source"}
+    return kept | {"task": kept["task"] | {"data": Path(kept["task"]["data"]).name}}
 
 
 def main() -> None:
-    """Do what is missing of one family's experiment."""
+    """Do what is missing of the experiment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--network", choices=("lstm", "tcn"), required=True)
+    parser.add_argument("--subset", choices=("FD001", "FD002", "FD003", "FD004"), default="FD001")
+    parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    started = time.process_time()
-    experiment = Experiment(arguments.out, arguments.network, arguments.settings)
-    try:
-        experiment.run()
-    finally:
-        with (experiment.folder / "cpu_seconds.txt").open("a", encoding="ascii") as file:
-            file.write(f"{time.process_time() - started:.0f}\n")
+    for split in range(arguments.splits):
+        folder = split_folder(arguments.out, arguments.subset, split)
+        if (folder / RESULT).is_file():
+            continue
+        started = time.process_time()
+        try:
+            SplitExperiment(arguments.out, arguments.subset, split, arguments.settings).run()
+        finally:
+            with (folder / "cpu_seconds.txt").open("a", encoding="ascii") as file:
+                file.write(f"{time.process_time() - started:.0f}\n")
 
 
 if __name__ == "__main__":

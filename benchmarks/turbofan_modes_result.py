@@ -1,14 +1,15 @@
-"""The figures of `turbofan_modes.py`: curves, and how much smaller one mode's networks are than another's at equal MAE.
+"""The figures of `turbofan_modes.py`: how much smaller one mode's networks are than another's at equal error.
 
-    python benchmarks/turbofan_modes_result.py runs/turbofan_modes docs/results/turbofan_modes
+    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes
 
-Everything is read from the experiment's folder; nothing is measured here.
+Everything is read from the experiment's folder; nothing is measured here, and splits that aren't complete are left out.
 
-The ratio at an MAE m is the size of the smallest network of the one front that reaches m, over that of the other. It is
-averaged geometrically over the range of m that both fronts cover: from the worse of the two best values to the better
-of the two values at the small end; and once more up to 15 cycles only, as nobody ships what is worse (set before any
-result was seen). Its interval is a bootstrap (2,000 draws): over the three search seeds for fronts
-of the search, over the three trainings for finalists.
+The ratio at an MAE m is the size of the smallest network of the one side that reaches m, over that of the other. It is
+averaged geometrically over the range of m that both sides cover: from the worse of the two best values to the better of
+the two values at the small end, up to 15 cycles; then over the splits. Networks were chosen on validation engines.
+Its interval is a bootstrap (400 draws) over splits, trainings and engines at once, widened for few splits (Hesterberg
+2015); engines that are drawn are the same for all networks. An FP32 network's score over drawn engines is that of its
+INT8 form plus the difference of the two over all engines.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -27,26 +30,78 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 import turbofan_modes
-from turbofan_modes import MODES, SEEDS, Mode, store_of
+from qanas.core.run_folder import SEED_ID
+from qanas.core.seeds import derive_seed
+from qanas.shipping.baselines import PREFIX
+from qanas.tasks.resampling import DRAWS, interval_of
+from turbofan_modes import MODES, RESULT
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
 
-NETWORKS = ("lstm", "tcn")
-DRAWS = 2000
 USEFUL_MAE = 15.0
+"""Cycles; nobody ships what is worse. Set before any result was seen."""
 GRID = 200
-COMPARISONS = (
-    ("NAS (RS)", "NAS & HPO (TPE)"),
-    ("NAS & HPO (TPE)", "QA-NAS & HPO (TPE)"),
-    ("NAS & HPO (RS)", "QA-NAS & HPO (RS)"),
-    ("NAS (RS)", "NAS & small HPO (TPE)"),
-    ("NAS & small HPO (TPE)", "QA-NAS & small HPO (TPE)"),
-)
-AFTERWARDS = ("NAS & HPO (TPE), quantized afterwards", "QA-NAS & HPO (TPE)")
-PAPER = {COMPARISONS[0]: "13x, with 40 % better MAE", COMPARISONS[1]: "3x"}
+AFTERWARDS = ", quantized afterwards"
+DENSE = "dense networks on features"
+NARROWED = "the reference, tuned, and narrowed"
+SHOWN = (*MODES, "NAS (RS)" + AFTERWARDS, "NAS & HPO (TPE)" + AFTERWARDS, NARROWED, DENSE)
 
-Points = NDArray[np.float64]
+COMPARISONS = (
+    ("NAS (RS), linear units", "NAS & HPO (TPE)", "paper: 13x, with 40 % better MAE"),
+    ("NAS (RS)", "NAS & HPO (TPE)", "the same on logarithmic units"),
+    ("NAS & HPO (TPE)", "QA-NAS & HPO (TPE)", "paper: 3x"),
+    ("NAS & HPO (RS)", "QA-NAS & HPO (RS)", "the same trials"),
+    ("NAS & HPO (TPE)" + AFTERWARDS, "QA-NAS & HPO (TPE)", "control: what the search gains by seeing INT8"),
+    ("NAS (RS)" + AFTERWARDS, "QA-NAS & HPO (TPE)", "control: random networks, the reference's training"),
+    (NARROWED, "QA-NAS & HPO (TPE)", "control: no search"),
+    (DENSE, "QA-NAS & HPO (TPE)", "control: no LSTM"),
+)
+
+SplitName = Literal["val", "test"]
+SPLITS: tuple[SplitName, ...] = ("val", "test")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of one split, trained several times.
+
+    Attributes:
+        entry: what the experiment's file says of it.
+        folder: of the split.
+        precision: that it ships in.
+    """
+
+    entry: Mapping[str, Any]
+    folder: Path
+    precision: Literal["float", "deployed"]
+
+    @property
+    def size(self) -> float:
+        """Weight bytes as shipped."""
+        return float(self.entry["costs"]["float_weight_bytes" if self.precision == "float" else "weight_bytes"])
+
+    def scores(self, split: SplitName) -> Floats:
+        """Return the MAE of each training, shape (trainings,)."""
+        return np.array([metrics[self.precision][split]["mae"] for metrics in self.entry["metrics"]])
+
+    @cached_property
+    def _drawn(self) -> dict[SplitName, Floats]:
+        found: dict[SplitName, Floats] = {}
+        files = [np.load(self.folder / name) for name in self.entry["predictions"]]
+        for split in SPLITS:
+            shift = [m[self.precision][split]["mae"] - m["deployed"][split]["mae"] for m in self.entry["metrics"]]
+            drawn = np.array([file[f"{split}_resampled_mae"] for file in files])
+            found[split] = drawn + np.array(shift)[:, None]
+        return found
+
+    def drawn(self, split: SplitName) -> Floats:
+        """Return the MAE of each training over each draw of engines, shape (trainings, draws)."""
+        return self._drawn[split]
+
+
+Points = Floats
 """Networks as rows of size in bytes and MAE in cycles."""
 
 
@@ -57,272 +112,227 @@ def front(points: Points) -> Points:
     return ordered[ordered[:, 1] < best_before]
 
 
-def smallest_size(points: Points, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+def smallest_size(points: Points, levels: Floats) -> Floats:
     """Return the size of the smallest network of a front that reaches each MAE."""
     # Along a front MAE falls as size grows: the first network that is good enough is the smallest.
-    sizes: NDArray[np.float64] = points[np.searchsorted(-points[:, 1], -levels), 0]
+    sizes: Floats = points[np.searchsorted(-points[:, 1], -levels), 0]
     return sizes
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How much smaller the networks of one front are at equal MAE.
-
-    Attributes:
-        mean: geometric, over the common range.
-        best: the largest single ratio.
-        best_mae: where that is.
-        low, high: the range of MAE.
-    """
-
-    mean: float
-    best: float
-    best_mae: float
-    low: float
-    high: float
-
-    @classmethod
-    def between(cls, large: Points, small: Points, ceiling: float) -> Ratio | None:
-        """Compare two sets of points up to an MAE; None where their fronts have no range in common."""
-        large, small = front(large), front(small)
-        low = max(large[:, 1].min(), small[:, 1].min())
-        high = min(large[:, 1].max(), small[:, 1].max(), ceiling)
-        if low > high:
-            return None
-        levels = np.linspace(low, high, GRID)
-        ratios = smallest_size(large, levels) / smallest_size(small, levels)
-        best = int(ratios.argmax())
-        return cls(float(np.exp(np.log(ratios).mean())), float(ratios[best]), float(levels[best]), low, high)
-
-
-def interval(draw: Callable[[NDArray[np.int64]], Ratio | None]) -> list[float] | None:
-    """Return the 95 % bootstrap interval of a ratio's mean, from draws of three indices with replacement."""
-    random = np.random.default_rng(0)
-    drawn = [draw(random.integers(0, len(SEEDS), len(SEEDS))) for _ in range(DRAWS)]
-    means = [ratio.mean for ratio in drawn if ratio is not None]
-    return [float(value) for value in np.quantile(means, [0.025, 0.975])] if len(means) > DRAWS / 2 else None
-
-
-def searched(folder: Path, mode: Mode) -> list[Points]:
-    """Return the measured trials of each search of a mode."""
-    metric, cost = (objective.column for objective in mode.objectives)
-    searches = [store_of(folder, mode, seed).records for seed in SEEDS]
-    return [
-        np.array([(r.costs[cost], r.metrics[metric]) for r in records if r.outcome == "measured"])
-        for records in searches
-    ]
+def log_ratio(large: Points, small: Points) -> float:
+    """Return the mean logarithm of the ratio of sizes over the common range of MAE; nan where there is none."""
+    large, small = front(large), front(small)
+    low = max(large[:, 1].min(), small[:, 1].min())
+    high = min(large[:, 1].max(), small[:, 1].max(), USEFUL_MAE)
+    if low > high:
+        return math.nan
+    levels = np.linspace(low, high, GRID)
+    return float(np.log(smallest_size(large, levels) / smallest_size(small, levels)).mean())
 
 
 @dataclass(frozen=True)
-class FinalistScores:
-    """A finalist of a mode.
+class SplitResult:
+    """One complete split.
 
     Attributes:
-        entry: its configuration and costs.
-        by_training: of each training, metrics by precision and split.
+        folder: of it.
+        content: of its file.
     """
 
-    entry: dict[str, Any]
-    by_training: list[dict[str, Any]]
+    folder: Path
+    content: Mapping[str, Any]
+
+    def networks(self, side: str) -> list[Network]:
+        """Return the networks of a mode, or of a control."""
+        return self._networks[side]
+
+    @cached_property
+    def _networks(self) -> dict[str, list[Network]]:
+        return {side: self._of(side) for side in SHOWN}
+
+    def _of(self, side: str) -> list[Network]:
+        everything = self.content["networks"]
+        if side == DENSE:
+            names = [name for name in everything if name.startswith(f"{PREFIX}dense")]
+        elif side == NARROWED:
+            names = [SEED_ID, *(name for name in everything if name.startswith(f"{PREFIX}narrowed"))]
+        else:
+            names = self.content["modes"][side.removesuffix(AFTERWARDS)]
+        in_float = side in MODES and MODES[side].objectives[0].column == "mae_float"
+        shipped = [everything[name] for name in names if not any(everything[name]["failures"])]
+        return [Network(entry, self.folder, "float" if in_float else "deployed") for entry in shipped]
+
+    def points(self, side: str, split: SplitName, draw: Draw | None) -> Points:
+        """Return size and MAE of a side's networks: over all trainings and engines, or over those of a draw."""
+        if draw is None:
+            return np.array([(network.size, network.scores(split).mean()) for network in self.networks(side)])
+        return np.array([(n.size, n.drawn(split)[draw.trainings, draw.engines].mean()) for n in self.networks(side)])
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a bootstrap sample is of.
+
+    Attributes:
+        splits: their positions.
+        trainings: their numbers.
+        engines: which of the draws of engines.
+    """
+
+    splits: Sequence[int]
+    trainings: Sequence[int]
+    engines: int
 
     @classmethod
-    def read(cls, folder: Path, entry: dict[str, Any]) -> FinalistScores:
-        """Read the trainings of a finalist."""
-        paths = sorted((folder / "trainings" / entry["key"]).glob("*.json"))
-        return cls(entry, [json.loads(path.read_text("utf-8")) for path in paths])
-
-    def scores(self, precision: str, split: str) -> list[float]:
-        """Return the MAE of each training."""
-        return [training["metrics"][precision][split]["mae"] for training in self.by_training]
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the JSON holds."""
-        values = {
-            f"{precision}_{split}": self.scores(precision, split)
-            for precision in ("float", "quantized", "deployed")
-            for split in ("val", "test")
-        }
-        parity = max(training["parity"]["max"] for training in self.by_training)
-        return {**self.entry, "mae": values, "parity_steps_max": parity}
+    def number(cls, number: int, splits: int, trainings: int) -> Draw:
+        """Return one of the draws, the same for every comparison."""
+        random = np.random.default_rng(derive_seed(0, "modes", number))
+        return cls(
+            random.integers(0, splits, splits).tolist(), random.integers(0, trainings, trainings).tolist(), number
+        )
 
 
-def finalists_of(folder: Path, name: str) -> list[FinalistScores]:
-    """Return the finalists of a mode, the reference left out."""
-    content = json.loads((folder / f"mode_{list(MODES).index(name)}.json").read_text("utf-8"))
-    return [FinalistScores.read(folder, entry) for entry in content["finalists"] if not entry["is_seed"]]
+def compared(splits: Sequence[SplitResult], larger: str, smaller: str, split: SplitName) -> dict[str, Any]:
+    """Return the ratio of sizes at equal MAE with its interval, and that of each split."""
 
+    def mean(chosen: Sequence[int], draw: Draw | None) -> float:
+        found = [log_ratio(*(splits[i].points(side, split, draw) for side in (larger, smaller))) for i in chosen]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else math.nan
 
-def shipped_as(name: str) -> tuple[str, str]:
-    """Return the precision that a mode's networks ship in, and the cost that counts."""
-    return ("float", "float_weight_bytes") if MODES[name].objectives[0].column == "mae_float" else deployed()
-
-
-def deployed() -> tuple[str, str]:
-    """Return the precision and the cost of INT8 networks in the runtime."""
-    return "deployed", "weight_bytes"
-
-
-def finalist_points(finalists: Iterable[FinalistScores], precision: str, cost: str, drawn: Sequence[int]) -> Points:
-    """Return size and mean validation MAE of finalists over some of their trainings."""
-    rows = [
-        (finalist.entry["costs"][cost], np.mean([finalist.scores(precision, "val")[index] for index in drawn]))
-        for finalist in finalists
-    ]
-    return np.array(rows)
-
-
-def compared(
-    name: tuple[str, str], of: Callable[[Sequence[int]], tuple[Points, Points]], everything: Sequence[int]
-) -> dict[str, Any]:
-    """Return a ratio with its interval, as the JSON holds it."""
-    entry: dict[str, Any] = {"larger": name[0], "smaller": name[1]}
-    for title, ceiling in (("whole", np.inf), ("useful", USEFUL_MAE)):
-        ratio = Ratio.between(*of(everything), ceiling)
-        drawn = interval(functools.partial(_drawn, of, ceiling))
-        entry[title] = None if ratio is None else {**vars(ratio), "interval": drawn}
-    return entry
-
-
-def _drawn(
-    of: Callable[[Sequence[int]], tuple[Points, Points]], ceiling: float, indices: NDArray[np.int64]
-) -> Ratio | None:
-    return Ratio.between(*of([int(index) for index in indices]), ceiling)
-
-
-def analyse(folder: Path) -> dict[str, Any]:
-    """Return everything about one family of networks."""
-    trials = {name: searched(folder, mode) for name, mode in MODES.items()}
-    finalists = {name: finalists_of(folder, name) for name in MODES}
-
-    def of_search(pair: tuple[str, str]) -> Callable[[Sequence[int]], tuple[Points, Points]]:
-        return lambda drawn: tuple(np.concatenate([trials[name][i] for i in drawn]) for name in pair)  # type: ignore[return-value]
-
-    def of_finalists(pair: tuple[str, str]) -> Callable[[Sequence[int]], tuple[Points, Points]]:
-        def points(name: str, drawn: Sequence[int]) -> Points:
-            mode = name.removesuffix(", quantized afterwards")
-            return finalist_points(finalists[mode], *(shipped_as(mode) if mode == name else deployed()), drawn)
-
-        return lambda drawn: (points(pair[0], drawn), points(pair[1], drawn))
-
-    everything = range(len(SEEDS))
+    everything = range(len(splits))
+    trainings = len(splits[0].networks(larger)[0].entry["metrics"])
+    draws = [Draw.number(number, len(splits), trainings) for number in range(DRAWS)]
+    spread = interval_of(np.array([mean(draw.splits, draw) for draw in draws]), len(splits))
+    each = [mean([i], None) for i in everything]
     return {
-        "recipe": _portable(json.loads((folder / "recipe.json").read_text("utf-8"))),
-        "core_hours": sum(map(float, (folder / "cpu_seconds.txt").read_text("ascii").split())) / 3600,
-        "modes": {
-            name: {
-                "front_of_search": front(np.concatenate(trials[name])).tolist(),
-                "finalists": [finalist.summary() for finalist in finalists[name]],
-            }
-            for name in MODES
-        },
-        "ratios_of_search": [compared(pair, of_search(pair), everything) for pair in COMPARISONS],
-        "ratios_of_finalists": [compared(pair, of_finalists(pair), everything) for pair in (*COMPARISONS, AFTERWARDS)],
+        "ratio": _ratio(mean(everything, None)),
+        "interval": [_ratio(spread.low), _ratio(spread.high)] if spread.known else None,
+        "by_split": [_ratio(value) for value in each],
     }
 
 
-def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a resolved recipe without the paths of the machine that ran it."""
-    recipe.pop("source", None)
-    recipe["task"]["data"] = Path(recipe["task"]["data"]).name
-    return recipe
+def _ratio(logarithm: float) -> float | None:
+    return math.exp(logarithm) if math.isfinite(logarithm) else None
 
 
-COLORS = dict(zip(MODES, ("#8b949e", "#d29922", "#d1570b", "#58a6ff", "#1f6feb", "#c297e8", "#8250df"), strict=True))
+def chosen_by_validation(splits: Sequence[SplitResult], side: str) -> dict[str, Any]:
+    """Return size and scores of each split's network that is best on its validation engines."""
+    best = [min(split.networks(side), key=lambda network: float(network.scores("val").mean())) for split in splits]
+    return {
+        "weight_bytes": [network.size for network in best],
+        **{f"mae_{split}": [float(network.scores(split).mean()) for network in best] for split in SPLITS},
+    }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw the five fronts of each family, and the finalists with their spread over trainings."""
-    figure, axes = plt.subplots(1, len(results), figsize=(5.2 * len(results), 4.2), layout="constrained", squeeze=False)
-    for place, (network, result) in zip(axes[0], results.items(), strict=True):
-        best = np.inf
-        for name, mode in result["modes"].items():
-            points = np.array(mode["front_of_search"])
-            place.step(points[:, 0], points[:, 1], where="post", color=COLORS[name], lw=1.0, alpha=0.7, label=name)
-            precision, cost = shipped_as(name)
-            for finalist in mode["finalists"]:
-                values = finalist["mae"][f"{precision}_val"]
-                place.errorbar(
-                    finalist["costs"][cost], np.mean(values), np.std(values, ddof=1), fmt="o", ms=4, color=COLORS[name]
-                )
-            best = min(best, float(points[:, 1].min()))
-        place.set(xscale="log", ylim=(0.9 * best, 2.2 * best), title=f"{network.upper()}, FD001")
-        place.set(xlabel="weight bytes as shipped (FP32 or INT8)", ylabel="validation MAE [cycles]")
+def analyse(folder: Path) -> dict[str, Any]:
+    """Return everything about one subset."""
+    paths = sorted(folder.glob(f"split_*/{RESULT}"))
+    splits = [SplitResult(path.parent, json.loads(path.read_text("utf-8"))) for path in paths]
+    seconds = folder.glob("split_*/cpu_seconds.txt")
+    return {
+        "recipe": splits[0].content["recipe"],
+        "splits": len(splits),
+        "core_hours": sum(sum(map(float, path.read_text("ascii").split())) for path in seconds) / 3600,
+        "tuned_epochs": [split.content["tuned_epochs"] for split in splits],
+        "parity_steps_max": max(n["parity_steps_max"] for split in splits for n in split.content["networks"].values()),
+        "comparisons": [
+            {"larger": larger, "smaller": smaller, "note": note}
+            | {split: compared(splits, larger, smaller, split) for split in SPLITS}
+            for larger, smaller, note in COMPARISONS
+        ],
+        "best_on_validation": {side: chosen_by_validation(splits, side) for side in SHOWN},
+        "networks": {
+            side: [[_described(network) for network in split.networks(side)] for split in splits] for side in SHOWN
+        },
+    }  # fmt: skip
+
+
+def _described(network: Network) -> dict[str, Any]:
+    scores = {f"mae_{split}": [round(float(value), 4) for value in network.scores(split)] for split in SPLITS}
+    return {"architecture": network.entry["config"]["architecture"], "weight_bytes": network.size, **scores}
+
+
+COLOURS = ("#d29922", "#8b949e", "#d1570b", "#c0392b", "#58a6ff", "#1f6feb", "#2da44e", "#116329", "#c297e8", "#8250df")
+
+
+def draw(results: Mapping[str, Any], path: Path) -> None:
+    """Draw all networks of all splits on test engines, and each side's that is best on validation as a larger dot."""
+    figure, axes = plt.subplots(1, len(results), figsize=(6.4 * len(results), 4.6), layout="constrained", squeeze=False)
+    for place, (subset, result) in zip(axes[0], results.items(), strict=True):
+        for colour, side in zip(COLOURS, SHOWN, strict=True):
+            every = [network for split in result["networks"][side] for network in split]
+            sizes = [network["weight_bytes"] for network in every]
+            place.plot(sizes, [np.mean(n["mae_test"]) for n in every], ".", ms=3, alpha=0.5, color=colour)
+            best = result["best_on_validation"][side]
+            size = float(np.exp(np.mean(np.log(best["weight_bytes"]))))
+            spread = np.std(best["mae_test"], ddof=1) if result["splits"] > 1 else 0.0
+            place.errorbar(size, np.mean(best["mae_test"]), spread, fmt="o", ms=6, color=colour, label=side)
+        place.set(xscale="log", ylim=(None, USEFUL_MAE + 3), title=f"{subset}, {result['splits']} splits")
+        place.set(xlabel="weight bytes as shipped (FP32 or INT8)", ylabel="test MAE [cycles]")
         place.grid(visible=True, which="both", alpha=0.2)
     axes[0][0].legend(fontsize=7, frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
-def markdown(results: dict[str, Any], name: str) -> list[str]:
+def markdown(results: Mapping[str, Any], name: str) -> list[str]:
     """Return the lines of the page."""
-    lines = ["# FD001: five ways to search, LSTM and TCN", "", f"![fronts]({name}.svg)", ""]
-    lines += ["Lines are fronts of the searches (one training a network), dots the finalists (three trainings)."]
+    lines = ["# C-MAPSS: five ways to search, on test engines, with controls", "", f"![networks]({name}.svg)", ""]
     lines += [
-        "What we make of it: [the log](../log.md), 2026-11-21. All scores of these ratios are of validation engines;"
+        "Small dots are finalists of all splits, large ones what is best on validation engines (mean over splits, the"
     ]
-    lines += ["[on test engines](turbofan_modes_on_test.md) less is left.", ""]
-    for network, result in results.items():
-        lines += [f"## {network.upper()} ({result['core_hours']:.1f} core-hours)", "", *_ratio_table(result), ""]
-        lines += [*_finalist_table(result), ""]
+    lines += ["bar is the deviation over splits). What we make of it: [the log](../log.md)."]
+    for subset, result in results.items():
+        lines += ["", f"## {subset}: {result['splits']} splits, {result['core_hours']:.1f} core-hours", ""]
+        lines += [*_ratio_lines(result), "", *_best_lines(result), ""]
+        epochs = ", ".join(str(epochs) for epochs in result["tuned_epochs"])
+        lines += [
+            f"Epochs of the tuned reference by split: {epochs}. Largest difference between simulated and deployed"
+        ]
+        lines += [f"outputs: {result['parity_steps_max']} steps."]
     made, _, how = (turbofan_modes.__doc__ or "").partition("\n\nProtocol")
     commands = [line.strip() for line in made.splitlines() if line.startswith("    ")]
-    lines += ["## Protocol", "", "Protocol" + how.strip("\n"), ""]
+    lines += ["", "## Protocol", "", "Protocol" + how.strip("\n"), ""]
     lines += ["The ratio" + (__doc__ or "").partition("\n\nThe ratio")[2].strip("\n"), ""]
-    recipe = Path(__file__).with_name("turbofan_modes.toml").read_text("utf-8").strip()
+    recipe = turbofan_modes.RECIPE.read_text("utf-8").strip()
     lines += ["```toml", recipe, "```", "", "Made by", "", "```", *commands, "```", ""]
     return lines
 
 
-def _ratio_table(result: dict[str, Any]) -> list[str]:
-    lines = ["| larger / smaller | from | MAE | ratio of sizes at equal MAE | 95 % interval | best single | paper |"]
-    lines += ["|---|---|---:|---:|---:|---:|---:|"]
-    for source, title in (("ratios_of_finalists", "finalists"), ("ratios_of_search", "search")):
-        for entry in result[source]:
-            pair = (entry["larger"], entry["smaller"])
-            ranges = [entry["whole"]] if entry["whole"] == entry["useful"] else [entry["whole"], entry["useful"]]
-            for ratio in ranges:
-                cells = ("", "no common range", "", "") if ratio is None else _ratio_cells(ratio)
-                lines.append(f"| {' / '.join(pair)} | {title} | {' | '.join(cells)} | {PAPER.get(pair, '')} |")
+def _ratio_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = ["| larger / smaller, at equal MAE | validation engines | test engines | |", "|---|---:|---:|---|"]
+    for entry in result["comparisons"]:
+        cells = [_ratio_cell(entry[split]) for split in SPLITS]
+        lines.append(f"| {entry['larger']} / {entry['smaller']} | {' | '.join(cells)} | {entry['note']} |")
     return lines
 
 
-def _ratio_cells(ratio: dict[str, Any]) -> tuple[str, ...]:
-    span = "-" if ratio["interval"] is None else "{:.2f} - {:.2f}".format(*ratio["interval"])
-    best = f"{ratio['best']:.1f} at {ratio['best_mae']:.2f}"
-    return f"{ratio['low']:.2f} - {ratio['high']:.2f}", f"**{ratio['mean']:.2f}**", span, best
+def _ratio_cell(found: Mapping[str, Any]) -> str:
+    if found["ratio"] is None:
+        return "no common range"
+    spread = "" if found["interval"] is None else " ({:.2f} to {:.2f})".format(*found["interval"])
+    return f"**{found['ratio']:.2f}**{spread}"
 
 
-def _finalist_table(result: dict[str, Any]) -> list[str]:
-    lines = [
-        "| mode | network | weight bytes | val MAE | test MAE | steps from simulated |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for name, mode in result["modes"].items():
-        precision, cost = shipped_as(name)
-        for finalist in sorted(mode["finalists"], key=lambda entry: float(entry["costs"][cost])):
-            values = [finalist["mae"][f"{precision}_{split}"] for split in ("val", "test")]
-            scores = " | ".join(f"{np.mean(v):.2f} ± {np.std(v, ddof=1):.2f}" for v in values)
-            size = f"{finalist['costs'][cost]:,.0f} {'FP32' if precision == 'float' else 'INT8'}"
-            row = (name, _shape(finalist["config"]["architecture"]), size, scores, str(finalist["parity_steps_max"]))
-            lines.append(f"| {' | '.join(row)} |")
+def _best_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = ["| best on validation engines | weight bytes | MAE, validation | MAE, test |", "|---|---:|---:|---:|"]
+    for side in SHOWN:
+        best = result["best_on_validation"][side]
+        sizes = sorted(best["weight_bytes"])
+        span = f"{np.exp(np.mean(np.log(sizes))):,.0f} ({sizes[0]:,.0f} to {sizes[-1]:,.0f})"
+        deviation = functools.partial(np.std, ddof=min(1, len(sizes) - 1))
+        scores = [f"{np.mean(values):.2f} ± {deviation(values):.2f}" for values in (best["mae_val"], best["mae_test"])]
+        lines.append(f"| {side} | {span} | {' | '.join(scores)} |")
     return lines
-
-
-def _shape(architecture: dict[str, Any]) -> str:
-    """Return an architecture in a few characters: widths, and a TCN's kernel size and dilation base."""
-    widths = "-".join(str(value) for name, value in sorted(architecture.items()) if name[-1].isdigit())
-    if "kernel_size" not in architecture:
-        return widths
-    return f"{widths}, kernel {architecture['kernel_size']}, base {architecture.get('dilation_base', 1)}"
 
 
 def main() -> None:
-    """Write the three files, of the families whose experiment is complete."""
+    """Write the three files, of all subsets that have a complete split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path, help="the result's path without its ending")
     arguments = parser.parse_args()
-    complete = [name for name in NETWORKS if (arguments.run / name / "recipe.json").is_file()]
-    results = {name: analyse(arguments.run / name) for name in complete}
+    subsets = sorted({path.parents[1].name for path in arguments.run.glob(f"*/split_*/{RESULT}")})
+    results = {name: analyse(arguments.run / name) for name in subsets}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     draw(results, arguments.out.with_suffix(".svg"))

@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.keys import flatten
 from qanas.core.run_folder import RunFolder, read_table
 
 if TYPE_CHECKING:
     import polars as pl
+    from torch import nn
 
     from qanas.core.card import Card
+    from qanas.export.report import Export
+    from qanas.export.source import Given
     from qanas.planning.progress import Progress
+    from qanas.quantization.border import Arrays
+    from qanas.shipping.shipped import Pick
+    from qanas.workflows.check import Forecast
 
 FilePath = str | os.PathLike[str]
 
@@ -29,7 +35,7 @@ Overrides = Mapping[str, Any] | Sequence[str]
 """``{"strategy.trials": 20}``, ``{"strategy": {"trials": 20}}`` or ``["strategy.trials=20"]``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A run, as its folder tells it when it is read; `load` reads it anew.
 
@@ -53,6 +59,12 @@ class Result:
     models: dict[str, Card]
     recipe: dict[str, Any]
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        told = [f"{len(self.trials)} trials", f"front of {len(self.front)}", f"{len(self.models)} models"]
+        verdict = self.summary.get("verdict", {})
+        told += [f"take {verdict['recommended']}"] if isinstance(verdict, dict) and "recommended" in verdict else []
+        return f"<qanas run {self.folder}: {self.summary.get('status', 'not ended')}, {', '.join(told)}>"
 
     @property
     def report(self) -> Path:
@@ -145,6 +157,155 @@ def load(folder: FilePath) -> Result:
         recipe=found.read_recipe(),
         summary=found.read_summary(),
     )
+
+
+def check(recipe: FilePath, overrides: Overrides = ()) -> Forecast:
+    """Hold a recipe against everything that a run does, on a few samples, and say what it would be.
+
+    Args:
+        recipe: a TOML file.
+        overrides: as `run` takes them.
+
+    Returns:
+        The reference's costs, remarks on the data, the hours that a run may take.
+
+    Raises:
+        InputError: one line that names the file, the key and the mend.
+    """
+    from qanas.recipe import load_plan
+    from qanas.workflows.check import checked
+
+    here = Path.cwd()
+    with _process_left_as_it_was():
+        found = checked(load_plan(Path(recipe), override_texts(overrides)))
+        os.chdir(here)
+    return found
+
+
+def pick(
+    run: Result | FilePath, limits: Mapping[str, float | str] | None = None, goals: Mapping[str, float] | None = None
+) -> Pick:
+    """Name the best shipped model within some limits, or the smallest that reaches some goals, and why.
+
+    Args:
+        run: a result, or the folder of a run.
+        limits: upper bounds on costs: ``{"arena_bytes": "64 KiB"}``.
+        goals: scores to be reached: ``{"accuracy": 0.9}``; the recipe's if None.
+
+    Raises:
+        InputError: no such model.
+    """
+    from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
+
+    folder = _folder_of(run)
+    wanted = goals_of(folder) if goals is None else [parse_goal(f"{n}={b!r}", folder) for n, b in goals.items()]
+    return pick_model(folder, [parse_limit(f"{name}={bound}") for name, bound in (limits or {}).items()], wanted)
+
+
+def verify(run: Result | FilePath) -> dict[str, tuple[str, ...]]:
+    """Measure every shipped model again; return what differs from its card, by name: nothing where it is true.
+
+    Args:
+        run: a result, or the folder of a run.
+
+    Raises:
+        InputError: the folder holds no run, or the data is not there.
+    """
+    from qanas.recipe import load_plan
+    from qanas.shipping.shipped import require_same_data, verify_models
+
+    folder, here = _folder_of(run), Path.cwd()
+    with _process_left_as_it_was():
+        plan = load_plan(folder.recipe)
+        plan.check()
+        require_same_data(plan, folder)
+        found = {verdict.identity: verdict.differences for verdict in verify_models(plan, folder)}
+        os.chdir(here)
+    return found
+
+
+def compare(
+    *runs: Result | FilePath, score: str | None = None, cost: str | None = None, out: FilePath | None = None
+) -> dict[str, Any]:
+    """Put the fronts of runs on one scale: what ``qanas compare`` writes as numbers.
+
+    Args:
+        runs: two or more results or folders.
+        score: the score's column; the runs' own if None.
+        cost: the cost's column; likewise.
+        out: a page's name, or a folder, to write page and numbers to; None: nothing is written.
+
+    Raises:
+        InputError: they can't be put on the same axes.
+    """
+    from qanas.reporting.comparison import compare_runs
+    from qanas.reporting.comparison_page import comparison_json, write_comparison
+
+    comparison = compare_runs([_folder_of(run) for run in runs], score, cost)
+    if out is not None:
+        write_comparison(comparison, Path(out))
+    return comparison_json(comparison)
+
+
+def export(
+    network: nn.Module, calibration: Given, out: FilePath, *, check: Given | None = None, scheme: str | None = None,
+    changes: Sequence[str] = (), avoid: str | None = None, file_format: str = "tflite",
+) -> Export:  # fmt: skip
+    """Quantize a trained torch network and write its file: what ``qanas export`` does, of objects that are there.
+
+    Args:
+        network: trained; it stays as it is.
+        calibration: samples as the network takes them, shape (n, *input shape), or by the names of its arguments.
+        out: the file to write.
+        check: other samples, on which the file is compared with torch.
+        scheme: how to quantize, by name.
+        changes: what differs from it, ``field=value`` each.
+        avoid: kernels of the device that are wrong.
+        file_format: ``tflite``, ``tflite-float32`` or ``onnx``.
+
+    Returns:
+        What was written, how far it is from torch, what it costs; ``failure`` says why nothing was written.
+
+    Raises:
+        InputError: it can't be exported.
+    """
+    from qanas.export.export import exporter, require_folder_of, ship
+    from qanas.export.source import Source
+
+    require_folder_of(Path(out))
+    deploy = exporter(file_format, scheme, changes, avoid)
+    source = Source.of(network, calibration, check=check)
+    return ship(source, deploy(source), Path(out))
+
+
+def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) -> Arrays:
+    """Return what a shipped model answers, as the runtime computes it: real values in, real values out.
+
+    Args:
+        run: a result, or the folder of a run.
+        inputs: preprocessed as its card says, shape (n, *input shape) in the torch network's order of axes; of several
+            inputs arrays by their names.
+        model: its name; None: what `pick` names.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    from qanas.deployment.litert import LiteRTModel
+    from qanas.shipping.models import border_of
+
+    folder = _folder_of(run)
+    name = pick(run).identity if model is None else model
+    cards = folder.cards()
+    if name not in cards:
+        raise InputError(f"{folder.models}: {unknown('model', name, cards)}")
+    found = LiteRTModel((folder.model(name) / "model.tflite").read_bytes(), border=border_of(cards[name]))
+    return found.predict(inputs)
+
+
+def _folder_of(run: Result | FilePath) -> RunFolder:
+    found = RunFolder(run.folder if isinstance(run, Result) else Path(run))
+    found.require()
+    return found
 
 
 def override_texts(overrides: Overrides) -> list[str]:

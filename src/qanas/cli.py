@@ -54,6 +54,12 @@ def options(
     """Quantization-aware neural architecture search for edge devices."""
 
 
+def _tell_at_once(text: str) -> None:
+    """Say what is done before torch is imported, which takes seconds; a pipe has it at once, too."""
+    typer.echo(text)
+    sys.stdout.flush()
+
+
 def _folder(path: Path) -> RunFolder:
     from qanas.core.run_folder import RunFolder
 
@@ -78,6 +84,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
     """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    _tell_at_once(f"reading {recipe}")
     try:
         _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
     except KeyboardInterrupt:
@@ -101,7 +108,9 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
         typer.echo(f"not shipped: {failure['candidate']}: {failure['reason']}", err=True)
     baselines = sum(card.kind == "baseline" for card in result.models.values())
     besides = f", {baselines} of them baselines" if baselines else ""
-    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed; report: {result.report}")
+    broken = sum(card.degenerate is not None for card in result.models.values())
+    told = f", {broken} degenerate" if broken else ""
+    typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
     if not result.models:
         raise typer.Exit(DIFFERENCE)
 
@@ -110,16 +119,14 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     _look_at(recipe, settings or [])
+    _tell_at_once(f"reading {recipe}")
     from qanas.recipe import load_plan
-    from qanas.workflows.check import PROBED_CANDIDATES, forecast
-    from qanas.workflows.rehearsal import rehearse
+    from qanas.workflows.check import PROBED_CANDIDATES, checked
 
     plan = load_plan(recipe, settings or [])
-    plan.check()
-    remarks = rehearse(plan)
-    expected = forecast(plan)
+    expected = checked(plan)
     typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
-    for remark in remarks:
+    for remark in expected.remarks:
         typer.echo(f"data: {remark}")
     for name, value in expected.reference_costs.items():
         over = (
@@ -179,14 +186,16 @@ def compare(
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     run_folder = _folder(folder)
+    _tell_at_once(f"reading {folder}")
     from qanas.recipe import load_plan
     from qanas.shipping.shipped import require_same_data, verify_models
 
     plan = load_plan(run_folder.recipe)
     plan.check()
     require_same_data(plan, run_folder)
-    verdicts = list(verify_models(plan, run_folder))
-    for verdict in verdicts:
+    verdicts = []
+    for verdict in verify_models(plan, run_folder):
+        verdicts.append(verdict)
         outcome = "; ".join(verdict.differences) or "as its card says"
         latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"
         typer.echo(f"{verdict.identity}: {outcome}{latency}")
@@ -200,13 +209,20 @@ def verify(folder: FolderArgument) -> None:
 def pick(
     folder: FolderArgument,
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="metric=bound", help="To be reached; the recipe's [goals] if left out. May be repeated."),
+    ] = None,
 ) -> None:
-    """Name the best shipped model within some limits, and why."""
+    """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""
     run_folder = _folder(folder)
-    from qanas.shipping.shipped import parse_limit, pick_model
+    from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
-    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []])
+    goals = [parse_goal(text, run_folder) for text in goal] if goal else goals_of(run_folder)
+    answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], goals)
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
+    if answer.warning:
+        typer.echo(f"warning: {answer.warning}", err=True)
 
 
 @app.command()
@@ -216,7 +232,10 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         typer.Argument(metavar="MODULE:OBJECT", help="A torch network, or a function without arguments that makes it."),
     ],
     calibration: Annotated[Path, typer.Option(help="Samples as the network takes them: an .npz file.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="A folder to write in its place: model.tflite, card.json, firmware/.")
+    ] = None,
     array: Annotated[str | None, typer.Option(help="The samples' name in the file, if it holds several.")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Other samples, to compare the file with torch: an .npz file.")
@@ -232,22 +251,35 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         str | None, typer.Option(metavar="KIND", help="Kernels of the device that are wrong: grouped_convolution.")
     ] = None,
     file_format: Annotated[str, typer.Option("--format", help="tflite, tflite-float32 or onnx.")] = "tflite",
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Tell which layers' integers make the noise; takes seconds.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Quantize a trained torch network of your own and write its .tflite or .onnx file; no search."""
+    """Quantize a trained torch network of your own and write its .tflite or .onnx file, or a folder; no search."""
     import json
+    from dataclasses import replace
 
-    from qanas.export.export import exporter, require_folder_of, ship
+    from qanas.export.export import exporter, noise_by_layer, require_folder_of, ship
+    from qanas.export.folder import require_place_for, ship_folder
     from qanas.export.source import NotShippedError, Source
 
-    require_folder_of(out)
+    if (out is None) == (folder is None):
+        raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
+    if out is not None:
+        require_folder_of(out)
+    if folder is not None:
+        require_place_for(folder, file_format)
     deploy = exporter(file_format, scheme, changes or (), avoid)
     try:
         source = Source.load(network, calibration, weights=weights, array=array, check=check)
     except NotShippedError as error:
         typer.echo(f"not shipped: {error}", err=True)
         raise typer.Exit(DIFFERENCE) from error
-    shipped = ship(source, deploy(source), out)
+    deployed = deploy(source)
+    shipped = ship(source, deployed, out) if out is not None else ship_folder(source, deployed, cast("Path", folder))
+    if noise and not shipped.layer_noise:
+        shipped = replace(shipped, layer_noise=noise_by_layer(source, deployed))
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
     if shipped.failure:
         typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)

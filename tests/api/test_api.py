@@ -12,14 +12,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import tomli_w
+import torch
+from torch import nn
 
 import qanas
 from qanas.api import override_texts
+from qanas.core.errors import import_object
 from qanas.execution.executors import _main_module_hidden
 from qanas.reporting.live import LiveDisplay
+from qanas.tasks.base import Task
 
 SINE = Path(__file__).parents[1] / "cli" / "sine.py"
 TABLES: dict[str, dict[str, Any]] = {
@@ -56,6 +61,55 @@ def test_a_run_returns_its_tables_as_data_frames(recipe: Path) -> None:
     assert result.summary["status"] == "done"
     again = qanas.load("runs/sine")
     assert again.front.equals(result.front)
+    assert repr(again).startswith("<qanas run runs/sine: done, 4 trials, front of ")
+    assert len(repr(again)) < 120
+
+    # What the commands do with it.
+    picked = qanas.pick(result, limits={"arena_bytes": "1 MiB"})
+    assert picked.identity == qanas.pick("runs/sine").identity
+    assert qanas.pick(result, goals={"worst": 1e6}).reason.startswith("smallest by weight_bytes of the ")
+    with pytest.raises(qanas.InputError, match=r"--goal wurst: unknown goal"):
+        qanas.pick(result, goals={"wurst": 1.0})
+    assert qanas.verify(result) == dict.fromkeys(result.models, ())
+    kept = np.load(result.folder / "models" / picked.identity / "predictions.npz")
+    task: Task = import_object("sine:Sine")()  # type: ignore[operator]  # a class
+    outputs = qanas.predict(result, task.load().val.inputs[:5])
+    np.testing.assert_array_equal(outputs, kept["val_outputs"][:5])
+    with pytest.raises(qanas.InputError, match="unknown model 'sed': did you mean 'seed'"):
+        qanas.predict(result, outputs, "sed")
+    with pytest.raises(qanas.InputError, match="compare: give the folders of two or more runs"):
+        qanas.compare(result)
+    assert len(qanas.compare(result, "runs/sine")["runs"]) == 2
+
+
+def test_a_recipe_is_checked_as_the_command_does(recipe: Path) -> None:
+    found = qanas.check(recipe)
+    assert found.reference_costs["arena_bytes"] > found.reference_costs["peak_ram_bytes"]
+    assert any("samples" in remark for remark in found.remarks)
+    with pytest.raises(qanas.InputError, match=r"strategy.trails: unknown key; did you mean 'trials'"):
+        qanas.check(recipe, {"strategy.trails": 3})
+
+
+def test_a_network_is_exported_from_where_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).train()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    samples = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    told = qanas.export(network, samples, tmp_path / "model.tflite")
+    assert (told.failure, told.network) == ("", "Sequential")
+    assert (tmp_path / "model.tflite").is_file()
+    assert told.costs["arena_bytes"] > 0
+    assert network.training
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+def test_names_are_completed_before_anything_is_imported() -> None:
+    asked = "import sys, qanas; print(dir(qanas)); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    names, imported = found.splitlines()
+    for name in ("run", "load", "check", "pick", "verify", "compare", "export", "predict"):
+        assert f"'{name}'" in names
+    assert imported == "False"
 
 
 def test_overrides_go_on_with_the_run(recipe: Path) -> None:

@@ -261,7 +261,7 @@ number = 3
         ("nowhere:Task", ["'nowhere:Task' can't be imported", "nowhere"]),
         ("mine:Nothing", ["'mine:Nothing' can't be imported", "Nothing"]),
         ("mine:number", ["'mine:number' is no class"]),
-        ("mine:Half", ["'mine:Half' lacks", "evaluate", "fingerprint", "loss", "losses"]),
+        ("mine:Half", ["'mine:Half' lacks", "evaluate", "loss", "losses"]),
         ("mine:Odd", ["'mine:Odd' lacks"]),
         ("mine:Strict", ["mine:Strict", "no such size"]),
         ("mine:Vague", ["mine:Vague", "Size"]),

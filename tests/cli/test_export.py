@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,19 @@ def test_json_for_machines(place: Workplace, options: list[str]) -> None:
     assert content["precision"] == ("float32" if "tflite-float32" in options else "int8")
 
 
+def test_a_folder_has_card_and_firmware(place: Workplace) -> None:
+    outcome = place.qanas("export", "mine:network", "--calibration", "images.npz", "--folder", "Key words")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("write its preprocessing down") == 1
+    folder = place.folder / "Key words"
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    assert card["sha256"] == hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
+    assert {name for name in card["files"] if "/src/" in name} >= {"firmware/src/key_words.c"}
+    for name, digest in card["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "Warning: how the network's input comes about" in (folder / "firmware/README.md").read_text("utf-8")
+
+
 def test_an_onnx_model(place: Workplace) -> None:
     outcome = place.qanas(
         "export", "mine:network", "--calibration", "images.npz", "--out", "m.onnx", "--format", "onnx"
@@ -68,6 +82,7 @@ BAD = {
     "unknown operator": (["mine:unknown", "--calibration", "four.npz"], "1: lgamma has no operator; "),
     "no calibration": (["mine:network", "--calibration", "no.npz"], "no.npz: no such file"),
     "no folder": (["mine:network", "--out", "no/m.tflite"], "the folder no doesn't exist"),
+    "both places": (["mine:network", "--folder", "m"], "give --out FILE, or --folder DIR"),
     "no field": (["mine:network", "--set", "bits=4"], "--set bits=4: unknown field 'bits': Known: activation_bits"),
     "no scheme": (["mine:network", "--scheme", "int7"], "unknown scheme 'int7': did you mean 'int8'?"),
 }

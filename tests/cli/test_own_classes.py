@@ -54,6 +54,9 @@ def test_a_task_and_a_space_of_ones_own(workplace: Workplace, space: str, jobs: 
     card = json.loads((folder / "models" / "seed" / "card.json").read_text("utf-8"))
     assert card["metrics"]["deployed"]["test"].keys() == {"r2", "worst"}
     assert card["task"] == {"name": "sine:Sine", "samples": 48, "noise": 0.05, "level": 0.0}
+    assert "TaskData.preprocessing" in card["protocol"]["preprocessing"]  # it gives none, which is told
+    assert checked.out.count("TaskData.preprocessing") == outcome.out.count("TaskData.preprocessing") == 1
+    assert "**Warning: preprocessing: " in (folder / "models/seed/firmware/README.md").read_text("utf-8")
     verified = workplace.qanas("verify", RUN)
     assert verified.code == 0, verified.out
     picked = workplace.qanas("pick", RUN)

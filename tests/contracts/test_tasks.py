@@ -14,6 +14,7 @@ from tests.cli.sine import Sine
 from tests.workflows.tiny_blocks import Blobs
 
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.front_end import CForm, FrontEnd
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.tasks.turbofan import Turbofan
@@ -144,6 +145,41 @@ class OtherTargets(SmallTask):
         return replace(data, val=replace(data.val, targets=data.val.targets * (self.side // 4) // 2))
 
 
+class Doubling(FrontEnd):
+    """Doubles in Python, and something else in C."""
+
+    raw_type = "float"
+    row_size = 64
+    rows = 3
+    described = "A channel's pixels."
+
+    def __init__(self, body: str) -> None:
+        self.body = body
+
+    def input_of(self, raw: FloatArray) -> FloatArray:
+        return (2 * raw).reshape(3, 8, 8)
+
+    def c_form(self, name: str, axes: tuple[int, ...]) -> CForm:
+        head = f"void {name}_preprocess(const float *raw, size_t rows, float *input)"
+        return CForm(f"{head};", f"{head} {{ for (size_t at = 0; at < 64 * rows; ++at) {self.body} }}")
+
+
+@dataclass(frozen=True)
+class Fronted(SmallTask):
+    body: str = "input[at] = 2.0f * raw[at];"
+    factor: float = 0.5
+
+    def front_end(self, preprocessing: Any) -> FrontEnd:  # noqa: ANN401
+        return Doubling(self.body)
+
+    def raw_inputs(self, val: Split, indices: Any) -> Any:  # noqa: ANN401
+        return (val.inputs[indices] * np.float32(self.factor)).reshape(-1, 3, 64)
+
+
+def test_a_front_end_keeps_the_contract() -> None:
+    check_task(Fronted())
+
+
 class Local(SmallTask):
     def __reduce__(self) -> Any:  # noqa: ANN401
         raise TypeError("it holds an open file")
@@ -169,6 +205,9 @@ class Local(SmallTask):
         (NotANumber(), "val: error is nan"),
         (Backwards(), "accuracy: 1 for targets,"),
         (OtherTargets(), "{'side': 4}: val.targets has"),
+        (Fronted(factor=0.4), "val 0: off by"),
+        (Fronted(body="input[at] = raw[at];"), "Doubling: C is"),
+        (Fronted(body="input[at] = 2.0 * raw[at];"), "Doubling.c_form: "),
         (Local(), "TypeError: it holds an open file"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Task) else "",

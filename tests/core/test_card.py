@@ -69,6 +69,7 @@ def test_wrong_fields_are_refused_by_schema_and_by_card(field: str, value: objec
 
 
 OPTIONAL = {"schema_version", "inputs", "outputs", "files", "intervals", "kind"}
+OPTIONAL |= {"classes", "degenerate", "arena_bytes", "described", "learning", "layer_noise"}
 
 
 @pytest.mark.parametrize("field", sorted(set(Card.model_fields) - OPTIONAL))

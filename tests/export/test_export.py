@@ -22,7 +22,17 @@ from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
-from qanas.export.export import Deployed, exporter, float_tflite, int8_onnx, integer_tflite, require_folder_of, ship
+from qanas.export.export import (
+    Deployed,
+    exporter,
+    float_tflite,
+    int8_onnx,
+    integer_tflite,
+    noise_by_layer,
+    require_folder_of,
+    ship,
+)
+from qanas.export.folder import ship_folder
 from qanas.export.report import Export, ratios_about_mean, sqnr_db
 from qanas.export.scheme import ExportScheme
 from qanas.export.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
@@ -220,7 +230,26 @@ def test_the_json_is_whole(tmp_path: Path) -> None:
     content = json.loads(json.dumps(told.as_json(), allow_nan=False))
     assert content["parity"] == {"max": 0, "mean": 0.0, "n_outputs": 80}
     assert content["input"]["shape"] == [1, 4]
-    assert content["costs"].keys() == {"weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs"}
+    assert content["costs"].keys() == {
+        "weight_bytes",
+        "packed_weight_bytes",
+        "file_bytes",
+        "peak_ram_bytes",
+        "arena_bytes",
+        "macs",
+    }
+
+
+def test_the_layer_of_few_bits_makes_the_noise(tmp_path: Path) -> None:
+    source = source_of("mlp", tmp_path)
+    deployed = integer_tflite(source, ExportScheme.parse(None, ["layers.0.weight_bits=4"], None))
+    export = ship_folder(source, deployed, tmp_path / "model")
+    assert export.layer_noise[0].layer == "_0"
+    told = [line for line in export.lines() if "(Dense), itself at" in line]
+    assert told[0].startswith("noise ")
+    card = json.loads((tmp_path / "model" / "card.json").read_text("utf-8"))
+    assert [entry["layer"] for entry in card["layer_noise"]] == [layer.layer for layer in export.layer_noise]
+    assert noise_by_layer(source, float_tflite(source)) == ()
 
 
 def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

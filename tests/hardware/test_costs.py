@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from qanas.core.errors import InputError
-from qanas.core.measures import cost_columns
+from qanas.core.measures import Cost, Limit, cost_columns
+from qanas.deployment.arena import arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of, packed_weight_bytes
 from qanas.hardware.device import Device, device_names
@@ -106,12 +107,25 @@ def test_packed_bytes_of_a_tcn_count_a_scale_a_channel(bits: WeightBits, weights
     assert found["packed_weight_bytes"] == weights + 4 * (TCN_BIASES + TCN_INDICES + scales)
 
 
+def test_the_arena_is_known_before_any_weight_is() -> None:
+    """As firmware declares it for the file: with what the runtime keeps of operators, channels and tensors."""
+    graph = trace_shapes(lambda: TCNNetwork((WINDOW, SENSORS), [4], 3, 1), (WINDOW, SENSORS))
+    blueprint = Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme()))
+    found = costs_of(blueprint)
+    assert found["arena_bytes"] == arena_bytes(blueprint.file, int(found["peak_ram_bytes"]))
+    assert found["arena_bytes"] > found["peak_ram_bytes"] + 160 * len(blueprint.program.operators)
+    assert "float_arena_bytes" not in found
+    assert Cost.parse("float_arena_bytes") is None
+    assert Limit.parse(Cost("arena_bytes"), "64 KiB").bound == 65536
+
+
 def test_every_cost_is_there_and_positive() -> None:
     found = costs([8])
     assert tuple(found) == tuple(model.measure.column for model in PROGRAM_COSTS)
     assert all(value > 0 for value in found.values())
     shipped = [model.measure for model in SHIPPED_COSTS]
-    assert [model.measure for model in PROGRAM_COSTS] == [*shipped, *(replace(cost, float_=True) for cost in shipped)]
+    floats = [replace(cost, float_=True) for cost in shipped if cost.name != "arena_bytes"]
+    assert [model.measure for model in PROGRAM_COSTS] == [*shipped, *floats]
     assert set(found) | {"latency_ms"} == set(cost_columns()), "recipes may name no other"
 
 

@@ -53,7 +53,7 @@ def _page(run: RunFolder) -> Page:
 
 def test_the_headline_tells_what_the_tables_stand_for(run: RunFolder) -> None:
     text = _page(run).text
-    assert "segmentation · deeplabv3, block by block" in text
+    assert "segmentation (synthetic data) · deeplabv3, block by block" in text
     assert f"the tables of 3 blocks have 72 rows, which stand for {NETWORKS:,} networks" in text
     assert "Searched deeplabv3 networks for segmentation with exact." in text
     assert "Its front by NSR sum and weights, bytes has 5 networks" in text
@@ -85,11 +85,9 @@ def test_tables_without_a_front_say_so(run: RunFolder) -> None:
     assert "front" not in page.plots
 
 
-def test_effort_stands_beside_the_papers(run: RunFolder) -> None:
+def test_the_effort_of_each_stage_is_told(run: RunFolder) -> None:
     page = _page(run)
-    at = page.cells.index("tables")
-    assert page.cells[at + 1 : at + 4] == ["0.500", "14.87", "44.61"]
-    assert page.cells[page.cells.index("distillation") + 2] == "4.05"
+    assert page.cells[page.cells.index("tables") + 1] == "0.500"
     at = page.cells.index("finalists")
     assert page.cells[at + 1] == f"{STUDENTS_SECONDS / 60:g}", "the teacher's training is not counted twice"
     assert (
@@ -186,11 +184,19 @@ def test_masks_are_shown_in_the_classes_colours(run: RunFolder) -> None:
     assert page.html.count("background:#804080") == 1
 
 
-def test_the_share_of_right_pixels_leaves_out_void(run: RunFolder) -> None:
+def test_below_a_mask_is_its_iou_not_the_share_of_right_pixels(run: RunFolder) -> None:
+    with np.load(run.model("n0") / "predictions.npz") as stored:
+        kept = dict(stored)
+    # A rare class that nobody finds: 97 % of the pixels are right, and that is what must not be read as success.
+    kept["test_targets"] = np.zeros_like(kept["test_targets"])
+    kept["test_targets"][:, :1, :3] = 2
+    kept["test_classes"] = np.zeros_like(kept["test_classes"])
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, allow_pickle=False, **kept)
     text = _page(run).text
-    assert "0001TP_3" in text
-    assert text.count("100% right") == 4
-    assert text.count(f"{60 / 84:.0%} right") == 8
+    assert "% right" not in text
+    share = 1 - 3 / kept["test_targets"][0].size
+    assert text.count(f"mIoU {share / 2:.3f}; missed: road") == 4 * 3
 
 
 def test_a_model_that_is_best_and_smallest_is_shown_once(run: RunFolder) -> None:

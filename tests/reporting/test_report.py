@@ -11,14 +11,15 @@ import pytest
 from plotly.offline import get_plotlyjs
 from tests.reporting.page import Page, coloured, unpacked
 
-from qanas.core.card import Card
+from qanas.core.card import Card, Learning
+from qanas.core.classes import Classes
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.reporting.report import write_report
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
-ALL_PLOTS = ["front", "quantization", "lives", "scatter", "progress", "importance", "parallel"]
-WITHOUT_PREDICTIONS = [name for name in ALL_PLOTS if name not in ("lives", "scatter")]
+ALL_PLOTS = ["front", "quantization", "lives", "scatter", "errors", "progress", "importance", "parallel"]
+WITHOUT_PREDICTIONS = [name for name in ALL_PLOTS if name not in ("lives", "scatter", "errors")]
 
 
 FAILED_REASON = "parity: 3 steps between simulated and deployed outputs, at most 1 allowed"
@@ -95,10 +96,81 @@ def test_numbers_in_the_table_are_the_cards(run: RunFolder) -> None:
         assert repr(cost) in page.titles
 
 
+def test_models_have_names_that_say_what_they_are(run: RunFolder) -> None:
+    card = run.cards()["m0"].model_copy(update={"described": "1-4-1 units, 8 bits"})
+    (run.model("m0") / "card.json").write_text(card.to_json())
+    page = _page(run)
+    assert any("m0" in cell and "1-4-1 units, 8 bits" in cell for cell in page.cells)
+    assert "The smallest, m0 (1-4-1 units, 8 bits), has" in page.text
+    assert "(synthetic data)" in page.text
+    assert "The data is synthetic: scores tell nothing of real data." in page.text
+    assert f"qanas pick {run.path.name}" in page.text
+
+
+def test_axes_look_at_the_front_and_captions_follow_them(run: RunFolder) -> None:
+    summary = json.loads(run.summary.read_text())
+    run.write_summary(summary | {"metrics": {"mae": "minimize", "rmse": "minimize"}})
+    trials, worst = pl.read_parquet(run.trials), pl.read_csv(run.front)["mae_quantized"].max()
+    off = (pl.col("index") % 3 == 1) & ~pl.col("index").is_in(pl.read_csv(run.front)["index"].implode())
+    far = pl.when(off).then(1e6).otherwise(pl.min_horizontal("mae_quantized", worst)).alias("mae_quantized")
+    write_parquet(run.trials, trials.with_columns(far))
+    hidden = trials.filter(off, outcome="measured").height
+    assert hidden > trials.height // 20, "more than a twentieth is far off, and still not what is looked at"
+    spec = _page(run).plot("front")
+    low, high = spec["layout"]["yaxis"]["range"]
+    front = pl.read_csv(run.front)["mae_quantized"]
+    assert low < front.min() <= front.max() < high < 100  # type: ignore[operator]
+    by_label = dict(zip(_labels(run), spec["choices"], strict=True))
+    assert by_label.keys() >= {"MAE (quantized) against weights, bytes", "RMSE (quantized) against weights, bytes"}
+    captions = {label: choice["caption"] for label, choice in by_label.items()}
+    assert f"the worst {hidden} trials are left out" in captions["MAE (quantized) against weights, bytes"]
+    assert captions["RMSE (quantized) against weights, bytes"] != captions["MAE (quantized) against weights, bytes"]
+
+
+def _labels(run: RunFolder) -> list[str]:
+    """Entries of the menu of axes."""
+    html = run.report.read_text("utf-8")
+    menu = html[html.index('data-menu="front"') :]
+    return re.findall(r'<option value="\d+">([^<]*)</option>', menu[: menu.index("</select>")])
+
+
+def test_learning_curves_and_scores_on_training_data(run: RunFolder) -> None:
+    learning = Learning(losses=[9.0, 4.0, float("nan"), 2.0], train={"mae": 3.21})
+    card = run.cards()["m0"].model_copy(update={"learning": learning})
+    (run.model("m0") / "card.json").write_text(card.to_json())
+    page = _page(run)
+    (curve,) = page.plot("learning")["traces"]
+    assert (curve["name"], curve["x"], curve["y"]) == ("m0", [1, 2, 3, 4], [9.0, 4.0, None, 2.0])
+    assert "MAE 3.21 on training data, " in curve["text"][0]
+    assert "3.21" in [cell.strip() for cell in page.cells]
+    assert "MAE, train" in " ".join(page.cells)
+
+
+def test_errors_lie_over_the_true_value(run: RunFolder) -> None:
+    low, high, mean = _page(run).plot("errors")["traces"]
+    assert len(mean["x"]) == 8, "of forty test engines, five a bin"
+    assert mean["x"] == sorted(mean["x"])
+    assert all(a <= b <= c for a, b, c in zip(low["y"], mean["y"], high["y"], strict=True))
+
+
+def test_classes_are_told_one_by_one(run: RunFolder) -> None:
+    classes = Classes.of({"val": np.array([[8, 0, 0], [1, 3, 0], [2, 0, 0]])}, ["sound", "scratch", "dent"])
+    for name in ("seed", "m0"):
+        card = run.cards()[name].model_copy(update={"classes": classes})
+        (run.model(name) / "card.json").write_text(card.to_json())
+    page = _page(run)
+    rows = {cell.strip(): place for place, cell in enumerate(page.cells)}
+    dent = [cell.split() for cell in page.cells[rows["dent"] + 1 : rows["dent"] + 5]]
+    never = ["never", "predicted"]
+    assert dent == [["2"], ["0", *never], ["\N{EN DASH}", *never], ["0", *never]]
+    assert page.cells[rows["scratch"] + 2].strip() == "0.750"
+    assert "seed: recall" in page.text
+
+
 def test_models_link_to_their_files(run: RunFolder) -> None:
     links = _page(run).attributes("href")
-    assert len(links) == 8
-    assert all((run.path / link).is_file() for link in links)
+    assert len(links) == 4 * len(("model", "card", "firmware"))
+    assert all((run.path / link).is_file() for link in links if "firmware" not in link)
 
 
 def test_failures_are_listed_with_their_reason(run: RunFolder) -> None:
@@ -202,7 +274,7 @@ def test_classes_give_a_confusion_matrix(run: RunFolder) -> None:
 def test_every_model_can_be_chosen(run: RunFolder) -> None:
     page = _page(run)
     labels = [value for _, attributes in page.elements if (value := attributes.get("data-menu"))]
-    assert labels == ["front", "quantization", "lives", "scatter"]
+    assert labels == ["front", "quantization", "lives", "scatter", "errors"]
     assert page.plot("lives")["layout"]["annotations"][0]["text"] == "engine 2, 140 cycles"
     assert len(page.plot("lives")["choices"]) == len(run.cards())
 
@@ -243,8 +315,8 @@ def test_the_front_plot_has_a_log_axis_a_seed_and_error_bars(run: RunFolder) -> 
 def test_three_objectives_are_shown_in_pairs_and_maximised_ones_climb(make_run: MakeRun) -> None:
     objectives = {"rmse_quantized": "maximize", "peak_ram_bytes": "minimize", "macs": "minimize"}
     page = _page(make_run(objectives=objectives))
-    assert "RMSE (quantized) against peak RAM, bytes" in page.text
-    assert "MACs against peak RAM, bytes" in page.text
+    assert "RMSE (quantized) against planned RAM, bytes" in page.text
+    assert "MACs against planned RAM, bytes" in page.text
     line = page.plot("front")["traces"][1]
     assert line["y"] == sorted(line["y"])
     assert len(page.plot("front")["choices"]) > 3
@@ -323,11 +395,12 @@ def test_axes_of_the_front_are_the_summarys(run: RunFolder) -> None:
         "Pareto front",
         "front points",
         "reference",
+        "finalists retrained, mean ± sd",
         "finalists",
     ]
     front = pl.read_csv(run.front)
     assert spec["traces"][2]["y"] == front["predicted_mae_quantized"].to_list()
-    assert spec["traces"][4]["y"] == front["predicted_mae_quantized"].to_list()[:3]
+    assert spec["traces"][5]["y"] == front["predicted_mae_quantized"].to_list()[:3]
     assert "Scores stand for a metric that no point was trained for" in page.text
     score = run.cards()["m0"].metric("deployed", "val", "mae")
     assert score.mean in page.plot("shipped")["traces"][0]["y"]

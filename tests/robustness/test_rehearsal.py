@@ -59,6 +59,11 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
             id="predictions raises",
         ),
         pytest.param(
+            [(METHOD, "    def front_end(self, preprocessing): return 1\n" + METHOD)],
+            "front_end: NotImplementedError",
+            id="front end without raw inputs",
+        ),
+        pytest.param(
             [(METHOD, "    def predictions(self, o, s, p): return {'x': np.array([{}, None])}\n" + METHOD)],
             "predictions: ValueError",
             id="predictions of objects",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import scipy.stats  # type: ignore[import-untyped]
+import scipy.stats
 from numpy.typing import NDArray
 from tests.workflows.tiny_blocks import Blobs
 

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qanas.tasks.base import DecodedSplit, FloatArray, Samples, Split, TaskData, ragged
+from qanas.recipe.components import component
+from qanas.recipe.tables import NamedTable
+from qanas.tasks.base import DecodedSplit, FloatArray, Samples, Split, Task, TaskData, ragged
 from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.testing.small import SmallTask
 
 BOXES = (2, 0, 3, 2)
 decoded: list[int] = []
@@ -112,3 +115,38 @@ def test_what_can_not_be_pickled_is_refused(tmp_path: Path) -> None:
     split = DecodedSplit([1.0], lambda source: np.full((2,), source, np.float32), np.atleast_1d)
     with pytest.raises(ValueError, match="the train split can't be given to other processes"):
         save_prepared(TaskData(split, split, split, output_size=1), tmp_path)
+
+
+def test_the_default_fingerprint_is_of_the_samples() -> None:
+    """In memory of all of them, of decoded ones of some; other data has another one."""
+
+    class Plain(SmallTask):
+        fingerprint = Task.fingerprint
+
+    class Other(Plain):
+        def load(self) -> TaskData:
+            data = super().load()
+            return replace(data, test=replace(data.test, targets=1 - data.test.targets))
+
+    assert Plain().fingerprint() == Plain().fingerprint() != Other().fingerprint()
+
+
+@dataclass(frozen=True)
+class Placed(SmallTask):
+    """Takes paths.
+
+    Attributes:
+        data: where it lies.
+        more: further ones.
+    """
+
+    data: Path = Path()
+    more: Path | None = None
+
+
+def test_a_task_may_take_paths() -> None:
+    table = NamedTable.model_validate({"name": "tests.tasks.test_samples:Placed", "data": "somewhere", "more": "else"})
+    task, resolved = component(table, "task", Task)
+    assert isinstance(task, Placed)
+    assert (task.data, task.more) == (Path("somewhere"), Path("else"))
+    assert {"name": table.name, "data": "somewhere", "more": "else"}.items() <= resolved.items(), "as TOML has it"

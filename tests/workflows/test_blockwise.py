@@ -116,7 +116,7 @@ def _interrupt_in(stage: str, patch: pytest.MonkeyPatch) -> None:
 def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     # Distilled blocks don't depend on limits: they are taken as they are.
-    for name in ("limited", "impossible"):
+    for name in ("limited", "impossible", "none", "small"):
         shutil.copytree(result.folder.path / "blocks", tmp_path / name / "blocks")
     sizes = sorted(point.measurement.value(PACKED) for point in result.front)
     bound = sizes[len(sizes) // 2]
@@ -134,6 +134,26 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
     assert [p.candidate for p in found.front] == [
         p.candidate for p in result.front if p.measurement.value(PACKED) <= bound
     ]
+    # RAM is no sum over blocks: the front is held against it.
+    plan = load_plan(limited(bound))
+    arenas = [plan.bench.costs_of(point.candidate)["arena_bytes"] for point in result.front]
+
+    def held(bound: float) -> Path:
+        return recipe(
+            tmp_path,
+            table={"bits": [4, 8]},
+            objectives={"weight_bytes": None, "packed_weight_bytes": "minimize"},
+            limits={"arena_bytes": bound},
+            finalists={"count": 1},
+        )
+
+    small = run(held(min(arenas)), tmp_path / "small")
+    assert [p.candidate for p in small.front] == [
+        point.candidate for point, arena in zip(result.front, arenas, strict=True) if arena <= min(arenas)
+    ]
+    assert {p.costs["arena_bytes"] for p in small.front} == {min(arenas)}
+    with pytest.raises(InputError, match=r"none of the front's \d+ networks has arena_bytes <= 10, .*the least there"):
+        run(held(10), tmp_path / "none")
     with pytest.raises(
         InputError, match=r"limits\.packed_weight_bytes = 10: no network is within it; the smallest has"
     ):
@@ -163,7 +183,6 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
             {"objectives": {"weight_bytes": None, "peak_ram_bytes": "minimize"}},
             r"objectives\.peak_ram_bytes: not a sum",
         ),
-        ({"limits": {"file_bytes": 100}}, r"limits\.file_bytes: not a sum"),
         ({"limits": {"macs": 100, "packed_weight_bytes": 100}}, "are more than 2 costs"),
         ({"strategy": {"name": "tip"}}, r"strategy\.name: unknown strategy 'tip': did you mean 'tpe'"),
         ({"strategy": {"trials": 9}}, r"strategy\.trials: 'exact' solves at once, without trials; leave it out"),

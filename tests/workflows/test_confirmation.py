@@ -72,7 +72,10 @@ def test_the_lucky_ones_leave_and_the_rest_has_means(make_plan: MakePlan, tmp_pa
     once = confirmed(plan, folder, records)
     front = once.front()
     assert {record.index for record in front} == {2, 3, 4, 6}
-    assert all(int(record.origin["confirmed"]) >= 2 for record in front)
+    confirmed_of = {record.index: int(record.origin["confirmed"]) for record in front}
+    assert min(confirmed_of.values()) >= 1
+    # The search's score of 2 was far from what it is: that is doubted most.
+    assert max(confirmed_of, key=lambda index: confirmed_of[index]) == 2
     for record in front:
         if record.origin["confirmed"] == 4:
             assert record.metrics["worst_quantized"] == pytest.approx(TRUE[record.index])

@@ -11,8 +11,9 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
-from qanas.core.measures import Measure, Metric
-from qanas.workflows.trial_store import LEAST_TRIALS, write_importance
+from qanas.core.measures import Cost, Measure, Metric
+from qanas.core.trials import TrialRecord
+from qanas.workflows.importance import LEAST_TRIALS, write_importance
 
 OBJECTIVES = (Metric("mae"), Metric("r2", better="maximize"))
 UNIT = FloatDistribution(0.0, 1.0)
@@ -72,3 +73,32 @@ def test_settings_that_do_not_matter_have_no_share(tmp_path: Path) -> None:
     for _ in range(LEAST_TRIALS):
         study.add_trial(create_trial(values=[1.0, 1.0], params={"x": 0.5}, distributions={"x": UNIT}))
     assert _written(tmp_path / "a.json", study)["targets"]["mae_quantized"] == {}
+
+
+def test_shares_have_intervals_that_say_how_sure_they_are(tmp_path: Path) -> None:
+    few, many = (_written(tmp_path / str(trials), _study(trials)) for trials in (LEAST_TRIALS, 100))
+    assert (many["level"], many["draws"]) == (0.9, 20)
+    for told in (few, many):
+        low, high = told["intervals"]["mae_quantized"]["width"]
+        assert low <= told["targets"]["mae_quantized"]["width"] <= high <= 1
+    widths = [high - low for low, high in (t["intervals"]["mae_quantized"]["width"] for t in (few, many))]
+    assert widths[0] > widths[1], "of more trials more is known"
+
+
+def test_what_cannot_act_on_an_objective_has_no_share_in_it(tmp_path: Path) -> None:
+    """A penalty that happens to go with small networks explains no byte of them."""
+    objectives = (Metric("mae", "float"), Cost("weight_bytes"))
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    for k in range(30):
+        setting = {"width": k * 0.618034 % 1, "penalty": k * 0.618034 % 1, "bits": k * 0.569840 % 1}
+        distributions: dict[str, BaseDistribution] = dict.fromkeys(setting, UNIT)
+        study.add_trial(
+            create_trial(values=[setting["bits"], setting["width"]], params=setting, distributions=distributions)
+        )
+    config = {"architecture": {"width": 0.1}, "training": {"penalty": 0.1}, "quantization": {"bits": 0.1}}
+    write_importance(tmp_path / "a.json", study, objectives, [TrialRecord(0, "measured", config)])
+    targets = json.loads((tmp_path / "a.json").read_text("utf-8"))["targets"]
+    assert targets["weight_bytes"].keys() == {"width", "bits"}
+    assert sum(targets["weight_bytes"].values()) == pytest.approx(1)
+    assert targets["mae_float"].keys() == {"width", "penalty"}
+    assert targets["front"].keys() == {"width", "penalty", "bits"}

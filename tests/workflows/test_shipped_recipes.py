@@ -14,7 +14,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "SCENES", dict.fromkeys(synthetic.SCENES, 2))
-    plan = load_plan(recipe, ["task.data=synthetic"])
+    own = ["task.dataset='camvid'", "task.classes=[]"] if "nuclei" in recipe.stem else []
+    plan = load_plan(recipe, ["task.data=synthetic", *own])
     assert plan.finalists.count >= 3
     estimator = plan.estimator
     assert isinstance(estimator, BlockTables) == ("bwnas" in recipe.stem)

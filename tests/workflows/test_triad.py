@@ -259,8 +259,8 @@ def test_the_input_is_searched_and_everything_follows_from_the_candidate(tmp_pat
         assert card.input is not None
         assert card.input.shape[1] == steps
         assert card.preprocessing["window"] == config["window"], name
-        header = (tmp_path / "run" / "models" / name / "firmware" / "preprocessing.h").read_text("utf-8")
-        assert str(config["window"]) in header
+        (header,) = (tmp_path / "run" / "models" / name / "firmware").glob("src/run_*_preprocessing.h")
+        assert f"_WINDOW {config['window']}\n" in header.read_text("utf-8")
 
 
 # Columns

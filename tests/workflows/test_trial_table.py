@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,3 +105,9 @@ def test_records_of_early_runs_are_still_read() -> None:
     early = {"index": 0, "outcome": "measured", "config": {}, "costs": {}, "metrics": {}, "number": 0}
     record = TrialRecord(**json.loads(json.dumps(early)))
     assert record.started_at is None
+
+
+def test_learning_curves_are_lists_where_there_are_any() -> None:
+    assert "train_losses" not in trial_table(RECORDS).columns
+    table = trial_table([replace(RECORDS[0], train_losses=[3.0, 2.5]), *RECORDS[1:]])
+    assert table["train_losses"].to_list() == [None, None, [3.0, 2.5]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from qanas.core.candidate import Value
-from qanas.core.measures import Precision
+from qanas.core.classes import Classes, Degenerate
+from qanas.core.measures import Goal, Precision
 
 SCHEMA_VERSION = 1
 
@@ -113,6 +114,23 @@ class Parity(BaseModel):
     n_outputs: int
 
 
+class LayerNoise(BaseModel):
+    """What one layer adds to the noise of the quantized network, see `qanas.quantization.layer_noise`.
+
+    Attributes:
+        layer: its name, as in the scheme's ``layers``.
+        operator: what it computes, such as "Convolution".
+        own_sqnr_db: of its output: the float layer's on the same codes over the difference to the integer one's.
+        share: of the outputs' noise that goes with the layer in float; negative where that makes it more.
+    """
+
+    model_config = _STRICT
+    layer: str
+    operator: str
+    own_sqnr_db: float
+    share: float
+
+
 class Bounds(BaseModel):
     """Where a score would lie on other units of the same kind."""
 
@@ -140,6 +158,20 @@ class Intervals(BaseModel):
     deployed: dict[SplitName, dict[str, Bounds]]
 
 
+class Learning(BaseModel):
+    """How the training that ships went.
+
+    Attributes:
+        losses: on training data, by epoch; further ones are of quantization-aware training.
+        train: metrics of the FP32 network on training samples: beside those on validation data they tell what was
+            learnt by heart.
+    """
+
+    model_config = _STRICT
+    losses: list[Number]
+    train: dict[str, Number]
+
+
 class Latency(BaseModel):
     """Milliseconds of one inference, and the kernels that took them."""
 
@@ -152,6 +184,13 @@ _ONE_OR_SEVERAL: list[JsonValue] = [
     {"oneOf": [{"required": [side]}, {"required": [f"{side}s"]}]} for side in ("input", "output")
 ]
 """Of a card's inputs and of its outputs there is one, or a list."""
+
+
+_OPTIONAL = (
+    "input", "output", "inputs", "outputs", "kind", "arena_bytes", "intervals", "described", "learning",
+    "classes", "degenerate",
+)  # fmt: skip
+"""What a card's file leaves out where there is none."""
 
 
 class Card(BaseModel):
@@ -177,10 +216,16 @@ class Card(BaseModel):
         packed_weight_bytes: as papers count.
         file_bytes: size of model.tflite.
         peak_ram_bytes: working memory without the runtime's own.
+        arena_bytes: with it, as firmware has to declare it; none on cards of early runs.
         macs: multiply-accumulates of one inference.
         latency_ms: by device.
         parity_steps: over the validation and test outputs.
+        layer_noise: where integers lose it, of the training that ships; none on cards of early runs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
+        described: what it is, in a few words; none on cards of early runs.
+        learning: how its training went; none on cards of early runs.
+        classes: what it answers of classes, where the task has some.
+        degenerate: why it is no success, where it is none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _ONE_OR_SEVERAL})
@@ -203,10 +248,16 @@ class Card(BaseModel):
     packed_weight_bytes: int
     file_bytes: int
     peak_ram_bytes: int
+    arena_bytes: int | None = None
     macs: int
     latency_ms: dict[str, Latency]
     parity_steps: Parity
+    layer_noise: list[LayerNoise] = []
     intervals: Intervals | None = None
+    described: str = ""
+    learning: Learning | None = None
+    classes: Classes | None = None
+    degenerate: Degenerate | None = None
 
     @model_validator(mode="after")
     def _borders_are_there(self) -> Self:
@@ -220,17 +271,37 @@ class Card(BaseModel):
         """Return one metric."""
         return self.metrics[precision][split][name]
 
+    def scored(self, goal: Goal, split: SplitName) -> float:
+        """Return what is held against a goal: the score of the file that ships; NaN where there is none."""
+        found = self.metrics.get(goal.shipped_precision, {}).get(split, {}).get(goal.metric.name)
+        return found.shipped if found is not None else math.nan
+
+    def reaches(self, goals: Iterable[Goal]) -> bool:
+        """Tell whether it reaches all of some goals on validation data."""
+        return all(goal.lacking(self.scored(goal, "val")) <= 0 for goal in goals)
+
     def costs(self) -> Mapping[str, float]:
         """Return the costs by name."""
-        names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "macs")
+        names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "arena_bytes", "macs")
+        known = {name: value for name in names if (value := getattr(self, name)) is not None}
         device = next(iter(self.latency_ms.values()))
-        return {name: float(getattr(self, name)) for name in names} | {"latency_ms": device.ms}
+        return {name: float(value) for name, value in known.items()} | {"latency_ms": device.ms}
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
-        optional = ("input", "output", "inputs", "outputs", "intervals", "kind")
-        absent = {name for name in optional if not getattr(self, name)}
+        absent = {name for name in _OPTIONAL if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
+
+
+def sound(cards: Mapping[str, Card]) -> dict[str, Card]:
+    """Return the cards of models that are a success; where none is, of those that come closest to it.
+
+    Args:
+        cards: by the models' names.
+    """
+    grades = {name: card.degenerate.grade if card.degenerate is not None else (0, 0) for name, card in cards.items()}
+    least = min(grades.values(), default=(0, 0))
+    return {name: card for name, card in cards.items() if grades[name] == least}
 
 
 def card_schema() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ COST_UNITS: Mapping[str, str] = {
     "packed_weight_bytes": "bytes",
     "file_bytes": "bytes",
     "peak_ram_bytes": "bytes",
+    "arena_bytes": "bytes",
     "macs": "MACs",
     "latency_ms": "ms",
 }
@@ -33,6 +35,9 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 
 MEASURED_COSTS = frozenset({"latency_ms"})
 """Costs of a device, not of the network alone."""
+
+QUANTIZED_COSTS = frozenset({"arena_bytes"})
+"""Costs that are known of the quantized network alone."""
 
 FLOAT_PREFIX = "float_"
 """In front of a cost: the FP32 network's."""
@@ -137,7 +142,11 @@ class Cost(Measure):
         plain, at, device = column.partition("@")
         name = plain.removeprefix(FLOAT_PREFIX)
         measured = name in MEASURED_COSTS
-        if name not in COST_UNITS or (measured and name != plain) or (at and not (measured and device)):
+        if (
+            name not in COST_UNITS
+            or (name in MEASURED_COSTS | QUANTIZED_COSTS and name != plain)
+            or (at and not (measured and device))
+        ):
             return None
         return cls(name, device, name != plain)
 
@@ -229,7 +238,8 @@ def parse_cost(column: str, table: str = "limits") -> Cost:
 def cost_columns() -> list[str]:
     """Return the names of all costs, the quantized network's first; latency, which has no device yet, is the last."""
     shapes = [name for name in COST_UNITS if name not in MEASURED_COSTS]
-    return [*shapes, *(Cost(name, float_=True).column for name in shapes), *sorted(MEASURED_COSTS)]
+    floats = [Cost(name, float_=True).column for name in shapes if name not in QUANTIZED_COSTS]
+    return [*shapes, *floats, *sorted(MEASURED_COSTS)]
 
 
 @dataclass(frozen=True)
@@ -269,6 +279,56 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """A score to be reached on validation data: at least, or at most, by the metric's direction."""
+
+    metric: Metric
+    bound: float
+
+    @classmethod
+    def parse(cls, column: str, bound: float, metrics: Mapping[str, Direction], table: str = "goals.") -> Goal:
+        """Return the goal that a recipe or a command line names.
+
+        Args:
+            column: a metric's name, with ``_quantized`` (which a name alone is read as) or ``_float`` behind it.
+            bound: to be reached.
+            metrics: the task's, with their directions.
+            table: that it is in, for messages.
+
+        Raises:
+            InputError: there is no such metric, or the bound is no number.
+        """
+        found = measure_of(column, metrics)
+        metric = found if isinstance(found, Metric) and found.name in metrics else None
+        if metric is None and column in metrics:
+            metric = Metric(column, "quantized", metrics[column])
+        if metric is None:
+            raise InputError(f"{table}{column}: {unknown('goal', column, [f'{name}_quantized' for name in metrics])}")
+        if not math.isfinite(bound):
+            raise InputError(f"{table}{column}: {bound} is no finite number")
+        return cls(metric, bound)
+
+    @property
+    def shipped_precision(self) -> Precision:
+        """Of a shipped model what is held against it: the file as it is deployed, but where float is asked for."""
+        return "float" if self.metric.precision == "float" else "deployed"
+
+    def lacking(self, value: float) -> float:
+        """Return how far a score is from it; at most 0 where it is reached."""
+        return math.inf if math.isnan(value) else self.metric.loss(value) - self.metric.loss(self.bound)
+
+    def told(self) -> str:
+        """Return it in words.
+
+        >>> Goal(Metric("accuracy", better="maximize"), 0.9).told()
+        'accuracy >= 0.9'
+        """
+        precision = " (float)" if self.metric.precision == "float" else ""
+        sign = ">=" if self.metric.direction == "maximize" else "<="
+        return f"{self.metric.name}{precision} {sign} {self.bound:g}"
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one trial found out.
 
@@ -297,10 +357,13 @@ ROW_PATTERN = re.compile(r"row_\d+")
 CONFIRMED = "confirmed"
 """How many further trainings a front point's scores are the means of."""
 
+TRAIN_LOSSES = "train_losses"
+"""The learning curve of a trial: its loss on training data, a list with a number an epoch."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
-        "train_seconds", "started_at", "finished_at", "n", "blamed",
+        "train_seconds", "started_at", "finished_at", "n", "blamed", "described", "degenerate", TRAIN_LOSSES,
         CONFIRMED,
     }
 )  # fmt: skip

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
+from qanas.core.measures import Direction, Metric, measure_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -259,6 +260,13 @@ class RunFolder:
             return {}
         numbers = found.items() if isinstance(found, dict) else ()
         return {name: float(value) for name, value in numbers if isinstance(value, int | float)}
+
+    def metric_directions(self) -> dict[str, Direction]:
+        """Return which way each metric of the run's task is better; of early runs those of objectives alone."""
+        told: dict[str, Direction] = self.read_summary().get("metrics", {})
+        named = ((measure_of(column), way) for column, way in self.read_recipe().get("objectives", {}).items())
+        found: dict[str, Direction] = {measure.name: way for measure, way in named if isinstance(measure, Metric)}
+        return found | told
 
     def cards(self) -> dict[str, Card]:
         """Return the cards of the shipped models, the reference first, then by size.

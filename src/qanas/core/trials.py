@@ -31,6 +31,7 @@ class TrialRecord:
         is_seed: whether it is the reference.
         feasible: whether it meets every limit; the reference is measured even if not.
         train_seconds: CPU seconds spent in training.
+        train_losses: on training data, by epoch; empty where nothing was trained, or weights were cached.
         started_at: seconds since 1970 (UTC) at which it was asked for.
         finished_at: seconds since 1970 (UTC) at which its outcome was known.
         number: Optuna's number of the trial.
@@ -47,6 +48,7 @@ class TrialRecord:
     is_seed: bool = False
     feasible: bool = True
     train_seconds: float = 0.0
+    train_losses: Sequence[float] = ()
     started_at: float | None = None
     finished_at: float | None = None
     number: int = -1

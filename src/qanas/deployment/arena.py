@@ -8,14 +8,23 @@ own, which are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from qanas.deployment.operators import kind_of
 from qanas.deployment.tflite import ABSENT, TENSOR_TYPES
-from qanas.quantization.program import DType, RuntimeOperator, RuntimeTensor, TensorQuantization, aligned, bytes_of
+from qanas.quantization.program import (
+    DType,
+    Program,
+    RuntimeOperator,
+    RuntimeTensor,
+    TensorQuantization,
+    aligned,
+    bytes_of,
+)
 
 BASE_BYTES = 736
 """Allocator, planner, and the structures of one input and one output."""
@@ -46,10 +55,35 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
         content: a .tflite file with values of 8 or 16 bits.
         peak_ram_bytes: working memory of its values and states.
     """
-    tensors, operators = _read(content)
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    return _arena(*_read(content), int(graph.InputsLength() + graph.OutputsLength()), peak_ram_bytes)
+
+
+def program_arena_bytes(program: Program, peak_ram_bytes: int) -> int:
+    """Return the same of what a file will hold, before any weight exists: it depends on shapes and kinds alone.
+
+    Args:
+        program: with values of 8 or 16 bits.
+        peak_ram_bytes: working memory of its values and states.
+    """
+    borders = len(program.inputs) + len(program.outputs)
+    return _arena(program.tensors(), program.operators, borders, peak_ram_bytes)
+
+
+def _arena(
+    tensors: Sequence[RuntimeTensor], operators: Sequence[RuntimeOperator], borders: int, peak_ram_bytes: int
+) -> int:
+    """Return the arena of a graph, in bytes.
+
+    Args:
+        tensors: all of them.
+        operators: all of them.
+        borders: how many inputs and outputs there are.
+        peak_ram_bytes: working memory of its values and states.
+    """
     states = sum(aligned(tensor.stored_bytes) for tensor in tensors if tensor.variable)
     lasting = BASE_BYTES + TENSOR_BYTES * len(tensors) + states + sum(map(_lasting_bytes, operators))
-    lasting += BORDER_TENSOR_BYTES * _further_border_tensors(content)
+    lasting += BORDER_TENSOR_BYTES * (borders - 2)
     scratch = sum(len(kind_of(operator.kind).scratch(operator)) for operator in operators)
     # In the planned part lies what is neither a constant nor a state, nor without values.
     computed = sum(tensor.data is None and not tensor.variable and tensor.elements > 0 for tensor in tensors)
@@ -78,14 +112,19 @@ def _prepared_bytes(operator: RuntimeOperator) -> int:
 
 def operator_kinds(content: bytes) -> list[str]:
     """Return the kinds of operators in a .tflite file, each once."""
-    model = schema.Model.GetRootAs(content)
-    names = _operator_names()
-    return sorted({names[model.OperatorCodes(index).BuiltinCode()] for index in range(model.OperatorCodesLength())})
+    return sorted(operator_counts(content))
 
 
-def _further_border_tensors(content: bytes) -> int:
-    graph = schema.Model.GetRootAs(content).Subgraphs(0)
-    return int(graph.InputsLength() + graph.OutputsLength()) - 2
+def operator_counts(content: bytes) -> Counter[str]:
+    """Return how many operators of each kind a .tflite file has."""
+    _, operators = _read(content)
+    return Counter(operator.kind for operator in operators)
+
+
+def has_states(content: bytes) -> bool:
+    """Return whether a .tflite file keeps values from one invocation to the next, as a fused LSTM does."""
+    tensors, _ = _read(content)
+    return any(tensor.variable for tensor in tensors)
 
 
 def _read(content: bytes) -> tuple[list[RuntimeTensor], list[RuntimeOperator]]:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
+from qanas.core.card import LayerNoise
 from qanas.core.errors import InputError, unknown
+from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import write_atomically
 from qanas.deployment.litert import Kernels, LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps
@@ -31,6 +33,7 @@ from qanas.export.scheme import ExportScheme
 from qanas.export.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
+from qanas.quantization.layer_noise import layer_noise, samples_affordable
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
@@ -68,6 +71,7 @@ class Deployed:
         parity: distance between simulated and deployed outputs in steps, by the outputs' names; empty where nothing is
             quantized.
         failure: why it must not ship; empty if it may.
+        quantized: the integer network; None where nothing is quantized.
     """
 
     content: bytes
@@ -79,6 +83,7 @@ class Deployed:
     costs: Mapping[str, float]
     parity: Mapping[str, ParitySteps]
     failure: str
+    quantized: QuantizedGraph | None = None
 
 
 def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
@@ -108,6 +113,7 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
         failure=f"outside parity: {reasons[0]}" if reasons else _refusal(content),
+        quantized=quantized,
     )
 
 
@@ -209,6 +215,7 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
         costs={"file_bytes": len(content), "macs": source.graph.macs},
         parity=parity,
         failure=f"outside parity: {far}" if mean > MAX_ONNX_MEAN_STEPS else "",
+        quantized=quantized,
     )
 
 
@@ -237,6 +244,15 @@ def _real(quantized: QuantizedGraph, codes: Mapping[str, NDArray[Any]]) -> Mappi
 def _of(name: str, reason: str, outputs: Collection[str]) -> str:
     """Return a reason with the name of the output that it is about, where there are several."""
     return reason if len(outputs) == 1 else f"output '{name}': {reason}"
+
+
+def noise_by_layer(source: Source, deployed: Deployed) -> tuple[LayerNoise, ...]:
+    """Return which layers' integers make the noise, on some of the compared samples; nothing of a float file."""
+    if deployed.quantized is None:
+        return ()
+    chosen = evenly_spread(source.compared_count, samples_affordable(source.graph))
+    few = {name: torch.from_numpy(values[chosen]) for name, values in source.compared.items()}
+    return tuple(layer_noise(deployed.quantized, few, source.graph))
 
 
 def ship(source: Source, deployed: Deployed, out: Path) -> Export:

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.card import LayerNoise
 from qanas.deployment.parity import ParitySteps
 from qanas.quantization.border import AxisOrder, only
 from qanas.quantization.numbers.affine import Affine
 
 Reals = NDArray[np.float32]
+
+SHOWN_LAYERS = 8
+"""Of those that make noise; all are in the JSON."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,7 @@ class StoredTensor:
     @property
     def layout(self) -> str:
         """How the axes lie, in words."""
-        rank = len(self.shape) - 1
-        if not self.axes:
-            return "axes as in torch"
-        if self.axes == (*range(1, rank), 0):
-            return "torch's first axis (channels) is stored last" + (": NHWC" if rank == len("HWC") else "")
-        return f"torch's axes in the order {', '.join(map(str, self.axes))}"
+        return AxisOrder(self.axes).described(len(self.shape))
 
     def __str__(self) -> str:
         """Return all of it on one line."""
@@ -102,6 +101,7 @@ class Export:
         checked_on: which ones: those that were held back from the calibration, those of ``--check``, or the
             calibration's own.
         notes: what whoever ships the file should know, a line each.
+        layer_noise: which layers' integers make the noise, the largest share first; empty where nobody asked.
     """
 
     network: str
@@ -117,6 +117,7 @@ class Export:
     samples: int
     checked_on: str
     notes: tuple[str, ...] = ()
+    layer_noise: tuple[LayerNoise, ...] = ()
 
     @property
     def input(self) -> StoredTensor:
@@ -161,6 +162,7 @@ class Export:
             "sqnr_db_worst_channel": _finite(min(output.worst_channel_db for output in self.outputs.values())),
             "parity": None if self.parity is None else asdict(self.parity),
             "notes": list(self.notes),
+            **({"layer_noise": [layer.model_dump() for layer in self.layer_noise]} if self.layer_noise else {}),
         }
 
     def lines(self) -> list[str]:
@@ -187,6 +189,20 @@ class Export:
                 for name, output in self.outputs.items()
             ),
             *(f"{'note':<20}{note}" for note in self.notes),
+            *self._noise_lines(),
+        ]
+
+    def _noise_lines(self) -> list[str]:
+        """Return the layers that make most of the noise."""
+        shown = self.layer_noise[:SHOWN_LAYERS]
+        left = len(self.layer_noise) - len(shown)
+        return [
+            *(
+                f"{'noise' if not number else '':<20}{layer.share:6.1%} with {layer.layer} ({layer.operator}), "
+                f"itself at {layer.own_sqnr_db:.1f} dB"
+                for number, layer in enumerate(shown)
+            ),
+            *([f"{'':<20}and {left} further layers" if left > 1 else f"{'':<20}and a further layer"] if left else []),
         ]
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import re
 import sys
@@ -34,6 +35,10 @@ CHUNK = 64
 
 OF_CALIBRATION = "of the calibration"
 """The samples that a file is compared on where no others are there."""
+
+
+Given = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""Samples that are there already: an array of shape (n, *input shape), or one for each input by its name."""
 
 
 class NotShippedError(InputError):
@@ -96,10 +101,33 @@ class Source:
     def _load(cls, name: str, calibration: Path, weights: Path | None, array: str | None, check: Path | None) -> Source:
         samples = Samples.read(calibration, array)
         network = load_network(name, weights)
-        inputs, notes = samples.of(Arguments.of(network))
-        others = None if check is None else Samples.read(check, array).of(Arguments.of(network))[0]
+        return cls._of(name, network, samples, None if check is None else Samples.read(check, array))
+
+    @classmethod
+    def of(cls, network: nn.Module, calibration: Given, *, check: Given | None = None) -> Source:
+        """Take a network and samples that are there already; the network stays as it is.
+
+        Args:
+            network: trained.
+            calibration: an array of shape (n, *input shape), or arrays by the names of the network's arguments.
+            check: like ``calibration``, other samples; see `load`.
+
+        Raises:
+            InputError: any of it can't be had, or the network has what the runtime has not.
+            NotShippedError: torch does what no file would.
+        """
+        name = type(network).__name__
+        given = Samples.given("calibration", calibration)
+        others = None if check is None else Samples.given("check", check)
+        with contextlib.redirect_stdout(sys.stderr):
+            return cls._of(name, _ready(name, copy.deepcopy(network)), given, others)
+
+    @classmethod
+    def _of(cls, name: str, network: nn.Module, calibration: Samples, check: Samples | None) -> Source:
+        inputs, notes = calibration.of(Arguments.of(network))
+        others = None if check is None else check.of(Arguments.of(network))[0]
         split = _Split.of(inputs, others)
-        outputs = _torch_outputs(name, network, split.compared, calibration if check is None else check)
+        outputs = _torch_outputs(name, network, split.compared, (check or calibration).path)
         shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
         try:
             graph = trace(network, shapes if len(shapes) > 1 else next(iter(shapes.values())))
@@ -301,15 +329,20 @@ def load_network(name: str, weights: Path | None = None) -> nn.Module:
         # Once more: the module's own import, which happens once only, may have drawn numbers.
         torch.manual_seed(0)
         network = _made(name, found)
+    network = _ready(name, network)
+    if weights is not None:
+        load_weights(network, weights)
+    return network
+
+
+def _ready(name: str, network: nn.Module) -> nn.Module:
+    """Return a network in eval mode, its weights float32 on the CPU."""
     try:
-        network = unwrapped(network).to("cpu", torch.float32).eval()
+        return unwrapped(network).to("cpu", torch.float32).eval()
     except UnsupportedNetworkError as error:
         raise InputError(f"'{name}': {error}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"'{name}' can't be put into eval mode on the CPU: {described(error, __file__)}") from error
-    if weights is not None:
-        load_weights(network, weights)
-    return network
 
 
 def _found(name: str) -> object:
@@ -383,6 +416,17 @@ class Samples:
         if wanted is not None and wanted not in arrays:
             raise InputError(f"{path}: {unknown('array', wanted, arrays)}")
         return cls(path, arrays, wanted)
+
+    @classmethod
+    def given(cls, name: str, samples: Given) -> Self:
+        """Take arrays of shape (n, *input shape) that are there already, one or by the names of arguments.
+
+        Args:
+            name: of them, for messages.
+            samples: the arrays.
+        """
+        arrays = samples if isinstance(samples, Mapping) else {"arr_0": samples}
+        return cls(Path(name), {key: np.asarray(values) for key, values in arrays.items()}, None)
 
     def of(self, arguments: Arguments) -> tuple[dict[str, Reals], tuple[str, ...]]:
         """Return samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qanas.core.measures import Cost
+from qanas.deployment.arena import program_arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.device import Device
 from qanas.hardware.memory import peak_ram_bytes
@@ -137,6 +138,10 @@ def packed_weight_bytes(program: Program, _: Graph | None = None) -> int:
     return total
 
 
+def _arena_bytes(program: Program, _: Graph) -> int:
+    return program_arena_bytes(program, peak_ram_bytes(program))
+
+
 def _peak_ram_bytes(program: Program, _: Graph) -> int:
     return peak_ram_bytes(program)
 
@@ -159,7 +164,10 @@ def _program_costs(*, float_: bool) -> tuple[ProgramCost, ...]:
     )
 
 
-SHIPPED_COSTS: tuple[CostModel, ...] = _program_costs(float_=False)
+SHIPPED_COSTS: tuple[CostModel, ...] = (
+    *_program_costs(float_=False),
+    ProgramCost(Cost("arena_bytes"), _arena_bytes),
+)
 """Costs of the network as it ships."""
 
 PROGRAM_COSTS: tuple[CostModel, ...] = (*SHIPPED_COSTS, *_program_costs(float_=True))

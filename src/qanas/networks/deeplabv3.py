@@ -10,7 +10,7 @@ and 320 channels at h/8 x w/8; head: classes x h x w. Sizes are rounded up where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Annotated, Literal, Self
@@ -304,7 +304,7 @@ class DeepLabV3Space(BlockwiseSpace):
                     Choice(kernel, "architecture", reference.kernel_size, options=self.kernels, condition=exists),
                     Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=exists),
                 ]
-        settings += training_settings(shape.losses, REFERENCE_TRAINING)
+        settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         bits: list[Setting] = [
             Choice(_bits(number), "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
             for number in range(1, len(self.layers) + 1)
@@ -323,6 +323,18 @@ class DeepLabV3Space(BlockwiseSpace):
             atrous_rates=self.atrous_rates,
             upsampling=self.upsampling,
         )
+
+    def describe(self, candidate: Candidate) -> str:
+        """Return how many MBConv layers it has, what they are on average, and the bits of its blocks."""
+        layers = [choice for block in _choices(candidate.architecture) for choice in block]
+        kernel, expansion = (
+            sum(choice.kernel_size for choice in layers) / len(layers),
+            sum(choice.expansion for choice in layers) / len(layers),
+        )
+        bits = [str(candidate.quantization[_bits(number)]) for number in range(1, len(self.layers) + 1)]
+        same = bits[:1] if len(set(bits)) == 1 else bits
+        means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
+        return f"{len(layers)} MBConv layers, {means}, {'-'.join(same)} bits"
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each block's weights."""

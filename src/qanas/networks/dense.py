@@ -1,4 +1,4 @@
-"""Dense layers on a vector: linear, or with a few hidden layers; for features, or for any input laid out flat."""
+"""Dense layers on a vector, or on each pixel's: linear, or with a few hidden layers; for features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.layers.sequences import ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
+from qanas.search_space.network_space import NetworkSpace, TaskShape, described, narrower
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
@@ -43,6 +43,31 @@ class DenseNetwork(nn.Module):
         """Map (batch, *input_shape) to (batch, output_size)."""
         flat = torch.flatten(inputs, 1) if inputs.ndim > 2 else inputs  # noqa: PLR2004 - batch and values
         outputs: Tensor = self.head(self.hidden(flat))
+        return outputs
+
+
+class PixelNetwork(nn.Module):
+    """Dense layers with ReLU, then a linear head, on the channels of every pixel by itself: convolutions of 1 x 1.
+
+    Args:
+        inputs: channels.
+        units: the width of each hidden layer, from the first to the last; none for a linear network.
+        output_size: values put out per pixel.
+    """
+
+    def __init__(self, inputs: int, units: Sequence[int], output_size: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        widths = [inputs, *units]
+        layers: list[nn.Module] = []
+        for width, size in zip(widths, units, strict=False):
+            layers += [nn.Conv2d(width, size, 1), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Conv2d(widths[-1], output_size, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, output_size, height, width)."""
+        outputs: Tensor = self.head(self.hidden(inputs))
         return outputs
 
 
@@ -90,10 +115,37 @@ class DenseSpace(NetworkSpace):
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `DenseNetwork`."""
-        architecture = candidate.architecture
-        units = [int(architecture[f"units_{layer}"]) for layer in range(1, int(architecture["layers"]) + 1)]
-        return DenseNetwork(prod(shape.input_shape), units, shape.output_size, shape.output_scale)
+        return DenseNetwork(prod(shape.input_shape), _units(candidate), shape.output_size, shape.output_scale)
+
+    def describe(self, candidate: Candidate) -> str:
+        """Return the units of its hidden layers and its bits; without such layers it is linear."""
+        told = described(candidate)
+        return told if candidate.architecture.get("layers") else told.replace("layers 0", "linear")
 
     def narrowed(self, reference: Candidate, share: float) -> Candidate:
         """Return the reference with that share of the units of every layer."""
         return narrower(reference, "units_", share)
+
+
+PIXEL_BATCH = 8
+"""Images at a time: of each there are thousands of pixels."""
+
+
+@dataclass(frozen=True)
+class PixelSpace(DenseSpace):
+    """Dense networks on every pixel by itself, for segmentation by features of pixels."""
+
+    def settings(self, shape: TaskShape) -> list[Setting]:
+        """Return what dense networks have, with fewer samples a step."""
+        own = super().settings(shape)
+        return [replace(setting, reference=PIXEL_BATCH) if setting.name == "batch_size" else setting for setting in own]
+
+    def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
+        """Return the candidate's `PixelNetwork`."""
+        return PixelNetwork(shape.input_shape[0], _units(candidate), shape.output_size)
+
+
+def _units(candidate: Candidate) -> list[int]:
+    """Return the width of every hidden layer."""
+    architecture = candidate.architecture
+    return [int(architecture[f"units_{layer}"]) for layer in range(1, int(architecture["layers"]) + 1)]

@@ -30,10 +30,12 @@ class Estimate:
     Attributes:
         scores: by column: those of `Estimator.axis`, and whatever else is worth a column.
         train_seconds: CPU seconds spent in training.
+        train_losses: on training data, by epoch; empty where nothing was trained now.
     """
 
     scores: Mapping[str, float]
     train_seconds: float = 0.0
+    train_losses: Sequence[float] = ()
 
 
 class StageUnit(Unit[Bench, dict[str, Any]], ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from filelock import FileLock
 from torch import nn
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
-from qanas.core.errors import InputError, users_code
+from qanas.core.errors import InputError, described, users_code
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import PROGRAM_COSTS, Blueprint, CostModel, costs_of
 from qanas.hardware.device import Device
@@ -34,6 +35,8 @@ from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.sound import sound
 from qanas.training.trainer import DecodedSet, TrainingSet
+
+logger = logging.getLogger("qanas")
 
 RANDOM = RandomStart()
 
@@ -286,6 +289,14 @@ class Bench:
         except UnsupportedSchemeError as error:
             mend = "name another scheme, or change quantization.layers" if self.scheme.layers else "name another scheme"
             raise InputError(f"quantization.scheme: {error}; {mend}") from error
+
+    def describe(self, candidate: Candidate) -> str:
+        """Return in a few words what a candidate is; nothing where a user's space can't tell."""
+        try:
+            return str(self.networks.describe(candidate))
+        except Exception as error:  # noqa: BLE001 - a user's class may fail in any way, and words end no run
+            logger.warning("%s.describe: %s", type(self.networks).__name__, described(error, __file__))
+            return ""
 
     def costs_of(self, candidate: Candidate) -> dict[str, float]:
         """Return the candidate's costs by column, before any training."""

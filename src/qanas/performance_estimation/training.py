@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qanas.core.events import Watch
+from qanas.core.events import Losses, Watch
 from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
@@ -29,6 +29,7 @@ class Training(Estimator):
         """Train, quantize, and score on validation data."""
         del history
         candidate = proposal.candidate
-        trained = self.procedure.make(bench, candidate, proposal.start, seed, watch)
+        losses = Losses(watch)
+        trained = self.procedure.make(bench, candidate, proposal.start, seed, losses)
         scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
-        return Estimate(scores, trained.train_seconds)
+        return Estimate(scores, trained.train_seconds, losses.values)

@@ -63,7 +63,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),
         Stage("front", ("strategy.", "score.", "objectives.", "limits."), ("tables", "trials"), renewed=True),
-        Stage("finalists", ("finalists.", "baselines.", "reference."), ("front",), renewed=True),
+        Stage("finalists", ("finalists.", "baselines.", "reference.", "goals."), ("front",), renewed=True),
         Stage("models", ("device.",), ("finalists",)),
     )
 }  # fmt: skip

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Limit, Measure, Metric, Score
+from qanas.core.measures import Cost, Goal, Limit, Measure, Metric, Score
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -124,6 +124,7 @@ class Plan:
         jobs: worker processes.
         recipe: resolved, as written into the run's folder.
         baselines: what is trained and scored beside finalists.
+        goals: scores to be reached; of what reaches them the smallest is wanted.
     """
 
     bench: Bench
@@ -137,6 +138,7 @@ class Plan:
     jobs: int
     recipe: Mapping[str, Any]
     baselines: tuple[BaselineName, ...] = ()
+    goals: tuple[Goal, ...] = ()
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:
@@ -154,6 +156,13 @@ class Plan:
         named = (measure for measure in self.objectives if isinstance(measure, Metric))
         name, direction = next(iter(self.bench.task.metrics.items()))
         return replace(next(named, Metric(name, better=direction)), precision="quantized")
+
+    @property
+    def main_cost(self) -> str:
+        """The column of the cost by which one shipped model is smaller than another: the first objective's."""
+        named = (objective for objective in self.objectives if isinstance(objective, Cost))
+        cost = next((cost for cost in named if not (cost.float_ or cost.device)), None)
+        return cost.column if cost is not None else "file_bytes"
 
     def check_combination(self) -> None:
         """Refuse, before any data is read, networks, objectives, limits and finalists that don't go with the search.

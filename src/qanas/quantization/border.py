@@ -54,6 +54,15 @@ class AxisOrder:
         whole = (1, *stored)
         return tuple(whole[axis] for axis in self.to_torch(len(whole)))[1:]
 
+    def described(self, ndim: int) -> str:
+        """Return how the ``ndim`` axes of a stored value, batch included, lie, in words."""
+        rank = ndim - 1
+        if not self.axes:
+            return "axes as in torch"
+        if self.axes == (*range(1, rank), 0):
+            return "torch's first axis (channels) is stored last" + (": NHWC" if ndim == len("NHWC") else "")
+        return f"torch's axes in the order {', '.join(map(str, self.axes))}"
+
 
 @dataclass(frozen=True)
 class Port:

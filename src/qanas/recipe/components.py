@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -141,9 +142,15 @@ def _options_model(component: type[Any], section: str, given: frozenset[str]) ->
 
 
 def _with_lists(hint: Any) -> Any:  # noqa: ANN401 - a type
-    """Return the type of an argument as TOML can give it: there are lists alone, no tuples."""
+    """Return the type of an argument as TOML can give it: there are lists alone, no tuples, and texts for paths."""
     plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if plain is Path or (Path in get_args(plain) and str not in get_args(plain)):
+        return Annotated[hint, BeforeValidator(_path)]
     return Annotated[hint, BeforeValidator(_tuples)] if get_origin(plain) is tuple else hint
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
 
 
 def _tuples(value: object) -> object:

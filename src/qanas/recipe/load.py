@@ -16,7 +16,7 @@ from typing import Any
 
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import read_tables, set_key
-from qanas.core.measures import Cost, Limit, parse_cost, parse_objective
+from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
@@ -101,6 +101,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
             raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
     objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
     limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
+    goals = tuple(Goal.parse(name, bound, task.metrics) for name, bound in recipe.goals.items())
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
     device = Device.named(recipe.device.name)
     scheme = _scheme(recipe.quantization)
@@ -146,6 +147,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "quantization": recipe.quantization.resolved(),
         "objectives": dict(recipe.objectives),
         "limits": {limit.cost.column: limit.bound for limit in limits},
+        **({"goals": {goal.metric.column: goal.bound for goal in goals}} if goals else {}),
         "device": recipe.device.model_dump(),
         "finalists": recipe.finalists.model_dump(exclude_none=True),
         "reference": {"tune": finalists.tune},
@@ -157,7 +159,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     }
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
-        recipe.baselines.wanted,
+        recipe.baselines.wanted, goals,
     )  # fmt: skip
     plan.check_combination()
     return plan

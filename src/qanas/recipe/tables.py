@@ -140,6 +140,7 @@ class Recipe(BaseModel):
     quantization: QuantizationTable = QuantizationTable()
     objectives: dict[str, Direction] = Field(min_length=1)
     limits: dict[str, float | str] = Field(default_factory=dict)
+    goals: dict[str, float] = Field(default_factory=dict)
     device: DeviceTable = DeviceTable()
     finalists: FinalistsTable = FinalistsTable()
     reference: ReferenceTable = ReferenceTable()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qanas.core.pareto import non_dominated
 from qanas.reporting.figures import HOVER, INK, LEGEND, MUTED, Choice, Figure, Spec, bits_colour, hover, value_axis
 from qanas.reporting.run_data import BlockRows, RunData, chosen_rows, finite, name_of
-from qanas.reporting.wording import EMPTY, count, number, title
+from qanas.reporting.wording import count, number, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,6 @@ _COLUMNS = 3
 _MOST_DROPPED = 1200  # rows that were raced away are thinned to as many a block
 _DIGITS = 4  # of a plotted number: a plot shows no more, and the page stays small
 _MINUTE = 60
-
-PAPER_GPU_HOURS = {"distillation": ("4.05", "4.05"), "tables": ("14.87", "44.61"), "search": ("about 0", "about 0")}
-"""GPU hours on a Quadro RTX 8000, with 8-bit weights and with 4, 6 and 8 bits, as Lu et al. (2023) report them."""
 
 FINALISTS = "finalists"
 """The stage after the search."""
@@ -47,13 +44,11 @@ class Stage:
         name: of the stage.
         told: what it does.
         cpu_seconds: that it took in all processes together; None where that was not recorded.
-        paper: what it took in the paper, for 8-bit weights and for 4, 6 and 8 bits; empty without tables of blocks.
     """
 
     name: str
     told: str
     cpu_seconds: float | None
-    paper: tuple[str, ...]
 
     @property
     def cpu_minutes(self) -> str:
@@ -70,8 +65,7 @@ def stages(data: RunData) -> list[Stage]:
         before = sum(spent.get(name) or 0.0 for name in _REFERENCE)
         spent[FINALISTS] = max(trained - before, 0.0)
     names = [name for name in STAGES if name in spent] + [name for name in spent if name not in STAGES]
-    papers = {name: PAPER_GPU_HOURS.get(name, (EMPTY, EMPTY)) for name in names} if "tables" in spent else {}
-    return [Stage(name, STAGES.get(name, ""), spent[name], papers.get(name, ())) for name in names]
+    return [Stage(name, STAGES.get(name, ""), spent[name]) for name in names]
 
 
 def block_plot(data: RunData) -> Figure | None:

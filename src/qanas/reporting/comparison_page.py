@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from qanas.core.measures import Cost, Measure, Metric, Score
+from qanas.core.measures import Cost, Goal, Measure, Metric, Score
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import write_atomically
 from qanas.reporting.blocks import FINALISTS, stages
@@ -307,7 +307,9 @@ def run_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     searched = [_searched(data) for data in comparison.runs]
     known = [name for name in _SEARCHED if any(name in found for found in searched)]
     titles = ["strategy", "space", *known, "front points", "on the joint front"]
-    titles += ["hypervolume", *best, "models shipped", "hypervolume, deployed"]
+    goals = _shared_goals(comparison)
+    reached = [f"smallest that reaches {' and '.join(goal.told() for goal in goals)}"] if goals else []
+    titles += ["hypervolume", *best, "models shipped", *reached, "hypervolume, deployed"]
     rows = []
     for place, data in enumerate(comparison.runs):
         front = comparison.search.fronts[place]
@@ -315,8 +317,22 @@ def run_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         extremes = [number(min(c, key=m.loss)) for m, c in zip(measures, columns, strict=True)]
         cells = [data.strategy or EMPTY, data.space or EMPTY, *(searched[place].get(name, EMPTY) for name in known)]
         cells += [str(len(front)), str(len(comparison.search.joint[place])), _volume(comparison.search, place)]
-        rows.append([*cells, *extremes, str(len(data.shipped)), _volume(comparison.deployed, place)])
+        answer = [_smallest_reaching(data, goals, comparison)] if goals else []
+        rows.append([*cells, *extremes, str(len(data.shipped)), *answer, _volume(comparison.deployed, place)])
     return titles, rows
+
+
+def _shared_goals(comparison: Comparison) -> tuple[Goal, ...]:
+    """Return the goals of the first run that has some; those of others are told among the differences."""
+    return next((data.goals for data in comparison.runs if data.goals), ())
+
+
+def _smallest_reaching(data: RunData, goals: Sequence[Goal], comparison: Comparison) -> str:
+    """Return the smallest successful model of a run that reaches some goals, with its cost."""
+    cost = comparison.shipped_axes[1] if comparison.shipped_axes is not None else "file_bytes"
+    found = {name: c.costs()[cost] for name, c in data.cards.items() if not c.degenerate and c.reaches(goals)}
+    name = min(found, key=lambda name: (found[name], name), default=None)
+    return "none" if name is None else f"{name}: {number(found[name])}"
 
 
 def model_rows(comparison: Comparison) -> tuple[list[str], list[ModelRow]]:
@@ -375,4 +391,5 @@ def _scored(found: Statistic | None) -> str:
     if found is None:
         return EMPTY
     places = decimals(found.mean)
-    return f"{number(found.mean, places)} ± {number(found.std, places)} ({found.n})"
+    spread = f" ± {number(found.std, places)}" if found.n > 1 else ""
+    return f"{number(found.mean, places)}{spread} ({found.n})"

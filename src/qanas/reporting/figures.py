@@ -44,11 +44,13 @@ class Choice:
         label: the entry.
         traces: by the trace's position, the properties that change.
         layout: the axes that change.
+        caption: of this choice; empty where it is the figure's own.
     """
 
     label: str
     traces: Mapping[int, Spec] = field(default_factory=dict)
     layout: Spec = field(default_factory=dict)
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ class Figure:
         spec = {
             "traces": list(self.traces),
             "layout": self.layout,
-            "choices": [{"traces": choice.traces, "layout": choice.layout} for choice in self.choices],
+            "choices": [
+                {"traces": choice.traces, "layout": choice.layout}
+                | ({"caption": choice.caption} if choice.caption else {})
+                for choice in self.choices
+            ],
         }
         return packed(json.dumps(spec, allow_nan=False, separators=(",", ":")))
 

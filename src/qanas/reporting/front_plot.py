@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qanas.core.measures import Cost, Measure, Score, cost_columns
+from qanas.core.measures import Cost, Goal, Measure, Metric, Score, cost_columns, measure_of
 from qanas.core.pareto import non_dominated
 from qanas.reporting import figures
 from qanas.reporting.figures import ACCENT, INK, LEGEND, MUTED, SECOND, THIRD, Choice, Figure, Spec, hover
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _MOST_HOVERS = 1000
-_WORST_SHOWN = 0.95
+_AROUND = 0.5  # of the front's own span is shown beyond its worst point
 _MARGIN = 0.05
 _TWO = 2
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": figures.HOVER}
@@ -48,15 +48,16 @@ def front_plot(data: RunData) -> Figure | None:
     views = [_view(data, x, y) for x, y in pairs]
     drawn = [name for name in _styles(data) if any(view[name].get("x") for view, _ in views)]
     changes = [({place: view[name] for place, name in enumerate(drawn)}, axes) for view, axes in views]
+    captions = [_caption(data, y, *view) for (_, y), view in zip(pairs, views, strict=True)]
     choices = [
-        Choice(f"{title(y.column)} against {title(x.column)}", *change)
-        for (x, y), change in zip(pairs, changes, strict=True)
+        Choice(f"{title(y.column)} against {title(x.column)}", *change, caption)
+        for (x, y), change, caption in zip(pairs, changes, captions, strict=True)
     ]
     return Figure(
         "front",
         [_styles(data)[name] | views[0][0][name] for name in drawn],
         views[0][1] | {"legend": LEGEND},
-        _caption(data, pairs[0][1], *views[0]),
+        captions[0],
         "Axes" if len(pairs) > 1 else "",
         choices if len(pairs) > 1 else (),
         height=520,
@@ -79,7 +80,16 @@ def _pairs(data: RunData) -> list[tuple[Measure, Measure]]:
     pairs: list[tuple[Measure, Measure]] = [(cost, score) for cost in [*searched, *others][:1] if cost != score]
     pairs += [figures.cost_first(a, b) for a, b in combinations(data.front_axes, 2)]
     pairs += [(cost, score) for cost in others if cost != score]
+    pairs += [(cost, metric) for cost in [*searched, *others][:1] for metric in _further_metrics(data, rows)]
     return list(dict.fromkeys(pairs))
+
+
+def _further_metrics(data: RunData, rows: Sequence[Row]) -> list[Metric]:
+    """Return metrics that trials were scored by and that aren't searched, where it is known which way is better."""
+    known = data.folder.metric_directions()
+    named = (measure_of(column, known) for column in rows[0])
+    metrics = [found for found in named if isinstance(found, Metric) and found.name in known]
+    return [metric for metric in metrics if metric not in data.front_axes]
 
 
 def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]:
@@ -99,16 +109,32 @@ def _view(data: RunData, x: Measure, y: Measure) -> tuple[dict[str, Spec], Spec]
     view["line"] = _envelope(_Points.of(held, x, y), x, y)
     view["retrained"] = _retrained(data, x, y)
     view["baselines"] = _retrained(data, x, y, baselines=True)
-    shown = [at for name in ("front", "reference", "retrained", "baselines", "line") for at in view[name]["y"]]
+    shown = [at for name in ("front", "reference", "retrained", "line") for at in view[name]["y"]]
     places = [at for name in ("trials", "front", "reference", "baselines") for at in view[name]["x"]]
-    axes = {"xaxis": figures.value_axis(x.column, places), "yaxis": _score_axis(y, points["trials"].y, shown)}
-    return view, axes
+    goals = [goal for goal in data.goals if goal.metric == y]
+    dots = points["trials"]
+    looked = [*shown, *(goal.bound for goal in goals)]
+    axes = {"xaxis": figures.value_axis(x.column, places), "yaxis": _score_axis(y, dots.y, looked)}
+    lines = {"shapes": [_line_at(goal) for goal in goals], "annotations": [_label_at(goal) for goal in goals]}
+    return view, axes | lines
+
+
+def _line_at(goal: Goal) -> Spec:
+    line: Spec = {"color": INK, "width": 1, "dash": "dot"}
+    place: Spec = {"xref": "paper", "x0": 0, "x1": 1, "y0": goal.bound, "y1": goal.bound}
+    return {"type": "line", "layer": "below", "line": line} | place
+
+
+def _label_at(goal: Goal) -> Spec:
+    place: Spec = {"xref": "paper", "x": 1, "xanchor": "right", "y": goal.bound, "yanchor": "bottom"}
+    return place | {"showarrow": False, "text": hover([f"goal: {goal.told()}"]), "font": {"size": 11}}
 
 
 def _styles(data: RunData) -> Mapping[str, Spec]:
     """Return how the traces look, the last one on top."""
     line = "Pareto front" if len(data.front_axes) == _TWO else "best of these two axes"
     trials = f"trials ({sum(not row.get('seed_network') for row in data.measured):,})"
+    means = f"mean ± sd{_trainings(data)}"
     open_diamond: Spec = {"symbol": "diamond-open", "line": {"width": 2}}
     return {
         "trials": _BASE | {"name": trials, "marker": {"size": 6, "color": MUTED, "opacity": 0.45}},
@@ -117,11 +143,23 @@ def _styles(data: RunData) -> Mapping[str, Spec]:
         "front": _BASE | {"name": f"front points ({len(data.front)})", "marker": {"size": 9, "color": ACCENT}},
         "reference": _BASE | {"name": "reference", "marker": {"size": 16, "symbol": "star", "color": THIRD}},
         "retrained": _BASE
-        | {"name": "finalists retrained, mean ± sd", "marker": {"size": 10, "color": SECOND} | open_diamond},
+        | {
+            "name": f"finalists retrained, {means}",
+            "marker": {"size": 10, "color": SECOND} | open_diamond,
+        },
         "baselines": _BASE
-        | {"name": "baselines, mean ± sd", "marker": {"size": 9, "color": INK, "symbol": "square-open"}},
+        | {
+            "name": f"baselines, {means}",
+            "marker": {"size": 9, "color": INK, "symbol": "square-open"},
+        },
         "picked": _BASE | {"name": "finalists", "marker": {"size": 13, "color": INK} | open_diamond},
     }
+
+
+def _trainings(data: RunData) -> str:
+    """Tell over how many trainings means are; empty where that differs."""
+    numbers = {statistic.n for card in data.cards.values() for statistic in card.metrics["deployed"]["val"].values()}
+    return f" (n = {numbers.pop()})" if len(numbers) == 1 else ""
 
 
 def _envelope(points: _Points, x: Measure, y: Measure) -> Spec:
@@ -171,7 +209,7 @@ def _kind(row: Row) -> str:
     index, name = row.get("index"), row.get("candidate")
     kind = "reference" if row.get("seed_network") else f"trial {index}" if index is not None else ""
     infeasible = "over a limit" if row.get("feasible") is False else ""
-    told = ", ".join(part for part in (kind, str(name or ""), infeasible) if part)
+    told = ", ".join(part for part in (kind, str(name or ""), str(row.get("described") or ""), infeasible) if part)
     return told or name_of(row)
 
 
@@ -188,15 +226,21 @@ def _made_of(data: RunData, row: Row) -> list[str]:
 
 
 def _score_axis(y: Measure, dots: Sequence[float], shown: Sequence[float]) -> Spec:
-    """Return the axis; a few bad trials are left out of its first view."""
+    """Return the axis: its first view is of what is looked for, not of trials and baselines that are far worse.
+
+    Args:
+        y: the score.
+        dots: of trials.
+        shown: of front, reference and finalists, and goals.
+    """
     axis: Spec = {"title": {"text": title(y.column)}, "type": "linear", "autorange": True}
-    losses = [y.loss(value) for value in dots]
-    if not losses:
+    losses, looked = [y.loss(value) for value in dots], [y.loss(value) for value in shown]
+    if not losses or not looked:
         return axis
-    bound = max([float(np.quantile(losses, _WORST_SHOWN)), *(y.loss(value) for value in shown)])
-    if bound >= max(losses):
+    best, bound = min([*losses, *looked]), max(looked)
+    bound += _AROUND * (bound - best)
+    if bound == best or bound >= max(losses):
         return axis
-    best = min(y.loss(value) for value in (*dots, *shown))
     margin = _MARGIN * (bound - best)
     return axis | {"autorange": False, "range": sorted((y.loss(best - margin), y.loss(bound + margin)))}
 
@@ -206,7 +250,8 @@ def _caption(data: RunData, y: Measure, view: Mapping[str, Spec], axes: Spec) ->
     low, high = axes["yaxis"].get("range", (-np.inf, np.inf))
     hidden = sum(not low <= value <= high for value in view["trials"]["y"])
     over = sum(row.get("feasible") is False for row in data.measured)
-    parts = _stand_in(data, better) if data.scored_for else [f"Scores are of the validation data; {better} is better."]
+    stands = data.scored_for and not isinstance(y, Metric)
+    parts = _stand_in(data, better) if stands else [f"Scores are of the validation data; {better} is better."]
     if data.measured:
         parts.append("A dot is one trial." if data.scored_for else "A dot is one trial, trained once.")
     if data.summary.get("confirmation"):

@@ -12,7 +12,7 @@ from qanas.core.measures import Metric
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.blocks import stages
 from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
-from qanas.reporting.run_data import BASELINE, RunData, finite, networks_of, read_run
+from qanas.reporting.run_data import BASELINE, RunData, finite, named, networks_of, read_run
 from qanas.reporting.wording import count, duration, listed, magnitude, number, signed, title, words
 
 if TYPE_CHECKING:
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
     from qanas.core.card import Card
     from qanas.core.run_folder import RunFolder
 
+_WIDEST = 32  # characters of a column of words
 _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 
 def heading(data: RunData) -> str:
     """Return what was searched for which task, as the recipe names them."""
     by_block = ", block by block" if data.blocks else ""
-    return f"{_task(data)} · {data.space or 'space'}{by_block}"
+    return f"{_task(data)}{' (synthetic data)' if data.synthetic else ''} · {data.space or 'space'}{by_block}"
 
 
 def sentences(data: RunData) -> list[str]:
-    """Return what was searched, how much was tried, what came out, and how it compares with the reference."""
+    """Return what to take and why, what was searched, how much was tried, what came out, and against the reference."""
     tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
-    found = [*tried, _shipped(data), _smallest(data), _against_reference(data), _as_good(data), _tuned(data)]
-    found.append(_constant(data))
-    found += _verdict(data)
+    shipped = [_shipped(data), _chosen(data), _smallest(data), _against_reference(data), _as_good(data)]
+    found = [*_verdict(data), _synthetic(data), *tried, *shipped, _tuned(data), _constant(data)]
     return [sentence for sentence in found if sentence]
+
+
+def _synthetic(data: RunData) -> str:
+    return "The data is synthetic: scores tell nothing of real data." if data.synthetic else ""
 
 
 def print_models(console: Console, folder: RunFolder) -> None:
@@ -56,6 +60,10 @@ def print_models(console: Console, folder: RunFolder) -> None:
         console.print(Text(f"{count(len(data.failures), 'finalist')} failed:", style="bold"))
     for candidate, reason in data.failures:
         console.print(Text(f"  {candidate}: {reason}"), soft_wrap=True)
+    if data.degenerate:
+        console.print(Text(f"{count(len(data.degenerate), 'model')} degenerate, no success:", style="bold"))
+    for name, reason in data.degenerate.items():
+        console.print(Text(f"  {name} {reason}"), soft_wrap=True)
 
 
 def _task(data: RunData) -> str:
@@ -132,6 +140,12 @@ def _shipped(data: RunData) -> str:
     return f"{count(len(data.shipped), 'model')} shipped{told}; {count(failed, 'finalist')} failed."
 
 
+def _chosen(data: RunData) -> str:
+    """Tell why not all of the front was trained to ship."""
+    reason = data.summary.get("finalists", {}).get("chosen")
+    return f"Finalists: {reason}." if reason else ""
+
+
 def _scored(data: RunData, card: Card) -> str:
     metric = main_metric(data)
     found = None if metric is None else statistic(card, "deployed", "val", metric)
@@ -143,19 +157,19 @@ def _scored(data: RunData, card: Card) -> str:
 
 
 def _smallest(data: RunData) -> str:
-    if not data.shipped:
-        return ""
+    if not data.useful:
+        return "None of the models that the search found is a success: see below." if data.shipped else ""
     cost = main_cost(data)
-    name, card = min(data.shipped.items(), key=lambda item: item[1].costs()[cost])
-    return f"The smallest, {name}, has {sized(cost, card)}{_scored(data, card)}."
+    name, card = min(data.useful.items(), key=lambda item: item[1].costs()[cost])
+    return f"The smallest, {named(data, name)}, has {sized(cost, card)}{_scored(data, card)}."
 
 
 def _against_reference(data: RunData) -> str:
     reference = data.cards.get(SEED_ID)
-    if reference is None or not data.shipped:
+    if reference is None or not data.useful:
         return ""
     cost, metric = main_cost(data), main_metric(data)
-    card = min(data.shipped.values(), key=lambda shipped: shipped.costs()[cost])
+    card = min(data.useful.values(), key=lambda shipped: shipped.costs()[cost])
     ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
     compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
@@ -166,12 +180,12 @@ def _against_reference(data: RunData) -> str:
 def _as_good(data: RunData) -> str:
     """Name the smallest that was found and scores at least as well as the reference, or else the best one."""
     reference, metric = data.cards.get(SEED_ID), main_metric(data)
-    if reference is None or metric is None or not data.shipped:
+    if reference is None or metric is None or not data.useful:
         return ""
     searched = next((score for score in data.scores if score.name == metric), Metric(metric))
     losses = {}
     for name, card in data.cards.items():
-        if name in data.baselines:
+        if name != SEED_ID and name not in data.useful:
             continue
         found = statistic(card, "deployed", "val", metric)
         if found is not None:
@@ -184,10 +198,11 @@ def _as_good(data: RunData) -> str:
     if not good:
         best = min(losses, key=lambda name: losses[name])
         card = data.cards[best]
-        return f"None scores as well as the reference; the best, {best}, has {sized(cost, card)}{_scored(data, card)}."
+        told = f"{sized(cost, card)}{_scored(data, card)}"
+        return f"None scores as well as the reference; the best, {named(data, best)}, has {told}."
     name = min(good, key=lambda name: data.cards[name].costs()[cost])
     return (
-        f"The smallest that scores at least as well as the reference on validation, {name}, has "
+        f"The smallest that scores at least as well as the reference on validation, {named(data, name)}, has "
         f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
     )
 
@@ -234,9 +249,13 @@ def _table(data: RunData) -> Table:
     columns = [column for column in models.columns if column.brief]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
+    table.add_column("what it is", max_width=_WIDEST)
     for column in columns:
         table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
     for row, name in enumerate(models.names):
         cells = [Text(column.cells[row].text) for column in columns]
-        table.add_row(Text(name), *cells, style="dim" if name == SEED_ID or name in data.baselines else None)
+        told = f"{name} (degenerate)" if name in data.degenerate else name
+        described = Text(data.cards[name].described)
+        style = "dim" if name == SEED_ID or name in data.baselines else None
+        table.add_row(Text(told), described, *cells, style=style)
     return table

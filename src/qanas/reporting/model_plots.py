@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from qanas.reporting.wording import SPLITS, count, number, signed, words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanas.core.card import Card, SplitName
+    from qanas.core.card import Card, LayerNoise, SplitName
 
 _COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
+_CURVE = 2  # epochs of which one is drawn
 _MEAN = "_val_mean"  # of a metric, in finalists.csv
 
 
@@ -113,6 +115,45 @@ def _scored(named: str, networks: Sequence[_Network], metric: str, split: SplitN
     }
 
 
+def learning_plot(data: RunData) -> Figure | None:
+    """Draw the training loss of each shipped training over its epochs; None where no card has it."""
+    metric = main_metric(data)
+    traces: list[Spec] = []
+    for name, card in data.cards.items():
+        if card.learning is None or len(card.learning.losses) < _CURVE:
+            continue
+        scored = card.metrics["float"]["val"].get(metric or "")
+        train = card.learning.train.get(metric or "")
+        told = [] if scored is None or train is None else [_fit(str(metric), train, scored.shipped)]
+        width = 3 if name == SEED_ID else 1.5
+        losses = [loss if math.isfinite(loss) else None for loss in card.learning.losses]
+        texts = [hover([name, card.described, f"epoch {place}, loss {number(loss)}", *told])
+                 for place, loss in enumerate(losses, 1)]  # fmt: skip
+        traces.append(
+            {"type": "scatter", "mode": "lines", "name": name, "x": list(range(1, len(losses) + 1)), "y": losses}
+            | {"line": {"width": width}, "text": texts, "hovertemplate": HOVER}
+        )
+    if not traces:
+        return None
+    values = [loss for trace in traces for loss in trace["y"] if loss is not None]
+    log = bool(values) and min(values) > 0
+    layout: Spec = {
+        "xaxis": {"title": {"text": "epoch"}},
+        "yaxis": {"title": {"text": "training loss"}, "type": "log" if log else "linear"},
+        "showlegend": True,
+    }
+    caption = (
+        "The loss on training data, as the network was in each epoch, of the training that ships; further ones are of "
+        "quantization-aware training. Point at a line for the score on training data beside that on validation data: "
+        "where they are far apart, samples were learnt by heart."
+    )
+    return Figure("learning", traces, layout, caption)
+
+
+def _fit(metric: str, train: float, val: float) -> str:
+    return f"{words(metric)} {number(train)} on training data, {number(val)} on validation (float)"
+
+
 def quantization_plot(data: RunData) -> Figure | None:
     """Draw deployed minus float for each finalist, a choice for each metric; None without finalists."""
     rows = sorted(data.finalists, key=lambda row: (finite(row.get("weight_bytes")) or 0.0, str(row.get("key"))))
@@ -132,7 +173,10 @@ def quantization_plot(data: RunData) -> Figure | None:
         "yaxis": {"type": "category", "autorange": "reversed", "ticks": ""},
     }
     shared |= {"legend": LEGEND | {"traceorder": "normal"}}
-    choices = [Choice(words(metric), view, layout) for (view, metric), layout in zip(views, layouts, strict=True)]
+    choices = [
+        Choice(words(metric), view, layout, _caption(data, metric))
+        for (view, metric), layout in zip(views, layouts, strict=True)
+    ]
     return Figure(
         "quantization",
         traces,
@@ -142,6 +186,44 @@ def quantization_plot(data: RunData) -> Figure | None:
         choices if len(metrics) > 1 else (),
         height=130 + 44 * len(rows),
     )
+
+
+_MOST_LAYERS = 20
+
+
+def noise_plot(data: RunData) -> Figure | None:
+    """Draw which layers' integers make a shipped model's noise, a choice for each model; None where no card says."""
+    known = {name: card for name, card in data.cards.items() if card.layer_noise}
+    if not known:
+        return None
+    views = {name: _noise(card.layer_noise[:_MOST_LAYERS]) for name, card in known.items()}
+    names = list(known)
+    layout: Spec = {
+        "xaxis": {"title": {"text": "share of the outputs' noise"}, "tickformat": ".0%"},
+        "yaxis": {"type": "category", "autorange": "reversed", "ticks": "", "automargin": True},
+        "shapes": [_zero()],
+    }
+    caption = (
+        "By how much the noise of the outputs falls when one layer alone is computed in float, everything else in "
+        f"exact integers; at most {_MOST_LAYERS} layers. Shares need not add up: errors of one layer feed another's, "
+        "and what is rounded between layers belongs to none."
+    )
+    base: Spec = {"type": "bar", "orientation": "h", "hovertemplate": HOVER, "textposition": "none"}
+    choices = [Choice(name, {0: views[name]}) for name in names]
+    most = max(min(len(card.layer_noise), _MOST_LAYERS) for card in known.values())
+    return Figure(
+        "noise", [base | {"marker": {"color": ACCENT}} | views[names[0]]], layout, caption, "Model",
+        choices if len(names) > 1 else (), height=120 + 22 * most,
+    )  # fmt: skip
+
+
+def _noise(layers: Sequence[LayerNoise]) -> Spec:
+    texts = [
+        hover([f"{layer.layer} ({layer.operator})", f"{layer.share:.1%} of the noise",
+               f"its own output: {layer.own_sqnr_db:.1f} dB"])
+        for layer in layers
+    ]  # fmt: skip
+    return {"y": [layer.layer for layer in layers], "x": [round(layer.share, 4) for layer in layers], "text": texts}
 
 
 def _metrics(data: RunData) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qanas.core.measures import COST_UNITS, MEASURED_COSTS, Precision
+from qanas.core.run_folder import SEED_ID
 from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, count, decimals, number, signed, words
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def sized(cost: str, card: Card) -> str:
 def model_table(data: RunData) -> ModelTable:
     """Return the table of shipped models, the reference first."""
     cards = list(data.cards.values())
-    columns = [_cost(name, cards) for name in COST_WORDS if name not in MEASURED_COSTS]
+    named = [name for name in COST_WORDS if name not in MEASURED_COSTS and any(name in c.costs() for c in cards)]
+    columns = [_cost(name, cards, brief=name in _BRIEF or name == main_cost(data)) for name in named]
     devices = dict.fromkeys(device for card in cards for device in card.latency_ms)
     columns += [_latency(device, cards) for device in devices]
     metric = main_metric(data)
@@ -101,6 +103,11 @@ def model_table(data: RunData) -> ModelTable:
         columns += [_interval(metric, split, cards) for split in SPLITS if _has_intervals(metric, split, cards)]
         columns += _differences(data, metric)
         columns.append(_quantization_cost(metric, cards))
+        if any(card.learning is not None for card in cards):
+            columns.append(_train_score(metric, cards))
+    if data.goals:
+        cells = [Cell("reached" if card.reaches(data.goals) else "missed") for card in cards]
+        columns.append(Column("goal", " and ".join(goal.told() for goal in data.goals), cells))
     columns.append(_parity(cards))
     return ModelTable(list(data.cards), columns)
 
@@ -124,12 +131,34 @@ def metric_table(data: RunData) -> tuple[list[str], list[tuple[str, str, list[Ce
     return [f"{words(metric)}, {SPLITS[split]}" for metric, split in order], rows
 
 
-def _cost(name: str, cards: list[Card]) -> Column:
+_MOST_COMPARED = 3  # models in the table of classes
+
+_BRIEF = ("file_bytes", "arena_bytes", "peak_ram_bytes", "macs")
+"""Costs that the terminal shows in any case: flash and RAM, and what they are made of."""
+
+
+def _cost(name: str, cards: list[Card], *, brief: bool) -> Column:
     heading, unit = COST_WORDS[name], COST_UNITS[name]
-    cells = [Cell(number(int(getattr(card, name))), str(getattr(card, name))) for card in cards]
-    return Column(
-        heading, "" if unit == heading else unit, cells, brief=name in ("weight_bytes", "peak_ram_bytes", "macs")
-    )
+    values = [card.costs().get(name) for card in cards]
+    cells = [Cell(EMPTY) if value is None else Cell(number(int(value)), str(int(value))) for value in values]
+    return Column(heading, "" if unit == heading else unit, cells, brief=brief)
+
+
+def costs_note(data: RunData) -> str:
+    """Explain what the columns of memory are, and packed weights where they are more than those that are stored."""
+    cards = data.cards.values()
+    told = ["Flash holds the file, weights and all."]
+    if any(card.arena_bytes is not None for card in cards):
+        told.append(
+            "RAM is the arena: what TFLite Micro has to be given, its own book-keeping included, as firmware declares "
+            "it. Planned RAM is its tensors alone."
+        )
+    if any(card.packed_weight_bytes > card.weight_bytes for card in cards):
+        told.append(
+            "Packed weights are what papers count: every weight with its bits, and 4 bytes for each scale. Where they "
+            "are more than the weights, it is by the scales, which the file has elsewhere."
+        )
+    return " ".join(told)
 
 
 def _latency(device: str, cards: list[Card]) -> Column:
@@ -154,8 +183,10 @@ def _statistic_cell(found: Statistic | None) -> Cell:
     if found is None:
         return Cell(EMPTY)
     places = decimals(found.mean)
-    text = f"{number(found.mean, places)} ± {number(found.std, places)}"
-    return Cell(text, f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}", f"({found.n})")
+    spread = f" ± {number(found.std, places)} ({found.n})" if found.n > 1 else " (1)"
+    return Cell(
+        f"{number(found.mean, places)}{spread}", f"mean {found.mean!r}, sd {found.std!r}, shipped {found.shipped!r}"
+    )
 
 
 def _has_intervals(metric: str, split: SplitName, cards: list[Card]) -> bool:
@@ -213,6 +244,40 @@ def _quantization_cost(metric: str, cards: list[Card]) -> Column:
             difference = quantized.mean - exact.mean
             cells.append(Cell(signed(difference, max(decimals(exact.mean), 2)), repr(difference)))
     return Column("quantization cost", f"{words(metric)}, validation", cells, brief=False)
+
+
+def _train_score(metric: str, cards: list[Card]) -> Column:
+    """Return what the FP32 networks score on data that they were trained on."""
+    cells = []
+    for card in cards:
+        value = card.learning.train.get(metric) if card.learning is not None else None
+        cells.append(Cell(EMPTY) if value is None else Cell(number(value), repr(value)))
+    return Column(f"{words(metric)}, train", "float, shipped", cells, brief=False)
+
+
+def class_table(data: RunData) -> tuple[list[str], list[tuple[str, list[Cell]]]] | None:
+    """Return how good models are at each class on validation data: titles, and a row a class; None without classes.
+
+    Of the model to take, the best and the reference, as far as they have classes.
+    """
+    verdict = data.summary.get("verdict", {})
+    shown = dict.fromkeys([verdict.get("recommended"), verdict.get("best"), SEED_ID, *data.shipped])
+    cards = [data.cards[name] for name in shown if name in data.cards and data.cards[name].classes is not None]
+    cards = cards[:_MOST_COMPARED]
+    scores = [card.classes.scores["val"] for card in cards if card.classes is not None and "val" in card.classes.scores]
+    if not scores:
+        return None
+    titles = [f"{card.candidate}: {part}" for card in cards for part in ("recall", "precision", "IoU")]
+    rows = []
+    for name, first in scores[0].items():
+        cells = [Cell(number(first.samples))]
+        for held in scores:
+            found = held[name]
+            values = (found.recall, found.precision, found.iou)
+            note = "" if found.predicted or not found.samples else "never predicted"
+            cells += [Cell(EMPTY if v is None else number(v), "" if v is None else repr(v), note) for v in values]
+        rows.append((name, cells))
+    return ["samples", *titles], rows
 
 
 def _parity(cards: list[Card]) -> Column:

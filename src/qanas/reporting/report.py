@@ -10,8 +10,8 @@ from qanas.reporting.blocks import block_plot, stages
 from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.layer_strips import layer_strips
-from qanas.reporting.model_plots import quantization_plot, shipped_plot
-from qanas.reporting.models import metric_table, model_table
+from qanas.reporting.model_plots import learning_plot, noise_plot, quantization_plot, shipped_plot
+from qanas.reporting.models import class_table, costs_note, metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
 from qanas.reporting.search_plots import importance_note, importance_plot, parallel_plot, progress_plot
@@ -46,10 +46,12 @@ def render(data: RunData) -> str:
     kept = read_predictions(data)
     front, shipped, blocks, progress = front_plot(data), shipped_plot(data), block_plot(data), progress_plot(data)
     predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
+    learning = learning_plot(data)
     quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
+    noise = noise_plot(data)
     return render_page(
         _TEMPLATE,
-        [front, shipped, quantization, blocks, *predictions, progress, importance, parallel],
+        [front, shipped, quantization, noise, learning, blocks, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
@@ -59,15 +61,22 @@ def render(data: RunData) -> str:
         stages=stages(data),
         shipped=shipped,
         blocks=blocks,
+        costs_note=costs_note(data),
         models=model_table(data) if data.cards else None,
         metrics=metric_table(data),
-        baselines={name: card.protocol.get("baseline", "baseline") for name, card in data.baselines.items()},
+        classes=class_table(data),
+        learning=learning,
+        baselines=data.baselines,
+        described={name: card.described or card.protocol.get("baseline", "") for name, card in data.cards.items()},
+        goal=next((f"{metric.name}=..." for metric in data.scores), "metric=..."),
         layers=layer_strips(data),
         failures=data.failures,
+        degenerate=data.degenerate,
         predictions=predictions,
         gallery=gallery(data, kept),
         progress=progress,
         quantization=quantization,
+        noise=noise,
         importance=importance,
         importance_note=importance_note(data),
         parallel=parallel,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Cost, Direction, Measure, Metric, Score, is_setting, measure_of
+from qanas.core.measures import Cost, Direction, Goal, Measure, Metric, Score, is_setting, measure_of
 from qanas.core.run_folder import SEED_ID, RunFolder, read_table
 
 if TYPE_CHECKING:
@@ -122,6 +122,12 @@ class RunData:
         return str(self.recipe_table("space").get("name") or self.recipe_table("teacher").get("network") or "")
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the task made its data up."""
+        told = [card.protocol.get("source") for card in self.cards.values()]
+        return "synthetic" in (self.recipe_table("task").get("data"), *told)
+
+    @property
     def strategy(self) -> str:
         """The name of the search strategy; empty where the recipe has none."""
         return str(self.recipe_table("strategy").get("name") or "")
@@ -171,6 +177,26 @@ class RunData:
     def shipped(self) -> dict[str, Card]:
         """The cards of the models that the search found: without the reference's and the baselines'."""
         return {name: card for name, card in self.cards.items() if name != SEED_ID and card.kind != BASELINE}
+
+    @cached_property
+    def degenerate(self) -> dict[str, str]:
+        """Why shipped models are no success, by name; those that are aren't there."""
+        return {name: card.degenerate.told() for name, card in self.cards.items() if card.degenerate is not None}
+
+    @cached_property
+    def useful(self) -> dict[str, Card]:
+        """What the search found and is a success, of these what reaches the goals: what a sentence may be about."""
+        found = {name: card for name, card in self.shipped.items() if name not in self.degenerate}
+        reaching = {name: card for name, card in found.items() if card.reaches(self.goals)}
+        return reaching or found
+
+    @cached_property
+    def goals(self) -> tuple[Goal, ...]:
+        """Scores that are to be reached."""
+        known = self.folder.metric_directions()
+        named = self.recipe_table("goals").items()
+        found = ((name, bound, measure_of(name)) for name, bound in named)
+        return tuple(Goal.parse(name, bound, known) for name, bound, m in found if m is not None and m.name in known)
 
     @cached_property
     def baselines(self) -> dict[str, Card]:
@@ -235,6 +261,12 @@ def finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def named(data: RunData, name: str) -> str:
+    """Return a shipped model's name with what it is in brackets, where that is known."""
+    card = data.cards.get(name)
+    return f"{name} ({card.described})" if card is not None and card.described else name
 
 
 def name_of(row: Row) -> str:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qanas.core.pareto import hypervolume, non_dominated
-from qanas.reporting.figures import ACCENT, HOVER, MUTED, SECOND, THIRD, Figure, ScaledAxis, Spec, hover, spans_a_decade
+from qanas.reporting.figures import (
+    ACCENT,
+    HOVER,
+    INK,
+    MUTED,
+    SECOND,
+    THIRD,
+    Figure,
+    ScaledAxis,
+    Spec,
+    hover,
+    spans_a_decade,
+)
 from qanas.reporting.run_data import Row, RunData, finite
 from qanas.reporting.wording import EMPTY, count, duration, number, setting, title, words
 
@@ -125,7 +137,7 @@ def importance_plot(data: RunData) -> Figure | None:
     drawn = {name: shares for name, shares in targets.items() if shares}
     if not drawn:
         return None
-    names = list(next(iter(drawn.values())))[:_MOST_SHARES][::-1]
+    names = list(dict.fromkeys(name for shares in drawn.values() for name in shares))[:_MOST_SHARES][::-1]
     traces: list[Spec] = []
     layout: Spec = {
         "showlegend": False,
@@ -134,13 +146,21 @@ def importance_plot(data: RunData) -> Figure | None:
         "margin": {"l": 110, "r": 12, "t": 40, "b": 36},
     }
     most = max(finite(share) or 0.0 for shares in drawn.values() for share in shares.values())
+    most = max(
+        [most, *(float(high) for by in data.importance.get("intervals", {}).values() for _, high in by.values())]
+    )
     width = (1 + _GAP) / len(drawn) - _GAP
     for place, (target, shares) in enumerate(drawn.items()):
         axis = "" if place == 0 else str(place + 1)
         values = [finite(shares.get(name)) or 0.0 for name in names]
-        told = [hover([f"{words(name)}: {value:.0%}"]) for name, value in zip(names, values, strict=True)]
+        spans = [_span(data, target, name, value) for name, value in zip(names, values, strict=True)]
+        told = [
+            hover([f"{words(name)}: {value:.0%}{_told_span(span)}" if name in shares else f"{words(name)}: can't act"])
+            for name, value, span in zip(names, values, spans, strict=True)
+        ]
         traces.append(
             {"type": "bar", "orientation": "h", "x": values, "y": [words(name) for name in names]}
+            | {"error_x": _span_bars(values, spans)}
             | {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "marker": {"color": ACCENT}}
             | {"text": told, "textposition": "none", "hovertemplate": HOVER}
         )
@@ -156,6 +176,23 @@ def importance_plot(data: RunData) -> Figure | None:
     return Figure("importance", traces, layout, _importance_caption(data), height=90 + 24 * len(names))
 
 
+def _span(data: RunData, target: str, name: str, value: float) -> tuple[float, float] | None:
+    """Return between which shares a setting's lies; None where a run of before doesn't say."""
+    bounds = data.importance.get("intervals", {}).get(target, {}).get(name)
+    return None if bounds is None else (min(float(bounds[0]), value), max(float(bounds[1]), value))
+
+
+def _told_span(span: tuple[float, float] | None) -> str:
+    return "" if span is None else f" ({span[0]:.0%} to {span[1]:.0%})"
+
+
+def _span_bars(values: Sequence[float], spans: Sequence[tuple[float, float] | None]) -> Spec:
+    """Return plotly's bars of uncertainty, longer ones to the side on which more is possible."""
+    both = [(0.0, 0.0) if span is None else (span[1] - v, v - span[0]) for v, span in zip(values, spans, strict=True)]
+    look: Spec = {"type": "data", "symmetric": False, "thickness": 1, "width": 3, "color": INK}
+    return look | {"array": [round(more, 4) for more, _ in both], "arrayminus": [round(less, 4) for _, less in both]}
+
+
 def importance_note(data: RunData) -> str:
     """Say why there is no plot of importance."""
     if not data.importance:
@@ -166,11 +203,18 @@ def importance_note(data: RunData) -> str:
 
 def _importance_caption(data: RunData) -> str:
     told = data.importance
+    sure = (
+        f" Lines are where {told['level']:.0%} of the shares lie over {told['draws']} draws of the trials with "
+        "replacement: where they reach far, too few trials tell. Settings that can't act on a target have no bar: how "
+        "a network is trained changes none of its bytes."
+        if "intervals" in told
+        else ""
+    )
     return (
         f"The share of each setting in the importance of all, by {told.get('method', 'an unnamed method')}: how far "
         f"its distribution among the {told.get('good_trials')} best trials is from that among all {told.get('trials')} "
         f"measured ones. What the sampler already knew to be good it tried more often, which makes it look less "
-        f"important."
+        f"important.{sure}"
     )
 
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from qanas.core.card import SplitName
 
 COST_WORDS = {
+    "file_bytes": "file",
     "weight_bytes": "weights",
     "packed_weight_bytes": "packed weights",
-    "file_bytes": "file",
-    "peak_ram_bytes": "peak RAM",
+    "arena_bytes": "arena",
+    "peak_ram_bytes": "planned RAM",
     "macs": "MACs",
     "latency_ms": "latency",
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from qanas.core.candidate import Candidate
+from qanas.core.candidate import Candidate, Value
 from qanas.search_space.settings import Setting
 from qanas.search_space.training_group import Penalty
 
@@ -67,6 +68,13 @@ class NetworkSpace(ABC):
         del candidate
         return {}
 
+    def describe(self, candidate: Candidate) -> str:
+        """Return in a few words what a candidate is, for people; by default its architecture's settings and its bits.
+
+        Tables have it beside the key, which tells candidates apart.
+        """
+        return described(candidate)
+
     def narrowed(self, reference: Candidate, share: float) -> Candidate | None:
         """Return the reference with all its layers narrowed evenly, or None: then there is no such baseline.
 
@@ -76,6 +84,42 @@ class NetworkSpace(ABC):
         """
         del reference, share
         return None
+
+
+def described(candidate: Candidate) -> str:
+    """Return the settings of a candidate that make its network, in a few words.
+
+    Settings that are numbered stand in a row; one that says how many of them there are is left out.
+
+    >>> described(Candidate({"layers": 2, "units_1": 8, "units_2": 4}, {}, {"weight_bits": 4}))
+    '8-4 units, 4 bits'
+    >>> described(Candidate({"blocks": 1, "channels_1": 16, "kernel_size": 3}, {}, {}, {"window": 30}))
+    'window 30, 16 channels, kernel size 3'
+    """
+    parts = _parts(candidate.input) + _parts(candidate.architecture)
+    bits = [str(value) for name, value in candidate.quantization.items() if name.startswith("weight_bits")]
+    same = bits[:1] if len(set(bits)) == 1 else bits
+    return ", ".join([*parts, *([f"{'-'.join(same)} bits"] if same else [])])
+
+
+def _parts(settings: Mapping[str, Value]) -> list[str]:
+    """Return a group's settings in words, those that are numbered first."""
+    rows: dict[str, list[Value]] = {}
+    single: dict[str, Value] = {}
+    for name, value in settings.items():
+        numbered = re.fullmatch(r"(.+?)_(\d+)", name)
+        if numbered is None:
+            single[name] = value
+        else:
+            rows.setdefault(numbered[1], []).append(value)
+    lengths = [len(values) for values in rows.values()]
+    told = [f"{'-'.join(_short(value) for value in values)} {name.replace('_', ' ')}" for name, values in rows.items()]
+    others = {name: value for name, value in single.items() if value not in lengths or isinstance(value, bool)}
+    return told + [f"{name.replace('_', ' ')} {_short(value)}" for name, value in others.items()]
+
+
+def _short(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def narrower(candidate: Candidate, prefix: str, share: float) -> Candidate:

@@ -146,7 +146,7 @@ class Solver(Strategy):
         Args:
             offered: by the estimator, of the type `needs`.
             objectives: the axes of the front.
-            limits: bounds on costs.
+            limits: bounds on costs; those on costs that don't add up are the caller's.
 
         Raises:
             InputError: no network is within the limits.
@@ -206,15 +206,15 @@ class FrontSolver(Solver):
         columns = decisive_costs(objectives, limits)
         for name in columns:
             if name not in ADDITIVE_COLUMNS:
-                table = "objectives" if name in columns_of(costs) else "limits"
                 known = ", ".join(ADDITIVE_COLUMNS)
-                raise InputError(f"{table}.{name}: not a sum over the blocks; a block-wise search knows {known}")
+                raise InputError(f"objectives.{name}: not a sum over the blocks; a block-wise search knows {known}")
         if len(columns) > self.most_costs:
             named = ", ".join(columns)
             raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")
 
     def front(self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
-        """Return the front within the limits, sorted by score."""
+        """Return the front within the limits on what adds up, sorted by score."""
+        limits = [limit for limit in limits if limit.cost.column in ADDITIVE_COLUMNS]
         columns = decisive_costs(objectives, limits)
         found = self.solve([table.losses(columns) for table in offered.tables])
         if not len(found.rows):
@@ -237,9 +237,13 @@ class FrontSolver(Solver):
 
 
 def decisive_costs(objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[str]:
-    """Return the columns of the costs that a front is over or bounded by: objectives first, then further limits."""
+    """Return the columns of the costs that a front is over or bounded by: objectives first, then further limits.
+
+    Limits on what doesn't add up over places are none of the solver's: who asked it holds its front against them.
+    """
     costs = [measure for measure in objectives if isinstance(measure, Cost)]
-    return list(dict.fromkeys(columns_of([*costs, *(limit.cost for limit in limits)])))
+    bounded = (limit.cost for limit in limits if limit.cost.column in ADDITIVE_COLUMNS)
+    return list(dict.fromkeys(columns_of([*costs, *bounded])))
 
 
 def _solution(offered: AdditiveScores, rows: Sequence[int]) -> Solution:

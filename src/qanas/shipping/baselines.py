@@ -22,7 +22,7 @@ from qanas.core.card import SPLITS, SplitName
 from qanas.core.errors import described
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
-from qanas.networks.dense import DenseSpace
+from qanas.networks.dense import DenseSpace, PixelSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure, metrics_of
 from qanas.planning.plan import BaselineName, Plan
@@ -43,8 +43,10 @@ HIDDEN_UNITS = (4, 12)
 """Of the dense networks; a network of more has to earn it."""
 
 DENSE_STEPS = 6000
+PIXEL_STEPS = 400
 MOST_DENSE_EPOCHS = 40
-"""How long networks on features are trained: at most so many steps and passes over the data, seconds of CPU time."""
+"""How long networks on features are trained: at most so many steps and passes over the data, seconds of CPU time. A
+step over images is over all of their pixels."""
 
 SHARES = (1 / 4, 1 / 8, 1 / 16)
 """Of the reference's widths; weights go by about the square."""
@@ -101,9 +103,11 @@ def feature_bench(plan: Plan) -> Bench | None:
     if task is None:
         return None
     scheme = replace(plan.bench.scheme, layers={})
-    networks = DenseSpace(seed_units=HIDDEN_UNITS[0])
+    data = PreparedData(task)
+    of_pixels = len(data.of({}).input_shape) > 1
+    networks = (PixelSpace if of_pixels else DenseSpace)(seed_units=HIDDEN_UNITS[0])
     return replace(
-        plan.bench, data=PreparedData(task), networks=networks, search=("architecture",), encoding="conditional",
+        plan.bench, data=data, networks=networks, search=("architecture",), encoding="conditional",
         scheme=scheme, reference_start=RANDOM,
     )  # fmt: skip
 
@@ -115,7 +119,8 @@ def _on_features(plan: Plan, features: FeatureBench, hidden: Sequence[int]) -> I
         return
     reference = bench.reference
     steps = math.ceil(len(bench.data_of(reference).train) / TrainingSettings.from_group(reference.training).batch_size)
-    epochs = max(1, min(MOST_DENSE_EPOCHS, DENSE_STEPS // steps))
+    most = PIXEL_STEPS if isinstance(bench.networks, PixelSpace) else DENSE_STEPS
+    epochs = max(1, min(MOST_DENSE_EPOCHS, most // steps))
     procedure = plan.finalists.procedure.with_settings(epochs=epochs)
     for units in hidden:
         architecture = {"layers": 1, "units_1": units} if units else {"layers": 0}

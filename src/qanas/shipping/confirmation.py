@@ -1,15 +1,16 @@
 """Confirmation: what looks best after one training is trained again, so that a front is of means and not of luck.
 
 Of many candidates that were trained once, those on the front are the lucky ones. Each round trains again, with other
-seeds, who is on the front and has not been; whom that throws off makes room for others. Then those that stay are
-trained once more each, in turn, until the budget is spent. A front point's score is the mean of its further trainings
-alone: the first one, by which it was noticed, is left out.
+seeds, who is on the front and has not been; whom that throws off makes room for others. Then the less certain half of
+those that stay is trained once more, until the budget is spent. A front point's score is the mean of its further
+trainings alone: the first one, by which it was noticed, is left out.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,16 +125,45 @@ class Confirmation:
         return found
 
     def _wanted(self) -> list[ConfirmationUnit]:
-        """Return the next round: front points with the fewest further trainings; the reference has its own."""
+        """Return the next round: front points that weren't trained again, else the less certain half of them.
+
+        The reference has trainings of its own.
+        """
         left = self.budget - self.spent
         front = [record for record in front_of(self._means(), self._plan.axes) if not record.is_seed]
-        counts = [self._repetitions(record) for record in front]
-        fewest = min(counts, default=MOST_REPETITIONS)
-        if left <= 0 or fewest >= MOST_REPETITIONS:
-            return []
-        chosen = [record for record, count in zip(front, counts, strict=True) if count == fewest][:left]
+        chosen = [record for record in front if not self._repetitions(record)]
+        if not chosen:
+            by_doubt = [position for _, position in sorted((-d, i) for i, d in enumerate(self._doubts(front)))]
+            unsettled = [front[i] for i in by_doubt if self._repetitions(front[i]) < MOST_REPETITIONS]
+            chosen = unsettled[: math.ceil(len(front) / 2)]
         procedure = self._plan.estimator.procedure
-        return [ConfirmationUnit(procedure, record.candidate, self._repetitions(record)) for record in chosen]
+        return [
+            ConfirmationUnit(procedure, record.candidate, self._repetitions(record))
+            for record in chosen[: max(left, 0)]
+        ]
+
+    def _doubts(self, front: Sequence[TrialRecord]) -> list[float]:
+        """Return the variance of each front point's mean, in units of the front's own.
+
+        The search's training counts in the spread of a point, not in its mean. A few trainings may lie close together
+        by chance, so that half of the spread is that of all points; of several metrics the largest decides.
+
+        Args:
+            front: points that were all trained again.
+        """
+        metrics = [axis for axis in self._plan.axes if isinstance(axis, Metric)]
+        found = [0.0] * len(front)
+        first = {record.candidate.key: record.metrics for record in self._records if record.outcome == "measured"}
+        for metric in metrics:
+            name = metric.column
+            values = [[first[r.candidate.key][name], *(s.get(name, np.nan) for s in self._scores[r.candidate.key])]
+                      for r in front]  # fmt: skip
+            own = np.array([np.var(scores, ddof=1) for scores in values])
+            pooled = float(np.median(own))
+            counts = np.array([len(scores) - 1 for scores in values])
+            spread = (own + pooled) / 2 / counts / (pooled or 1.0)
+            found = [max(old, float(new)) for old, new in zip(found, spread, strict=True)]
+        return found
 
     def _train(self, units: Sequence[ConfirmationUnit]) -> dict[str, Scores]:
         """Return the scores by candidate; none of a training that failed, whose candidate leaves the front."""

@@ -18,28 +18,27 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Kind, SplitName
+from qanas.core.card import Kind, LayerNoise, SplitName
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
-from qanas.core.events import Event, Watch
-from qanas.core.measures import Cost, Precision
-from qanas.core.pareto import spread
+from qanas.core.events import Event, Losses, Watch
+from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.core.trials import TrialRecord
 from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
-from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
+from qanas.quantization.layer_noise import layer_noise, samples_affordable
+from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
-from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
 
 RUN_AT_A_TIME = 256
@@ -47,6 +46,9 @@ RUN_AT_A_TIME = 256
 
 TRACED_ON = 16
 """Validation samples on which a traced network is held against torch."""
+
+MOST_TRAIN_SAMPLES = 4096
+"""Training samples that a finalist is scored on at most."""
 
 logger = logging.getLogger("qanas")
 
@@ -89,6 +91,9 @@ class Training:
         cpu_seconds: of all that the training took, export and scores included; 0 in the records of early runs.
         digests: of all files that ship, by their suffix; none in the records of early runs.
         units: how many independent ones each split has; none in the records of early runs.
+        losses: on training data, by epoch; empty where weights were cached, and in the records of early runs.
+        train: the FP32 network's metrics on training samples, as many as validation has; likewise.
+        noise: where integers lose it, by layer; none in the records of early runs.
     """
 
     repetition: int
@@ -99,6 +104,9 @@ class Training:
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[SplitName, int] = field(default_factory=dict)
+    losses: Sequence[float] = ()
+    train: Mapping[str, float] = field(default_factory=dict)
+    noise: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def failed(cls, repetition: int, reason: str) -> Training:
@@ -211,34 +219,6 @@ def variant_of(plan: Plan, procedure: Procedure) -> str:
     return "" if same else hashlib.sha256(repr(procedure).encode()).hexdigest()[:6]
 
 
-def choose_finalists(plan: Plan, estimator: Estimator, front: Sequence[TrialRecord]) -> list[Finalist]:
-    """Return the reference and points spread over the front.
-
-    Sizes span decades, so costs are spread on a logarithmic scale where they are positive.
-
-    Args:
-        plan: says how many.
-        estimator: prepared: knows the weights that finalists may start from.
-        front: of the search.
-    """
-    bench, wanted = plan.bench, plan.finalists
-    chosen = [reference_finalist(plan, wanted.of_reference)]
-    others = {record.candidate.key: record for record in front if record.candidate != bench.reference}
-    distinct = list(others.values())
-    if distinct:
-        # Shape (networks, axes).
-        losses = np.array([[axis.loss(r.measurement.value(axis)) for axis in plan.axes] for r in distinct])
-        for position, axis in enumerate(plan.axes):
-            if isinstance(axis, Cost) and (losses[:, position] > 0).all():
-                losses[:, position] = np.log(losses[:, position])
-        variant = variant_of(plan, wanted.procedure)
-        for position in spread(losses, wanted.count):
-            candidate = distinct[position].candidate
-            start = estimator.finalist_start(bench, candidate, wanted.start)
-            chosen.append(Finalist(candidate.key, candidate, start, wanted.procedure, variant))
-    return chosen
-
-
 @dataclass(frozen=True)
 class FinalistUnit(Unit[Bench, Training]):
     """One training of a finalist, from the weights that it starts from to deployed metrics.
@@ -263,7 +243,8 @@ class FinalistUnit(Unit[Bench, Training]):
         finalist = self.finalist
         candidate = finalist.candidate
         seed = derive_seed(bench.seed, "finalist", candidate.key, self.repetition)
-        trained = finalist.procedure.make(bench, candidate, finalist.start, seed, watch)
+        losses = Losses(watch)
+        trained = finalist.procedure.make(bench, candidate, finalist.start, seed, losses)
         started = time.process_time()
         content = write_tflite(trained.quantized.program())
         model = LiteRTModel(content, border=trained.quantized.graph.border)
@@ -289,8 +270,29 @@ class FinalistUnit(Unit[Bench, Training]):
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
-        training = Training(self.repetition, metrics, steps, failure, digest(content), seconds, units=units)
+        noise = [layer.model_dump() for layer in _noise(trained.quantized, data.val)]
+        training = Training(
+            self.repetition, metrics, steps, failure, digest(content), seconds, units=units, losses=losses.values,
+            train=_train_scores(task, trained, data), noise=noise,
+        )  # fmt: skip
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
+
+
+def _train_scores(task: Task, trained: TrainedNetwork, data: TaskData) -> dict[str, float]:
+    """Return what the FP32 network scores on training samples spread over the split, as many as validation has."""
+    indices = evenly_spread(len(data.train), min(len(data.val), MOST_TRAIN_SAMPLES))
+    try:
+        inputs, targets = data.train.batch(indices)
+        seen = Split(inputs, targets, {name: values[indices] for name, values in data.train.extras.items()})
+        return metrics_of(task, trained.float_outputs(seen), seen)
+    except Exception as error:  # noqa: BLE001 - a model ships without such scores rather than not at all
+        logger.warning("no scores on training data: %s: %s", type(task).__name__, described(error, __file__))
+        return {}
+
+
+def _noise(quantized: QuantizedGraph, split: Split) -> list[LayerNoise]:
+    inputs, _ = split.batch(evenly_spread(len(split), samples_affordable(quantized.graph)))
+    return layer_noise(quantized, torch.from_numpy(inputs))
 
 
 def _not_the_network(trained: TrainedNetwork, split: Split, content: bytes) -> str:
@@ -318,9 +320,16 @@ RESAMPLED = "resampled_"
 """Of the arrays in ``predictions.npz`` that hold resampled metrics: between the split's name and the metric's."""
 
 
+CONFUSION = "confusion"
+"""Of the arrays in ``predictions.npz``: how often each class was taken for each, behind the split's name."""
+
+
 def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return what is kept of a model's outputs on a split: what the task wants, and its scores on resampled units."""
+    """Return what is kept of a model's outputs on a split: what the task wants, confusions, resampled scores."""
     kept = dict(task.predictions(outputs, split, notes))
+    found = task.confusion(outputs, split)
+    if found is not None:
+        kept[CONFUSION] = found
     try:
         drawn = resampled_metrics(task, outputs, split)
     except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all

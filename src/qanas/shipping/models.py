@@ -9,14 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qanas.core.c_text import identifier
 from qanas.core.candidate import Value
-from qanas.core.card import SPLITS, BorderTensor, Card, Latency, NamedTensor, Parity, SplitName, Statistic
+from qanas.core.card import (
+    SPLITS,
+    BorderTensor,
+    Card,
+    Latency,
+    LayerNoise,
+    Learning,
+    NamedTensor,
+    Parity,
+    SplitName,
+    Statistic,
+)
+from qanas.core.classes import Degenerate
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
-from qanas.deployment.firmware import GoldenVectors, firmware_files
+from qanas.deployment.firmware.folder import NO_PREPROCESSING, Firmware
+from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS, Blueprint, costs_of
 from qanas.planning.plan import Plan
@@ -25,6 +39,7 @@ from qanas.quantization.border import INPUT, OUTPUT, AxisOrder, Border, Port
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.scheme import Scheme
 from qanas.shipping.finalists import SHIPPED_SUFFIXES, Finalist, Training, training_files
+from qanas.shipping.soundness import Scores, classes_in, degenerate
 from qanas.shipping.verdict import intervals_in
 from qanas.training.pretrained import FileStart
 
@@ -56,6 +71,7 @@ class Shipment:
         statistics: metrics over its trainings; empty where all of them failed.
         costs: known from shapes.
         failure: why it didn't ship; empty if it did.
+        described: what it is, in a few words.
     """
 
     finalist: Finalist
@@ -63,16 +79,20 @@ class Shipment:
     statistics: Statistics
     costs: Mapping[str, float]
     failure: str = ""
+    described: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return the finalist as a row of a table; deterministic columns only."""
         row: dict[str, Any] = {
             "candidate": self.finalist.identity,
             "key": self.finalist.candidate.key,
+            "described": self.described,
             "kind": self.finalist.kind,
             "status": "shipped" if self.card is not None else "failed",
             "reason": self.failure,
         }
+        if self.card is not None and self.card.degenerate is not None:
+            row["degenerate"] = self.card.degenerate.told()
         row |= {cost.measure.column: self.costs.get(cost.measure.column) for cost in SHIPPED_COSTS}
         for precision, splits in self.statistics.items():
             for split, metrics in splits.items():
@@ -120,10 +140,17 @@ def statistics_of(plan: Plan, trainings: Sequence[Training], shipped: int) -> St
     }
 
 
-def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training]) -> Shipment:
+def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Training], constant: Scores) -> Shipment:
     """Put the median training of a finalist into ``models/``, or say why it can't ship.
 
     A model that is there already, from the same trainings and undamaged, is left as it is.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        finalist: what ships.
+        trainings: of it.
+        constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
     try:
         blueprint = plan.bench.blueprint(finalist.candidate)
@@ -132,58 +159,83 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         raise
     except BaseException as error:  # noqa: BLE001 - what a user's class builds once it may refuse to build again
         return Shipment(finalist, None, {}, {}, f"it can't be built: {described(error, __file__)}")
+    told = finalist.described or plan.bench.describe(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:
-        return Shipment(finalist, None, {}, costs, trainings[0].failure)
+        return Shipment(finalist, None, {}, costs, trainings[0].failure, told)
     position = median_training(plan, scored)
     shipped = scored[position]
     statistics = statistics_of(plan, scored, position)
     if shipped.failure:
-        return Shipment(finalist, None, statistics, costs, shipped.failure)
+        return Shipment(finalist, None, statistics, costs, shipped.failure, told)
     card = _intact_card(plan, folder, finalist, shipped, statistics)
+    if card is not None and card.degenerate != _degenerate(plan, card, constant):
+        card = None
     if card is None:
         files = training_files(folder, finalist, shipped.repetition)
         contents = {name: files.content(suffix, shipped) for name, suffix in zip(_KEPT, SHIPPED_SUFFIXES, strict=True)}
         damaged = [name for name, content in contents.items() if content is None]
         if damaged:
             reason = f"{', '.join(damaged)} was damaged since it was written; run again to train it anew"
-            return Shipment(finalist, None, statistics, costs, reason)
+            return Shipment(finalist, None, statistics, costs, reason, told)
         intact = {name: content for name, content in contents.items() if content is not None}
-        card = _write_model(plan, folder, finalist, shipped, statistics, costs, blueprint, intact)
-    return Shipment(finalist, card, statistics, costs)
+        card = make_card(plan, finalist, shipped, statistics, costs, blueprint, intact["model.tflite"])
+        card = _with_predictions(plan, card, shipped, intact["predictions.npz"], constant)
+        card = _write_model(plan, folder, finalist, card, intact)
+    return Shipment(finalist, card, statistics, costs, described=told)
 
 
-def _write_model(
-    plan: Plan,
-    folder: RunFolder,
-    finalist: Finalist,
-    shipped: Training,
-    statistics: Statistics,
-    costs: Mapping[str, float],
-    blueprint: Blueprint,
-    contents: Mapping[str, bytes],
-) -> Card:
+def _with_predictions(plan: Plan, card: Card, shipped: Training, predictions: bytes, constant: Scores) -> Card:
+    """Return a card with what follows from the predictions: intervals, classes, and whether it is a success.
+
+    Args:
+        plan: of the run.
+        card: without.
+        shipped: its training.
+        predictions: content of the .npz file.
+        constant: what a constant answer scores.
+    """
+    intervals = intervals_in(predictions, plan.bench.task.unit, shipped.units)
+    card = card.model_copy(update={"intervals": intervals, "classes": classes_in(predictions, card.preprocessing)})
+    return card.model_copy(update={"degenerate": _degenerate(plan, card, constant)})
+
+
+def _degenerate(plan: Plan, card: Card, constant: Scores) -> Degenerate | None:
+    metric = plan.main_metric
+    return degenerate(card.classes, card.metric("deployed", "val", metric.name).shipped, metric, constant)
+
+
+def _write_model(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, contents: Mapping[str, bytes]) -> Card:
     """Write a model's folder; its card has the digests of all that is in it."""
     model = contents["model.tflite"]
-    card = make_card(plan, finalist, shipped, statistics, costs, blueprint, model)
-    intervals = intervals_in(contents["predictions.npz"], plan.bench.task.unit, shipped.units)
-    card = card.model_copy(update={"intervals": intervals})
     written = dict(contents)
-    written |= {f"firmware/{name}": text.encode() for name, text in _firmware(plan, finalist, card, model).items()}
+    firmware = _firmware(plan, folder, finalist, card, model)
+    written |= {f"firmware/{name}": text.encode() for name, text in firmware.files().items()}
     card = card.model_copy(update={"files": {n: digest(c) for n, c in written.items() if n != "model.tflite"}})
     with folder_written_atomically(folder.model(finalist.identity)) as target:
-        (target / "firmware").mkdir()
         for name, content in {**written, "card.json": card.to_json().encode()}.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(content)
     return card
 
 
-def _firmware(plan: Plan, finalist: Finalist, card: Card, content: bytes) -> Mapping[str, str]:
-    """Return the C sources; the golden vectors are validation samples spread over the split."""
-    val = plan.bench.data_of(finalist.candidate).val
-    inputs, _ = val.batch(evenly_spread(len(val), GOLDEN_SAMPLES))
-    golden = GoldenVectors.record(LiteRTModel(content, border=border_of(card)), inputs)
-    return firmware_files(content, card.peak_ram_bytes, card.preprocessing, golden)
+def _firmware(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, content: bytes) -> Firmware:
+    """Return the firmware folder; the golden vectors are validation samples spread over the split."""
+    task, val = plan.bench.task_of(finalist.candidate), plan.bench.data_of(finalist.candidate).val
+    chosen = evenly_spread(len(val), GOLDEN_SAMPLES)
+    inputs, _ = val.batch(chosen)
+    border, front_end = border_of(card), task.front_end(card.preprocessing)
+    raw = task.raw_inputs(val, chosen) if front_end is not None else ()
+    return Firmware(
+        name=identifier(folder.path.resolve().name, finalist.identity),
+        content=content,
+        border=border,
+        peak_ram_bytes=card.peak_ram_bytes,
+        golden=GoldenVectors.record(LiteRTModel(content, border=border), inputs, raw),
+        preprocessing=card.preprocessing,
+        front_end=front_end,
+        warning="" if front_end is not None or card.preprocessing else f"preprocessing: {NO_PREPROCESSING}",
+    )
 
 
 def _intact_card(
@@ -262,6 +314,7 @@ def make_card(
     return Card(
         candidate=finalist.identity,
         kind=finalist.kind,
+        described=finalist.described or bench.describe(finalist.candidate),
         config=finalist.candidate.config,
         task=dict(plan.recipe["task"]),
         protocol=_protocol(plan, finalist, shipped, statistics, scheme),
@@ -273,7 +326,9 @@ def make_card(
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={device.name: latency},
+        learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
+        layer_noise=[LayerNoise.model_validate(entry) for entry in shipped.noise],
     )
 
 
@@ -286,8 +341,10 @@ def _protocol(
 ) -> dict[str, Any]:
     bench, candidate = plan.bench, finalist.candidate
     first = next(iter(statistics["deployed"]["val"].values()))
+    data = bench.data_of(candidate)
     return {
-        **bench.data_of(candidate).protocol,
+        **data.protocol,
+        **({} if data.preprocessing else {"preprocessing": NO_PREPROCESSING}),
         "estimation": dict(plan.recipe["estimation"]),
         **_pretrained(finalist),
         **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),
@@ -359,7 +416,12 @@ def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
                 shutil.rmtree(entry)
 
 
-def front_rows(front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
+def front_rows(plan: Plan, front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:
     """Return the rows of front.csv; deterministic columns only."""
     shipped = {s.finalist.candidate.key: s.finalist.identity for s in shipments if s.card is not None}
-    return [{"candidate": shipped.get(record.candidate.key), **record.front_row()} for record in front]
+    rows = []
+    for record in front:
+        row = record.front_row()
+        named = {"candidate": shipped.get(record.candidate.key), "key": row.pop("key")}
+        rows.append(named | {"described": plan.bench.describe(record.candidate), **row})
+    return rows

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Card, SplitName
+from qanas.core.card import Card, SplitName, sound
 from qanas.core.errors import InputError, unknown
-from qanas.core.measures import COST_UNITS, Cost, Limit, Metric, measure_of
+from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
+from qanas.shipping import goals
 from qanas.shipping.baselines import bench_of
 from qanas.shipping.finalists import RUN_AT_A_TIME
 from qanas.shipping.models import MODEL_FILES, border_of, changed_files
@@ -120,10 +121,12 @@ class Pick:
     Attributes:
         identity: of the model's folder.
         reason: why this one.
+        warning: why it is no success; empty where it is one.
     """
 
     identity: str
     reason: str
+    warning: str = ""
 
 
 def parse_limit(text: str) -> Limit:
@@ -144,18 +147,44 @@ def parse_limit(text: str) -> Limit:
         raise InputError(f"--limit {name.strip()}: {error}; such as --limit weight_bytes=20000") from error
 
 
-def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
-    """Return the best shipped model within the limits, from the run's files alone.
+def parse_goal(text: str, folder: RunFolder) -> Goal:
+    """Read ``metric=bound``, such as ``accuracy=0.9``.
+
+    Args:
+        text: as written on the command line.
+        folder: of a run, whose metrics are known.
+
+    Raises:
+        InputError: it is something else.
+    """
+    name, _, bound = text.partition("=")
+    try:
+        number = float(bound)
+    except ValueError:
+        raise InputError(f"--goal {text}: give a metric and a number, such as --goal accuracy=0.9") from None
+    return Goal.parse(name.strip(), number, folder.metric_directions(), "--goal ")
+
+
+def goals_of(folder: RunFolder) -> list[Goal]:
+    """Return the goals of a run's recipe."""
+    found, known = folder.read_recipe().get("goals", {}), folder.metric_directions()
+    return [Goal.parse(name, bound, known, f"{folder.recipe}: goals.") for name, bound in found.items()]
+
+
+def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = ()) -> Pick:
+    """Return the best shipped model within the limits, from the run's files alone; with goals the smallest there.
 
     The best one has the best deployed validation score, in the metric of the first objective that is about one;
-    of equal ones the smaller. Where all objectives are costs, the smallest model is the best.
+    of equal ones the smaller. Where all objectives are costs, the smallest model is the best. A degenerate model is
+    picked only where all within the limits are, with a warning.
 
     Args:
         folder: of the run.
         limits: bounds on costs of the cards.
+        wanted: goals: bounds on scores.
 
     Raises:
-        InputError: no model was shipped, an unknown cost, or no model within the limits.
+        InputError: no model was shipped, an unknown cost, or no model within the limits that reaches the goals.
     """
     cards = folder.cards()
     if not cards:
@@ -170,13 +199,51 @@ def pick_model(folder: RunFolder, limits: list[Limit]) -> Pick:
         costs = ", ".join(f"{limit.cost.column} {cards[closest].costs()[limit.cost.column]:g}" for limit in limits)
         raise InputError(f"no shipped model is within the limits; the closest is {closest} with {costs}")
     score = _score(folder, cards)
+    if wanted:
+        return _smallest(folder, within, wanted)
 
     def rank(name: str) -> tuple[float, int]:
         loss = score.loss(cards[name].metric("deployed", "val", score.name).shipped) if score is not None else 0.0
         return loss, cards[name].weight_bytes
 
-    best = min(within, key=rank)
-    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)))
+    best = min(sound(within), key=rank)
+    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)), _warning(best, cards[best]))
+
+
+def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goal]) -> Pick:
+    """Return the smallest model that reaches every goal."""
+    cost = _main_cost(folder)
+    found = goals.smallest(cards, (), wanted, cost)
+    if found is None:
+        near = goals.closest(cards, wanted)
+        raise InputError(
+            f"no shipped model within the limits reaches {goals.told(wanted)} on validation data; the closest is "
+            f"{near} with {goals.scores(cards[near], wanted)}"
+        )
+    card, reaching = cards[found], sum(other.reaches(wanted) for other in cards.values())
+    reason = (
+        f"smallest by {cost} of the {reaching} of {len(cards)} shipped models within the limits that reach "
+        f"{goals.told(wanted)} on validation data ({goals.scores(card, wanted)}); {_sizes(card)}"
+    )
+    return Pick(found, reason, _warning(found, card))
+
+
+def _warning(name: str, card: Card) -> str:
+    return f"{name} is degenerate on validation data: it {card.degenerate.told()}" if card.degenerate else ""
+
+
+def _main_cost(folder: RunFolder) -> str:
+    """Return the column of the first objective that every card has as a cost."""
+    known = next(iter(folder.cards().values())).costs()
+    return next((column for column in folder.read_recipe()["objectives"] if column in known), "file_bytes")
+
+
+def _sizes(card: Card) -> str:
+    ram = (
+        f"{card.peak_ram_bytes} bytes of planned RAM" if card.arena_bytes is None else f"{card.arena_bytes} arena bytes"
+    )
+    told = f"{card.described}: " if card.described else ""
+    return f"{told}{card.file_bytes} file bytes, {card.weight_bytes} weight bytes, {ram}"
 
 
 def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:
@@ -194,11 +261,6 @@ def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, 
     best = "smallest"
     if score is not None:
         found = card.metric("deployed", "val", score.name)
-        best = (
-            f"best deployed validation {score.name} ({found.shipped:.4g}; mean {found.mean:.4g} +- {found.std:.2g} "
-            f"over {found.n} trainings)"
-        )
-    return (
-        f"{best} of the {within} of {total} shipped models with {bounds}; "
-        f"{card.weight_bytes} weight bytes, {card.file_bytes} file bytes, {card.peak_ram_bytes} bytes of RAM"
-    )
+        several = f"; mean {found.mean:.4g} +- {found.std:.2g} over {found.n} trainings" if found.n > 1 else ""
+        best = f"best deployed validation {score.name} ({found.shipped:.4g}{several})"
+    return f"{best} of the {within} of {total} shipped models with {bounds}; {_sizes(card)}"

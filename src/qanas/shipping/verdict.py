@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName
+from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName, sound
 from qanas.core.errors import InputError
-from qanas.core.measures import Limit, Metric
+from qanas.core.measures import Goal, Limit, Metric
 from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.shipping import goals
 from qanas.shipping.finalists import RESAMPLED
 from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
 
@@ -23,6 +24,9 @@ Draws = Mapping[str, NDArray[np.float64]]
 
 FEWEST_RANKED = 3
 """Networks from which on the order of their scores is compared."""
+
+AGREEING = 0.5
+"""Kendall's tau from which on two orders are told to be the same: of four pairs of networks three agree."""
 
 
 def draws_in(predictions: bytes, split: SplitName) -> Draws:
@@ -99,56 +103,118 @@ class Recommendation:
         }
 
 
-def recommend(folder: RunFolder, metric: Metric, limits: Sequence[Limit] = ()) -> Recommendation | None:
-    """Compare the shipped networks pair by pair over the same resampled units; None where nothing was kept to do so.
+def recommend(
+    folder: RunFolder,
+    metric: Metric,
+    limits: Sequence[Limit] = (),
+    wanted: Sequence[Goal] = (),
+    cost: str = "weight_bytes",
+) -> Recommendation | None:
+    """Name the network to take: with goals the smallest that reaches them, else the smallest that is as good as any.
 
-    Everything is decided on validation data; what test data says of the decision stands beside it.
+    Networks are compared pair by pair over the same resampled units, as far as something was kept to do so. Everything
+    is decided on validation data; what test data says of the decision stands beside it.
 
     Args:
         folder: of a run, its models shipped.
         metric: that decides.
         limits: of the recipe, within which the smallest is to be, where any model is.
+        wanted: goals of the recipe.
+        cost: the column by which one is smaller than another.
+
+    Returns:
+        None where no shipped model has such a score.
     """
-    cards = {
+    shipped = folder.cards()
+    scored = {name: card for name, card in shipped.items() if metric.name in card.metrics["deployed"].get("val", {})}
+    if not scored:
+        return None
+    compared = {
         name: card
-        for name, card in folder.cards().items()
+        for name, card in scored.items()
         if card.intervals is not None and metric.name in card.intervals.deployed.get("val", {})
     }
-    if not cards:
-        return None
+    cards = sound(compared or scored)
     best = min(cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
-    differences = _differences(folder, cards, best, metric)
-    by_size = sorted(cards, key=lambda name: (cards[name].weight_bytes, cards[name].file_bytes, name))
-    alike = [name for name in by_size if name == best or differences[name]["val"].holds(0.0)]
-    chosen = next((name for name in alike if _within(cards[name], limits)), alike[0])
-    intervals = cards[best].intervals
-    assert intervals is not None  # noqa: S101 - see above
-    ranked = [card for card in cards.values() if card.kind != "baseline"]
+    differences = _differences(folder, compared, best, metric)
+    by_size = sorted(cards, key=lambda name: (*goals.size(cards[name], cost), name))
+    alike = [name for name in by_size if name == best or (compared and differences[name]["val"].holds(0.0))]
+    chosen = next((name for name in alike if goals.within(cards[name], limits)), alike[0])
+    sentences = []
+    reaching = goals.smallest(scored, limits, wanted, cost) if wanted else None
+    if wanted:
+        sentences.append(_by_goals(scored, reaching, wanted))
+    if reaching is None:
+        sentences.append(_chosen(cards, chosen, best, metric, differences))
+    chosen = reaching or chosen
+    if compared:
+        sentences.append(_others(differences, alike, best, compared[best].intervals))
+    sentences += _unsound(shipped)
+    ranked = [card for card in compared.values() if card.kind != "baseline"]
     tau = None
     if len(ranked) >= FEWEST_RANKED:
         means = [np.array([card.metric("deployed", split, metric.name).mean for card in ranked]) for split in SPLITS]
         tau = rank_correlation(*means)
-    sentences = [_chosen(cards, chosen, best, metric, differences), _others(differences, best, intervals)]
-    if tau is not None:
-        sentences.append(
-            f"Validation and test scores of the {len(ranked)} finalists have the same order by tau {tau:.2f}."
-        )
-    shipped = folder.cards()
+        sentences.append(_ranking(tau, {n: c for n, c in compared.items() if c.kind != "baseline"}, metric))
     early = sum(card.intervals is None for card in shipped.values())
-    if early:
+    if compared and early:
         sentences.append(
             f"Not compared, for they have no intervals (of an earlier version): {early} of {len(shipped)} models."
         )
+    intervals = compared[best].intervals if compared else None
+    unit, units = (intervals.unit, intervals.units) if intervals is not None else ("", {})
     told = tuple(sentence for sentence in sentences if sentence)
-    return Recommendation(
-        chosen, best, metric.name, intervals.unit, intervals.units, differences, tau, len(ranked), told
+    return Recommendation(chosen, best, metric.name, unit, units, differences, tau, len(ranked), told)
+
+
+def _by_goals(cards: Mapping[str, Card], found: str | None, wanted: Sequence[Goal]) -> str:
+    """Tell which model reaches the goals, or which comes closest, and what test data says of that."""
+    if found is None:
+        near = goals.closest(cards, wanted)
+        return (
+            f"No shipped model within the limits reaches {goals.told(wanted)} on validation data; the closest is "
+            f"{near} with {goals.scores(cards[near], wanted)}."
+        )
+    card = cards[found]
+    reaching = sum(other.reaches(wanted) for other in cards.values())
+    missed = any(goal.lacking(card.scored(goal, "test")) > 0 for goal in wanted)
+    return (
+        f"Take {_named(found, card)}: the smallest that reaches {goals.told(wanted)} on validation data, as "
+        f"{reaching} of {len(cards)} shipped models do: {_costs(card)}, {goals.scores(card, wanted)}; on test data "
+        f"{goals.scores(card, wanted, 'test')}{', which misses it' if missed else ''}."
     )
 
 
-def _within(card: Card, limits: Sequence[Limit]) -> bool:
-    """Tell whether a model is within the limits, as far as its card has the costs that they are on."""
-    costs = card.costs()
-    return all(limit.excess(costs) <= 0 for limit in limits if limit.cost.column in costs)
+def _ranking(tau: float | None, cards: Mapping[str, Card], metric: Metric) -> str:
+    """Tell whether validation and test data put the finalists in the same order."""
+    if tau is None:
+        return ""
+    told = f"Validation and test scores of the {len(cards)} finalists have the same order by tau {tau:.2f}"
+    if tau >= AGREEING:
+        return f"{told}."
+
+    def mean(name: str, split: SplitName) -> float:
+        return cards[name].metric("deployed", split, metric.name).mean
+
+    firsts = [min(cards, key=lambda name: metric.loss(mean(name, split))) for split in SPLITS]
+    turned = (
+        f": {firsts[0]}, the best on validation data, has {metric.name} {mean(firsts[0], 'test'):.4g} on test data, "
+        f"where {firsts[1]} is the best with {mean(firsts[1], 'test'):.4g}"
+        if firsts[0] != firsts[1]
+        else ""
+    )
+    return f"The ranking does not hold on test data (tau {tau:.2f} over {len(cards)} finalists){turned}."
+
+
+def _unsound(cards: Mapping[str, Card]) -> list[str]:
+    """Tell which of all shipped models are no success, and why."""
+    reasons = {name: card.degenerate.told() for name, card in cards.items() if card.degenerate is not None}
+    if not reasons:
+        return []
+    told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+    if len(reasons) == len(cards):
+        return [f"No shipped model is a success, the one above included: on validation data {told}."]
+    return [f"Degenerate, and out of the running, {len(reasons)} of {len(cards)} shipped models: {told}."]
 
 
 def _loss(card: Card, metric: Metric) -> float:
@@ -180,6 +246,16 @@ def _draws_of(folder: RunFolder, name: str, split: SplitName) -> Draws:
         raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
 
 
+def _named(name: str, card: Card) -> str:
+    told = "the reference" if name == SEED_ID else card.described or card.protocol.get("baseline")
+    return f"{name} ({told})" if told else name
+
+
+def _costs(card: Card) -> str:
+    ram = f", {card.arena_bytes:,} arena bytes" if card.arena_bytes is not None else ""
+    return f"{card.file_bytes:,} file bytes, {card.weight_bytes:,} weight bytes{ram}"
+
+
 def _chosen(
     cards: Mapping[str, Card],
     chosen: str,
@@ -188,18 +264,19 @@ def _chosen(
     differences: Mapping[str, Mapping[SplitName, Interval]],
 ) -> str:
     card, intervals = cards[chosen], cards[chosen].intervals
-    assert intervals is not None  # noqa: S101 - those without are left out
     scores = []
     for split, word in (("val", "validation"), ("test", "test")):
-        value, bounds = card.metric("deployed", split, metric.name).shipped, intervals.deployed[split].get(metric.name)  # type: ignore[arg-type, index]
+        value = card.metrics["deployed"].get(split, {}).get(metric.name)  # type: ignore[call-overload]
+        bounds = intervals.deployed[split].get(metric.name) if intervals is not None else None  # type: ignore[index]
         spread = f" ({bounds.low:.4g} to {bounds.high:.4g})" if bounds is not None else ""
-        scores.append(f"{word} {metric.name} {value:.4g}{spread}")
-    described = "the reference" if chosen == SEED_ID else card.protocol.get("baseline")
-    named = f"{chosen} ({described})" if described else chosen
-    size = f"{card.weight_bytes:,} weight bytes, {card.file_bytes:,} file bytes, {', '.join(scores)}"
+        scores += [f"{word} {metric.name} {value.shipped:.4g}{spread}"] if value is not None else []
+    named = _named(chosen, card)
+    size = f"{_costs(card)}, {', '.join(scores)}"
+    if intervals is None:
+        return f"Take {named} unless something else decides: the best on validation data: {size}."
     told = f"in brackets {intervals.level:.0%} over {intervals.unit}s"
     if chosen == best:
-        return f"{named} is the best on validation data, and nothing smaller is as good: {size}; {told}."
+        return f"Take {named}: the best on validation data, and nothing smaller is as good: {size}; {told}."
     val, test = differences[chosen]["val"], differences[chosen]["test"]
     agrees, on_test = "test data says nothing", ""
     if test.known:
@@ -212,12 +289,17 @@ def _chosen(
     )
 
 
-def _others(differences: Mapping[str, Mapping[SplitName, Interval]], best: str, intervals: Intervals) -> str:
+def _others(
+    differences: Mapping[str, Mapping[SplitName, Interval]],
+    alike: Sequence[str],
+    best: str,
+    intervals: Intervals | None,
+) -> str:
     """Tell which further networks can't be told from the best."""
-    alike = [name for name, found in differences.items() if name != best and found["val"].holds(0.0)]
-    if not alike:
+    others = [name for name in alike if name != best]
+    if not others or intervals is None:
         return ""
     return (
-        f"Of {len(differences)} shipped models {len(alike)} can't be told from {best} on {intervals.units['val']} "
-        f"validation {intervals.unit}s: {', '.join(alike)}."
+        f"Of {len(differences)} shipped models {len(others)} can't be told from {best} on {intervals.units['val']} "
+        f"validation {intervals.unit}s: {', '.join(others)}."
     )

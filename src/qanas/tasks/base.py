@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from qanas.core.candidate import Value
+from qanas.core.classes import FEWEST_CLASSES, confusion
+from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
+from qanas.tasks.front_end import FrontEnd
 
 FloatArray = NDArray[np.float32]
 Outputs = Any
@@ -220,6 +224,10 @@ class TaskData:
         return self.train.input_shape
 
 
+FINGERPRINTED = 256
+"""Decoded samples of a split that the default fingerprint is of."""
+
+
 class Task(ABC):
     """Data, splits, losses and metrics. Its constructor's arguments are the keys of a recipe's ``[task]``.
 
@@ -244,13 +252,26 @@ class Task(ABC):
         A class variable where they don't depend on the settings.
         """
 
-    @abstractmethod
     def fingerprint(self) -> str:
         """Return a digest of the raw data: a run refuses to be resumed on other data.
+
+        By default it is of what `load` returns, which is loaded once more for it: of every sample in memory, of decoded
+        ones of some spread over the split. A task that can look at its files is quicker.
 
         Raises:
             InputError: the data is not there.
         """
+        data, found = self.load(), hashlib.sha256()
+        for split in (data.train, data.val, data.test):
+            found.update(str(len(split)).encode())
+            count = len(split) if split.in_memory else min(len(split), FINGERPRINTED)
+            indices = evenly_spread(len(split), count)
+            for first in range(0, count, FINGERPRINTED):
+                for array in split.batch(indices[first : first + FINGERPRINTED]):
+                    for part in array if array.dtype == object else [array]:
+                        found.update(f"{part.shape} {part.dtype}".encode())
+                        found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     @abstractmethod
     def load(self) -> TaskData:
@@ -296,11 +317,34 @@ class Task(ABC):
     def with_features(self) -> Task | None:
         """Return the task with hand-made features as a network's input, or None, by default: there are no such.
 
-        What a person would try first: baselines are dense networks on them. Inputs are vectors, shape (features,); of
-        val and test, samples, order, targets and extras are those of this task; what firmware has to do is in
-        `TaskData.preprocessing`.
+        What a person would try first: baselines are dense networks on them. Inputs are vectors, shape (features,), or,
+        where there is an output for every pixel, shape (features, height, width); of val and test, samples, order,
+        targets and extras are those of this task; what firmware has to do is in `TaskData.preprocessing`.
         """
         return None
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> FrontEnd | None:
+        """Return what makes a network's input of a raw one, also in C, or None, by default.
+
+        Then firmware is given the constants of the preprocessing alone.
+
+        Args:
+            preprocessing: as in `TaskData`, or as JSON gives it back.
+        """
+        del preprocessing
+        return None
+
+    def raw_inputs(self, val: Split, indices: Indices) -> Sequence[NDArray[Any]]:
+        """Return what the `front_end` makes the inputs of some validation samples of, each of shape (rows, row_size).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+
+        Raises:
+            NotImplementedError: the task has no front end.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -357,6 +401,25 @@ class Task(ABC):
                 outputs a mapping from their names to such arrays.
             split: the samples.
         """
+
+    def confusion(self, outputs: Outputs, split: Split) -> NDArray[np.int64] | None:
+        """Return how often each true class (row) was taken for each class, shape (classes, classes), or None.
+
+        None: nothing of the kind, as where numbers are predicted. By default an output a class is expected, of which
+        the largest is the answer, and targets that are whole numbers: one a sample, or one a place of its output.
+        A class that is there and never answered is told wherever the model is. Names of the classes are
+        ``TaskData.preprocessing["classes"]``.
+
+        Args:
+            outputs: shape (n, output_size, ...).
+            split: the samples.
+        """
+        if not isinstance(outputs, np.ndarray) or outputs.ndim < FEWEST_CLASSES:
+            return None
+        targets, classes = np.asarray(split.targets), outputs.shape[1]
+        if classes < FEWEST_CLASSES or targets.dtype.kind not in "iu" or targets.size * classes != outputs.size:
+            return None
+        return confusion(outputs.argmax(axis=1), targets, classes)
 
     def units(self, split: Split) -> NDArray[Any]:
         """Return which independent unit each sample is of, shape (n,): by default each is its own.

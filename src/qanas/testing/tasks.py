@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from qanas.core.candidate import Value
+from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.prepared import SPLITS, load_prepared, save_prepared
 from qanas.tasks.resampling import units_of
+from qanas.testing.front_ends import check_front_end
 from qanas.testing.properties import difference, expect, extremes, hold, random_samples, refusal, through_pickle
 
 BATCH = 6
@@ -300,17 +302,33 @@ def other_inputs_keep_what_is_scored(case: TaskCase) -> None:
 
 
 def features_keep_what_is_scored(case: TaskCase) -> None:
-    """Features, where they are offered, are vectors; val and test keep samples, order, targets and extras."""
+    """Features, where offered, are vectors, of samples or of pixels; val and test keep what else they have."""
     described = case.task.with_features()
     if described is None or described is case.task:
         return
     data = described.load()
-    expect(len(data.input_shape) == 1, f"a sample's features have shape {data.input_shape}")
+    expect(len(data.input_shape) in (1, 3), f"a sample's features have shape {data.input_shape}")
     for name, split in _splits(data).items():
         expect(split.input_shape == data.input_shape, f"{name}: {split.input_shape}, train: {data.input_shape}")
         expect(np.isfinite(np.asarray(split.inputs)).all(), f"{name}: features have NaN or infinity")
         seen = name != "train" and difference(_kept(case.splits[name]), _kept(split), name)
         expect(not seen, str(seen))
+
+
+def front_ends_make_the_inputs(case: TaskCase) -> None:
+    """A front end makes validation inputs of raw ones, from constants that were JSON, in C as in Python."""
+    front_end = case.task.front_end(json.loads(json.dumps(case.data.preprocessing)))
+    if front_end is None:
+        return
+    val = case.data.val
+    chosen = evenly_spread(len(val), BATCH)
+    raw, (inputs, _) = case.task.raw_inputs(val, chosen), val.batch(chosen)
+    expect(len(raw) == len(chosen), f"{len(raw)} raw inputs for {len(chosen)} samples")
+    for index, rows, wanted in zip(chosen, raw, inputs, strict=True):
+        found = front_end.input_of(rows)
+        expect(found.shape == wanted.shape, f"an input of shape {found.shape}, val's have {wanted.shape}")
+        expect(np.allclose(found, wanted, atol=1e-6), f"val {index}: off by {np.abs(found - wanted).max():g}")
+    check_front_end(front_end, raw)
 
 
 def units_are_a_row_a_sample(case: TaskCase) -> None:
@@ -373,6 +391,7 @@ PROPERTIES = (
     without_input_settings_it_stays_as_it_is,
     other_inputs_keep_what_is_scored,
     features_keep_what_is_scored,
+    front_ends_make_the_inputs,
     units_are_a_row_a_sample,
 )
 """What a task owes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
@@ -16,6 +16,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
 from qanas.shipping.baselines import baselines_of
 from qanas.shipping.reference import epochs_tried
+from qanas.workflows.rehearsal import rehearse
 
 PROBED_CANDIDATES = 6
 
@@ -31,6 +32,7 @@ class Forecast:
         not_built: why randomly drawn candidates give no network, one line each; a run rejects such ones.
         hours: wall-clock time of search and finalists, from a few timed steps of the reference and of random
             candidates; a strategy that turns to small networks is faster.
+        remarks: on the data, a line each.
     """
 
     reference_costs: dict[str, float]
@@ -38,6 +40,18 @@ class Forecast:
     candidates_within: float
     not_built: list[str]
     hours: float
+    remarks: tuple[str, ...] = ()
+
+
+def checked(plan: Plan) -> Forecast:
+    """Hold a plan against everything that a run does, on a few samples, and return what it would be.
+
+    Raises:
+        InputError: it can't be run: one line with the key, or the place in a user's code, and the mend.
+    """
+    plan.check()
+    remarks = rehearse(plan)
+    return replace(forecast(plan), remarks=tuple(remarks))
 
 
 def forecast(plan: Plan) -> Forecast:

@@ -22,6 +22,7 @@ from qanas.core.card import SplitName
 from qanas.core.errors import InputError, users_code
 from qanas.core.measures import PRECISIONS, Metric
 from qanas.core.trials import TrialRecord
+from qanas.deployment.firmware.folder import NO_PREPROCESSING
 from qanas.deployment.parity import ParitySteps
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import metrics_of
@@ -78,6 +79,8 @@ def _rehearse(plan: Plan) -> list[str]:
             metrics[split_name] = metrics_of(task, outputs, split)
         with users_code(f"{name}.units on {split_name}"):
             units_of(task, split)
+        with users_code(f"{name}.confusion on {split_name}"):
+            _check_confusion(task.confusion(outputs, split))
         with users_code(f"{name}.predictions on {split_name}"):
             kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
     with users_code(f"{name}.predictions"):
@@ -91,7 +94,11 @@ def _rehearse(plan: Plan) -> list[str]:
     # 3. What is written of a trial and of a model.
     _rehearse_record(plan, metrics["val"])
     _rehearse_card(plan, metrics)
-    return [*data.remarks, *look(data, told=bool(data.remarks))]
+    with users_code(f"{name}.front_end"):
+        if task.front_end(data.preprocessing) is not None:
+            task.raw_inputs(data.val, np.zeros(1, np.int64))
+    missing = [] if data.preprocessing else [f"preprocessing: {NO_PREPROCESSING}"]
+    return [*data.remarks, *look(data, told=bool(data.remarks)), *missing]
 
 
 def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
@@ -119,6 +126,15 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _check_confusion(counts: object) -> None:
+    """Refuse what is no count of classes taken for classes."""
+    if counts is None:
+        return
+    if not isinstance(counts, np.ndarray) or counts.ndim != 2 or counts.shape[0] != counts.shape[1]:  # noqa: PLR2004
+        shape = f" of shape {counts.shape}" if isinstance(counts, np.ndarray) else ""
+        raise TypeError(f"it returns a {type(counts).__name__}{shape}; return an array (classes, classes), or None")
 
 
 def _few(split: Split) -> Split:

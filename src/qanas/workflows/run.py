@@ -14,8 +14,9 @@ from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
+from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
-from qanas.shipping.finalists import Training, choose_finalists, train_finalists
+from qanas.shipping.finalists import Training, train_finalists
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
@@ -82,13 +83,14 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         seconds = {"search": found.pop("seconds"), "finalists": finalist_seconds}
         if plan.baselines:
             seconds["baselines"] = baseline_seconds
+        found |= {"metrics": dict(plan.bench.task.metrics)}
         folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
     try:
         search.run()
     finally:
         search.write_tables()
-        folder.write_table(folder.front, front_rows(search.front(), []))
+        folder.write_table(folder.front, front_rows(plan, search.front(), []))
         write_summary("interrupted")
     search.stop_clock()
     started = time.monotonic()
@@ -96,25 +98,33 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     front = confirmation.front() if confirmation.budget else search.front()
     tuned = tuned_reference(plan, folder, progress, search.records)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
-    finalists = choose_finalists(plan, search.estimator, front)
+    constant = constant_scores(plan)
+    choice = choose(plan, front, constant)
+    if choice.reason:
+        progress.message(f"finalists: {choice.reason}")
+    finalists = choose_finalists(plan, search.estimator, choice.front, choice.first)
     trainings, trained = train_finalists(plan, folder, finalists, progress)
-    shipments = [ship(plan, folder, finalist, trainings[finalist.identity]) for finalist in finalists]
+    shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
     finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
     simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
-    compared = [ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity]) for b in baselines]
+    compared = [
+        ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
+    ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
     result = RunResult(folder, front, shipments, compared)
     remove_stale_models(folder, [*shipments, *compared])
-    folder.write_table(folder.front, front_rows(front, shipments))
-    constant = constant_scores(plan) if "constant" in plan.baselines else {}
+    folder.write_table(folder.front, front_rows(plan, front, shipments))
     rows = [shipment.row() for shipment in [*shipments, *compared]]
-    folder.write_table(folder.finalists, [*rows, *([constant_row(constant)] if constant else [])])
-    found = recommend(folder, plan.main_metric, plan.limits)
+    if constant and "constant" in plan.baselines:
+        rows.append(constant_row(constant))
+    folder.write_table(folder.finalists, rows)
+    found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
     write_summary(
         "done",
-        finalists=_counted(result.shipments) | {"cpu_seconds": _cpu_seconds(trainings)},
+        finalists=_counted(result.shipments)
+        | {"cpu_seconds": _cpu_seconds(trainings), **({"chosen": choice.reason} if choice.reason else {})},
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
         **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,16 @@ from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
 from qanas.execution.executors import Executor, Failure, Unit, make_executor
-from qanas.hardware.costs import costs_of
+from qanas.hardware.costs import ADDITIVE_COLUMNS, costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.search_space.start import Proposal
-from qanas.search_strategy.base import Sampler, Solver
+from qanas.search_strategy.base import Sampler, Solution, Solver
+from qanas.workflows.importance import write_importance
 from qanas.workflows.stages import RunStages
-from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference, trial_table, write_importance
+from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference, trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -165,7 +166,7 @@ class Search:
         self.estimator = self.plan.estimator.prepare(self.bench, self.stages, self.plan.measures)
         self.plan.strategy.conduct(self)
         if self.store.records:
-            write_importance(self.folder.importance, self.store.study, self.plan.axes)
+            write_importance(self.folder.importance, self.store.study, self.plan.axes, self.store.records)
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
@@ -204,10 +205,43 @@ class Search:
         assert solver.needs is not None  # noqa: S101 - `Plan.check_combination` has seen to it
         with self.stages.timed("search"):
             solved = solver.front(self.estimator.offer(solver.needs), self.plan.axes, self.plan.limits)
+            solved = self._within_other_limits(solved)
         for found in solved:
             config = found.candidate.config
             self.solutions.append(TrialRecord(-1, "measured", config, found.costs, found.scores, origin=found.origin))
         self.progress.message(f"front of {len(self.solutions)} networks")
+
+    def _within_other_limits(self, solved: list[Solution]) -> list[Solution]:
+        """Hold a solver's front against limits on what is no sum over its places, such as RAM.
+
+        Each network is built and costed. That is exact for each of them; but the solver didn't look for others: one
+        behind the front that is within the limits isn't found.
+
+        Raises:
+            InputError: none is within them.
+        """
+        others = [limit for limit in self.plan.limits if limit.cost.column not in ADDITIVE_COLUMNS]
+        if not others:
+            return solved
+        wanted = {limit.cost.column for limit in others}
+        models = [model for model in self.bench.costs if model.measure.column in wanted]
+        costed = [
+            replace(found, costs={**found.costs, **costs_of(self.bench.blueprint(found.candidate), models)})
+            for found in solved
+        ]
+        kept = [found for found in costed if all(limit.excess(found.costs) <= 0 for limit in others)]
+        told = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in others)
+        if not kept:
+            least = ", ".join(f"{name} {min(found.costs[name] for found in costed):g}" for name in sorted(wanted))
+            raise InputError(
+                f"limits: none of the front's {len(solved)} networks has {told}, which is no sum over the blocks "
+                f"and was held against the front; the least there: {least}"
+            )
+        self.progress.message(
+            f"{told}: {len(kept)} of the front's {len(solved)} networks, each costed exactly; it is no sum over the "
+            "blocks, so that networks behind the front were not looked at"
+        )
+        return kept
 
     # Asking and telling
 
@@ -370,6 +404,7 @@ class Search:
                 "measured",
                 metrics=result.scores,
                 train_seconds=result.train_seconds,
+                train_losses=list(result.train_losses),
                 is_seed=is_reference,
                 feasible=feasible,
             )

@@ -40,9 +40,14 @@ _CAMVID = {
 }
 """As Badrinarayanan et al. (2017) show CamVid's eleven classes."""
 
+_OWN = ((153, 153, 153), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
+"""Of classes of a user's own, the first of which is most often the background: grey, and then colours that people who
+confuse red and green tell apart, too, and of which none says good or bad (Okabe & Ito 2008)."""
+
 _GOLDEN = 0.618034  # steps of the golden ratio keep the hues of any number of classes apart
 _LIGHTNESSES = (0.45, 0.62, 0.3)
 _MOST_IMAGES = 4
+_MOST_NAMED = 3
 _ARRAYS = ("classes", "targets", "pictures", "image")
 
 
@@ -108,24 +113,40 @@ def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> 
     names = _class_names(data, models[0].name, first)
     palette = class_palette(names)
     kept = len(first[f"{split}_image"])
-    places = evenly_spread(kept, _MOST_IMAGES)
+    places = _rows(first[f"{split}_targets"], kept)
     rows = []
     for place in places:
         image = str(first[f"{split}_image"][place])
         true = first[f"{split}_targets"][place]
         row = [
             Picture(_png(first[f"{split}_pictures"][place]), f"image {image}", image),
-            Picture(_png(true, palette), f"true classes of image {image}"),
+            Picture(_png(true, palette), f"true classes of image {image}", _held(true, names)),
         ]
-        row += [_predicted(model, model.arrays[f"{split}_classes"][place], true, palette, image) for model in models]
+        row += [
+            _predicted(model, model.arrays[f"{split}_classes"][place], true, palette, image, names) for model in models
+        ]
         rows.append(row)
     columns = [("picture", "as the network sees it"), ("ground truth", "black: void, not scored")]
     legend = [(name.replace("_", " "), css(colour)) for name, colour in zip(names, palette, strict=False)]
     caption = (
-        f"Images spread over the {SPLITS[split]} split, not chosen by how they came out. Below a mask is the share of "
-        "its pixels that are right, void left out, by the shipped model in the runtime that will run it."
+        f"Images of the {SPLITS[split]} split, spread over it and such that rare classes are among them, not chosen by "
+        "how they came out. Below a mask is the mean IoU of the classes that are in the image or predicted there, void "
+        "left out, and what was missed altogether, by the shipped model in the runtime that will run it."
     )
     return Gallery([*columns, *(_column(data, model, split) for model in models)], rows, legend, caption)
+
+
+def _rows(targets: NDArray[Any], kept: int) -> list[int]:
+    """Return which of the kept images are shown: those with most classes, and of equal ones spread ones, in order.
+
+    Args:
+        targets: true classes, shape (kept, rows, columns).
+        kept: how many there are.
+    """
+    classes = [len(set(np.unique(mask).tolist()) - {VOID}) for mask in targets]
+    spread = [*evenly_spread(kept, _MOST_IMAGES).tolist(), *range(kept)]
+    order = sorted(dict.fromkeys(spread), key=lambda place: -classes[place])
+    return sorted(order[:_MOST_IMAGES])
 
 
 def _class_names(data: RunData, model: str, arrays: Any) -> list[str]:  # noqa: ANN401 - a mapping of any arrays
@@ -144,13 +165,43 @@ def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, s
     return named, f"{sized(main_cost(data), data.cards[model.name])}{scored}"
 
 
+def _held(classes: NDArray[Any], names: Sequence[str]) -> str:
+    """Name the classes of a mask, shape (rows, columns), the rarest first."""
+    found, counts = np.unique(classes[classes != VOID], return_counts=True)
+    return ", ".join(_named(int(found[place]), names) for place in np.argsort(counts)[:_MOST_NAMED])
+
+
+def _named(label: int, names: Sequence[str]) -> str:
+    return (names[label] if label < len(names) else f"class {label}").replace("_", " ")
+
+
 def _predicted(
-    model: Predictions, classes: NDArray[Any], true: NDArray[Any], palette: NDArray[np.uint8], image: str
+    model: Predictions,
+    classes: NDArray[Any],
+    true: NDArray[Any],
+    palette: NDArray[np.uint8],
+    image: str,
+    names: Sequence[str],
 ) -> Picture:
     counted = true != VOID
-    share = float((classes == true)[counted].mean()) if counted.any() else None
-    note = "" if share is None else f"{share:.0%} right"
+    note = _scored(classes[counted], true[counted], names) if counted.any() else ""
     return Picture(_png(classes, palette), f"classes of image {image} by {model.name}", note)
+
+
+def _scored(classes: NDArray[Any], true: NDArray[Any], names: Sequence[str]) -> str:
+    """Return the mean IoU of an image and the classes that were missed; both of shape (pixels,).
+
+    Not the share of right pixels: where a class is rare, that is nearly 1 without it.
+    """
+    ious, missed = [], []
+    for label in np.unique([*classes, *true]):
+        found, there = classes == label, true == label
+        ious.append(float((found & there).sum() / (found | there).sum()))
+        if there.any() and not (found & there).any():
+            missed.append(_named(int(label), names))
+    told = f"mIoU {number(float(np.mean(ious)))}"
+    more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
+    return f"{told}; missed: {', '.join(missed[:_MOST_NAMED])}{more}" if missed else told
 
 
 def _png(pixels: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> str:
@@ -193,6 +244,8 @@ def css(colour: NDArray[np.uint8]) -> str:
     return "#" + bytes(colour.tolist()).hex()
 
 
-def _spread(place: int) -> list[int]:
+def _spread(place: int) -> Sequence[int]:
+    if place < len(_OWN):
+        return _OWN[place]
     lightness = _LIGHTNESSES[place % len(_LIGHTNESSES)]
     return [round(255 * part) for part in colorsys.hls_to_rgb(place * _GOLDEN % 1, lightness, 0.65)]

@@ -20,6 +20,7 @@ _ENGINES = 6
 _COLUMNS = 3
 _MOST_DOTS_AN_ENGINE = 120
 _MOST_DOTS = 1000
+_BINS, _FEWEST = 12, 5  # of errors over the true value, and samples of each
 
 
 def series_plots(models: Sequence[Predictions]) -> list[Figure]:
@@ -32,6 +33,7 @@ def series_plots(models: Sequence[Predictions]) -> list[Figure]:
         scored = [model for model in models if model.has(split)]
         if scored:
             drawn.append(_scatter(scored, split, named, "cycles" if lives else ""))
+            drawn.append(_errors(scored, split, named, "cycles" if lives else ""))
             break
     return drawn
 
@@ -130,6 +132,50 @@ def _scatter(models: Sequence[Predictions], split: str, named: str, unit: str) -
         f"true value; on the line they agree.{thinned}"
     )
     return Figure("scatter", [diagonal, _pairs(first, split)], layout, caption, "Model", choices, 480, 620)
+
+
+def _errors(models: Sequence[Predictions], split: str, named: str, unit: str) -> Figure:
+    """Draw the error over the true value: in bins of equally many samples its mean and the middle four fifths."""
+    choices = [Choice(model.label, dict(enumerate(_binned(model, split)))) for model in models]
+    base: Spec = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"width": 0}, "showlegend": False}
+    band = base | {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.25)"}
+    mean: Spec = {"type": "scatter", "mode": "lines+markers", "line": {"color": ACCENT}, "hovertemplate": HOVER}
+    styles = (base, band, mean)
+    traces = [style | choices[0].traces[place] for place, style in enumerate(styles)]
+    suffix = f", {unit}" if unit else ""
+    line: Spec = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}
+    layout = {
+        "showlegend": False,
+        "xaxis": {"title": {"text": f"true{suffix}"}},
+        "yaxis": {"title": {"text": f"predicted less true{suffix}"}},
+        "shapes": [line | {"line": {"color": MUTED, "width": 1}}],
+    }
+    caption = (
+        f"The error of the shipped model over the true value, on the {named} split: the mean of each of up to {_BINS} "
+        "bins of equally many samples, and between which errors the middle four fifths of them lie."
+    )
+    return Figure("errors", traces, layout, caption, "Model", choices, 380, 620)
+
+
+def _binned(model: Predictions, split: str) -> list[Spec]:
+    """Return the lower and upper bound and the mean of errors over the true value."""
+    true = model[f"{split}_targets"]
+    error = model[f"{split}_outputs"] - true
+    finite = np.isfinite(true) & np.isfinite(error)
+    order = np.argsort(true[finite], kind="stable")
+    bins = [rows for rows in np.array_split(order, min(_BINS, max(1, len(order) // _FEWEST))) if len(rows)]
+    x = _rounded(np.array([true[finite][rows].mean() for rows in bins]))
+    held = [error[finite][rows] for rows in bins]
+    low, high, mean = (
+        _rounded(np.array([float(of(values)) for values in held]))
+        for of in (lambda v: np.quantile(v, 0.1), lambda v: np.quantile(v, 0.9), np.mean)
+    )
+    spans = [f"{number(a)} to {number(b)}" for a, b in zip(low, high, strict=True)]
+    texts = [
+        hover([f"true about {number(at)}: {number(m)} on average, {span} ({count(len(values), 'sample')})"])
+        for at, m, span, values in zip(x, mean, spans, held, strict=True)
+    ]
+    return [{"x": x, "y": low}, {"x": x, "y": high}, {"x": x, "y": mean, "text": texts}]
 
 
 def _pairs(model: Predictions, split: str) -> Spec:

@@ -65,6 +65,34 @@ def colours(
     return images
 
 
+SURROUNDINGS = 8
+"""A pixel's surroundings are a square whose side is this part of the image's shorter one."""
+
+PIXEL_FEATURES = ("red", "green", "blue", "mean red around", "mean green around", "mean blue around", "row", "column")
+
+
+def pixel_features(inputs: FloatArray) -> FloatArray:
+    """Return what a person would tell a pixel's class by, shape (n, 8, height, width): see `PIXEL_FEATURES`.
+
+    Its colours, their mean over its surroundings as far as these lie within the image, and where it is: row and column
+    have mean 0 and deviation 1 over the image, as colours have.
+
+    Args:
+        inputs: standardised colours, shape (n, 3, height, width).
+    """
+    count, _, height, width = inputs.shape
+    reach = max(1, min(height, width) // SURROUNDINGS // 2)
+    features = np.empty((count, len(PIXEL_FEATURES), height, width), np.float32)
+    features[:, :3] = inputs
+    for image, around in zip(torch.from_numpy(inputs), torch.from_numpy(features[:, 3:6]), strict=True):
+        around.copy_(F.avg_pool2d(image, 2 * reach + 1, 1, reach, count_include_pad=False))
+    for axis, size in ((2, height), (3, width)):
+        places = np.arange(size, dtype=np.float32) - (size - 1) / 2
+        shape = [-1 if dimension == axis else 1 for dimension in range(1, 4)]
+        features[:, 4 + axis] = (places / max(places.std(), 1e-6)).reshape(shape[1:])
+    return features
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where each sample's output window lies on its input.

@@ -156,10 +156,31 @@ def _cross_entropies(logits: Floats, labels: Integers) -> Floats:
 
 
 KEPT_IMAGES = 6
-"""Images of a split that are kept, spread evenly over it: outputs of all of them would be gigabytes."""
+"""Images of a split that are kept: outputs of all of them would be gigabytes."""
 
 LONGEST_SIDE = 256
 """Pixels; of larger images every second, third, ... row and column is kept."""
+
+
+def shown_images(targets: Bytes) -> NDArray[np.intp]:
+    """Return which images are kept, ascending: spread evenly, and such that rare classes are among them.
+
+    Chosen by what is true, never by how it came out. A class that none of the evenly spread images has takes the place
+    of one of them: its first image, for at most all but one.
+
+    Args:
+        targets: classes or `VOID`, shape (n, height, width).
+    """
+    spread = evenly_spread(len(targets), KEPT_IMAGES).tolist()
+    present = [set(np.unique(mask).tolist()) - {VOID} for mask in targets]
+    seen = set().union(*(present[place] for place in spread))
+    added: list[int] = []
+    for label in sorted(set().union(*present) - seen):
+        if all(label not in present[place] for place in added):
+            added.append(next(place for place, classes in enumerate(present) if label in classes))
+    added = added[: KEPT_IMAGES - 1]
+    room = KEPT_IMAGES - len(added)
+    return np.array(sorted({*added, *(spread[place] for place in evenly_spread(len(spread), room))}), dtype=np.intp)
 
 
 def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -174,13 +195,13 @@ def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]
         ``classes`` and ``targets``, shape (kept, rows, columns), and ``pictures``, shape (kept, rows, columns, 3), in 8
         bits; ``image``, the files' names, shape (kept,).
     """
-    kept = evenly_spread(len(split), KEPT_IMAGES)
+    kept = shown_images(split.targets)
     inputs, targets = split.batch(kept)
     height, width = targets.shape[1:]
     step = -(-max(height, width) // LONGEST_SIDE)
     rows, columns = nearest_pixels(inputs.shape[2], height), nearest_pixels(inputs.shape[3], width)
     low, high = preprocessing.get("values", (0.0, 255.0))
-    shown = inputs[:, :, rows[:, None], columns]
+    shown = inputs[:, :3, rows[:, None], columns]  # colours are in front of what other features there are
     pictures = colours(shown, preprocessing["means"], preprocessing["deviations"], (low, high))
     arrays = {
         "classes": at_size(outputs[kept], (height, width)).argmax(axis=1).astype(np.uint8),

@@ -1,7 +1,7 @@
 """The task: tell for every pixel of a street scene what it belongs to."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -22,7 +21,6 @@ from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
 from qanas.tasks.segmentation.files import (
     CAMVID_CLASSES,
     CAMVID_VOID,
-    RESIZING,
     VOID,
     Frames,
     Labels,
@@ -35,9 +33,16 @@ from qanas.tasks.segmentation.files import (
     numbered_labels,
     read_frames,
 )
-from qanas.tasks.segmentation.images import Augmentation, channel_statistics, standardise
+from qanas.tasks.segmentation.images import (
+    Augmentation,
+    channel_statistics,
+    pixel_features,
+    standardise,
+)
+from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
-from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.tasks.segmentation.notes import preprocessing_notes, protocol, remarks, two_ways
+from qanas.tasks.segmentation.synthetic import SYNTHETIC, write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,20 +51,22 @@ Scale = Annotated[float, Field(ge=0.1, le=10)]
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
-SYNTHETIC = "synthetic"
 OWN_VOID = -1
 """The setting ``void_id`` that stands for the data set's own."""
-
-HARD_PIXELS = 0.25
-"""Share of a batch's pixels that the loss ``hard_cross_entropy`` is over."""
 
 SEARCHED_SHARES = (0.5, 0.75, 1.25)
 """Sides that are searched beside the task's own, as shares of it, in multiples of `SIDE_STEP`."""
 
 SIDE_STEP = 8
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 _SYNTHETIC_SEED = 0
 _FOLDERS_VOID = 255
+
+
+_TRAINING_PIXELS: "dict[Segmentation, tuple[int, ...]]" = {}
+"""Of each task that this process has loaded: training pixels by class, from which balanced weights follow."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,13 @@ class Segmentation(Task):
         scored_height: pixels of the masks of val and test; outputs of another size are resized to theirs (see
             `qanas.tasks.segmentation.metrics.at_size`) before they are scored. By default ``height``.
         scored_width: likewise; by default ``width``.
+        class_weights: how much a pixel of each class counts in the loss, in the order of the classes; "balanced":
+            the number of training pixels over that of classes times those of the class, so that rare classes count
+            as much as common ones in all. By default all pixels count alike.
+        training_loss: what networks are trained with, see `qanas.tasks.segmentation.losses`; by default
+            cross-entropy, and where ``training`` is searched the hard one, too.
+        features: "none" gives the network the colours; "pixels" has the colours around each pixel and its place
+            besides, see `qanas.tasks.segmentation.images.pixel_features`: baselines look at nothing else.
 
     The input that can be searched is ``height`` and ``width``: this task's own, half, three and five quarters of it.
     Whatever the candidate's, masks of val and test have this task's own size; training masks have the candidate's.
@@ -103,10 +117,17 @@ class Segmentation(Task):
     saturation: Share = 0.2
     scored_height: Side | None = None
     scored_width: Side | None = None
+    class_weights: Literal["balanced"] | Annotated[tuple[Weight, ...], Field(strict=False)] | None = None
+    training_loss: LossName | None = None
+    features: Literal["none", "pixels"] = "none"
 
-    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "hard_cross_entropy")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
     unit: ClassVar[str] = "image"
+
+    @property
+    def losses(self) -> tuple[LossName, ...]:  # type: ignore[override]  # of the settings, where others have a constant
+        """The one that is asked for; else the two of which the first is the default."""
+        return (self.training_loss,) if self.training_loss else ("cross_entropy", "hard_cross_entropy")
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -144,28 +165,31 @@ class Segmentation(Task):
     def load(self) -> TaskData:
         """Read every image and mask once, check and resize them, and standardise by the training images' colours.
 
-        Inputs have shape (n, 3, height, width), targets (n, height, width): classes, or `VOID`, in 8 bits; those of
-        val and test (n, scored height, scored width). The extra ``image`` is the file's name.
+        Inputs have shape (n, 3, height, width), with ``features`` (n, 8, height, width), targets (n, height, width):
+        classes, or `VOID`, in 8 bits; those of val and test (n, scored height, scored width). The extra
+        ``image`` is the file's name.
 
         Raises:
             InputError: files are missing or damaged, or don't fit together.
         """
         self._require_settings()
         with self._pairs() as (folder, pairs):
-            sizes = {split: self._size if split == "train" else self._scored_size for split in pairs}
-            frames = {split: read_frames(pairs[split], self.labels, self._size, sizes[split]) for split in pairs}
+            sizes = {split: self.size if split == "train" else self.scored_size for split in pairs}
+            frames = {split: read_frames(pairs[split], self.labels, self.size, sizes[split]) for split in pairs}
             frames, binary = self._with_binary_masks(frames)
             self._require_usable(folder, frames)
         means, deviations = channel_statistics(frames["train"].images)
-        preprocessing = self._preprocessing_notes(means, deviations, frames["train"])
+        preprocessing = preprocessing_notes(self, means, deviations, frames["train"])
         splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
+        counts = np.bincount(frames["train"].masks.reshape(-1), minlength=VOID + 1)[: len(self.labels.names)]
+        _TRAINING_PIXELS[self] = tuple(map(int, counts))
         return TaskData(
             train=splits["train"],
             val=splits["val"],
             test=splits["test"],
             output_size=len(self.labels.names),
             preprocessing=preprocessing,
-            protocol=self._protocol(splits),
+            protocol=protocol(self, splits, self._weights()),
             remarks=(*binary, *remarks(frames, self.labels.names)),
         )
 
@@ -185,30 +209,42 @@ class Segmentation(Task):
         Raises:
             ValueError: no such input setting.
         """
-        height, width = self._scored_size
+        height, width = self.scored_size
         return self._replaced(values, scored_height=height, scored_width=width)
 
+    def with_features(self) -> Self:
+        """Return the task with every pixel's colours, surroundings and place as input, seen as they are in training.
+
+        Whatever is done to an image's geometry, each pixel keeps these and its class.
+        """
+        unmoved = replace(self, min_scale=1.0, max_scale=1.0, mirror=0.0)
+        return replace(unmoved, features="pixels", brightness=0.0, contrast=0.0, saturation=0.0)
+
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy a pixel, in nats; void pixels don't count.
+        """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
 
         Args:
-            kind: "cross_entropy", the mean; or "hard_cross_entropy", the mean of the quarter of the batch's pixels
-                where it is largest (online hard example mining, Shrivastava et al. 2016).
+            kind: one of `losses`.
             outputs: logits, shape (batch, classes, height, width).
             targets: classes or `VOID`, shape (batch, height, width).
 
         Raises:
             InputError: another kind.
         """
-        if kind not in self.losses:
+        found = next((name for name in self.losses if name == kind), None)
+        if found is None:
             raise InputError(unknown("loss", kind, self.losses))
-        losses = F.cross_entropy(outputs, targets.long(), ignore_index=VOID, reduction="none")
-        # A batch of nothing but void has the loss 0 and no gradient, not NaN.
-        counted = (targets != VOID).sum().clamp(min=1)
-        if kind == "cross_entropy":
-            return losses.sum() / counted
-        hard = torch.clamp((counted * HARD_PIXELS).long(), min=1)
-        return losses.flatten().topk(int(hard)).values.mean()
+        weights = self._weights()
+        return pixel_loss(found, outputs, targets, None if weights is None else torch.tensor(weights).to(outputs))
+
+    def _weights(self) -> tuple[float, ...] | None:
+        """Return the classes' weights; balanced ones follow from the training masks."""
+        if self.class_weights is None or isinstance(self.class_weights, tuple):
+            return self.class_weights
+        if self not in _TRAINING_PIXELS:
+            self.load()
+        counts = _TRAINING_PIXELS[self]
+        return tuple(sum(counts) / (len(counts) * count) if count else 0.0 for count in counts)
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
@@ -236,6 +272,10 @@ class Segmentation(Task):
         found = [None if scores is None else self._metrics(scores) for scores in drawn]
         return {name: np.array([np.nan if one is None else one[name] for one in found]) for name in self.metrics}
 
+    def confusion(self, outputs: FloatArray, split: Split) -> NDArray[np.int64]:
+        """Return pixels by true and predicted class, shape (classes, classes), of logits (n, classes, h, w)."""
+        return score(outputs, split.targets, len(self.labels.names)).confusion
+
     def _metrics(self, scores: Scores) -> dict[str, float]:
         """Return the metrics of some pixels."""
         ious = np.where(scores.confusion.sum(axis=1) > 0, scores.ious, np.nan)
@@ -251,16 +291,25 @@ class Segmentation(Task):
         return examples(outputs, split, preprocessing)
 
     @property
-    def _size(self) -> Size:
+    def size(self) -> Size:
+        """Height and width that the network sees."""
         return self.height, self.width
 
     @property
-    def _scored_size(self) -> Size:
+    def scored_size(self) -> Size:
+        """Height and width of the masks of val and test."""
         return self.scored_height or self.height, self.scored_width or self.width
 
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""
-        _ = self.labels
+        names = self.labels.names
+        if isinstance(self.class_weights, tuple) and (len(self.class_weights) != len(names)):
+            raise InputError(
+                f"task.class_weights: {len(self.class_weights)} numbers for {len(names)} classes; give one a class, in "
+                f"their order ({', '.join(names)}), or 'balanced'"
+            )
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise InputError("task.class_weights: all are 0: nothing would be learnt; give some class a weight")
         if self.min_scale > self.max_scale:
             raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
         if self.data == SYNTHETIC and (self.dataset != "camvid" or self.classes or self.void_id != OWN_VOID):
@@ -288,7 +337,7 @@ class Segmentation(Task):
         guessed = self.dataset == "folders" and self.void_id == OWN_VOID and len(labels.names) == 2  # noqa: PLR2004
         found = {int(label) for read in frames.values() for label in np.unique(read.masks)}
         if guessed and found == {0, 1, VOID}:
-            return frames, _two_ways(frames, labels.names[1])
+            return frames, two_ways(frames, labels.names[1])
         if not guessed or found != {0, VOID} or not all((read.masks == 0).any() for read in frames.values()):
             return frames, ()
         taken = {
@@ -317,108 +366,10 @@ class Segmentation(Task):
             )
 
     def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
-        return Split(standardise(frames.images, means, deviations), frames.masks, {"image": frames.names})
-
-    def _preprocessing_notes(
-        self, means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
-    ) -> dict[str, Any]:
-        """Return all that it takes to compute a network's input from a picture.
-
-        Args:
-            means: of the channels, shape (3,).
-            deviations: likewise.
-            train: says what values pictures have.
-        """
-        span = [float(train.images.min()), float(train.images.max())] if train.deep else [0, 255]
-        values = f"as in the file, from {span[0]:g} to {span[1]:g} in training" if train.deep else "from 0 to 255"
-        return {
-            "height": self.height,
-            "width": self.width,
-            "channels": "the one value, three times" if train.deep else "red, green, blue",
-            **({"values": span} if train.deep else {}),
-            "means": means.tolist(),
-            "deviations": deviations.tolist(),
-            "resizing": RESIZING,
-            "standardisation": f"(value - mean) / deviation, value {values}, constants of the channel",
-            "classes": list(self.labels.names),
-            "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
-        }
-
-    def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
-        """Return how the numbers come about."""
-        names = {"camvid": "CamVid", "cityscapes": "Cityscapes", "folders": "images and masks of the user's"}
-        synthetic = self.data == SYNTHETIC
-        held_out = "the last tenth of the training cities by name" if self.dataset == "cityscapes" else "the val folder"
-        return {
-            "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[self.dataset],
-            "source": "synthetic" if synthetic else "real",
-            "size": [self.height, self.width],
-            "classes": list(self.labels.names),
-            "images": {name: len(split) for name, split in splits.items()},
-            "val": held_out,
-            "test": "the official val folder" if self.dataset == "cityscapes" else "the test folder",
-            "masks": self._masks_note(),
-            "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
-            "augmentation": {
-                "scales": [self.min_scale, self.max_scale],
-                "mirror": self.mirror,
-                "brightness": self.brightness,
-                "contrast": self.contrast,
-                "saturation": self.saturation,
-            },
-        }
-
-    def _masks_note(self) -> str:
-        own = f"{self.height} x {self.width}"
-        if self._scored_size == self._size:
-            return f"resized to {own} as the images are; metrics are at that size"
-        scored = " x ".join(map(str, self._scored_size))
-        return (
-            f"in training resized to {own} as the images are; in val and test to {scored}, and so are logits "
-            "(bilinearly, pixel centres at halves); metrics are at that size"
-        )
-
-
-def _two_ways(frames: Mapping[str, Frames], name: str) -> tuple[str, ...]:
-    """Say where some masks have the second class as 1 and others, so it seems, as 255."""
-    masks = [mask for read in frames.values() for mask in read.masks]
-    ones, voids = ([bool((mask == label).any()) for mask in masks] for label in (1, VOID))
-    if any(one and void for one, void in zip(ones, voids, strict=True)):
-        return ()
-    said = (
-        f"{sum(voids)} masks hold 0 and 255 alone, others 0 and 1: 255 is void; where '{name}' is meant, save it as 1"
-    )
-    return (said,)
-
-
-def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
-    """Return what a person should know of the images and masks that were read, a line each.
-
-    Args:
-        frames: by split.
-        classes: their names.
-    """
-    lines = []
-    for split, read in frames.items():
-        counts = np.bincount(read.masks.reshape(-1), minlength=VOID + 1)
-        shares = [f"{name} {count / read.masks.size:.1%}" for name, count in zip(classes, counts, strict=False)]
-        void = f", void {counts[VOID] / read.masks.size:.1%}" if counts[VOID] else ""
-        lines.append(f"{split}: {len(read.masks)} images; pixels: {', '.join(shares)}{void}")
-        lacking = [name for name, count in zip(classes, counts, strict=False) if not count]
-        if lacking:
-            lines.append(f"{split} masks have no {', '.join(lacking)}: their IoU is not defined there")
-    turned = sum(read.turned for read in frames.values())
-    if turned:
-        lines.append(f"{turned} images were turned upright, as their EXIF orientation says")
-    halved = sum(read.halved for read in frames.values())
-    if halved:
-        lines.append(f"{halved} images have colours of 16 bits, of which the upper 8 are read")
-    if frames["train"].deep:
-        low, high = frames["train"].images.min(), frames["train"].images.max()
-        lines.append(
-            f"images have one deep value a pixel, {low:g} to {high:g} in training: read as it is, not as bytes"
-        )
-    return lines
+        inputs = standardise(frames.images, means, deviations)
+        if self.features == "pixels":
+            inputs = pixel_features(inputs)
+        return Split(inputs, frames.masks, {"image": frames.names})
 
 
 def _sides(own: int) -> tuple[int, ...]:

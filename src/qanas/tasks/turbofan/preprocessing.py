@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ class Condition:
     centre: Floats
     means: Floats
     deviations: Floats
+
+    @property
+    def factors(self) -> Floats:
+        """What a sensor's distance from its mean is multiplied with, 0 where it is constant, shape (sensors,)."""
+        return np.divide(1.0, self.deviations, out=np.zeros_like(self.deviations), where=self.deviations > 0)
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,18 @@ class Preprocessing:
         """
         label = nearest(settings, np.stack([condition.centre for condition in self.conditions]))
         means = np.stack([condition.means for condition in self.conditions])
-        deviations = np.stack([condition.deviations for condition in self.conditions])
-        factors = np.divide(1.0, deviations, out=np.zeros_like(deviations), where=deviations > 0)
+        factors = np.stack([condition.factors for condition in self.conditions])
         scaled: FloatArray = ((sensors[:, self.sensors] - means[label]) * factors[label]).astype(np.float32)
         return scaled
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Preprocessing:
+        """Return the constants that have this description, see `describe`."""
+        conditions = (
+            Condition(*(np.asarray(entry[name], np.float64) for name in ("centre", "means", "deviations")))
+            for entry in description["conditions"]
+        )
+        return cls(np.asarray(description["sensors"], np.int64) - 1, tuple(conditions))
 
     def describe(self) -> dict[str, Any]:
         """Return the constants as plain numbers: enough to recompute the features from raw rows."""

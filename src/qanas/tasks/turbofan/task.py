@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -18,10 +19,10 @@ from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
 from qanas.search_space.settings import Choice, Integer, Setting
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
-from qanas.tasks.turbofan.features import describe_windows, feature_notes
-from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows, window_ends
-from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories
+from qanas.tasks.base import FloatArray, Indices, Split, Task, TaskData
+from qanas.tasks.turbofan.front_end import EngineFrontEnd
+from qanas.tasks.turbofan.preprocessing import Preprocessing, window_ends
+from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories, read_trajectories
 from qanas.tasks.turbofan.synthetic import write_synthetic
 
 SubsetName = Literal["FD001", "FD002", "FD003", "FD004"]
@@ -120,14 +121,15 @@ class Turbofan(Task):
             if not len(preprocessing.sensors):
                 raise InputError(f"{files.train}: every sensor is constant: fetch the file again")
             self._require_windows(files.train, raw, held_out)
-        train, val, test = self._splits(raw, held_out, preprocessing)
+        front_end = self._front_end(preprocessing)
+        train, val, test = self._splits(raw, held_out, front_end)
         return TaskData(
             train=train,
             val=val,
             test=test,
             output_size=1,
             target_scale=self.rul_cap,
-            preprocessing=self._preprocessing_notes(preprocessing),
+            preprocessing=front_end.notes() | {"rul_cap": self.rul_cap},
             protocol=self._protocol(validation, train, val, test),
             remarks=self._remarks(raw, train, val, test),
         )
@@ -164,6 +166,30 @@ class Turbofan(Task):
             return self
         half = max(1, self.window // 2)
         return replace(self, features=BASELINE_FEATURES, mean_window=half, first_end=self._first_end)
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> EngineFrontEnd:
+        """Return what makes windows or features of raw rows.
+
+        Args:
+            preprocessing: constants of the training engines.
+        """
+        return EngineFrontEnd.from_notes(preprocessing)
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[Floats]:
+        """Return the rows of windows' cycles, settings and sensors, each of shape (cycles, 24).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        rows = self._training_rows()
+        raw = np.hstack([rows.settings, rows.sensors])
+        found = []
+        for index in indices:
+            engine = raw[rows.engine == val.extras["engine"][index]]
+            end = int(val.extras["cycle"][index])
+            found.append(engine[max(0, end - self.window) : end])
+        return found
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean absolute, squared or Huber error in units of ``rul_cap``: at most about 1 at the start.
@@ -236,6 +262,12 @@ class Turbofan(Task):
             write_synthetic(Path(folder), self.subset, _SYNTHETIC_SEED)
             yield SubsetFiles.find(Path(folder), self.subset)
 
+    def _training_rows(self) -> Trajectories:
+        """Return the training file's rows; synthetic ones are made once a process."""
+        if self.data == SYNTHETIC:
+            return _synthetic_training_rows(self.subset)
+        return read_trajectories(SubsetFiles.find(Path(self.data), self.subset).train)
+
     @property
     def _described(self) -> tuple[str, ...]:
         """The features' names; none where the network is given the window."""
@@ -282,27 +314,29 @@ class Turbofan(Task):
             lines.append(f"{short} of {len(lives)} engines are shorter than {self._first_end} cycles: one window each")
         return lines
 
-    def _splits(self, raw: Subset, held_out: Booleans, preprocessing: Preprocessing) -> tuple[Split, Split, Split]:
+    def _front_end(self, preprocessing: Preprocessing) -> EngineFrontEnd:
+        return EngineFrontEnd(
+            preprocessing, self.window, self.stride_in_window, self._described, min(self.mean_window, self.window)
+        )
+
+    def _splits(self, raw: Subset, held_out: Booleans, front_end: EngineFrontEnd) -> tuple[Split, Split, Split]:
         """Cut the windows of training, validation and test; ``held_out`` has the shape (training rows,)."""
         train_rul = (raw.train.last - np.arange(len(held_out))).astype(np.float64)
         train_ends = window_ends(raw.train, self._first_end, self.stride)
         val_ends = window_ends(raw.train, self._first_end, 1)
         test_ends = raw.test.last_rows
-        features = preprocessing.features(raw.train.settings, raw.train.sensors)
-        test_features = preprocessing.features(raw.test.settings, raw.test.sensors)
         kept, val = train_ends[~held_out[train_ends]], val_ends[held_out[val_ends]]
         return (
-            self._split(raw.train, features, kept, train_rul[kept]),
-            self._split(raw.train, features, val, train_rul[val]),
-            self._split(raw.test, test_features, test_ends, raw.test_rul),
+            self._split(front_end, raw.train, kept, train_rul[kept]),
+            self._split(front_end, raw.train, val, train_rul[val]),
+            self._split(front_end, raw.test, test_ends, raw.test_rul),
         )
 
-    def _split(self, rows: Trajectories, features: FloatArray, ends: Integers, rul: Floats) -> Split:
-        """Cut the windows that end at ``ends``, shape (windows,), of features (rows, k); ``rul``: theirs, uncapped."""
-        thinning = 1 if self._described else self.stride_in_window
-        windows = cut_windows(features, rows.first[ends], ends, self.window, thinning)
+    def _split(self, front_end: EngineFrontEnd, rows: Trajectories, ends: Integers, rul: Floats) -> Split:
+        """Return the windows that end at ``ends``; ``rul``: theirs, uncapped; both of shape (windows,)."""
+        standardised = front_end.preprocessing.features(rows.settings, rows.sensors)
         return Split(
-            inputs=describe_windows(windows, self._described, self.mean_window) if self._described else windows,
+            inputs=front_end.windows(standardised, rows.first[ends], ends),
             targets=np.minimum(rul, self.rul_cap).astype(np.float32)[:, None],
             extras={
                 "engine": rows.engine[ends].astype(np.int32),
@@ -310,27 +344,6 @@ class Turbofan(Task):
                 "uncapped": rul.astype(np.float32),
             },
         )
-
-    def _preprocessing_notes(self, preprocessing: Preprocessing) -> dict[str, Any]:
-        """Return all that it takes to compute a network's input from raw text."""
-        thinned = "every stride_in_window-th of the last cycles, counted back from the last one"
-        if self._described:
-            return {
-                **preprocessing.describe(),
-                "window": self.window,
-                "rul_cap": self.rul_cap,
-                "padding": "an engine with fewer cycles than the window repeats its first cycle in front",
-                **feature_notes(self._described, self.window, self.mean_window, len(preprocessing.sensors)),
-            }
-        cycles = "the last cycles" if self.stride_in_window == 1 else thinned
-        return {
-            **preprocessing.describe(),
-            "window": self.window,
-            "stride_in_window": self.stride_in_window,
-            "rul_cap": self.rul_cap,
-            "padding": "an engine with fewer cycles than the window repeats its first cycle in front",
-            "input": f"{cycles}, oldest first, each with the kept sensors in the order above",
-        }
 
     def _protocol(self, validation: Integers, train: Split, val: Split, test: Split) -> dict[str, Any]:
         """Return how the numbers come about."""
@@ -354,6 +367,12 @@ class Turbofan(Task):
             "cap": "at rul_cap in every split, test included; mae_uncapped is against the true RUL",
             "score": "PHM08 score, mean per sample instead of the sum, on capped RUL",
         }
+
+
+@cache
+def _synthetic_training_rows(subset: SubsetName) -> Trajectories:
+    with Turbofan(SYNTHETIC, subset)._files() as files:
+        return read_trajectories(files.train)
 
 
 def phm08_score(errors: Floats) -> float:

@@ -1,0 +1,88 @@
+"""C text: identifiers, numbers and arrays, and the templates that they stand in; C99, and C++17 as well."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+INT32 = np.iinfo(np.int32)
+
+_SPECIAL = {math.inf: "INFINITY", -math.inf: "(-INFINITY)"}
+
+
+def identifier(*parts: str) -> str:
+    """Return what identifiers can begin with, made of some names: in lower case, what C has no letter for as ``_``.
+
+    >>> identifier("2026 Störung", "baseline-dense-4")
+    'model_2026_st_rung_baseline_dense_4'
+    """
+    name = "_".join(filter(None, map(plain, parts)))
+    return name if name[:1].isalpha() and name not in _TAKEN else f"model_{name}".rstrip("_")
+
+
+def plain(name: str) -> str:
+    """Return a name in what identifiers may have, in lower case; it may begin with a digit, or be empty.
+
+    >>> plain("4 Größe-x")
+    '4_gr_e_x'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
+
+
+_TAKEN = frozenset({"all", "clean", "help", "install", "package", "test"})
+"""Targets that CMake has itself. Keywords of C can't clash: no identifier is a name alone."""
+
+
+def real(value: float, suffix: str = "f") -> str:
+    """Return a floating-point literal: of a float, or without the suffix of a double, to the last bit.
+
+    >>> real(0.1), real(0.1, ""), real(float("-inf")), real(1e39)
+    ('0.1f', '0.1', '(-INFINITY)', 'INFINITY')
+    """
+    with np.errstate(over="ignore"):
+        number = np.float32(value) if suffix else np.float64(value)
+    if np.isnan(number):
+        return "NAN"
+    return f"{number!s}{suffix}" if np.isfinite(number) else _SPECIAL[float(number)]
+
+
+def array(texts: Sequence[object], per_line: int = 12) -> str:
+    """Return what stands between the braces of an array, some entries a line."""
+    lines = [texts[start : start + per_line] for start in range(0, len(texts), per_line)]
+    return ",\n".join("    " + ", ".join(map(str, line)) for line in lines)
+
+
+def reals(values: Sequence[float], suffix: str = "f", per_line: int = 6) -> str:
+    """Return `real` numbers between the braces of an array."""
+    return array([real(value, suffix) for value in values], per_line)
+
+
+def render(package: str, template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template names
+    """Return a template's text.
+
+    Args:
+        package: in whose folder the template lies.
+        template: the file's name.
+        values: what it names; `real`, `reals` and `array` are filters in it.
+    """
+    return _environment(package).get_template(template).render(**values)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    environment = Environment(  # C, nothing to escape
+        loader=PackageLoader(package, "."),
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"real": real, "reals": reals, "array": array}
+    return environment

@@ -1,0 +1,156 @@
+"""The firmware folder: a CMake project and an Arduino library in one, over the same sources in ``src``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from qanas.core.c_text import INT32, plain, real, render
+from qanas.deployment.arena import arena_bytes, has_states, operator_counts
+from qanas.deployment.firmware.golden import GoldenVectors, differing_kinds, tolerated_steps
+from qanas.deployment.firmware.tensors import FirmwareTensor, tensors_of
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.operators import kind_of
+from qanas.quantization.border import Border
+from qanas.tasks.front_end import CForm, FrontEnd
+
+NO_PREPROCESSING = (
+    "the task gives no constants of it (TaskData.preprocessing): firmware can't tell what the model's input is made of"
+)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number or a list of numbers as a C array.
+
+    Attributes:
+        name: its identifier.
+        type: of an entry.
+        values: as literals.
+    """
+
+    name: str
+    type: str
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """What a model's firmware folder is made from.
+
+    Attributes:
+        name: what every identifier and file begins with, see `identifier`.
+        content: the .tflite file.
+        border: how its inputs and outputs are called and stored.
+        peak_ram_bytes: working memory of its tensors.
+        golden: at least one input with its output.
+        preprocessing: the card's.
+        front_end: makes the input of a raw one, if there is such; then the preprocessing's constants are in its C form.
+        warning: what is missing, in words, for its README; empty if nothing is.
+    """
+
+    name: str
+    content: bytes
+    border: Border
+    peak_ram_bytes: int
+    golden: GoldenVectors
+    preprocessing: Mapping[str, Any]
+    front_end: FrontEnd | None = None
+    warning: str = ""
+
+    def files(self) -> dict[str, str]:
+        """Return the texts of the folder by file name."""
+        name = self.name
+        parts = ["", "_golden", *(["_preprocessing"] if self.has_preprocessing else [])]
+        made = {f"src/{name}{part}{end}": f"{part[1:] or 'model'}{end}" for part in parts for end in (".h", ".c")}
+        made |= {f"src/{name}_tflm.h": "tflm.h", "examples/golden/golden.ino": "golden.ino"}
+        made |= {file: file for file in ("main.cc", "CMakeLists.txt", "library.properties", "README.md")}
+        values = self._values([f"{name}{part}.c" for part in parts])
+        return {file: render(__package__ or "", f"{template}.jinja", **values) for file, template in made.items()}
+
+    @property
+    def has_preprocessing(self) -> bool:
+        """Whether there is any, in C or as constants."""
+        return self.c_form is not None or bool(self.constants)
+
+    @cached_property
+    def tensors(self) -> list[FirmwareTensor]:
+        """Of the model: inputs, then outputs."""
+        return tensors_of(LiteRTModel(self.content, border=self.border))
+
+    @cached_property
+    def c_form(self) -> CForm | None:
+        """Of the front end, where it has one for this model's only input."""
+        inputs = [tensor for tensor in self.tensors if tensor.side == "input"]
+        if self.front_end is None or len(inputs) > 1:
+            return None
+        return self.front_end.c_form(self.name, inputs[0].axes)
+
+    @cached_property
+    def constants(self) -> list[Constant]:
+        """Of the preprocessing, where it has no C form; names that C makes alike are told apart."""
+        found: dict[str, Constant] = {}
+        for constant in () if self.c_form else _constants(self.preprocessing, f"{self.name}_preprocessing"):
+            name = constant.name
+            while name in found:
+                name += "_"
+            found[name] = replace(constant, name=name)
+        return list(found.values())
+
+    def _values(self, sources: list[str]) -> dict[str, Any]:
+        """Return what the templates name."""
+        golden = self.golden if self.c_form else GoldenVectors(self.golden.inputs, self.golden.outputs)
+        sides = {"input": golden.inputs, "output": golden.outputs}
+        operators = operator_counts(self.content)
+        methods = {kind: kind_of(kind).resolver_method for kind in sorted(operators)}
+        outputs = [tensor for tensor in self.tensors if tensor.side == "output"]
+        raw_size = self.front_end.rows * self.front_end.row_size if self.front_end else 0
+        return {
+            "name": self.name,
+            "content": self.content,
+            "bytes": [f"0x{byte:02x}" for byte in self.content],
+            "arena_bytes": arena_bytes(self.content, self.peak_ram_bytes),
+            "stateful": has_states(self.content),
+            "tensors": self.tensors,
+            "tolerances": {tensor.label: tolerated_steps(operators, tensor.affine.bits) for tensor in outputs},
+            "reasons": sorted({k for tensor in outputs for k in differing_kinds(operators, tensor.affine.bits)}),
+            "kinds": list(methods.items()),
+            "operators": list(methods.values()),
+            "front_end": self.front_end,
+            "c_form": self.c_form,
+            "constants": self.constants,
+            "has_preprocessing": self.has_preprocessing,
+            "golden": golden,
+            "codes": {
+                tensor.label: sides[tensor.side][tensor.name].reshape(golden.count, -1).tolist()
+                for tensor in self.tensors
+            },
+            "raw": [[real(value, "") for value in rows.reshape(-1).tolist()] for rows in golden.raw],
+            "raw_size": raw_size,
+            "sources": sources,
+            "warning": self.warning,
+        }
+
+
+def _constants(table: Mapping[str, Any], prefix: str) -> Iterator[Constant]:
+    """Yield every number and list of numbers in nested tables and lists, with a name made of the path."""
+    for key, value in table.items():
+        name = f"{prefix}_{plain(str(key))}"
+        if isinstance(value, Mapping):
+            yield from _constants(value, name)
+        elif isinstance(value, bool | str) or value is None:
+            continue
+        elif isinstance(value, int | float):
+            yield _constant(name, [value])
+        elif value and all(isinstance(entry, int | float) for entry in value):
+            yield _constant(name, list(value))
+        else:
+            yield from _constants({str(index): entry for index, entry in enumerate(value)}, name)
+
+
+def _constant(name: str, values: list[int | float]) -> Constant:
+    if all(isinstance(value, int) and INT32.min < value <= INT32.max for value in values):
+        return Constant(name, "int32_t", [str(int(value)) for value in values])
+    return Constant(name, "float", [real(value) for value in values])

@@ -1,0 +1,112 @@
+"""Where integers lose it: how much of a network's noise each of its layers makes.
+
+One layer after the other is replaced by its float self: real weights and real arithmetic between the codes that come in
+and the codes that go out; everything else stays exact integers. What the outputs' noise falls by is that layer's part.
+Parts need not add up: errors of one layer cancel or feed another's, and the rounding of the values between layers
+belongs to none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from qanas.core.card import LayerNoise
+from qanas.quantization.border import Tensors, tensors_by_name
+from qanas.quantization.graph import Graph, Node
+from qanas.quantization.operators.base import Operator
+from qanas.quantization.quantized_graph import QuantizedGraph
+
+Values = dict[str, Tensor]
+
+FAINTEST = 1e-20
+"""Signal over noise where there is no signal: JSON has no infinity."""
+
+
+WORK = 10**10
+"""Multiply-accumulates that it may take, about: seconds of CPU time."""
+
+FEWEST_SAMPLES, MOST_SAMPLES = 2, 16
+
+
+def samples_affordable(graph: Graph) -> int:
+    """Return how many samples of a network `layer_noise` can be had of in `WORK`: each layer runs what is behind it."""
+    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, WORK // max(1, graph.macs * len(graph.nodes) // 2)))
+
+
+@torch.no_grad()
+def layer_noise(quantized: QuantizedGraph, inputs: Tensors, floating: Graph | None = None) -> list[LayerNoise]:
+    """Return what every layer adds to the noise, the largest share first; layers that only move codes are left out.
+
+    Noise is the outputs' squared error against the float network over the squared signal, summed over outputs. Time
+    grows with the square of the number of layers.
+
+    Args:
+        quantized: the network.
+        inputs: samples, see `samples_affordable`, of shape (n, *shape) as the torch network takes them;
+            tensors by name where it has several.
+        floating: the network that it is of, where its own real weights are others (`without_mean_error`).
+    """
+    graph = quantized.graph
+    known = {} if floating is None else {node.name: node.operator for node in floating.nodes}
+    operators = {node.name: known.get(node.name, node.operator) for node in graph.nodes}
+    stored = graph.stored_inputs(tensors_by_name(inputs, graph.border.input_names))
+    real = dict(stored)
+    codes = {name: quantized.affines[name].quantize(values) for name, values in stored.items()}
+    for node in graph.nodes:
+        real[node.name] = operators[node.name].forward(*(real[name] for name in node.inputs))
+        codes[node.name] = _integers(quantized, node, codes)
+    whole = _noise(quantized, real, codes)
+    found = []
+    for position, node in enumerate(graph.nodes):
+        itself = _float_self(quantized, operators[node.name], node, codes)
+        if torch.equal(itself, codes[node.name]):
+            continue
+        noise = _noise(quantized, real, _passed_on(quantized, position, itself, codes))
+        share = 1.0 - noise / whole if whole else 0.0
+        own = _own_sqnr_db(quantized, node, itself, codes[node.name])
+        operator = type(node.operator).__name__
+        found.append(LayerNoise(layer=node.name, operator=operator, own_sqnr_db=own, share=share))
+    return sorted(found, key=lambda layer: -layer.share)
+
+
+def _integers(quantized: QuantizedGraph, node: Node, codes: Mapping[str, Tensor]) -> Tensor:
+    """Return a node's output codes as the runtime computes them."""
+    return quantized.operators[node.name].forward(*(codes[name] for name in node.inputs))
+
+
+def _float_self(quantized: QuantizedGraph, operator: Operator, node: Node, codes: Mapping[str, Tensor]) -> Tensor:
+    """Return a node's output codes as real arithmetic has them; what follows takes nothing but codes."""
+    sources = [quantized.affines[name].dequantize(codes[name]) for name in node.inputs]
+    return quantized.affines[node.name].quantize(operator.forward(*sources))
+
+
+def _passed_on(quantized: QuantizedGraph, position: int, changed: Tensor, codes: Mapping[str, Tensor]) -> Values:
+    """Return all codes with those of one node changed, and of all nodes that it reaches."""
+    nodes = quantized.graph.nodes
+    fresh: Values = {nodes[position].name: changed}
+    for node in nodes[position + 1 :]:
+        if any(name in fresh for name in node.inputs):
+            fresh[node.name] = _integers(quantized, node, {**codes, **fresh})
+    return {**codes, **fresh}
+
+
+def _noise(quantized: QuantizedGraph, real: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> float:
+    """Return the outputs' squared error over their squared signal, summed over outputs."""
+    total = 0.0
+    for name in quantized.graph.outputs:
+        signal = real[name].double()
+        error = quantized.affines[name].dequantize(codes[name]).double() - signal
+        total += float(error.square().sum() / signal.square().sum().clamp_min(1e-30))
+    return total
+
+
+def _own_sqnr_db(quantized: QuantizedGraph, node: Node, floating: Tensor, integers: Tensor) -> float:
+    """Return a layer's own signal-to-noise ratio from both of its outputs' codes."""
+    affine = quantized.affines[node.name]
+    signal = affine.dequantize(floating).double().square().sum()
+    noise = (affine.dequantize(floating) - affine.dequantize(integers)).double().square().sum()
+    return 10.0 * math.log10(max(float(signal / noise), FAINTEST))

@@ -1,0 +1,6 @@
+#ifndef TFLM_STUB_MICRO_LOG_H_
+#define TFLM_STUB_MICRO_LOG_H_
+
+void MicroPrintf(const char *format, ...);
+
+#endif
