@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qanas.core.card import Card
-    from qanas.export.report import Export
-    from qanas.export.source import Given
+    from qanas.exporting.report import Export
+    from qanas.exporting.source import Given
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays
     from qanas.shipping.shipped import Pick
@@ -269,8 +269,8 @@ def export(
     Raises:
         InputError: it can't be exported.
     """
-    from qanas.export.export import exporter, require_folder_of, ship
-    from qanas.export.source import Source
+    from qanas.exporting.export import exporter, require_folder_of, ship
+    from qanas.exporting.source import Source
 
     require_folder_of(Path(out))
     deploy = exporter(file_format, scheme, changes, avoid)

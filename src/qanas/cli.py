@@ -260,9 +260,9 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     import json
     from dataclasses import replace
 
-    from qanas.export.export import exporter, noise_by_layer, require_folder_of, ship
-    from qanas.export.folder import require_place_for, ship_folder
-    from qanas.export.source import NotShippedError, Source
+    from qanas.exporting.export import exporter, noise_by_layer, require_folder_of, ship
+    from qanas.exporting.folder import require_place_for, ship_folder
+    from qanas.exporting.source import NotShippedError, Source
 
     if (out is None) == (folder is None):
         raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
