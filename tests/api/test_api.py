@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
