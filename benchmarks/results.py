@@ -21,6 +21,9 @@ from qanas.core.run_folder import RunFolder, read_table
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "qanas"
 
+SHOWN = {"reference": ("*", "reference", 9), "baseline": ("s", "baselines", 4), "found": ("o", "found", 5)}
+"""Marker, name and size of a model by its kind."""
+
 METRIC = "mae"
 COST = "weight_bytes"
 
@@ -34,18 +37,7 @@ def statistic(card: dict[str, Any], precision: str, split: str) -> str:
 def collect(folder: RunFolder) -> dict[str, Any]:
     """Return what the result's JSON holds."""
     cards = {name: card.model_dump(mode="json") for name, card in folder.cards().items()}
-    kept = (
-        "config",
-        "metrics",
-        "weight_bytes",
-        "packed_weight_bytes",
-        "file_bytes",
-        "peak_ram_bytes",
-        "macs",
-        "latency_ms",
-        "parity_steps",
-        "sha256",
-    )
+    left_out = ("task", "preprocessing", "protocol", "files", "schema_version", "input", "output", "inputs", "outputs")
     recipe = folder.read_recipe()
     recipe.pop("source", None)
     recipe["task"]["data"] = Path(recipe["task"]["data"]).name
@@ -55,7 +47,7 @@ def collect(folder: RunFolder) -> dict[str, Any]:
         "protocol": protocol,
         "summary": folder.read_summary(),
         "front": pl.read_csv(folder.front).to_dicts(),
-        "models": {name: {key: card[key] for key in kept} for name, card in cards.items()},
+        "models": {name: {k: v for k, v in card.items() if k not in left_out} for name, card in cards.items()},
     }
 
 
@@ -66,11 +58,10 @@ def draw(folder: RunFolder, path: Path, title: str) -> None:
     figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
     axes.scatter(trials[COST], trials["mae_quantized"], s=14, color="#9aa5b1", label="trials (INT8, one training)")
     axes.step(front[COST], front["mae_quantized"], where="post", color="#1f6feb", lw=1.2, label="front of the search")
-    for name, card in folder.cards().items():
+    for card in folder.cards().values():
         value = card.metric("deployed", "val", METRIC)
         test = card.metric("deployed", "test", METRIC)
-        marker, label = ("*", "reference") if name == "seed" else ("o", "shipped")
-        size = 9 if name == "seed" else 5
+        marker, label, size = SHOWN[card.kind or "found"]
         axes.errorbar(card.weight_bytes, value.mean, value.std, fmt=marker, ms=size, color="#d1570b", label=label)
         axes.errorbar(card.weight_bytes, test.mean, test.std, fmt=marker, ms=size, color="#2da44e", alpha=0.7)
     axes.plot([], [], "o", color="#2da44e", label="the same on test engines")
@@ -87,29 +78,36 @@ def draw(folder: RunFolder, path: Path, title: str) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+COLUMNS = {
+    "network": "---",
+    "model": "---",
+    "file bytes": "---:",
+    "weight bytes": "---:",
+    "arena bytes": "---:",
+    "val MAE, INT8 in LiteRT": "---:",
+    "test MAE, INT8 in LiteRT": "---:",
+    "95 % over test engines": "---:",
+    "test MAE, FP32": "---:",
+    "parity: steps": "---:",
+}
+
+
 def table(models: dict[str, Any]) -> list[str]:
-    """Return the shipped models as lines of a Markdown table."""
-    columns = {
-        "model": "---",
-        "layers and units": "---",
-        "weight bytes": "---:",
-        "file bytes": "---:",
-        "RAM bytes": "---:",
-        "val MAE, INT8 in LiteRT": "---:",
-        "test MAE, INT8 in LiteRT": "---:",
-        "test MAE, FP32": "---:",
-        "parity: steps, max / mean": "---:",
-    }
-    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(columns.values())}|"]
-    for name, card in models.items():
-        architecture = card["config"]["architecture"]
-        units = "-".join(str(architecture[f"units_{layer}"]) for layer in range(1, architecture["layers"] + 1))
-        parity = card["parity_steps"]
-        lines.append(
-            f"| `{name}` | {units} | {card['weight_bytes']:,} | {card['file_bytes']:,} | {card['peak_ram_bytes']:,} "
-            f"| {statistic(card, 'deployed', 'val')} | {statistic(card, 'deployed', 'test')} "
-            f"| {statistic(card, 'float', 'test')} | {parity['max']} / {parity['mean']:.2f} |"
-        )
+    """Return the shipped models as lines of a Markdown table, the smallest file first."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'|'.join(COLUMNS.values())}|"]
+    for name, card in sorted(models.items(), key=lambda entry: int(entry[1]["file_bytes"])):
+        interval = (card["intervals"] or {}).get("deployed", {}).get("test", {}).get(METRIC)
+        cells = [
+            f"{card['described']}{'' if card['kind'] == 'found' else ', ' + card['kind']}",
+            f"`{name}`",
+            *(f"{card[cost]:,}" for cost in ("file_bytes", "weight_bytes", "arena_bytes")),
+            statistic(card, "deployed", "val"),
+            statistic(card, "deployed", "test"),
+            "" if interval is None else f"{interval['low']:.2f} to {interval['high']:.2f}",
+            statistic(card, "float", "test"),
+            str(card["parity_steps"]["max"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -132,9 +130,10 @@ def main() -> None:
         f"{finalists['shipped']} models shipped, {finalists['failed']} failed. "
         f"Mean ± sample standard deviation over {result['protocol']['trainings']} trainings."
     )
+    told = result["summary"].get("verdict", {}).get("sentences", [])
     picture = f"![front]({arguments.out.name}.svg)"
     end = "Protocol, recipe and versions: the JSON file beside this one."
-    text = [f"# {arguments.title}", "", picture, "", counts, "", *table(result["models"]), "", end, ""]
+    text = [f"# {arguments.title}", "", picture, "", *told, "", counts, "", *table(result["models"]), "", end, ""]
     arguments.out.with_suffix(".md").write_text("\n".join(text), "utf-8")
 
 

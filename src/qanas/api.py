@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qanas.core.card import Card
-    from qanas.export.report import Export
-    from qanas.export.source import Given
+    from qanas.exporting.report import Export
+    from qanas.exporting.source import Given
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays
     from qanas.shipping.shipped import Pick
@@ -77,7 +78,8 @@ def run(
     """Search, train the finalists, export, re-measure, report: what ``qanas run`` does.
 
     Ctrl-C raises KeyboardInterrupt and loses nothing that was finished: the same call goes on from there, as it does
-    when a process was killed. Worker processes don't import the calling script, which needs no main guard.
+    when a process was killed. Worker processes don't import the calling script, which needs no main guard. Runs in
+    several threads of a process wait for each other.
 
     Args:
         recipe: a TOML file.
@@ -105,7 +107,7 @@ def run(
     given = Path(out) if out is not None else Path("runs") / path.stem
     folder = RunFolder(given.absolute())  # a user's class may change the current folder
     here = Path.cwd()
-    with _process_left_as_it_was():
+    with _ONE_AT_A_TIME, _process_left_as_it_was():
         plan = load_plan(path, override_texts(overrides))
         plan.check()
         if progress is None:
@@ -116,6 +118,10 @@ def run(
         write_report(folder)
         os.chdir(here)
     return load(given)
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held by a run: torch's generator and the tracing of networks are one for all threads of a process."""
 
 
 @contextmanager
@@ -263,8 +269,8 @@ def export(
     Raises:
         InputError: it can't be exported.
     """
-    from qanas.export.export import exporter, require_folder_of, ship
-    from qanas.export.source import Source
+    from qanas.exporting.export import exporter, require_folder_of, ship
+    from qanas.exporting.source import Source
 
     require_folder_of(Path(out))
     deploy = exporter(file_format, scheme, changes, avoid)

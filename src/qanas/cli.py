@@ -1,4 +1,4 @@
-"""The command line. Imports are inside the commands: `qanas --help` must not wait for torch."""
+"""The command line. Imports are inside commands: neither `qanas --help` nor a mistyped path may wait for torch."""
 
 from __future__ import annotations
 
@@ -68,6 +68,15 @@ def _folder(path: Path) -> RunFolder:
     return folder
 
 
+def _look_at(recipe: Path, settings: list[str]) -> None:
+    """Refuse a recipe that can't be read before anything is imported that takes seconds."""
+    from qanas.core.keys import read_tables, set_key
+
+    content = read_tables(recipe)
+    for setting in settings:
+        set_key(content, setting)
+
+
 @app.command()
 def run(
     recipe: RecipeArgument,
@@ -85,6 +94,7 @@ def run(
 
 
 def _run(recipe: Path, settings: list[str], out: Path) -> None:
+    _look_at(recipe, settings)
     from rich.console import Console
 
     from qanas import api
@@ -108,6 +118,7 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 @app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
+    _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     from qanas.recipe import load_plan
     from qanas.workflows.check import PROBED_CANDIDATES, checked
@@ -135,12 +146,12 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
 @app.command()
 def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
+    run_folder = _folder(folder)
     from rich.console import Console
 
     from qanas.reporting.headline import print_models
     from qanas.reporting.report import write_report
 
-    run_folder = _folder(folder)
     path = write_report(run_folder)
     print_models(Console(), run_folder)
     typer.echo(f"report: {path}")
@@ -159,12 +170,13 @@ def compare(
     out: Annotated[Path, typer.Option(help="A page's name (*.html), or a folder for compare.html.")] = Path(),
 ) -> None:
     """Overlay the fronts of runs, with hypervolumes on one scale; writes a page and its numbers as JSON."""
+    runs = [_folder(path) for path in folders]
     from rich.console import Console
 
     from qanas.reporting.comparison import compare_runs
     from qanas.reporting.comparison_page import print_comparison, write_comparison
 
-    comparison = compare_runs([_folder(path) for path in folders], score, cost)
+    comparison = compare_runs(runs, score, cost)
     page, numbers = write_comparison(comparison, out)
     print_comparison(Console(), comparison)
     typer.echo(f"page: {page}; numbers: {numbers}")
@@ -173,11 +185,11 @@ def compare(
 @app.command()
 def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
+    run_folder = _folder(folder)
     _tell_at_once(f"reading {folder}")
     from qanas.recipe import load_plan
     from qanas.shipping.shipped import require_same_data, verify_models
 
-    run_folder = _folder(folder)
     plan = load_plan(run_folder.recipe)
     plan.check()
     require_same_data(plan, run_folder)
@@ -203,9 +215,9 @@ def pick(
     ] = None,
 ) -> None:
     """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""
+    run_folder = _folder(folder)
     from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
-    run_folder = _folder(folder)
     goals = [parse_goal(text, run_folder) for text in goal] if goal else goals_of(run_folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], goals)
     typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
@@ -248,9 +260,9 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     import json
     from dataclasses import replace
 
-    from qanas.export.export import exporter, noise_by_layer, require_folder_of, ship
-    from qanas.export.folder import require_place_for, ship_folder
-    from qanas.export.source import NotShippedError, Source
+    from qanas.exporting.export import exporter, noise_by_layer, require_folder_of, ship
+    from qanas.exporting.folder import require_place_for, ship_folder
+    from qanas.exporting.source import NotShippedError, Source
 
     if (out is None) == (folder is None):
         raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")

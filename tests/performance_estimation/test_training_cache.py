@@ -17,6 +17,7 @@ from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.performance_estimation.bench import RANDOM, Bench
 from qanas.performance_estimation.procedure import FullTraining
+from qanas.search_space.start import RandomStart
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.loop import Epochs, fit
 
@@ -69,6 +70,14 @@ def test_bits_of_the_same_training_share_it(tmp_path: Path, trainings: list[int]
     assert not torch.equal(eight.codes(DATA.val), four.codes(DATA.val))
 
 
+class Elsewhere(RandomStart):
+    """Weights that come from somewhere, such as distilled blocks."""
+
+    @property
+    def digest(self) -> str:
+        return "1a2b3c4d"
+
+
 def changed(change: str) -> tuple[Bench, Candidate, int, int]:
     """Return what is trained, with one thing different."""
     bench, candidate, seed, epochs = BENCH, BENCH.reference, 3, 1
@@ -85,18 +94,19 @@ def changed(change: str) -> tuple[Bench, Candidate, int, int]:
     elif change == "networks":
         bench = bench_of(TASK, DATA, LSTMSpace(seed_layers=1, seed_units=3))
         candidate = bench.reference
-    else:
+    elif change == "data":
         inputs = DATA.train.inputs.copy()
         inputs[0, 0, 0] += np.float32(1e-3)
         bench = bench_of(TASK, replace(DATA, train=replace(DATA.train, inputs=inputs)), SPACE)
     return bench, candidate, seed, epochs
 
 
-@pytest.mark.parametrize("change", ["seed", "epochs", "architecture", "training", "task", "networks", "data"])
+@pytest.mark.parametrize("change", ["seed", "epochs", "architecture", "training", "task", "networks", "data", "start"])
 def test_what_differs_is_trained(tmp_path: Path, trainings: list[int], change: str) -> None:
     procedure(tmp_path).make(BENCH, BENCH.reference, RANDOM, 3)
+    start = Elsewhere() if change == "start" else RANDOM
     bench, candidate, seed, epochs = changed(change)
-    replace(procedure(tmp_path), epochs=epochs).make(bench, candidate, RANDOM, seed)
+    replace(procedure(tmp_path), epochs=epochs).make(bench, candidate, start, seed)
     assert len(trainings) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.performance_estimation.procedure import TrainingCache
 from qanas.recipe import load_plan
 from qanas.shipping.shipped import verify_models
+from qanas.supernet import teacher_features
 from tests.robustness.small import recipe, run
 
 Damage = Callable[[bytes], bytes]
@@ -225,6 +227,20 @@ def test_what_cannot_be_written_names_its_file(tmp_path: Path) -> None:
         write_atomically(tmp_path / "x", b"content")
     assert caught.value.filename == str(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_room_of_a_mapped_file_is_taken_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a disk that is full by then ends the process by a bus error."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        teacher_features._mapped(tmp_path / "border_0.npy", (4, 3))
+    assert caught.value.filename == str(tmp_path / "border_0.npy")
 
 
 @pytest.mark.parametrize("table", ["trial_values", "trial_user_attributes", "trial_params", "study_user_attributes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
@@ -98,6 +99,18 @@ def test_a_finalist_that_the_default_kernels_refuse_fails(tmp_path: Path, monkey
     result, _ = run(recipe(tmp_path, strategy={"trials": 1}), tmp_path / "out")
     reasons = {entry["reason"] for entry in result.summary["finalists"]["failures"]}
     assert reasons == {"LiteRT's default kernels can't load the file: failed to create a kernel"}
+
+
+def test_runs_in_threads_wait_for_each_other(tmp_path: Path) -> None:
+    paths = [recipe(tmp_path / name) for name in ("a", "b")]
+    whole, _ = run(paths[0], tmp_path / "whole")
+    found: list[pl.DataFrame] = []
+    threads = [Thread(target=lambda path=path: found.append(run(path, path.parent / "out")[0].front)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [front.equals(whole.front) for front in found] == [True, True]
 
 
 def test_a_pools_worker_takes_jobs_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Score
 from qanas.core.trials import TrialRecord
 from qanas.search_space.settings import Integer
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_strategy.samplers import TPE
-from qanas.workflows.trial_store import TrialStore
+from qanas.workflows import trial_store
+from qanas.workflows.trial_store import TrialStore, told
 
 AXES = (Score("error"),)
 LIMITS = (Limit(Cost("macs"), 8.0),)
@@ -85,3 +89,47 @@ def test_trials_that_an_older_run_left_running(space: SearchSpace, tmp_path: Pat
         opened = TrialStore(tmp_path / "study.db", AXES, LIMITS)
         assert [(found.index, found.outcome, found.number) for found in opened.records] == [(0, "measured", 0)]
         assert [trial.state for trial in opened.study.trials] == [TrialState.COMPLETE]
+
+
+def held(path: Path) -> sqlite3.Connection:
+    """Another program's connection, which keeps the database locked."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("begin immediate")
+    return other
+
+
+def test_a_lock_of_another_program_is_waited_for(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path / "study.db", AXES, LIMITS)
+    other = held(tmp_path / "study.db")
+    release = threading.Timer(0.2, lambda: other.execute("rollback"))
+    release.start()
+    store.set_search_seconds(3.0)
+    release.join()
+    other.close()
+    assert TrialStore(tmp_path / "study.db", AXES, LIMITS).search_seconds == 3.0
+
+
+def test_a_lock_that_stays_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_store, "PATIENCE", 0.01)
+    store = TrialStore(tmp_path / "study.db", AXES, LIMITS)
+    other = held(tmp_path / "study.db")
+    with pytest.raises(InputError, match=r"study\.db: another program has kept it locked.*the same command goes on"):
+        store.set_search_seconds(3.0)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "mend"),
+    [
+        ("database or disk is full", "the disk is full: make room; then the same command goes on"),
+        ("attempt to write a readonly database", "it can't be written: give permission"),
+        ("unable to open database file", "look at its permissions and the disk"),
+        ("disk I/O error", "the disk or its file system failed"),
+        ("UNIQUE constraint failed", "the database was damaged (UNIQUE constraint failed); put a copy of it back"),
+    ],
+)
+def test_what_the_database_says_is_told_with_the_mend(said: str, mend: str) -> None:
+    with pytest.raises(InputError) as caught, told(Path("run/study.db")):
+        raise OperationalError("insert", {}, sqlite3.OperationalError(said))
+    assert str(caught.value).startswith("run/study.db: ")
+    assert mend in str(caught.value)

@@ -1,11 +1,53 @@
-"""Dotted keys of nested tables: flattened, and as they are given on the command line."""
+"""A recipe's nested tables: as its file has them, flattened by dotted keys, and set on the command line.
+
+Nothing here takes long to import: a mistake in it is told at once.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from qanas.core.errors import InputError
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """Return what a recipe's file holds.
+
+    Raises:
+        InputError: there is no such file, or it is not TOML.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; give the path of a recipe (recipes/*.toml are examples)")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a recipe (recipes/*.toml are examples)")
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark in front
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not TOML: {error}; save it as UTF-8") from error
+
+
+def set_key(content: dict[str, Any], override: str) -> None:
+    """Set one key of a recipe's tables from the command line.
+
+    Raises:
+        InputError: no table, key or value is given, or it is in the way of another value.
+    """
+    given = Assignment.parse(override)
+    *tables, key = given.parts
+    if not tables or not given.complete:
+        raise InputError(f"--set {override}: give a table, a key and a value, such as --set strategy.trials=20")
+    table = content
+    for part in tables:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {override}: {part} is a value, not a table")
+    table[key] = given.value
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

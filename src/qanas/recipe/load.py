@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
-from qanas.core.keys import Assignment
+from qanas.core.keys import read_tables, set_key
 from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
@@ -61,13 +60,13 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         InputError: one line that names the file, the key and the mend.
     """
-    content = _read(path)
+    content = read_tables(path)
     folder = path.parent.resolve()
     if "data_fingerprint" in content:
         folder = Path(content.get("source", {}).get("folder", folder))
         content = {key: value for key, value in upgraded(content).items() if key not in WRITTEN_BY_RUNS}
     for override in overrides:
-        _override(content, override)
+        set_key(content, override)
     try:
         return _plan(content, folder)
     except InputError as error:
@@ -265,31 +264,6 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder; give the path of a recipe (recipes/*.toml are examples)")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the path of a recipe (recipes/*.toml are examples)")
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark in front
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    """Set one key from the command line."""
-    given = Assignment.parse(override)
-    *tables, key = given.parts
-    if not tables or not given.complete:
-        raise InputError(f"--set {override}: give a table, a key and a value, such as --set strategy.trials=20")
-    table = content
-    for part in tables:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {override}: {part} is a value, not a table")
-    table[key] = given.value
-
-
 def _resolve(table: NamedTable, section: str, key: str, folder: Path) -> None:
     """Make a path among a component's keys an absolute one."""
     extra = table.model_extra or {}
@@ -299,6 +273,8 @@ def _resolve(table: NamedTable, section: str, key: str, folder: Path) -> None:
 
 def _absolute(key: str, path: str, folder: Path) -> Path:
     """Return a path of a recipe as an absolute one: environment variables first, then relative to the recipe."""
+    if "\0" in path:
+        raise InputError(f"{key}: {path!r}: no path has the character 0; leave it out")
     expanded = os.path.expandvars(path)
     missing = re.search(r"\$\{?(\w+)", expanded)
     if missing:

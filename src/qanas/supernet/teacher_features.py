@@ -101,8 +101,9 @@ def _digests(folder: Path) -> dict[str, str]:
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
     """Return a new file's map, its room taken: a full disk ends a process that writes into a map, without a word."""
     values: np.memmap[Any, np.dtype[np.float32]] = open_memmap(path, "w+", np.float32, shape)
-    with path.open("r+b") as file, naming(path):
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # not everywhere
+        with path.open("r+b") as file, naming(path):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return values
 
 

@@ -15,6 +15,9 @@ from PIL import Image
 
 from qanas.tasks.segmentation.files import CAMVID_CLASSES, CAMVID_VOID
 
+SYNTHETIC = "synthetic"
+"""In place of a folder: generated scenes."""
+
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 

@@ -1,7 +1,7 @@
 """The task: tell for every pixel of a street scene what it belongs to."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
 from qanas.tasks.segmentation.files import (
     CAMVID_CLASSES,
     CAMVID_VOID,
-    RESIZING,
     VOID,
     Frames,
     Labels,
@@ -35,8 +34,6 @@ from qanas.tasks.segmentation.files import (
     read_frames,
 )
 from qanas.tasks.segmentation.images import (
-    PIXEL_FEATURES,
-    SURROUNDINGS,
     Augmentation,
     channel_statistics,
     pixel_features,
@@ -44,7 +41,8 @@ from qanas.tasks.segmentation.images import (
 )
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
-from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.tasks.segmentation.notes import preprocessing_notes, protocol, remarks, two_ways
+from qanas.tasks.segmentation.synthetic import SYNTHETIC, write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -53,7 +51,6 @@ Scale = Annotated[float, Field(ge=0.1, le=10)]
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
-SYNTHETIC = "synthetic"
 OWN_VOID = -1
 """The setting ``void_id`` that stands for the data set's own."""
 
@@ -177,12 +174,12 @@ class Segmentation(Task):
         """
         self._require_settings()
         with self._pairs() as (folder, pairs):
-            sizes = {split: self._size if split == "train" else self._scored_size for split in pairs}
-            frames = {split: read_frames(pairs[split], self.labels, self._size, sizes[split]) for split in pairs}
+            sizes = {split: self.size if split == "train" else self.scored_size for split in pairs}
+            frames = {split: read_frames(pairs[split], self.labels, self.size, sizes[split]) for split in pairs}
             frames, binary = self._with_binary_masks(frames)
             self._require_usable(folder, frames)
         means, deviations = channel_statistics(frames["train"].images)
-        preprocessing = self._preprocessing_notes(means, deviations, frames["train"])
+        preprocessing = preprocessing_notes(self, means, deviations, frames["train"])
         splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
         counts = np.bincount(frames["train"].masks.reshape(-1), minlength=VOID + 1)[: len(self.labels.names)]
         _TRAINING_PIXELS[self] = tuple(map(int, counts))
@@ -192,7 +189,7 @@ class Segmentation(Task):
             test=splits["test"],
             output_size=len(self.labels.names),
             preprocessing=preprocessing,
-            protocol=self._protocol(splits),
+            protocol=protocol(self, splits, self._weights()),
             remarks=(*binary, *remarks(frames, self.labels.names)),
         )
 
@@ -212,7 +209,7 @@ class Segmentation(Task):
         Raises:
             ValueError: no such input setting.
         """
-        height, width = self._scored_size
+        height, width = self.scored_size
         return self._replaced(values, scored_height=height, scored_width=width)
 
     def with_features(self) -> Self:
@@ -294,11 +291,13 @@ class Segmentation(Task):
         return examples(outputs, split, preprocessing)
 
     @property
-    def _size(self) -> Size:
+    def size(self) -> Size:
+        """Height and width that the network sees."""
         return self.height, self.width
 
     @property
-    def _scored_size(self) -> Size:
+    def scored_size(self) -> Size:
+        """Height and width of the masks of val and test."""
         return self.scored_height or self.height, self.scored_width or self.width
 
     def _require_settings(self) -> None:
@@ -338,7 +337,7 @@ class Segmentation(Task):
         guessed = self.dataset == "folders" and self.void_id == OWN_VOID and len(labels.names) == 2  # noqa: PLR2004
         found = {int(label) for read in frames.values() for label in np.unique(read.masks)}
         if guessed and found == {0, 1, VOID}:
-            return frames, _two_ways(frames, labels.names[1])
+            return frames, two_ways(frames, labels.names[1])
         if not guessed or found != {0, VOID} or not all((read.masks == 0).any() for read in frames.values()):
             return frames, ()
         taken = {
@@ -371,120 +370,6 @@ class Segmentation(Task):
         if self.features == "pixels":
             inputs = pixel_features(inputs)
         return Split(inputs, frames.masks, {"image": frames.names})
-
-    def _preprocessing_notes(
-        self, means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
-    ) -> dict[str, Any]:
-        """Return all that it takes to compute a network's input from a picture.
-
-        Args:
-            means: of the channels, shape (3,).
-            deviations: likewise.
-            train: says what values pictures have.
-        """
-        span = [float(train.images.min()), float(train.images.max())] if train.deep else [0, 255]
-        values = f"as in the file, from {span[0]:g} to {span[1]:g} in training" if train.deep else "from 0 to 255"
-        return {
-            "height": self.height,
-            "width": self.width,
-            "channels": "the one value, three times" if train.deep else "red, green, blue",
-            **({"values": span} if train.deep else {}),
-            "means": means.tolist(),
-            "deviations": deviations.tolist(),
-            "resizing": RESIZING,
-            "standardisation": f"(value - mean) / deviation, value {values}, constants of the channel",
-            **self._feature_notes(),
-            "classes": list(self.labels.names),
-            "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
-        }
-
-    def _feature_notes(self) -> dict[str, Any]:
-        if self.features == "none":
-            return {}
-        return {
-            "input_channels": list(PIXEL_FEATURES),
-            "around": "the mean of the standardised colours over a square of 2 r + 1 pixels about the pixel, as far "
-            f"as it lies within the image; r is the shorter side / {2 * SURROUNDINGS}, rounded down, at least 1",
-            "row and column": "less the middle one, over the standard deviation of all rows or columns of the image",
-        }
-
-    def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
-        """Return how the numbers come about."""
-        names = {"camvid": "CamVid", "cityscapes": "Cityscapes", "folders": "images and masks of the user's"}
-        synthetic = self.data == SYNTHETIC
-        held_out = "the last tenth of the training cities by name" if self.dataset == "cityscapes" else "the val folder"
-        return {
-            "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[self.dataset],
-            "source": "synthetic" if synthetic else "real",
-            "size": [self.height, self.width],
-            "classes": list(self.labels.names),
-            "images": {name: len(split) for name, split in splits.items()},
-            "val": held_out,
-            "test": "the official val folder" if self.dataset == "cityscapes" else "the test folder",
-            "masks": self._masks_note(),
-            "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
-            **({"training_loss": self.training_loss} if self.training_loss else {}),
-            **({"class_weights": list(self._weights() or ())} if self.class_weights else {}),
-            "augmentation": {
-                "scales": [self.min_scale, self.max_scale],
-                "mirror": self.mirror,
-                "brightness": self.brightness,
-                "contrast": self.contrast,
-                "saturation": self.saturation,
-            },
-        }
-
-    def _masks_note(self) -> str:
-        own = f"{self.height} x {self.width}"
-        if self._scored_size == self._size:
-            return f"resized to {own} as the images are; metrics are at that size"
-        scored = " x ".join(map(str, self._scored_size))
-        return (
-            f"in training resized to {own} as the images are; in val and test to {scored}, and so are logits "
-            "(bilinearly, pixel centres at halves); metrics are at that size"
-        )
-
-
-def _two_ways(frames: Mapping[str, Frames], name: str) -> tuple[str, ...]:
-    """Say where some masks have the second class as 1 and others, so it seems, as 255."""
-    masks = [mask for read in frames.values() for mask in read.masks]
-    ones, voids = ([bool((mask == label).any()) for mask in masks] for label in (1, VOID))
-    if any(one and void for one, void in zip(ones, voids, strict=True)):
-        return ()
-    said = (
-        f"{sum(voids)} masks hold 0 and 255 alone, others 0 and 1: 255 is void; where '{name}' is meant, save it as 1"
-    )
-    return (said,)
-
-
-def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
-    """Return what a person should know of the images and masks that were read, a line each.
-
-    Args:
-        frames: by split.
-        classes: their names.
-    """
-    lines = []
-    for split, read in frames.items():
-        counts = np.bincount(read.masks.reshape(-1), minlength=VOID + 1)
-        shares = [f"{name} {count / read.masks.size:.1%}" for name, count in zip(classes, counts, strict=False)]
-        void = f", void {counts[VOID] / read.masks.size:.1%}" if counts[VOID] else ""
-        lines.append(f"{split}: {len(read.masks)} images; pixels: {', '.join(shares)}{void}")
-        lacking = [name for name, count in zip(classes, counts, strict=False) if not count]
-        if lacking:
-            lines.append(f"{split} masks have no {', '.join(lacking)}: their IoU is not defined there")
-    turned = sum(read.turned for read in frames.values())
-    if turned:
-        lines.append(f"{turned} images were turned upright, as their EXIF orientation says")
-    halved = sum(read.halved for read in frames.values())
-    if halved:
-        lines.append(f"{halved} images have colours of 16 bits, of which the upper 8 are read")
-    if frames["train"].deep:
-        low, high = frames["train"].images.min(), frames["train"].images.max()
-        lines.append(
-            f"images have one deep value a pixel, {low:g} to {high:g} in training: read as it is, not as bytes"
-        )
-    return lines
 
 
 def _sides(own: int) -> tuple[int, ...]:

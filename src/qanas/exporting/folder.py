@@ -13,9 +13,9 @@ from qanas.core.run_folder import digest, write_atomically
 from qanas.deployment.firmware.folder import Firmware
 from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
-from qanas.export.export import Deployed, noise_by_layer, ship
-from qanas.export.report import Export
-from qanas.export.source import Source
+from qanas.exporting.export import Deployed, noise_by_layer, ship
+from qanas.exporting.report import Export
+from qanas.exporting.source import Source
 
 GOLDEN_SAMPLES = 4
 
