@@ -100,6 +100,8 @@ def test_a_network_is_exported_from_where_it_is(tmp_path: Path) -> None:
     assert (told.failure, told.network) == ("", "Sequential")
     assert (tmp_path / "model.tflite").is_file()
     assert told.costs["arena_bytes"] > 0
+    assert not qanas.export(network, samples, folder=tmp_path / "mine").failure
+    assert (tmp_path / "mine" / "firmware" / "src" / "mine.h").is_file()
     assert network.training
     assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
 
