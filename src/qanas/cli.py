@@ -84,6 +84,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
     """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
         _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
@@ -94,7 +95,6 @@ def run(
 
 
 def _run(recipe: Path, settings: list[str], out: Path) -> None:
-    _look_at(recipe, settings)
     from rich.console import Console
 
     from qanas import api
