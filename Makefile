@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Real data where it is at hand, else the seeded synthetic engines.
 TURBOFAN := $(if $(wildcard $(QANAS_DATA)/cmapss/train_FD001.txt),$(abspath $(QANAS_DATA)/cmapss),synthetic)
 
-.PHONY: run test check coverage lint format types layers docs wheel firmware clean
+.PHONY: run test browser check coverage lint format types layers docs wheel firmware clean
 
 run: $(STAMP)
 	@echo "turbofan data: $(TURBOFAN)"
@@ -15,6 +15,10 @@ run: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Reports in Chromium, 390 and 1280 pixels wide; skipped where there is none. The pictures are where pytest says.
+browser: $(STAMP)
+	$(BIN)/pytest -m browser tests/reporting/test_in_a_browser.py -rs --basetemp=build/browser
 
 # Everything that has to hold; what takes one core runs two at a time.
 check: $(STAMP)

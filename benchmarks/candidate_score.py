@@ -40,7 +40,7 @@ from torch import Tensor, fx, nn
 
 import export
 from export import CLOCKS, SERIES, Stopwatch, samples_of
-from qanas.export.report import sqnr_db
+from qanas.exporting.report import sqnr_db
 from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme

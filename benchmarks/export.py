@@ -45,7 +45,7 @@ from torch.nn import functional
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import sqnr_db
+from qanas.exporting.report import sqnr_db
 from qanas.layers.sequences import ScaledLinear
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet

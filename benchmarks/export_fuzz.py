@@ -46,9 +46,9 @@ from fuzzed_modules import fuzzed
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.export.export import Deployed, exporter, ship
-from qanas.export.scheme import ExportScheme
-from qanas.export.source import Source
+from qanas.exporting.export import Deployed, exporter, ship
+from qanas.exporting.scheme import ExportScheme
+from qanas.exporting.source import Source
 from qanas.quantization.border import named_parts
 from qanas.quantization.tracing.difference import MIN_DB
 

@@ -29,10 +29,10 @@ import torch
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.export.export import float_tflite
-from qanas.export.report import ratios_about_mean
-from qanas.export.scheme import ExportScheme
-from qanas.export.source import Source
+from qanas.exporting.export import float_tflite
+from qanas.exporting.report import ratios_about_mean
+from qanas.exporting.scheme import ExportScheme
+from qanas.exporting.source import Source
 from qanas.quantization.quantized_graph import QuantizedGraph
 
 if TYPE_CHECKING:

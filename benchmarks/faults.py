@@ -64,6 +64,9 @@ TABLES = ("front.csv", "finalists.csv")
 NOT_THE_SAME = {"card.json"}
 """Has the latencies that were measured."""
 
+RUN = "run"
+"""What every run's folder is called: names in firmware begin with it."""
+
 USERS = Path(__file__).with_name("mine.py")
 
 FAULTY = """
@@ -275,7 +278,7 @@ class Place:
     @cached_property
     def sound(self) -> Path:
         """The folder of the undisturbed run."""
-        out = self.folder / "sound"
+        out = self.folder / "sound" / RUN
         done = self.run(out)
         assert done.code == DONE, done.said
         return out
@@ -284,7 +287,7 @@ class Place:
     def seconds(self) -> float:
         """How long it takes now."""
         started = time.monotonic()
-        self.run(self.folder / "timed")
+        self.run(self.folder / "timed" / RUN)
         return time.monotonic() - started
 
     def judge(self, row: Row, out: Path, said: list[str], *, exact: bool = True) -> None:
@@ -305,7 +308,7 @@ class Place:
         row.wrong += bool(different)
         if row.bad > before:
             last = said[-1].strip()[-160:]
-            row.notes.append(f"{self.name}/{out.name}: {', '.join(different[:2])} {last}")
+            row.notes.append(f"{self.name}/{out.parent.name}: {', '.join(different[:2])} {last}")
 
     @staticmethod
     def _count_trials(row: Row, out: Path) -> None:
@@ -342,7 +345,7 @@ def kills(places: list[Place], row: Row, count: int, number: int) -> Iterator[No
         generator = random.Random(f"{number} {attempt}")  # noqa: S311 - moments
         jobs = 2 if attempt % 10 in {4, 9} else 1
         place = places[(attempt + attempt // 10) % 2]
-        out = place.folder / f"{row.kind[:7]}{attempt}"
+        out = place.folder / f"{row.kind[:7]}{attempt}" / RUN
         shutil.rmtree(out, ignore_errors=True)
         moment = generator.uniform(0.02, 1.0) * place.seconds * (1.5 if jobs > 1 else 1)
         command = place.start(out, "--set", f"estimation.jobs={jobs}")
@@ -352,7 +355,7 @@ def kills(places: list[Place], row: Row, count: int, number: int) -> Iterator[No
         row.tried += 1
         left = command.leaves_processes()
         row.tracebacks += left
-        row.notes += [f"{out.name}: a process is left"] if left else []
+        row.notes += [f"{out.parent.name}: a process is left"] if left else []
         said.append(place.run(out, "--set", f"estimation.jobs={jobs}").said)
         place.judge(row, out, said, exact=jobs == 1 or place.name == "blocks")
         shutil.rmtree(out, ignore_errors=True)
@@ -365,7 +368,7 @@ SENT = ((signal.SIGKILL, 9), (signal.SIGTERM, 12), (signal.SIGINT, 15), (signal.
 
 def counted(places: list[Place], row: Row, most: int) -> Iterator[None]:
     """Let signals arrive at moments that are counted, one after the other in one run."""
-    place, out = places[0], places[0].folder / "counted"
+    place, out = places[0], places[0].folder / "counted" / RUN
     said = []
     for number, call in SENT[:most]:
         command = place.start(out, FAULTY_CALL=str(call), FAULTY_SIGNAL=str(int(number)))
@@ -422,7 +425,7 @@ def damage(places: list[Place], row: Row, most: int, *, files: str) -> Iterator[
     ]
     random.Random(0).shuffle(cases)  # noqa: S311 - which come first
     for place, file, way in cases[row.tried : most]:
-        out = place.folder / "damaged"
+        out = place.folder / "damaged" / RUN
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(place.sound, out)
         (out / file).write_bytes(DAMAGES[way]((out / file).read_bytes()))
@@ -448,7 +451,7 @@ def _read_by(file: Path) -> str:
 
 def two_at_once(places: list[Place], row: Row, place: int) -> Iterator[None]:
     """Start the same command twice."""
-    out = places[place].folder / "two"
+    out = places[place].folder / "two" / RUN
     both = [places[place].start(out), places[place].start(out)]
     codes = sorted(command.code for command in both)
     row.tried = 1
@@ -461,7 +464,7 @@ def two_at_once(places: list[Place], row: Row, place: int) -> Iterator[None]:
 def locked(places: list[Place], row: Row, seconds: float) -> Iterator[None]:
     """Hold the database while a run works."""
     place = places[0]
-    out = place.folder / "locked"
+    out = place.folder / "locked" / RUN
     command = place.start(out)
     while not (out / "study.db").exists() and not command.ended(0.05):
         pass

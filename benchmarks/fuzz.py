@@ -48,7 +48,7 @@ from torch import nn
 
 from qanas import cli
 from qanas.core.errors import InputError
-from qanas.export.source import Arguments, NotShippedError, Samples
+from qanas.exporting.source import Arguments, NotShippedError, Samples
 from qanas.recipe import load_plan
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.turbofan import Turbofan
@@ -507,7 +507,7 @@ def installed(command: Path, arguments: list[str], folder: Path, said: Path) -> 
 
 def command_lines(row: Row, count: int, home: Path, run: RunLine = forked) -> Iterator[None]:
     """Run command lines; those that are refused have to say why in one line. Goes on from `Row.tried`."""
-    FORKED.set_forkserver_preload(["qanas.workflows.run", "qanas.workflows.check", "qanas.export.export", "sympy"])
+    FORKED.set_forkserver_preload(["qanas.workflows.run", "qanas.workflows.check", "qanas.exporting.export", "sympy"])
     folder, said = home / "case", home / "said"
     folder.mkdir()
     write_recipe(folder)

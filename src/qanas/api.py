@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qanas.core.card import Card
-    from qanas.export.report import Export
-    from qanas.export.source import Given
+    from qanas.exporting.report import Export
+    from qanas.exporting.source import Given
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays
     from qanas.shipping.shipped import Pick
@@ -247,16 +247,18 @@ def compare(
     return comparison_json(comparison)
 
 
-def export(
-    network: nn.Module, calibration: Given, out: FilePath, *, check: Given | None = None, scheme: str | None = None,
-    changes: Sequence[str] = (), avoid: str | None = None, file_format: str = "tflite",
+def export(  # noqa: PLR0913 - its options
+    network: nn.Module, calibration: Given, out: FilePath | None = None, *, folder: FilePath | None = None,
+    check: Given | None = None, scheme: str | None = None, changes: Sequence[str] = (), avoid: str | None = None,
+    file_format: str = "tflite",
 ) -> Export:  # fmt: skip
     """Quantize a trained torch network and write its file: what ``qanas export`` does, of objects that are there.
 
     Args:
         network: trained; it stays as it is.
         calibration: samples as the network takes them, shape (n, *input shape), or by the names of its arguments.
-        out: the file to write.
+        out: the file to write, or
+        folder: a folder to write, with the file, its card and firmware.
         check: other samples, on which the file is compared with torch.
         scheme: how to quantize, by name.
         changes: what differs from it, ``field=value`` each.
@@ -269,13 +271,14 @@ def export(
     Raises:
         InputError: it can't be exported.
     """
-    from qanas.export.export import exporter, require_folder_of, ship
-    from qanas.export.source import Source
+    from qanas.exporting.export import exporter
+    from qanas.exporting.folder import Place
+    from qanas.exporting.source import Source
 
-    require_folder_of(Path(out))
+    place = Place.chosen(Path(out) if out else None, Path(folder) if folder else None, file_format)
     deploy = exporter(file_format, scheme, changes, avoid)
     source = Source.of(network, calibration, check=check)
-    return ship(source, deploy(source), Path(out))
+    return place.ship(source, deploy(source))
 
 
 def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) -> Arrays:

@@ -84,6 +84,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
     """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
         _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
@@ -94,7 +95,6 @@ def run(
 
 
 def _run(recipe: Path, settings: list[str], out: Path) -> None:
-    _look_at(recipe, settings)
     from rich.console import Console
 
     from qanas import api
@@ -260,16 +260,11 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     import json
     from dataclasses import replace
 
-    from qanas.export.export import exporter, noise_by_layer, require_folder_of, ship
-    from qanas.export.folder import require_place_for, ship_folder
-    from qanas.export.source import NotShippedError, Source
+    from qanas.exporting.export import exporter, noise_by_layer
+    from qanas.exporting.folder import Place
+    from qanas.exporting.source import NotShippedError, Source
 
-    if (out is None) == (folder is None):
-        raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
-    if out is not None:
-        require_folder_of(out)
-    if folder is not None:
-        require_place_for(folder, file_format)
+    place = Place.chosen(out, folder, file_format)
     deploy = exporter(file_format, scheme, changes or (), avoid)
     try:
         source = Source.load(network, calibration, weights=weights, array=array, check=check)
@@ -277,7 +272,7 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         typer.echo(f"not shipped: {error}", err=True)
         raise typer.Exit(DIFFERENCE) from error
     deployed = deploy(source)
-    shipped = ship(source, deployed, out) if out is not None else ship_folder(source, deployed, cast("Path", folder))
+    shipped = place.ship(source, deployed)
     if noise and not shipped.layer_noise:
         shipped = replace(shipped, layer_noise=noise_by_layer(source, deployed))
     typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))

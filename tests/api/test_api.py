@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -99,8 +100,16 @@ def test_a_network_is_exported_from_where_it_is(tmp_path: Path) -> None:
     assert (told.failure, told.network) == ("", "Sequential")
     assert (tmp_path / "model.tflite").is_file()
     assert told.costs["arena_bytes"] > 0
+    assert not qanas.export(network, samples, folder=tmp_path / "mine").failure
+    assert (tmp_path / "mine" / "firmware" / "src" / "mine.h").is_file()
     assert network.training
     assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+def test_no_module_is_called_like_what_python_has() -> None:
+    """Once imported it would be found in its place."""
+    modules = {module.name for module in pkgutil.iter_modules(qanas.__path__)}
+    assert not modules & set(qanas.__all__)
 
 
 def test_names_are_completed_before_anything_is_imported() -> None:

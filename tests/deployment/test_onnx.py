@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from qanas.deployment.onnx.runtime import OnnxKernels, OnnxModel
 from qanas.deployment.onnx.write import LOWERINGS, UnsupportedOnnxError, write_onnx
-from qanas.export.export import MAX_ONNX_MEAN_STEPS
+from qanas.exporting.export import MAX_ONNX_MEAN_STEPS
 from qanas.layers.images import SameAvgPool2d, SameConv2d
 from qanas.quantization import operators
 from qanas.quantization.operators.base import QuantizedOperator

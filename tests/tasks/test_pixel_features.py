@@ -59,7 +59,14 @@ def test_the_baseline_of_pixels_ships(scenes: Path) -> None:
         "utf-8",
     )
     plan = load_plan(recipe)
-    (baseline,) = [found for found in baselines_of(plan, ["dense"]) if found.finalist.identity == "baseline-dense-4"]
+    halves, *rest, baseline, _ = baselines_of(plan, ["narrowed", "dense"])
+    assert [found.finalist.identity for found in (halves, *rest)] == [f"baseline-narrowed-{n}" for n in (2, 4, 8)]
+    # A space's width is no setting of its candidates: what is narrowed has a bench, and trainings, of its own.
+    assert halves.finalist.candidate == plan.bench.reference
+    costs = [bench.costs_of(plan.bench.reference)["weight_bytes"] for bench in (plan.bench, halves.bench)]
+    assert 3 < costs[0] / costs[1] < 4
+    assert halves.finalist.variant.startswith("narrowed-2")
+    assert baseline.finalist.identity == "baseline-dense-4"
     assert isinstance(baseline.bench.networks, PixelSpace)
     quick = replace(baseline.finalist, procedure=baseline.finalist.procedure.with_settings(epochs=1))
     training = FinalistUnit.of(RunFolder(scenes / "run"), quick, 0).run(baseline.bench, lambda *_: True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.workflows.test_verdict import METRIC, put
 
+from qanas.core.card import Statistic
 from qanas.core.errors import InputError
 from qanas.core.measures import Goal
 from qanas.core.run_folder import RunFolder
@@ -76,6 +77,17 @@ def test_the_smallest_that_reaches_it_is_recommended_and_picked(run: RunFolder) 
         parse_goal("mae", run)
 
 
+def test_a_file_that_reaches_it_by_luck_says_so(run: RunFolder) -> None:
+    card = run.cards()["good"]
+    lucky = Statistic.of([card.metric("deployed", "val", "mae").shipped, 13.0], 0)
+    card.metrics["deployed"]["val"]["mae"] = lucky
+    (run.model("good") / "card.json").write_text(card.to_json())
+    found = recommend(run, METRIC, (), goals_of(run))
+    assert found is not None
+    told = f"; this file does, its network not always: mae {lucky.mean:.4g} on average over 2 trainings."
+    assert found.sentences[0].endswith(told)
+
+
 def test_tables_and_headline_follow_it(run: RunFolder) -> None:
     found = recommend(run, METRIC, (), goals_of(run))
     assert found is not None
@@ -133,7 +145,7 @@ def test_finalists_reach_the_goal_the_smallest_first(make_plan: MakePlan) -> Non
     found = choose(plan, _front(plan, [1.0, 2.0, 4.0, 8.0, 9.0]), {})
     assert [record.metrics["worst_quantized"] for record in found.front] == [4.0, 2.0, 1.0, 8.0]
     assert [record.metrics["worst_quantized"] for record in found.first] == [4.0]
-    assert found.reason == ("3 of 5 front points reach worst <= 4 in the search; with them the 1 that come closest")
+    assert found.reason == ("3 of 5 front points reach worst <= 4 in the search; with them 1 that misses it by least")
     assert plan.recipe["goals"] == {"worst_quantized": 4.0}
 
 

@@ -299,8 +299,8 @@ def sound(cards: Mapping[str, Card]) -> dict[str, Card]:
     Args:
         cards: by the models' names.
     """
-    grades = {name: card.degenerate.grade if card.degenerate is not None else (0, 0) for name, card in cards.items()}
-    least = min(grades.values(), default=(0, 0))
+    grades = {name: card.degenerate.grade if card.degenerate is not None else 0 for name, card in cards.items()}
+    least = min(grades.values(), default=0)
     return {name: card for name, card in cards.items() if grades[name] == least}
 
 

@@ -128,22 +128,22 @@ class Degenerate(BaseModel):
         return bool(self.never_predicted or self.constant_reaches)
 
     @property
-    def grade(self) -> tuple[int, int]:
-        """How bad it is: worse ones are larger."""
-        return len(self.constant_reaches), len(self.never_predicted)
+    def grade(self) -> int:
+        """How bad it is: 1 where classes are missing, as rare ones often are, 2 where a constant would do."""
+        return 2 if self.constant_reaches else 1
 
     def told(self) -> str:
-        """Return it in words."""
+        """Return it in words, to be put behind the model's name."""
         parts = []
         if self.never_predicted:
             named = list(self.never_predicted)
             few = ", ".join(named[:_FEW]) + (f" and {len(named) - _FEW} more classes" if len(named) > _FEW else "")
             parts.append(f"never predicts {few}")
         parts += [
-            f"a constant answer is as good ({name.replace('_', ' ')} {score:.4g})"
+            f"is no better than a constant answer ({name.replace('_', ' ')} {score:.4g})"
             for name, score in self.constant_reaches.items()
         ]
-        return "; ".join(parts)
+        return " and ".join(parts)
 
 
 _FEW = 4

@@ -48,7 +48,7 @@ class TrialRecord:
     is_seed: bool = False
     feasible: bool = True
     train_seconds: float = 0.0
-    train_losses: Sequence[float] = ()
+    train_losses: Sequence[float] = field(default_factory=list)  # as JSON gives it back
     started_at: float | None = None
     finished_at: float | None = None
     number: int = -1

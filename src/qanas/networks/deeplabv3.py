@@ -263,6 +263,9 @@ Kernel = Literal[3, 5, 7]
 Expansion = Annotated[int, Field(ge=1, le=12)]
 WeightBits = Literal[4, 6, 8]
 
+NARROWEST = 0.1
+"""Of a space's width."""
+
 
 @dataclass(frozen=True)
 class DeepLabV3Space(BlockwiseSpace):
@@ -280,7 +283,7 @@ class DeepLabV3Space(BlockwiseSpace):
         upsampling: bilinear in steps of two, or at once.
     """
 
-    width: Annotated[float, Field(ge=0.1, le=4)] = 1.0
+    width: Annotated[float, Field(ge=NARROWEST, le=4)] = 1.0
     layers: Annotated[tuple[Layers, ...], Field(strict=False, min_length=6, max_length=6)] = STUDENT_LAYERS
     strides: Annotated[tuple[Literal[1, 2], ...], Field(strict=False, min_length=6, max_length=6)] = (2, 2, 1, 1, 1, 1)
     kernels: Annotated[tuple[Kernel, ...], Field(strict=False, min_length=1)] = (3, 5, 7)
@@ -335,6 +338,11 @@ class DeepLabV3Space(BlockwiseSpace):
         same = bits[:1] if len(set(bits)) == 1 else bits
         means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
         return f"{len(layers)} MBConv layers, {means}, {'-'.join(same)} bits"
+
+    def narrowed(self, share: float) -> Self | None:
+        """Return the space of that share of the width, down to the narrowest that there is."""
+        width = share * self.width
+        return replace(self, width=width) if width >= NARROWEST else None
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each block's weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.layers.sequences import ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, described, narrower
+from qanas.search_space.network_space import NetworkSpace, TaskShape, described, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
@@ -122,9 +122,9 @@ class DenseSpace(NetworkSpace):
         told = described(candidate)
         return told if candidate.architecture.get("layers") else told.replace("layers 0", "linear")
 
-    def narrowed(self, reference: Candidate, share: float) -> Candidate:
-        """Return the reference with that share of the units of every layer."""
-        return narrower(reference, "units_", share)
+    def narrowed(self, share: float) -> Self:
+        """Return the space around the reference with that share of the units of every layer."""
+        return replace(self, seed_units=narrowed_width(self.seed_units, share))
 
 
 PIXEL_BATCH = 8

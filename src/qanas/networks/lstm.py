@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.sequences import LSTMInitialization, OneBiasLSTM, ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
+from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import (
@@ -119,9 +119,9 @@ class LSTMSpace(NetworkSpace):
                 layer.reset_parameters(initialization)
         return network
 
-    def narrowed(self, reference: Candidate, share: float) -> Candidate:
-        """Return the reference with that share of the units of every layer."""
-        return narrower(reference, "units_", share)
+    def narrowed(self, share: float) -> Self:
+        """Return the space around the reference with that share of the units of every layer."""
+        return replace(self, seed_units=narrowed_width(self.seed_units, share))
 
     def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
         """Return the penalties on the kernels, recurrent weights and biases of the layers."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
 from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, narrower
+from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import (
@@ -303,9 +303,9 @@ class TCNSpace(NetworkSpace):
             )
         return network
 
-    def narrowed(self, reference: Candidate, share: float) -> Candidate:
-        """Return the reference with that share of the channels of every block."""
-        return narrower(reference, "channels_", share)
+    def narrowed(self, share: float) -> Self:
+        """Return the space around the reference with that share of the channels of every block."""
+        return replace(self, seed_channels=narrowed_width(self.seed_channels, share))
 
     def penalties(self, candidate: Candidate, network: nn.Module) -> dict[str, Penalty]:
         """Return the penalties on the blocks' kernels and on their biases, which are the batch norms' offsets."""

@@ -26,7 +26,7 @@ FAINTEST = 1e-20
 """Signal over noise where there is no signal: JSON has no infinity."""
 
 
-WORK = 10**10
+WORK = 10**9
 """Multiply-accumulates that it may take, about: seconds of CPU time."""
 
 FEWEST_SAMPLES, MOST_SAMPLES = 2, 16

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COLUMNS = 3
+_PANEL = 260  # pixels of width at least
 _MOST_DROPPED = 1200  # rows that were raced away are thinned to as many a block
 _DIGITS = 4  # of a plotted number: a plot shows no more, and the page stays small
 _MINUTE = 60
@@ -92,6 +93,7 @@ def block_plot(data: RunData) -> Figure | None:
         "Axes" if len(costs) > 1 else "",
         choices if len(costs) > 1 else (),
         height=300 * rows + 90,
+        least=_PANEL * min(len(data.blocks), _COLUMNS),
     )
 
 

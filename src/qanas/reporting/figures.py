@@ -66,6 +66,7 @@ class Figure:
         choices: the first one is what ``traces`` and ``layout`` show.
         height: pixels.
         width: pixels at most; 0 for the page's width.
+        least: pixels at least: on a narrower page the plot is scrolled instead of squeezed, as one of several panels.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Figure:
     choices: Sequence[Choice] = ()
     height: int = 460
     width: int = 0
+    least: int = 0
 
     def script(self) -> Markup:
         """Return the plot as packed JSON."""

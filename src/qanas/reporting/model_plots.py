@@ -185,6 +185,7 @@ def quantization_plot(data: RunData) -> Figure | None:
         "Metric" if len(metrics) > 1 else "",
         choices if len(metrics) > 1 else (),
         height=130 + 44 * len(rows),
+        least=440,
     )
 
 

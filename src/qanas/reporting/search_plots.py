@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _UNITS = ((2 * 3600.0, 3600.0, "hours"), (2 * 60.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 FRONT = "front"
+_PANEL, _AXIS = 260, 84  # pixels of width at least, of a panel and of a vertical axis
 _GAP = 0.05  # between panels, of the figure's width
 _MOST_SHARES = 20
 _MOST_SETTINGS = 12
@@ -125,7 +126,7 @@ def progress_plot(data: RunData) -> Figure | None:
         | {"anchor": "y2"},
         "yaxis2": {"anchor": "x2", "matches": "y", "showticklabels": False},
     }
-    return Figure("progress", traces, layout, progress.caption, height=360)
+    return Figure("progress", traces, layout, progress.caption, height=360, least=2 * _PANEL)
 
 
 # What mattered
@@ -173,7 +174,8 @@ def importance_plot(data: RunData) -> Figure | None:
         heading: Spec = {"xref": "paper", "yref": "paper", "x": left, "y": 1, "showarrow": False}
         named = "reaching the front" if target == FRONT else title(target)
         layout["annotations"].append(heading | {"xanchor": "left", "yanchor": "bottom", "text": hover([named])})
-    return Figure("importance", traces, layout, _importance_caption(data), height=90 + 24 * len(names))
+    return Figure("importance", traces, layout, _importance_caption(data), height=90 + 24 * len(names),
+                  least=_PANEL * len(drawn))  # fmt: skip
 
 
 def _span(data: RunData, target: str, name: str, value: float) -> tuple[float, float] | None:
@@ -286,7 +288,8 @@ def parallel_plot(data: RunData) -> Figure | None:
         "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
         "margin": {"l": 16, "r": 40, "t": 56, "b": 40},
     }
-    return Figure("parallel", traces, layout, _parallel_caption(data, rows, names), height=480)
+    least = _AXIS * len(dimensions)
+    return Figure("parallel", traces, layout, _parallel_caption(data, rows, names), height=480, least=least)
 
 
 def _settings(data: RunData, rows: Sequence[Row]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Self
 
 from torch import nn
 
@@ -75,15 +76,25 @@ class NetworkSpace(ABC):
         """
         return described(candidate)
 
-    def narrowed(self, reference: Candidate, share: float) -> Candidate | None:
-        """Return the reference with all its layers narrowed evenly, or None: then there is no such baseline.
+    def narrowed(self, share: float) -> Self | None:
+        """Return the space around the same reference with all its layers narrowed evenly, or None: there is no such.
+
+        Baselines are these references. `narrowed_width` rounds a width.
 
         Args:
-            reference: the space's.
             share: of the channels or units that every layer keeps, in (0, 1).
         """
-        del reference, share
+        del share
         return None
+
+
+def narrowed_width(width: int, share: float) -> int:
+    """Return a share of a width, at least 1.
+
+    >>> narrowed_width(100, 0.25), narrowed_width(3, 0.1)
+    (25, 1)
+    """
+    return max(1, round(share * width))
 
 
 def described(candidate: Candidate) -> str:
@@ -120,22 +131,3 @@ def _parts(settings: Mapping[str, Value]) -> list[str]:
 
 def _short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def narrower(candidate: Candidate, prefix: str, share: float) -> Candidate:
-    """Return a candidate with a share of each of some widths, at least 1.
-
-    Args:
-        candidate: as it is.
-        prefix: of the names of the settings in ``architecture`` that are widths.
-        share: that is kept.
-
-    >>> dict(narrower(Candidate(architecture={"units_1": 100, "layers": 1}), "units_", 0.25).architecture)
-    {'layers': 1, 'units_1': 25}
-    """
-    widths = {
-        name: max(1, round(share * int(width)))
-        for name, width in candidate.architecture.items()
-        if name.startswith(prefix)
-    }
-    return replace(candidate, architecture={**candidate.architecture, **widths})

@@ -48,8 +48,9 @@ MOST_DENSE_EPOCHS = 40
 """How long networks on features are trained: at most so many steps and passes over the data, seconds of CPU time. A
 step over images is over all of their pixels."""
 
-SHARES = (1 / 4, 1 / 8, 1 / 16)
-"""Of the reference's widths; weights go by about the square."""
+SHARES = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
+MOST_NARROWED = 3
+"""Of the reference's widths; weights go by about the square. The smallest of those that a space has."""
 
 FEWER_BITS: WeightBits = 4
 SMALLER = 0.9
@@ -133,14 +134,23 @@ def _on_features(plan: Plan, features: FeatureBench, hidden: Sequence[int]) -> I
 def _narrowed(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
     """Yield the reference with a share of its widths."""
     del features
-    bench, seen = plan.bench, {plan.bench.reference.key}
-    for share in SHARES:
-        candidate = bench.networks.narrowed(bench.reference, share)
-        if candidate is not None and candidate.key not in seen:
-            seen.add(candidate.key)
-            part, procedure = round(1 / share), plan.finalists.of_reference
-            told = f"the reference with 1/{part} of its widths"
-            yield Baseline(_finalist(plan, f"narrowed-{part}", candidate, procedure, told), bench)
+    bench = plan.bench
+    spaces = [(share, space) for share in SHARES if (space := bench.networks.narrowed(share)) is not None]
+    sizes = {bench.costs_of(bench.reference)["weight_bytes"]}
+    for share, space in spaces[-MOST_NARROWED:]:
+        own = replace(bench, networks=space, reference_start=RANDOM)
+        candidate, size = own.reference, own.costs_of(own.reference)["weight_bytes"]
+        if size in sizes:
+            continue
+        sizes.add(size)
+        name, procedure = f"narrowed-{round(1 / share)}", plan.finalists.of_reference
+        told = f"the reference with 1/{round(1 / share)} of its widths"
+        finalist = _finalist(plan, name, candidate, procedure, told)
+        if bench.costs_of(candidate)["weight_bytes"] == size:  # widths are settings: the run's own bench makes it
+            yield Baseline(finalist, bench)
+        else:  # only the variant tells its trainings from the reference's
+            variant = "-".join(part for part in (name, finalist.variant) if part)
+            yield Baseline(replace(finalist, variant=variant), own)
 
 
 def _fewer_bits(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:

@@ -111,7 +111,8 @@ def _by_goals(plan: Plan, front: Sequence[TrialRecord]) -> Choice:
     room = max(plan.finalists.count - len(reaching), 0)
     reason = f"{len(reaching)} of {len(front)} front points reach {told} in the search"
     if room and missing:
-        reason += f"; with them the {min(room, len(missing))} that come closest"
+        more = min(room, len(missing))
+        reason += f"; with them {more} that {'misses' if more == 1 else 'miss'} it by least"
     return Choice([*reaching, *missing[:room]], reaching[:1], reason)
 
 

@@ -104,7 +104,7 @@ class Training:
     cpu_seconds: float = 0.0
     digests: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[SplitName, int] = field(default_factory=dict)
-    losses: Sequence[float] = ()
+    losses: Sequence[float] = field(default_factory=list)
     train: Mapping[str, float] = field(default_factory=dict)
     noise: Sequence[Mapping[str, Any]] = ()
 

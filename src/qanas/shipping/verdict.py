@@ -181,8 +181,19 @@ def _by_goals(cards: Mapping[str, Card], found: str | None, wanted: Sequence[Goa
     return (
         f"Take {_named(found, card)}: the smallest that reaches {goals.told(wanted)} on validation data, as "
         f"{reaching} of {len(cards)} shipped models do: {_costs(card)}, {goals.scores(card, wanted)}; on test data "
-        f"{goals.scores(card, wanted, 'test')}{', which misses it' if missed else ''}."
+        f"{goals.scores(card, wanted, 'test')}{', which misses it' if missed else ''}"
+        f"{_by_luck(card, wanted)}."
     )
+
+
+def _by_luck(card: Card, wanted: Sequence[Goal]) -> str:
+    """Tell where the file that ships reaches a goal and the mean of its network's trainings does not."""
+    told = []
+    for goal in wanted:
+        found = card.metrics.get(goal.shipped_precision, {}).get("val", {}).get(goal.metric.name)
+        if found is not None and found.n > 1 and goal.lacking(found.mean) > 0:
+            told.append(f"{goal.metric.name} {found.mean:.4g} on average over {found.n} trainings")
+    return f"; this file does, its network not always: {', '.join(told)}" if told else ""
 
 
 def _ranking(tau: float | None, cards: Mapping[str, Card], metric: Metric) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ENGINES = 6
 _COLUMNS = 3
+_PANEL = 240  # pixels of width at least
 _MOST_DOTS_AN_ENGINE = 120
 _MOST_DOTS = 1000
 _BINS, _FEWEST = 12, 5  # of errors over the true value, and samples of each
@@ -64,7 +65,8 @@ def _lives(models: Sequence[Predictions]) -> Figure:
         "predictions."
     )
     height = 250 * -(-len(engines) // _COLUMNS) + 60
-    return Figure("lives", traces, layout, caption, "Model", choices, height)
+    columns = min(len(engines), _COLUMNS)
+    return Figure("lives", traces, layout, caption, "Model", choices, height, least=_PANEL * columns)
 
 
 def _spread_engines(engine: NDArray[np.float64]) -> list[int]:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import Split
-from qanas.tasks.segmentation.files import RESIZING, VOID, Frames
-from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS
-from qanas.tasks.segmentation.synthetic import SYNTHETIC
-
-if TYPE_CHECKING:
-    from qanas.tasks.segmentation.task import Segmentation
+from qanas.tasks.segmentation.files import RESIZING, VOID, Frames, Size
+from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS, Augmentation
 
 
 def preprocessing_notes(
-    task: Segmentation, means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
+    size: Size, classes: Sequence[str], means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
 ) -> dict[str, Any]:
-    """Return all that it takes to compute a network's input from a picture.
+    """Return all that it takes to compute a network's input, the colours, from a picture.
 
     Args:
-        task: with its settings.
+        size: height and width that the network sees.
+        classes: their names.
         means: of the channels, shape (3,).
         deviations: likewise.
         train: says what values pictures have.
@@ -31,23 +29,21 @@ def preprocessing_notes(
     span = [float(train.images.min()), float(train.images.max())] if train.deep else [0, 255]
     values = f"as in the file, from {span[0]:g} to {span[1]:g} in training" if train.deep else "from 0 to 255"
     return {
-        "height": task.height,
-        "width": task.width,
+        "height": size[0],
+        "width": size[1],
         "channels": "the one value, three times" if train.deep else "red, green, blue",
         **({"values": span} if train.deep else {}),
         "means": means.tolist(),
         "deviations": deviations.tolist(),
         "resizing": RESIZING,
         "standardisation": f"(value - mean) / deviation, value {values}, constants of the channel",
-        **_feature_notes(task),
-        "classes": list(task.labels.names),
+        "classes": list(classes),
         "output": "a logit a class and pixel; the class of a pixel is that of its largest logit",
     }
 
 
-def _feature_notes(task: Segmentation) -> dict[str, Any]:
-    if task.features == "none":
-        return {}
+def feature_notes() -> dict[str, Any]:
+    """Return what it takes besides where each pixel's surroundings and place are input, too."""
     return {
         "input_channels": list(PIXEL_FEATURES),
         "around": "the mean of the standardised colours over a square of 2 r + 1 pixels about the pixel, as far "
@@ -56,46 +52,51 @@ def _feature_notes(task: Segmentation) -> dict[str, Any]:
     }
 
 
-def protocol(task: Segmentation, splits: Mapping[str, Split], weights: Sequence[float] | None) -> dict[str, Any]:
-    """Return how the numbers come about.
+def source_notes(dataset: str, synthetic: bool) -> dict[str, str]:
+    """Return where images come from, and which of them are held out.
 
     Args:
-        task: with its settings.
-        splits: by name.
-        weights: of the classes in the loss, where they don't all count alike.
+        dataset: its name.
+        synthetic: whether they are generated ones in its layout.
     """
     names = {"camvid": "CamVid", "cityscapes": "Cityscapes", "folders": "images and masks of the user's"}
-    synthetic = task.data == SYNTHETIC
-    held_out = "the last tenth of the training cities by name" if task.dataset == "cityscapes" else "the val folder"
+    held_out = "the last tenth of the training cities by name" if dataset == "cityscapes" else "the val folder"
     return {
-        "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[task.dataset],
+        "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[dataset],
         "source": "synthetic" if synthetic else "real",
-        "size": [task.height, task.width],
-        "classes": list(task.labels.names),
-        "images": {name: len(split) for name, split in splits.items()},
         "val": held_out,
-        "test": "the official val folder" if task.dataset == "cityscapes" else "the test folder",
-        "masks": _masks_note(task),
-        "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
-        **({"training_loss": task.training_loss} if task.training_loss else {}),
-        **({"class_weights": list(weights)} if weights else {}),
-        "augmentation": {
-            "scales": [task.min_scale, task.max_scale],
-            "mirror": task.mirror,
-            "brightness": task.brightness,
-            "contrast": task.contrast,
-            "saturation": task.saturation,
-        },
+        "test": "the official val folder" if dataset == "cityscapes" else "the test folder",
     }
 
 
-def _masks_note(task: Segmentation) -> str:
-    own = f"{task.height} x {task.width}"
-    if task.scored_size == task.size:
+def scoring_notes(
+    sizes: tuple[Size, Size], classes: Sequence[str], splits: Mapping[str, Split], augmentation: Augmentation
+) -> dict[str, Any]:
+    """Return how scores come about.
+
+    Args:
+        sizes: of what the network sees, and of the masks of val and test.
+        classes: their names.
+        splits: by name.
+        augmentation: in training.
+    """
+    size, scored = sizes
+    return {
+        "size": list(size),
+        "classes": list(classes),
+        "images": {name: len(split) for name, split in splits.items()},
+        "masks": _masks_note(size, scored),
+        "miou": "over all pixels of a split that aren't void; classes neither there nor predicted are left out",
+        "augmentation": {**asdict(augmentation), "scales": list(augmentation.scales)},
+    }
+
+
+def _masks_note(size: Size, scored: Size) -> str:
+    own, other = (" x ".join(map(str, sides)) for sides in (size, scored))
+    if scored == size:
         return f"resized to {own} as the images are; metrics are at that size"
-    scored = " x ".join(map(str, task.scored_size))
     return (
-        f"in training resized to {own} as the images are; in val and test to {scored}, and so are logits "
+        f"in training resized to {own} as the images are; in val and test to {other}, and so are logits "
         "(bilinearly, pixel centres at halves); metrics are at that size"
     )
 

@@ -41,7 +41,14 @@ from qanas.tasks.segmentation.images import (
 )
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
-from qanas.tasks.segmentation.notes import preprocessing_notes, protocol, remarks, two_ways
+from qanas.tasks.segmentation.notes import (
+    feature_notes,
+    preprocessing_notes,
+    remarks,
+    scoring_notes,
+    source_notes,
+    two_ways,
+)
 from qanas.tasks.segmentation.synthetic import SYNTHETIC, write_synthetic
 
 Dataset = Literal["camvid", "cityscapes", "folders"]
@@ -179,7 +186,9 @@ class Segmentation(Task):
             frames, binary = self._with_binary_masks(frames)
             self._require_usable(folder, frames)
         means, deviations = channel_statistics(frames["train"].images)
-        preprocessing = preprocessing_notes(self, means, deviations, frames["train"])
+        preprocessing = preprocessing_notes(self.size, self.labels.names, means, deviations, frames["train"])
+        if self.features != "none":
+            preprocessing |= feature_notes()
         splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
         counts = np.bincount(frames["train"].masks.reshape(-1), minlength=VOID + 1)[: len(self.labels.names)]
         _TRAINING_PIXELS[self] = tuple(map(int, counts))
@@ -189,7 +198,7 @@ class Segmentation(Task):
             test=splits["test"],
             output_size=len(self.labels.names),
             preprocessing=preprocessing,
-            protocol=protocol(self, splits, self._weights()),
+            protocol=self._protocol(splits),
             remarks=(*binary, *remarks(frames, self.labels.names)),
         )
 
@@ -248,9 +257,7 @@ class Segmentation(Task):
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
-        return Augmentation(
-            (self.min_scale, self.max_scale), self.mirror, self.brightness, self.contrast, self.saturation
-        )(inputs, targets, generator)
+        return self._augmentation(inputs, targets, generator)
 
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return the metrics over all pixels of the split that aren't void.
@@ -299,6 +306,20 @@ class Segmentation(Task):
     def scored_size(self) -> Size:
         """Height and width of the masks of val and test."""
         return self.scored_height or self.height, self.scored_width or self.width
+
+    @property
+    def _augmentation(self) -> Augmentation:
+        scales = self.min_scale, self.max_scale
+        return Augmentation(scales, self.mirror, self.brightness, self.contrast, self.saturation)
+
+    def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
+        """Return how the numbers come about."""
+        return {
+            **source_notes(self.dataset, self.data == SYNTHETIC),
+            **scoring_notes((self.size, self.scored_size), self.labels.names, splits, self._augmentation),
+            **({"training_loss": self.training_loss} if self.training_loss else {}),
+            **({"class_weights": list(self._weights() or ())} if self.class_weights else {}),
+        }
 
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from qanas.core.errors import InputError, described, find_first_in, import_object, unknown
 from qanas.core.even_spread import evenly_spread
-from qanas.export.report import Reals
+from qanas.exporting.report import Reals
 from qanas.quantization.border import INPUT, named_parts
 from qanas.quantization.graph import Graph, OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.ranges import joined

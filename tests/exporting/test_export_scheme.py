@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from qanas.core.errors import InputError
-from qanas.export.export import exporter, ship
-from qanas.export.report import Export
-from qanas.export.scheme import ExportScheme
-from qanas.export.source import Source
+from qanas.exporting.export import exporter, ship
+from qanas.exporting.report import Export
+from qanas.exporting.scheme import ExportScheme
+from qanas.exporting.source import Source
 from qanas.hardware.device import Device
 from qanas.quantization.scheme import Scheme, named_schemes
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.keys import Assignment
-from qanas.export.source import Source
+from qanas.exporting.source import Source
 from qanas.quantization.mean_error import without_mean_error
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (

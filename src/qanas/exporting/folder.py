@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qanas.core.c_text import identifier
@@ -13,31 +13,56 @@ from qanas.core.run_folder import digest, write_atomically
 from qanas.deployment.firmware.folder import Firmware
 from qanas.deployment.firmware.golden import GoldenVectors
 from qanas.deployment.litert import LiteRTModel
-from qanas.export.export import Deployed, noise_by_layer, ship
-from qanas.export.report import Export
-from qanas.export.source import Source
+from qanas.exporting.export import Deployed, noise_by_layer, require_folder_of, ship
+from qanas.exporting.report import Export
+from qanas.exporting.source import Source
 
 GOLDEN_SAMPLES = 4
 
 BY_ITSELF = "how the network's input comes about is not known here; write its preprocessing down beside the firmware"
 
 
-def require_place_for(folder: Path, file_format: str) -> None:
-    """Refuse a folder that can't be written, before anything is computed.
+@dataclass(frozen=True)
+class Place:
+    """Where an export goes.
 
-    Args:
-        folder: that is wanted.
-        file_format: of the file in it.
-
-    Raises:
-        InputError: its own folder doesn't exist, it is a file, or the format is none of firmware's.
+    Attributes:
+        path: of the file, or of the folder.
+        is_folder: which of the two.
     """
-    if file_format != "tflite":
-        raise InputError(f"--folder: firmware takes --format tflite; write --format {file_format} by --out")
-    if not folder.resolve().parent.is_dir():
-        raise InputError(f"--folder {folder}: the folder {folder.parent} doesn't exist; make it first")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--folder {folder}: is a file; name a folder, which is made")
+
+    path: Path
+    is_folder: bool
+
+    @classmethod
+    def chosen(cls, out: Path | None, folder: Path | None, file_format: str) -> Place:
+        """Return the one place that is given, before anything is computed.
+
+        Args:
+            out: a file.
+            folder: a folder, which is made.
+            file_format: of the file, there or in it.
+
+        Raises:
+            InputError: not one of them is given, it can't be written, or the format is none of firmware's.
+        """
+        if (out is None) == (folder is None):
+            raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
+        if out is not None:
+            require_folder_of(out)
+            return cls(out, is_folder=False)
+        place = Path(folder or "")
+        if file_format != "tflite":
+            raise InputError(f"--folder: firmware takes --format tflite; write --format {file_format} by --out")
+        if not place.resolve().parent.is_dir():
+            raise InputError(f"--folder {place}: the folder {place.parent} doesn't exist; make it first")
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--folder {place}: is a file; name a folder, which is made")
+        return cls(place, is_folder=True)
+
+    def ship(self, source: Source, deployed: Deployed) -> Export:
+        """Write what belongs there, unless the file failed; say what it is."""
+        return ship_folder(source, deployed, self.path) if self.is_folder else ship(source, deployed, self.path)
 
 
 def ship_folder(source: Source, deployed: Deployed, folder: Path) -> Export:

@@ -22,7 +22,7 @@ from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.onnx.runtime import OnnxModel
 from qanas.deployment.tflite import write_tflite
-from qanas.export.export import (
+from qanas.exporting.export import (
     Deployed,
     exporter,
     float_tflite,
@@ -32,10 +32,10 @@ from qanas.export.export import (
     require_folder_of,
     ship,
 )
-from qanas.export.folder import ship_folder
-from qanas.export.report import Export, ratios_about_mean, sqnr_db
-from qanas.export.scheme import ExportScheme
-from qanas.export.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
+from qanas.exporting.folder import ship_folder
+from qanas.exporting.report import Export, ratios_about_mean, sqnr_db
+from qanas.exporting.scheme import ExportScheme
+from qanas.exporting.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
 from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
@@ -261,7 +261,7 @@ def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytes
 
     source = source_of("linear", tmp_path)
     simulated = integer_tflite(source, ExportScheme())
-    monkeypatch.setattr("qanas.export.export.write_tflite", lambda program: damaged(_copied(program)))
+    monkeypatch.setattr("qanas.exporting.export.write_tflite", lambda program: damaged(_copied(program)))
     broken = integer_tflite(source, ExportScheme())
     assert simulated.failure == ""
     told = ship(source, broken, tmp_path / "model.tflite")

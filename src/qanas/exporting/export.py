@@ -19,7 +19,7 @@ from qanas.core.run_folder import write_atomically
 from qanas.deployment.litert import Kernels, LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps
 from qanas.deployment.tflite import write_tflite
-from qanas.export.report import (
+from qanas.exporting.report import (
     Export,
     Reals,
     ShippedOutput,
@@ -29,8 +29,8 @@ from qanas.export.report import (
     ratios_about_mean,
     sqnr_db,
 )
-from qanas.export.scheme import ExportScheme
-from qanas.export.source import Source
+from qanas.exporting.scheme import ExportScheme
+from qanas.exporting.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
 from qanas.quantization.layer_noise import layer_noise, samples_affordable
