@@ -58,8 +58,11 @@ def models(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if path.is_file() and path.name != "card.json"}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("suffix", [".json", ".tflite", ".safetensors", ".npz"])
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [*((".json", damage) for damage in DAMAGES),
+     *((suffix, damage) for suffix in (".tflite", ".safetensors", ".npz") for damage in ("cut", "flipped late"))],
+)  # fmt: skip
 def test_a_damaged_training_is_done_again(place: Path, suffix: str, damage: str) -> None:
     kept = next((place / "out/trainings").glob(f"*/0{suffix}"))
     shutil.rmtree(place / "out/models")
