@@ -54,6 +54,21 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
             id="augment raises",
         ),
         pytest.param(
+            [(METHOD, "    def augment(self, inputs, targets, generator): return inputs[:, :1], targets\n" + METHOD)],
+            "a training batch: TypeError: augment makes inputs of shape (8, 1) of such of (8, ",
+            id="augment of another shape",
+        ),
+        pytest.param(
+            [(METHOD, "    def loss_gradient(self, kind, o, t): return 1.0, o\n" + METHOD)],
+            "loss_gradient 'ce': ValueError: it gives 1 where loss gives ",
+            id="another gradient than autograd's",
+        ),
+        pytest.param(
+            [(METHOD, "    def confusion(self, outputs, split): return np.zeros(2)\n" + METHOD)],
+            "confusion on val: TypeError: it returns a ndarray of shape (2,); return an array (classes, classes)",
+            id="confusion of another shape",
+        ),
+        pytest.param(
             [(METHOD, "    def predictions(self, outputs, split, preprocessing): return {'x': 1 / 0}\n" + METHOD)],
             "predictions on val: ZeroDivisionError",
             id="predictions raises",

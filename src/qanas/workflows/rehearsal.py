@@ -30,7 +30,7 @@ from qanas.planning.plan import Plan
 from qanas.search_space.training_group import TrainingSettings
 from qanas.shipping.finalists import Training, packed_predictions, reference_finalist
 from qanas.shipping.models import make_card, statistics_of
-from qanas.tasks.base import FloatArray, Split, TaskData
+from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.resampling import units_of
 
 REHEARSED = 8
@@ -40,6 +40,9 @@ LOOKED_AT = 4096
 """Samples of a split at most that are looked at where each has to be decoded."""
 
 FEW_CLASSES = 20
+
+GRADIENT_TOLERANCE = 1e-3
+"""Relative: of a gradient in single precision."""
 
 Metrics = dict[SplitName, dict[str, float]]
 
@@ -109,7 +112,9 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     if settings.loss not in task.losses:
         raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
     with users_code(f"{name}: a training batch"):
-        inputs, targets = data.batch(torch.arange(min(settings.batch_size, len(data), REHEARSED)))
+        indices = torch.arange(min(settings.batch_size, len(data), REHEARSED))
+        inputs, targets = data.batch(indices)
+        _check_augmented(bench.data_of(bench.reference).train, indices, inputs)
     network.train(len(inputs) > 1)
     for kind in task.losses:
         with users_code(f"{name}.loss '{kind}'"):
@@ -122,10 +127,50 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
                 loss.backward()  # type: ignore[no-untyped-call]
             elif any(parameter.requires_grad for parameter in network.parameters()):
                 raise TypeError("it has no gradient; compute it with torch's operations on outputs")
+        with users_code(f"{name}.loss_gradient '{kind}'"):
+            _check_gradient(task, kind, network(inputs), targets)
         if kind == settings.loss and not torch.isfinite(loss):
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _check_augmented(train: Split, indices: torch.Tensor, inputs: torch.Tensor) -> None:
+    """Refuse random changes that leave samples of another shape, or what can't be computed with.
+
+    Args:
+        train: the samples as they are.
+        indices: of the batch, shape (batch,).
+        inputs: changed, shape (batch, *input_shape).
+    """
+    before, after = train.batch(indices.numpy())[0].shape, tuple(inputs.shape)
+    if before != after:
+        raise TypeError(f"augment makes inputs of shape {after} of such of {before}")
+    if not torch.isfinite(inputs).all():
+        raise ValueError("inputs are NaN or infinite, as they are or by augment")
+
+
+def _check_gradient(task: Task, kind: str, outputs: object, targets: object) -> None:
+    """Refuse a loss and gradient of a task's own that aren't autograd's.
+
+    Args:
+        task: may offer them.
+        kind: of the loss.
+        outputs: shape (batch, output_size, ...); several have no such gradient.
+        targets: shape (batch, ...).
+    """
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return
+    offered = task.loss_gradient(kind, outputs.detach().numpy(), targets.numpy())
+    if offered is None:
+        return
+    wanted = outputs.detach().clone().requires_grad_()
+    loss = task.loss(kind, wanted, targets)
+    (gradient,) = torch.autograd.grad(loss, wanted)
+    same = np.isclose(offered[0], loss.item(), rtol=GRADIENT_TOLERANCE)
+    scale = float(gradient.abs().max()) or 1.0
+    if not same or np.abs(offered[1] - gradient.numpy()).max() > GRADIENT_TOLERANCE * scale:
+        raise ValueError(f"it gives {offered[0]:.6g} where loss gives {loss.item():.6g}, or another gradient than that")
 
 
 def _check_confusion(counts: object) -> None:

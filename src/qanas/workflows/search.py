@@ -404,7 +404,7 @@ class Search:
                 "measured",
                 metrics=result.scores,
                 train_seconds=result.train_seconds,
-                train_losses=tuple(result.train_losses),
+                train_losses=list(result.train_losses),
                 is_seed=is_reference,
                 feasible=feasible,
             )

@@ -360,8 +360,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         if known is not None and known != _digest_of(stored):
             raise ValueError("its digest is another one")  # noqa: TRY301 - as what else can be wrong with it
         kept = {entry.name: stored[entry.name] for entry in fields(TrialRecord) if entry.name in stored}
-        losses = tuple(kept.get("train_losses", ()))
-        return TrialRecord(**{**kept, "train_losses": losses, "number": trial.number})
+        return TrialRecord(**{**kept, "number": trial.number})
     except (TypeError, ValueError) as error:
         raise InputError(f"study.db: the record of trial {trial.number} was damaged ({error}); {_BACKUP}") from error
 
