@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import logging
 import os
 import random
 import subprocess
@@ -26,6 +27,7 @@ from qanas.exporting.source import Arguments, Samples
 from qanas.recipe import load_plan
 from qanas.training.pretrained import load_weights
 from qanas.workflows import trial_store
+from qanas.workflows.run import _logged_to
 from tests.robustness.small import recipe, run
 
 INPUTS = 400
@@ -183,3 +185,11 @@ def test_odd_state_dicts_are_refused(tmp_path: Path, state: dict[object, torch.T
     torch.save(state, path)
     with pytest.raises(InputError, match=r"x\.pt"):
         load_weights(nn.Linear(3, 2), path)
+
+
+def test_a_log_that_cannot_be_written_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.log.symlink_to("/dev/full")
+    with _logged_to(folder, ["nothing of this has room"]):
+        logging.getLogger("qanas").info("nor of this")
+    assert capsys.readouterr().err == ""

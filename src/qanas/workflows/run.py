@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -148,12 +149,24 @@ def _counted(shipments: Sequence[Shipment]) -> dict[str, object]:
     return {"shipped": len(shipments) - len(failed), "failed": len(failed), "failures": failures}
 
 
+class _LogFile(logging.FileHandler):
+    """A log that can't be written, as on a full disk, is neither a traceback on the screen nor the end of a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the record out."""
+
+    def close(self) -> None:
+        """Close, whether or not what is left of it can be written."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class _logged_to:  # noqa: N801 - used as a function
     """Send the package's log to the run's log.txt while the run lasts."""
 
     def __init__(self, folder: RunFolder, first: Sequence[str]) -> None:
         self._first = first
-        self._handler: logging.Handler = logging.FileHandler(folder.log, encoding="utf-8", errors="backslashreplace")
+        self._handler: logging.Handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def __enter__(self) -> None:
