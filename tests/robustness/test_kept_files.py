@@ -6,8 +6,11 @@ import errno
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +24,7 @@ from qanas.recipe import load_plan
 from qanas.shipping.shipped import verify_models
 from qanas.supernet import teacher_features
 from tests.robustness.small import recipe, run
+from tests.workflows import blockwise_runs
 
 Damage = Callable[[bytes], bytes]
 
@@ -255,3 +259,34 @@ def test_a_damaged_row_of_the_study_is_told(place: Path, table: str) -> None:
     database.close()
     with pytest.raises(InputError, match=r"study\.db"):
         run(place / "r.toml", place / "out")
+
+
+@pytest.mark.slow
+def test_distilled_finalists_are_the_same_with_the_cache(tmp_path: Path) -> None:
+    """What they start from is a part of the key: with teacher's and blocks' weights another network comes out."""
+    changes: dict[str, dict[str, Any]] = {"finalists": {"count": 2, "seeds": 1, "start": "distilled"}}
+    plain = blockwise_runs.run(blockwise_runs.recipe(tmp_path, **changes), tmp_path / "plain")
+    cached = {**changes, "estimation": {"cache": str(tmp_path / "cache")}}
+    for name in ("filled", "used"):
+        found = blockwise_runs.run(blockwise_runs.recipe(tmp_path, **cached), tmp_path / name)
+        assert [shipment.finalist.identity for shipment in found.shipments] == [
+            shipment.finalist.identity for shipment in plain.shipments
+        ]
+        for path in sorted((tmp_path / "plain").glob("models/*/model.tflite")):
+            other = tmp_path / name / path.relative_to(tmp_path / "plain")
+            assert other.read_bytes() == path.read_bytes()
+    assert any((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_use_one_cache(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    plain, _ = run(path, tmp_path / "plain")
+    shared = f"estimation.cache={tmp_path / 'cache'}"
+    outs = [tmp_path / name for name in ("one", "other")]
+    command = [sys.executable, "-c", "from qanas.cli import main; main()", "run", str(path), "--set", shared, "--out"]
+    for process in [subprocess.Popen([*command, str(out)]) for out in outs]:
+        assert process.wait(600) == 0
+    for out in outs:
+        assert (out / "front.csv").read_bytes() == (tmp_path / "plain" / "front.csv").read_bytes()
+    assert len(plain.models) == 2
