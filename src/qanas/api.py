@@ -106,7 +106,6 @@ def run(
     path = Path(recipe)
     given = Path(out) if out is not None else Path("runs") / path.stem
     folder = RunFolder(given.absolute())  # a user's class may change the current folder
-    here = Path.cwd()
     with _ONE_AT_A_TIME, _process_left_as_it_was():
         plan = load_plan(path, override_texts(overrides))
         plan.check()
@@ -116,7 +115,6 @@ def run(
         else:
             run_search(plan, folder, progress)
         write_report(folder)
-        os.chdir(here)
     return load(given)
 
 
@@ -126,14 +124,18 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextmanager
 def _process_left_as_it_was() -> Iterator[None]:
-    """Give the caller's process back what a run changes in it: where modules are found, and what Optuna prints."""
+    """Give the caller's process back what a run changes in it.
+
+    That is where modules are found, what Optuna prints, and the current folder.
+    """
     import optuna
 
-    path, verbosity = list(sys.path), optuna.logging.get_verbosity()
+    here, path, verbosity = Path.cwd(), list(sys.path), optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         yield
     finally:
+        os.chdir(here)
         sys.path[:] = path
         optuna.logging.set_verbosity(verbosity)
 
@@ -175,11 +177,8 @@ def check(recipe: FilePath, overrides: Overrides = ()) -> Forecast:
     from qanas.recipe import load_plan
     from qanas.workflows.check import checked
 
-    here = Path.cwd()
     with _process_left_as_it_was():
-        found = checked(load_plan(Path(recipe), override_texts(overrides)))
-        os.chdir(here)
-    return found
+        return checked(load_plan(Path(recipe), override_texts(overrides)))
 
 
 def pick(
@@ -214,14 +213,12 @@ def verify(run: Result | FilePath) -> dict[str, tuple[str, ...]]:
     from qanas.recipe import load_plan
     from qanas.shipping.shipped import require_same_data, verify_models
 
-    folder, here = _folder_of(run), Path.cwd()
+    folder = _folder_of(run)
     with _process_left_as_it_was():
         plan = load_plan(folder.recipe)
         plan.check()
         require_same_data(plan, folder)
-        found = {verdict.identity: verdict.differences for verdict in verify_models(plan, folder)}
-        os.chdir(here)
-    return found
+        return {verdict.identity: verdict.differences for verdict in verify_models(plan, folder)}
 
 
 def compare(

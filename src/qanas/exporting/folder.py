@@ -11,13 +11,11 @@ from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import digest, write_atomically
 from qanas.deployment.firmware.folder import Firmware
-from qanas.deployment.firmware.golden import GoldenVectors
+from qanas.deployment.firmware.golden import GOLDEN_SAMPLES, GoldenVectors
 from qanas.deployment.litert import LiteRTModel
 from qanas.exporting.export import Deployed, noise_by_layer, require_folder_of, ship
 from qanas.exporting.report import Export
 from qanas.exporting.source import Source
-
-GOLDEN_SAMPLES = 4
 
 BY_ITSELF = "how the network's input comes about is not known here; write its preprocessing down beside the firmware"
 

@@ -86,12 +86,13 @@ def _float_self(quantized: QuantizedGraph, operator: Operator, node: Node, codes
 
 def _passed_on(quantized: QuantizedGraph, position: int, changed: Tensor, codes: Mapping[str, Tensor]) -> Values:
     """Return all codes with those of one node changed, and of all nodes that it reaches."""
-    nodes = quantized.graph.nodes
-    fresh: Values = {nodes[position].name: changed}
-    for node in nodes[position + 1 :]:
-        if any(name in fresh for name in node.inputs):
-            fresh[node.name] = _integers(quantized, node, {**codes, **fresh})
-    return {**codes, **fresh}
+    first, *behind = quantized.graph.nodes[position:]
+    values, reached = {**codes, first.name: changed}, {first.name}
+    for node in behind:
+        if not reached.isdisjoint(node.inputs):
+            values[node.name] = _integers(quantized, node, values)
+            reached.add(node.name)
+    return values
 
 
 def _noise(quantized: QuantizedGraph, real: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> float:

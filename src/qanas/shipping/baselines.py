@@ -48,9 +48,11 @@ MOST_DENSE_EPOCHS = 40
 """How long networks on features are trained: at most so many steps and passes over the data, seconds of CPU time. A
 step over images is over all of their pixels."""
 
-SHARES = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
+NARROWED_TO = (2, 4, 8, 16)
+"""Of the reference's widths one part in so many; weights go by about the square."""
+
 MOST_NARROWED = 3
-"""Of the reference's widths; weights go by about the square. The smallest of those that a space has."""
+"""Narrowed references at most: the smallest of those that a space has."""
 
 FEWER_BITS: WeightBits = 4
 SMALLER = 0.9
@@ -135,17 +137,16 @@ def _narrowed(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
     """Yield the reference with a share of its widths."""
     del features
     bench = plan.bench
-    spaces = [(share, space) for share in SHARES if (space := bench.networks.narrowed(share)) is not None]
+    spaces = [(part, space) for part in NARROWED_TO if (space := bench.networks.narrowed(1 / part)) is not None]
     sizes = {bench.costs_of(bench.reference)["weight_bytes"]}
-    for share, space in spaces[-MOST_NARROWED:]:
+    for part, space in spaces[-MOST_NARROWED:]:
         own = replace(bench, networks=space, reference_start=RANDOM)
         candidate, size = own.reference, own.costs_of(own.reference)["weight_bytes"]
         if size in sizes:
             continue
         sizes.add(size)
-        name, procedure = f"narrowed-{round(1 / share)}", plan.finalists.of_reference
-        told = f"the reference with 1/{round(1 / share)} of its widths"
-        finalist = _finalist(plan, name, candidate, procedure, told)
+        name, told = f"narrowed-{part}", f"the reference with 1/{part} of its widths"
+        finalist = _finalist(plan, name, candidate, plan.finalists.of_reference, told)
         if bench.costs_of(candidate)["weight_bytes"] == size:  # widths are settings: the run's own bench makes it
             yield Baseline(finalist, bench)
         else:  # only the variant tells its trainings from the reference's

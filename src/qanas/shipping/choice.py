@@ -13,6 +13,7 @@ from qanas.core.pareto import spread
 from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimator
 from qanas.planning.plan import Plan
+from qanas.shipping import goals
 from qanas.shipping.finalists import Finalist, reference_finalist, variant_of
 from qanas.shipping.soundness import Scores
 
@@ -98,7 +99,7 @@ def choose(plan: Plan, front: Sequence[TrialRecord], constant: Scores) -> Choice
 
 def _by_goals(plan: Plan, front: Sequence[TrialRecord]) -> Choice:
     columns = [goal.metric.column for goal in plan.goals]
-    told = " and ".join(goal.told() for goal in plan.goals)
+    told = goals.told(plan.goals)
     if any(column not in record.metrics for record in front for column in columns):
         return Choice(front, (), f"which points reach {told} isn't known before they are trained")
 

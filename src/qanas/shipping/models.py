@@ -30,7 +30,7 @@ from qanas.core.measures import PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware.folder import NO_PREPROCESSING, Firmware
-from qanas.deployment.firmware.golden import GoldenVectors
+from qanas.deployment.firmware.golden import GOLDEN_SAMPLES, GoldenVectors
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.costs import SHIPPED_COSTS, Blueprint, costs_of
 from qanas.planning.plan import Plan
@@ -45,8 +45,6 @@ from qanas.training.pretrained import FileStart
 
 Statistics = Mapping[Precision, Mapping[SplitName, Mapping[str, Statistic]]]
 """Metrics over the repetitions of a finalist, by precision, split and name."""
-
-GOLDEN_SAMPLES = 4
 
 _KEPT = ("model.tflite", "weights.safetensors", "predictions.npz")
 """What a model's folder has of a training's files, in the order of `SHIPPED_SUFFIXES`."""

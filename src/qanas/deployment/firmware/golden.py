@@ -21,6 +21,10 @@ torch's calls and the shipped architectures: by several FULLY_CONNECTED layers b
 step), by fused LSTMs, and by a SOFTMAX of 16 bits. All other kernels are identical."""
 
 
+GOLDEN_SAMPLES = 4
+"""That firmware is given to check itself with."""
+
+
 @dataclass(frozen=True)
 class GoldenVectors:
     """Inputs and the outputs that LiteRT's reference kernels give for them, states reset before each.
