@@ -187,7 +187,9 @@ def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     run_folder = _folder(folder)
     _tell_at_once(f"reading {folder}")
+    from qanas.core.measures import COST_UNITS
     from qanas.recipe import load_plan
+    from qanas.shipping.latency import take
     from qanas.shipping.shipped import require_same_data, verify_models
 
     plan = load_plan(run_folder.recipe)
@@ -197,8 +199,11 @@ def verify(folder: FolderArgument) -> None:
     for verdict in verify_models(plan, run_folder):
         verdicts.append(verdict)
         outcome = "; ".join(verdict.differences) or "as its card says"
-        latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"
-        typer.echo(f"{verdict.identity}: {outcome}{latency}")
+        typer.echo(f"{verdict.identity}: {outcome}")
+    runnable = [verdict.identity for verdict in verdicts if verdict.runs]
+    for identity, latency in zip(runnable, take(plan.bench.device, run_folder, runnable), strict=True):
+        told = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
+        typer.echo(f"{identity}: {told} on {plan.bench.device.name}, {latency.kernels}")
     if not verdicts:
         typer.echo(f"{run_folder.models}: no model was shipped", err=True)
     if not verdicts or any(verdict.differences for verdict in verdicts):
@@ -282,12 +287,17 @@ def export(  # noqa: PLR0913, PLR0917 - its options
 
 
 @app.command()
-def devices() -> None:
-    """List the devices that latency can be had for."""
+def devices(
+    name: Annotated[str | None, typer.Argument(help="One of them, or a .toml file: all that is known of it.")] = None,
+) -> None:
+    """List the devices that latency can be had for, or say all of one."""
     from qanas.hardware.device import Device, device_names
 
-    for name in device_names():
-        typer.echo(f"{name}: {Device.named(name).description}")
+    if name is not None:
+        typer.echo("\n".join(Device.named(name).lines()))
+        return
+    for known in device_names():
+        typer.echo(f"{known}: {Device.named(known).description}")
 
 
 def main() -> None:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from qanas.core.measures import Cost
-from qanas.hardware.costs import PROGRAM_COSTS, CostModel, LatencyCost
-from qanas.hardware.device import Device, LatencySource, device_names
+from qanas.hardware.costs import PROGRAM_COSTS, CostModel, DeviceCost
+from qanas.hardware.device import Device, device_names
+from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.testing import check_cost, check_latency
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qanas.hardware.costs import Blueprint
 
 DEVICES = [Device.named(name) for name in device_names()]
-COSTS = [*PROGRAM_COSTS, *(LatencyCost(Cost("latency_ms", device.name), device) for device in DEVICES)]
+COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES)]
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)
@@ -84,17 +87,21 @@ class Guessing(LatencySource):
     milliseconds: float = 1.0
 
     @property
+    def figure(self) -> Figure:
+        return "latency_ms"
+
+    @property
     def described(self) -> str:
         return self.described_as
 
-    def latency_ms(self, content: bytes) -> float:
-        return self.milliseconds
+    def of(self, contents: Sequence[bytes]) -> list[float]:
+        return [self.milliseconds for _ in contents]
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (Guessing(), "an empty file isn't refused; it gives 1.0"),
+        (Guessing(), "an empty file isn't refused; it gives [1.0]"),
         (Guessing(milliseconds=0.0), "The latency of a network is positive and finite: it is 0.0 ms"),
         (Guessing(described_as="two\nlines"), "It says in one line what took the time: it says 'two\\nlines'"),
     ],

@@ -162,7 +162,7 @@ def _fewer_bits(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
     candidate = replace(reference, quantization={**reference.quantization, **dict.fromkeys(own, FEWER_BITS)})
     packed = replace(bench, scheme=replace(bench.scheme, container="int4"))
     before, now = bench.costs_of(reference), packed.costs_of(candidate)
-    asked = [cost.column for cost in plan.objectives if isinstance(cost, Cost) and not cost.measured] or [
+    asked = [cost.column for cost in plan.objectives if isinstance(cost, Cost) and not cost.of_device] or [
         "weight_bytes"
     ]
     if any(now[name] <= SMALLER * before[name] for name in asked):

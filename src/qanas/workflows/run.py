@@ -18,6 +18,7 @@ from qanas.shipping.baselines import baselines_of, constant_row, constant_scores
 from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
 from qanas.shipping.finalists import Training, train_finalists
+from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
@@ -114,6 +115,10 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
+    timed, refusal = with_latency(plan.bench.device, folder, [*shipments, *compared])
+    shipments, compared = timed[: len(shipments)], timed[len(shipments) :]
+    if refusal:
+        progress.message(f"latency: {refusal}")
     result = RunResult(folder, front, shipments, compared)
     remove_stale_models(folder, [*shipments, *compared])
     folder.write_table(folder.front, front_rows(plan, front, shipments))

@@ -454,7 +454,7 @@ def _microseconds(seconds: Value | None) -> int | None:
 def _cost_type(name: str, values: Sequence[Value | None]) -> pl.DataType:
     """Return whole numbers for what is counted from shapes; what is measured, latency, is a float."""
     cost = Cost.parse(name)
-    counted = cost is not None and not cost.measured
+    counted = cost is not None and not cost.of_device
     whole = counted and all(value is None or float(value).is_integer() for value in values)
     return pl.Int64() if whole else pl.Float64()
 
