@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qanas.core.card import Card
     from qanas.exporting.report import Export
     from qanas.exporting.source import Given
+    from qanas.hardware.profile import Profile
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays
     from qanas.shipping.shipped import Pick
@@ -179,6 +180,38 @@ def check(recipe: FilePath, overrides: Overrides = ()) -> Forecast:
 
     with _process_left_as_it_was():
         return checked(load_plan(Path(recipe), override_texts(overrides)))
+
+
+def profile(subject: FilePath, overrides: Overrides = (), device: str | None = None) -> Profile:
+    """Return what each layer costs, of a recipe's reference as it would ship, or of any .tflite file.
+
+    Args:
+        subject: a recipe, or a .tflite file.
+        overrides: of the recipe's keys.
+        device: whose latency is told; the recipe's, or this machine, if left out.
+
+    Raises:
+        InputError: it can't be read, or has an operator that nothing is known of.
+    """
+    from qanas.deployment.tflite_reader import read_tflite
+    from qanas.hardware.device import Device
+    from qanas.hardware.profile import profiled
+    from qanas.recipe import load_plan
+
+    path, settings = Path(subject), override_texts(overrides)
+    if path.suffix != ".tflite":
+        plan = load_plan(path, settings)
+        plan.check()
+        bench = plan.bench
+        parts = [name for name, _ in bench.build(bench.reference, 0).named_children()]
+        chosen = bench.device if device is None else Device.named(device)
+        return profiled(bench.blueprint(bench.reference).program, chosen, parts)
+    if settings:
+        raise InputError(f"{path}: a file has no settings; leave them out, or name a recipe")
+    try:
+        return profiled(read_tflite(path.read_bytes()), Device.named(device or "host"))
+    except (InputError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def pick(

@@ -144,6 +144,36 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
 
 
 @app.command()
+def profile(
+    subject: Annotated[
+        Path, typer.Argument(metavar="RECIPE|MODEL", help="A recipe, whose reference it is of, or a .tflite file.")
+    ],
+    settings: SetOption = None,
+    device: Annotated[str | None, typer.Option(help="Whose latency is told; the recipe's if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Layer by layer: parameters, bytes, multiply-accumulates, memory, latency on a device, and the bottleneck."""
+    import json
+
+    from rich.console import Console
+
+    from qanas import api
+    from qanas.reporting.profile_page import print_profile, profile_json, write_profile
+
+    if subject.suffix != ".tflite":
+        _look_at(subject, settings or [])
+    found = api.profile(subject, settings or [], device)
+    if as_json:
+        typer.echo(json.dumps(profile_json(found), indent=2, allow_nan=False))
+    else:
+        print_profile(Console(), found)
+    if out is not None:
+        write_profile(found, str(subject), out)
+        typer.echo(f"page: {out}", err=as_json)
+
+
+@app.command()
 def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
     run_folder = _folder(folder)

@@ -54,7 +54,7 @@ def _program(model: Any) -> Program:  # noqa: ANN401 - the schema's classes have
     program = Program(_border(graph.inputs, graph, tensors), _border(graph.outputs, graph, tensors))
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
-        program.operators.append(
+        program.append(
             RuntimeOperator(
                 kind=_KINDS[max(code.builtinCode, code.deprecatedBuiltinCode)],  # old files have the second alone
                 version=code.version,

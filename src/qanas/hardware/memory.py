@@ -62,6 +62,19 @@ def peak_ram_bytes(program: Program) -> int:
     return plan_peak([*_activations(program), *_scratch(program)]) + states
 
 
+def live_bytes(program: Program) -> list[int]:
+    """Return how many bytes are needed while each operator runs: values that are alive, scratch, states, all aligned.
+
+    The arena is at least the largest of them; where its pieces don't fit together it is larger.
+    """
+    states = sum(aligned(tensor.stored_bytes) for tensor in program.tensors() if tensor.variable)
+    pieces = [*_activations(program), *_scratch(program)]
+    return [
+        states + sum(piece.size for piece in pieces if piece.first <= step <= piece.last)
+        for step in range(len(program.operators))
+    ]
+
+
 def _activations(program: Program) -> list[Allocation]:
     """Return the memory of what is computed, in the order of the file's tensors."""
     steps: dict[int, list[int]] = {id(tensor): [0] for tensor in program.inputs.values()}
