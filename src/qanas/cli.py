@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -66,6 +67,10 @@ def _folder(path: Path) -> RunFolder:
     folder = RunFolder(path)
     folder.require()
     return folder
+
+
+def _advance(progress: Any, bar: Any, done: int) -> None:  # noqa: ANN401 - rich is imported inside commands
+    progress.update(bar, completed=done)
 
 
 def _look_at(recipe: Path, settings: list[str]) -> None:
@@ -170,6 +175,44 @@ def profile(
         print_profile(Console(), found)
     if out is not None:
         write_profile(found, str(subject), out)
+        typer.echo(f"page: {out}", err=as_json)
+
+
+@app.command()
+def space(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipes whose spaces are compared.")],
+    settings: SetOption = None,
+    samples: Annotated[int, typer.Option(min=1, help="Candidates that are drawn of each.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which search space to take, by costs alone: how much of it fits the device, and how much that computes."""
+    import json
+
+    for recipe in recipes:
+        _look_at(recipe, settings or [])
+    if not as_json:
+        _tell_at_once(f"reading {', '.join(map(str, recipes))}")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from qanas.recipe import load_plan
+    from qanas.reporting.space_page import print_spaces, spaces_json, write_spaces
+    from qanas.workflows.space_quality import space_quality
+
+    found = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for recipe in recipes:
+            plan = load_plan(recipe, settings or [])
+            bar = progress.add_task(recipe.stem, total=samples)
+            told = partial(_advance, progress, bar)
+            found.append(space_quality(recipe.stem, plan, samples, told))
+    if as_json:
+        typer.echo(json.dumps(spaces_json(found), indent=2, allow_nan=False))
+    else:
+        print_spaces(Console(), found)
+    if out is not None:
+        write_spaces(found, out)
         typer.echo(f"page: {out}", err=as_json)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qanas.hardware.device import Device
@@ -63,16 +63,19 @@ class Profile:
             found[layer.part] = found.get(layer.part, 0.0) + value(layer)
         return found
 
-    def bottlenecks(self) -> dict[str, LayerProfile]:
-        """Return the layer that has most of each: time, where it is told, multiply-accumulates, weights, memory."""
-        measures: dict[str, Callable[[LayerProfile], float]] = {
+    @property
+    def additive(self) -> Mapping[str, Callable[[LayerProfile], float]]:
+        """What of a layer adds up to the network's, by its name; latency only where it is told."""
+        time: dict[str, Callable[[LayerProfile], float]] = {"latency": lambda layer: layer.latency_ms or 0.0}
+        return (time if self.timed else {}) | {
             "multiply-accumulates": lambda layer: layer.macs,
             "weight bytes": lambda layer: layer.weight_bytes,
-            "working memory": lambda layer: layer.live_bytes,
         }
-        if self.timed:
-            measures = {"latency": lambda layer: layer.latency_ms or 0.0, **measures}
-        return {name: max(self.layers, key=value) for name, value in measures.items()}
+
+    def bottlenecks(self) -> dict[str, LayerProfile]:
+        """Return the layer that has most of each: what adds up, and working memory."""
+        found = {name: max(self.layers, key=value) for name, value in self.additive.items()}
+        return found | {"working memory": max(self.layers, key=lambda layer: layer.live_bytes)}
 
 
 def profiled(program: Program, device: Device, parts: Iterable[str] = ()) -> Profile:

@@ -50,13 +50,9 @@ def _weight(profile: Profile) -> Any:  # noqa: ANN401 - a key
 
 def _share(profile: Profile, measure: str, layer: LayerProfile) -> str:
     """Return how much of the whole a layer has, where that adds up."""
-    values = {
-        "latency": lambda one: one.latency_ms or 0.0,
-        "multiply-accumulates": lambda one: one.macs,
-        "weight bytes": lambda one: one.weight_bytes,
-    }.get(measure)
-    total = 0.0 if values is None else sum(map(values, profile.layers))
-    return f", {values(layer) / total:.1%} of all" if values is not None and total else f", {layer.live_bytes:,} bytes"
+    value = profile.additive.get(measure)
+    total = 0.0 if value is None else sum(map(value, profile.layers))
+    return f", {value(layer) / total:.1%} of all" if value is not None and total else f", {layer.live_bytes:,} bytes"
 
 
 def _parts(profile: Profile) -> Table:
