@@ -146,6 +146,22 @@ def test_learning_curves_and_scores_on_training_data(run: RunFolder) -> None:
     assert "MAE, train" in " ".join(page.cells)
 
 
+def test_scores_while_training_are_drawn(run: RunFolder) -> None:
+    points = [{"epoch": e, "train_mae": 9 / e, "val_mae": 10 / e} for e in (1, 2, 3)]
+    learning = Learning(losses=[9.0, 4.0, 2.0], train={"mae": 3.0}, curve=points)
+    (run.model("m0") / "card.json").write_text(run.cards()["m0"].model_copy(update={"learning": learning}).to_json())
+    rows = pl.read_parquet(run.trials)
+    curve = [[12.0, 9.0] if outcome == "measured" else None for outcome in rows["outcome"]]
+    lists = [pl.Series(f"curve_{side}_mae", curve, pl.List(pl.Float64())) for side in ("train", "val")]
+    write_parquet(run.trials, rows.with_columns(lists))
+    page = _page(run)
+    train, val = page.plot("curves")["traces"]
+    assert (train["x"], train["y"], val["y"]) == ([1, 2, 3], [9.0, 4.5, 3.0], [10.0, 5.0, 3.33333])
+    dots = [trace for trace in page.plot("fit")["traces"] if trace["mode"] == "markers"]
+    assert {value for trace in dots for value in trace["y"]} == {9.0}
+    assert "curve" not in str(page.plot("parallel")), "it is no setting"
+
+
 def test_errors_lie_over_the_true_value(run: RunFolder) -> None:
     low, high, mean = _page(run).plot("errors")["traces"]
     assert len(mean["x"]) == 8, "of forty test engines, five a bin"

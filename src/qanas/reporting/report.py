@@ -10,7 +10,8 @@ from qanas.reporting.blocks import block_plot, stages
 from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.layer_strips import layer_strips
-from qanas.reporting.model_plots import learning_plot, noise_plot, quantization_plot, shipped_plot
+from qanas.reporting.learning_plots import learning_plots
+from qanas.reporting.model_plots import noise_plot, quantization_plot, shipped_plot
 from qanas.reporting.models import class_table, costs_note, metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
@@ -46,12 +47,12 @@ def render(data: RunData) -> str:
     kept = read_predictions(data)
     front, shipped, blocks, progress = front_plot(data), shipped_plot(data), block_plot(data), progress_plot(data)
     predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
-    learning = learning_plot(data)
+    learning = learning_plots(data)
     quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
     noise = noise_plot(data)
     return render_page(
         _TEMPLATE,
-        [front, shipped, quantization, noise, learning, blocks, *predictions, progress, importance, parallel],
+        [front, shipped, quantization, noise, *learning, blocks, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
