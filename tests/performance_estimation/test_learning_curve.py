@@ -40,7 +40,7 @@ def test_points_are_scores_of_the_network_that_would_come_out_there() -> None:
     outcome = trained()
     assert [point["epoch"] for point in outcome.curve] == [1, 2, 3, EPOCHS]
     stopped = FullTraining(epochs=EPOCHS).make(BENCH, BENCH.reference, RANDOM, 3, lambda event: event.done < 2)
-    for split, samples in (("train", sample_of(DATA.train, 512)), ("val", sample_of(DATA.val, 512))):
+    for split, samples in (("train", sample_of(DATA.train, 256)), ("val", sample_of(DATA.val, 256))):
         for point, network in ((outcome.curve[1], stopped.network), (outcome.curve[-1], outcome.network)):
             for metric, value in metrics_of(TASK, float_outputs(network, samples), samples).items():
                 assert point[f"{split}_{metric}"] == pytest.approx(value, rel=1e-5)

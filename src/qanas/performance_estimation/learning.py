@@ -16,7 +16,7 @@ from qanas.performance_estimation.scoring import float_outputs, metrics_of, samp
 from qanas.tasks.base import Split, Task, TaskData
 from qanas.training.trainer import SNAPSHOT_SAMPLES, SnapshotTrainer
 
-FEWEST_SAMPLES, MOST_SAMPLES = 32, 512
+FEWEST_SAMPLES, MOST_SAMPLES = 32, 256
 """Of each split, spread evenly over it, which the points of a curve are scored on: as many as `SHARE` allows."""
 
 MOST_LOOKS = 4

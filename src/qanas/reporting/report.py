@@ -19,6 +19,7 @@ from qanas.reporting.search_plots import importance_note, importance_plot, paral
 from qanas.reporting.views.classes import confusion_plot
 from qanas.reporting.views.masks import gallery
 from qanas.reporting.views.series import series_plots
+from qanas.reporting.views.wrong import wrong_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,7 @@ def render(data: RunData) -> str:
         degenerate=data.degenerate,
         predictions=predictions,
         gallery=gallery(data, kept),
+        wrong=wrong_tables(data, kept),
         progress=progress,
         quantization=quantization,
         noise=noise,

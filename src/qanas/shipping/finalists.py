@@ -40,6 +40,7 @@ from qanas.quantization.layer_noise import layer_noise, samples_affordable
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
+from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
 
@@ -332,6 +333,7 @@ def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) 
     found = task.confusion(outputs, split)
     if found is not None:
         kept[CONFUSION] = found
+    kept |= mistaken_inputs(outputs, split)
     try:
         drawn = resampled_metrics(task, outputs, split)
     except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all
