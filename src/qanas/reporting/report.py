@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import RunFolder, write_atomically
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 _TEMPLATE = "report.html.jinja"
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, doing: str = "") -> Path:
     """Write the report of a run, finished or not.
 
     Args:
         folder: of the run; only recipe.toml must be there.
+        doing: what a run does that goes on: a page that is open is loaded anew until it is over.
 
     Returns:
         The page's path.
@@ -39,12 +41,12 @@ def write_report(folder: RunFolder) -> Path:
     Raises:
         InputError: the folder holds no run, or a file that can't be read.
     """
-    write_atomically(folder.report, render(read_run(folder)).encode("utf-8", "replace"))
+    write_atomically(folder.report, render(read_run(folder), doing).encode("utf-8", "replace"))
     return folder.report
 
 
-def render(data: RunData) -> str:
-    """Return the page."""
+def render(data: RunData, doing: str = "") -> str:
+    """Return the page, of a run that goes on with what it is doing."""
     kept = read_predictions(data)
     front, shipped, blocks, progress = front_plot(data), shipped_plot(data), block_plot(data), progress_plot(data)
     predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
@@ -59,6 +61,8 @@ def render(data: RunData) -> str:
         sentences=headline.sentences(data),
         status=data.summary.get("status", "no summary yet"),
         missing=data.missing,
+        doing=doing,
+        written=datetime.now().astimezone().strftime("%H:%M:%S") if doing else "",
         front=front,
         stages=stages(data),
         shipped=shipped,
