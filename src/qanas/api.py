@@ -100,6 +100,7 @@ def run(
         result.front.select("mae_quantized", "weight_bytes")
     """
     from qanas.recipe import load_plan
+    from qanas.reporting.following import FollowingReport
     from qanas.reporting.live import LiveDisplay
     from qanas.reporting.report import write_report
     from qanas.workflows.run import run_search
@@ -110,11 +111,13 @@ def run(
     with _ONE_AT_A_TIME, _process_left_as_it_was():
         plan = load_plan(path, override_texts(overrides))
         plan.check()
+        following = FollowingReport(folder)
         if progress is None:
             with LiveDisplay() as display:
-                run_search(plan, folder, display)
+                display.message(f"report, which follows the run: {RunFolder(given).report}")
+                run_search(plan, folder, display, following)
         else:
-            run_search(plan, folder, progress)
+            run_search(plan, folder, progress, following)
         write_report(folder)
     return load(given)
 

@@ -167,11 +167,13 @@ class Learning(BaseModel):
         losses: on training data, by epoch; further ones are of quantization-aware training.
         train: metrics of the FP32 network on training samples: beside those on validation data they tell what was
             learnt by heart.
+        curve: of a few epochs, the last one last, ``epoch`` and such metrics behind ``train_`` and ``val_``.
     """
 
     model_config = _STRICT
     losses: list[Number]
     train: dict[str, Number]
+    curve: list[dict[str, Number]] = []
 
 
 class Latency(BaseModel):

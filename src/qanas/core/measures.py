@@ -364,6 +364,10 @@ CONFIRMED = "confirmed"
 TRAIN_LOSSES = "train_losses"
 """The learning curve of a trial: its loss on training data, a list with a number an epoch."""
 
+CURVE = "curve_"
+"""In front of the columns of a trial's learning curve: lists with a number a point, ``curve_epoch``, and each metric on
+training and on validation samples, ``curve_train_mae``, ``curve_val_mae``."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
@@ -394,9 +398,12 @@ def setting_columns(
     }
 
 
+_TAKEN = re.compile(rf"{ROW_PATTERN.pattern}$|{CURVE}(epoch$|train_|val_)")
+
+
 def is_free(column: str) -> bool:
     """Tell whether a setting may have a column of that name."""
-    return column not in FIXED_COLUMNS and not ROW_PATTERN.fullmatch(column) and measure_of(column) is None
+    return column not in FIXED_COLUMNS and not _TAKEN.match(column) and measure_of(column) is None
 
 
 def is_setting(column: str) -> bool:

@@ -24,7 +24,8 @@ from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
 from qanas.networks.dense import DenseSpace, PixelSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
-from qanas.performance_estimation.procedure import Procedure, metrics_of
+from qanas.performance_estimation.procedure import Procedure
+from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import BaselineName, Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import WeightBits

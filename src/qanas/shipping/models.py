@@ -322,7 +322,11 @@ def make_card(
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={},  # of all models at once, see `qanas.shipping.latency`
-        learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
+        learning=Learning(
+            losses=list(shipped.losses), train=dict(shipped.train), curve=[dict(point) for point in shipped.curve]
+        )
+        if shipped.train
+        else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
         layer_noise=[LayerNoise.model_validate(entry) for entry in shipped.noise],
     )

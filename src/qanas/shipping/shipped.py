@@ -15,7 +15,7 @@ from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
-from qanas.performance_estimation.procedure import metrics_of
+from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
 from qanas.shipping import goals

@@ -12,7 +12,7 @@ from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.planning.dependence import check_resumable
 from qanas.planning.plan import Plan
-from qanas.planning.progress import Progress
+from qanas.planning.progress import NOBODY, Follower, Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
 from qanas.shipping.choice import choose, choose_finalists
@@ -22,6 +22,7 @@ from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
+from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.search import Search
 
@@ -55,13 +56,14 @@ class RunResult:
         return [shipment for shipment in self.shipments if shipment.card is None]
 
 
-def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
+def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Follower = NOBODY) -> RunResult:
     """Search, train the finalists, ship them, and write every table.
 
     Args:
         plan: with the bench, checked.
         folder: a new one, or that of an earlier session of the same recipe.
         progress: who watches.
+        follower: shows the folder while the run goes on.
 
     Raises:
         InputError: the folder holds another run, or another process works in it.
@@ -70,13 +72,19 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     remarks = rehearse(plan)
     with folder.locked():
         folder.write_recipe(plan.recipe)
+        followed = Followed(progress, follower)
+        follower.show(followed.doing)
         for remark in remarks:
             progress.message(f"data: {remark}")
-        with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
-            return _run(with_scheme_chosen(replace(plan, bench=bench), folder, progress), folder, progress)
+        try:
+            with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+                return _run(with_scheme_chosen(replace(plan, bench=bench), folder, followed), folder, followed)
+        except BaseException:
+            follower.end()
+            raise
 
 
-def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
+def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
     search = Search(plan, folder, progress)
     finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
 
@@ -88,12 +96,17 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         found |= {"metrics": dict(plan.bench.task.metrics)}
         folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
+    def save(status: str) -> None:
+        search.write_tables()
+        folder.write_table(folder.front, front_rows(plan, search.front(), []))
+        write_summary(status)
+
+    progress.save = lambda: save("running")
     try:
         search.run()
     finally:
-        search.write_tables()
-        folder.write_table(folder.front, front_rows(plan, search.front(), []))
-        write_summary("interrupted")
+        progress.save = _nothing
+        save("interrupted")
     search.stop_clock()
     started = time.monotonic()
     confirmation = Confirmation(plan, folder, search.records, progress)
@@ -137,6 +150,10 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         **({} if found is None else {"verdict": found.as_json()}),
     )
     return result
+
+
+def _nothing() -> None:
+    """All that is finished is in the folder."""
 
 
 def _cpu_seconds(trainings: Mapping[str, Sequence[Training]]) -> float:

@@ -405,6 +405,7 @@ class Search:
                 metrics=result.scores,
                 train_seconds=result.train_seconds,
                 train_losses=list(result.train_losses),
+                curve=list(result.curve),
                 is_seed=is_reference,
                 feasible=feasible,
             )
