@@ -26,13 +26,15 @@ Tables = dict[str, dict[str, Any]]
 
 TASK_TABLES: dict[str, dict[str, Any]] = {
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
-    "turbofan": {"data": "synthetic", "stride": 40},
+    "turbofan": {"data": "synthetic", "stride": 40, "window": 8},
 }
 SPACE_TABLES: dict[str, dict[str, Any]] = {
     "autoencoder": {"max_units": 4, "seed_units": 4},
     "deeplabv3": {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3]},
+    "conv1d": {"seed_width": 0.05, "widths": [0.05], "kernels": [3]},
     "dense": {"max_units": 4, "seed_units": 4},
     "ds_cnn": {"seed_width": 0.1, "widths": [0.1], "kernels": [3]},
+    "gru": {"max_units": 4, "seed_units": 4},
     "lstm": {"max_units": 4, "seed_units": 4},
     "mobilenet": {"reference": "mobilenet_v3_small", "seed_width": 0.1, "widths": [0.1], "kernels": [3], "halvings": 2},
     "resnet": {"seed_width": 0.25, "widths": [0.25], "kernels": [3]},
@@ -111,9 +113,11 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
 CLASSES = "qanas.testing.small:SmallTask"
 NETWORKS = {
     "autoencoder": CLASSES,
+    "conv1d": "turbofan",
     "deeplabv3": "segmentation",
     "dense": "turbofan",
     "ds_cnn": CLASSES,
+    "gru": "turbofan",
     "lstm": "turbofan",
     "mobilenet": CLASSES,
     "resnet": CLASSES,

@@ -13,8 +13,10 @@ import torch
 
 from qanas.layers.mbconv import scaled_channels
 from qanas.networks.autoencoder import AutoencoderSpace
+from qanas.networks.conv1d import Conv1DSpace
 from qanas.networks.ds_cnn import DSCNNSpace
 from qanas.networks.ds_cnn import Reference as DSCNNReference
+from qanas.networks.gru import GRUSpace
 from qanas.networks.mobilenet import MobileNetSpace
 from qanas.networks.mobilenet import Reference as MobileNetReference
 from qanas.networks.resnet import Reference as ResNetReference
@@ -142,6 +144,31 @@ def test_residual_networks(reference: ResNetReference, published: float) -> None
     parameters = graph_of(ResNetSpace(reference=reference), (3, 32, 32), 10).parameters
     around = 16 * 32 + 32 * 64
     assert (parameters - around) / 1e6 == pytest.approx(published, abs=0.006)
+
+
+# Dai et al. 2017, table 1, and Wang et al. 2017, figure 1, sums by hand.
+@pytest.mark.parametrize(
+    ("space", "shape", "outputs", "published", "tolerance"),
+    [
+        (Conv1DSpace(reference="m3"), (32_000, 1), 10, 0.2e6, 0.05e6),
+        (Conv1DSpace(reference="m5"), (32_000, 1), 10, 0.5e6, 0.06e6),
+        (
+            Conv1DSpace(reference="fcn"),
+            (100, 1),
+            5,
+            1024 + 128 + 128 * 5 * 256 + 256 + 256 * 3 * 128 + 128 + 128 * 5 + 5,
+            0,
+        ),
+        # Zhang et al. 2017: one layer of 154 units on 10 coefficients, two biases a gate
+        (GRUSpace(), (25, 10), 12, 3 * 154 * (10 + 154 + 2) + 154 * 12 + 12, 0),
+    ],
+    ids=["m3", "m5", "fcn", "gru"],
+)
+def test_sequences(
+    space: NetworkSpace, shape: tuple[int, ...], outputs: int, published: float, tolerance: float
+) -> None:
+    parameters = graph_of(space, shape, outputs).parameters
+    assert abs(parameters - published) <= tolerance
 
 
 def by_hand(size: int, width: float) -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
+from qanas.core.candidate import Value
 from qanas.layers.images import ConvNormActivation
 from qanas.layers.mbconv import MBConv, MBConvChoice
-from qanas.networks.staged import Place, Stage, StagedSpace, image_stem, mean_head
+from qanas.networks.staged import Expansion, Place, Stage, StagedSpace, image_stem, mean_head
 from qanas.search_space.network_space import TaskShape
 
 STEM_KERNEL = (10, 4)
@@ -53,9 +55,15 @@ class DSCNNSpace(StagedSpace):
 
     Attributes:
         reference: ``ds_cnn_s`` is MLPerf Tiny's for keyword spotting.
+        expansions: channels inside a layer per channel of its input, searched; none: 1, as published.
     """
 
     reference: Reference = "ds_cnn_s"
+    expansions: Annotated[tuple[Expansion, ...], Field(strict=False)] = ()
+
+    def searched(self, layer: MBConvChoice) -> dict[str, tuple[Value, ...]]:
+        """Return kernels and expansions."""
+        return {"expansion": self.expansions, **super().searched(layer)}
 
     def reference_stages(self) -> Sequence[Stage]:
         """Return one stage."""

@@ -20,7 +20,7 @@ from qanas.core.candidate import Value
 from qanas.layers.images import ACTIVATIONS, Activation, ConvNormActivation
 from qanas.layers.mbconv import MBConv, MBConvChoice, scaled_channels
 from qanas.layers.sequences import ScaledLinear
-from qanas.networks.staged import Place, Stage, StagedSpace, image_stem
+from qanas.networks.staged import Expansion, Place, Stage, StagedSpace, image_stem
 from qanas.search_space.network_space import TaskShape
 
 MOST_HALVINGS = 5
@@ -172,6 +172,7 @@ class MobileNetSpace(StagedSpace):
     """
 
     reference: Reference = "mobilenet_v2_0.35"
+    expansions: Annotated[tuple[Expansion, ...], Field(strict=False)] = ()
     squeezes: Annotated[tuple[bool, ...], Field(strict=False)] = ()
     activations: Annotated[tuple[Activation, ...], Field(strict=False)] = ()
     halvings: Annotated[int, Field(ge=1, le=MOST_HALVINGS)] = MOST_HALVINGS

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from qanas.core.candidate import Value
 from qanas.layers.images import ConvNorm, ConvNormActivation
 from qanas.layers.mbconv import MBConvChoice
 from qanas.networks.staged import Expansion, Place, Stage, StagedSpace, image_stem, mean_head
@@ -61,6 +62,10 @@ class ResNetSpace(StagedSpace):
 
     reference: Reference = "resnet8"
     expansions: Annotated[tuple[Expansion, ...], Field(strict=False)] = (0.5, 1)
+
+    def searched(self, layer: MBConvChoice) -> dict[str, tuple[Value, ...]]:
+        """Return kernels and expansions."""
+        return {"expansion": self.expansions, **super().searched(layer)}
 
     def reference_stages(self) -> Sequence[Stage]:
         """Return three stages, the second and the third at half the size of the one before."""

@@ -21,13 +21,10 @@ from qanas.core.candidate import Candidate, Value
 from qanas.layers.mbconv import MBConvChoice
 from qanas.layers.sequences import ScaledLinear
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
-from qanas.search_space.network_space import TaskShape, narrowed_width
+from qanas.search_space.network_space import SEQUENCE_AXES, TaskShape, image_shape, narrowed_width
 from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
 from qanas.search_space.settings import Choice, OneOf, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
-
-TABLE_AXES = 2
-"""Of a sample that is seen as an image of one channel."""
 
 LEFT_OUT = 0
 """The expansion of a layer that a network hasn't."""
@@ -98,24 +95,6 @@ class AsImage(nn.Module):
         return torch.unsqueeze(inputs, 1)
 
 
-def image_shape(name: str, shape: TaskShape) -> tuple[int, int, int]:
-    """Return channels, height and width of a task's samples, of which a table is an image of one channel.
-
-    Args:
-        name: of the family, for the message.
-        shape: of the task.
-
-    Raises:
-        ValueError: the samples are no images.
-    """
-    match shape.input_shape:
-        case (channels, height, width):
-            return channels, height, width
-        case (height, width):
-            return 1, height, width
-    raise ValueError(f"samples of shape {shape.input_shape}: {name} takes images, (channels, height, width)")
-
-
 def image_stem(name: str, shape: TaskShape, layer: Callable[[int], nn.Module]) -> nn.Module:
     """Return a layer on a task's images, from (batch, *input_shape) to (batch, channels, h, w).
 
@@ -125,7 +104,7 @@ def image_stem(name: str, shape: TaskShape, layer: Callable[[int], nn.Module]) -
         layer: makes it, given the channels of its input.
     """
     channels, *_ = image_shape(name, shape)
-    views: list[nn.Module] = [AsImage()] if len(shape.input_shape) == TABLE_AXES else []
+    views: list[nn.Module] = [AsImage()] if len(shape.input_shape) == SEQUENCE_AXES else []
     return nn.Sequential(*views, layer(channels))
 
 
@@ -144,7 +123,6 @@ class StagedSpace(BlockwiseSpace):
         seed_width: factor on the channels of the reference as published.
         widths: factors on them that are searched; block by block, where borders have the teacher's channels, none is.
         kernels: taps that are searched in every layer; none: each layer has the reference's.
-        expansions: inner channels that are searched, in the family's measure; none: each layer has the reference's.
         fewer_layers: whether every layer but a stage's first may be left out.
         more_layers: layers that a stage can have beyond the reference's.
         weight_bits: bits of a weight, searched by stage; stem and head have 8.
@@ -153,7 +131,6 @@ class StagedSpace(BlockwiseSpace):
     seed_width: Width = 1.0
     widths: Annotated[tuple[Width, ...], Field(strict=False, min_length=1)] = (0.25, 0.35, 0.5, 0.75, 1.0)
     kernels: Annotated[tuple[Kernel, ...], Field(strict=False)] = (3, 5, 7)
-    expansions: Annotated[tuple[Expansion, ...], Field(strict=False)] = ()
     fewer_layers: bool = True
     more_layers: Annotated[int, Field(ge=0, le=8)] = 0
     weight_bits: Annotated[tuple[WeightBits, ...], Field(strict=False, min_length=1)] = (8,)
@@ -195,13 +172,13 @@ class StagedSpace(BlockwiseSpace):
         return narrowed_width(channels, width)
 
     def searched(self, layer: MBConvChoice) -> dict[str, tuple[Value, ...]]:
-        """Return what is searched of a layer, by the names of the choice's fields; see `settings`.
+        """Return what is searched of a layer, by the names of the choice's fields; all else is as published.
 
         Args:
             layer: the reference's.
         """
         del layer
-        return {"kernel_size": self.kernels, "expansion": self.expansions}
+        return {"kernel_size": self.kernels}
 
     @property
     def _stages(self) -> list[Stage]:
