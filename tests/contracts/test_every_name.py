@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tables = dict[str, dict[str, Any]]
 
 TASK_TABLES: dict[str, dict[str, Any]] = {
+    "images": {"data": "synthetic", "size": 8},
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
     "turbofan": {"data": "synthetic", "stride": 40},
 }
@@ -105,12 +106,15 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
 
 
 NETWORKS = {"deeplabv3": "segmentation", "dense": "turbofan", "lstm": "turbofan", "tcn": "turbofan"}
+FURTHER = {"images": "dense"}
+"""Tasks that no space above is tried on, each with one that takes them."""
+
+METRICS = {"images": ("accuracy", "maximize"), "segmentation": ("miou", "maximize"), "turbofan": ("mae", "minimize")}
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
-    task = NETWORKS[space]
-    metric, way = {"segmentation": ("miou", "maximize"), "turbofan": ("mae", "minimize")}[task]
+@pytest.mark.parametrize(("space", "task"), [*NETWORKS.items(), *((space, task) for task, space in FURTHER.items())])
+def test_every_space_and_every_task_run(tmp_path: Path, space: str, task: str) -> None:
+    metric, way = METRICS[task]
     tables: Tables = {
         "task": {"name": task, **TASK_TABLES[task]},
         "space": {"name": space, **SPACE_TABLES[space]},
@@ -133,7 +137,7 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
 
 
 def test_every_task_is_run_by_a_space() -> None:
-    assert set(NETWORKS.values()) == set(TASKS)
+    assert {*NETWORKS.values(), *FURTHER} == set(TASKS)
     assert NETWORKS.keys() == SPACES.keys()
 
 
