@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tables = dict[str, dict[str, Any]]
 
 TASK_TABLES: dict[str, dict[str, Any]] = {
+    "images": {"data": "synthetic", "size": 8},
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
     "turbofan": {"data": "synthetic", "stride": 40, "window": 8},
 }
@@ -123,12 +124,19 @@ NETWORKS = {
     "resnet": CLASSES,
     "tcn": "turbofan",
 }
-METRICS = {"segmentation": ("miou", "maximize"), "turbofan": ("mae", "minimize"), CLASSES: ("accuracy", "maximize")}
+FURTHER = {"images": "dense"}
+"""Tasks that no space above is tried on, each with one that takes them."""
+
+METRICS = {
+    "images": ("accuracy", "maximize"),
+    "segmentation": ("miou", "maximize"),
+    "turbofan": ("mae", "minimize"),
+    CLASSES: ("accuracy", "maximize"),
+}
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
-    task = NETWORKS[space]
+@pytest.mark.parametrize(("space", "task"), [*NETWORKS.items(), *((space, task) for task, space in FURTHER.items())])
+def test_every_space_and_every_task_run(tmp_path: Path, space: str, task: str) -> None:
     metric, way = METRICS[task]
     tables: Tables = {
         "task": {"name": task, **TASK_TABLES.get(task, {})},
@@ -152,7 +160,7 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str) -> None:
 
 
 def test_every_task_is_run_by_a_space() -> None:
-    assert set(NETWORKS.values()) - {CLASSES} == set(TASKS)
+    assert {*NETWORKS.values(), *FURTHER} - {CLASSES} == set(TASKS)
     assert NETWORKS.keys() == SPACES.keys()
 
 

@@ -15,6 +15,7 @@ from tests.workflows.tiny_blocks import Blobs
 
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.front_end import CForm, FrontEnd
+from qanas.tasks.images import Images
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.tasks.turbofan import Turbofan
@@ -31,6 +32,7 @@ TASKS = [
     Digits(),
     Sine(),
     Blobs(),
+    Images("synthetic", size=16, class_weights="balanced"),
     Turbofan("synthetic"),
     Turbofan("synthetic", subset="FD002", window=10, stride_in_window=2),
 ]

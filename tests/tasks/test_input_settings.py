@@ -16,9 +16,9 @@ from qanas.core.candidate import Candidate, Value
 from qanas.search_space.settings import Choice, Integer, Setting
 from qanas.search_space.space import space_of
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.pictures import standardise
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import find_pairs, numbered_labels, read_frames
-from qanas.tasks.segmentation.images import standardise
 from qanas.tasks.segmentation.metrics import at_size
 from qanas.tasks.turbofan import Turbofan
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from qanas.tasks.augmentation import Placement
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import VOID
-from qanas.tasks.segmentation.images import Augmentation, Placement, place
+from qanas.tasks.segmentation.images import Augmentation, place
 
 EVERYTHING = Augmentation((0.5, 2.0), 0.5, 0.3, 0.3, 0.3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TASKS: Mapping[str, str] = {
+    "images": "qanas.tasks.images:Images",
     "segmentation": "qanas.tasks.segmentation:Segmentation",
     "turbofan": "qanas.tasks.turbofan:Turbofan",
 }

@@ -12,9 +12,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from qanas.core.errors import InputError
+from qanas.tasks.folders import read_bytes, require_folder, visible_files
+from qanas.tasks.pictures import (
+    DEEP_MODES,
+    IMAGE_SUFFIXES,
+    LEAST_OF_UPPER,
+    Bytes,
+    Images,
+    Size,
+    open_picture,
+    readable_name,
+    resized,
+)
 
 VOID = 255
 """The class of a pixel that counts for nothing, in masks as they are kept here; no file has to use it."""
@@ -139,7 +151,6 @@ def cityscapes_labels() -> Labels:
 
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MASK_SUFFIX = ".png"
 
 CITYSCAPES_IMAGE = "_leftImg8bit.png"
@@ -166,7 +177,7 @@ def find_pairs(folder: Path) -> Pairs:
     Raises:
         InputError: a folder, an image or a mask is missing.
     """
-    _require_folder(folder, "train/, trainannot/, val/, valannot/, test/ and testannot/")
+    require_folder(folder, "train/, trainannot/, val/, valannot/, test/ and testannot/")
     return {split: _pairs_of(folder / split, folder / f"{split}annot") for split in SPLITS}
 
 
@@ -176,7 +187,7 @@ def find_cityscapes_pairs(folder: Path) -> Pairs:
     Raises:
         InputError: a folder or a mask is missing, or there are too few cities to split.
     """
-    _require_folder(folder, "leftImg8bit/ and gtFine/")
+    require_folder(folder, "leftImg8bit/ and gtFine/")
     train = _cities(folder, "train")
     names = sorted(train)
     if len(names) < 2:  # noqa: PLR2004 - one to train on, one to validate on
@@ -201,31 +212,18 @@ def digest(folder: Path, pairs: Pairs) -> str:
     for split in SPLITS:
         for pair in pairs[split]:
             for path in (pair.image, pair.mask):
-                content = _read_bytes(path)
+                content = read_bytes(path)
                 # Names are bytes to the system: not all of them are UTF-8.
                 total.update(os.fsencode(f"{split}/{path.relative_to(folder).as_posix()}/{len(content)}/"))
                 total.update(content)
     return total.hexdigest()
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}: make it readable") from error
-
-
-def _require_folder(folder: Path, expected: str) -> None:
-    if not folder.is_dir():
-        reason = "is not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"task.data: {folder} {reason}: give the folder that holds {expected}, or 'synthetic'")
-
-
 def _files(folder: Path) -> list[Path]:
     """Return a folder's files by name, hidden ones left out."""
     if not folder.is_dir():
         raise InputError(f"{folder} is missing: put that folder there, or change task.data or task.dataset")
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return visible_files(folder)
 
 
 def _pairs_of(images: Path, masks: Path) -> list[Pair]:
@@ -281,28 +279,12 @@ def _with_masks(pairs: list[Pair]) -> list[Pair]:
     return pairs
 
 
-Bytes = NDArray[np.uint8]
-Size = tuple[int, int]
-
 RESIZING = (
     "images with a triangle filter (bilinear; as much wider as the image shrinks), pixel centres at halves; "
     "masks nearest neighbour"
 )
 MASK_MODES = ("L", "P", "1")
 """Pillow's names of one number a pixel: grey, palette, black and white."""
-
-DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-"""Its names of one grey value a pixel that is no byte: 16 bits, as of microscopes and thermal cameras, or real."""
-
-ORIENTATION = 0x0112
-TURNED = range(2, 9)
-"""The EXIF tag that says how a picture is to be turned, and its values where it is."""
-
-SIXTEEN_BITS = ";16"
-"""In Pillow's names of how pixels are stored: colours of 16 bits, of which it reads the upper 8."""
-
-LEAST_OF_UPPER = 64
-"""What the upper 8 bits of a split's largest colour have to reach: below, two bits and more of them say nothing."""
 
 
 @dataclass(frozen=True)
@@ -318,7 +300,7 @@ class Frames:
         halved: how many have colours of 16 bits, of which the upper 8 are read.
     """
 
-    images: Bytes | NDArray[np.float32]
+    images: Images
     masks: Bytes
     names: NDArray[np.str_]
     turned: int = 0
@@ -343,14 +325,14 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
         InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing; or colours
             of 16 bits use few of them.
     """
-    deep = _load(pairs[0].image)[0].mode in DEEP_MODES
+    deep = open_picture(pairs[0].image)[0].mode in DEEP_MODES
     images = np.empty((len(pairs), 3, *size), dtype=np.float32 if deep else np.uint8)
     masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
     table = labels.table
     turned, halved, largest = 0, 0, 0
     for index, pair in enumerate(pairs):
-        image, was_turned, was_halved = _load(pair.image)
-        mask, *_ = _load(pair.mask)
+        image, was_turned, was_halved = open_picture(pair.image)
+        mask, *_ = open_picture(pair.mask)
         turned += was_turned
         halved += was_halved
         _require_same_size(pair, image, mask, was_turned=was_turned)
@@ -359,7 +341,7 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
             raise InputError(f"{pair.image}: its pixels are {modes}: save all images with values of the same kind")
         classes = _classes(pair.mask, mask, table, labels)
         rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
-        images[index] = _resized(pair.image, image, size)
+        images[index] = resized(pair.image, image, size)
         largest = max(largest, 0 if deep else int(images[index].max()))
         masks[index] = classes[rows[:, None], columns]
     if halved and largest < LEAST_OF_UPPER:
@@ -367,12 +349,7 @@ def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Si
             f"{pairs[0].image.parent}: colours of 16 bits are read by their upper 8, and those are at most {largest}: "
             "save images of 8 bits a colour, scaled to the whole range"
         )
-    return Frames(images, masks, np.array([_text(pair.image.stem) for pair in pairs]), turned, halved)
-
-
-def _text(name: str) -> str:
-    """Return a file's name as text that can be written: bytes that are no UTF-8 become question marks."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return Frames(images, masks, np.array([readable_name(pair.image.stem) for pair in pairs]), turned, halved)
 
 
 def _require_same_size(pair: Pair, image: Image.Image, mask: Image.Image, *, was_turned: bool) -> None:
@@ -385,35 +362,6 @@ def _require_same_size(pair: Pair, image: Image.Image, mask: Image.Image, *, was
             "stored; save the image without the tag"
         )
     raise InputError(f"{pair.mask}: {sizes}: give both the same size")
-
-
-def _resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return an image's colours, or its one deep value three times, shape (3, height, width)."""
-    height, width = size
-    try:
-        plain = image.convert("F" if image.mode in DEEP_MODES else "RGB")
-    except ValueError as error:
-        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
-    values = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR))
-    if plain.mode == "RGB":
-        return np.moveaxis(values, 2, 0)
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: holds NaN or infinite values: mend the image, or take image and mask away")
-    return np.broadcast_to(values.astype(np.float32), (3, height, width))
-
-
-def _load(path: Path) -> tuple[Image.Image, bool, bool]:
-    """Return a decoded image as viewers show it, whether it had to be turned, and whether colours lost 8 bits."""
-    try:
-        with Image.open(path) as image:
-            halved = image.mode not in DEEP_MODES and any(SIXTEEN_BITS in str(tile) for tile in image.tile)
-            image.load()
-            turned = image.getexif().get(ORIENTATION) in TURNED
-            return ImageOps.exif_transpose(image) if turned else image, turned, halved
-    # What a damaged file raises depends on its format and on where the damage is.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a readable image"
-        raise InputError(f"{path}: {reason}: fetch the file again, or take image and mask away") from error
 
 
 def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:

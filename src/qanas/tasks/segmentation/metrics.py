@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from qanas.core.classes import confusion
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.base import FloatArray, Split
-from qanas.tasks.segmentation.files import VOID, Bytes, Size, nearest_pixels
-from qanas.tasks.segmentation.images import colours
+from qanas.tasks.pictures import Bytes, Size, colours
+from qanas.tasks.segmentation.files import VOID, nearest_pixels
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

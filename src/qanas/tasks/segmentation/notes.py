@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import Split
-from qanas.tasks.segmentation.files import RESIZING, VOID, Frames, Size
+from qanas.tasks.pictures import Size
+from qanas.tasks.segmentation.files import RESIZING, VOID, Frames
 from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS, Augmentation
 
 

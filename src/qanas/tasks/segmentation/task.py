@@ -18,6 +18,8 @@ from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
 from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
+from qanas.tasks.classification import ClassWeights, balanced_weights, require_weights
+from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched, standardise
 from qanas.tasks.segmentation.files import (
     CAMVID_CLASSES,
     CAMVID_VOID,
@@ -25,7 +27,6 @@ from qanas.tasks.segmentation.files import (
     Frames,
     Labels,
     Pairs,
-    Size,
     cityscapes_labels,
     digest,
     find_cityscapes_pairs,
@@ -35,9 +36,7 @@ from qanas.tasks.segmentation.files import (
 )
 from qanas.tasks.segmentation.images import (
     Augmentation,
-    channel_statistics,
     pixel_features,
-    standardise,
 )
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
@@ -55,18 +54,8 @@ Dataset = Literal["camvid", "cityscapes", "folders"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
 
-SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
-Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
-
 OWN_VOID = -1
 """The setting ``void_id`` that stands for the data set's own."""
-
-SEARCHED_SHARES = (0.5, 0.75, 1.25)
-"""Sides that are searched beside the task's own, as shares of it, in multiples of `SIDE_STEP`."""
-
-SIDE_STEP = 8
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 _SYNTHETIC_SEED = 0
 _FOLDERS_VOID = 255
@@ -124,7 +113,7 @@ class Segmentation(Task):
     saturation: Share = 0.2
     scored_height: Side | None = None
     scored_width: Side | None = None
-    class_weights: Literal["balanced"] | Annotated[tuple[Weight, ...], Field(strict=False)] | None = None
+    class_weights: ClassWeights = None
     training_loss: LossName | None = None
     features: Literal["none", "pixels"] = "none"
 
@@ -205,8 +194,8 @@ class Segmentation(Task):
     def input_settings(self) -> tuple[Choice, Choice]:
         """Return ``height`` and ``width``."""
         return (
-            Choice("height", "input", self.height, options=_sides(self.height)),
-            Choice("width", "input", self.width, options=_sides(self.width)),
+            Choice("height", "input", self.height, options=sides_searched(self.height)),
+            Choice("width", "input", self.width, options=sides_searched(self.width)),
         )
 
     def with_input(self, values: Mapping[str, Value]) -> Self:
@@ -252,8 +241,7 @@ class Segmentation(Task):
             return self.class_weights
         if self not in _TRAINING_PIXELS:
             self.load()
-        counts = _TRAINING_PIXELS[self]
-        return tuple(sum(counts) / (len(counts) * count) if count else 0.0 for count in counts)
+        return balanced_weights(_TRAINING_PIXELS[self])
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
@@ -324,13 +312,7 @@ class Segmentation(Task):
     def _require_settings(self) -> None:
         """Refuse settings that don't fit together."""
         names = self.labels.names
-        if isinstance(self.class_weights, tuple) and (len(self.class_weights) != len(names)):
-            raise InputError(
-                f"task.class_weights: {len(self.class_weights)} numbers for {len(names)} classes; give one a class, in "
-                f"their order ({', '.join(names)}), or 'balanced'"
-            )
-        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
-            raise InputError("task.class_weights: all are 0: nothing would be learnt; give some class a weight")
+        require_weights(self.class_weights, names)
         if self.min_scale > self.max_scale:
             raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
         if self.data == SYNTHETIC and (self.dataset != "camvid" or self.classes or self.void_id != OWN_VOID):
@@ -391,13 +373,3 @@ class Segmentation(Task):
         if self.features == "pixels":
             inputs = pixel_features(inputs)
         return Split(inputs, frames.masks, {"image": frames.names})
-
-
-def _sides(own: int) -> tuple[int, ...]:
-    """Return the lengths of a side that are searched, ascending.
-
-    >>> _sides(96), _sides(30)
-    ((48, 72, 96, 120), (16, 24, 30, 40))
-    """
-    shares = (SIDE_STEP * round(share * own / SIDE_STEP) for share in SEARCHED_SHARES)
-    return tuple(sorted({own, *(side for side in shares if SMALLEST_SIDE <= side <= LARGEST_SIDE)}))

@@ -1,0 +1,166 @@
+"""Pictures at one size, in colours or grey, as bytes or as deep values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qanas.core.errors import InputError
+from qanas.tasks.base import DecodedSplit, FloatArray, Split
+from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, open_picture, resized, standardise
+
+Colour = Literal["rgb", "grey"]
+Fitting = Literal["stretch", "crop"]
+
+GREY = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture is brought to a network.
+
+    Attributes:
+        size: pixels of a side.
+        colour: three channels or one.
+        fit: "stretch": the whole picture, whatever its sides; "crop": the middle square of it.
+    """
+
+    size: int
+    colour: Colour
+    fit: Fitting
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+        return 3 if self.colour == "rgb" else 1
+
+    def of(self, path: Path) -> tuple[Images, bool, bool]:
+        """Return a picture, shape (channels, size, size), whether it was turned and whether colours lost 8 bits.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        image, turned, halved = open_picture(path)
+        if self.fit == "crop":
+            image = _middle(image)
+        values = resized(path, image, (self.size, self.size))
+        if self.colour == "grey":
+            values = _grey(values)
+        return values, turned, halved
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Return the largest square about the middle."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _grey(values: Images) -> Images:
+    """Return shape (1, height, width) of colours, shape (3, height, width)."""
+    if values.dtype != np.uint8:
+        return values[:1]
+    grey: Images = np.tensordot(np.array(GREY), values, 1).round().astype(np.uint8)[None]
+    return grey
+
+
+@dataclass(frozen=True)
+class Read:
+    """The pictures of a split.
+
+    Attributes:
+        images: shape (n, channels, size, size), 0 to 255, or deep values.
+        turned: how many were turned as their EXIF tag says.
+        halved: how many have colours of 16 bits, of which the upper 8 are read.
+    """
+
+    images: Images
+    turned: int
+    halved: int
+
+    @property
+    def deep(self) -> bool:
+        """Whether values are more than bytes."""
+        return self.images.dtype != np.uint8
+
+
+def read_pictures(paths: Sequence[Path], look: Look) -> Read:
+    """Read pictures, each once.
+
+    Raises:
+        InputError: one is damaged or of another kind than the others.
+    """
+    images: Images | None = None
+    turned, halved = 0, 0
+    for index, path in enumerate(paths):
+        values, was_turned, was_halved = look.of(path)
+        if images is None:
+            images = np.empty((len(paths), *values.shape), values.dtype)
+        if values.dtype != images.dtype:
+            kinds = "more than bytes" if images.dtype != np.uint8 else "bytes"
+            raise InputError(
+                f"{path}: its pixels are {_kind(path)}, those of {paths[0].name} {kinds}: save all pictures alike"
+            )
+        images[index] = values
+        turned += was_turned
+        halved += was_halved
+    if images is None:
+        raise ValueError("no pictures")
+    if halved and int(images.max()) < LEAST_OF_UPPER:
+        raise InputError(
+            f"{paths[0].parent}: colours of 16 bits are read by their upper 8, and those are at most {images.max()}: "
+            "save pictures of 8 bits a colour, scaled to the whole range"
+        )
+    return Read(images, turned, halved)
+
+
+def _kind(path: Path) -> str:
+    mode = open_picture(path)[0].mode
+    return f"{mode}, more than bytes" if mode in DEEP_MODES else f"{mode}, bytes"
+
+
+MOST_IN_MEMORY = 1 << 30
+"""Bytes of a split's inputs that are kept; pictures of larger ones are decoded whenever they are asked for."""
+
+
+def split_of(
+    paths: Sequence[Path],
+    read: Read,
+    look: Look,
+    targets: NDArray[np.int64],
+    extras: dict[str, NDArray[np.generic]],
+    constants: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> Split:
+    """Return a split of standardised pictures, in memory where it is small enough.
+
+    Args:
+        paths: of the files.
+        read: what is in them.
+        look: how they were read.
+        targets: classes, shape (n,).
+        extras: of n rows.
+        constants: means and deviations of the channels, both of shape (channels,).
+    """
+    if read.images.size * 4 <= MOST_IN_MEMORY:
+        return Split(standardise(read.images, *constants), targets, extras)
+    sources = [(path, int(target)) for path, target in zip(paths, targets, strict=True)]
+    return DecodedSplit(sources, partial(_decoded, look, *constants), _target, extras)
+
+
+def _decoded(
+    look: Look, means: NDArray[np.float64], deviations: NDArray[np.float64], source: tuple[Path, int]
+) -> FloatArray:
+    alone: FloatArray = standardise(look.of(source[0])[0][None], means, deviations)[0]
+    return alone
+
+
+def _target(source: tuple[Path, int]) -> NDArray[np.int64]:
+    return np.array(source[1], np.int64)

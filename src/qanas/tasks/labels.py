@@ -1,0 +1,276 @@
+"""Files and their labels: a folder a class, or a table; splits that folders or the table give are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qanas.core.errors import InputError
+from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
+from qanas.tasks.pictures import readable_name
+from qanas.tasks.splits import SPLIT_NAMES, SPLITS
+from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table
+
+LABEL_TABLE = "labels.csv"
+"""The table that is looked for in a folder."""
+
+FILE_COLUMNS = ("file", "path", "filename", "file_name", "filepath", "image", "clip", "name")
+LABEL_COLUMNS = ("label", "class", "target", "category", "classname")
+GROUP_COLUMNS = ("group", "subject", "speaker", "recording")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file and what is known of it.
+
+    Attributes:
+        path: of the file.
+        name: its path within the data's folder, as text that can be written.
+        label: its class.
+        group: what it belongs to, such as a person; empty where nothing is known.
+        split: of `SPLITS`; empty where none is given.
+        place: where its label comes from, for messages.
+    """
+
+    path: Path
+    name: str
+    label: str
+    group: str = ""
+    split: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for.
+
+    Attributes:
+        what: in the plural, for people: pictures.
+        suffixes: of files, in small letters.
+        table: the name of the table of labels in the folder; none: `LABEL_TABLE`, if it is there.
+        group: the table's column of groups; none: one of `GROUP_COLUMNS`, if it is there.
+        group_pattern: a regular expression; what its group matches in a file's path is what the file belongs to.
+    """
+
+    what: str
+    suffixes: tuple[str, ...]
+    table: str | None = None
+    group: str | None = None
+    group_pattern: str | None = None
+
+
+def find_samples(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
+    """Return the labelled files of a folder in the order of their names, and what a person should know of them.
+
+    Raises:
+        InputError: there are none, or labels don't fit; names file, line and mend.
+    """
+    require_folder(folder, f"{wanted.what}, in a folder a class or with a table of labels")
+    if wanted.table is not None or (folder / LABEL_TABLE).is_file():
+        samples, remarks = _by_table(folder, wanted, folder / (wanted.table or LABEL_TABLE))
+    else:
+        samples, remarks = _by_folders(folder, wanted)
+        if wanted.group is not None:
+            raise InputError(
+                f"task.group: {folder} has no table with a column '{wanted.group}'; see task.group_pattern"
+            )
+    samples = _grouped(samples, wanted)
+    _require_classes(folder, samples)
+    return sorted(samples, key=lambda sample: sample.name), remarks
+
+
+def digests_of(samples: Sequence[Sample]) -> list[str]:
+    """Return the SHA-256 of each file.
+
+    Raises:
+        InputError: one can't be read.
+    """
+    return [hashlib.sha256(read_bytes(sample.path)).hexdigest() for sample in samples]
+
+
+def fingerprint_of(samples: Sequence[Sample], digests: Sequence[str]) -> str:
+    """Return a digest of names, labels, groups, splits and contents, whatever the folder is called."""
+    total = hashlib.sha256()
+    for sample, digest in zip(samples, digests, strict=True):
+        total.update(repr((sample.name, sample.label, sample.group, sample.split, digest)).encode("utf-8", "replace"))
+    return total.hexdigest()
+
+
+def _by_folders(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
+    inner = visible_folders(folder)
+    splits = [SPLIT_NAMES.get(path.name.lower(), "") for path in inner]
+    if not inner or not all(splits):
+        return _classes_of(folder, folder, wanted, "")
+    if len(set(splits)) < len(splits):
+        raise InputError(f"{folder}: two folders for {max(splits, key=splits.count)}: put their files together")
+    if "train" not in splits:
+        raise InputError(f"{folder}: {inner[0].name}/ and no train/: add the folder, or take {inner[0].name}/ away")
+    samples: list[Sample] = []
+    remarks: list[str] = []
+    for path, split in zip(inner, splits, strict=True):
+        found, said = _classes_of(folder, path, wanted, split)
+        samples += found
+        remarks += said
+    trained = {sample.label for sample in samples if sample.split == "train"}
+    for sample in samples:
+        if sample.label not in trained:
+            raise InputError(f"{sample.path.parent}: train/ has no '{sample.label}': add it there, or take it away")
+    return samples, remarks
+
+
+def _classes_of(top: Path, folder: Path, wanted: Wanted, split: str) -> tuple[list[Sample], list[str]]:
+    """Return the files in a folder of classes."""
+    classes = visible_folders(folder)
+    beside = _fitting(visible_files(folder), wanted)
+    if not classes:
+        held = f"{wanted.what} without a class" if beside else f"no {wanted.what}"
+        raise InputError(
+            f"{folder}: {held}: make a folder a class and put files there that end in {_ends(wanted)}, "
+            f"or a table {LABEL_TABLE} with the columns file and label"
+        )
+    small: dict[str, Path] = {}
+    samples: list[Sample] = []
+    others = 0
+    for path in classes:
+        name = readable_name(path.name).strip()
+        twin = small.setdefault(name.lower(), path)
+        if twin is not path:
+            raise InputError(f"{path}: {twin.name} is beside it: is it the same class? Give both one name, or others")
+        files = all_files(path)
+        found = _fitting(files, wanted)
+        if not found:
+            held = f"none of its {len(files)} files ends in {_ends(wanted)}" if files else "empty"
+            raise InputError(f"{path}: {held}: put {wanted.what} of the class there, or take the folder away")
+        others += len(files) - len(found)
+        samples += [Sample(file, _name(top, file), name, split=split, place=str(file)) for file in found]
+    remarks = []
+    if beside:
+        remarks.append(f"{len(beside)} {wanted.what} lie beside the classes' folders of {folder.name}/: left out")
+    if others:
+        remarks.append(f"{others} files of {folder.name}/ are no {wanted.what} ({_ends(wanted)}): left out")
+    return samples, remarks
+
+
+def _by_table(folder: Path, wanted: Wanted, path: Path) -> tuple[list[Sample], list[str]]:
+    if not path.is_file():
+        raise InputError(f"task.labels: {path} is missing: give the name of a table in that folder")
+    if not path.name.lower().endswith(TEXT_SUFFIXES):
+        raise InputError(f"task.labels: {path.name}: give a table that ends in {', '.join(TEXT_SUFFIXES)}")
+    table = read_table(path)
+    files = table.texts(_column(table, FILE_COLUMNS, "files"))
+    labels = table.texts(_column(table, LABEL_COLUMNS, "labels"))
+    grouped = table.named(wanted.group, "group") if wanted.group else table.has(GROUP_COLUMNS)
+    split = table.has(SPLIT_COLUMNS)
+    groups = table.texts(grouped) if grouped else [""] * len(table)
+    splits = table.texts(split) if split else [""] * len(table)
+    seen: dict[Path, int] = {}
+    samples: list[Sample] = []
+    twice = 0
+    for row, (name, label, group, told) in enumerate(zip(files, labels, groups, splits, strict=True)):
+        found = _file_of(table, row, folder, name, wanted)
+        if not label:
+            raise InputError(f"{table.place(row)}: {name} has no label: give it one, or take the line away")
+        if found in seen:
+            before = seen[found]
+            if labels[before] != label:
+                raise InputError(
+                    f"{table.place(row)}: {name} is '{label}' here and '{labels[before]}' in line "
+                    f"{table.lines[before]}: give it one label"
+                )
+            twice += 1
+            continue
+        seen[found] = row
+        own = _split_of(table, row, told) if split else ""
+        samples.append(Sample(found, _name(folder, found), label, group, own, table.place(row)))
+    remarks = [*table.remarks, *([f"{twice} lines of {path.name} repeat another one: left out"] if twice else [])]
+    unlabelled = len({*_fitting(all_files(folder), wanted)} - seen.keys() - {path})
+    if unlabelled:
+        remarks.append(f"{unlabelled} {wanted.what} in the folder are not in {path.name}: left out")
+    if splits and samples and "train" not in {sample.split for sample in samples} and split:
+        raise InputError(f"{path}: column '{split}': no line says train: mend the column, or take it away")
+    return samples, remarks
+
+
+def _column(table: Table, names: Sequence[str], what: str) -> str:
+    found = table.has(names)
+    if found is None:
+        raise InputError(
+            f"{table.path}: no column of {what}: call one '{names[0]}' in the first line; it has "
+            f"{', '.join(table.columns)}"
+        )
+    return found
+
+
+def _file_of(table: Table, row: int, folder: Path, name: str, wanted: Wanted) -> Path:
+    if not name:
+        raise InputError(f"{table.place(row)}: no file is named: name one, or take the line away")
+    path = table.path.parent / name.replace("\\", "/")
+    if not path.is_file():
+        path = folder / name.replace("\\", "/")
+    if not path.is_file():
+        raise InputError(f"{table.place(row)}: {path} is missing: put the file there, or take the line away")
+    if path.suffix.lower() not in wanted.suffixes:
+        raise InputError(f"{table.place(row)}: {name} is not one of {wanted.what}, which end in {_ends(wanted)}")
+    return path
+
+
+def _split_of(table: Table, row: int, told: str) -> str:
+    found = SPLIT_NAMES.get(told.lower(), "")
+    if not found:
+        held = f"'{told}' is no split" if told else "no split is given"
+        raise InputError(
+            f"{table.place(row)}: {held}: write {', '.join(SPLITS)} in every line, or leave the column out"
+        )
+    return found
+
+
+def _grouped(samples: list[Sample], wanted: Wanted) -> list[Sample]:
+    """Return samples with the groups that a pattern tells."""
+    if wanted.group_pattern is None:
+        return samples
+    try:
+        pattern = re.compile(wanted.group_pattern)
+    except re.error as error:
+        raise InputError(f"task.group_pattern: no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise InputError(f"task.group_pattern: it has {pattern.groups} groups (...): give it the one that is wanted")
+    found = []
+    for sample in samples:
+        match = pattern.search(sample.name)
+        if match is None or not match[1]:
+            raise InputError(
+                f"task.group_pattern: {sample.path}: its name tells no group: mend the pattern or the name"
+            )
+        found.append(Sample(sample.path, sample.name, sample.label, match[1], sample.split, sample.place))
+    return found
+
+
+def _require_classes(folder: Path, samples: Sequence[Sample]) -> None:
+    labels = sorted({sample.label for sample in samples})
+    if len(labels) == 1:
+        raise InputError(f"{folder}: one class, '{labels[0]}': there is nothing to tell apart; add another")
+    small: dict[str, str] = {}
+    for label in labels:
+        twin = small.setdefault(label.lower(), label)
+        if twin != label:
+            raise InputError(f"{folder}: the labels '{twin}' and '{label}': one class? Write it in one way")
+
+
+def _fitting(files: Sequence[Path], wanted: Wanted) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in wanted.suffixes]
+
+
+def _ends(wanted: Wanted) -> str:
+    return ", ".join(wanted.suffixes)
+
+
+def _name(folder: Path, path: Path) -> str:
+    try:
+        inner = path.relative_to(folder)
+    except ValueError:
+        inner = path
+    return readable_name(inner.as_posix())

@@ -1,0 +1,246 @@
+"""Tables as people have them: CSV of any dialect, or Parquet. One line for each mistake, with file, line and column."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qanas.core.errors import InputError, nearest
+from qanas.tasks.folders import read_bytes
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
+
+MISSING = ("", "nan", "na", "n/a", "null", "none", "-")
+"""What stands where there is no value, in small letters."""
+
+_SEPARATORS = ",;\t|"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_ROWS_LOOKED_AT = 50
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns as texts, or as numbers where the file has types.
+
+    Attributes:
+        path: of the file.
+        frame: its columns.
+        lines: of the file, from 1, at which each row stands, shape (rows,).
+        separator: between columns; empty in files with types.
+        remarks: what was made of it that a person should know.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    lines: NDArray[np.int64]
+    separator: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.frame.height
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names, in the file's order."""
+        return self.frame.columns
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for messages."""
+        return f"{self.path}: line {self.lines[row]}"
+
+    def has(self, names: Iterable[str]) -> str | None:
+        """Return the first column that has one of some names, capitals or not; None where there is none."""
+        small = {name.lower(): name for name in reversed(self.columns)}
+        return next((small[name.lower()] for name in names if name.lower() in small), None)
+
+    def named(self, name: str, key: str) -> str:
+        """Return the column of a name, capitals or not.
+
+        Args:
+            name: that a recipe gives.
+            key: of the recipe.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = self.has([name])
+        if found is None:
+            close = nearest(name, self.columns)
+            hint = f"did you mean '{close}'? " if close else ""
+            raise InputError(f"task.{key}: {self.path} has no column '{name}': {hint}It has {_listed(self.columns)}")
+        return found
+
+    def texts(self, column: str) -> list[str]:
+        """Return a column as texts without blanks around; a missing one is empty."""
+        return [
+            "" if value is None else value.strip()
+            for value in self.frame[column].cast(pl.String, strict=False).to_list()
+        ]
+
+    def is_numeric(self, column: str) -> bool:
+        """Tell whether the first rows of a column that aren't missing are numbers, at least one of them."""
+        series = self.frame[column]
+        if series.dtype != pl.String:
+            return series.dtype.is_numeric() or series.dtype == pl.Boolean
+        found = [text for text in self.texts(column)[:_ROWS_LOOKED_AT] if text.lower() not in MISSING]
+        return bool(found) and all(_NUMBER.fullmatch(text) is not None for text in found)
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return a column as numbers, NaN where they are missing, shape (rows,).
+
+        Raises:
+            InputError: something else stands there.
+        """
+        series = self.frame[column]
+        if series.dtype == pl.String:
+            series = self._parsed(series, column)
+        elif not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+            raise InputError(f"{self.path}: column '{column}' is of type {series.dtype}, no numbers: leave it out")
+        values: NDArray[np.float64] = series.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+        infinite = np.flatnonzero(np.isinf(values))
+        if len(infinite):
+            raise InputError(
+                f"{self.place(infinite[0])}, column '{column}': infinite: mend the value, or leave it empty"
+            )
+        return values
+
+    def _parsed(self, series: pl.Series, column: str) -> pl.Series:
+        texts = series.str.strip_chars()
+        if self.separator != "," and texts.head(_ROWS_LOOKED_AT).str.contains(r"^[+-]?\d+,\d+").any():
+            texts = texts.str.replace(",", ".", literal=True)
+        found = texts.cast(pl.Float64, strict=False)
+        missing = texts.is_null() | texts.str.to_lowercase().is_in(list(MISSING))
+        wrong = (found.is_null() & ~missing).arg_true()
+        if len(wrong):
+            text = texts[int(wrong[0])]
+            mend = "write decimals with a point" if _DECIMAL_COMMA.fullmatch(text) else "mend it, or leave it empty"
+            raise InputError(f"{self.place(int(wrong[0]))}, column '{column}': '{_short(text)}' is no number: {mend}")
+        return found
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file (commas, semicolons, tabs or bars; UTF-8, UTF-16 or Windows' code page) or a Parquet file.
+
+    A first line of numbers alone is no header: columns are then called 1, 2, ...
+
+    Raises:
+        InputError: it is damaged; names the line and the mend.
+    """
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        return _read_parquet(path)
+    text, remarks = _text_of(path)
+    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if numbered and numbered[0][1].lower().startswith("sep="):  # Excel's own
+        numbered = numbered[1:]
+    while numbered and numbered[0][1].startswith("#"):
+        numbered = numbered[1:]
+    if not numbered:
+        raise InputError(f"{path}: empty: fetch the file again, or take it away")
+    lines = [line for _, line in numbered]
+    separator = max(_SEPARATORS, key=lines[0].count)
+    if all(line.endswith(separator) for line in lines):
+        lines = [line[:-1] for line in lines]
+    header = _cells(path, lines[:1], separator).row(0)
+    names = [(name or "").strip() for name in header]
+    headless = all(_NUMBER.fullmatch(name) for name in names)
+    if headless:
+        names = [str(place) for place in range(1, len(names) + 1)]
+        remarks = (*remarks, f"{path}: its first line is numbers: columns are called 1 to {len(names)}")
+    names = _sound_names(path, names)
+    rows, numbers = (lines, numbered) if headless else (lines[1:], numbered[1:])
+    if not rows:
+        raise InputError(f"{path}: a header, and no rows: add some, or take the file away")
+    _require_even(path, rows, [number for number, _ in numbers], separator, len(names))
+    frame = _cells(path, rows, separator)
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    # What spreadsheets and data frames put in front without a name, a row's number.
+    frame = frame.drop([name for name in names if name.startswith(_UNNAMED)])
+    places = np.array([number for number, _ in numbers][: frame.height], np.int64)
+    return Table(path, frame, places, separator, remarks)
+
+
+_UNNAMED = "\0"
+
+
+def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return a file's text, and what had to be done for it."""
+    content = read_bytes(path)
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: damaged gzip file: fetch it again") from error
+    if content[:4] == b"PK\x03\x04":
+        raise InputError(f"{path}: an archive or a spreadsheet, no text: save it as CSV")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace"), ()
+    if b"\0" in content:
+        raise InputError(f"{path}: not plain text: save it as CSV in UTF-8")
+    try:
+        return content.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace"), (f"{path}: no UTF-8: read in Windows' western code page",)
+
+
+def _cells(path: Path, lines: Sequence[str], separator: str) -> pl.DataFrame:
+    content = io.BytesIO(("\n".join(lines) + "\n").encode())
+    try:
+        return pl.read_csv(content, separator=separator, has_header=False, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: not CSV: {str(error).splitlines()[0]}: mend its quotes, or save it again") from error
+
+
+def _sound_names(path: Path, names: list[str]) -> list[str]:
+    small = [name.lower() for name in names]
+    for place, name in enumerate(names):
+        if name and small.index(name.lower()) != place:
+            raise InputError(f"{path}: line 1: the column '{name}' is there twice: give every column a name of its own")
+    unnamed = [place for place, name in enumerate(names) if not name]
+    if any(place > 0 for place in unnamed):
+        place = next(place for place in unnamed if place > 0)
+        raise InputError(f"{path}: line 1: column {place + 1} has no name: give it one, or take it away")
+    return [name or f"{_UNNAMED}{place}" for place, name in enumerate(names)]
+
+
+def _require_even(path: Path, lines: Sequence[str], numbers: Sequence[int], separator: str, columns: int) -> None:
+    """Refuse rows with more or fewer columns; what is in quotes is the reader's affair."""
+    for number, line in zip(numbers, lines, strict=True):
+        found = line.count(separator) + 1
+        if found != columns and '"' not in line:
+            commas = separator == "," and found == 2 * columns
+            mend = "are these decimal commas? Separate columns by ;" if commas else "mend the line"
+            raise InputError(f"{path}: line {number}: {found} columns, the header has {columns}: {mend}")
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        frame = pl.read_parquet(io.BytesIO(read_bytes(path)))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not a Parquet file: fetch it again, or write it anew") from error
+    if not frame.height:
+        raise InputError(f"{path}: no rows: add some, or take the file away")
+    return Table(path, frame, np.arange(1, frame.height + 1))
+
+
+_FEW = 12
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."  # noqa: PLR2004 - a line has to stay one

@@ -1,0 +1,44 @@
+"""Splits: groups whole, classes in all of them, the same each time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qanas.tasks.splits import SPLITS, divided, together
+
+SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=60), st.integers(0, 3))
+@settings(max_examples=60)
+def test_groups_stay_whole_and_every_class_is_trained(rows: list[tuple[str, int]], seed: int) -> None:
+    labels, groups = [label for label, _ in rows], [group for _, group in rows]
+    found = divided(labels, groups, SHARES, seed)
+    assert all(len({split for split, own in zip(found, groups, strict=True) if own == group}) == 1 for group in groups)
+    assert found == divided(labels, groups, SHARES, seed)
+    if len(set(labels)) == 1:
+        assert "train" in found
+
+
+def test_shares_are_kept_by_class() -> None:
+    labels = ["common"] * 1000 + ["rare"] * 20 + ["three"] * 3
+    found = divided(labels, list(range(len(labels))), SHARES, 0)
+    counts = Counter(zip(labels, found, strict=True))
+    assert [counts["common", split] for split in SPLITS] == [700, 150, 150]
+    assert [counts["rare", split] for split in SPLITS] == [14, 3, 3]
+    assert [counts["three", split] for split in SPLITS] == [1, 1, 1]
+    assert found != divided(labels, list(range(len(labels))), SHARES, 1)
+
+
+def test_persons_of_several_classes_are_dealt_out() -> None:
+    labels = [label for label in "ab" for _ in range(200)]
+    persons = [index // 10 for _ in "ab" for index in range(200)]
+    found = divided(labels, persons, SHARES, 0)
+    assert [found.count(split) for split in SPLITS] == [280, 60, 60]
+
+
+def test_chains_of_equal_files_and_persons_are_one_group() -> None:
+    assert together(["p", "", "p", "q", "q"], ["1", "2", "3", "3", "4"]) == [0, 1, 0, 0, 0]
