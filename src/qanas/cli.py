@@ -196,9 +196,9 @@ def space(
     from rich.console import Console
     from rich.progress import Progress
 
+    from qanas.planning.space_quality import space_quality
     from qanas.recipe import load_plan
     from qanas.reporting.space_page import print_spaces, spaces_json, write_spaces
-    from qanas.workflows.space_quality import space_quality
 
     found = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -260,9 +260,8 @@ def verify(folder: FolderArgument) -> None:
     """Re-measure every shipped model against its card."""
     run_folder = _folder(folder)
     _tell_at_once(f"reading {folder}")
-    from qanas.core.measures import COST_UNITS
     from qanas.recipe import load_plan
-    from qanas.shipping.latency import take
+    from qanas.shipping.latency import told_latency
     from qanas.shipping.shipped import require_same_data, verify_models
 
     plan = load_plan(run_folder.recipe)
@@ -274,9 +273,8 @@ def verify(folder: FolderArgument) -> None:
         outcome = "; ".join(verdict.differences) or "as its card says"
         typer.echo(f"{verdict.identity}: {outcome}")
     runnable = [verdict.identity for verdict in verdicts if verdict.runs]
-    for identity, latency in zip(runnable, take(plan.bench.device, run_folder, runnable), strict=True):
-        told = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
-        typer.echo(f"{identity}: {told} on {plan.bench.device.name}, {latency.kernels}")
+    if runnable:
+        typer.echo("\n".join(told_latency(plan.bench.device, run_folder, runnable)))
     if not verdicts:
         typer.echo(f"{run_folder.models}: no model was shipped", err=True)
     if not verdicts or any(verdict.differences for verdict in verdicts):

@@ -19,8 +19,20 @@ if TYPE_CHECKING:
 
     from qanas.hardware.costs import Blueprint
 
-DEVICES = [Device.named(name) for name in device_names()]
-COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES)]
+DEVICES = {device.latency.method: device for device in map(Device.named, device_names())}
+"""One for each way to have latency; the numbers of the others are read in tests/hardware."""
+
+COMPILED = DEVICES.pop("compiler")
+"""Its processes take a second each."""
+
+COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES.values())]
+
+
+@pytest.mark.slow
+def test_a_compilers_cost_keeps_the_contracts() -> None:
+    pytest.importorskip("ethosu", reason="no Vela: pip install ethos-u-vela")
+    check_cost(DeviceCost(Cost("latency_ms", COMPILED.name), COMPILED))
+    check_latency(COMPILED.latency)
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)
@@ -28,7 +40,7 @@ def test_a_cost_keeps_the_contract(cost: CostModel) -> None:
     check_cost(cost)
 
 
-@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
+@pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 def test_a_latency_source_keeps_the_contract(device: Device) -> None:
     check_latency(device.latency)
 

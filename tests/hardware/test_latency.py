@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from qanas.hardware.costs import Blueprint, cost_models
 from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.analytic import Analytic, fitted
 from qanas.hardware.latency.command import Command
+from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.hardware.work import macs_by_kind
 from qanas.networks.lstm import LSTMNetwork
@@ -132,7 +134,10 @@ def test_every_cut_of_a_file_is_read_or_refused_in_a_line() -> None:
 # Devices
 
 
-@pytest.mark.parametrize("name", [name for name in device_names() if name != "host"])
+FITTED = [name for name in device_names() if isinstance(Device.named(name).latency, Analytic)]
+
+
+@pytest.mark.parametrize("name", FITTED)
 def test_formulas_are_what_their_points_say(name: str) -> None:
     device = Device.named(name)
     assert isinstance(device.latency, Analytic)
@@ -218,6 +223,25 @@ def test_a_board_that_hangs_is_stopped() -> None:
         os.dup2(kept, 0)
         for descriptor in (read, write, kept):
             os.close(descriptor)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ethosu") is None, reason="no Vela: pip install ethos-u-vela")
+def test_a_compiler_tells_what_it_leaves_to_the_cpu_and_outlives_what_kills_it(detector: Blueprint) -> None:
+    device = Device.named("ethos-u55-128")
+    assert isinstance(device.latency, Compiler)
+    small = blueprint_of(nn.Conv2d(3, 8, 3), nn.ReLU()).file
+    (cycles,) = device.figure("cycles", [small])
+    # 36 positions of 8 filters of 27 products at 128 a cycle are the least that there can be.
+    assert 36 * 8 * 27 / 128 < cycles < 1e5
+    assert device.figure("latency_ms", [small]) == [cycles / 500e3]
+    with pytest.raises(InputError, match="leaves 26 operators to the CPU: 26 "):
+        device.latency.of([detector.file])
+    priced = device.latency.model_copy(update={"cpu_operators": "price", "cpu_cycles": 1e6})
+    assert 26e6 < priced.of([detector.file])[0] < 30e6
+    # Weights in 4 bits end its process; the other file of the same call is not to blame.
+    int4 = blueprint_of(nn.Conv2d(3, 8, 3), scheme=Scheme(weight_bits=4, container="int4")).file
+    with pytest.raises(InputError, match="Vela refuses the network for ethos-u55-128"):
+        device.latency.of([small, int4])
 
 
 def test_a_device_file_with_a_mistake_is_one_line(tmp_path: Path) -> None:

@@ -14,19 +14,10 @@ from qanas.hardware.device import Device
 from qanas.hardware.memory import live_bytes
 from qanas.hardware.profile import profiled
 from qanas.networks.fastestdet import FastestDet
-from qanas.quantization.quantized_graph import QuantizedGraph
-from qanas.quantization.scheme import Scheme
-from qanas.quantization.tracing import trace_shapes
 from qanas.reporting.profile_page import profile_json, write_profile
 
 BACKBONE, FIRST_CONVOLUTION = 0.626, 13_271_040
 """Of FastestDet at 256 x 320: the share of all compute, as published; 128 x 160 x 24 outputs of 27 products."""
-
-
-@pytest.fixture(scope="module")
-def detector() -> Blueprint:
-    graph = trace_shapes(lambda: FastestDet((256, 320), classes=2).to("meta"), (3, 256, 320))
-    return Blueprint(graph, QuantizedGraph.from_shapes(graph, Scheme()))
 
 
 def test_fastestdets_compute_is_where_it_was_published_to_be(detector: Blueprint) -> None:

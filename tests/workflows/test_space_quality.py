@@ -11,9 +11,9 @@ import pytest
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit
 from qanas.planning.plan import Plan
+from qanas.planning.space_quality import SpaceQuality, best_space, space_quality
 from qanas.recipe import load_plan
 from qanas.reporting.space_page import spaces_json, write_spaces
-from qanas.workflows.space_quality import SpaceQuality, best_space, space_quality
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "turbofan_quick.toml"
 SAMPLES = 40

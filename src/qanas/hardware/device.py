@@ -16,10 +16,11 @@ from qanas.core.measures import Cost, Limit
 from qanas.hardware.latency.analytic import Analytic, Term
 from qanas.hardware.latency.base import STRICT, Figure
 from qanas.hardware.latency.command import Command
+from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.quantization.scheme import Avoided, Scheme
 
-LatencySources = Annotated[MeasuredHere | Analytic | Command, Field(discriminator="method")]
+LatencySources = Annotated[MeasuredHere | Analytic | Command | Compiler, Field(discriminator="method")]
 """The union of all sources, told apart by ``method``."""
 
 VERSION = 2

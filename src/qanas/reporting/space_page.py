@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qanas.core.run_folder import write_atomically
-from qanas.workflows.space_quality import SpaceQuality, best_space
+from qanas.planning.space_quality import SpaceQuality, best_space
 
 QUANTILES = (0.5, 0.8)
 """That are told; MCUNet reads its distributions at 0.8."""

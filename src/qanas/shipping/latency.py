@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qanas.core.card import Card, Latency
 from qanas.core.errors import InputError
+from qanas.core.measures import COST_UNITS
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
 from qanas.hardware.latency.base import Figure
@@ -57,3 +58,16 @@ def take(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[L
         Latency(kernels=told, **{_FIELDS[name]: value for name, value in figures.items()})
         for figures in device.taken(contents)
     ]
+
+
+def told_latency(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[str]:
+    """Return lines on what some shipped models take now, or why that can't be had."""
+    try:
+        taken = take(device, folder, identities)
+    except InputError as error:
+        return [f"latency: {error}"]
+    lines = [f"latency on {device.name}, {device.latency.described}:"]
+    for identity, latency in zip(identities, taken, strict=True):
+        figures = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
+        lines.append(f"  {identity} {figures}")
+    return lines
