@@ -11,14 +11,17 @@ from qanas.core.measures import COST_UNITS
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
 from qanas.hardware.latency.base import Figure
+from qanas.planning.progress import Progress
 from qanas.shipping.models import Shipment
 
 _FIELDS: dict[Figure, str] = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
 """Of `Latency`, by what costs are called."""
 
 
-def with_latency(device: Device, folder: RunFolder, shipments: Sequence[Shipment]) -> tuple[list[Shipment], str]:
-    """Return shipments whose cards have the device's latency, and why they have none where it can't be had.
+def with_latency(
+    device: Device, folder: RunFolder, shipments: Sequence[Shipment], progress: Progress
+) -> list[Shipment]:
+    """Return shipments whose cards have the device's latency; where it can't be had, who watches is told why.
 
     Where a card lacks it, or has it by another protocol, all are taken anew, together: figures of different hours
     can't be compared. A card is a whole file at every moment; killed in between, the rest is taken next time.
@@ -27,18 +30,20 @@ def with_latency(device: Device, folder: RunFolder, shipments: Sequence[Shipment
         device: the recipe's.
         folder: of the run.
         shipments: of the run, baselines included.
+        progress: who watches.
     """
     cards = {shipment.finalist.identity: shipment.card for shipment in shipments if shipment.card is not None}
     if all(_has_it(card, device) for card in cards.values()):
-        return list(shipments), ""
+        return list(shipments)
     try:
         taken = take(device, folder, list(cards))
     except InputError as error:
-        return list(shipments), str(error)
+        progress.message(f"latency: {error}")
+        return list(shipments)
     for (identity, card), latency in zip(cards.items(), taken, strict=True):
         cards[identity] = card.model_copy(update={"latency_ms": {device.name: latency}})
         write_atomically(folder.model(identity) / "card.json", cards[identity].to_json().encode())
-    return [replace(s, card=cards.get(s.finalist.identity)) if s.card is not None else s for s in shipments], ""
+    return [replace(s, card=cards.get(s.finalist.identity)) if s.card is not None else s for s in shipments]
 
 
 def _has_it(card: Card, device: Device) -> bool:

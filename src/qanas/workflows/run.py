@@ -128,17 +128,13 @@ def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
-    timed, refusal = with_latency(plan.bench.device, folder, [*shipments, *compared])
+    timed = with_latency(plan.bench.device, folder, [*shipments, *compared], progress)
     shipments, compared = timed[: len(shipments)], timed[len(shipments) :]
-    if refusal:
-        progress.message(f"latency: {refusal}")
     result = RunResult(folder, front, shipments, compared)
-    remove_stale_models(folder, [*shipments, *compared])
+    remove_stale_models(folder, timed)
     folder.write_table(folder.front, front_rows(plan, front, shipments))
-    rows = [shipment.row() for shipment in [*shipments, *compared]]
-    if constant and "constant" in plan.baselines:
-        rows.append(constant_row(constant))
-    folder.write_table(folder.finalists, rows)
+    constants = [constant_row(constant)] if constant and "constant" in plan.baselines else []
+    folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
     found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
     write_summary(
         "done",
