@@ -217,6 +217,28 @@ def space(
 
 
 @app.command()
+def table(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="The table's file (*.json); one that is there is added to.")],
+    settings: SetOption = None,
+    samples: Annotated[int, typer.Option(min=1, help="Candidates whose operators are taken, drawn at random.")] = 24,
+) -> None:
+    """Take the recipe's device's time of the operators of its space, each by itself, for a device of method "table"."""
+    _look_at(recipe, settings or [])
+    _tell_at_once(f"reading {recipe}")
+    from qanas.hardware.latency.table import make_table
+    from qanas.planning.space_quality import drawn
+    from qanas.recipe import load_plan
+
+    plan = load_plan(recipe, settings or [])
+    bench, device = plan.bench, plan.bench.device
+    blueprints = [bench.blueprint(bench.reference), *drawn(bench, samples)]
+    files = [blueprint.file for blueprint in blueprints if blueprint is not None]
+    made = make_table(device.name, device.latency, files, out)
+    typer.echo(f"{out}: {len(made.values)} operators of {len(files)} networks; {made.protocol}")
+
+
+@app.command()
 def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
     run_folder = _folder(folder)

@@ -21,14 +21,15 @@ from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.analytic import Analytic, fitted
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
-from qanas.hardware.latency.measured import MeasuredHere
+from qanas.hardware.latency.measured import MeasuredHere, MeasuredKernels
+from qanas.hardware.latency.table import Table, alone, distinct_operators, make_table
 from qanas.hardware.work import macs_by_kind
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.program import RuntimeTensor
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace_shapes
-from qanas.testing.costs import blueprint_of
+from qanas.testing.costs import blueprint_of, check_latency
 
 MLPERF = {
     "pretrainedResnet_quant": 12_501_632,
@@ -242,6 +243,39 @@ def test_a_compiler_tells_what_it_leaves_to_the_cpu_and_outlives_what_kills_it(d
     int4 = blueprint_of(nn.Conv2d(3, 8, 3), scheme=Scheme(weight_bits=4, container="int4")).file
     with pytest.raises(InputError, match="Vela refuses the network for ethos-u55-128"):
         device.latency.of([small, int4])
+
+
+def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -> None:
+    source = Device.named("stm32l4r5").latency
+    first, second = blueprint_of(nn.Conv2d(3, 4, 3), nn.ReLU6()).file, lstm().file
+    path = tmp_path / "made.json"
+    made = make_table("stm32l4r5", source, [first, first], path)
+    assert len(made.values) == len(read_tflite(first).operators)
+    device = tmp_path / "own.toml"
+    device.write_text(
+        'version = 2\nname = "own"\ndescription = "by table"\nclock_mhz = 100\n[latency]\nmethod = "table"\n'
+        'path = "made.json"\n'
+    )
+    table = Device.named(str(device))
+    assert table.figures == ("cycles", "latency_ms")
+    assert table.figure("cycles", [first]) == pytest.approx(source.of([first]))
+    with pytest.raises(InputError, match=r"lacks 4 of 4 operators, the first a UNIDIRECTIONAL_SEQUENCE_LSTM"):
+        table.figure("cycles", [second])
+    make_table("stm32l4r5", source, [second], path)  # what was there stays
+    assert table.figure("cycles", [first, second]) == pytest.approx(source.of([first, second]))
+    check_latency(Table(method="table", path=str(path)))
+    with pytest.raises(InputError, match=r"made\.json: it is of stm32l4r5"):
+        make_table("nrf5340", Device.named("nrf5340").latency, [first], path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"made\.json is no table: device: Field required"):
+        table.figure("cycles", [first])
+
+
+@pytest.mark.parametrize("kernels", ["reference", "optimized"])
+def test_every_operator_alone_is_a_file_that_runs(kernels: MeasuredKernels) -> None:
+    source = MeasuredHere(method="measured", kernels=kernels, rounds=1, invocations=1)
+    operators = distinct_operators([blueprint_of(Fork()).file, lstm().file])
+    assert all(value > 0 for value in source.of([alone(operator) for operator in operators.values()]))
 
 
 def test_a_device_file_with_a_mistake_is_one_line(tmp_path: Path) -> None:

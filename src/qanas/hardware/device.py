@@ -18,9 +18,10 @@ from qanas.hardware.latency.base import STRICT, Figure
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere
+from qanas.hardware.latency.table import Table
 from qanas.quantization.scheme import Avoided, Scheme
 
-LatencySources = Annotated[MeasuredHere | Analytic | Command | Compiler, Field(discriminator="method")]
+LatencySources = Annotated[MeasuredHere | Analytic | Command | Compiler | Table, Field(discriminator="method")]
 """The union of all sources, told apart by ``method``."""
 
 VERSION = 2
@@ -138,7 +139,11 @@ class Device(BaseModel):
             InputError: it can't be read; one line that names the file and the field.
         """
         try:
-            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+            content = tomllib.loads(path.read_text("utf-8"))
+            latency = content.get("latency")
+            if isinstance(latency, dict) and isinstance(latency.get("path"), str):
+                latency["path"] = str(path.parent / latency["path"])
+            return cls.model_validate(content)
         except OSError as error:
             raise InputError(f"device.name: {path}: {error.strerror}; name a device or a .toml file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ average is likely to hold the better networks, because at equal memory more mult
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost
 from qanas.core.seeds import derive_seed
-from qanas.hardware.costs import PROGRAM_COSTS
+from qanas.hardware.costs import PROGRAM_COSTS, Blueprint
+from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
 
 MACS = Cost("macs")
@@ -82,19 +83,13 @@ def space_quality(name: str, plan: Plan, samples: int, told: Callable[[int], Non
     wanted = {MACS.column, *(limit.cost.column for limit in plan.limits)}
     models = [model for model in {m.measure.column: m for m in (*PROGRAM_COSTS, *bench.costs)}.values()
               if model.measure.column in wanted]  # fmt: skip
-    generator = np.random.default_rng(derive_seed(bench.seed, "space quality"))
     fitting, refused = [], 0
     blamed = dict.fromkeys((limit.cost.column for limit in plan.limits), 0)
-    for number in range(samples):
-        candidate = bench.space.random(generator)
-        try:
-            blueprint = bench.blueprint(candidate)
-            costs = {model.measure.column: model.of(blueprint) for model in models}
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - a user's network may refuse its settings in any way
+    for number, blueprint in enumerate(drawn(bench, samples)):
+        if blueprint is None:
             refused += 1
         else:
+            costs = {model.measure.column: model.of(blueprint) for model in models}
             over = [limit.cost.column for limit in plan.limits if limit.excess(costs) > 0]
             for column in over:
                 blamed[column] += 1
@@ -103,6 +98,26 @@ def space_quality(name: str, plan: Plan, samples: int, told: Callable[[int], Non
         told(number + 1)
     limits = [f"{limit.cost.column} <= {limit.bound:,.0f}" for limit in plan.limits]
     return SpaceQuality(name, samples, refused, np.sort(np.array(fitting)), limits, blamed, time.monotonic() - started)
+
+
+def drawn(bench: Bench, samples: int) -> Iterator[Blueprint | None]:
+    """Yield the blueprints of candidates drawn at random; None for one that gives no network.
+
+    Args:
+        bench: with their space.
+        samples: how many.
+    """
+    generator = np.random.default_rng(derive_seed(bench.seed, "space quality"))
+    for _ in range(samples):
+        candidate = bench.space.random(generator)
+        try:
+            blueprint = bench.blueprint(candidate)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            yield None
+        else:
+            yield blueprint
 
 
 def best_space(found: Sequence[SpaceQuality]) -> SpaceQuality | None:
