@@ -34,8 +34,8 @@ from qanas.recipe import load_plan
 
 NETWORKS = 24
 HEADINGS = (
-    "| source | two rounds: tau | mean difference | sum of operators and whole: tau | sum / whole | operators | MACs: tau "
-    "| ms a network |"
+    "| source | two rounds: tau | mean difference | sum of operators and whole: tau | sum / whole | operators "
+    "| MACs: tau | ms a network |"
 )
 RECIPE = """
 [task]

@@ -263,6 +263,8 @@ def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -
         table.figure("cycles", [second])
     make_table("stm32l4r5", source, [second], path)  # what was there stays
     assert table.figure("cycles", [first, second]) == pytest.approx(source.of([first, second]))
+    ones_of_the_contract = [blueprint_of(nn.Conv2d(3, channels, 3), nn.ReLU()).file for channels in (4, 64)]
+    make_table("stm32l4r5", source, ones_of_the_contract, path)
     check_latency(Table(method="table", path=str(path)))
     with pytest.raises(InputError, match=r"made\.json: it is of stm32l4r5"):
         make_table("nrf5340", Device.named("nrf5340").latency, [first], path)
