@@ -88,7 +88,10 @@ def run(
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
-    """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    """Search, train the finalists, export, re-measure, report. The same command again goes on.
+
+    Exit codes: 0 done; 1 nothing shipped, or nothing but degenerate models; 2 bad input; 130 interrupted.
+    """
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
@@ -116,7 +119,9 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
     broken = sum(card.degenerate is not None for card in result.models.values())
     told = f", {broken} degenerate" if broken else ""
     typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
-    if not result.models:
+    if all(card.degenerate is not None for card in result.models.values()):
+        if result.models:
+            typer.echo("nothing shipped that is worth shipping: every model is degenerate", err=True)
         raise typer.Exit(DIFFERENCE)
 
 

@@ -17,7 +17,7 @@ from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
 from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
-from qanas.shipping.finalists import Training, train_finalists
+from qanas.shipping.finalists import Finalist, Training, train_finalists
 from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
@@ -139,7 +139,11 @@ def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
     write_summary(
         "done",
         finalists=_counted(result.shipments)
-        | {"cpu_seconds": _cpu_seconds(trainings), **({"chosen": choice.reason} if choice.reason else {})},
+        | {
+            "cpu_seconds": _cpu_seconds(trainings),
+            "further_cpu_seconds": _cpu_seconds(trainings) - _in_stages(search, finalists[0], trainings),
+        }
+        | ({"chosen": choice.reason} if choice.reason else {}),
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
         **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
@@ -154,6 +158,12 @@ def _nothing() -> None:
 
 def _cpu_seconds(trainings: Mapping[str, Sequence[Training]]) -> float:
     return sum(training.cpu_seconds for each in trainings.values() for training in each)
+
+
+def _in_stages(search: Search, reference: Finalist, trainings: Mapping[str, Sequence[Training]]) -> float:
+    """Return the CPU seconds of the finalists' trainings that a stage of the search has counted: the teacher's."""
+    teacher = "teacher" in search.stages.effort and not reference.variant
+    return trainings[reference.identity][0].cpu_seconds if teacher else 0.0
 
 
 def _seconds_before(folder: RunFolder, part: str) -> float:
