@@ -1,0 +1,32 @@
+#include <stdint.h>
+#include <string.h>
+
+/* Products of bytes, two in an instruction, where the core has Arm's DSP extension (Cortex-M4, M7, M33, M55). */
+#if !defined(QANAS_DSP) && defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+#define QANAS_DSP 1
+/* Bytes 0 and 2 of a word, and bytes 1 and 3, as two halves with their signs. */
+static inline uint32_t even_bytes(uint32_t word) {
+  uint32_t halves;
+  __asm__("sxtb16 %0, %1" : "=r"(halves) : "r"(word));
+  return halves;
+}
+static inline uint32_t odd_bytes(uint32_t word) {
+  uint32_t halves;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
+  return halves;
+}
+/* sum + the product of the lower halves + that of the upper halves. */
+static inline int32_t add_products(uint32_t one, uint32_t other, int32_t sum) {
+  int32_t result;
+  __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(one), "r"(other), "r"(sum));
+  return result;
+}
+#endif
+
+#ifdef QANAS_DSP
+static inline uint32_t four_bytes(const int8_t *bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+#endif
