@@ -17,8 +17,8 @@ from qanas.deployment.standalone.memory import Layout
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.program import ITEM_BITS, RuntimeOperator, RuntimeTensor
 
-CType = Literal["int8_t", "int16_t", "int32_t", "int64_t"]
-PER_LINE: Mapping[CType, int] = {"int8_t": 24, "int16_t": 16, "int32_t": 10, "int64_t": 5}
+CType = Literal["int8_t", "int16_t", "int32_t"]
+PER_LINE: Mapping[CType, int] = {"int8_t": 24, "int16_t": 16, "int32_t": 10}
 
 INT16, INT32 = np.iinfo(np.int16), np.iinfo(np.int32)
 
@@ -133,12 +133,8 @@ def _with_needed(names: Mapping[str, None] | Sequence[str]) -> list[str]:
 
 
 def _literal(value: int) -> str:
-    """Return an integer that C takes in its type, the smallest ones included."""
-    if value == -(1 << 63):
-        return "INT64_MIN"
-    if value == INT32.min:
-        return "INT32_MIN"
-    return str(value) if INT32.min < value <= INT32.max else f"INT64_C({value})"
+    """Return an integer of 32 bits that C takes in its type, the smallest one included."""
+    return str(value) if value > INT32.min else "INT32_MIN"
 
 
 def _entry(value: object) -> str:

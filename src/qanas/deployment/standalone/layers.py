@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.deployment.standalone.emitter import INT32, Emitter
-from qanas.deployment.standalone.rounding import multiplier_and_exponent, multipliers_and_exponents, rounded_once
+from qanas.deployment.standalone.rounding import Once, multiplier_and_exponent, multipliers_and_exponents
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.requantization import BOUNDS, Activation, step_bounds
 from qanas.quantization.operators.base import ACTIVATION_CODES
@@ -82,12 +82,11 @@ def fully_connected(emitter: Emitter, operator: RuntimeOperator) -> None:
     biases = constant(emitter, bias)
     factors = scales_of(weight).astype(np.float64) * np.float64(np.float32(affine.scale)) / output.scale
     sizes = largest_sums(biases, weights, affine)
-    largest = sizes.tolist() if len(factors) > 1 else [int(sizes.max())]
-    activation = activation_of(operator)
-    rounded = rounded_once(factors, largest, step_range(output, activation))
-    emitter.require(rounded is not None, "factors that whole numbers don't round as double precision does")
-    assert rounded is not None  # noqa: S101 - said above
-    multipliers, shift = rounded
+    activation, largest = activation_of(operator), sizes if len(factors) > 1 else [sizes.max()]
+    scaled = [Once.of(float(factor)) for factor in factors]
+    for once, factor, size in zip(scaled, factors, largest, strict=True):
+        fits = once.rounds_as_double(float(factor), int(size), step_range(output, activation))
+        emitter.require(fits, "a factor that whole numbers don't round as double precision does")
     outputs, features = weights.shape
     layer = emitter.layer(
         "dense_layer",
@@ -95,14 +94,36 @@ def fully_connected(emitter: Emitter, operator: RuntimeOperator) -> None:
         features,
         emitter.small(outputs, "the number of outputs"),
         len(factors) > 1,
-        shift,
         output.zero_point,
         *code_range(output, activation),
         emitter.array("weights", "int8_t", weights),
         emitter.array("biases", "int32_t", without_zero_point(emitter, biases, weights, affine)),
-        emitter.array("multipliers", "int64_t", np.array(multipliers)),
+        emitter.array("factors", "int32_t", np.array([[once.upper, once.lower] for once in scaled])),
+        emitter.array("shifts", "int8_t", np.array([once.shift for once in scaled])),
     )
     emitter.call("dense", layer, emitter.address(source), emitter.address(operator.outputs[0]))
+
+
+def matrix_product(emitter: Emitter, operator: RuntimeOperator) -> None:
+    """Emit the product of two values: rows of one with rows of the other."""
+    left, right = operator.inputs
+    assert left is not None and right is not None  # noqa: S101, PT018 - the writer gives both
+    one, other, output = (emitter.affine(tensor) for tensor in (left, right, operator.outputs[0]))
+    turned = bool(operator.options.get("adjY", False)) and not operator.options.get("adjX", False)
+    emitter.require(turned, "of columns, not of rows")
+    *_, rows, inner = left.shape
+    # The kernels multiply the scales in float32.
+    factor = float(np.float32(one.scale) * np.float32(other.scale)) / output.scale
+    layer = emitter.layer(
+        "batch_matmul_layer",
+        left.elements // (rows * inner),
+        rows,
+        right.shape[-2],
+        inner,
+        *multiplier_and_exponent(factor),
+        *(affine.zero_point for affine in (one, other, output)),
+    )
+    emitter.call("batch_matmul", layer, *(emitter.address(t) for t in (left, right, operator.outputs[0])))
 
 
 def lstm_scratch(operator: RuntimeOperator) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qanas.core.c_text import Side, labels, render
 from qanas.deployment.standalone.emitter import Emitter, NotCoveredError
+from qanas.deployment.standalone.fusing import fused
 from qanas.deployment.standalone.lowerings import LOWERINGS
 from qanas.deployment.standalone.memory import computed, laid_out
 from qanas.deployment.standalone.moves import views
@@ -59,6 +60,7 @@ class Standalone:
         Raises:
             NotCoveredError: an operator that no kernel is there for, in one line.
         """
+        program = fused(program)
         operators = program.operators
         for operator in operators:
             if operator.kind not in LOWERINGS:

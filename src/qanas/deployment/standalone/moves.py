@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -150,3 +151,95 @@ def move(emitter: Emitter, operator: RuntimeOperator) -> None:
     (source,) = computed(operator.inputs)
     for copy, output in zip(VIEWS[operator.kind](operator), operator.outputs, strict=True):
         emit_copy(emitter, copy, source, output)
+
+
+def _joined(operator: RuntimeOperator) -> list[Copy]:
+    """Return, for each input, where it goes: side by side along an axis."""
+    output = operator.outputs[0]
+    axis = int(operator.options["axis"]) % len(output.shape)
+    strides, copies, at = steps_of(output.shape), [], 0
+    for tensor in operator.inputs:
+        shape = tensor.shape if tensor is not None else ()
+        if operator.kind == "PACK":
+            shape = (*shape[:axis], 1, *shape[axis:])
+        copies.append(Copy(shape, tuple(steps_of(shape)), tuple(strides), into=at * strides[axis]))
+        at += shape[axis]
+    return copies
+
+
+def join(emitter: Emitter, operator: RuntimeOperator) -> None:
+    """Emit a copy for each input."""
+    for copy, source in zip(_joined(operator), operator.inputs, strict=True):
+        assert source is not None  # noqa: S101 - the writer gives all
+        emit_copy(emitter, copy, source, operator.outputs[0])
+
+
+def pad(emitter: Emitter, operator: RuntimeOperator) -> None:
+    """Emit the padding's code everywhere, and the value on it."""
+    source, output = present(operator), operator.outputs[0]
+    before = values_of(operator, 1)[::2]
+    code = values_of(operator, 2)[0] if operator.kind == "PADV2" else emitter.affine(source).zero_point
+    strides = steps_of(output.shape)
+    into = sum(rows * stride for rows, stride in zip(before, strides, strict=True))
+    emitter.call("fill", emitter.address(output), str(code), str(output.elements))
+    emit_copy(emitter, Copy(source.shape, tuple(steps_of(source.shape)), tuple(strides), into=into), source, output)
+
+
+def mirror_pad(emitter: Emitter, operator: RuntimeOperator) -> None:
+    """Emit a copy for the value itself, and for each border, corners included: backwards from the second row on."""
+    source, output = present(operator), operator.outputs[0]
+    amounts = np.reshape(values_of(operator, 1), (-1, 2)).tolist()
+    strides, goes = steps_of(source.shape), steps_of(output.shape)
+    parts = []
+    for size, (before, behind) in zip(source.shape, amounts, strict=True):
+        whole_axis = [(size, 1, 0, before), (before, -1, before, 0), (behind, -1, size - 2, before + size)]
+        parts.append([entry for entry in whole_axis if entry[0] > 0])
+    for chosen in product(*parts):
+        sizes, turns, starts, into = zip(*chosen, strict=True)
+        taken = tuple(stride * turn for stride, turn in zip(strides, turns, strict=True))
+        start = sum(stride * at for stride, at in zip(strides, starts, strict=True))
+        place = sum(stride * at for stride, at in zip(goes, into, strict=True))
+        emit_copy(emitter, Copy(sizes, taken, tuple(goes), start, place), source, output)
+
+
+def _reversed(operator: RuntimeOperator) -> Copy:
+    source, axes = present(operator), values_of(operator, 1)
+    strides = steps_of(source.shape)
+    taken = tuple(-stride if axis in axes else stride for axis, stride in enumerate(strides))
+    start = sum((source.shape[axis] - 1) * strides[axis] for axis in axes)
+    return Copy(source.shape, taken, tuple(strides), start)
+
+
+def _repeated(operator: RuntimeOperator) -> Copy:
+    source, shape = present(operator), operator.outputs[0].shape
+    strides = [0 if size == 1 else step for size, step in zip(source.shape, steps_of(source.shape), strict=True)]
+    return Copy(shape, tuple(strides), tuple(steps_of(shape)))
+
+
+def _of_blocks(operator: RuntimeOperator) -> Copy:
+    """Return the copy between channels and square blocks of pixels."""
+    block = int(operator.options["blockSize"])
+    spreads = operator.kind == "DEPTH_TO_SPACE"
+    # Rows and columns of blocks, and the channels of one pixel of those that are larger in number of pixels.
+    coarse, fine = (present(operator), operator.outputs[0])[:: 1 if spreads else -1]
+    _, rows, columns, _ = coarse.shape
+    channels = fine.shape[3]
+    sizes = (rows, columns, block, block, channels)
+    behind = tuple(steps_of(sizes))
+    width = columns * block * channels
+    beside = (block * width, block * channels, width, channels, 1)
+    return Copy(sizes, *((behind, beside) if spreads else (beside, behind)))
+
+
+ONE_COPY = {
+    "BROADCAST_TO": _repeated,
+    "DEPTH_TO_SPACE": _of_blocks,
+    "REVERSE_V2": _reversed,
+    "SPACE_TO_DEPTH": _of_blocks,
+}
+"""The copy that makes the output, by kind of operator."""
+
+
+def copied(emitter: Emitter, operator: RuntimeOperator) -> None:
+    """Emit one copy."""
+    emit_copy(emitter, ONE_COPY[operator.kind](operator), present(operator), operator.outputs[0])

@@ -1,8 +1,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Products of bytes, two in an instruction, where the core has Arm's DSP extension (Cortex-M4, M7, M33, M55). */
-#if !defined(QANAS_DSP) && defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+/* Products of bytes, two in an instruction, where the core has Arm's DSP extension (Cortex-M4, M7, M33, M55), unless
+   QANAS_NO_DSP is defined. */
+#if !defined(QANAS_DSP) && !defined(QANAS_NO_DSP) && defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
 #define QANAS_DSP 1
 /* Bytes 0 and 2 of a word, and bytes 1 and 3, as two halves with their signs. */
 static inline uint32_t even_bytes(uint32_t word) {
