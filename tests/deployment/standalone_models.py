@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qanas.core.c_text import Side, array, labels
 from qanas.deployment.standalone.model import Standalone
 from qanas.quantization.border import Border
 from qanas.quantization.numbers.affine import Affine
@@ -21,15 +22,19 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshado
 Codes = Mapping[str, NDArray[np.int8]]
 
 
-def compiled(networks: Mapping[str, QuantizedGraph], folder: Path, *options: str) -> ctypes.CDLL:
-    """Write and compile networks by their C names, all into one library."""
-    sources = []
+def written(networks: Mapping[str, QuantizedGraph], folder: Path) -> list[str]:
+    """Write the sources of networks by their C names; return the names of files to be compiled."""
     for name, quantized in networks.items():
         files = Standalone.of(name, quantized.program()).files()
         del files["main.c"]
         for file, text in files.items():
             (folder / file).write_text(text, "utf-8")
-        sources.append(f"{name}_standalone.c")
+    return [f"{name}_standalone.c" for name in networks]
+
+
+def compiled(networks: Mapping[str, QuantizedGraph], folder: Path, *options: str) -> ctypes.CDLL:
+    """Write and compile networks by their C names, all into one library."""
+    sources = written(networks, folder)
     command = ["cc", *STRICT, *options, "-shared", "-fPIC", *sources, "-o", "models.so"]
     subprocess.run(command, cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "models.so"))
@@ -70,17 +75,16 @@ def _real(codes: NDArray[np.int8], affine: Affine) -> torch.Tensor:
 def computed(library: ctypes.CDLL, name: str, quantized: QuantizedGraph, codes: Codes) -> Codes:
     """Return what the C of a network computes, likewise."""
 
-    def places(names: Sequence[str], side: str) -> dict[str, int]:
+    def places(side: Side, names: Sequence[str]) -> dict[str, int]:
         found = {}
-        for each in names:
-            label = side if len(names) == 1 else each if each.startswith(f"{side}_") else f"{side}_{each}"
+        for each, label in labels(side, names).items():
             function = getattr(library, f"{name}_standalone_{label}")
             function.restype = ctypes.c_void_p
             found[each] = function()
         return found
 
     border = quantized.graph.border
-    inputs, outputs = places(border.input_names, "input"), places(border.output_names, "output")
+    inputs, outputs = places("input", border.input_names), places("output", border.output_names)
     shapes = {port: quantized.graph.shapes[v] for port, v in zip(outputs, quantized.graph.outputs, strict=True)}
     count = len(next(iter(codes.values())))
     found: dict[str, list[NDArray[np.int8]]] = {each: [] for each in outputs}
@@ -100,3 +104,42 @@ def differing(library: ctypes.CDLL, name: str, quantized: QuantizedGraph, count:
     codes = random_codes(quantized, count)
     wanted, found = simulated(quantized, codes), computed(library, name, quantized, codes)
     return sum(int(np.count_nonzero(wanted[each] != found[each])) for each in wanted)
+
+
+def comparing_program(networks: Mapping[str, QuantizedGraph], count: int = 3) -> str:
+    """Return a C program that runs networks on random inputs and prints how many outputs are not the simulation's."""
+    parts, calls = [], []
+    for name, quantized in networks.items():
+        codes = random_codes(quantized, count)
+        sides: list[tuple[Side, Codes]] = [("input", codes), ("output", simulated(quantized, codes))]
+        parts.append(f'#include "{name}_standalone.h"')
+        for side, values in sides:
+            for each, label in labels(side, list(values)).items():
+                rows = values[each].reshape(count, -1)
+                text = ",\n".join(f"{{{array(row)}}}" for row in rows.tolist())
+                parts.append(f"static const int8_t {name}_{label}[{count}][{rows.shape[1]}] = {{{text}}};")
+        for at in range(count):
+            places = [f"{name}_{label}[{at}]" for label in labels("input", list(codes)).values()]
+            calls += [
+                f"memcpy({place.replace(f'{name}_', f'{name}_standalone_').split('[')[0]}(), {place}, sizeof {place});"
+                for place in places
+            ]
+            calls.append(f"{name}_standalone_run();")
+            for label in labels("output", list(sides[1][1])).values():
+                wanted = f"{name}_{label}[{at}]"
+                calls.append(f"wrong += differing({name}_standalone_{label}(), {wanted}, sizeof {wanted});")
+        calls.append(f'printf("{name} %d\\n", wrong); wrong = 0;')
+    body = "\n  ".join(calls)
+    return f"{COMPARING}{chr(10).join(parts)}\nint main(void) {{\n  int wrong = 0;\n  {body}\n  return 0;\n}}\n"
+
+
+COMPARING = """#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static int differing(const int8_t *found, const int8_t *wanted, size_t count) {
+  int wrong = 0;
+  for (; count > 0; --count) wrong += *found++ != *wanted++ ? 1 : 0;
+  return wrong;
+}
+"""

@@ -126,9 +126,17 @@ def test_every_kernel_is_among_them(found: dict[str, QuantizedGraph]) -> None:
     assert kinds == set(LOWERINGS)
 
 
+def architectures() -> dict[str, QuantizedGraph]:
+    """The architectures of this package, small."""
+    torch.manual_seed(0)
+    cases = {f"images_{n}": quantized(with_statistics(b()), 3, *size) for n, (b, size) in enumerate(NETWORKS.values())}
+    tcn, lstm = TCNNetwork((30, 14), [32] * 4, 3, 2, 1, 125.0), LSTMNetwork(14, [1, 4, 1], 1, 125.0)
+    return cases | {"tcn": quantized(tcn, 30, 14), "lstm_1_4_1": quantized(lstm, 30, 14)}
+
+
 def broad() -> dict[str, QuantizedGraph]:
     """Every operator between scales of several kinds, random networks, and the architectures of this package."""
-    cases = {"cell": quantized(LSTMNetwork(14, [1, 4, 1], 1, 125.0), 30, 14)}
+    cases = {}
     for position, (operator, shapes) in enumerate(OPERATORS):
         for seed in range(4):
             name = f"operator_{position}_{seed}"
@@ -136,10 +144,7 @@ def broad() -> dict[str, QuantizedGraph]:
     for seed in range(30):
         network, shape = random_network(seed)
         cases[f"random_{seed}"] = quantized(network, *shape)
-    for position, (build, size) in enumerate(NETWORKS.values()):
-        cases[f"images_{position}"] = quantized(with_statistics(build()), 3, *size)
-    cases["tcn"] = quantized(TCNNetwork((30, 14), [32] * 4, 3, 2, 1, 125.0), 30, 14)
-    return cases
+    return cases | architectures()
 
 
 @pytest.mark.slow

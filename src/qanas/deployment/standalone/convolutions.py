@@ -8,20 +8,20 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.deployment.standalone.emitter import Emitter
+from qanas.deployment.standalone.emitter import INT32, Emitter
 from qanas.deployment.standalone.layers import (
     activation_of,
     code_range,
     constant,
+    largest_sums,
     scales_of,
     without_zero_point,
 )
 from qanas.deployment.standalone.memory import computed
 from qanas.deployment.standalone.moves import present
 from qanas.deployment.standalone.rounding import multipliers_and_exponents
-from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.windows import SAME
-from qanas.quantization.program import RuntimeOperator
+from qanas.quantization.program import RuntimeOperator, RuntimeTensor
 
 Sums = NDArray[np.int64]
 
@@ -47,15 +47,30 @@ def window(emitter: Emitter, operator: RuntimeOperator, taps: Sequence[int]) -> 
 
 
 def _requantization(
-    emitter: Emitter, operator: RuntimeOperator, biases: Sums, source: Affine, output: Affine
+    emitter: Emitter, operator: RuntimeOperator, weights: Sums, biases: tuple[RuntimeTensor | None, bool]
 ) -> list[object]:
-    """Return the fields of `requantize.c`; biases of shape (outputs,)."""
-    outputs = len(biases)
-    scales = np.broadcast_to(scales_of(present(operator, 1)), outputs).astype(np.float64)
-    factors = scales * np.float64(np.float32(source.scale)) / output.scale
-    multipliers, exponents = multipliers_and_exponents(factors)
+    """Return the fields of `requantize.c`.
+
+    Args:
+        emitter: of the operator.
+        operator: with the weights in second place.
+        weights: shape (outputs, inputs).
+        biases: the tensor, and whether the input's zero point is taken off of them.
+    """
+    tensor, whole = biases
+    source, output = emitter.affine(computed(operator.inputs)[0]), emitter.affine(operator.outputs[0])
+    scales = np.broadcast_to(scales_of(present(operator, 1)), len(weights)).astype(np.float64)
+    multipliers, exponents = multipliers_and_exponents(
+        scales * np.float64(np.float32(source.scale)) / output.scale,
+    )
+    given = constant(emitter, tensor)
+    folded = without_zero_point(emitter, given, weights, source)
+    # A half is added before the shift, in 32 bits.
+    highs = largest_sums(given, weights, source) * np.array(multipliers) / 2.0**31
+    halves = np.ldexp(0.5, np.maximum(-np.array(exponents), 0))
+    emitter.require(float((highs + halves).max()) < INT32.max, "sums of products beyond 32 bits")
     return [
-        emitter.array("biases", "int32_t", biases),
+        emitter.array("biases", "int32_t", folded if whole else given),
         emitter.array("multipliers", "int32_t", np.array(multipliers)),
         emitter.array("exponents", "int8_t", np.array(exponents)),
         output.zero_point,
@@ -65,12 +80,10 @@ def _requantization(
 
 def convolution(emitter: Emitter, operator: RuntimeOperator) -> None:
     """Emit a convolution, one of one tap as a matrix product."""
-    source, output = emitter.affine(present(operator)), emitter.affine(operator.outputs[0])
+    source = emitter.affine(present(operator))
     weights = constant(emitter, operator.inputs[1])
     outputs, rows, columns, channels = weights.shape
-    biases = constant(emitter, operator.inputs[2])
-    biases = without_zero_point(emitter, biases, weights.reshape(outputs, -1), source)
-    to = _requantization(emitter, operator, biases, source, output)
+    to = _requantization(emitter, operator, weights.reshape(outputs, -1), (operator.inputs[2], True))
     codes = emitter.array("weights", "int8_t", weights)
     groups = present(operator).shape[3] // channels
     over = window(emitter, operator, (rows, columns))
@@ -99,15 +112,13 @@ def convolution_scratch(operator: RuntimeOperator) -> int:
 
 def depthwise(emitter: Emitter, operator: RuntimeOperator) -> None:
     """Emit a convolution by channel."""
-    source, output = emitter.affine(present(operator)), emitter.affine(operator.outputs[0])
+    source = emitter.affine(present(operator))
     weights = constant(emitter, operator.inputs[1])[0]
     rows, columns, outputs = weights.shape
     channels = emitter.small(present(operator).shape[3], "the number of channels")
-    biases = constant(emitter, operator.inputs[2])
-    biases = without_zero_point(emitter, biases, weights.reshape(-1, outputs).T, source)
     layer = emitter.layer(
         "depthwise_layer",
-        _requantization(emitter, operator, biases, source, output),
+        _requantization(emitter, operator, weights.reshape(-1, outputs).T, (operator.inputs[2], False)),
         emitter.array("weights", "int8_t", weights),
         window(emitter, operator, (rows, columns)),
         channels,
@@ -120,12 +131,12 @@ def depthwise(emitter: Emitter, operator: RuntimeOperator) -> None:
 def transposed(emitter: Emitter, operator: RuntimeOperator) -> None:
     """Emit a transposed convolution."""
     value = present(operator, 2)
-    source, output = emitter.affine(value), emitter.affine(operator.outputs[0])
+    source = emitter.affine(value)
     weights = constant(emitter, operator.inputs[1])
     outputs, rows, columns, channels = weights.shape
     layer = emitter.layer(
         "transpose_conv_layer",
-        _requantization(emitter, operator, constant(emitter, operator.inputs[3]), source, output),
+        _requantization(emitter, operator, weights.reshape(outputs, -1), (operator.inputs[3], False)),
         emitter.array("weights", "int8_t", weights),
         window(emitter, operator, (rows, columns)),
         *(emitter.small(size, "the number of channels") for size in (channels, outputs)),

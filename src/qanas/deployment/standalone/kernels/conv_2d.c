@@ -6,7 +6,7 @@
 
 /* TFLite's CONV_2D (reference/integer_ops/conv.h), in groups of channels or whole. */
 typedef struct {
-  requantization to;
+  requantization to; /* with biases of which zero points are taken off */
   const int8_t *weights; /* outputs x tap rows x tap columns x channels of a group */
   window over;
   int16_t channels, outputs; /* of a group */

@@ -16,6 +16,17 @@ static inline uint32_t odd_bytes(uint32_t word) {
   __asm__("sxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
   return halves;
 }
+/* The same, each added to a half of another word. */
+static inline uint32_t even_bytes_and(uint32_t halves, uint32_t word) {
+  uint32_t sums;
+  __asm__("sxtab16 %0, %1, %2" : "=r"(sums) : "r"(halves), "r"(word));
+  return sums;
+}
+static inline uint32_t odd_bytes_and(uint32_t halves, uint32_t word) {
+  uint32_t sums;
+  __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(sums) : "r"(halves), "r"(word));
+  return sums;
+}
 /* sum + the product of the lower halves + that of the upper halves. */
 static inline int32_t add_products(uint32_t one, uint32_t other, int32_t sum) {
   int32_t result;

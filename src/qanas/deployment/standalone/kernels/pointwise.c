@@ -4,7 +4,7 @@
 
 /* TFLite's CONV_2D of one tap (reference/integer_ops/conv.h): a matrix product over all positions. */
 typedef struct {
-  requantization to;
+  requantization to; /* with biases of which zero points are taken off */
   const int8_t *weights; /* outputs x channels */
   int32_t positions;
   int16_t channels, outputs;
