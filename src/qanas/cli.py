@@ -227,11 +227,15 @@ def table(
     out: Annotated[Path, typer.Option(help="The table's file (*.json); one that is there is added to.")],
     settings: SetOption = None,
     samples: Annotated[int, typer.Option(min=1, help="Candidates whose operators are taken, drawn at random.")] = 24,
+    whole: Annotated[
+        bool, typer.Option("--whole", help='Take whole networks, for a device of method "transfer".')
+    ] = False,
 ) -> None:
     """Take the recipe's device's time of the operators of its space, each by itself, for a device of method "table"."""
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     from qanas.hardware.latency.table import make_table
+    from qanas.hardware.latency.transferred import measure_networks
     from qanas.planning.space_quality import drawn
     from qanas.recipe import load_plan
 
@@ -239,6 +243,10 @@ def table(
     bench, device = plan.bench, plan.bench.device
     blueprints = [bench.blueprint(bench.reference), *drawn(bench, samples)]
     files = [blueprint.file for blueprint in blueprints if blueprint is not None]
+    if whole:
+        networks = measure_networks(device.name, device.latency, files, out)
+        typer.echo(f"{out}: {len(networks.networks)} networks; {networks.protocol}")
+        return
     made = make_table(device.name, device.latency, files, out)
     typer.echo(f"{out}: {len(made.values)} operators of {len(files)} networks; {made.protocol}")
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 from torch import nn
 
 from qanas.core.errors import InputError
@@ -23,6 +25,7 @@ from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere, MeasuredKernels
 from qanas.hardware.latency.table import Table, alone, distinct_operators, make_table
+from qanas.hardware.latency.transferred import measure_networks
 from qanas.hardware.work import macs_by_kind
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.program import RuntimeTensor
@@ -271,6 +274,35 @@ def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -
     path.write_text("{}")
     with pytest.raises(InputError, match=r"made\.json is no table: device: Field required"):
         table.figure("cycles", [first])
+
+
+def test_another_devices_table_and_a_few_networks_rank_a_third_device(tmp_path: Path) -> None:
+    # One device takes depthwise kernels dear, the other dense ones: sums of the first by kind tell the second.
+    known = Analytic(
+        method="analytic", source="made up", cycles={"convolution": 1.0, "depthwise": 9.0, "operator": 50.0}
+    )
+    other = Analytic(
+        method="analytic", source="made up", cycles={"convolution": 3.0, "depthwise": 2.0, "operator": 900.0}
+    )
+    networks = [
+        blueprint_of(nn.Conv2d(3, c, 3), *(nn.Conv2d(c, c, 3, padding=1, groups=c) for _ in range(d))).file
+        for c in (2, 5, 9, 14)
+        for d in (0, 1, 3, 6)
+    ]
+    make_table("known", known, networks, tmp_path / "known.json")
+    measure_networks("new", other, networks[::2], tmp_path / "networks.json")
+    (tmp_path / "new.toml").write_text(
+        'version = 2\nname = "new"\ndescription = "by transfer"\n[latency]\nmethod = "transfer"\n'
+        'path = "known.json"\nnetworks = "networks.json"\n'
+    )
+    device = Device.named(str(tmp_path / "new.toml"))
+    truth, found = other.of(networks[1::2]), device.figure("cycles", networks[1::2])
+    alone_tau, tau = (kendalltau(said, truth).statistic for said in (known.of(networks[1::2]), found))
+    assert tau > max(alone_tau, 0.9)
+    assert np.median(np.abs(np.array(found) / np.array(truth) - 1)) < 0.1
+    measure_networks("new", other, networks[:2], tmp_path / "networks.json")
+    with pytest.raises(InputError, match="2 measured networks; measure 5 at least"):
+        device.figure("cycles", networks)
 
 
 @pytest.mark.parametrize("kernels", ["reference", "optimized"])

@@ -19,9 +19,12 @@ from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.hardware.latency.table import Table
+from qanas.hardware.latency.transferred import Transferred
 from qanas.quantization.scheme import Avoided, Scheme
 
-LatencySources = Annotated[MeasuredHere | Analytic | Command | Compiler | Table, Field(discriminator="method")]
+LatencySources = Annotated[
+    MeasuredHere | Analytic | Command | Compiler | Table | Transferred, Field(discriminator="method")
+]
 """The union of all sources, told apart by ``method``."""
 
 VERSION = 2
@@ -141,8 +144,9 @@ class Device(BaseModel):
         try:
             content = tomllib.loads(path.read_text("utf-8"))
             latency = content.get("latency")
-            if isinstance(latency, dict) and isinstance(latency.get("path"), str):
-                latency["path"] = str(path.parent / latency["path"])
+            for key in ("path", "networks"):
+                if isinstance(latency, dict) and isinstance(latency.get(key), str):
+                    latency[key] = str(path.parent / latency[key])
             return cls.model_validate(content)
         except OSError as error:
             raise InputError(f"device.name: {path}: {error.strerror}; name a device or a .toml file") from error
