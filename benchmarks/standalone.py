@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tests.deployment.boards import BOARDS, Board
 from tests.deployment.standalone_models import random_codes, simulated
+from tests.networks.image_networks import classifier
 from torch import nn
 
 from qanas.core.c_text import array
@@ -27,7 +28,6 @@ from qanas.deployment.standalone.model import Standalone
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
-from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.program import Program
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -41,7 +41,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lstm_20": (lambda: LSTMNetwork(14, [20], 1, 125.0), (30, 14)),
     "lstm_100_100": (lambda: LSTMNetwork(14, [100, 100], 1, 125.0), (30, 14)),
     "tcn_32x4": (lambda: TCNNetwork((30, 14), [32] * 4, 3, 2, 1, 125.0), (30, 14)),
-    "mobilenet_v2_035_96": (lambda: MobileNetV2(1000, 0.35), (3, 96, 96)),
+    "mobilenet_v2_035_96": (lambda: classifier("mobilenet_v2_0.35", classes=1000), (3, 96, 96)),
     "deeplabv3_050_96x128": (lambda: DeepLabV3((96, 128), 11, width=0.5), (3, 96, 128)),
     "fastestdet_224": (lambda: FastestDet((224, 224)), (3, 224, 224)),
 }
