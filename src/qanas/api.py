@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,27 +99,41 @@ def run(
         result = qanas.run("recipes/turbofan_quick.toml", overrides={"strategy.trials": 20})
         result.front.select("mae_quantized", "weight_bytes")
     """
-    from qanas.recipe import load_plan
-    from qanas.reporting.following import FollowingReport
     from qanas.reporting.live import LiveDisplay
-    from qanas.reporting.report import write_report
-    from qanas.workflows.run import run_search
 
     path = Path(recipe)
     given = Path(out) if out is not None else Path("runs") / path.stem
-    folder = RunFolder(given.absolute())  # a user's class may change the current folder
     with _ONE_AT_A_TIME, _process_left_as_it_was():
-        plan = load_plan(path, override_texts(overrides))
-        plan.check()
-        following = FollowingReport(folder)
         if progress is None:
             with LiveDisplay() as display:
-                display.message(f"report, which follows the run: {RunFolder(given).report}")
-                run_search(plan, folder, display, following)
+                display.waiting("reading data, trying everything once")
+                _run(path, overrides, given, display, display.message)
         else:
-            run_search(plan, folder, progress, following)
-        write_report(folder)
+            _run(path, overrides, given, progress, lambda _: None)
     return load(given)
+
+
+def _run(recipe: Path, overrides: Overrides, out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+    """Run a recipe, and leave its report as it ends.
+
+    Args:
+        recipe: a TOML file.
+        overrides: as `run` takes them.
+        out: where to put everything.
+        progress: who is told.
+        say: told where the report is.
+    """
+    from qanas.recipe import load_plan
+    from qanas.reporting.following import FollowingReport
+    from qanas.reporting.report import write_report
+    from qanas.workflows.run import run_search
+
+    folder = RunFolder(out.absolute())  # a user's class may change the current folder
+    plan = load_plan(recipe, override_texts(overrides))
+    plan.check()
+    shown = f"report, which follows the run: {RunFolder(out).report}"
+    run_search(plan, folder, progress, FollowingReport(folder, lambda: say(shown)))
+    write_report(folder)
 
 
 _ONE_AT_A_TIME = threading.RLock()

@@ -20,7 +20,8 @@ class Clock:
 
 def test_it_says_what_goes_on_and_is_loaded_anew_until_the_end(run: RunFolder) -> None:
     clock = Clock()
-    report = FollowingReport(run, clock)
+    told: list[bool] = []
+    report = FollowingReport(run, lambda: told.append(run.report.is_file()), clock)
     assert report.due()
     report.show("search: 3 of 60 trials done")
     page = run.report.read_text("utf-8")
@@ -29,6 +30,8 @@ def test_it_says_what_goes_on_and_is_loaded_anew_until_the_end(run: RunFolder) -
     assert not report.due()
     clock.now += following.SECONDS
     assert report.due()
+    report.show("finalists: 0 of 4 done")
+    assert told == [True], "once, when it is there"
     report.end()
     assert "location.reload()" not in run.report.read_text("utf-8")
 
@@ -40,7 +43,7 @@ def test_it_takes_a_fiftieth_of_the_time(run: RunFolder, monkeypatch: pytest.Mon
         clock.now += 4.0
 
     monkeypatch.setattr(following, "write_report", slow)
-    report = FollowingReport(run, clock)
+    report = FollowingReport(run, clock=clock)
     report.show("search")
     clock.now += 199
     assert not report.due()

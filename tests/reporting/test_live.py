@@ -169,6 +169,18 @@ def test_a_terminal_shows_bars_running_trials_and_the_front() -> None:
     assert "\x1b[?25h" in output  # the cursor is back
 
 
+def test_something_moves_before_there_is_anything_to_count() -> None:
+    console = _console(terminal=True)
+    with LiveDisplay(console) as display:
+        display.waiting("reading [data]")
+        display.message("data: 5 samples")
+    assert "reading [data]" in _output(console)
+    console = _console(terminal=False)
+    with LiveDisplay(console) as display:
+        display.waiting("reading data")
+    assert _output(console) == "", "a log has lines alone"
+
+
 def test_a_terminal_shows_the_stage_and_forgets_finished_trainings() -> None:
     console = _console(terminal=True)
     with LiveDisplay(console) as display:

@@ -27,12 +27,19 @@ class FollowingReport:
 
     Args:
         folder: of the run.
+        there: called once the first one is there.
         clock: seconds that only grow.
     """
 
-    def __init__(self, folder: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        there: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """The first one is due at once."""
         self._folder = folder
+        self._there: Callable[[], None] | None = there
         self._clock = clock
         self._next = -math.inf
 
@@ -53,6 +60,9 @@ class FollowingReport:
             logger.warning("report.html does not follow the run: %s", error)
             self._next = math.inf
             return
+        there, self._there = self._there, None
+        if there is not None:
+            there()
         ended = self._clock()
         self._next = ended + max(SECONDS, (ended - started) / SHARE)
 

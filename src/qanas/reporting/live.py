@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -100,10 +101,11 @@ class LiveDisplay:
         self._objectives: tuple[str, ...] = ()
         self._rejected = 0
         self._reason = ""
+        self._waiting = Spinner("line")
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is shown before ``start``, ``stage`` or ``message``."""
+        """Nothing is shown before ``waiting``, ``start``, ``stage`` or ``message``."""
         return self
 
     def __exit__(
@@ -111,6 +113,11 @@ class LiveDisplay:
     ) -> None:
         """Leave the terminal as it was, however the run ended."""
         self.close()
+
+    def waiting(self, text: str) -> None:
+        """Show that something goes on before there is anything to count: data is read, everything is tried once."""
+        self._waiting.update(text=Text(text))
+        self._open()
 
     def start(self, total_trials: int, done: int, resumed: bool) -> None:
         """Begin the search, of which ``done`` trials were finished by an earlier run of the same folder."""
@@ -220,7 +227,8 @@ class LiveDisplay:
 
     def _render(self) -> RenderableType:
         with self._lock:
-            parts: list[RenderableType] = [self._bars()]
+            counting = self._trials.total or self._stage is not None
+            parts: list[RenderableType] = [self._bars() if counting else self._waiting]
             if self._running:
                 parts.append(self._running_lines())
             if self._rejected:
