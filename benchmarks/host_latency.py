@@ -5,8 +5,9 @@
 24 random networks of the space `mobilenet` (96 x 96, two classes, INT8) are measured twice, in processes of their own
 (`method = "measured"`: the least of 60 invocations in 20 shuffled rounds), as are all their operators, each a file of
 its own (`qanas table`). A surrogate is fitted to the operators of 60 other networks, at 64, 80 and 112 pixels, and
-predicts the 24: none of their operators with a map is in its table. Beside them: what was done before, the median of 20 in a row, one file after the other, twice;
-and Vela's cycles where it is installed, whose sums and wholes are of one estimate.
+predicts the 24: none of their operators with a map is in its table. Beside them: what was done before, the median of
+20 in a row, one file after the other, twice; and Vela's cycles where it is installed, whose sums and wholes are of one
+estimate.
 """
 
 from __future__ import annotations

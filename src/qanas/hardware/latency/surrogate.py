@@ -137,13 +137,12 @@ def _fit(path: str, digest: str) -> Fitted:
     for fold in range(FOLDS):
         tested = order[fold::FOLDS]
         trained = np.setdiff1d(order, tested)
-        held_out[tested] = (
-            GradientBoostingRegressor(**TREES).fit(inputs[trained], targets[trained]).predict(inputs[tested])
-        )
-    ranks = [np.argsort(np.argsort(values)) for values in (held_out, targets)]
-    rank = float(np.corrcoef(*ranks)[0, 1])
-    error = float(np.abs(np.exp(held_out - targets) - 1).mean())
-    return Fitted(known, kinds, GradientBoostingRegressor(**TREES).fit(inputs, targets), rank, error)
+        model = GradientBoostingRegressor(**TREES).fit(inputs[trained], targets[trained])
+        held_out[tested] = model.predict(inputs[tested])
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (held_out, targets)])
+    off = float(np.abs(np.exp(held_out - targets) - 1).mean())
+    model = GradientBoostingRegressor(**TREES).fit(inputs, targets)
+    return Fitted(known, kinds, model, float(np.corrcoef(ranks)[0, 1]), off)
 
 
 def features(name: str, kinds: Sequence[str]) -> Floats:
