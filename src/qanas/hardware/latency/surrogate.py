@@ -80,9 +80,8 @@ class Surrogate(LatencySource):
         """
         fitted = self._fitted
         networks = [[signature(operator) for operator in read_tflite(content).operators] for content in contents]
-        known = fitted.known | fitted.predicted(
-            sorted({name for network in networks for name in network} - {*fitted.known})
-        )
+        asked = {name for network in networks for name in network}
+        known = {**fitted.known, **fitted.predicted(sorted(asked - fitted.known.keys()))}
         return [sum(known[name] for name in network) for network in networks]
 
 
@@ -142,7 +141,8 @@ def _fit(path: str, digest: str) -> Fitted:
     ranks = np.stack([np.argsort(np.argsort(values)) for values in (held_out, targets)])
     off = float(np.abs(np.exp(held_out - targets) - 1).mean())
     model = GradientBoostingRegressor(**TREES).fit(inputs, targets)
-    return Fitted(known, kinds, model, float(np.corrcoef(ranks)[0, 1]), off)
+    rank = float(np.asarray(np.corrcoef(ranks))[0, 1])
+    return Fitted(known, kinds, model, rank, off)
 
 
 def features(name: str, kinds: Sequence[str]) -> Floats:
