@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from qanas.hardware.latency.analytic import Analytic, fitted
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere, MeasuredKernels
+from qanas.hardware.latency.surrogate import Surrogate
 from qanas.hardware.latency.table import Table, alone, distinct_operators, make_table
 from qanas.hardware.latency.transferred import measure_networks
 from qanas.hardware.work import macs_by_kind
@@ -274,6 +276,28 @@ def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -
     path.write_text("{}")
     with pytest.raises(InputError, match=r"made\.json is no table: device: Field required"):
         table.figure("cycles", [first])
+
+
+def test_a_surrogate_fills_a_tables_gaps_or_refuses(tmp_path: Path) -> None:
+    source = Device.named("stm32l4r5").latency
+    sizes = [(c, k, h) for c in (3, 8, 13, 24) for k in (1, 3, 5) for h in (6, 9, 16)]
+    seen = [blueprint_of(nn.Conv2d(3, c, k), input_shape=(3, h, h)).file for c, k, h in sizes]
+    path = tmp_path / "made.json"
+    make_table("stm32l4r5", source, seen, path)
+    surrogate = Surrogate(method="surrogate", path=str(path))
+    unseen = [blueprint_of(nn.Conv2d(3, c, 3), input_shape=(3, h, h)).file for c in (5, 18) for h in (8, 12, 14)]
+    assert surrogate.of(seen) == pytest.approx(source.of(seen))
+    found, truth = surrogate.of(unseen), source.of(unseen)
+    assert kendalltau(found, truth).statistic > 0.7
+    assert not set(found) & set(surrogate.of(seen))
+    assert re.search(r"held-out operators: rank 0\.9\d+, off by \d+%", surrogate.described)
+    with pytest.raises(InputError, match="a surrogate knows kinds of operators that were measured"):
+        surrogate.of([lstm().file])
+    with pytest.raises(InputError, match=r"ranked at 0\.\d+ only, below 1"):
+        Surrogate(method="surrogate", path=str(path), least_rank=1.0).of(seen)
+    make_table("stm32l4r5", source, seen[:4], tmp_path / "few.json")
+    with pytest.raises(InputError, match="4 operators are too few for a surrogate"):
+        Surrogate(method="surrogate", path=str(tmp_path / "few.json")).of(seen)
 
 
 def test_another_devices_table_and_a_few_networks_rank_a_third_device(tmp_path: Path) -> None:
