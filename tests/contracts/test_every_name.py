@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 Tables = dict[str, dict[str, Any]]
 
 TASK_TABLES: dict[str, dict[str, Any]] = {
+    "audio": {"data": "synthetic", "sample_rate": 8000, "seconds": 0.5, "bands": 8},
     "images": {"data": "synthetic", "size": 8},
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
+    "timeseries": {"data": "synthetic", "window": 10, "hop": 40},
     "turbofan": {"data": "synthetic", "stride": 40},
 }
 SPACE_TABLES: dict[str, dict[str, Any]] = {
@@ -106,10 +108,14 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
 
 
 NETWORKS = {"deeplabv3": "segmentation", "dense": "turbofan", "lstm": "turbofan", "tcn": "turbofan"}
-FURTHER = {"images": "dense"}
+FURTHER = {"audio": "dense", "images": "dense", "timeseries": "dense"}
 """Tasks that no space above is tried on, each with one that takes them."""
 
-METRICS = {"images": ("accuracy", "maximize"), "segmentation": ("miou", "maximize"), "turbofan": ("mae", "minimize")}
+METRICS = {
+    **dict.fromkeys(("audio", "images", "timeseries"), ("accuracy", "maximize")),
+    "segmentation": ("miou", "maximize"),
+    "turbofan": ("mae", "minimize"),
+}
 
 
 @pytest.mark.parametrize(("space", "task"), [*NETWORKS.items(), *((space, task) for task, space in FURTHER.items())])
