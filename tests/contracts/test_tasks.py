@@ -13,11 +13,13 @@ from examples.digits.digits import Digits
 from tests.cli.sine import Sine
 from tests.workflows.tiny_blocks import Blobs
 
+from qanas.tasks.audio import Audio
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.front_end import CForm, FrontEnd
 from qanas.tasks.images import Images
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.tasks.timeseries import TimeSeries
 from qanas.tasks.turbofan import Turbofan
 from qanas.testing import check_task
 from qanas.testing.small import SmallTask
@@ -33,6 +35,9 @@ TASKS = [
     Sine(),
     Blobs(),
     Images("synthetic", size=16, class_weights="balanced"),
+    Audio("synthetic", sample_rate=8000, seconds=0.5, bands=12, coefficients=8, group_pattern=r"(speaker\d+)"),
+    TimeSeries("synthetic", window=20, time="time", group_pattern=r"(person\d)", class_weights="balanced"),
+    TimeSeries("synthetic", predict="number", target="wear", window=20, horizon=5, change=True, split="time"),
     Turbofan("synthetic"),
     Turbofan("synthetic", subset="FD002", window=10, stride_in_window=2),
 ]

@@ -31,13 +31,14 @@ class Case:
     check: Callable[[Any], bool] = lambda data: True  # noqa: ARG005 - most ask for nothing
 
 
-def refused(name: str, change: Change, *parts: str, **settings: Any) -> Case:  # noqa: ANN401 - a task's keys
+def refused(name: str, change: Change, /, *parts: str, **settings: Any) -> Case:  # noqa: ANN401 - a task's keys
     return Case(name, change, refused=parts, settings=settings)
 
 
 def taken(
     name: str,
     change: Change,
+    /,
     remarked: str = "",
     check: Callable[[Any], bool] | None = None,
     **settings: Any,  # noqa: ANN401

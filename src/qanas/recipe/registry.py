@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TASKS: Mapping[str, str] = {
+    "audio": "qanas.tasks.audio:Audio",
     "images": "qanas.tasks.images:Images",
     "segmentation": "qanas.tasks.segmentation:Segmentation",
+    "timeseries": "qanas.tasks.timeseries:TimeSeries",
     "turbofan": "qanas.tasks.turbofan:Turbofan",
 }
 SPACES: Mapping[str, str] = {

@@ -78,7 +78,7 @@ def find_samples(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]
             raise InputError(
                 f"task.group: {folder} has no table with a column '{wanted.group}'; see task.group_pattern"
             )
-    samples = _grouped(samples, wanted)
+    samples = grouped(samples, wanted)
     _require_classes(folder, samples)
     return sorted(samples, key=lambda sample: sample.name), remarks
 
@@ -228,7 +228,7 @@ def _split_of(table: Table, row: int, told: str) -> str:
     return found
 
 
-def _grouped(samples: list[Sample], wanted: Wanted) -> list[Sample]:
+def grouped(samples: list[Sample], wanted: Wanted) -> list[Sample]:
     """Return samples with the groups that a pattern tells."""
     if wanted.group_pattern is None:
         return samples

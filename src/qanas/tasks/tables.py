@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import re
@@ -91,12 +92,13 @@ class Table:
         ]
 
     def is_numeric(self, column: str) -> bool:
-        """Tell whether the first rows of a column that aren't missing are numbers, at least one of them."""
+        """Tell whether of the first values of a column that aren't missing more than half are numbers."""
         series = self.frame[column]
         if series.dtype != pl.String:
             return series.dtype.is_numeric() or series.dtype == pl.Boolean
-        found = [text for text in self.texts(column)[:_ROWS_LOOKED_AT] if text.lower() not in MISSING]
-        return bool(found) and all(_NUMBER.fullmatch(text) is not None for text in found)
+        texts = [(text or "").strip() for text in series.head(_ROWS_LOOKED_AT).to_list()]
+        found = [text for text in texts if text.lower() not in MISSING]
+        return 2 * sum(_NUMBER.fullmatch(text) is not None for text in found) > len(found)
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Return a column as numbers, NaN where they are missing, shape (rows,).
@@ -105,30 +107,34 @@ class Table:
             InputError: something else stands there.
         """
         series = self.frame[column]
-        if series.dtype == pl.String:
-            series = self._parsed(series, column)
-        elif not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+        if series.dtype != pl.String and not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path}: column '{column}' is of type {series.dtype}, no numbers: leave it out")
-        values: NDArray[np.float64] = series.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+        cast = series.cast(pl.Float64, strict=False)
+        same = series.dtype != pl.String or cast.null_count() == series.null_count()
+        values = cast.to_numpy().astype(np.float64) if same else self._parsed(series.to_list(), column)
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
-            raise InputError(
-                f"{self.place(infinite[0])}, column '{column}': infinite: mend the value, or leave it empty"
-            )
+            raise InputError(f"{self.place(infinite[0])}, column '{column}': infinite: mend it, or leave it empty")
         return values
 
-    def _parsed(self, series: pl.Series, column: str) -> pl.Series:
-        texts = series.str.strip_chars()
-        if self.separator != "," and texts.head(_ROWS_LOOKED_AT).str.contains(r"^[+-]?\d+,\d+").any():
-            texts = texts.str.replace(",", ".", literal=True)
-        found = texts.cast(pl.Float64, strict=False)
-        missing = texts.is_null() | texts.str.to_lowercase().is_in(list(MISSING))
-        wrong = (found.is_null() & ~missing).arg_true()
-        if len(wrong):
-            text = texts[int(wrong[0])]
-            mend = "write decimals with a point" if _DECIMAL_COMMA.fullmatch(text) else "mend it, or leave it empty"
-            raise InputError(f"{self.place(int(wrong[0]))}, column '{column}': '{_short(text)}' is no number: {mend}")
-        return found
+    def _parsed(self, texts: Sequence[str | None], column: str) -> NDArray[np.float64]:
+        """Return numbers as people write them, shape (rows,)."""
+        commas = self.separator != ","
+        values = np.full(len(texts), np.nan)
+        for row, text in enumerate(texts):
+            given = (text or "").strip()
+            if given.lower() in MISSING:
+                continue
+            try:
+                values[row] = float(given.replace(",", ".") if commas and _DECIMAL_COMMA.fullmatch(given) else given)
+            except ValueError as error:
+                mend = (
+                    "write decimals with a point" if _DECIMAL_COMMA.fullmatch(given) else "mend it, or leave it empty"
+                )
+                raise InputError(
+                    f"{self.place(row)}, column '{column}': '{_short(given)}' is no number: {mend}"
+                ) from error
+        return values
 
 
 def read_table(path: Path) -> Table:
@@ -153,23 +159,24 @@ def read_table(path: Path) -> Table:
     separator = max(_SEPARATORS, key=lines[0].count)
     if all(line.endswith(separator) for line in lines):
         lines = [line[:-1] for line in lines]
-    header = _cells(path, lines[:1], separator).row(0)
-    names = [(name or "").strip() for name in header]
-    headless = all(_NUMBER.fullmatch(name) for name in names)
-    if headless:
+    rows, ends = _cells(path, lines, separator)
+    places = np.array([numbered[end - 1][0] for end in ends], np.int64)
+    names = [name.strip() for name in rows[0]]
+    if all(_NUMBER.fullmatch(name) for name in names):
         names = [str(place) for place in range(1, len(names) + 1)]
         remarks = (*remarks, f"{path}: its first line is numbers: columns are called 1 to {len(names)}")
+    else:
+        rows, places = rows[1:], places[1:]
     names = _sound_names(path, names)
-    rows, numbers = (lines, numbered) if headless else (lines[1:], numbered[1:])
     if not rows:
         raise InputError(f"{path}: a header, and no rows: add some, or take the file away")
-    _require_even(path, rows, [number for number, _ in numbers], separator, len(names))
-    frame = _cells(path, rows, separator)
-    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    _require_even(path, rows, places, separator, len(names))
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     # What spreadsheets and data frames put in front without a name, a row's number.
-    frame = frame.drop([name for name in names if name.startswith(_UNNAMED)])
-    places = np.array([number for number, _ in numbers][: frame.height], np.int64)
-    return Table(path, frame, places, separator, remarks)
+    kept = {
+        name: pl.Series(values, dtype=pl.String) for name, values in columns.items() if not name.startswith(_UNNAMED)
+    }
+    return Table(path, pl.DataFrame(kept), places, separator, remarks)
 
 
 _UNNAMED = "\0"
@@ -195,12 +202,19 @@ def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252", "replace"), (f"{path}: no UTF-8: read in Windows' western code page",)
 
 
-def _cells(path: Path, lines: Sequence[str], separator: str) -> pl.DataFrame:
-    content = io.BytesIO(("\n".join(lines) + "\n").encode())
+def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return rows of cells, and at which of the lines, from 1, each ends."""
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    rows, ends = [], []
     try:
-        return pl.read_csv(content, separator=separator, has_header=False, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: not CSV: {str(error).splitlines()[0]}: mend its quotes, or save it again") from error
+        for row in reader:
+            rows.append(row)
+            ends.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: line {reader.line_num}: {error}: mend its quotes, or save the table again"
+        ) from error
+    return rows, ends
 
 
 def _sound_names(path: Path, names: list[str]) -> list[str]:
@@ -215,14 +229,15 @@ def _sound_names(path: Path, names: list[str]) -> list[str]:
     return [name or f"{_UNNAMED}{place}" for place, name in enumerate(names)]
 
 
-def _require_even(path: Path, lines: Sequence[str], numbers: Sequence[int], separator: str, columns: int) -> None:
-    """Refuse rows with more or fewer columns; what is in quotes is the reader's affair."""
-    for number, line in zip(numbers, lines, strict=True):
-        found = line.count(separator) + 1
-        if found != columns and '"' not in line:
-            commas = separator == "," and found == 2 * columns
+def _require_even(
+    path: Path, rows: Sequence[Sequence[str]], places: NDArray[np.int64], separator: str, columns: int
+) -> None:
+    """Refuse rows with more or fewer columns."""
+    for number, row in zip(places, rows, strict=True):
+        if len(row) != columns:
+            commas = separator == "," and len(row) == 2 * columns
             mend = "are these decimal commas? Separate columns by ;" if commas else "mend the line"
-            raise InputError(f"{path}: line {number}: {found} columns, the header has {columns}: {mend}")
+            raise InputError(f"{path}: line {number}: {len(row)} columns, the header has {columns}: {mend}")
 
 
 def _read_parquet(path: Path) -> Table:

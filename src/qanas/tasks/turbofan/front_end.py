@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEnd, RawType
-from qanas.tasks.turbofan.features import describe_windows, feature_notes, slope_weights
-from qanas.tasks.turbofan.preprocessing import Preprocessing, cut_windows
+from qanas.tasks.turbofan.preprocessing import Preprocessing
 from qanas.tasks.turbofan.reader import SENSORS, SETTINGS, Integers
+from qanas.tasks.windows import cut_windows, describe_windows, feature_notes, slope_weights
 
 
 @dataclass(frozen=True)

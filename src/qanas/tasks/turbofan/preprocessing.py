@@ -198,20 +198,3 @@ def window_ends(trajectories: Trajectories, first_end: int, stride: int) -> Inte
     """
     left = trajectories.last - np.arange(len(trajectories.last))
     return np.flatnonzero((left == 0) | ((trajectories.cycle >= first_end) & (left % stride == 0)))
-
-
-def cut_windows(features: FloatArray, first: Integers, ends: Integers, window: int, thinning: int = 1) -> FloatArray:
-    """Cut out windows; the engine's first cycle is repeated in front of windows that reach back before it.
-
-    Args:
-        features: shape (rows, sensors).
-        first: the first row of the engine of each window, shape (windows,).
-        ends: the last row of each window, shape (windows,).
-        window: cycles.
-        thinning: of a window's cycles, every so many-th is kept, counted back from its last one.
-
-    Returns:
-        Shape (windows, steps, sensors), contiguous; steps = ceil(window / thinning).
-    """
-    rows = ends[:, None] - np.arange(0, window, thinning)[::-1]
-    return np.ascontiguousarray(features[np.maximum(rows, first[:, None])])

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from qanas.core.candidate import Value
-from qanas.core.errors import InputError, unknown
+from qanas.core.errors import InputError
 from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
 from qanas.search_space.settings import Choice, Integer, Setting
 from qanas.tasks.base import FloatArray, Indices, Split, Task, TaskData
+from qanas.tasks.regression import NUMBER_LOSSES, number_loss, number_loss_gradient
 from qanas.tasks.turbofan.front_end import EngineFrontEnd
 from qanas.tasks.turbofan.preprocessing import Preprocessing, window_ends
 from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories, read_trajectories
 from qanas.tasks.turbofan.synthetic import write_synthetic
+from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames
 
 SubsetName = Literal["FD001", "FD002", "FD003", "FD004"]
 Booleans = NDArray[np.bool_]
@@ -31,15 +32,10 @@ SYNTHETIC = "synthetic"
 _SYNTHETIC_SEED = 0
 _FEWEST_ENGINES = 2
 _LARGEST_EXPONENT = 500.0
-LONGEST_WINDOW = 512
-FeatureNames = Literal["none", "mean", "mean+slope", "mean+slope+deviation", "mean+slope+deviation+last"]
 BASELINE_FEATURES: FeatureNames = "mean+slope"
 """Of baselines: on validation data of FD001 no worse than with deviation and last value (docs/log.md)."""
 SEARCHED_THINNING = 3
 """Of a searched window's cycles, every one to every third is given to the network."""
-
-HUBER_DELTA = 0.1
-"""In units of the cap: errors are squared up to 12.5 cycles, about a good network's mean error."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class Turbofan(Task):
         "mae_uncapped": "minimize",
         "score": "minimize",
     }
-    losses: ClassVar[tuple[str, ...]] = ("mae", "mse", "huber")
+    losses: ClassVar[tuple[str, ...]] = NUMBER_LOSSES
     parity_tolerance: ClassVar[Mapping[str, float]] = {"mae": 0.1}
     unit: ClassVar[str] = "engine"
 
@@ -194,8 +190,6 @@ class Turbofan(Task):
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean absolute, squared or Huber error in units of ``rul_cap``: at most about 1 at the start.
 
-        Huber's (1964) is divided by its threshold `HUBER_DELTA`, so that it has the absolute error's slope.
-
         Args:
             kind: one of `losses`.
             outputs: cycles, shape (batch, 1).
@@ -204,14 +198,7 @@ class Turbofan(Task):
         Raises:
             InputError: another kind.
         """
-        if kind == "mae":
-            return F.l1_loss(outputs / self.rul_cap, targets / self.rul_cap)
-        if kind == "mse":
-            return F.mse_loss(outputs / self.rul_cap, targets / self.rul_cap)
-        if kind == "huber":
-            huber = F.huber_loss(outputs / self.rul_cap, targets / self.rul_cap, delta=HUBER_DELTA)
-            return huber / HUBER_DELTA
-        raise InputError(unknown("loss", kind, self.losses))
+        return number_loss(kind, outputs, targets, self.rul_cap)
 
     def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
         """Return `loss` and its gradient by the outputs, for trainers that do without autograd.
@@ -221,15 +208,7 @@ class Turbofan(Task):
             outputs: cycles, shape (batch, 1).
             targets: cycles, shape (batch, 1).
         """
-        error = (outputs - targets) * np.float32(1.0 / self.rul_cap)
-        factor = np.float32(1.0 / (self.rul_cap * error.size))
-        if kind == "mae":
-            return float(np.abs(error).mean()), np.sign(error) * factor
-        if kind == "huber":
-            inside = np.clip(error * np.float32(1.0 / HUBER_DELTA), np.float32(-1.0), np.float32(1.0))
-            value = np.float32(0.5 * HUBER_DELTA) * np.square(inside) + np.abs(error) - HUBER_DELTA * np.abs(inside)
-            return float(value.mean()), inside * factor
-        return float(np.square(error).mean()), error * (np.float32(2.0) * factor)
+        return number_loss_gradient(kind, outputs, targets, self.rul_cap)
 
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return the metrics, in cycles but for the score.

@@ -1,14 +1,18 @@
-"""A window in a few numbers a sensor: mean, slope, deviation, last value; and how firmware computes them."""
+"""Windows of series, and what they are in a few numbers a sensor: mean, slope, deviation, last value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import FloatArray
+
+Integers = NDArray[np.int64]
+FeatureNames = Literal["none", "mean", "mean+slope", "mean+slope+deviation", "mean+slope+deviation+last"]
+LONGEST_WINDOW = 512
 
 
 def slope_weights(window: int) -> NDArray[np.float64]:
@@ -72,3 +76,20 @@ def feature_notes(features: Sequence[str], window: int, mean_window: int, sensor
         },
     }
     return notes | ({"slope_weights": slope_weights(window).tolist()} if "slope" in features else {})
+
+
+def cut_windows(features: FloatArray, first: Integers, ends: Integers, window: int, thinning: int = 1) -> FloatArray:
+    """Cut out windows; the first row of a series is repeated in front of windows that reach back before it.
+
+    Args:
+        features: shape (rows, sensors).
+        first: the first row of the series of each window, shape (windows,).
+        ends: the last row of each window, shape (windows,).
+        window: rows.
+        thinning: of a window's rows, every so many-th is kept, counted back from its last one.
+
+    Returns:
+        Shape (windows, steps, sensors), contiguous; steps = ceil(window / thinning).
+    """
+    rows = ends[:, None] - np.arange(0, window, thinning)[::-1]
+    return np.ascontiguousarray(features[np.maximum(rows, first[:, None])])

@@ -1,0 +1,118 @@
+"""Sound files: decoded, made mono, brought to a sampling rate and cut into clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from qanas.core.errors import InputError
+from qanas.tasks.audio.features import Samples
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
+
+_ALMOST = 1e-2
+"""Of a clip's length: a recording that lacks no more has the clip, too."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording's clips, and what was seen of it.
+
+    Attributes:
+        clips: of 16-bit samples, shape (clips, length).
+        starts: of each clip, in seconds.
+        rate: samples a second in the file.
+        channels: in the file.
+        seconds: of the file.
+        silent: whether every sample is the same.
+    """
+
+    clips: Samples
+    starts: tuple[float, ...]
+    rate: int
+    channels: int
+    seconds: float
+    silent: bool
+
+
+def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
+    """Read a recording as clips, one behind the other as far as they are whole; behind a shorter one are zeros.
+
+    Args:
+        path: of the file.
+        sample_rate: samples a second that are wanted; others are resampled.
+        seconds: of a clip.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
+    if not len(values):
+        raise InputError(f"{path}: no samples: fetch it again, or take it away")
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{path}: sample {int(np.argmax(~np.isfinite(values).all(axis=1))) + 1} is NaN or infinite: mend it"
+        )
+    duration = len(values) / rate
+    count = max(1, int(duration / seconds + _ALMOST))
+    mono = values.mean(axis=1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    length = round(seconds * sample_rate)
+    whole = np.zeros(count * length, np.float32)
+    kept = min(len(whole), len(mono))
+    whole[:kept] = mono[:kept]
+    clips = (whole.astype(np.float64) * 32768).round().clip(-32768, 32767).astype(np.int16).reshape(count, length)
+    starts = tuple(seconds * place for place in range(count))
+    return Recording(clips, starts, rate, values.shape[1], duration, bool(np.ptp(values) == 0))
+
+
+@dataclass
+class Heard:
+    """What a person should know of the recordings of a data set."""
+
+    rates: dict[int, int]
+    stereo: int = 0
+    silent: Sequence[str] = ()
+    short: int = 0
+    long: int = 0
+
+    def add(self, name: str, recording: Recording, seconds: float) -> None:
+        """Count a recording."""
+        self.rates[recording.rate] = self.rates.get(recording.rate, 0) + 1
+        self.stereo += recording.channels > 1
+        self.silent = [*self.silent, name] if recording.silent else self.silent
+        self.short += recording.seconds < seconds * (1 - _ALMOST)
+        self.long += len(recording.starts) > 1
+
+    def lines(self, sample_rate: int, seconds: float) -> list[str]:
+        """Return it, a line each."""
+        lines = []
+        others = {rate: count for rate, count in sorted(self.rates.items()) if rate != sample_rate}
+        if others:
+            told = ", ".join(f"{count} of {rate} Hz" for rate, count in others.items())
+            lines.append(f"recordings are resampled to {sample_rate} Hz: {told}")
+        low = [rate for rate in others if rate < sample_rate]
+        if low:
+            lines.append(
+                f"above {min(low) // 2} Hz some recordings hold nothing: task.sample_rate = {min(low)} is enough"
+            )
+        if self.stereo:
+            lines.append(f"{self.stereo} recordings have several channels: their mean is heard")
+        if self.short:
+            lines.append(f"{self.short} recordings are shorter than {seconds:g} s: zeros follow")
+        if self.long:
+            lines.append(
+                f"{self.long} recordings are longer than {seconds:g} s: cut into clips, what is left over is not heard"
+            )
+        if self.silent:
+            lines.append(f"{len(self.silent)} recordings are silent, such as {self.silent[0]}")
+        return lines

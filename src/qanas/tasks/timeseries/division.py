@@ -1,0 +1,94 @@
+"""Which series are trained, validated and tested on: whole recordings, or the last part of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qanas.core.errors import InputError
+from qanas.tasks.splits import SPLITS, completed, together
+from qanas.tasks.timeseries.reader import Series
+
+Parts = dict[str, list[Series]]
+"""The series of each split; each is of a group."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How series are divided.
+
+    Attributes:
+        place: the data, for messages.
+        by: "recording": recordings, or groups of them, are held out whole; "time": the last part of each series is.
+        shares: of val and test.
+        seed: of which recordings.
+        horizon: rows behind a window at which there has to be a target.
+    """
+
+    place: str
+    by: Literal["recording", "time"]
+    shares: Mapping[str, float]
+    seed: int
+    horizon: int
+
+    def of(self, series: Sequence[Series]) -> tuple[Parts, list[str]]:
+        """Return the series of every split, and remarks.
+
+        Raises:
+            InputError: a split would be empty.
+        """
+        return (self._in_time(series), []) if self.by == "time" else self._by_recording(series)
+
+    def _by_recording(self, series: Sequence[Series]) -> tuple[Parts, list[str]]:
+        owners = {one.recording: one for one in reversed(series)}
+        names = sorted(owners)
+        digests = _digests(series)
+        groups = together([owners[name].group for name in names], names, [digests[name] for name in names])
+        labels, given = [owners[name].label for name in names], [owners[name].split for name in names]
+        try:
+            splits, said = completed(labels, groups, given, self.shares, self.seed, self.place)
+        except InputError as error:
+            raise InputError(f"{error}; or take task.split = 'time'") from error
+        split_of = dict(zip(names, splits, strict=True))
+        owner_of = {name: names[group] for name, group in zip(names, groups, strict=True)}
+        parts: Parts = {name: [] for name in SPLITS}
+        for one in series:
+            own = one.part(slice(None), group=one.group or owner_of[one.recording])
+            parts[split_of[one.recording]].append(own)
+        return parts, said
+
+    def _in_time(self, series: Sequence[Series]) -> Parts:
+        parts: Parts = {name: [] for name in SPLITS}
+        for one in series:
+            last = round(len(one) * (1 - self.shares["test"]))
+            middle = round(len(one) * (1 - self.shares["test"] - self.shares["val"]))
+            pieces = {"train": slice(0, middle), "val": slice(middle, last), "test": slice(last, None)}
+            for name, rows in pieces.items():
+                piece = one.part(rows, group=one.group or one.recording)
+                if len(piece) > self.horizon:
+                    parts[name].append(piece)
+        for name, there in parts.items():
+            if not there:
+                raise InputError(
+                    f"{self.place}: {name}: no series is longer than task.horizon: take less than {self.horizon}"
+                )
+        return parts
+
+
+def _digests(series: Sequence[Series]) -> dict[str, str]:
+    """Return a digest of every recording's values."""
+    found = {one.recording: hashlib.sha256() for one in series}
+    for one in series:
+        found[one.recording].update(np.ascontiguousarray(one.values).tobytes())
+    return {name: total.hexdigest() for name, total in found.items()}
+
+
+def numbered_groups(parts: Mapping[str, Sequence[Series]]) -> dict[str, list[int]]:
+    """Return the number of each series' group, by split."""
+    names = sorted({one.group for own in parts.values() for one in own})
+    numbers = {name: place for place, name in enumerate(names)}
+    return {split: [numbers[one.group] for one in own] for split, own in parts.items()}

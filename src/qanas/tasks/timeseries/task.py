@@ -1,0 +1,441 @@
+"""The task: tell a class or a number from a window of readings."""
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from qanas.core.candidate import Value
+from qanas.core.errors import InputError
+from qanas.core.measures import Direction
+from qanas.search_space.settings import Choice, Integer, Setting
+from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.classification import (
+    CLASS_LOSSES,
+    CLASS_METRICS,
+    ClassWeights,
+    balanced_weights,
+    class_loss,
+    class_metrics,
+    require_weights,
+)
+from qanas.tasks.classified import SYNTHETIC, Fraction
+from qanas.tasks.labels import Wanted
+from qanas.tasks.regression import NUMBER_LOSSES, NUMBER_METRICS, number_loss, number_loss_gradient, number_metrics
+from qanas.tasks.splits import SPLITS
+from qanas.tasks.timeseries.division import Division, numbered_groups
+from qanas.tasks.timeseries.notes import channel_notes, counted, seen
+from qanas.tasks.timeseries.reader import SERIES_SUFFIXES, Columns, Floats, Found, Series, find_series
+from qanas.tasks.timeseries.synthetic import write_activities, write_machines
+from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames, cut_windows, describe_windows, feature_notes
+
+Integers = NDArray[np.int64]
+_SYNTHETIC_SEED = 0
+_FEATURES: FeatureNames = "mean+slope+deviation+last"
+_SEARCHED_THINNING = 3
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What of the training data a loss is in units of.
+
+    Attributes:
+        scale: standard deviation of targets that are numbers.
+        counts: training windows of each class.
+    """
+
+    scale: float = 1.0
+    counts: tuple[int, ...] = ()
+
+
+_LEARNT: dict[tuple[object, ...], Learnt] = {}
+"""Of every data set that this process has loaded."""
+
+
+@dataclass(frozen=True)
+class TimeSeries(Task):
+    """Windows of readings, and what is told from them.
+
+    Attributes:
+        data: a folder with a folder a class of tables, or with a table of labels; or, with ``target``, a folder of
+            tables or one table. CSV or Parquet, a row a reading. "synthetic" for generated ones.
+        predict: "class" or "number".
+        target: the column of what is predicted, at the window's last row; by default the file's class.
+        horizon: rows behind the window's last one at which the target is predicted: a forecast. The target's past is
+            then among the channels.
+        change: numbers: predict the difference from the target at the window's last row (with a horizon).
+        channels: columns that the network is given; by default all of numbers that mean nothing else.
+        recording: the column that tells recordings of a file apart.
+        time: the column of times, seconds or dates: rows have to follow each other, no window reaches over a gap.
+        group: the column, of the table or of the table of labels, that tells what stays in one split, such as a person.
+        group_pattern: a regular expression whose one group (...) finds it in a file's path.
+        labels: the name of the table of labels.
+        split: "recording": recordings, or groups, are held out whole; "time": the last part of each is.
+        val_fraction: share that is validated on, where no split is given.
+        test_fraction: share that is tested on, likewise.
+        split_seed: which ones.
+        class_weights: see `qanas.tasks.classification.ClassWeights`.
+        window: rows that the network is given.
+        hop: rows from one window to the next.
+        stride_in_window: every n-th row of a window is given, counted back from its last one.
+        first_end: the row of a recording at which its first window ends; by default ``window``. A window that reaches
+            back before the first row repeats it in front.
+        features: "none" gives the network the window; else a vector, of every channel in turn: the mean over the last
+            ``mean_window`` rows, the slope over the window, the standard deviation, the last value.
+        mean_window: rows that mean and deviation are over.
+
+    The input that can be searched is ``window`` (a third to twice of it) and ``stride_in_window``; with features
+    ``window``, ``mean_window`` and which. Windows end at the same rows whatever it is.
+    """
+
+    data: str
+    predict: Literal["class", "number"] = "class"
+    target: str | None = None
+    horizon: Annotated[int, Field(ge=0, le=100000)] = 0
+    change: bool = False
+    channels: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    recording: str | None = None
+    time: str | None = None
+    group: str | None = None
+    group_pattern: str | None = None
+    labels: str | None = None
+    split: Literal["recording", "time"] = "recording"
+    val_fraction: Fraction = 0.15
+    test_fraction: Fraction = 0.15
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    class_weights: ClassWeights = None
+    window: Annotated[int, Field(ge=2, le=LONGEST_WINDOW)] = 50
+    hop: Annotated[int, Field(ge=1)] = 10
+    stride_in_window: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = 1
+    first_end: Annotated[int, Field(ge=1)] | None = None
+    features: FeatureNames = "none"
+    mean_window: Annotated[int, Field(ge=1, le=LONGEST_WINDOW)] = 50
+
+    parity_tolerance: ClassVar[Mapping[str, float]] = {"accuracy": 0.01, "balanced_accuracy": 0.01}
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]  # of the settings, where others have a constant
+        """A group, where there are such, else a recording."""
+        return self.group or ("group" if self.group_pattern else "recording")
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """Those of classes or of numbers."""
+        return CLASS_METRICS if self.predict == "class" else NUMBER_METRICS
+
+    @property
+    def losses(self) -> tuple[str, ...]:  # type: ignore[override]  # likewise
+        """Those of classes or of numbers."""
+        return CLASS_LOSSES if self.predict == "class" else NUMBER_LOSSES
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over names, groups, splits, values and targets of all series.
+
+        Raises:
+            InputError: a file is missing or damaged, or settings don't fit.
+        """
+        total = hashlib.sha256()
+        for series in self._found().series:
+            total.update(repr((series.recording, series.group, series.split, series.label)).encode("utf-8", "replace"))
+            total.update(np.ascontiguousarray(series.values).tobytes())
+            if series.targets is not None:
+                total.update(repr(series.targets.tolist()).encode("utf-8", "replace"))
+        return total.hexdigest()
+
+    def load(self) -> TaskData:
+        """Read, check, split, standardise and cut into windows.
+
+        Inputs have shape (n, steps, channels), steps = ceil(window / stride_in_window), or (n, features * channels);
+        targets (n,): classes, or (n, 1): numbers less the training windows' mean. Extras are ``recording``, ``group``
+        and ``line`` (of the file, of the window's last row), each of shape (n,).
+
+        Raises:
+            InputError: the data is missing or damaged, or settings don't fit.
+        """
+        found = self._found()
+        parts, said = self._division.of(found.series)
+        train = np.concatenate([series.values for series in parts["train"]])
+        kept = np.flatnonzero(np.ptp(train, axis=0) > 0)
+        if not len(kept):
+            raise InputError(f"{self.data}: every channel is constant: {', '.join(found.channels)}: give others")
+        means, deviations = train[:, kept].mean(axis=0), train[:, kept].std(axis=0)
+        windows = {name: [self._ends(series) for series in parts[name]] for name in SPLITS}
+        for name, ends in windows.items():
+            if not sum(map(len, ends)):
+                raise InputError(f"{self.data}: {name} has no window with a target: give longer recordings")
+        classes, targets, mean, learnt = self._targets(parts, windows)
+        _LEARNT[self._source] = learnt
+        numbers = numbered_groups(parts)
+        splits = {
+            name: self._split(parts[name], windows[name], targets[name], (kept, means, deviations), numbers[name])
+            for name in SPLITS
+        }
+        channels = [found.channels[place] for place in kept]
+        return TaskData(
+            train=splits["train"],
+            val=splits["val"],
+            test=splits["test"],
+            output_size=len(classes) or 1,
+            target_scale=learnt.scale,
+            preprocessing=channel_notes(channels, means, deviations)
+            | self._input_notes(len(channels))
+            | self._output_notes(classes, mean),
+            protocol=self._protocol(splits, classes),
+            remarks=(*counted(splits, classes, self.target, mean), *found.remarks, *seen(found, kept), *said),
+        )
+
+    def input_settings(self) -> tuple[Setting, ...]:
+        """Return ``window`` and ``stride_in_window``, or what features are made of."""
+        shortest, longest = max(2, self.window // 3), min(2 * self.window, LONGEST_WINDOW)
+        window = Integer("window", "input", self.window, low=shortest, high=longest)
+        if self.features != "none":
+            return (
+                window,
+                Integer("mean_window", "input", self.mean_window, low=1, high=longest, log=True),
+                Choice("features", "input", self.features, options=get_args(FeatureNames)[1:]),
+            )
+        thinning = max(_SEARCHED_THINNING, self.stride_in_window)
+        return (window, Integer("stride_in_window", "input", self.stride_in_window, low=1, high=thinning))
+
+    def with_input(self, values: Mapping[str, Value]) -> Self:
+        """Return the task with another window, whose samples are this one's.
+
+        Args:
+            values: of the settings above.
+        """
+        return self._replaced(values, first_end=self._first_end)
+
+    def with_features(self) -> Self:
+        """Return the task with mean, slope, deviation and last value of every channel as input."""
+        if self.features != "none":
+            return self
+        return replace(self, features=_FEATURES, mean_window=self.window, first_end=self._first_end)
+
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return a batch's mean loss, a scalar: of classes by their weights, of numbers in units of their deviation.
+
+        Args:
+            kind: one of `losses`.
+            outputs: shape (batch, classes) or (batch, 1).
+            targets: shape (batch,) or (batch, 1).
+        """
+        if self.predict == "number":
+            return number_loss(kind, outputs, targets, self._learnt.scale)
+        return class_loss(kind, outputs, targets, self._weights())
+
+    def loss_gradient(self, kind: str, outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray] | None:
+        """Return loss and gradient of numbers, shape (batch, 1); None of classes."""
+        if self.predict == "class":
+            return None
+        return number_loss_gradient(kind, outputs, targets, self._learnt.scale)
+
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        """Return the metrics.
+
+        Args:
+            outputs: shape (n, classes) or (n, 1).
+            split: the samples.
+        """
+        scored = class_metrics if self.predict == "class" else number_metrics
+        return scored(outputs, split.targets)
+
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return the group of each window, shape (n,)."""
+        groups: NDArray[Any] = split.extras["group"]
+        return groups
+
+    @property
+    def _first_end(self) -> int:
+        return self.first_end or self.window
+
+    @property
+    def _source(self) -> tuple[object, ...]:
+        """What losses follow from, whatever the input."""
+        own = {"window", "stride_in_window", "first_end", "features", "mean_window"}
+        return (*(getattr(self, entry.name) for entry in fields(self) if entry.name not in own), self._first_end)
+
+    @property
+    def _learnt(self) -> Learnt:
+        if self._source not in _LEARNT:
+            self.load()
+        return _LEARNT[self._source]
+
+    def _weights(self) -> tuple[float, ...] | None:
+        if self.class_weights is None or isinstance(self.class_weights, tuple):
+            return self.class_weights
+        return balanced_weights(self._learnt.counts)
+
+    def _columns(self) -> Columns:
+        if self.predict == "number" and self.target is None:
+            raise InputError("task.target: missing: name the column of the number that is to be predicted")
+        if self.horizon and self.predict == "class" and self.target is None:
+            raise InputError("task.horizon: a file's class is the same later: name task.target, or leave it out")
+        if self.change and not (self.horizon and self.predict == "number"):
+            raise InputError("task.change: only of numbers with a task.horizon: else there is no change")
+        given = self.horizon > 0 and self.predict == "number"
+        group = self.group if self.target is not None else None
+        numbers = self.predict == "number"
+        return Columns(self.target, numbers, self.recording, self.time, group, self.channels, given)
+
+    @property
+    def _division(self) -> Division:
+        shares = {"val": self.val_fraction, "test": self.test_fraction}
+        return Division(self.data, self.split, shares, self.split_seed, self.horizon)
+
+    @contextmanager
+    def _place(self) -> Iterator[Path]:
+        if self.data != SYNTHETIC:
+            yield Path(self.data)
+            return
+        with tempfile.TemporaryDirectory(prefix="series-") as folder:
+            write = write_activities if self.target is None else write_machines
+            write(Path(folder), _SYNTHETIC_SEED)
+            yield Path(folder)
+
+    def _found(self) -> Found:
+        columns = self._columns()
+        group = self.group if self.target is None else None
+        wanted = Wanted("tables", SERIES_SUFFIXES, self.labels, group, self.group_pattern)
+        with self._place() as place:
+            return find_series(place, columns, wanted)
+
+    def _ends(self, series: Series) -> Integers:
+        """Return the rows at which windows end that have a target, ascending, shape (windows,)."""
+        last = len(series) - 1 - self.horizon
+        if last < 0:
+            return np.zeros(0, np.int64)
+        first = min(self._first_end - 1, last)
+        ends = np.arange(last, first - 1, -self.hop)[::-1]
+        if series.targets is None or self.predict == "class":
+            return ends
+        wanted = series.targets[ends + self.horizon].astype(np.float64)
+        if self.change:
+            wanted = wanted - series.targets[ends].astype(np.float64)
+        kept: Integers = ends[np.isfinite(wanted)]
+        return kept
+
+    def _targets(
+        self, parts: Mapping[str, Sequence[Series]], windows: Mapping[str, Sequence[Integers]]
+    ) -> tuple[tuple[str, ...], dict[str, NDArray[Any]], float, Learnt]:
+        """Return the classes' names, every split's targets, what was taken off numbers, and what losses follow from."""
+        if self.predict == "class":
+            return self._classes(parts, windows)
+        numbers = {}
+        for name, series in parts.items():
+            rows = [self._number_at(one, ends) for one, ends in zip(series, windows[name], strict=True)]
+            numbers[name] = np.concatenate(rows)
+        mean, deviation = float(numbers["train"].mean()), float(numbers["train"].std())
+        if deviation == 0:
+            raise InputError(f"{self.data}: every target '{self.target}' of the training windows is {mean:g}")
+        targets = {name: (values - mean).astype(np.float32)[:, None] for name, values in numbers.items()}
+        return (), targets, mean, Learnt(deviation)
+
+    def _number_at(self, series: Series, ends: Integers) -> Floats:
+        if series.targets is None:
+            raise ValueError("a number has a column")
+        found = series.targets[ends + self.horizon].astype(np.float64)
+        return found - series.targets[ends].astype(np.float64) if self.change else found
+
+    def _classes(
+        self, parts: Mapping[str, Sequence[Series]], windows: Mapping[str, Sequence[Integers]]
+    ) -> tuple[tuple[str, ...], dict[str, NDArray[Any]], float, Learnt]:
+        labels: dict[str, list[str]] = {}
+        for name, series in parts.items():
+            labels[name] = []
+            for one, ends in zip(series, windows[name], strict=True):
+                own = [one.label] * len(ends) if one.targets is None else one.targets[ends + self.horizon].tolist()
+                if "" in own:
+                    line = one.lines[ends[own.index("")]]
+                    raise InputError(f"{self.data}: {one.recording}, line {line}, column '{self.target}': no class")
+                labels[name] += own
+        classes = tuple(sorted({label for own in labels.values() for label in own}))
+        if len(classes) == 1:
+            raise InputError(f"{self.data}: one class, '{classes[0]}': there is nothing to tell apart; add another")
+        require_weights(self.class_weights, classes)
+        numbers = {label: place for place, label in enumerate(classes)}
+        targets = {name: np.array([numbers[label] for label in own], np.int64) for name, own in labels.items()}
+        counts = Counter(labels["train"])
+        return classes, targets, 0.0, Learnt(1.0, tuple(counts[name] for name in classes))
+
+    def _split(
+        self,
+        parts: Sequence[Series],
+        windows: Sequence[Integers],
+        targets: NDArray[Any],
+        scaling: tuple[NDArray[np.intp], Floats, Floats],
+        groups: Sequence[int],
+    ) -> Split:
+        kept, means, deviations = scaling
+        late = min(self.mean_window, self.window)
+        inputs = []
+        for series, ends in zip(parts, windows, strict=True):
+            rows = ((series.values[:, kept] - means) / deviations).astype(np.float32)
+            first = np.zeros(len(ends), np.int64)
+            thinning = self.stride_in_window if self.features == "none" else 1
+            cut = cut_windows(rows, first, ends, self.window, thinning)
+            inputs.append(cut if self.features == "none" else describe_windows(cut, self._described, late))
+        counts = [len(ends) for ends in windows]
+        return Split(
+            np.concatenate(inputs),
+            targets,
+            {
+                "recording": np.repeat(np.array([series.recording for series in parts]), counts),
+                "group": np.repeat(np.array(groups, np.int64), counts),
+                "line": np.concatenate([series.lines[ends] for series, ends in zip(parts, windows, strict=True)]),
+            },
+        )
+
+    @property
+    def _described(self) -> tuple[str, ...]:
+        return tuple(self.features.split("+")) if self.features != "none" else ()
+
+    def _input_notes(self, channels: int) -> dict[str, Any]:
+        if self.features != "none":
+            described = feature_notes(self._described, self.window, self.mean_window, channels)
+            return {"window": self.window} | described
+        return {
+            "window": self.window,
+            "stride_in_window": self.stride_in_window,
+            "input": "every stride_in_window-th of the last rows, counted back from the last one, oldest first, "
+            "each with the channels in the order above",
+        }
+
+    def _output_notes(self, classes: Sequence[str], mean: float) -> dict[str, Any]:
+        if classes:
+            return {"classes": list(classes), "output": "a logit a class; the largest one's is the answer"}
+        when = f" {self.horizon} rows later" if self.horizon else ""
+        what = f"its change{when}" if self.change else f"its value{when}"
+        return {"output_offset": mean, "output": f"of '{self.target}', {what}: output + output_offset"}
+
+    def _protocol(self, splits: Mapping[str, Split], classes: Sequence[str]) -> dict[str, Any]:
+        held_out = {
+            "recording": "recordings, or groups of them, held out whole",
+            "time": "the last part of each series; windows don't reach over the border",
+        }[self.split]
+        return {
+            "dataset": "synthetic series" if self.data == SYNTHETIC else "series of the user's",
+            "source": SYNTHETIC if self.data == SYNTHETIC else "real",
+            "predict": self.predict,
+            **({"target": self.target} if self.target else {}),
+            **({"classes": list(classes)} if classes else {}),
+            "horizon": self.horizon,
+            "change": self.change,
+            "window": self.window,
+            "hop": self.hop,
+            "first_end": self._first_end,
+            "windows": {name: len(split) for name, split in splits.items()},
+            "groups": {name: len(set(split.extras["group"].tolist())) for name, split in splits.items()},
+            "val": held_out,
+            "test": held_out,
+            "split_seed": self.split_seed,
+            **({"class_weights": list(self._weights() or ())} if self.class_weights else {}),
+        }

@@ -1,0 +1,97 @@
+"""Bad folders of sound: taken as people expect, or refused in one line that names the file and the mend."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from tests.tasks.bad_folders import Case, refused, taken, write
+
+from qanas.core.errors import InputError
+from qanas.tasks.audio import Audio
+
+RATE, COUNT = 8000, 5
+
+
+def sound(seed: int, samples: int = 800, channels: int = 1) -> Any:  # noqa: ANN401
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (samples, channels))
+
+
+def save(name: str, values: Any, rate: int = RATE, form: str = "WAV", subtype: str = "PCM_16") -> Any:  # noqa: ANN401
+    """Return a change that saves a recording."""
+
+    def change(folder: Path) -> None:
+        content = io.BytesIO()
+        soundfile.write(content, values, rate, subtype=subtype, format=form)
+        write(folder / name, content.getvalue())
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def sound_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    for number, label in enumerate(("bark", "meow")):
+        for index in range(COUNT):
+            save(f"{label}/{index}.wav", sound(10 * number + index))(folder)
+    return folder
+
+
+def clips(count: int) -> Any:  # noqa: ANN401
+    return lambda data: len(data.train) + len(data.val) + len(data.test) == count
+
+
+def untouched(folder: Path) -> None:
+    pass
+
+
+CASES = [
+    taken("nothing wrong", untouched, check=clips(10)),
+    taken("another rate", save("bark/0.wav", sound(1, 4800), 48000), "resampled to 8000 Hz: 1 of 48000 Hz"),
+    taken("a lower rate", save("bark/0.wav", sound(1, 400), 4000), "task.sample_rate = 4000 is enough"),
+    taken("stereo", save("bark/0.wav", sound(1, channels=2)), "1 recordings have several channels"),
+    taken("short", save("bark/0.wav", sound(1, 100)), "1 recordings are shorter than 0.1 s"),
+    taken("one sample", save("bark/0.wav", sound(1, 1)), "shorter"),
+    taken("long", save("bark/0.wav", sound(1, 2500)), "1 recordings are longer than 0.1 s", clips(12)),
+    taken("a sample too few", save("bark/0.wav", sound(1, 1600)[:-1]), "longer", clips(11)),
+    taken("silent", save("bark/0.wav", np.zeros(800)), "1 recordings are silent, such as bark/0.wav"),
+    taken("8 bits", save("bark/0.wav", sound(1), subtype="PCM_U8"), check=clips(10)),
+    taken("24 bits", save("bark/0.wav", sound(1), subtype="PCM_24"), check=clips(10)),
+    taken("floats beyond 1", save("bark/0.wav", 9 * sound(1), subtype="FLOAT"), check=clips(10)),
+    taken("telephone's", save("bark/0.wav", sound(1), subtype="ULAW"), check=clips(10)),
+    taken("flac", save("bark/x.flac", sound(50), form="FLAC"), check=clips(11)),
+    taken("upper-case suffixes", lambda f: (f / "bark/0.wav").rename(f / "bark/0.WAV"), check=clips(10)),
+    taken("noise beside", save("_background_noise/a.wav", sound(50)), check=clips(10)),
+    taken("mp3 beside", lambda f: write(f / "bark/a.mp3", "x"), "1 files of"),
+    refused("NaN", save("bark/0.wav", np.full(800, np.nan), subtype="FLOAT"), "bark/0.wav: sample 1 is NaN"),
+    refused("no samples", save("bark/0.wav", np.zeros(0)), "bark/0.wav: no samples"),
+    refused("an empty file", lambda f: write(f / "bark/0.wav", ""), "bark/0.wav: not a readable sound file"),
+    refused("a text", lambda f: write(f / "bark/0.wav", "RIFF"), "not a readable sound file: fetch it again"),
+    refused("a header alone", lambda f: write(f / "bark/0.wav", (f / "bark/0.wav").read_bytes()[:30]), "0.wav: no"),
+    refused("frames longer than clips", untouched, "task.window_ms", window_ms=500),
+    refused("more coefficients than bands", untouched, "task.coefficients", coefficients=20),
+    taken("too many bands", untouched, "bands are narrower than the spectrum's lines", bands=200),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_folder_of_recordings(case: Case, sound_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(sound_folder, folder)
+    case.change(folder)
+    settings = {"bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
+    task = Audio(str(folder), sample_rate=RATE, seconds=0.1, **settings)
+    if case.refused:
+        with pytest.raises(InputError) as caught:
+            task.load()
+        assert all(part in str(caught.value) for part in case.refused), str(caught.value)
+        return
+    data = task.load()
+    assert any(case.remarked in line for line in data.remarks), data.remarks
+    assert case.check(data)
+    assert np.isfinite(data.train.inputs).all()
