@@ -95,10 +95,12 @@ def model_table(data: RunData) -> ModelTable:
     cards = list(data.cards.values())
     named = [name for name in COST_WORDS if name not in DEVICE_COSTS and any(name in c.costs() for c in cards)]
     columns = [_cost(name, cards, brief=name in _BRIEF or name == main_cost(data)) for name in named]
-    devices = dict.fromkeys(
+    figures = dict.fromkeys(
         (d, name) for card in cards for d, entry in card.latency_ms.items() for name in entry.figures()
     )
-    columns += [_latency(device, name, cards) for device, name in devices]
+    latencies = [_latency(device, name, cards) for device, name in figures]
+    # What was searched for stands first: a narrow terminal has room for few.
+    columns = [*latencies, *columns] if main_cost(data) in DEVICE_COSTS else [*columns, *latencies]
     metric = main_metric(data)
     if metric is not None:
         columns += [_score(metric, split, cards) for split in SPLITS]
@@ -164,18 +166,14 @@ def costs_note(data: RunData) -> str:
 
 
 def _latency(device: str, figure: str, cards: list[Card]) -> Column:
-    entries = [card.latency_ms.get(device) for card in cards]
-    kernels = dict.fromkeys(entry.kernels for entry in entries if entry is not None)
-    shared = next(iter(kernels)) if len(kernels) == 1 else ""
+    """Return what one inference takes on a device; how that was had, each cell tells when it is pointed at."""
     cells = []
-    for entry in entries:
+    for card in cards:
+        entry = card.latency_ms.get(device)
         value = None if entry is None else entry.figures().get(figure)
-        if entry is None or value is None:
-            cells.append(Cell(EMPTY))
-        else:
-            cells.append(Cell(number(value), repr(value), "" if shared else entry.kernels))
-    unit = COST_UNITS[figure]
-    return Column(f"{COST_WORDS[figure]}, {device}", f"{unit}, {shared}" if shared else unit, cells)
+        told = EMPTY if entry is None or value is None else number(value)
+        cells.append(Cell(told) if entry is None else Cell(told, f"{value!r}, {entry.kernels}"))
+    return Column(f"{COST_WORDS[figure]}, {device}", COST_UNITS[figure], cells)
 
 
 def _score(metric: str, split: SplitName, cards: list[Card]) -> Column:
