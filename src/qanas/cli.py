@@ -126,6 +126,37 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 
 
 @app.command()
+def new(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of pictures, recordings, tables, images and masks.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The recipe to write; FOLDER.toml here if left out.")] = None,
+    device: Annotated[str, typer.Option(help="What the networks are for, see qanas devices.")] = "host",
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of tables: what is to be predicted.")] = None,
+) -> None:
+    """Look at a folder of data, say what is in it, and write a recipe to begin with; runs nothing."""
+    recipe = _new(folder, out, device, target)
+    check(recipe)
+    typer.echo(f"next: qanas run {recipe}")
+
+
+def _new(folder: Path, out: Path | None, device: str, target: str | None) -> Path:
+    """Write a recipe for a folder."""
+    _tell_at_once(f"looking at {folder}")
+    from qanas.core.run_folder import write_atomically
+    from qanas.recipe.starting import first_recipe
+
+    recipe = out or Path(f"{folder.resolve().name}.toml")
+    if recipe.exists():
+        raise InputError(f"{recipe} is there already; name another by --out, or remove it")
+    text, seen = first_recipe(folder, device, target)
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(recipe, text.encode())
+    typer.echo("\n".join([*seen, f"wrote {recipe}"]))
+    return recipe
+
+
+@app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     _look_at(recipe, settings or [])
