@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tables = dict[str, dict[str, Any]]
 
 TASK_TABLES: dict[str, dict[str, Any]] = {
+    "anomaly": {"data": "synthetic", "sample_rate": 8000, "seconds": 0.5, "bands": 8, "context": 2},
     "audio": {"data": "synthetic", "sample_rate": 8000, "seconds": 0.5, "bands": 8},
     "images": {"data": "synthetic", "size": 8},
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
@@ -108,11 +109,12 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
 
 
 NETWORKS = {"deeplabv3": "segmentation", "dense": "turbofan", "lstm": "turbofan", "tcn": "turbofan"}
-FURTHER = {"audio": "dense", "images": "dense", "timeseries": "dense"}
+FURTHER = {"anomaly": "dense", "audio": "dense", "images": "dense", "timeseries": "dense"}
 """Tasks that no space above is tried on, each with one that takes them."""
 
 METRICS = {
     **dict.fromkeys(("audio", "images", "timeseries"), ("accuracy", "maximize")),
+    "anomaly": ("auc", "maximize"),
     "segmentation": ("miou", "maximize"),
     "turbofan": ("mae", "minimize"),
 }
