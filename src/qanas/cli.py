@@ -116,6 +116,23 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 
 
 @app.command()
+def new(
+    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, recordings or tables: docs/tasks.md.")],
+    out: Annotated[Path | None, typer.Option(help="The recipe; the folder's name and .toml if left out.")] = None,
+) -> None:
+    """Look at a folder of data, say what is in it, and write a first recipe for it."""
+    from qanas.recipe import load_plan
+    from qanas.recipe.new import write_recipe
+
+    path = out if out is not None else Path(f"{data.resolve().name}.toml")
+    suggestion = write_recipe(data, path)
+    typer.echo(f"{path}: task {suggestion.task}, space {suggestion.space}")
+    for line in load_plan(path).bench.task.load().remarks:
+        typer.echo(f"  {line}")
+    typer.echo(f"Change it as you like; then: qanas check {path}, and: qanas run {path}")
+
+
+@app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     _look_at(recipe, settings or [])

@@ -110,11 +110,17 @@ ANOMALIES = [
 
 @pytest.mark.parametrize("case", ANOMALIES, ids=lambda case: case.name)
 def test_a_folder_of_anomalies(case: Case, sound_folder: Path, tmp_path: Path) -> None:
-    settings = {"normal": "bark", "context": 2, "bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
+    settings: dict[str, Any] = {
+        "normal": "bark",
+        "context": 2,
+        "bands": 10,
+        "window_ms": 16,
+        "hop_ms": 16,
+    } | case.settings
     try_case(case, sound_folder, tmp_path, lambda folder: Anomaly(folder, sample_rate=RATE, seconds=0.1, **settings))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_folder_of_recordings(case: Case, sound_folder: Path, tmp_path: Path) -> None:
-    settings = {"bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
+    settings: dict[str, Any] = {"bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
     try_case(case, sound_folder, tmp_path, lambda name: Audio(name, sample_rate=RATE, seconds=0.1, **settings))

@@ -37,7 +37,7 @@ class SoundFrontEnd(FrontEnd):
     layout: Layout
 
     raw_type: ClassVar[RawType] = "int16_t"
-    row_size: ClassVar[int] = 1  # type: ignore[misc]  # a constant, where others have a property
+    row_size: ClassVar[int] = 1
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> SoundFrontEnd:
