@@ -92,6 +92,9 @@ def run(
 
     Exit codes: 0 done; 1 nothing shipped, or nothing but degenerate models; 2 bad input; 130 interrupted.
     """
+    if recipe.is_dir():  # data in place of a recipe: as `qanas new` does, unless that was done
+        begun = _recipe_of(recipe)
+        recipe = begun if begun.exists() else _new(recipe, begun)
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
@@ -127,33 +130,29 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
 
 @app.command()
 def new(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Of pictures, recordings, tables, images and masks.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="The recipe to write; FOLDER.toml here if left out.")] = None,
+    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, recordings, tables, masks: docs/tasks.md.")],
+    out: Annotated[Path | None, typer.Option(help="The recipe; the folder's name and .toml if left out.")] = None,
     device: Annotated[str, typer.Option(help="What the networks are for, see qanas devices.")] = "host",
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of tables: what is to be predicted.")] = None,
 ) -> None:
     """Look at a folder of data, say what is in it, and write a recipe to begin with; runs nothing."""
-    recipe = _new(folder, out, device, target)
-    check(recipe)
-    typer.echo(f"next: qanas run {recipe}")
+    path = _new(data, out or _recipe_of(data), device, target)
+    check(path)
+    typer.echo(f"change it as you like; then: qanas run {path}")
 
 
-def _new(folder: Path, out: Path | None, device: str, target: str | None) -> Path:
+def _recipe_of(data: Path) -> Path:
+    return Path(f"{data.resolve().name}.toml")
+
+
+def _new(data: Path, path: Path, device: str = "host", target: str | None = None) -> Path:
     """Write a recipe for a folder."""
-    _tell_at_once(f"looking at {folder}")
-    from qanas.core.run_folder import write_atomically
-    from qanas.recipe.starting import first_recipe
+    _tell_at_once(f"looking at {data}")
+    from qanas.recipe.new import write_recipe
 
-    recipe = out or Path(f"{folder.resolve().name}.toml")
-    if recipe.exists():
-        raise InputError(f"{recipe} is there already; name another by --out, or remove it")
-    text, seen = first_recipe(folder, device, target)
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(recipe, text.encode())
-    typer.echo("\n".join([*seen, f"wrote {recipe}"]))
-    return recipe
+    suggestion = write_recipe(data, path, device, target)
+    typer.echo(f"{path}: a recipe for the task {suggestion.task}")
+    return path
 
 
 @app.command()

@@ -13,6 +13,7 @@ from examples.digits.digits import Digits
 from tests.cli.sine import Sine
 from tests.workflows.tiny_blocks import Blobs
 
+from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.audio import Audio
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.front_end import CForm, FrontEnd
@@ -34,10 +35,21 @@ TASKS = [
     Digits(),
     Sine(),
     Blobs(),
+    Anomaly("synthetic", sample_rate=8000, seconds=0.5, bands=12, context=3),
     Images("synthetic", size=16, class_weights="balanced"),
     Audio("synthetic", sample_rate=8000, seconds=0.5, bands=12, coefficients=8, group_pattern=r"(speaker\d+)"),
     TimeSeries("synthetic", window=20, time="time", group_pattern=r"(person\d)", class_weights="balanced"),
-    TimeSeries("synthetic", predict="number", target="wear", window=20, horizon=5, change=True, split="time"),
+    TimeSeries(
+        "synthetic",
+        predict="number",
+        target="wear",
+        window=20,
+        horizon=5,
+        change=True,
+        split="time",
+        features="mean+slope+deviation+last",
+        mean_window=7,
+    ),
     Turbofan("synthetic"),
     Turbofan("synthetic", subset="FD002", window=10, stride_in_window=2),
 ]

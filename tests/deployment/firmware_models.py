@@ -140,10 +140,11 @@ def models() -> list[Model]:
     images = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 2, 1))
     pixels = generator.normal(size=(30, 3, 9, 8)).astype(np.float32)
     cell = {"x": generator.normal(size=(30, 4)), "state": generator.uniform(size=(30, 5))}
+    described = EngineFrontEnd(one, window=20, features=four, mean_window=15)
     return [
-        engine_model("seed", EngineFrontEnd(one, 10), raw, LSTMNetwork(sensors, [4], 1, 125.0), Scheme()),
-        engine_model("baseline-dense-6", EngineFrontEnd(one, 20, 1, four, 15), raw, dense, Scheme()),
-        engine_model("3f2a", EngineFrontEnd(several, 31, 3), others, conv, Scheme(activation_bits=16)),
+        engine_model("seed", EngineFrontEnd(one, window=10), raw, LSTMNetwork(sensors, [4], 1, 125.0), Scheme()),
+        engine_model("baseline-dense-6", described, raw, dense, Scheme()),
+        engine_model("3f2a", EngineFrontEnd(several, window=31, thinning=3), others, conv, Scheme(activation_bits=16)),
         model_of("images", images, pixels),
         model_of("cell", Cell(), {k: v.astype(np.float32) for k, v in cell.items()}, preprocessing=CONSTANTS),
     ]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
+
+from qanas.core.errors import InputError
+from qanas.tasks.base import Task
 
 Change = Callable[[Path], object]
 
@@ -44,6 +51,23 @@ def taken(
     **settings: Any,  # noqa: ANN401
 ) -> Case:
     return Case(name, change, (), remarked, settings, check or (lambda data: data is not None))
+
+
+def try_case(case: Case, sound_folder: Path, tmp_path: Path, task_of: Callable[[str], Task]) -> None:
+    """Change a copy of a sound folder, and load it."""
+    folder = tmp_path / "data"
+    shutil.copytree(sound_folder, folder)
+    case.change(folder)
+    task = task_of(str(folder))
+    if case.refused:
+        with pytest.raises(InputError) as caught:
+            task.load()
+        assert all(part in str(caught.value) for part in case.refused), str(caught.value)
+        return
+    data = task.load()
+    assert any(case.remarked in line for line in data.remarks), data.remarks
+    assert case.check(data), data
+    assert np.isfinite(data.train.inputs).all()
 
 
 def both(*changes: Change) -> Change:

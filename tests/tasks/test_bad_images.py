@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.tasks.bad_folders import Case, both, refused, taken, write
+from tests.tasks.bad_folders import Case, both, refused, taken, try_case, write
 
-from qanas.core.errors import InputError
 from qanas.tasks.images import Images
 
 COUNT = 5
@@ -256,16 +255,4 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_folder_of_pictures(case: Case, sound_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(sound_folder, folder)
-    case.change(folder)
-    task = Images(str(folder), size=SIZE, **case.settings)
-    if case.refused:
-        with pytest.raises(InputError) as caught:
-            task.load()
-        assert all(part in str(caught.value) for part in case.refused), str(caught.value)
-        return
-    data = task.load()
-    assert any(case.remarked in line for line in data.remarks), data.remarks
-    assert case.check(data)
-    assert np.isfinite(data.train.inputs).all()
+    try_case(case, sound_folder, tmp_path, lambda name: Images(name, size=SIZE, **case.settings))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.tasks.bad_folders import Case, refused, taken, write
+from tests.tasks.bad_folders import Case, both, refused, taken, try_case, write
 
-from qanas.core.errors import InputError
+from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.audio import Audio
 
 RATE, COUNT = 8000, 5
@@ -79,19 +79,48 @@ CASES = [
 ]
 
 
+def normal_in_train(folder: Path) -> None:
+    """Deal files out as anomalies are often given: normal ones to train with, both kinds to test with."""
+    for path in sorted(folder.glob("*/*.wav")):
+        split = "train" if path.parent.name == "bark" and path.stem != "0" else "test"
+        (folder / split / path.parent.name).mkdir(parents=True, exist_ok=True)
+        path.rename(folder / split / path.parent.name / path.name)
+    for label in ("bark", "meow"):
+        (folder / label).rmdir()
+
+
+def anomalies(val: int, test: int) -> Any:  # noqa: ANN401
+    return lambda data: (
+        [len(set(split.extras["recording"][split.extras["anomalous"]])) for split in (data.train, data.val, data.test)]
+        == [0, val, test]
+    )
+
+
+ANOMALIES = [
+    taken("normal ones and others", untouched, check=anomalies(3, 2)),
+    taken("normal ones to train with", normal_in_train, check=anomalies(3, 2)),
+    refused("nothing called so", untouched, "task.normal", "but bark, meow", normal="purr"),
+    refused("anomalies to train with", both(normal_in_train, save("train/meow/9.wav", sound(50))), "'meow' in train"),
+    refused("normal ones alone", lambda f: shutil.rmtree(f / "meow"), "one class, 'bark'"),
+    refused("one anomaly", lambda f: [(p.unlink(), 0) for p in f.glob("meow/[1-9].wav")],  # type: ignore[func-returns-value]
+            "no anomaly is left for test"),
+    refused("more context than sound", untouched, "task.context", context=60),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANOMALIES, ids=lambda case: case.name)
+def test_a_folder_of_anomalies(case: Case, sound_folder: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "normal": "bark",
+        "context": 2,
+        "bands": 10,
+        "window_ms": 16,
+        "hop_ms": 16,
+    } | case.settings
+    try_case(case, sound_folder, tmp_path, lambda folder: Anomaly(folder, sample_rate=RATE, seconds=0.1, **settings))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_folder_of_recordings(case: Case, sound_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(sound_folder, folder)
-    case.change(folder)
-    settings = {"bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
-    task = Audio(str(folder), sample_rate=RATE, seconds=0.1, **settings)
-    if case.refused:
-        with pytest.raises(InputError) as caught:
-            task.load()
-        assert all(part in str(caught.value) for part in case.refused), str(caught.value)
-        return
-    data = task.load()
-    assert any(case.remarked in line for line in data.remarks), data.remarks
-    assert case.check(data)
-    assert np.isfinite(data.train.inputs).all()
+    settings: dict[str, Any] = {"bands": 10, "window_ms": 16, "hop_ms": 16} | case.settings
+    try_case(case, sound_folder, tmp_path, lambda name: Audio(name, sample_rate=RATE, seconds=0.1, **settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 TASKS: Mapping[str, str] = {
+    "anomaly": "qanas.tasks.anomaly:Anomaly",
     "audio": "qanas.tasks.audio:Audio",
     "images": "qanas.tasks.images:Images",
     "segmentation": "qanas.tasks.segmentation:Segmentation",

@@ -54,6 +54,7 @@ class Wanted:
         table: the name of the table of labels in the folder; none: `LABEL_TABLE`, if it is there.
         group: the table's column of groups; none: one of `GROUP_COLUMNS`, if it is there.
         group_pattern: a regular expression; what its group matches in a file's path is what the file belongs to.
+        normal: the one label that is trained on; none: all are.
     """
 
     what: str
@@ -61,6 +62,7 @@ class Wanted:
     table: str | None = None
     group: str | None = None
     group_pattern: str | None = None
+    normal: str | None = None
 
 
 def find_samples(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
@@ -117,7 +119,7 @@ def _by_folders(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
         remarks += said
     trained = {sample.label for sample in samples if sample.split == "train"}
     for sample in samples:
-        if sample.label not in trained:
+        if sample.label not in trained and wanted.normal in (None, sample.label):
             raise InputError(f"{sample.path.parent}: train/ has no '{sample.label}': add it there, or take it away")
     return samples, remarks
 

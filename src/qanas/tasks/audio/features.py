@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,18 @@ class MelFrames:
         energies = np.log((spectrum.real**2 + spectrum.imag**2) @ self.filters.T + FLOOR)
         found: FloatArray = (energies @ self.cosines.T if self.coefficients else energies).astype(np.float32)
         return found
+
+    def notes(self) -> dict[str, Any]:
+        """Return what it takes to compute bands from samples."""
+        names = ("sample_rate", "frame_length", "hop", "fft_size", "bands", "coefficients", "frames")
+        return {
+            "samples": self.length,
+            **{name: getattr(self, name) for name in names},
+            "samples_are": "16 bits, mono, over 32768",
+            "window": "Hann: 0.5 - 0.5 cos(2 pi n / frame_length)",
+            "energies": f"log(sum of |FFT|^2 times triangles + {FLOOR:g}); triangles between bands + 2 frequencies "
+            f"spread evenly in 2595 log10(1 + f / 700) from {LOW_HZ:g} Hz to half the sample rate",
+        }
 
     @property
     def multiply_adds(self) -> int:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice, Setting
-from qanas.tasks.audio.features import FLOOR, LOW_HZ, MelFrames
+from qanas.tasks.audio.features import MelFrames
+from qanas.tasks.audio.front_end import SoundFrontEnd
 from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, read_recording
 from qanas.tasks.audio.synthetic import write_recordings
-from qanas.tasks.base import FloatArray, Split, TaskData
-from qanas.tasks.classified import ClassifiedFiles, Divided, counted
+from qanas.tasks.base import FloatArray, Indices, Split, TaskData
+from qanas.tasks.classified import ClassifiedFiles
+from qanas.tasks.labelled_files import Divided, counted
 from qanas.tasks.labels import Sample
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -83,9 +85,10 @@ class Audio(ClassifiedFiles):
         with self.divided() as found:
             read = {name: self._read(samples, frames, heard) for name, samples in found.samples.items()}
         means, deviations = _constants(read["train"][0])
+        front_end = SoundFrontEnd(frames, means, (1 / deviations).astype(np.float32), self.layout)
         splits = {
             name: Split(
-                self._shaped((features - means) * (1 / deviations).astype(np.float32)),
+                self._shaped(front_end.scaled(features)),
                 found.targets(name)[sources],
                 {extra: values[sources] for extra, values in found.extras(name).items()} | {"start": starts},
             )
@@ -130,6 +133,30 @@ class Audio(ClassifiedFiles):
         changed = changed + self.noise * torch.randn(changed.shape, generator=generator).to(inputs)
         blank = _pieces(frames, self.masked, draws[1:3])[:, :, None] | _pieces(values, self.masked, draws[3:])[:, None]
         return changed.masked_fill(blank.to(inputs.device), 0.0).reshape(inputs.shape), targets
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> SoundFrontEnd | None:
+        """Return what makes inputs of samples; None for the bands' mean and deviation.
+
+        Args:
+            preprocessing: constants of the training clips.
+        """
+        return SoundFrontEnd.from_notes(preprocessing) if self.features == "none" else None
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.int16]]:
+        """Return the samples of clips, each of shape (samples, 1).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        found = []
+        with self.divided() as files:
+            paths = {sample.name: sample.path for sample in files.samples["val"]}
+            for index in indices:
+                path, start = paths[str(val.extras["file"][index])], float(val.extras["start"][index])
+                clips = read_recording(path, self.sample_rate, self.seconds).clips
+                found.append(clips[round(start / self.seconds)][:, None])
+        return found
 
     def _frames(self) -> MelFrames:
         """Return how clips become frames.
@@ -182,20 +209,10 @@ class Audio(ClassifiedFiles):
             else "mean of each value over frames, then deviations"
         )
         return {
-            "sample_rate": frames.sample_rate,
-            "samples": frames.length,
-            "frame_length": frames.frame_length,
-            "hop": frames.hop,
-            "fft_size": frames.fft_size,
-            "bands": frames.bands,
-            "coefficients": frames.coefficients,
-            "frames": frames.frames,
+            **frames.notes(),
+            "layout": self.layout,
             "means": means.tolist(),
             "deviations": deviations.tolist(),
-            "samples_are": "16 bits, mono, over 32768",
-            "window": "Hann: 0.5 - 0.5 cos(2 pi n / frame_length)",
-            "energies": f"log(sum of |FFT|^2 times triangles + {FLOOR:g}); triangles between bands + 2 frequencies "
-            f"spread evenly in 2595 log10(1 + f / 700) from {LOW_HZ:g} Hz to half the sample rate",
             "values": kept,
             "standardisation": "(value - mean) / deviation, constants of the band or coefficient",
             "input": order,

@@ -15,9 +15,10 @@ from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice
 from qanas.tasks.augmentation import Augmentation
 from qanas.tasks.base import FloatArray, Split, TaskData
-from qanas.tasks.classified import ClassifiedFiles, Divided, counted
+from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.images.reader import GREY, Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
+from qanas.tasks.labelled_files import Divided, counted
 from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, sides_searched
 
 Share = Annotated[float, Field(ge=0, le=1)]

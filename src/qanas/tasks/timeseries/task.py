@@ -18,7 +18,7 @@ from qanas.core.candidate import Value
 from qanas.core.errors import InputError
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice, Integer, Setting
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import FloatArray, Indices, Split, Task, TaskData
 from qanas.tasks.classification import (
     CLASS_LOSSES,
     CLASS_METRICS,
@@ -28,15 +28,16 @@ from qanas.tasks.classification import (
     class_metrics,
     require_weights,
 )
-from qanas.tasks.classified import SYNTHETIC, Fraction
+from qanas.tasks.labelled_files import SYNTHETIC, Fraction
 from qanas.tasks.labels import Wanted
 from qanas.tasks.regression import NUMBER_LOSSES, NUMBER_METRICS, number_loss, number_loss_gradient, number_metrics
 from qanas.tasks.splits import SPLITS
 from qanas.tasks.timeseries.division import Division, numbered_groups
+from qanas.tasks.timeseries.front_end import SeriesFrontEnd
 from qanas.tasks.timeseries.notes import channel_notes, counted, seen
 from qanas.tasks.timeseries.reader import SERIES_SUFFIXES, Columns, Floats, Found, Series, find_series
 from qanas.tasks.timeseries.synthetic import write_activities, write_machines
-from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames, cut_windows, describe_windows, feature_notes
+from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames, feature_notes
 
 Integers = NDArray[np.int64]
 _SYNTHETIC_SEED = 0
@@ -163,11 +164,11 @@ class TimeSeries(Task):
         """
         found = self._found()
         parts, said = self._division.of(found.series)
-        train = np.concatenate([series.values for series in parts["train"]])
-        kept = np.flatnonzero(np.ptp(train, axis=0) > 0)
+        kept = self._kept(parts)
         if not len(kept):
             raise InputError(f"{self.data}: every channel is constant: {', '.join(found.channels)}: give others")
-        means, deviations = train[:, kept].mean(axis=0), train[:, kept].std(axis=0)
+        train = np.concatenate([series.values[:, kept] for series in parts["train"]])
+        means, deviations = train.mean(axis=0), train.std(axis=0)
         windows = {name: [self._ends(series) for series in parts[name]] for name in SPLITS}
         for name, ends in windows.items():
             if not sum(map(len, ends)):
@@ -175,11 +176,22 @@ class TimeSeries(Task):
         classes, targets, mean, learnt = self._targets(parts, windows)
         _LEARNT[self._source] = learnt
         numbers = numbered_groups(parts)
+        channels = tuple(found.channels[place] for place in kept)
+        late = min(self.mean_window, self.window)
+        thinning = self.stride_in_window if self.features == "none" else 1
+        front_end = SeriesFrontEnd(
+            channels,
+            means,
+            deviations,
+            window=self.window,
+            thinning=thinning,
+            features=self._described,
+            mean_window=late,
+        )
         splits = {
-            name: self._split(parts[name], windows[name], targets[name], (kept, means, deviations), numbers[name])
+            name: self._split(parts[name], windows[name], targets[name], (front_end, kept), numbers[name])
             for name in SPLITS
         }
-        channels = [found.channels[place] for place in kept]
         return TaskData(
             train=splits["train"],
             val=splits["val"],
@@ -219,6 +231,32 @@ class TimeSeries(Task):
         if self.features != "none":
             return self
         return replace(self, features=_FEATURES, mean_window=self.window, first_end=self._first_end)
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> SeriesFrontEnd:
+        """Return what makes windows or features of rows.
+
+        Args:
+            preprocessing: constants of the training rows.
+        """
+        return SeriesFrontEnd.from_notes(preprocessing)
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[Floats]:
+        """Return the rows of windows, each of shape (rows, channels).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        found = self._found()
+        parts, _ = self._division.of(found.series)
+        kept = self._kept(parts)
+        rows = []
+        for index in indices:
+            name, line = str(val.extras["recording"][index]), int(val.extras["line"][index])
+            series = next(one for one in parts["val"] if one.recording == name and line in one.lines)
+            end = int(np.flatnonzero(series.lines == line)[0])
+            rows.append(series.values[max(0, end + 1 - self.window) : end + 1, kept])
+        return rows
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return a batch's mean loss, a scalar: of classes by their weights, of numbers in units of their deviation.
@@ -308,6 +346,11 @@ class TimeSeries(Task):
         with self._place() as place:
             return find_series(place, columns, wanted)
 
+    @staticmethod
+    def _kept(parts: Mapping[str, Sequence[Series]]) -> NDArray[np.intp]:
+        """Return which channels aren't constant in training, shape (kept,)."""
+        return np.flatnonzero(np.ptp(np.concatenate([series.values for series in parts["train"]]), axis=0) > 0)
+
     def _ends(self, series: Series) -> Integers:
         """Return the rows at which windows end that have a target, ascending, shape (windows,)."""
         last = len(series) - 1 - self.horizon
@@ -371,18 +414,14 @@ class TimeSeries(Task):
         parts: Sequence[Series],
         windows: Sequence[Integers],
         targets: NDArray[Any],
-        scaling: tuple[NDArray[np.intp], Floats, Floats],
+        scaling: tuple[SeriesFrontEnd, NDArray[np.intp]],
         groups: Sequence[int],
     ) -> Split:
-        kept, means, deviations = scaling
-        late = min(self.mean_window, self.window)
-        inputs = []
-        for series, ends in zip(parts, windows, strict=True):
-            rows = ((series.values[:, kept] - means) / deviations).astype(np.float32)
-            first = np.zeros(len(ends), np.int64)
-            thinning = self.stride_in_window if self.features == "none" else 1
-            cut = cut_windows(rows, first, ends, self.window, thinning)
-            inputs.append(cut if self.features == "none" else describe_windows(cut, self._described, late))
+        front_end, kept = scaling
+        inputs = [
+            front_end.windows(front_end.scaled(series.values[:, kept]), np.zeros(len(ends), np.int64), ends)
+            for series, ends in zip(parts, windows, strict=True)
+        ]
         counts = [len(ends) for ends in windows]
         return Split(
             np.concatenate(inputs),

@@ -295,7 +295,11 @@ class Turbofan(Task):
 
     def _front_end(self, preprocessing: Preprocessing) -> EngineFrontEnd:
         return EngineFrontEnd(
-            preprocessing, self.window, self.stride_in_window, self._described, min(self.mean_window, self.window)
+            preprocessing,
+            window=self.window,
+            thinning=self.stride_in_window,
+            features=self._described,
+            mean_window=min(self.mean_window, self.window),
         )
 
     def _splits(self, raw: Subset, held_out: Booleans, front_end: EngineFrontEnd) -> tuple[Split, Split, Split]:

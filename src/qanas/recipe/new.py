@@ -1,0 +1,284 @@
+"""A first recipe for a folder of data: what is in it, and which task, space and sizes suit that."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from qanas.core.errors import InputError
+from qanas.core.even_spread import evenly_spread
+from qanas.tasks.audio.reader import SOUND_SUFFIXES
+from qanas.tasks.folders import all_files, visible_files, visible_folders
+from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE
+from qanas.tasks.pictures import IMAGE_SUFFIXES
+from qanas.tasks.splits import SPLIT_NAMES
+from qanas.tasks.tables import TABLE_SUFFIXES, TEXT_SUFFIXES, read_table
+
+LOOKED_AT = 64
+"""Files whose sizes are looked at, spread over all."""
+
+_SIDES = (32, 48, 64, 96, 128)
+_MOST_SECONDS = 10.0
+_HIGHEST_RATE = 16000
+
+_SMALL_SIDE = 48
+"""Up to here ResNet8, made for such pictures, is the reference; above MobileNetV1's smallest."""
+
+_SPACES = {
+    "audio": 'name = "ds_cnn"            # around MLPerf Tiny\'s keyword spotter',
+    "anomaly": 'name = "autoencoder"',
+    "timeseries": 'name = "lstm"              # or tcn, conv1d, gru',
+    "segmentation": 'name = "deeplabv3"         # docs/block-wise.md searches it block by block\nwidth = 0.25',
+}
+_OF_SMALL, _OF_LARGE = (
+    'name = "resnet"            # around ResNet8',
+    ('name = "mobilenet"\nreference = "mobilenet_v1_0.25"   # docs/spaces.md has others\nkernels = [3, 5]'),
+)
+_VOID = 255
+_LARGEST_MASK = 160
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A task for a folder.
+
+    Attributes:
+        task: its name.
+        keys: of ``[task]``, with what is said of each behind it.
+        objective: and whether more or less of it is better.
+    """
+
+    task: str
+    keys: Sequence[tuple[str, Any, str]]
+    objective: tuple[str, str]
+
+    @property
+    def space(self) -> str:
+        """Keys of a space that takes its inputs."""
+        if self.task in _SPACES:
+            return _SPACES[self.task]
+        size = next(value for name, value, _ in self.keys if name == "size")
+        return _OF_SMALL if size <= _SMALL_SIDE else _OF_LARGE
+
+    def recipe(self, data: str, device: str) -> str:
+        """Return a commented recipe.
+
+        Args:
+            data: the folder, as the recipe's reader finds it.
+            device: that the networks are for.
+        """
+        values = [("name", self.task, ""), ("data", data, ""), *self.keys]
+        task = "\n".join(f"{name} = {_toml(value)}{f'   # {said}' if said else ''}" for name, value, said in values)
+        metric, way = self.objective
+        return _RECIPE.format(task=task, space=self.space, metric=metric, way=way, device=device)
+
+
+_RECIPE = """# Written by `qanas new`: a first recipe, to be changed. Keys: docs/tasks.md and docs/recipes.md.
+[task]
+{task}
+
+[space]
+{space}
+search = ["input", "architecture", "training", "quantization"]
+
+[device]
+name = "{device}"              # its flash and RAM are limits; qanas devices lists them
+
+[strategy]
+name = "tpe"
+trials = 40                 # more find smaller and better networks
+
+[estimation]
+epochs = 20
+jobs = 2                    # worker processes
+
+[objectives]
+{metric}_quantized = "{way}"
+weight_bytes = "minimize"     # or latency_ms, arena_bytes, macs
+
+[limits]                    # beside the device's; take the # away
+# file_bytes = "256 KiB"
+# arena_bytes = "64 KiB"
+
+[finalists]
+count = 4
+seeds = 2
+"""
+
+
+def suggestion_for(folder: Path, target: str | None = None) -> Suggestion:
+    """Look at a folder's files and say which task suits them.
+
+    Args:
+        folder: of the data.
+        target: of tables: the column that is predicted.
+
+    Raises:
+        InputError: it is none, or holds nothing that a task takes.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no folder: give the one that holds pictures, recordings or tables")
+    if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
+        return _masks(all_files(folder / "trainannot"))
+    files = all_files(folder)
+    kinds = {
+        "images": [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES],
+        "audio": [path for path in files if path.suffix.lower() in SOUND_SUFFIXES],
+        "timeseries": [path for path in files if path.name.lower().endswith(TABLE_SUFFIXES)],
+    }
+    kind = max(kinds, key=lambda name: len(kinds[name]))
+    found = kinds[kind]
+    if not found:
+        raise InputError(f"{folder}: no pictures, recordings or tables: {len(files)} other files; see docs/tasks.md")
+    some = [found[place] for place in evenly_spread(len(found), LOOKED_AT)]
+    if kind == "images":
+        return _pictures(some, _label_table(folder))
+    return _sounds(folder, some) if kind == "audio" else _tables(folder, some, target)
+
+
+def _label_table(folder: Path) -> list[tuple[str, Any, str]]:
+    """Return the key that names a table of labels of another name than the one that is looked for."""
+    for path in visible_files(folder):
+        if path.name.lower().endswith(TEXT_SUFFIXES) and path.name != LABEL_TABLE:
+            table = read_table(path)
+            if table.has(FILE_COLUMNS) and table.has(LABEL_COLUMNS):
+                return [("labels", path.name, "the table of labels")]
+    return []
+
+
+def _pictures(files: Sequence[Path], labels: Sequence[tuple[str, Any, str]]) -> Suggestion:
+    shorter, grey = [], []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                shorter.append(min(image.size))
+                grey.append(image.mode in ("L", "1", "I;16"))
+        except OSError as error:
+            raise InputError(f"{path}: not a readable image: fetch it again, or take it away") from error
+    typical = int(np.median(shorter))
+    size = max([side for side in _SIDES if side <= typical], default=_SIDES[0])
+    keys = [
+        *labels,
+        ("size", size, f"pixels of a side that the network sees; the shorter sides have {typical} in the middle"),
+        ("colour", "grey" if all(grey) else "rgb", ""),
+    ]
+    return Suggestion("images", keys, ("accuracy", "maximize"))
+
+
+def _sounds(folder: Path, files: Sequence[Path]) -> Suggestion:
+    rates: Counter[int] = Counter()
+    seconds = []
+    for path in files:
+        try:
+            told = soundfile.info(path)
+        except RuntimeError as error:
+            raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
+        rates[told.samplerate] += 1
+        seconds.append(told.duration)
+    rate = rates.most_common(1)[0][0]
+    typical = float(np.median(seconds))
+    heard = round(min(typical, _MOST_SECONDS), 2)
+    common = ", ".join(f"{count} files of {hertz} Hz" for hertz, count in rates.most_common(3))
+    keys: list[tuple[str, Any, str]] = [
+        *_label_table(folder),
+        ("sample_rate", min(rate, _HIGHEST_RATE), f"samples a second of the device's microphone; here {common}"),
+        ("seconds", heard, f"of a clip; recordings have {typical:.3g} s in the middle"),
+    ]
+    if any(path.name.lower() == "normal" for path in _class_folders(folder)):
+        return Suggestion("anomaly", keys, ("auc", "maximize"))
+    return Suggestion("audio", keys, ("accuracy", "maximize"))
+
+
+def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggestion:
+    table = read_table(files[0])
+    if target is not None and target not in table.columns:
+        raise InputError(f"--target: {files[0]} has no column {target}: it has {', '.join(table.columns)}")
+    numbers = [name for name in table.columns if table.is_numeric(name)]
+    time = table.has(("time", "timestamp", "date", "datetime", "t"))
+    keys: list[tuple[str, Any, str]] = [("time", time, "the column of times")] if time else []
+    classes = bool(_class_folders(folder)) or (folder / "labels.csv").is_file()
+    rows = int(np.median([len(read_table(path)) for path in files[:8]]))
+    seen = f"rows that the network sees; a table has {rows} in the middle"
+    window = ("window", int(np.clip(rows // 4, 2, 100)), seen)
+    if classes and target is None:
+        return Suggestion("timeseries", [*keys, window], ("accuracy", "maximize"))
+    others = [name for name in numbers if name != time]
+    if not others:
+        raise InputError(f"{files[0]}: no column of numbers: it has {', '.join(table.columns)}")
+    said = f"the column that is predicted: is it this one? There are {', '.join(others[:12])}"
+    kind = "number" if target is None or target in numbers else "class"
+    named = ("target", others[-1], said) if target is None else ("target", target, "")
+    keys = [("predict", kind, ""), named, *keys, window]
+    if len(files) == 1:
+        keys.append(("split", "time", "one recording: its last part is held out; see the key recording for several"))
+    return Suggestion("timeseries", keys, ("mae", "minimize") if kind == "number" else ("accuracy", "maximize"))
+
+
+def _masks(files: Sequence[Path]) -> Suggestion:
+    numbers: set[int] = set()
+    sizes = []
+    for path in (files[place] for place in evenly_spread(len(files), LOOKED_AT)):
+        try:
+            with Image.open(path) as mask:
+                sizes.append(mask.size)
+                numbers |= set(np.unique(np.asarray(mask)).tolist())
+        except OSError as error:
+            raise InputError(f"{path}: not a readable mask: fetch it again, or take it away") from error
+    if not sizes:
+        raise InputError("no masks in trainannot: see docs/block-wise.md")
+    count = max(2, 1 + max((number for number in numbers if number != _VOID), default=1))
+    names = ["background", *(f"class_{number}" for number in range(1, count))]
+    typical = np.median(np.array(sizes), axis=0)
+    width, height = (
+        max(32, 8 * round(side * min(1.0, _LARGEST_MASK / typical.max()) / 8)) for side in typical.tolist()
+    )
+    keys: list[tuple[str, Any, str]] = [
+        ("dataset", "folders", ""),
+        ("classes", names, f"call them by what they are; masks hold {', '.join(map(str, sorted(numbers)))}"),
+        ("height", height, "pixels that the network sees"),
+        ("width", width, ""),
+        ("class_weights", "balanced", "rare classes count as much as common ones"),
+    ]
+    return Suggestion("segmentation", keys, ("miou", "maximize"))
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    """Return the folders of classes, those in folders of splits among them."""
+    inner = visible_folders(folder)
+    if inner and all(path.name.lower() in SPLIT_NAMES for path in inner):
+        return [path for split in inner for path in visible_folders(split)]
+    return inner
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401 - of a recipe
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else str(value)
+
+
+def write_recipe(folder: Path, path: Path, device: str = "host", target: str | None = None) -> Suggestion:
+    """Write a recipe for a folder of data beside which it may lie anywhere.
+
+    Args:
+        folder: of the data.
+        path: of the recipe.
+        device: that the networks are for.
+        target: of tables: the column that is predicted.
+
+    Raises:
+        InputError: there is a file of that name, or the folder holds nothing that a task takes.
+    """
+    if path.exists():
+        raise InputError(f"{path}: there is such a file: give another name by --out, or take it away")
+    suggestion = suggestion_for(folder, target)
+    place = os.path.relpath(folder.resolve(), path.resolve().parent)
+    path.write_text(suggestion.recipe(place, device), "utf-8")
+    return suggestion

@@ -1,0 +1,93 @@
+"""From the last rows of a series to a network's input: what front ends of windows share, in Python and in C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qanas.core.c_text import render
+from qanas.tasks.base import FloatArray
+from qanas.tasks.front_end import CForm, FrontEnd
+from qanas.tasks.windows import cut_windows, describe_windows, slope_weights
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WindowFrontEnd(FrontEnd):
+    """A window of the last rows, or its features.
+
+    Attributes:
+        window: rows.
+        thinning: every so many-th of a window's rows is given to the network.
+        features: their names; the window itself where there are none.
+        mean_window: rows that mean and deviation are over.
+    """
+
+    _: KW_ONLY
+    window: int
+    thinning: int = 1
+    features: tuple[str, ...] = ()
+    mean_window: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Of a window."""
+        return self.window
+
+    def windows(self, rows: FloatArray, first: Integers, ends: Integers) -> FloatArray:
+        """Return a network's inputs, shape (windows, *input_shape).
+
+        Args:
+            rows: standardised, shape (rows, sensors).
+            first: the first row of each window's series, shape (windows,).
+            ends: the last row of each window, shape (windows,).
+        """
+        windows = cut_windows(rows, first, ends, self.window, 1 if self.features else self.thinning)
+        return describe_windows(windows, self.features, self.mean_window) if self.features else windows
+
+
+def window_c_form(
+    front_end: WindowFrontEnd,
+    name: str,
+    axes: tuple[int, ...],
+    *,
+    settings: int,
+    sensors: Sequence[int],
+    centres: Sequence[Sequence[float]],
+    means: Sequence[Sequence[float]],
+    factors: Sequence[Sequence[float]],
+) -> CForm | None:
+    """Return a front end as C, which keeps the last rows standardised; None where axes aren't stored as in torch.
+
+    Args:
+        front_end: that is written.
+        name: what every identifier begins with.
+        axes: of the stored input.
+        settings: values in front of a row that tell its operating condition; 0: there is one condition.
+        sensors: which of the values behind them are kept, from 0.
+        centres: the settings of each condition.
+        means: of each kept sensor in each condition.
+        factors: what its distance from the mean is multiplied with.
+    """
+    if axes:
+        return None
+    values = {
+        "name": name,
+        "front_end": front_end,
+        "settings": settings,
+        "sensors": sensors,
+        "centres": centres,
+        "means": means,
+        "factors": factors,
+        "slope_weights": slope_weights(front_end.window).tolist(),
+        "late": min(front_end.mean_window, front_end.window),
+    }
+    package = __package__ or ""
+    return CForm(
+        render(package, "window_front_end.h.jinja", **values),
+        render(package, "window_front_end.c.jinja", **values),
+    )

@@ -1,0 +1,68 @@
+"""`qanas new`: a folder of data becomes a recipe that can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qanas.core.errors import InputError
+from qanas.recipe import load_plan
+from qanas.recipe.new import suggestion_for, write_recipe
+from qanas.tasks.anomaly.synthetic import write_hums
+from qanas.tasks.audio.synthetic import write_recordings
+from qanas.tasks.images.synthetic import write_pictures
+from qanas.tasks.segmentation.synthetic import write_synthetic
+from qanas.tasks.timeseries.synthetic import write_activities, write_machines
+
+
+@pytest.mark.parametrize(
+    ("write", "task", "said"),
+    [
+        (write_pictures, "images", "size = 32"),
+        (write_recordings, "audio", "sample_rate = 8000"),
+        (write_hums, "anomaly", "seconds = 0.5"),
+        (write_activities, "timeseries", 'time = "time"'),
+        (write_machines, "timeseries", 'target = "wear"'),
+        (write_synthetic, "segmentation", "class_11"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_folder_becomes_a_recipe(tmp_path: Path, write: Callable[[Path, int], None], task: str, said: str) -> None:
+    data = tmp_path / "my data"
+    data.mkdir()
+    write(data, 0)
+    path = tmp_path / "mine.toml"
+    assert write_recipe(data, path, "nrf5340").task == task
+    assert said in path.read_text("utf-8")
+    plan = load_plan(path)
+    assert len(plan.bench.task.load().train) > 0
+    assert [limit.cost.column for limit in plan.limits] == ["file_bytes", "arena_bytes"]
+    assert plan.bench.networks.settings(plan.bench.shape)
+    with pytest.raises(InputError, match="there is such a file"):
+        write_recipe(data, path)
+
+
+def test_a_target_may_be_named(tmp_path: Path) -> None:
+    write_machines(tmp_path, 0)
+    assert 'target = "load"' in suggestion_for(tmp_path, "load").recipe("data", "host")
+    with pytest.raises(InputError, match="has no column tear: it has time, load"):
+        suggestion_for(tmp_path, "tear")
+
+
+def test_a_table_of_labels_of_another_name_is_found(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 0)
+    files = sorted(tmp_path.glob("*/*.png"))
+    lines = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in files]
+    (tmp_path / "mine.csv").write_text("\n".join(["file,label", *lines]))
+    write_recipe(tmp_path, tmp_path / "mine.toml")
+    assert 'labels = "mine.csv"' in (tmp_path / "mine.toml").read_text("utf-8")
+
+
+def test_what_holds_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(InputError, match="no pictures, recordings or tables: 1 other files"):
+        write_recipe(tmp_path, tmp_path / "mine.toml")
+    with pytest.raises(InputError, match="no folder"):
+        write_recipe(tmp_path / "gone", tmp_path / "mine.toml")
