@@ -144,6 +144,13 @@ def broad() -> dict[str, QuantizedGraph]:
     for seed in range(30):
         network, shape = random_network(seed)
         cases[f"random_{seed}"] = quantized(network, *shape)
+    few_bits = Scheme(weight_bits=4, container="int4")
+    cases["few_bits"] = quantized(
+        nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(80, 3)), 3, 6, 6, scheme=few_bits
+    )
+    for name, scheme in named_schemes().items():
+        if scheme.activation_bits == Scheme().activation_bits:
+            cases[f"scheme_{name}"] = quantized(Everything(), 4, 9, 8, scheme=scheme)
     return cases | architectures()
 
 

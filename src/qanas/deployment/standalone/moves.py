@@ -146,9 +146,11 @@ def emit_copy(emitter: Emitter, copy: Copy, source: RuntimeTensor, output: Runti
 
 def move(emitter: Emitter, operator: RuntimeOperator) -> None:
     """Emit the copies of an operator whose outputs are parts of its input; none where they lie there already."""
+    sources = computed(operator.inputs)
+    emitter.require(sources, "of what is stored, not computed")
     if views(operator) is not None:
         return
-    (source,) = computed(operator.inputs)
+    (source,) = sources
     for copy, output in zip(VIEWS[operator.kind](operator), operator.outputs, strict=True):
         emit_copy(emitter, copy, source, output)
 
