@@ -19,7 +19,7 @@ from qanas.training.trainer import SNAPSHOT_SAMPLES, SnapshotTrainer
 FEWEST_SAMPLES, MOST_SAMPLES = 32, 256
 """Of each split, spread evenly over it, which the points of a curve are scored on: as many as `SHARE` allows."""
 
-MOST_LOOKS = 4
+MOST_LOOKS = 3
 """Points of a curve before its last one."""
 
 SHARE = 0.03
