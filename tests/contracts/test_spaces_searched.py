@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from qanas.networks.mobilenet import MobileNetSpace
 from qanas.networks.resnet import ResNetSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.quantization.scheme import Scheme
+from qanas.quantization.tracing import trace_shapes
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.network_space import NetworkSpace, TaskShape
@@ -87,6 +89,33 @@ def test_any_sampler_searches_any_space(name: str, sampler: str) -> None:
         optuna.logging.set_verbosity(verbosity)
     assert [outside(space, candidate) for candidate in proposed] == [""] * 4
     assert all(networks.describe(candidate) for candidate in proposed)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_narrowed_reference_is_smaller(name: str) -> None:
+    """Baselines are such references."""
+    networks, shape = SPACES[name]
+    macs = []
+    for share in (1.0, 0.5, 1 / 16):
+        narrowed = networks.narrowed(share)
+        assert narrowed is not None
+        candidate = space_of(narrowed.settings(shape), SEARCHED_BY_DEFAULT).reference
+        macs.append(trace_shapes(partial(narrowed.build, candidate, shape), shape.input_shape).macs)
+    assert macs[0] > macs[1] >= macs[2]
+
+
+@pytest.mark.parametrize(
+    ("space", "input_shape", "told"),
+    [
+        *((space, (3, 8, 8), "takes sequences") for space in (LSTMSpace(), GRUSpace(), TCNSpace(), Conv1DSpace())),
+        *((space, (5,), "takes images") for space in (MobileNetSpace(), ResNetSpace(), DSCNNSpace())),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, NetworkSpace) else "",
+)
+def test_samples_of_another_kind_are_refused(space: NetworkSpace, input_shape: tuple[int, ...], told: str) -> None:
+    shape = TaskShape(input_shape, 2, 1.0, ("cross_entropy",))
+    with pytest.raises(ValueError, match=told):
+        space.build(space_of(space.settings(shape), SEARCHED_BY_DEFAULT).reference, shape)
 
 
 def differing(name: str, seed: int) -> int:

@@ -385,8 +385,9 @@ class ScoredBlocks(Estimator):
         """
         rows = []
         for block, positions in zip(blocks_of(self.bench), self._positions, strict=True):
-            if not block.settings.items() <= candidate.architecture.items():
-                raise ValueError(f"{block.name} has other layers than those of its table")
+            for name, value in block.settings.items():
+                if candidate.architecture.get(name) != value:
+                    raise ValueError(f"{block.name} is made for {name} = {value}")
             bits = candidate.quantization[block.weight_bits_setting]
             row = (cast("WeightBits", bits), block.path_of(candidate.architecture))
             if row not in positions:
