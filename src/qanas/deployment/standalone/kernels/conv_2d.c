@@ -19,7 +19,8 @@ static void gather(const conv_2d_layer *layer, const int8_t *input, int32_t top,
   const window *over = &layer->over;
   const int32_t channels = layer->channels, width = channels * layer->groups;
   const int32_t span = over->tap_columns * channels;
-  const int is_row = over->gap_columns == 1 && layer->groups == 1 && left >= 0 && left + over->tap_columns <= over->columns;
+  const int is_inside = left >= 0 && left + over->tap_columns <= over->columns;
+  const int is_row = over->gap_columns == 1 && layer->groups == 1 && is_inside;
   int32_t tap_row, tap;
   for (tap_row = 0; tap_row < over->tap_rows; ++tap_row, top += over->gap_rows) {
     const int8_t *row = input + top * over->columns * width;

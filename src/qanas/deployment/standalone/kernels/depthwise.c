@@ -63,7 +63,7 @@ static int32_t depthwise_one(const depthwise_layer *layer, const taps_on_input *
   return sum;
 }
 
-/* Of taps that are `gap` apart from `start` on, the first one that isn't in front of 0, or the first one behind `end`. */
+/* How many of the taps, `gap` apart from `start` on, lie in front of `end`. */
 static int32_t taps_before(int32_t start, int32_t end, int32_t gap, int32_t taps) {
   return clamp((end - start + gap - 1) / gap, 0, taps);
 }
@@ -84,7 +84,8 @@ static void depthwise(const depthwise_layer *layer, const int8_t *input, int8_t 
       int32_t out = 0;
       on.first = taps_before(left, 0, over->gap_columns, over->tap_columns);
       on.last = taps_before(left, over->columns, over->gap_columns, over->tap_columns);
-      first = input + ((top + on.first_row * over->gap_rows) * over->columns + left + on.first * over->gap_columns) * channels;
+      first = input + (top + on.first_row * over->gap_rows) * over->columns * channels;
+      first += (left + on.first * over->gap_columns) * channels;
 #ifdef QANAS_DSP
       for (; layer->multiplier == 1 && out + 3 < outputs; out += 4) {
         depthwise_four(layer, &to, &on, first + out, out, output + out);

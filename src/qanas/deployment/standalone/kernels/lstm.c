@@ -2,7 +2,7 @@
 #include <stdint.h>
 
 #include "clamp.c"
-#include "dot.c"
+#include "dot_four.c"
 #include "gate_functions.c"
 #include "rescale.c"
 
@@ -30,14 +30,18 @@ static void lstm(const lstm_layer *layer, const int8_t *input, int16_t *cell, in
   }
   for (step = 0; step < layer->steps; ++step) {
     for (unit = 0; unit < units; ++unit) {
-      int32_t gates[4], kept, written, squashed;
+      int32_t gates[4], fed[4], kept, written, squashed;
+      dot_four(input, layer->kernel + unit * features, units * features, features, gates);
+      if (previous != NULL) {
+        dot_four(previous, layer->recurrent + unit * units, units * units, units, fed);
+      }
       for (gate = 0; gate < 4; ++gate) {
         const int32_t row = gate * units + unit;
-        int32_t sum = layer->biases[row] + dot(input, layer->kernel + row * features, features);
+        int32_t sum = layer->biases[row] + gates[gate];
         sum = clamp(rescale(sum, layer->multipliers[gate], layer->exponents[gate]), INT16_MIN, INT16_MAX);
         if (previous != NULL) {
-          const int32_t fed = layer->biases[4 * units + row] + dot(previous, layer->recurrent + row * units, units);
-          sum += rescale(fed, layer->multipliers[4 + gate], layer->exponents[4 + gate]);
+          fed[gate] += layer->biases[4 * units + row];
+          sum += rescale(fed[gate], layer->multipliers[4 + gate], layer->exponents[4 + gate]);
         }
         gates[gate] = clamp(sum, INT16_MIN, INT16_MAX);
       }

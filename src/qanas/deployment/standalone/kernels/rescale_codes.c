@@ -17,8 +17,9 @@ static void rescale_codes(const rescale_codes_layer *layer, const int8_t *input,
   int32_t left;
   for (left = layer->count; left > 0; --left) {
     const int32_t steps = *input++ - layer->zero_point;
+    const int32_t below = steps * layer->sign_below;
     const int32_t code = steps >= 0 ? rescale(steps, layer->above_multiplier, layer->above_exponent)
-                                    : rescale(steps * layer->sign_below, layer->below_multiplier, layer->below_exponent);
+                                    : rescale(below, layer->below_multiplier, layer->below_exponent);
     *output++ = (int8_t)clamp(code + layer->output_zero_point, layer->low, layer->high);
   }
 }
