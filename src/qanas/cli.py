@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -68,6 +69,10 @@ def _folder(path: Path) -> RunFolder:
     return folder
 
 
+def _advance(progress: Any, bar: Any, done: int) -> None:  # noqa: ANN401 - rich is imported inside commands
+    progress.update(bar, completed=done)
+
+
 def _look_at(recipe: Path, settings: list[str]) -> None:
     """Refuse a recipe that can't be read before anything is imported that takes seconds."""
     from qanas.core.keys import read_tables, set_key
@@ -83,7 +88,10 @@ def run(
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
 ) -> None:
-    """Search, train the finalists, export, re-measure, report. The same command again goes on."""
+    """Search, train the finalists, export, re-measure, report. The same command again goes on.
+
+    Exit codes: 0 done; 1 nothing shipped, or nothing but degenerate models; 2 bad input; 130 interrupted.
+    """
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
@@ -111,25 +119,41 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
     broken = sum(card.degenerate is not None for card in result.models.values())
     told = f", {broken} degenerate" if broken else ""
     typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
-    if not result.models:
+    if all(card.degenerate is not None for card in result.models.values()):
+        if result.models:
+            typer.echo("nothing shipped that is worth shipping: every model is degenerate", err=True)
         raise typer.Exit(DIFFERENCE)
 
 
 @app.command()
 def new(
-    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, recordings or tables: docs/tasks.md.")],
-    out: Annotated[Path | None, typer.Option(help="The recipe; the folder's name and .toml if left out.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of pictures, recordings, tables, images and masks.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The recipe to write; FOLDER.toml here if left out.")] = None,
+    device: Annotated[str, typer.Option(help="What the networks are for, see qanas devices.")] = "host",
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of tables: what is to be predicted.")] = None,
 ) -> None:
-    """Look at a folder of data, say what is in it, and write a first recipe for it."""
-    from qanas.recipe import load_plan
-    from qanas.recipe.new import write_recipe
+    """Look at a folder of data, say what is in it, and write a recipe to begin with; runs nothing."""
+    recipe = _new(folder, out, device, target)
+    check(recipe)
+    typer.echo(f"next: qanas run {recipe}")
 
-    path = out if out is not None else Path(f"{data.resolve().name}.toml")
-    suggestion = write_recipe(data, path)
-    typer.echo(f"{path}: task {suggestion.task}, space {suggestion.space}")
-    for line in load_plan(path).bench.task.load().remarks:
-        typer.echo(f"  {line}")
-    typer.echo(f"Change it as you like; then: qanas check {path}, and: qanas run {path}")
+
+def _new(folder: Path, out: Path | None, device: str, target: str | None) -> Path:
+    """Write a recipe for a folder."""
+    _tell_at_once(f"looking at {folder}")
+    from qanas.core.run_folder import write_atomically
+    from qanas.recipe.starting import first_recipe
+
+    recipe = out or Path(f"{folder.resolve().name}.toml")
+    if recipe.exists():
+        raise InputError(f"{recipe} is there already; name another by --out, or remove it")
+    text, seen = first_recipe(folder, device, target)
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(recipe, text.encode())
+    typer.echo("\n".join([*seen, f"wrote {recipe}"]))
+    return recipe
 
 
 @app.command()
@@ -158,6 +182,104 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
     if plan.limits:
         typer.echo(f"{expected.candidates_within:.0%} of randomly drawn candidates are within the limits")
     typer.echo(f"about {expected.hours:.2g} hours with {plan.jobs} jobs (estimated from a few timed training steps)")
+
+
+@app.command()
+def profile(
+    subject: Annotated[
+        Path, typer.Argument(metavar="RECIPE|MODEL", help="A recipe, whose reference it is of, or a .tflite file.")
+    ],
+    settings: SetOption = None,
+    device: Annotated[str | None, typer.Option(help="Whose latency is told; the recipe's if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Layer by layer: parameters, bytes, multiply-accumulates, memory, latency on a device, and the bottleneck."""
+    import json
+
+    from rich.console import Console
+
+    from qanas import api
+    from qanas.reporting.profile_page import print_profile, profile_json, write_profile
+
+    if subject.suffix != ".tflite":
+        _look_at(subject, settings or [])
+    found = api.profile(subject, settings or [], device)
+    if as_json:
+        typer.echo(json.dumps(profile_json(found), indent=2, allow_nan=False))
+    else:
+        print_profile(Console(), found)
+    if out is not None:
+        write_profile(found, str(subject), out)
+        typer.echo(f"page: {out}", err=as_json)
+
+
+@app.command()
+def space(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipes whose spaces are compared.")],
+    settings: SetOption = None,
+    samples: Annotated[int, typer.Option(min=1, help="Candidates that are drawn of each.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which search space to take, by costs alone: how much of it fits the device, and how much that computes."""
+    import json
+
+    for recipe in recipes:
+        _look_at(recipe, settings or [])
+    if not as_json:
+        _tell_at_once(f"reading {', '.join(map(str, recipes))}")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from qanas.planning.space_quality import space_quality
+    from qanas.recipe import load_plan
+    from qanas.reporting.space_page import print_spaces, spaces_json, write_spaces
+
+    found = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for recipe in recipes:
+            plan = load_plan(recipe, settings or [])
+            bar = progress.add_task(recipe.stem, total=samples)
+            told = partial(_advance, progress, bar)
+            found.append(space_quality(recipe.stem, plan, samples, told))
+    if as_json:
+        typer.echo(json.dumps(spaces_json(found), indent=2, allow_nan=False))
+    else:
+        print_spaces(Console(), found)
+    if out is not None:
+        write_spaces(found, out)
+        typer.echo(f"page: {out}", err=as_json)
+
+
+@app.command()
+def table(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="The table's file (*.json); one that is there is added to.")],
+    settings: SetOption = None,
+    samples: Annotated[int, typer.Option(min=1, help="Candidates whose operators are taken, drawn at random.")] = 24,
+    whole: Annotated[
+        bool, typer.Option("--whole", help='Take whole networks, for a device of method "transfer".')
+    ] = False,
+) -> None:
+    """Take the recipe's device's time of the operators of its space, each by itself, for a device of method "table"."""
+    _look_at(recipe, settings or [])
+    _tell_at_once(f"reading {recipe}")
+    from qanas.hardware.latency.table import make_table
+    from qanas.hardware.latency.transferred import measure_networks
+    from qanas.planning.space_quality import drawn
+    from qanas.recipe import load_plan
+
+    plan = load_plan(recipe, settings or [])
+    bench, device = plan.bench, plan.bench.device
+    blueprints = [bench.blueprint(bench.reference), *drawn(bench, samples)]
+    files = [blueprint.file for blueprint in blueprints if blueprint is not None]
+    if whole:
+        networks = measure_networks(device.name, device.latency, files, out)
+        typer.echo(f"{out}: {len(networks.networks)} networks; {networks.protocol}")
+        return
+    made = make_table(device.name, device.latency, files, out)
+    typer.echo(f"{out}: {len(made.values)} operators of {len(files)} networks; {made.protocol}")
 
 
 @app.command()
@@ -205,6 +327,7 @@ def verify(folder: FolderArgument) -> None:
     run_folder = _folder(folder)
     _tell_at_once(f"reading {folder}")
     from qanas.recipe import load_plan
+    from qanas.shipping.latency import told_latency
     from qanas.shipping.shipped import require_same_data, verify_models
 
     plan = load_plan(run_folder.recipe)
@@ -214,8 +337,10 @@ def verify(folder: FolderArgument) -> None:
     for verdict in verify_models(plan, run_folder):
         verdicts.append(verdict)
         outcome = "; ".join(verdict.differences) or "as its card says"
-        latency = "" if verdict.latency_ms is None else f"; latency {verdict.latency_ms:.3g} ms"
-        typer.echo(f"{verdict.identity}: {outcome}{latency}")
+        typer.echo(f"{verdict.identity}: {outcome}")
+    runnable = [verdict.identity for verdict in verdicts if verdict.runs]
+    if runnable:
+        typer.echo("\n".join(told_latency(plan.bench.device, run_folder, runnable)))
     if not verdicts:
         typer.echo(f"{run_folder.models}: no model was shipped", err=True)
     if not verdicts or any(verdict.differences for verdict in verdicts):
@@ -299,12 +424,17 @@ def export(  # noqa: PLR0913, PLR0917 - its options
 
 
 @app.command()
-def devices() -> None:
-    """List the devices that latency can be had for."""
+def devices(
+    name: Annotated[str | None, typer.Argument(help="One of them, or a .toml file: all that is known of it.")] = None,
+) -> None:
+    """List the devices that latency can be had for, or say all of one."""
     from qanas.hardware.device import Device, device_names
 
-    for name in device_names():
-        typer.echo(f"{name}: {Device.named(name).description}")
+    if name is not None:
+        typer.echo("\n".join(Device.named(name).lines()))
+        return
+    for known in device_names():
+        typer.echo(f"{known}: {Device.named(known).description}")
 
 
 def main() -> None:
