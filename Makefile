@@ -29,7 +29,7 @@ check: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
 
-# Firmware folders on an emulated Cortex-M4 and in TFLite Micro; what that needs is in the test file.
+# Firmware folders on emulated Cortex-M and in TFLite Micro; what that needs is in the test file.
 firmware: $(STAMP)
 	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py
 

@@ -41,14 +41,23 @@ from torch import Tensor, fx, nn
 import export
 from export import CLOCKS, SERIES, Stopwatch, samples_of
 from qanas.exporting.report import sqnr_db
-from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
+from qanas.layers.mbconv import MBConv, MBConvChoice
+from qanas.networks.mobilenet import MobileNetSpace
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from qanas.search_space.network_space import TaskShape
+
+
+def mobilenet() -> nn.Module:
+    """Return MobileNetV2 of half the width for ten classes."""
+    shape = TaskShape((3, 96, 96), 10, 1.0, ("cross_entropy",))
+    return MobileNetSpace(reference="mobilenet_v2_0.5").reference_network(shape)
+
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     **{name: export.NETWORKS[name] for name in ("TCN 4x32", "LSTM 2x32", "DeepLabv3 x0.5", "FastestDet")},
-    "MobileNetV2 x0.5": (lambda: MobileNetV2(10, 0.5), (3, 96, 128), 64),
+    "MobileNetV2 x0.5": (mobilenet, (3, 96, 128), 64),
     "MBConv 16-96-16": (lambda: MBConv(16, 16, MBConvChoice()), (16, 24, 32), 64),
 }
 """The network, the shape of one sample, and how many samples calibrate it."""

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
+from qanas.layers.mbconv import MBConv, MBConvChoice
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
-from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice, MobileNetV2
+from qanas.networks.mobilenet import MobileNetSpace
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.border import INPUT
 from qanas.quantization.graph import Graph, Node
@@ -42,6 +43,7 @@ from qanas.quantization.operators.lstm import LSTM
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from qanas.search_space.network_space import TaskShape
 
 WINDOW = (30, 14)
 
@@ -63,12 +65,18 @@ class Case:
         return (8, 64) if self.samples <= FEW else (128, 1024)
 
 
+def mobilenet() -> nn.Module:
+    """Return MobileNetV2 of half the width for ten classes."""
+    shape = TaskShape((3, 96, 96), 10, 1.0, ("cross_entropy",))
+    return MobileNetSpace(reference="mobilenet_v2_0.5").reference_network(shape)
+
+
 CASES: Mapping[str, Case] = {
     "LSTM 1x4": Case(lambda: LSTMNetwork(14, [4]), WINDOW, 3666),
     "LSTM 1x16": Case(lambda: LSTMNetwork(14, [16]), WINDOW, 3666),
     "LSTM 2x32": Case(lambda: LSTMNetwork(14, [32, 32]), WINDOW, 3666),
     "TCN 4x32": Case(lambda: TCNNetwork(WINDOW, [32] * 4, 3, 2), WINDOW, 3666),
-    "MobileNetV2 0.5, 96x96": Case(lambda: MobileNetV2(10, 0.5), (3, 96, 96), 64),
+    "MobileNetV2 0.5, 96x96": Case(mobilenet, (3, 96, 96), 64),
     "DeepLabv3 0.5, 96x128": Case(lambda: DeepLabV3((96, 128), 12, width=0.5), (3, 96, 128), 64),
     "FastestDet, 96x96": Case(lambda: FastestDet((96, 96)), (3, 96, 96), 64),
     "MBConv 16-96-16, 24x32, 8 images": Case(lambda: MBConv(16, 16, MBConvChoice()), (16, 24, 32), 8),

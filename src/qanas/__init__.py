@@ -2,7 +2,7 @@
 
 From Python as from the command line: ``qanas.run("recipe.toml")`` returns a `Result`, whose fronts are polars data
 frames; ``qanas.load("runs/fd001")`` returns that of a run that is there already. ``qanas.check``, ``pick``, ``verify``,
-``compare`` and ``export`` are the commands; ``qanas.predict`` runs a shipped model.
+``compare``, ``export`` and ``profile`` are the commands; ``qanas.predict`` runs a shipped model.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from qanas.core.errors import InputError
 
 if TYPE_CHECKING:
-    from qanas.api import Result, check, compare, export, load, pick, predict, run, verify
+    from qanas.api import Result, check, compare, export, load, pick, predict, profile, run, verify
 
 __version__ = "0.2.0"
 
-__all__ = ["InputError", "Result", "check", "compare", "export", "load", "pick", "predict", "run", "verify"]
+__all__ = ["InputError", "Result", "check", "compare", "export", "load", "pick", "predict", "profile", "run", "verify"]
 
 
 def __getattr__(name: str) -> object:

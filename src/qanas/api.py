@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qanas.core.card import Card
     from qanas.exporting.report import Export
     from qanas.exporting.source import Given
+    from qanas.hardware.profile import Profile
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays
     from qanas.shipping.shipped import Pick
@@ -98,24 +99,41 @@ def run(
         result = qanas.run("recipes/turbofan_quick.toml", overrides={"strategy.trials": 20})
         result.front.select("mae_quantized", "weight_bytes")
     """
-    from qanas.recipe import load_plan
     from qanas.reporting.live import LiveDisplay
-    from qanas.reporting.report import write_report
-    from qanas.workflows.run import run_search
 
     path = Path(recipe)
     given = Path(out) if out is not None else Path("runs") / path.stem
-    folder = RunFolder(given.absolute())  # a user's class may change the current folder
     with _ONE_AT_A_TIME, _process_left_as_it_was():
-        plan = load_plan(path, override_texts(overrides))
-        plan.check()
         if progress is None:
             with LiveDisplay() as display:
-                run_search(plan, folder, display)
+                display.waiting("reading data, trying everything once")
+                _run(path, overrides, given, display, display.message)
         else:
-            run_search(plan, folder, progress)
-        write_report(folder)
+            _run(path, overrides, given, progress, lambda _: None)
     return load(given)
+
+
+def _run(recipe: Path, overrides: Overrides, out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+    """Run a recipe, and leave its report as it ends.
+
+    Args:
+        recipe: a TOML file.
+        overrides: as `run` takes them.
+        out: where to put everything.
+        progress: who is told.
+        say: told where the report is.
+    """
+    from qanas.recipe import load_plan
+    from qanas.reporting.following import FollowingReport
+    from qanas.reporting.report import write_report
+    from qanas.workflows.run import run_search
+
+    folder = RunFolder(out.absolute())  # a user's class may change the current folder
+    plan = load_plan(recipe, override_texts(overrides))
+    plan.check()
+    shown = f"report, which follows the run: {RunFolder(out).report}"
+    run_search(plan, folder, progress, FollowingReport(folder, lambda: say(shown)))
+    write_report(folder)
 
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -179,6 +197,38 @@ def check(recipe: FilePath, overrides: Overrides = ()) -> Forecast:
 
     with _process_left_as_it_was():
         return checked(load_plan(Path(recipe), override_texts(overrides)))
+
+
+def profile(subject: FilePath, overrides: Overrides = (), device: str | None = None) -> Profile:
+    """Return what each layer costs, of a recipe's reference as it would ship, or of any .tflite file.
+
+    Args:
+        subject: a recipe, or a .tflite file.
+        overrides: of the recipe's keys.
+        device: whose latency is told; the recipe's, or this machine, if left out.
+
+    Raises:
+        InputError: it can't be read, or has an operator that nothing is known of.
+    """
+    from qanas.deployment.tflite_reader import read_tflite
+    from qanas.hardware.device import Device
+    from qanas.hardware.profile import profiled
+    from qanas.recipe import load_plan
+
+    path, settings = Path(subject), override_texts(overrides)
+    if path.suffix != ".tflite":
+        plan = load_plan(path, settings)
+        plan.check()
+        bench = plan.bench
+        parts = [name for name, _ in bench.build(bench.reference, 0).named_children()]
+        chosen = bench.device if device is None else Device.named(device)
+        return profiled(bench.blueprint(bench.reference).program, chosen, parts)
+    if settings:
+        raise InputError(f"{path}: a file has no settings; leave them out, or name a recipe")
+    try:
+        return profiled(read_tflite(path.read_bytes()), Device.named(device or "host"))
+    except (InputError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def pick(

@@ -47,8 +47,9 @@ def test_a_task_and_a_space_of_ones_own(workplace: Workplace, space: str, jobs: 
     assert checked.code == 0, checked.err
     assert not (path.parent / "__pycache__").exists()
     outcome = workplace.qanas("run", path, "--set", f"estimation.jobs={jobs}")
-    assert outcome.code == 0, outcome.err
-    assert outcome.err == ""
+    # One epoch teaches little: a run of constant answers alone says so, and exits with 1.
+    degenerate = "nothing shipped that is worth shipping: every model is degenerate\n"
+    assert (outcome.code, outcome.err) in [(0, ""), (1, degenerate)]
     folder = workplace.folder / RUN
     assert pl.read_parquet(folder / "trials.parquet")["outcome"].to_list() == ["measured"] * 4
     card = json.loads((folder / "models" / "seed" / "card.json").read_text("utf-8"))

@@ -96,7 +96,7 @@ MOMENTS = [  # the second of a kind is left to the slow tests
     pytest.param(*("shutil:rmtree", 2), marks=pytest.mark.slow),
     pytest.param(*("qanas.shipping.models:remove_stale_models", 1), marks=pytest.mark.slow),
     ("qanas.core.run_folder:RunFolder.write_summary", 2),
-    ("qanas.reporting.report:render", 1),
+    ("qanas.reporting.report:render", 2),
 ]
 
 

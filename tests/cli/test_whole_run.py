@@ -106,10 +106,10 @@ def test_the_same_command_again_changes_nothing_and_is_quick(finished: Workplace
 def test_the_folder_is_named_after_the_recipe_or_by_out(workplace: Workplace) -> None:
     quick = {"strategy": {"trials": 1}, "estimation": {"epochs": 1}, "finalists": {"count": 1, "seeds": 1}}
     recipe = workplace.recipe(quick, name="quick.toml")
-    assert workplace.qanas("run", recipe).code == 0
+    assert workplace.qanas("run", recipe).code in (0, 1), "1: one epoch teaches no more than a constant knows"
     assert (workplace.folder / "runs" / "quick" / "report.html").is_file()
     outcome = workplace.qanas("run", recipe, "--out", "else where", "--set", "run.seed=4")
-    assert outcome.code == 0
+    assert outcome.code in (0, 1)
     assert (workplace.folder / "else where" / "models" / "seed" / "card.json").is_file()
     assert "else where/report.html" in outcome.out
     assert json.loads((workplace.folder / "else where/models/seed/card.json").read_text("utf-8"))["run_seed"] == 4
@@ -140,7 +140,9 @@ def test_check_agrees_with_the_run_on_the_seed_networks_costs(finished_once: Wor
 def test_verify_agrees_with_an_untouched_run(finished_once: Workplace) -> None:
     outcome = finished_once.qanas("verify", RUN)
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("as its card says; latency") == len(cards(finished_once))
+    assert outcome.out.count("as its card says") == len(cards(finished_once))
+    latency = outcome.out.partition("latency on host, LiteRT optimized, 1 thread, least of 60 in 20 rounds:\n")[2]
+    assert latency.count(" ms") == len(cards(finished_once))
 
 
 def change_model(folder: Path) -> None:

@@ -9,15 +9,30 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from qanas.core.measures import Cost
-from qanas.hardware.costs import PROGRAM_COSTS, CostModel, LatencyCost
-from qanas.hardware.device import Device, LatencySource, device_names
+from qanas.hardware.costs import PROGRAM_COSTS, CostModel, DeviceCost
+from qanas.hardware.device import Device, device_names
+from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.testing import check_cost, check_latency
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qanas.hardware.costs import Blueprint
 
-DEVICES = [Device.named(name) for name in device_names()]
-COSTS = [*PROGRAM_COSTS, *(LatencyCost(Cost("latency_ms", device.name), device) for device in DEVICES)]
+DEVICES = {device.latency.method: device for device in map(Device.named, device_names())}
+"""One for each way to have latency; the numbers of the others are read in tests/hardware."""
+
+COMPILED = DEVICES.pop("compiler")
+"""Its processes take a second each."""
+
+COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES.values())]
+
+
+@pytest.mark.slow
+def test_a_compilers_cost_keeps_the_contracts() -> None:
+    pytest.importorskip("ethosu", reason="no Vela: pip install ethos-u-vela")
+    check_cost(DeviceCost(Cost("latency_ms", COMPILED.name), COMPILED))
+    check_latency(COMPILED.latency)
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)
@@ -25,7 +40,7 @@ def test_a_cost_keeps_the_contract(cost: CostModel) -> None:
     check_cost(cost)
 
 
-@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
+@pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 def test_a_latency_source_keeps_the_contract(device: Device) -> None:
     check_latency(device.latency)
 
@@ -84,17 +99,21 @@ class Guessing(LatencySource):
     milliseconds: float = 1.0
 
     @property
+    def figure(self) -> Figure:
+        return "latency_ms"
+
+    @property
     def described(self) -> str:
         return self.described_as
 
-    def latency_ms(self, content: bytes) -> float:
-        return self.milliseconds
+    def of(self, contents: Sequence[bytes]) -> list[float]:
+        return [self.milliseconds for _ in contents]
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (Guessing(), "an empty file isn't refused; it gives 1.0"),
+        (Guessing(), "an empty file isn't refused; it gives [1.0]"),
         (Guessing(milliseconds=0.0), "The latency of a network is positive and finite: it is 0.0 ms"),
         (Guessing(described_as="two\nlines"), "It says in one line what took the time: it says 'two\\nlines'"),
     ],

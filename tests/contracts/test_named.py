@@ -26,7 +26,10 @@ LINES: list[tuple[tuple[str, str], dict[str, Any]]] = [
         {"trials": 2, "spaces": {"one": [Integer("width", "architecture", 3, low=1, high=9)]}},
     ),
     (("solver", "qanas.search_strategy.solvers:ExactSearch"), {"exact": True}),
-    (("latency", "qanas.hardware.device:MeasuredHere"), {"method": "measured", "kernels": "reference", "repeats": 1}),
+    (
+        ("latency", "qanas.hardware.latency.measured:MeasuredHere"),
+        {"method": "measured", "kernels": "reference", "rounds": 1},
+    ),
     (("executor", "qanas.execution.executors:InlineExecutor"), {}),
     (("trainer", "qanas.training.torch_trainer:TorchTrainer"), {}),
     (("start", "qanas.search_space.start:RandomStart"), {}),

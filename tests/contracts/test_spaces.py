@@ -12,9 +12,15 @@ from tests.cli.sine import ConvOrLSTM, Sine
 from tests.workflows.tiny_blocks import Blobs, TinySpace
 from torch import Tensor, nn
 
+from qanas.networks.autoencoder import AutoencoderSpace
+from qanas.networks.conv1d import Conv1DSpace
 from qanas.networks.deeplabv3 import DeepLabV3Space
 from qanas.networks.dense import DenseSpace
+from qanas.networks.ds_cnn import DSCNNSpace
+from qanas.networks.gru import GRUSpace
 from qanas.networks.lstm import LSTMSpace
+from qanas.networks.mobilenet import MobileNetSpace
+from qanas.networks.resnet import ResNetSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.search_space.blockwise_space import Block
 from qanas.search_space.network_space import NetworkSpace, TaskShape
@@ -37,6 +43,24 @@ SPACES: list[tuple[NetworkSpace, Task]] = [
     (LSTMSpace(max_units=8, seed_units=8, weight_bits=(4, 6, 8)), Turbofan("synthetic", stride=20)),
     (TCNSpace(max_channels=8), Turbofan("synthetic", stride=20)),
     (DenseSpace(weight_bits=(4, 8)), SmallTask()),
+    (AutoencoderSpace(max_units=8, seed_units=8, weight_bits=(4, 8)), SmallTask()),
+    (Conv1DSpace(reference="m5", seed_width=0.05, kernels=(3,), weight_bits=(4, 8)), Turbofan("synthetic", stride=20)),
+    (GRUSpace(max_units=6, seed_units=6), Turbofan("synthetic", stride=20, window=5)),
+    (ResNetSpace(seed_width=0.25, kernels=(3,), more_layers=1, weight_bits=(4, 8)), SmallTask()),
+    (DSCNNSpace(seed_width=0.25, kernels=(3, 5)), Turbofan("synthetic", stride=20)),
+    (MobileNetSpace(reference="mobilenet_v1_0.25", kernels=(3, 5), halvings=1, weight_bits=(4, 8)), SmallTask()),
+    (
+        MobileNetSpace(
+            reference="mobilenet_v3_small",
+            seed_width=0.25,
+            widths=(0.1, 0.25),
+            kernels=(),
+            squeezes=(False, True),
+            activations=("relu6", "hard_swish"),
+            halvings=2,
+        ),
+        SmallTask(),
+    ),
     (
         DeepLabV3Space(width=0.25, layers=(2, 1, 1, 1, 1, 1), kernels=(3, 5), weight_bits=(4, 8)),
         Segmentation("synthetic", height=16, width=32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +85,13 @@ class Faulty(TorchTrainer):
         found = super().step(indices, learning_rate)
         return {"late": found * 1.01, "deaf": 1.0 if found != found else found}.get(self.fault, found)  # noqa: PLR0124
 
+    def snapshot(self) -> nn.Module:
+        if self.fault == "restless":
+            torch.rand(1)
+        if self.fault == "touching":
+            self.average.mul_(0.9)
+        return copy.deepcopy(self.network).eval() if self.fault == "raw" else super().snapshot()
+
     def finish(self) -> None:
         super().finish()
         if self.fault == "training":
@@ -102,6 +110,9 @@ class Faulty(TorchTrainer):
         ("training", "a module is in training mode"),
         ("writing", "The data is only read: the data[0] has"),
         ("deaf", "NaN in all targets isn't refused"),
+        ("restless", "a random number was drawn"),
+        ("touching", "it differs from what finish leaves"),
+        ("raw", "it differs from what finish leaves"),
         ("rough", "A training has the losses and the weights of one that is written out with torch: adam"),
     ],
 )

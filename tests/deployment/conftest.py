@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from qanas.networks.lstm import REFERENCE_TRAINING, LSTMNetwork
+from qanas.networks.lstm import LSTMNetwork
+from qanas.networks.recurrent import REFERENCE_TRAINING
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace

@@ -58,6 +58,26 @@ def test_the_program_for_tflite_micro_is_right_in_its_syntax(place: Path, found:
         subprocess.run(command, cwd=folder, check=True)
 
 
+@needs_compiler
+def test_golden_vectors_are_right_without_an_interpreter(place: Path, found: list[Model]) -> None:
+    """From the raw input on; two models are one program's, their identifiers don't clash."""
+    seed, dense = found[:2]
+    sources = [f"{model.name}/standalone/{model.name}_standalone.c" for model in (seed, dense)]
+    sources += [f"{seed.name}/src/{seed.name}{part}.c" for part in ("_golden", "_preprocessing")]
+    includes = [f"-I{seed.name}/src"]
+    command = ["cc", *C99, *includes, f"{seed.name}/standalone/main.c", *sources, "-o", "standalone", "-lm"]
+    subprocess.run(command, cwd=place, check=True)
+    said = subprocess.run([place / "standalone"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[-1] == "PASS"
+    assert sum("output is 0 steps off" in line for line in said) == 2 * seed.firmware.golden.count
+
+
+def test_what_has_no_kernel_in_c_has_no_standalone_part_and_says_so(found: list[Model]) -> None:
+    wide = found[2].firmware.files()
+    assert not [name for name in wide if name.startswith("standalone/")]
+    assert "There is no such form of this model: " in wide["README.md"]
+
+
 def test_what_isnt_there_isnt_talked_about(found: list[Model]) -> None:
     lstm, dense, conv, images, cell = (model.firmware.files() for model in found)
     assert "keeps its hidden and cell state" in lstm["README.md"]

@@ -1,4 +1,4 @@
-"""Firmware folders on what they are for: an emulated Cortex-M4, and TFLite Micro itself, natively and there.
+"""Firmware folders on what they are for: emulated Cortex-M, and TFLite Micro itself, natively and there.
 
 `make firmware` runs these. They need Debian's gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm, with
 TFLite Micro libstdc++-arm-none-eabi-newlib as well, and a build of TFLite Micro: its folder of sources is
@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.deployment.boards import BOARDS
 from tests.deployment.firmware_models import C99, Model, models, printed, program
+from tests.deployment.standalone_models import comparing_program, written
+from tests.deployment.test_standalone import architectures, networks
 
 pytestmark = pytest.mark.toolchain
 
@@ -72,6 +75,35 @@ def test_what_is_ours_computes_on_a_cortex_m4_what_python_does(place: Path, foun
     done = emulate(place / "all.elf")
     assert done.returncode == 0
     assert done.stdout.splitlines() == printed(found)
+
+
+@needs_emulator
+@pytest.mark.parametrize("options", [("-Os",), ("-O2",), ("-O2", "-DQANAS_NO_DSP")], ids=" ".join)
+@pytest.mark.parametrize("core", BOARDS)
+def test_without_an_interpreter_no_output_differs_from_the_simulation(
+    core: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Every operator that has a kernel, LSTMs and the architectures of this package, in one program."""
+    cases = networks() | architectures()
+    (tmp_path / "main.c").write_text(comparing_program(cases), "utf-8")
+    board = BOARDS[core]
+    done = board.run(board.linked(tmp_path, ["main.c", *written(cases, tmp_path)], *options))
+    assert done.stdout.split() == [word for name in cases for word in (name, "0")]
+    assert done.returncode == 0
+
+
+@needs_emulator
+@pytest.mark.parametrize("core", BOARDS)
+def test_golden_vectors_pass_without_an_interpreter(core: str, place: Path, found: list[Model]) -> None:
+    for model in found:
+        folder = place / model.name
+        if not (folder / "standalone").is_dir():
+            continue
+        parts = ("standalone/*.c", "src/*_golden.c", "src/*_preprocessing.c")
+        sources = [str(path.relative_to(folder)) for part in parts for path in folder.glob(part)]
+        done = BOARDS[core].run(BOARDS[core].linked(folder, sources, "-Os", "-Isrc"))
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[-1] == "PASS"
 
 
 def build(folder: Path, *options: str) -> Path:

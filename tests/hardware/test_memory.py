@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qanas.hardware.memory import Allocation, peak_ram_bytes, plan_peak
+from qanas.deployment.memory_plan import Allocation, plan_peak
+from qanas.hardware.memory import peak_ram_bytes
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.program import aligned
 from qanas.quantization.quantized_graph import QuantizedGraph

@@ -6,13 +6,24 @@ from torch import nn
 
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet, HeadSettings
-from qanas.networks.mobilenet_v2 import MobileNetV2
+from qanas.networks.mobilenet import MobileNetSpace, Reference
+from qanas.networks.mobilenet_v2 import MobileNetV2Encoder
+from qanas.search_space.network_space import TaskShape
 
 Build = Callable[[], nn.Module]
 
+
+def classifier(reference: Reference, width: float = 1.0, classes: int = 10) -> nn.Module:
+    """Return a published network for colour images."""
+    shape = TaskShape((3, 32, 32), classes, 1.0, ("cross_entropy",))
+    return MobileNetSpace(reference=reference, seed_width=width).reference_network(shape)
+
+
 NETWORKS: dict[str, tuple[Build, tuple[int, int]]] = {
-    "MobileNetV2": (lambda: MobileNetV2(10, 0.35), (64, 48)),
-    "MobileNetV2, dilated": (lambda: MobileNetV2(10, 0.35, output_stride=16), (47, 65)),
+    "MobileNetV1": (lambda: classifier("mobilenet_v1_0.25"), (64, 48)),
+    "MobileNetV2": (lambda: classifier("mobilenet_v2_0.35"), (64, 48)),
+    "MobileNetV3": (lambda: classifier("mobilenet_v3_small", 0.25), (64, 48)),
+    "encoder, dilated": (lambda: MobileNetV2Encoder(0.35, output_stride=16), (47, 65)),
     "DeepLabv3": (lambda: DeepLabV3((48, 64), 12, width=0.35), (48, 64)),
     "DeepLabv3, odd": (lambda: DeepLabV3((45, 63), 5, width=0.35, atrous_rates=(2, 4)), (45, 63)),
     "DeepLabv3, at once": (lambda: DeepLabV3((48, 64), 12, width=0.35, upsampling="at_once"), (48, 64)),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.workflows.tiny_blocks import OPTIONS
 
-from qanas.networks.mobilenet_v2 import MBConv
+from qanas.layers.mbconv import MBConv
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row, ScoredSamples
 from qanas.performance_estimation.block_table.walk import PrefixStatistics, score_paths
 from qanas.quantization.numbers.affine import Affine, WeightBits

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet
 from qanas.networks.lstm import LSTMNetwork
-from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization import simulation
 from qanas.quantization.graph import Graph
@@ -23,6 +22,7 @@ from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from tests.networks.image_networks import classifier
 from tests.quantization.random_networks import random_network
 
 MOST_STEPS = 3
@@ -31,7 +31,7 @@ MOST_DECIBELS = 0.5
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "LSTM": (lambda: LSTMNetwork(14, [16, 3], 1, 125.0), (30, 14), 300),
     "TCN": (lambda: TCNNetwork((30, 14), [8, 8], 3, 2, 1, 125.0), (30, 14), 300),
-    "MobileNetV2": (lambda: MobileNetV2(10, 0.35), (3, 64, 48), 6),
+    "MobileNetV2": (lambda: classifier("mobilenet_v2_0.35"), (3, 64, 48), 6),
     "DeepLabv3": (lambda: DeepLabV3((45, 63), 5, width=0.35, atrous_rates=(2, 4)), (3, 45, 63), 6),
     "FastestDet": (lambda: FastestDet((64, 96)), (3, 64, 96), 6),
 }

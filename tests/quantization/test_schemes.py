@@ -165,6 +165,8 @@ def test_a_layer_can_differ_from_the_rest() -> None:
     assert steps_from_runtime(graph) == 0
     assert scheme.fewest_weight_bits == 4
     assert Scheme(layers={"head": {"weight_bits": 6}}).fewest_weight_bits == 6
+    # As blocks are called: where it says 8, their weights are never trained quantization-aware.
+    assert Scheme(layers={"encoder.blocks.0": {"weight_bits": 4}}).fewest_weight_bits == 4
 
 
 @pytest.mark.parametrize(

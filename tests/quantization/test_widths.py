@@ -14,7 +14,6 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import SHIPPED_COSTS, Blueprint, costs_of
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.lstm import LSTMNetwork
-from qanas.networks.mobilenet_v2 import MobileNetV2
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.border import INPUT
 from qanas.quantization.graph import Graph
@@ -26,13 +25,14 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
 from qanas.quantization.simulation.fast import fit_float32_by_halves
 from qanas.quantization.tracing import trace
+from tests.networks.image_networks import classifier, with_statistics
 from tests.quantization.random_networks import random_network
 
 INT16 = Scheme(activation_bits=16)
 
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
     "TCN": (TCNNetwork((30, 14), [8, 8], 3, 2, 1, 125.0), (30, 14), 40),
-    "MobileNetV2": (MobileNetV2(10, 0.35), (3, 32, 24), 2),
+    "MobileNetV2": (with_statistics(classifier("mobilenet_v2_0.35")), (3, 32, 24), 2),
     "DeepLabv3": (DeepLabV3((45, 63), 5, width=0.35, atrous_rates=(2, 4)), (3, 45, 63), 2),
 }
 

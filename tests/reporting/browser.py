@@ -111,6 +111,25 @@ def lay_out(page: Path, width: int, folder: Path) -> Layout:
     return Layout(**{name: facts[name] for name in Layout.__dataclass_fields__})
 
 
+def loads(folder: Path, page: Path) -> list[str]:
+    """Open a page in a frame for a minute of its own time; return what it told its parent, load by load.
+
+    Args:
+        folder: for the frame.
+        page: in it.
+    """
+    frame = folder / "frame.html"
+    listen = 'addEventListener("message", event => document.getElementById("told").append(event.data + "|"));'
+    frame.write_text(
+        f'<body><script>{listen}</script><iframe src="{page.name}" style="width:1000px;height:800px"></iframe>'
+        '<pre id="told"></pre>',
+        "utf-8",
+    )
+    told = re.search(r'<pre id="told">(.*?)</pre>', _chromium(folder, 1100, "--dump-dom", frame), re.DOTALL)
+    assert told is not None
+    return [line for line in told[1].split("|") if line]
+
+
 def _chromium(folder: Path, width: int, what: str, page: Path) -> str:
     assert CHROMIUM is not None
     size = f"--window-size={width},9000"

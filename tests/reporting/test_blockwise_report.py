@@ -204,6 +204,19 @@ def test_a_model_that_is_best_and_smallest_is_shown_once(run: RunFolder) -> None
     assert len(_images(_page(run))) == 4 * 4
 
 
+def test_the_worst_masks_are_shown(run: RunFolder) -> None:
+    with np.load(run.model("n0") / "predictions.npz") as stored:
+        kept = dict(stored)
+    worst = {f"test_worst_{name}": kept[f"test_{name}"][:2] for name in ("classes", "targets", "pictures", "image")}
+    worst["test_worst_image"] = np.array(["dark", "darker"])
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, allow_pickle=False, **kept, **worst)
+    page = _page(run)
+    shown = page.text[page.text.index("Where models are wrong") :]
+    assert shown.index("dark") < shown.index("darker")
+    assert len(_images(page)) == 4 * 5 + 3 * 2 * page.html.count('class="wrong"')
+
+
 def test_without_masks_there_is_no_gallery(run: RunFolder) -> None:
     for path in run.models.glob("*/predictions.npz"):
         path.unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.reporting.blockwise_run import write_blockwise_run
-from tests.reporting.browser import CHROMIUM, lay_out
+from tests.reporting.browser import CHROMIUM, lay_out, loads
 from tests.reporting.conftest import write_run
 
 from qanas.core.run_folder import RunFolder
@@ -50,3 +50,20 @@ def test_nothing_overflows_overlaps_or_complains(page: Callable[[Path], Path], w
     assert (seen.overflow, seen.wide) == (0, [])
     assert seen.overlaps == []
     assert seen.plots > 0
+
+
+def test_a_page_that_follows_a_run_is_loaded_anew_and_stays_where_it_was(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    page = write_report(folder, "search: 3 of 60 trials done").read_text("utf-8")
+    told = """<script>
+      addEventListener("load", () => {
+        const menu = document.querySelector("select[data-menu=front]");
+        parent.postMessage(`${Math.round(scrollY)} ${menu.value}`, "*");
+        menu.value = "1"; scrollTo(0, 700);
+      });
+    </script></body>"""
+    (tmp_path / "page.html").write_text(page.replace("</body>", told), "utf-8")
+    assert loads(tmp_path, tmp_path / "page.html")[:3] == ["0 0", "700 1", "700 1"]
+    finished = write_report(folder).read_text("utf-8")
+    (tmp_path / "page.html").write_text(finished.replace("</body>", told), "utf-8")
+    assert loads(tmp_path, tmp_path / "page.html") == ["0 0"], "a finished run's page is not"

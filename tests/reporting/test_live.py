@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from io import StringIO
 from itertools import count
@@ -50,9 +51,44 @@ def test_plain_lines_tell_each_trial_without_control_codes() -> None:
     with LiveDisplay(console, clock) as display:
         _search(display, clock)
     assert _output(console).splitlines() == [
-        "trial 1/60 mae_quantized 9.81 weight_bytes 1880 (front: 7) about 20 min left",
+        "trial 1/60 mae_quantized 9.81 weight_bytes 1880 (front: 7)",
         "trial 2/60 failed (index 1): the loss is [not] finite",
     ]
+
+
+def test_a_forecast_is_not_made_of_the_reference() -> None:
+    """A reference that takes a hundred times as long as candidates made it jump from hours to minutes."""
+    console, clock = _console(terminal=False), Clock()
+    with LiveDisplay(console, clock) as display:
+        display.start(60, 0, resumed=False)
+        for index in range(5):
+            clock.now += 10 if index else 1000
+            display.trial_finished(index, "measured", VALUES, "")
+        display.stage("finalists", 10, 0)
+        for place in range(5):
+            clock.now += 10 if place else 1000
+            display.unit_finished(f"{'m' if place else 'seed'}, training 1")
+    lines = _output(console).splitlines()
+    assert not any("left" in line for line in lines[:3])
+    assert lines[3].endswith("about 9 min left")
+    assert lines[4].endswith("about 9 min left")
+    assert not any("left" in line for line in lines[5:9])
+    assert lines[9].endswith("about 1 min left")
+
+
+def test_at_80_columns_nothing_is_broken() -> None:
+    console, clock = _console(terminal=True, width=80), Clock()
+    with LiveDisplay(console, clock) as display:
+        display.start(60, 0, resumed=False)
+        for index in range(4):
+            clock.now += 3000
+            display.trial_started(index + 1, "layers=2 units_1=32 units_2=16 optimizer=adam scheduler=cosine")
+            display.trial_finished(index, "measured", VALUES, "")
+        display.front(FRONT)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", _output(console)).splitlines()
+    bars = [line for line in shown if "4/60" in line]
+    assert bars
+    assert all("elapsed, about" in line and line.rstrip().endswith("left") for line in bars), bars
 
 
 def test_plain_lines_tell_stages_messages_and_resumption() -> None:
@@ -60,14 +96,17 @@ def test_plain_lines_tell_stages_messages_and_resumption() -> None:
     with LiveDisplay(console, clock) as display:
         display.start(60, 12, resumed=True)
         display.stage("finalists", 24, 3)
-        clock.now += 5
-        display.epoch(0, Event(1, 10, 0.1))
-        display.unit_finished("m0, training 1")
+        for place in range(3):
+            clock.now += 5
+            display.epoch(0, Event(1, 10, 0.1))
+            display.unit_finished(f"m{place}, training 1")
         display.message("written to [runs]")
     assert _output(console).splitlines() == [
         "resumed: 12 of 60 trials done before",
         "finalists: 3 of 24 done",
-        "finalists 4/24 m0, training 1 about 2 min left",
+        "finalists 4/24 m0, training 1",
+        "finalists 5/24 m1, training 1",
+        "finalists 6/24 m2, training 1 about 2 min left",
         "written to [runs]",
     ]
 
@@ -85,10 +124,11 @@ def test_time_left_counts_only_this_session() -> None:
     console, clock = _console(terminal=False), Clock()
     with LiveDisplay(console, clock) as display:
         display.start(60, 50, resumed=True)
-        clock.now += 3
-        display.trial_finished(50, "measured", VALUES, "")
-    assert "trial 51/60" in _output(console)
-    assert "about 27 s left" in _output(console)
+        for index in range(50, 53):
+            clock.now += 3
+            display.trial_finished(index, "measured", VALUES, "")
+    assert "trial 53/60" in _output(console)
+    assert "about 21 s left" in _output(console)
 
 
 def test_interrupted_trials_do_not_count() -> None:
@@ -113,7 +153,7 @@ def test_a_terminal_shows_bars_running_trials_and_the_front() -> None:
     output = _output(console)
     for told in (
         "2/60",
-        "20 s elapsed, about 10 min left",
+        "20 s elapsed, forecast after 2 more",
         "trial 4",
         "epoch 3/100",
         "loss 0.5",
@@ -127,6 +167,18 @@ def test_a_terminal_shows_bars_running_trials_and_the_front() -> None:
     ):
         assert told in output
     assert "\x1b[?25h" in output  # the cursor is back
+
+
+def test_something_moves_before_there_is_anything_to_count() -> None:
+    console = _console(terminal=True)
+    with LiveDisplay(console) as display:
+        display.waiting("reading [data]")
+        display.message("data: 5 samples")
+    assert "reading [data]" in _output(console)
+    console = _console(terminal=False)
+    with LiveDisplay(console) as display:
+        display.waiting("reading data")
+    assert _output(console) == "", "a log has lines alone"
 
 
 def test_a_terminal_shows_the_stage_and_forgets_finished_trainings() -> None:

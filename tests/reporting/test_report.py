@@ -16,6 +16,8 @@ from qanas.core.classes import Classes
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.reporting.report import write_report
+from qanas.shipping.mistaken import mistaken_inputs
+from qanas.tasks.base import Split
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
 ALL_PLOTS = ["front", "quantization", "lives", "scatter", "errors", "progress", "importance", "parallel"]
@@ -144,6 +146,22 @@ def test_learning_curves_and_scores_on_training_data(run: RunFolder) -> None:
     assert "MAE 3.21 on training data, " in curve["text"][0]
     assert "3.21" in [cell.strip() for cell in page.cells]
     assert "MAE, train" in " ".join(page.cells)
+
+
+def test_scores_while_training_are_drawn(run: RunFolder) -> None:
+    points = [{"epoch": e, "train_mae": 9 / e, "val_mae": 10 / e} for e in (1, 2, 3)]
+    learning = Learning(losses=[9.0, 4.0, 2.0], train={"mae": 3.0}, curve=points)
+    (run.model("m0") / "card.json").write_text(run.cards()["m0"].model_copy(update={"learning": learning}).to_json())
+    rows = pl.read_parquet(run.trials)
+    curve = [[12.0, 9.0] if outcome == "measured" else None for outcome in rows["outcome"]]
+    lists = [pl.Series(f"curve_{side}_mae", curve, pl.List(pl.Float64())) for side in ("train", "val")]
+    write_parquet(run.trials, rows.with_columns(lists))
+    page = _page(run)
+    train, val = page.plot("curves")["traces"]
+    assert (train["x"], train["y"], val["y"]) == ([1, 2, 3], [9.0, 4.5, 3.0], [10.0, 5.0, 3.33333])
+    dots = [trace for trace in page.plot("fit")["traces"] if trace["mode"] == "markers"]
+    assert {value for trace in dots for value in trace["y"]} == {9.0}
+    assert "curve" not in str(page.plot("parallel")), "it is no setting"
 
 
 def test_errors_lie_over_the_true_value(run: RunFolder) -> None:
@@ -496,3 +514,42 @@ def test_settings_that_never_change_and_searches_of_one_trial_are_not_drawn(run:
     assert "weight_bits" not in str(_page(run).plot("parallel")["layout"]["xaxis"]["ticktext"])
     write_parquet(run.trials, pl.read_parquet(run.trials).head(1))
     assert "parallel" not in _page(run).plots
+
+
+def test_the_worst_engines_and_samples_are_told(run: RunFolder) -> None:
+    with np.load(run.model("m0") / "predictions.npz") as stored:
+        kept = dict(stored)
+    kept["val_outputs"][kept["val_engine"] == 11] += 60
+    kept["test_outputs"][7] = kept["test_targets"][7] - 99
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, allow_pickle=False, **kept)
+    page = _page(run)
+    first = page.cells.index("windows") + 1
+    assert page.cells[first] == "engine 11"
+    assert page.cells[first + 2].startswith("+6"), "it is told to live too long"
+    worst = page.cells.index("predicted less true") + 1
+    assert page.cells[worst] == "engine 8"
+    assert page.cells[worst + 3].endswith("99")
+
+
+def test_samples_of_wrong_classes_are_told_with_their_inputs(run: RunFolder) -> None:
+    outputs = np.array([[3, 1, 0], [0, 5, 1], [1, 0, 9], [2, 1, 0]], np.float32)
+    split = Split(np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6), np.array([0, 0, 0, 1]))
+    kept = {"outputs": outputs, "targets": split.targets, **mistaken_inputs(outputs, split)}
+    assert kept["mistaken"].tolist() == [2, 1, 3], "the surest first"
+    for path in run.models.glob("*/predictions.npz"):
+        np.savez(path, allow_pickle=False, **{f"test_{name}": values for name, values in kept.items()})
+    for name in run.cards():
+        named = run.cards()[name].model_copy(update={"preprocessing": {"classes": ["silence", "yes", "<no>"]}})
+        (run.model(name) / "card.json").write_text(named.to_json())
+    page = _page(run)
+    first = page.cells.index("outputs apart") + 1
+    assert page.cells[first : first + 5] == ["sample 2", "", "silence", "<no>", "8"]
+    assert [page.cells[first + 5 * row] for row in range(3)] == ["sample 2", "sample 1", "sample 3"]
+    assert page.html.count('alt="sample ') == 3 * page.html.count('class="wrong"')
+
+
+def test_of_runs_without_predictions_no_mistakes_are_told(run: RunFolder) -> None:
+    for path in run.models.glob("*/predictions.npz"):
+        path.unlink()
+    assert "Where models are wrong" not in _page(run).text

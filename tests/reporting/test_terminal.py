@@ -6,8 +6,8 @@ from qanas.core.run_folder import RunFolder
 from qanas.reporting.headline import print_models
 
 
-def _printed(run: RunFolder) -> str:
-    console = Console(file=StringIO(), width=120)
+def _printed(run: RunFolder, width: int = 120) -> str:
+    console = Console(file=StringIO(), width=width)
     print_models(console, run)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
@@ -20,6 +20,22 @@ def test_every_shipped_model_is_printed_with_the_cards_numbers(run: RunFolder) -
         found = card.metric("deployed", "test", "mae")
         assert f"{card.weight_bytes:,}" in line
         assert f"{found.mean:.2f} ± {found.std:.2f}" in line
+
+
+def test_at_80_columns_no_cell_is_broken_and_what_is_left_out_is_told(run: RunFolder) -> None:
+    for name, card in run.cards().items():
+        described = card.model_copy(update={"described": "8-4 units, 4 bits, two layers of it"})
+        (run.model(name) / "card.json").write_text(described.to_json())
+    lines = _printed(run, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, card in run.cards().items():
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        for split in ("val", "test"):
+            found = card.metric("deployed", split, "mae")
+            assert f"{found.mean:.2f} ± {found.std:.2f} ({found.n})" in line
+        assert f"{card.weight_bytes:,}" in line
+    assert any(line.startswith("No room for ") for line in lines)
+    assert "No room for" not in _printed(run, 200)
 
 
 def test_failures_are_printed_with_their_reason(run: RunFolder) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
-from qanas.networks.lstm import REFERENCE_TRAINING, LSTMNetwork, LSTMSpace
+from qanas.networks.lstm import LSTMNetwork, LSTMSpace
+from qanas.networks.recurrent import REFERENCE_TRAINING
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Choice, Condition, Float, Integer, OneOf, Setting

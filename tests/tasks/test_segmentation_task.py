@@ -68,6 +68,16 @@ def test_a_few_images_are_kept_of_the_predictions() -> None:
     assert {kept[name].dtype for name in ("classes", "targets", "pictures")} == {np.dtype(np.uint8)}
 
 
+def test_the_images_that_came_out_worst_are_kept_besides() -> None:
+    task = Segmentation("synthetic", height=16, width=24)
+    data = task.load()
+    right = np.eye(11, dtype=np.float32)[np.minimum(data.test.targets, 10)].transpose(0, 3, 1, 2)
+    right[5], right[3, :, :8] = np.roll(right[5], 1, axis=0), 1.0
+    kept = task.predictions(right, data.test, data.preprocessing)
+    assert kept["worst_image"].tolist()[:2] == data.test.extras["image"][[5, 3]].tolist()
+    assert kept["worst_classes"].shape == kept["worst_targets"].shape == (4, 16, 24)
+
+
 def test_of_large_images_every_nth_pixel_is_kept() -> None:
     targets = np.arange(LONGEST_SIDE + 2, dtype=np.uint8)[None, :, None].repeat(10, axis=2)
     split = Split(np.zeros((1, 3, *targets.shape[1:]), np.float32), targets, {"image": np.array(["a"])})

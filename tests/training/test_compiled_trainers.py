@@ -96,6 +96,25 @@ def test_penalties_add_to_loss_and_gradient(compiled: Compiled) -> None:
 
 
 @both
+def test_classes_are_learnt_as_torch_learns_them(compiled: Compiled) -> None:
+    """Any number of outputs, any loss: targets are whole numbers, and the loss is the task's own."""
+    network, data = compiled.training([4, 3], outputs=3)
+    classes = TrainingSet(data.inputs, torch.arange(len(data.inputs)) % 3)
+    assert compiled.why_not(network, classes, settings()) is None
+
+    def loss_of_classes(kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        assert kind == "cross_entropy"
+        return nn.functional.cross_entropy(outputs, targets)
+
+    trainer = compiled.trainer(network, classes, loss_of_classes, settings(loss="cross_entropy"))
+    value = trainer.value_and_gradient(torch.arange(32))
+    expected = loss_of_classes("cross_entropy", network(classes.inputs[:32]), classes.targets[:32])
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    assert max(relative_errors(network, trainer.flat_gradient())) < 1e-4
+
+
+@both
 def test_a_losses_own_gradient_is_used(compiled: Compiled) -> None:
     network, data = compiled.training([4])
     offered = LossWithGradient()

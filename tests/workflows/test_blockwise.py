@@ -20,7 +20,10 @@ from qanas.core.measures import Cost, Score
 from qanas.core.pareto import non_dominated
 from qanas.performance_estimation import block_tables
 from qanas.recipe import load_plan
+from qanas.reporting.blocks import stages
+from qanas.reporting.headline import sentences
 from qanas.reporting.live import LiveDisplay
+from qanas.reporting.run_data import read_run
 from qanas.workflows.run import RunResult
 from qanas.workflows.search import Search
 
@@ -195,6 +198,37 @@ def test_a_bad_recipe_is_one_line(changes: dict[str, Any], expected: str, tmp_pa
         load_plan(recipe(tmp_path, **changes))
     assert "\n" not in str(caught.value)
     assert "blocks.toml: " in str(caught.value)
+
+
+def test_parts_took_no_longer_than_the_whole(finished: tuple[Path, RunResult]) -> None:
+    _, result = finished
+    folder = result.folder
+    whole = folder.summary.stat().st_mtime - folder.recipe.stat().st_mtime  # written first and last
+    seconds = folder.read_summary()["seconds"]
+    assert seconds.keys() == {"search", "finalists"}
+    assert all(part > 0 for part in seconds.values())
+    assert sum(seconds.values()) <= whole + 0.1
+    teacher, *others = (json.loads(path.read_text())["cpu_seconds"] for path in trainings_of(result))
+    told = {stage.name: stage.cpu_seconds for stage in stages(read_run(folder))}
+    assert told["teacher"] == pytest.approx(teacher)
+    assert told["finalists"] == pytest.approx(sum(others)), "nothing is counted twice"
+
+
+def trainings_of(result: RunResult) -> list[Path]:
+    """Records of all trainings, the reference's first."""
+    key = result.shipments[0].finalist.candidate.key
+    return sorted(result.folder.trainings.glob("*/*.json"), key=lambda path: not path.parent.name.startswith(key))
+
+
+def test_after_a_resume_that_finds_all_done_a_run_tells_the_same_words(
+    finished: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    path, result = finished
+    shutil.copytree(result.folder.path, tmp_path / "run")
+    before = sentences(read_run(result.folder))
+    again = run(path, tmp_path / "run")
+    assert sentences(read_run(again.folder)) == before
+    assert again.folder.read_summary() == result.folder.read_summary()
 
 
 def test_the_effort_of_each_stage_is_written_down(finished: tuple[Path, RunResult]) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 import tomli_w
+import typer
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
+from qanas import api, cli
 from qanas.core.card import Card, sound
 from qanas.core.classes import Classes, Degenerate, confusion
 from qanas.core.measures import Metric
@@ -106,6 +109,16 @@ def test_a_model_that_never_answers_a_class_is_no_success(ran: RunResult) -> Non
     assert "seed (degenerate)" in terminal.getvalue()
     assert pick_model(ran.folder, []).warning.endswith(f"it {told}")
     assert any("No shipped model is a success" in line for line in ran.folder.read_summary()["verdict"]["sentences"])
+
+
+def test_a_run_of_degenerate_models_alone_exits_with_1(
+    ran: RunResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "run", lambda *_: api.load(ran.folder.path))
+    with pytest.raises(typer.Exit) as left:
+        cli._run(Path("recipe.toml"), [], ran.folder.path)
+    assert left.value.exit_code == cli.DIFFERENCE
+    assert "nothing shipped that is worth shipping: every model is degenerate" in capsys.readouterr().err
 
 
 def test_a_success_is_picked_and_headlined_in_its_place(ran: RunResult) -> None:

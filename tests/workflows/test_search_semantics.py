@@ -12,7 +12,7 @@ from rich.console import Console
 from qanas.core.errors import InputError
 from qanas.core.events import go_on
 from qanas.core.measures import Metric
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, read_table
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
@@ -59,6 +59,46 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
 
     monkeypatch.setattr(FullTraining, "make", counted)
     return calls
+
+
+class Follower:
+    """Looks into the folder as often as it is let, and gives up at some time."""
+
+    def __init__(self, folder: RunFolder, patience: int = 1000) -> None:
+        self.folder, self.patience = folder, patience
+        self.seen: list[tuple[str, int, object]] = []
+        self.ended = False
+
+    def due(self) -> bool:
+        return True
+
+    def show(self, doing: str) -> None:
+        trials = read_table(self.folder.trials)
+        self.seen.append((doing, len(trials), self.folder.read_summary().get("status")))
+        if len(self.seen) > self.patience:
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_who_follows_a_run_finds_its_folder_up_to_date(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(strategy={"trials": 3}, finalists={"count": 1, "seeds": 1})
+    folder = RunFolder(tmp_path / "run")
+    follower = Follower(folder, patience=3)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(plan, folder, LiveDisplay(Console(file=io.StringIO())), follower)
+    assert follower.ended
+    assert [entry[0] for entry in follower.seen[:2]] == ["it starts", "search: 0 of 3 trials done"]
+    follower = Follower(folder)
+    run_search(plan, folder, LiveDisplay(Console(file=io.StringIO())), follower)
+    assert not follower.ended
+    told = dict.fromkeys(doing.partition(":")[0] for doing, *_ in follower.seen)
+    assert list(told)[:3] == ["it starts", "search", "finalists"]
+    searched = [entry for entry in follower.seen if entry[0].startswith("search")]
+    assert searched[-1] == ("search: 3 of 3 trials done", 3, "running")
+    assert all(f"{trials} of 3" in doing for doing, trials, _ in searched)
+    assert folder.read_summary()["status"] == "done"
 
 
 def test_rejected_trials_cost_no_training_and_do_not_count(

@@ -323,12 +323,12 @@ def test_latency_is_measured_while_no_worker_is_busy(tmp_path: Path, monkeypatch
     submitted = 0
     busy: list[int] = []
 
-    def latency_ms(self: Device, content: bytes) -> float:
-        del self
+    def figure(self: Device, name: str, contents: list[bytes]) -> list[float]:
+        del self, name
         busy.append(submitted)
-        return float(len(content))
+        return [float(len(content)) for content in contents]
 
-    monkeypatch.setattr(Device, "latency_ms", latency_ms)
+    monkeypatch.setattr(Device, "figure", figure)
     finish, submit = Search._finish, Search._next_units
 
     def next_units(self: Search, *args: Any) -> Any:  # noqa: ANN401 - passed on

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from qanas.core.measures import is_setting
 from qanas.core.run_folder import RunFolder, read_table, write_parquet
 from qanas.core.trials import TrialRecord
 from qanas.workflows.trial_store import trial_table
@@ -111,3 +112,13 @@ def test_learning_curves_are_lists_where_there_are_any() -> None:
     assert "train_losses" not in trial_table(RECORDS).columns
     table = trial_table([replace(RECORDS[0], train_losses=[3.0, 2.5]), *RECORDS[1:]])
     assert table["train_losses"].to_list() == [None, None, [3.0, 2.5]]
+
+
+def test_scores_while_training_are_lists_and_no_settings() -> None:
+    curve = [{"epoch": 2, "train_mae": 4.0, "val_mae": 5.0}, {"epoch": 5, "train_mae": 3.0, "val_mae": 4.5}]
+    table = trial_table([replace(RECORDS[0], curve=curve), *RECORDS[1:]])
+    assert table["curve_epoch"].to_list() == [None, None, [2, 5]]
+    assert table["curve_train_mae"].to_list() == [None, None, [4.0, 3.0]]
+    assert table["curve_val_mae"].list.last().to_list() == [None, None, 4.5]
+    assert not any(is_setting(name) for name in table.columns if name.startswith("curve_"))
+    assert is_setting("curve_fit"), "a user's own"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.layers.images import ConvNorm
-from qanas.networks.mobilenet_v2 import MBConvChoice
+from qanas.layers.mbconv import MBConvChoice
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.testing.small import CHANNELS, CLASSES, SmallNetwork, SmallSpace
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,6 +37,28 @@ def plain(name: str) -> str:
 
 _TAKEN = frozenset({"all", "clean", "help", "install", "package", "test"})
 """Targets that CMake has itself. Keywords of C can't clash: no identifier is a name alone."""
+
+
+Side = Literal["input", "output"]
+
+
+def labels(side: Side, names: Sequence[str]) -> dict[str, str]:
+    """Return what the identifiers of inputs or outputs have of them, by their names; all differ.
+
+    >>> labels("output", ["boxes", "class-scores"])
+    {'boxes': 'output_boxes', 'class-scores': 'output_class_scores'}
+    """
+    if len(names) == 1:
+        return {names[0]: side}
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII).lower()
+        # An output that is called output_0 already isn't called so twice.
+        label = plain if plain.startswith(f"{side}_") else f"{side}_{plain}"
+        while label in found.values():
+            label += "_"
+        found[name] = label
+    return found
 
 
 def real(value: float, suffix: str = "f") -> str:

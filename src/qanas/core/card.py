@@ -15,7 +15,9 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 
@@ -165,19 +167,39 @@ class Learning(BaseModel):
         losses: on training data, by epoch; further ones are of quantization-aware training.
         train: metrics of the FP32 network on training samples: beside those on validation data they tell what was
             learnt by heart.
+        curve: of a few epochs, the last one last, ``epoch`` and such metrics behind ``train_`` and ``val_``.
     """
 
     model_config = _STRICT
     losses: list[Number]
     train: dict[str, Number]
+    curve: list[dict[str, Number]] = []
 
 
 class Latency(BaseModel):
-    """Milliseconds of one inference, and the kernels that took them."""
+    """What one inference takes on a device, and how that was had.
+
+    Attributes:
+        ms: milliseconds; None where none are had of the device.
+        cycles: none where they aren't counted.
+        instructions: likewise.
+        kernels: what took it, and the protocol.
+    """
 
     model_config = _STRICT
-    ms: float
+    ms: float | None = None
+    cycles: float | None = None
+    instructions: float | None = None
     kernels: str
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    def figures(self) -> dict[str, float]:
+        """Return what there is, as costs are called."""
+        known = {"latency_ms": self.ms, "cycles": self.cycles, "instructions": self.instructions}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 _ONE_OR_SEVERAL: list[JsonValue] = [
@@ -218,7 +240,7 @@ class Card(BaseModel):
         peak_ram_bytes: working memory without the runtime's own.
         arena_bytes: with it, as firmware has to declare it; none on cards of early runs.
         macs: multiply-accumulates of one inference.
-        latency_ms: by device.
+        latency_ms: what one inference takes, by device.
         parity_steps: over the validation and test outputs.
         layer_noise: where integers lose it, of the training that ships; none on cards of early runs.
         intervals: over the task's independent units; none on cards of early runs, and of tasks with one unit.
@@ -284,8 +306,9 @@ class Card(BaseModel):
         """Return the costs by name."""
         names = ("weight_bytes", "packed_weight_bytes", "file_bytes", "peak_ram_bytes", "arena_bytes", "macs")
         known = {name: value for name in names if (value := getattr(self, name)) is not None}
-        device = next(iter(self.latency_ms.values()))
-        return {name: float(value) for name, value in known.items()} | {"latency_ms": device.ms}
+        device = next(iter(self.latency_ms.values()), None)
+        figures = {} if device is None else device.figures()
+        return {name: float(value) for name, value in known.items()} | figures
 
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""

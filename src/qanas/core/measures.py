@@ -23,6 +23,8 @@ COST_UNITS: Mapping[str, str] = {
     "arena_bytes": "bytes",
     "macs": "MACs",
     "latency_ms": "ms",
+    "cycles": "cycles",
+    "instructions": "instructions",
 }
 """Every cost that there is, with its unit."""
 
@@ -30,11 +32,13 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
     "bytes": {"B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20},
     "MACs": {"k": 1e3, "M": 1e6, "G": 1e9},
     "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
+    "cycles": {"k": 1e3, "M": 1e6, "G": 1e9},
+    "instructions": {"k": 1e3, "M": 1e6, "G": 1e9},
 }
 """By a cost's unit: what people write in its place, and how much that is."""
 
-MEASURED_COSTS = frozenset({"latency_ms"})
-"""Costs of a device, not of the network alone."""
+DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions"})
+"""Costs of a device, not of the network alone; they are never mixed."""
 
 QUANTIZED_COSTS = frozenset({"arena_bytes"})
 """Costs that are known of the quantized network alone."""
@@ -124,13 +128,13 @@ class Cost(Measure):
 
     @property
     def unit(self) -> str:
-        """Bytes, MACs or milliseconds."""
+        """Bytes, MACs, milliseconds, cycles or instructions."""
         return COST_UNITS[self.name]
 
     @property
-    def measured(self) -> bool:
+    def of_device(self) -> bool:
         """Whether it is a device's: not known from shapes alone."""
-        return self.name in MEASURED_COSTS
+        return self.name in DEVICE_COSTS
 
     @classmethod
     def parse(cls, column: str) -> Cost | None:
@@ -141,11 +145,11 @@ class Cost(Measure):
         """
         plain, at, device = column.partition("@")
         name = plain.removeprefix(FLOAT_PREFIX)
-        measured = name in MEASURED_COSTS
+        of_device = name in DEVICE_COSTS
         if (
             name not in COST_UNITS
-            or (name in MEASURED_COSTS | QUANTIZED_COSTS and name != plain)
-            or (at and not (measured and device))
+            or (name in DEVICE_COSTS | QUANTIZED_COSTS and name != plain)
+            or (at and not (of_device and device))
         ):
             return None
         return cls(name, device, name != plain)
@@ -236,10 +240,10 @@ def parse_cost(column: str, table: str = "limits") -> Cost:
 
 
 def cost_columns() -> list[str]:
-    """Return the names of all costs, the quantized network's first; latency, which has no device yet, is the last."""
-    shapes = [name for name in COST_UNITS if name not in MEASURED_COSTS]
+    """Return the names of all costs, the quantized network's first; a device's, which has no name yet, are the last."""
+    shapes = [name for name in COST_UNITS if name not in DEVICE_COSTS]
     floats = [Cost(name, float_=True).column for name in shapes if name not in QUANTIZED_COSTS]
-    return [*shapes, *floats, *sorted(MEASURED_COSTS)]
+    return [*shapes, *floats, *sorted(DEVICE_COSTS)]
 
 
 @dataclass(frozen=True)
@@ -360,6 +364,10 @@ CONFIRMED = "confirmed"
 TRAIN_LOSSES = "train_losses"
 """The learning curve of a trial: its loss on training data, a list with a number an epoch."""
 
+CURVE = "curve_"
+"""In front of the columns of a trial's learning curve: lists with a number a point, ``curve_epoch``, and each metric on
+training and on validation samples, ``curve_train_mae``, ``curve_val_mae``."""
+
 FIXED_COLUMNS = frozenset(
     {
         "number", "index", "candidate", "key", "outcome", "reason", "status", "seed_network", "feasible", "parent",
@@ -390,9 +398,12 @@ def setting_columns(
     }
 
 
+_TAKEN = re.compile(rf"{ROW_PATTERN.pattern}$|{CURVE}(epoch$|train_|val_)")
+
+
 def is_free(column: str) -> bool:
     """Tell whether a setting may have a column of that name."""
-    return column not in FIXED_COLUMNS and not ROW_PATTERN.fullmatch(column) and measure_of(column) is None
+    return column not in FIXED_COLUMNS and not _TAKEN.match(column) and measure_of(column) is None
 
 
 def is_setting(column: str) -> bool:

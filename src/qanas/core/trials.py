@@ -12,6 +12,9 @@ from qanas.core.candidate import Candidate, Value
 from qanas.core.measures import Measure, Measurement, setting_columns
 from qanas.core.pareto import non_dominated
 
+CurvePoint = Mapping[str, float]
+"""A point of a learning curve: ``epoch``, and each metric of the FP32 network behind ``train_`` and ``val_``."""
+
 Outcome = Literal["measured", "failed", "rejected"]
 
 
@@ -32,6 +35,8 @@ class TrialRecord:
         feasible: whether it meets every limit; the reference is measured even if not.
         train_seconds: CPU seconds spent in training.
         train_losses: on training data, by epoch; empty where nothing was trained, or weights were cached.
+        curve: scores on training and on validation samples at a few epochs, the last one last; empty where nothing was
+            trained, and in early runs.
         started_at: seconds since 1970 (UTC) at which it was asked for.
         finished_at: seconds since 1970 (UTC) at which its outcome was known.
         number: Optuna's number of the trial.
@@ -49,6 +54,7 @@ class TrialRecord:
     feasible: bool = True
     train_seconds: float = 0.0
     train_losses: Sequence[float] = field(default_factory=list)  # as JSON gives it back
+    curve: Sequence[CurvePoint] = field(default_factory=list)
     started_at: float | None = None
     finished_at: float | None = None
     number: int = -1

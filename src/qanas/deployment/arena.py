@@ -9,22 +9,11 @@ own, which are not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-from ai_edge_litert import schema_py_generated as schema
+from collections.abc import Sequence
 
 from qanas.deployment.operators import kind_of
-from qanas.deployment.tflite import ABSENT, TENSOR_TYPES
-from qanas.quantization.program import (
-    DType,
-    Program,
-    RuntimeOperator,
-    RuntimeTensor,
-    TensorQuantization,
-    aligned,
-    bytes_of,
-)
+from qanas.deployment.read_tflite import read_program
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, aligned, bytes_of
 
 BASE_BYTES = 736
 """Allocator, planner, and the structures of one input and one output."""
@@ -44,9 +33,6 @@ PLANNED_TENSOR_BYTES, PLANNED_SCRATCH_BYTES, PLANNED_BUFFER_BYTES = 32, 16 + 32,
 PREPARED_TENSOR_BYTES, PREPARED_QUANTIZATION_BYTES, PREPARED_SCALE_BYTES = 64, 24 + 8, 4
 """What a kernel takes while it is prepared: by tensor that it has, if that is quantized, and by scale of it."""
 
-DTYPES: Mapping[int, DType] = {number: dtype for dtype, number in TENSOR_TYPES.items()}
-"""Types of tensors by their number in the file."""
-
 
 def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
     """Return a tensor arena that suffices, in bytes, a multiple of 16.
@@ -55,12 +41,11 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
         content: a .tflite file with values of 8 or 16 bits.
         peak_ram_bytes: working memory of its values and states.
     """
-    graph = schema.Model.GetRootAs(content).Subgraphs(0)
-    return _arena(*_read(content), int(graph.InputsLength() + graph.OutputsLength()), peak_ram_bytes)
+    return program_arena_bytes(read_program(content), peak_ram_bytes)
 
 
 def program_arena_bytes(program: Program, peak_ram_bytes: int) -> int:
-    """Return the same of what a file will hold, before any weight exists: it depends on shapes and kinds alone.
+    """Return the same of what a file will hold, also before any weight exists: it depends on shapes and kinds alone.
 
     Args:
         program: with values of 8 or 16 bits.
@@ -117,44 +102,9 @@ def operator_kinds(content: bytes) -> list[str]:
 
 def operator_counts(content: bytes) -> Counter[str]:
     """Return how many operators of each kind a .tflite file has."""
-    _, operators = _read(content)
-    return Counter(operator.kind for operator in operators)
+    return Counter(operator.kind for operator in read_program(content).operators)
 
 
 def has_states(content: bytes) -> bool:
     """Return whether a .tflite file keeps values from one invocation to the next, as a fused LSTM does."""
-    tensors, _ = _read(content)
-    return any(tensor.variable for tensor in tensors)
-
-
-def _read(content: bytes) -> tuple[list[RuntimeTensor], list[RuntimeOperator]]:
-    """Return tensors and operators of a file, as far as memory depends on them: constants without their values."""
-    model = schema.Model.GetRootAs(content)
-    graph, names = model.Subgraphs(0), _operator_names()
-    tensors = [_tensor(model, graph.Tensors(index)) for index in range(graph.TensorsLength())]
-    operators = []
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        kind = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
-        inputs, outputs = (
-            [tensors[position] if position != ABSENT else None for position in positions]
-            for positions in (operator.InputsAsNumpy(), operator.OutputsAsNumpy())
-        )
-        operators.append(RuntimeOperator(kind, 0, inputs, [tensor for tensor in outputs if tensor is not None]))
-    return tensors, operators
-
-
-def _tensor(model: schema.Model, tensor: schema.Tensor) -> RuntimeTensor:
-    quantization = tensor.Quantization()
-    scaled = quantization is not None and quantization.ScaleLength() > 0
-    return RuntimeTensor(
-        tuple(map(int, tensor.ShapeAsNumpy())),
-        DTYPES[tensor.Type()],
-        TensorQuantization(quantization.ScaleAsNumpy(), quantization.ZeroPointAsNumpy()) if scaled else None,
-        np.empty(0) if model.Buffers(tensor.Buffer()).DataLength() else None,
-        variable=bool(tensor.IsVariable()),
-    )
-
-
-def _operator_names() -> Mapping[int, str]:
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    return any(tensor.variable for tensor in read_program(content).tensors())

@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
+from qanas.core.errors import InputError
 from qanas.core.measures import Cost
 from qanas.deployment.arena import program_arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.device import Device
+from qanas.hardware.latency.base import Figure
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.quantization.graph import Graph
 from qanas.quantization.program import Program
@@ -96,22 +99,26 @@ class ProgramCost(CostModel):
 
 
 @dataclass(frozen=True)
-class LatencyCost(CostModel):
-    """Milliseconds of one inference on a device.
+class DeviceCost(CostModel):
+    """Milliseconds, cycles or instructions of one inference on a device.
 
     Attributes:
         measure: with the device's name where it is not the recipe's own.
-        device: says how its latency is had.
+        device: says how they are had.
     """
 
     measure: Cost
     device: Device
-    repeatable = False
     at_once = False
+
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]  # of the device's source, where others have a constant
+        """Whether its source is."""
+        return self.device.latency.repeatable
 
     def of(self, blueprint: Blueprint) -> float:
         """Return what the device's source says of the file."""
-        return self.device.latency_ms(blueprint.file)
+        return self.device.figure(cast("Figure", self.measure.name), [blueprint.file])[0]
 
 
 def weight_bytes(program: Program, _: Graph | None = None) -> int:
@@ -184,14 +191,20 @@ def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
 
     Args:
         asked: costs that objectives and limits name.
-        device: the recipe's, for latencies that name none.
+        device: the recipe's, for those that name none.
 
     Raises:
-        InputError: no device has that name.
+        InputError: no device has that name, or it is not had of that device.
     """
-    measured = {cost.column: cost for cost in asked if cost.measured}
-    latencies = (LatencyCost(cost, Device.named(cost.device) if cost.device else device) for cost in measured.values())
-    return (*PROGRAM_COSTS, *latencies)
+    of_devices = {cost.column: cost for cost in asked if cost.of_device}
+    return (*PROGRAM_COSTS, *(_device_cost(cost, device) for cost in of_devices.values()))
+
+
+def _device_cost(cost: Cost, device: Device) -> DeviceCost:
+    found = Device.named(cost.device) if cost.device else device
+    if cost.name not in found.figures:
+        raise InputError(f"{cost.column}: of the device {found.name}, {' and '.join(found.figures)} can be had")
+    return DeviceCost(cost, found)
 
 
 def costs_of(blueprint: Blueprint, models: Iterable[CostModel] = PROGRAM_COSTS) -> dict[str, float]:

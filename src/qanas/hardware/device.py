@@ -1,61 +1,89 @@
-"""Devices as data: a versioned file each."""
+"""Devices as data: a versioned file each, shipped or a user's own."""
 
 from __future__ import annotations
 
 import tomllib
-from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from qanas.core.errors import InputError, unknown
-from qanas.deployment.litert import Kernels, LiteRTModel
+from qanas.core.measures import Cost, Limit
+from qanas.hardware.latency.analytic import Analytic, Term
+from qanas.hardware.latency.base import STRICT, Figure
+from qanas.hardware.latency.command import Command
+from qanas.hardware.latency.compiler import Compiler
+from qanas.hardware.latency.measured import MeasuredHere
+from qanas.hardware.latency.surrogate import Surrogate
+from qanas.hardware.latency.table import Table
+from qanas.hardware.latency.transferred import Transferred
 from qanas.quantization.scheme import Avoided, Scheme
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+LatencySources = Annotated[
+    MeasuredHere | Analytic | Command | Compiler | Table | Surrogate | Transferred, Field(discriminator="method")
+]
+"""The union of all sources, told apart by ``method``."""
+
+VERSION = 2
+"""Of the files' format."""
+
+_KILO = 1e3
+
+_TERMS: Mapping[Term, str] = {
+    "convolution": "multiply-accumulate of a convolution",
+    "depthwise": "of a depthwise convolution",
+    "dense": "of a dense layer",
+    "recurrent": "of an LSTM",
+    "byte": "moved byte",
+    "operator": "operator",
+}
 
 
-class LatencySource(BaseModel, ABC):
-    """How latency is had; a file says which by its ``method``. Every one passes `qanas.testing.check_latency`."""
-
-    model_config = _STRICT
-
-    @property
-    @abstractmethod
-    def described(self) -> str:
-        """What took the time, for cards."""
-
-    @abstractmethod
-    def latency_ms(self, content: bytes) -> float:
-        """Return the milliseconds of one inference of a .tflite file."""
-
-
-class MeasuredHere(LatencySource):
-    """On this machine, in LiteRT, on one thread: the median of some invocations.
+class Memory(BaseModel):
+    """What there is on a device, in bytes.
 
     Attributes:
-        kernels: which of the runtime's kernels.
-        repeats: invocations whose median counts.
+        flash_bytes: for programs and constants.
+        ram_bytes: that is fast: what leaves it makes times of no use.
+        runtime_flash_bytes: that the interpreter and the rest of the program take of the flash.
+        runtime_ram_bytes: that stack and the rest take of the RAM.
+        source: where the numbers are from.
     """
 
-    method: Literal["measured"]
-    kernels: Kernels
-    repeats: int = Field(ge=1)
+    model_config = STRICT
+    flash_bytes: int = Field(gt=0)
+    ram_bytes: int = Field(gt=0)
+    runtime_flash_bytes: int = Field(default=0, ge=0)
+    runtime_ram_bytes: int = Field(default=0, ge=0)
+    source: str = Field(min_length=1)
 
-    @property
-    def described(self) -> str:
-        """The kernels."""
-        return f"LiteRT {self.kernels}, 1 thread"
-
-    def latency_ms(self, content: bytes) -> float:
-        """Run the file."""
-        return LiteRTModel(content, self.kernels).latency_ms(self.repeats)
+    def limits(self) -> tuple[Limit, ...]:
+        """Return what a network may cost at most."""
+        return (
+            Limit(Cost("file_bytes"), self.flash_bytes - self.runtime_flash_bytes),
+            Limit(Cost("arena_bytes"), self.ram_bytes - self.runtime_ram_bytes),
+        )
 
 
-LatencySources = MeasuredHere
-"""The union of all sources, told apart by ``method``."""
+class Published(BaseModel):
+    """Somebody's measurement of a known network on the device.
+
+    Attributes:
+        network: what it is.
+        ms: that it took.
+        counts: how many of each term it has: multiply-accumulates by kind of kernel, moved bytes, operators.
+        source: who measured it.
+    """
+
+    model_config = STRICT
+    network: str
+    ms: float = Field(gt=0)
+    counts: Mapping[Term, float]
+    source: str = Field(min_length=1)
 
 
 class Device(BaseModel):
@@ -65,37 +93,146 @@ class Device(BaseModel):
         version: of the file's format.
         name: as recipes call it.
         description: one line for people.
+        part: its processor; empty where that is whatever machine runs the search.
+        clock_mhz: that cycles are turned into milliseconds with.
+        runtime: what runs the file.
+        memory: what a network has to fit into.
         latency: how latency is had.
         avoid: kernels that its library has, but wrong: `Scheme` says which there are.
+        published: what its latency can be held against.
+        caution: what its numbers are not good for.
     """
 
-    model_config = _STRICT
-    version: Literal[1]
-    name: str
+    model_config = STRICT
+    version: Literal[2]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     description: str
+    part: str = ""
+    clock_mhz: float | None = Field(default=None, gt=0)
+    runtime: str = ""
+    memory: Memory | None = None
     latency: LatencySources
     avoid: Avoided = "nothing"
+    published: tuple[Published, ...] = Field(default=(), strict=False)
+    caution: str = ""
 
     @classmethod
-    def named(cls, name: str) -> Device:
-        """Return a device that qanas ships.
+    def named(cls, name: str, folder: Path | None = None) -> Device:
+        """Return a device that qanas ships, or that of a file of one's own.
+
+        Args:
+            name: of it, or the path of a .toml file.
+            folder: that a relative path starts from; the current one by default.
 
         Raises:
-            InputError: no device has that name.
+            InputError: no device has that name, or the file is none.
         """
+        if name.endswith(".toml"):
+            return cls.read((folder or Path()) / name)
         known = device_names()
         if name not in known:
             raise InputError(f"device.name: {unknown('device', name, known)}")
         text = resources.files("qanas.hardware.devices").joinpath(f"{name}.toml").read_text("utf-8")
         return cls.model_validate(tomllib.loads(text))
 
+    @classmethod
+    def read(cls, path: Path) -> Device:
+        """Return the device of a file.
+
+        Raises:
+            InputError: it can't be read; one line that names the file and the field.
+        """
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+            latency = content.get("latency")
+            for key in ("path", "networks"):
+                if isinstance(latency, dict) and isinstance(latency.get(key), str):
+                    latency[key] = str(path.parent / latency[key])
+            return cls.model_validate(content)
+        except OSError as error:
+            raise InputError(f"device.name: {path}: {error.strerror}; name a device or a .toml file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"device.name: {path} is no TOML: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"device.name: {path}: {field}: {first['msg']}") from error
+
     def scheme(self, asked: Scheme) -> Scheme:
         """Return a scheme for this device: with what it has to avoid, where the scheme itself avoids nothing."""
         return replace(asked, avoid=self.avoid) if asked.avoid == "nothing" else asked
 
-    def latency_ms(self, content: bytes) -> float:
-        """Return the latency of one inference of a .tflite file, in milliseconds."""
-        return self.latency.latency_ms(content)
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What can be had of it: what its source counts and, of cycles at a known clock, milliseconds."""
+        own = self.latency.figure
+        return (own, "latency_ms") if own == "cycles" and self.clock_mhz else (own,)
+
+    def figure(self, name: Figure, contents: Sequence[bytes]) -> list[float]:
+        """Return one of the figures of one inference of each of some .tflite files.
+
+        Raises:
+            InputError: it isn't had of this device, or a file can't be run.
+        """
+        return [found[name] for found in self.taken(contents, (name,))]
+
+    def taken(self, contents: Sequence[bytes], names: Sequence[Figure] = ()) -> list[dict[Figure, float]]:
+        """Return the figures of each of some files, by name: those asked for, or all.
+
+        Raises:
+            InputError: one isn't had of this device, or a file can't be run.
+        """
+        lacking = [name for name in names if name not in self.figures]
+        if lacking:
+            raise InputError(f"device: {self.name} has {', '.join(self.figures)}, not {lacking[0]}")
+        values = self.latency.of(contents)
+        return [{name: self._converted(name, value) for name in self.figures} for value in values]
+
+    def _converted(self, name: Figure, value: float) -> float:
+        if name == self.latency.figure:
+            return value
+        return self.milliseconds(value)
+
+    def milliseconds(self, cycles: float) -> float:
+        """Return what cycles take at the device's clock."""
+        assert self.clock_mhz is not None  # noqa: S101 - `figures` has looked
+        return cycles / (self.clock_mhz * _KILO)
+
+    def expected(self, point: Published) -> float | None:
+        """Return the milliseconds of a published point by the device's own formula; None where it has none."""
+        if not isinstance(self.latency, Analytic) or self.clock_mhz is None:
+            return None
+        return self.milliseconds(self.latency.of_counts(point.counts))
+
+    def lines(self) -> list[str]:
+        """Return all that is known of it, for people; each published point beside what the device says of it."""
+        told = [f"{self.name}: {self.description}"]
+        known = {
+            "part": self.part,
+            "clock": f"{self.clock_mhz:g} MHz" if self.clock_mhz else "",
+            "runtime": self.runtime,
+        }
+        told += [f"{what}: {value}" for what, value in known.items() if value]
+        if self.memory is not None:
+            limits = ", ".join(f"{limit.cost.column} <= {limit.bound:,.0f}" for limit in self.limits())
+            told.append(f"limits: {limits} ({self.memory.source})")
+        if self.avoid != "nothing":
+            told.append(f"avoids: {self.avoid}")
+        told.append(f"latency: {' and '.join(self.figures)}, {self.latency.described}")
+        if isinstance(self.latency, Analytic):
+            numbers = ", ".join(f"{value:g} a {_TERMS[term]}" for term, value in self.latency.cycles.items())
+            told.append(f"cycles: {numbers}")
+        for point in self.published:
+            said = self.expected(point)
+            off = "" if said is None else f", here {said:.4g} ms ({said / point.ms - 1:+.0%})"
+            told.append(f"published: {point.network} {point.ms:g} ms{off}; {point.source}")
+        if self.caution:
+            told.append(f"caution: {self.caution}")
+        return told
+
+    def limits(self) -> tuple[Limit, ...]:
+        """Return what a network may cost at most to fit."""
+        return () if self.memory is None else self.memory.limits()
 
 
 def device_names() -> list[str]:

@@ -2,54 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from qanas.deployment.memory_plan import Allocation, plan_peak
 from qanas.deployment.operators import kind_of
 from qanas.quantization.program import Program, aligned
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Memory that is needed from one operator to another, both included.
-
-    Attributes:
-        size: bytes, aligned.
-        first: index of the operator that writes it.
-        last: index of the last operator that reads it.
-    """
-
-    size: int
-    first: int
-    last: int
-
-    def overlaps(self, other: Allocation) -> bool:
-        """Tell whether both are needed at the same time."""
-        return self.first <= other.last and other.first <= self.last
-
-
-def plan_peak(allocations: Sequence[Allocation]) -> int:
-    """Return the arena's size in bytes when allocations are placed greedily, the largest first.
-
-    Each is placed at the lowest offset where it overlaps none that is needed at the same time; of equally large ones
-    the last comes first. That is TFLite Micro's GreedyMemoryPlanner, its order included.
-
-    Args:
-        allocations: tensors in the order of the file, scratch buffers behind them.
-
-    >>> plan_peak([Allocation(64, 0, 1), Allocation(32, 1, 2), Allocation(64, 2, 3)])
-    96
-    """
-    placed: list[tuple[int, Allocation]] = []
-    for _, allocation in sorted(enumerate(allocations), key=lambda entry: (entry[1].size, entry[0]), reverse=True):
-        offset = 0
-        for start, other in sorted(placed, key=lambda entry: entry[0]):
-            if other.overlaps(allocation):
-                if offset + allocation.size <= start:
-                    break
-                offset = max(offset, start + other.size)
-        placed.append((offset, allocation))
-    return max((offset + entry.size for offset, entry in placed), default=0)
 
 
 def peak_ram_bytes(program: Program) -> int:
@@ -60,6 +15,19 @@ def peak_ram_bytes(program: Program) -> int:
     """
     states = sum(aligned(tensor.stored_bytes) for tensor in program.tensors() if tensor.variable)
     return plan_peak([*_activations(program), *_scratch(program)]) + states
+
+
+def live_bytes(program: Program) -> list[int]:
+    """Return how many bytes are needed while each operator runs: values that are alive, scratch, states, all aligned.
+
+    The arena is at least the largest of them; where its pieces don't fit together it is larger.
+    """
+    states = sum(aligned(tensor.stored_bytes) for tensor in program.tensors() if tensor.variable)
+    pieces = [*_activations(program), *_scratch(program)]
+    return [
+        states + sum(piece.size for piece in pieces if piece.first <= step <= piece.last)
+        for step in range(len(program.operators))
+    ]
 
 
 def _activations(program: Program) -> list[Allocation]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -152,6 +155,19 @@ class SameAvgPool2d(_SamePool2d):
         return avg_pool2d_same(inputs, self.kernel_size, self.stride)
 
 
+Kernel = int | tuple[int, int]
+"""Taps, or positions between two outputs: a side, or in height and in width."""
+
+Activation = Literal["relu", "relu6", "hard_swish"]
+
+ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "relu6": partial(nn.ReLU6, inplace=True),
+    "hard_swish": nn.Hardswish,
+}
+"""A module for each; ReLU and ReLU6 cost nothing behind a convolution, a hard swish is an operator of its own."""
+
+
 class ConvNorm(nn.Sequential):
     """A convolution without bias and its batch norm (Ioffe & Szegedy 2015): one operator once folded.
 
@@ -160,7 +176,7 @@ class ConvNorm(nn.Sequential):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel_size: taps a side.
+        kernel_size: taps.
         stride: positions between two outputs.
         dilation: positions between two taps.
         groups: groups of channels convolved apart; as many as there are channels is a depthwise convolution.
@@ -170,9 +186,9 @@ class ConvNorm(nn.Sequential):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
+        kernel_size: Kernel = 1,
         *,
-        stride: int = 1,
+        stride: Kernel = 1,
         dilation: int = 1,
         groups: int = 1,
     ) -> None:
@@ -183,22 +199,52 @@ class ConvNorm(nn.Sequential):
         super().__init__(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels)))
 
 
-class ConvNormReLU6(ConvNorm):
+class ConvNormActivation(ConvNorm):
+    """A `ConvNorm` and an activation behind it.
+
+    Args:
+        in_channels: as in `ConvNorm`.
+        out_channels: likewise.
+        kernel_size: likewise.
+        activation: by its name.
+        stride: as in `ConvNorm`.
+        dilation: likewise.
+        groups: likewise.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Kernel = 1,
+        activation: Activation = "relu6",
+        *,
+        stride: Kernel = 1,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        """Create the layers ``conv``, ``norm`` and ``activation``."""
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
+        self.add_module("activation", ACTIVATIONS[activation]())
+
+
+class ConvNormReLU6(ConvNormActivation):
     """A `ConvNorm` and min(max(x, 0), 6): a range that is known suits eight bits (Sandler et al. 2018)."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
+        kernel_size: Kernel = 1,
         *,
-        stride: int = 1,
+        stride: Kernel = 1,
         dilation: int = 1,
         groups: int = 1,
     ) -> None:
         """Create the layers ``conv``, ``norm`` and ``activation``."""
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
-        self.add_module("activation", nn.ReLU6(inplace=True))
+        super().__init__(
+            in_channels, out_channels, kernel_size, "relu6", stride=stride, dilation=dilation, groups=groups
+        )
 
 
 class ChannelShuffle(nn.Module):

@@ -170,11 +170,11 @@ class _Correlation(Function):
 
 
 @dataclass(frozen=True)
-class LSTMInitialization:
-    """How a layer's weights are drawn; the defaults are Keras's.
+class RecurrentInitialization:
+    """How a recurrent layer's weights are drawn; the defaults are Keras's for LSTMs.
 
     Attributes:
-        kernel: of the input weights; their fans are those of the four gates together, as in Keras.
+        kernel: of the input weights; their fans are those of all gates together, as in Keras.
         recurrent: of the recurrent weights.
         bias: of the biases.
     """
@@ -214,9 +214,9 @@ class OneBiasLSTM(nn.Module):
         self.bias = nn.Parameter(torch.empty(4 * units))
         self.reset_parameters()
 
-    def reset_parameters(self, initialization: LSTMInitialization | None = None) -> None:
+    def reset_parameters(self, initialization: RecurrentInitialization | None = None) -> None:
         """Draw the weights anew, as Keras does by default."""
-        initialization = initialization or LSTMInitialization()
+        initialization = initialization or RecurrentInitialization()
         initialize(self.weight_ih, initialization.kernel, self.input_size, 4 * self.units)
         initialize(self.weight_hh, initialization.recurrent, self.units, 4 * self.units)
         initialize_bias(self.bias, initialization.bias)

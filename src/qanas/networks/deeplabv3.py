@@ -22,16 +22,14 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.images import ConvNormReLU6
+from qanas.layers.mbconv import MBConv, MBConvChoice, scaled_channels
 from qanas.networks.mobilenet_v2 import (
     BLOCK_CHANNELS,
     BLOCK_LAYERS,
     MOBILENET_V2_BLOCKS,
     STEM_CHANNELS,
     Blocks,
-    MBConv,
-    MBConvChoice,
     MobileNetV2Encoder,
-    scaled_channels,
     strides_and_dilations,
 )
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption

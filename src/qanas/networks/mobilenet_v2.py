@@ -1,93 +1,13 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018): its block (MBConv), an encoder cut at named borders, and the classifier."""
+"""MobileNetV2 (Sandler et al., CVPR 2018) as an encoder, cut at named borders; the classifier is in `mobilenet`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qanas.layers.images import ConvNorm, ConvNormReLU6
-
-
-@dataclass(frozen=True)
-class MBConvChoice:
-    """What is searched of one block; channels and stride belong to its place.
-
-    Attributes:
-        kernel_size: taps a side of the depthwise convolution.
-        expansion: inner channels per channel of the input.
-    """
-
-    kernel_size: int = 3
-    expansion: int = 6
-
-
-class MBConv(nn.Module):
-    """Inverted residual with a linear bottleneck (Sandler et al. 2018, figure 4d).
-
-    1 x 1 to ``expansion`` times the channels, depthwise, 1 x 1 to the output's without activation; the first one
-    is left out at expansion 1. Where the stride is 1 and the channels stay as many, the input is added.
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        choice: kernel and expansion.
-        stride: positions between two outputs of the depthwise convolution.
-        dilation: positions between two of its taps.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        choice: MBConvChoice,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-    ) -> None:
-        """Create the layers."""
-        super().__init__()
-        inner = in_channels * choice.expansion
-        layers: list[nn.Module] = [ConvNormReLU6(in_channels, inner)] if choice.expansion > 1 else []
-        layers.append(
-            ConvNormReLU6(inner, inner, choice.kernel_size, stride=stride, dilation=dilation, groups=inner),
-        )
-        layers.append(ConvNorm(inner, out_channels))
-        self.layers = nn.Sequential(*layers)
-        self.adds_input = stride == 1 and in_channels == out_channels
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, in_channels, h, w) to (batch, out_channels, ceil(h / stride), ceil(w / stride))."""
-        outputs: Tensor = self.layers(inputs)
-        return inputs + outputs if self.adds_input else outputs
-
-
-def mbconv_stage(
-    in_channels: int,
-    out_channels: int,
-    choices: Sequence[MBConvChoice],
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-) -> nn.Sequential:
-    """Return a stage: blocks in a row, of which the first has the stride and changes the channels.
-
-    Args:
-        in_channels: channels of the stage's input.
-        out_channels: channels of every block's output.
-        choices: a block each, at least one.
-        stride: of the first block.
-        dilation: of every block.
-    """
-    widths = [in_channels, *[out_channels] * len(choices)]
-    return nn.Sequential(
-        *(
-            MBConv(widths[i], out_channels, choice, stride=stride if i == 0 else 1, dilation=dilation)
-            for i, choice in enumerate(choices)
-        )
-    )
-
+from qanas.layers.images import ConvNormReLU6
+from qanas.layers.mbconv import MBConv, MBConvChoice, mbconv_stage, scaled_channels
 
 STEM_CHANNELS = (32, 16)
 """Channels of the strided convolution and of the block without expansion behind it."""
@@ -97,25 +17,12 @@ BLOCK_LAYERS = (2, 3, 4, 3, 3, 1)
 BLOCK_STRIDES = (2, 2, 2, 1, 2, 1)
 STEM_STRIDE = 2
 OUTPUT_STRIDES = (8, 16, 32)
-HEAD_CHANNELS = 1280
-_DIVISOR = 8
-_LEAST_SHARE = 0.9
 
 Blocks = Sequence[Sequence[MBConvChoice]]
 """The choices of every layer of every block."""
 
 MOBILENET_V2_BLOCKS: Blocks = tuple((MBConvChoice(),) * layers for layers in BLOCK_LAYERS)
 """The network as published: kernel 3 and expansion 6 everywhere."""
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """Return ``channels * width`` as a multiple of 8, at least 8, never below 90 % of it (as published).
-
-    >>> [scaled_channels(32, width) for width in (0.35, 0.5, 1.0, 1.4)]
-    [16, 16, 32, 48]
-    """
-    scaled = max(_DIVISOR, int(channels * width + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
-    return scaled if scaled >= _LEAST_SHARE * channels * width else scaled + _DIVISOR
 
 
 def strides_and_dilations(output_stride: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -202,41 +109,3 @@ class MobileNetV2Encoder(nn.Module):
         for index, block in enumerate(self.blocks, 1):
             borders[f"block_{index}"] = block(list(borders.values())[-1])
         return borders
-
-
-class MobileNetV2(nn.Module):
-    """The classifier: encoder, 1 x 1 convolution, global mean, linear layer.
-
-    Args:
-        classes: values put out.
-        width: factor on all channels; that of the last convolution never falls below 1280, as published.
-        output_stride: 8, 16 or 32.
-        blocks: kernel and expansion of each layer of each of the six blocks.
-
-    Attributes:
-        encoder: stem and blocks.
-        head: (batch, 320 width, h', w') to (batch, classes).
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        width: float = 1.0,
-        output_stride: int = 32,
-        blocks: Blocks = MOBILENET_V2_BLOCKS,
-    ) -> None:
-        """Create the layers."""
-        super().__init__()
-        self.encoder = MobileNetV2Encoder(width, output_stride, blocks)
-        last = scaled_channels(HEAD_CHANNELS, max(width, 1.0))
-        self.head = nn.Sequential(
-            ConvNormReLU6(self.encoder.channels[-1], last),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(last, classes),
-        )
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, 3, h, w) to logits, (batch, classes)."""
-        logits: Tensor = self.head(self.encoder(inputs))
-        return logits

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer, initialize_bias
 from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
-from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width
+from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width, sequence_shape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Integer, Setting
 from qanas.search_space.training_group import (
@@ -284,9 +284,7 @@ class TCNSpace(NetworkSpace):
         Raises:
             ValueError: a task whose samples are no sequences.
         """
-        if len(shape.input_shape) != 2:  # noqa: PLR2004 - steps and features
-            raise ValueError(f"a TCN takes sequences of shape (steps, features), not {shape.input_shape}")
-        window, features = shape.input_shape
+        window, features = sequence_shape("tcn", shape)
         architecture = candidate.architecture
         network = TCNNetwork(
             (window, features),

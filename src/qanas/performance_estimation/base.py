@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
 from qanas.core.measures import Measure
-from qanas.core.trials import TrialRecord
+from qanas.core.trials import CurvePoint, TrialRecord
 from qanas.execution.executors import Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -31,11 +31,13 @@ class Estimate:
         scores: by column: those of `Estimator.axis`, and whatever else is worth a column.
         train_seconds: CPU seconds spent in training.
         train_losses: on training data, by epoch; empty where nothing was trained now.
+        curve: scores on training and on validation samples at a few epochs.
     """
 
     scores: Mapping[str, float]
     train_seconds: float = 0.0
     train_losses: Sequence[float] = ()
+    curve: Sequence[CurvePoint] = ()
 
 
 class StageUnit(Unit[Bench, dict[str, Any]], ABC):

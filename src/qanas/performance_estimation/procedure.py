@@ -7,12 +7,11 @@ import hashlib
 import inspect
 import json
 import logging
-import math
 import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -31,8 +30,11 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Watch, go_on
 from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import CurvePoint
 from qanas.performance_estimation.bench import Bench
-from qanas.quantization.border import alone, named_parts, only
+from qanas.performance_estimation.learning import LearningCurve
+from qanas.performance_estimation.scoring import chunk_size, float_outputs, metrics_of
+from qanas.quantization.border import alone, only
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
 from qanas.quantization.quantized_graph import Arithmetic, QuantizedGraph
@@ -163,10 +165,6 @@ Of 0.04, 0.1, 0.3 and 1 it was the best or within noise of it on validation data
 was 0.0025, 0.005 or 0.02: a tenth leaves much of what 4 bits cost when it is low, the whole spoils it when it is high.
 """
 
-CHUNK_BYTES = 8 << 20
-CHUNK_SAMPLES = 1024
-"""Inputs that the FP32 network is given at a time: at most so many, and at most of so many bytes."""
-
 PROBED_STEPS = 3
 PROBED_SAMPLES = 32
 """Steps that are timed for a forecast, and samples whose ranges rounded ones are rounded by."""
@@ -180,18 +178,17 @@ class TrainedNetwork:
         network: the FP32 network, in evaluation mode; before quantization-aware training, where there was any.
         quantized: the network as it ships.
         train_seconds: CPU seconds that training and quantizing took, when they were done.
+        curve: how it learnt; one point where weights were cached, none where a procedure doesn't say.
     """
 
     network: nn.Module
     quantized: QuantizedGraph
     train_seconds: float
+    curve: Sequence[CurvePoint] = ()
 
-    @torch.no_grad()
     def float_outputs(self, split: Split) -> Outputs:
         """Return the FP32 network's outputs on all samples, shape (n, output_size, ...); several by name."""
-        chunks = split.chunks(_chunk_size(split))
-        outputs = joined([named_parts(self.network(torch.from_numpy(chunk)), Tensor) for chunk in chunks])
-        return alone({name: values.numpy() for name, values in outputs.items()})
+        return float_outputs(self.network, split)
 
     def codes(self, split: Split, arithmetic: Arithmetic = "exact") -> Tensor:
         """Return the simulated codes of the only output on all samples, shape (n, output_size, ...)."""
@@ -200,7 +197,7 @@ class TrainedNetwork:
     def codes_by_name(self, split: Split, arithmetic: Arithmetic = "exact") -> dict[str, Tensor]:
         """Return the simulated codes of every output on all samples, each of shape (n, output_size, ...)."""
         name = only(self.quantized.graph.border.input_names, "inputs")
-        chunks = [{name: torch.from_numpy(chunk)} for chunk in split.chunks(_chunk_size(split))]
+        chunks = [{name: torch.from_numpy(chunk)} for chunk in split.chunks(chunk_size(split))]
         return joined([self.quantized.codes(chunk, arithmetic) for chunk in chunks])
 
     def evaluate(self, task: Task, split: Split) -> dict[str, float]:
@@ -216,47 +213,6 @@ class TrainedNetwork:
             for precision, values in outputs.items()
             for metric, value in metrics_of(task, values, split).items()
         }
-
-
-def metrics_of(task: Task, outputs: Outputs, split: Split) -> dict[str, float]:
-    """Return what a task's `evaluate` says, as plain numbers; one that is not defined on the split is NaN.
-
-    Args:
-        task: whose metrics they are.
-        outputs: shape (n, output_size, ...).
-        split: its n samples.
-
-    Raises:
-        TypeError: it returns other metrics than the task has, or something that is no number.
-    """
-    found = task.evaluate(outputs, split)
-    name = type(task).__name__
-    if not isinstance(found, Mapping):
-        raise TypeError(f"{name}.evaluate returns a {type(found).__name__}; return a number for each of its metrics")
-    lacking, strange = [n for n in task.metrics if n not in found], [str(n) for n in found if n not in task.metrics]
-    if lacking or strange:
-        more = f"; it returns {', '.join(strange)}, which its metrics don't have" if strange else ""
-        raise TypeError(f"{name}.evaluate returns no {', '.join(lacking) or 'such metrics'}{more}")
-    return {metric: _number(f"{name}.evaluate: {metric}", found[metric]) for metric in task.metrics}
-
-
-def _number(place: str, value: object) -> float:
-    """Return a number of Python, NumPy or torch as a float; None is not defined."""
-    if value is None:
-        return math.nan
-    try:
-        plain = value.item() if isinstance(value, np.ndarray | np.generic | Tensor) else value
-        if isinstance(plain, str | bytes):  # which Python would read
-            raise TypeError(plain)  # noqa: TRY301 - as what else is no number
-        return float(plain)  # type: ignore[arg-type]  # what it can't take, it refuses
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TypeError(f"{place} is a {type(value).__name__}, not a number") from error
-
-
-def _chunk_size(split: Split) -> int:
-    """Return how many samples are computed at a time."""
-    sample_bytes = 4 * int(np.prod(split.input_shape))
-    return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // sample_bytes))
 
 
 class Procedure(ABC):
@@ -344,30 +300,35 @@ class FullTraining(Procedure):
     def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
         network = bench.build(candidate, derive_seed(seed, "weights"), start)
+        curve = LearningCurve(bench.task_of(candidate), bench.data_of(candidate), self.epochs)
         if start.trained:
             network, seconds = network.eval(), 0.0
         elif self.cache is None:
-            seconds = self._train(bench, candidate, network, seed, watch)
+            seconds = self._train(bench, candidate, network, seed, curve, watch)
         else:
             kept = TrainingCache(Path(self.cache))
             path = kept.path(bench, candidate, start, seed, self.epochs)
             found = kept.load(path, network)
             if found is None:
-                found = self._train(bench, candidate, network, seed, watch)
+                found = self._train(bench, candidate, network, seed, curve, watch)
                 kept.keep(path, network, found)
             seconds = found
         started = time.process_time()
+        curve.add(0 if start.trained else self.epochs, network)
         quantized = self.quantize(bench, candidate, network, seed)
-        return TrainedNetwork(network, quantized, seconds + time.process_time() - started)
+        return TrainedNetwork(network, quantized, seconds + time.process_time() - started, curve.points)
 
-    def _train(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int, watch: Watch) -> float:
+    def _train(
+        self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int, curve: LearningCurve, watch: Watch
+    ) -> float:
         """Train a network in place and return the CPU seconds that it took."""
         started = time.process_time()
         data = bench.training_set(candidate, derive_seed(seed, "augmentation"))
         settings = TrainingSettings.from_group(candidate.training)
         penalties = bench.networks.penalties(candidate, network)
         trainer = make_trainer(network, data, bench.task.loss, settings, penalties, self.device)
-        fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), watch)
+        looks = curve.watching(trainer, network, watch)
+        fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), looks)
         return time.process_time() - started
 
     def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:

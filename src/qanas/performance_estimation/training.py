@@ -32,4 +32,4 @@ class Training(Estimator):
         losses = Losses(watch)
         trained = self.procedure.make(bench, candidate, proposal.start, seed, losses)
         scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
-        return Estimate(scores, trained.train_seconds, losses.values)
+        return Estimate(scores, trained.train_seconds, losses.values, trained.curve)

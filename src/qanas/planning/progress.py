@@ -38,3 +38,37 @@ class Progress(Protocol):
 
     def message(self, text: str) -> None:
         """A line for the person."""
+
+
+class Follower(Protocol):
+    """Shows what a run's folder holds while the run goes on."""
+
+    def due(self) -> bool:
+        """Tell whether to show anew, as it takes its time; asked often."""
+
+    def show(self, doing: str) -> None:
+        """Show the folder; its files are those of now.
+
+        Args:
+            doing: what the run does, for people.
+        """
+
+    def end(self) -> None:
+        """Show the folder of a run that ended early, whatever the reason."""
+
+
+class Nobody:
+    """A follower that shows nothing."""
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def show(self, doing: str) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
+
+
+NOBODY = Nobody()

@@ -223,7 +223,7 @@ class Graph:
         tensors = {name: RuntimeTensor((1, *shape), "float32") for name, shape in self.shapes.items()}
         program = self.empty_program(tensors)
         for node in self.nodes:
-            program.origin = node.origin
+            program.origin, program.layer = node.origin, node.name
             node.operator.lower(program, [tensors[name] for name in node.inputs], tensors[node.name])
         return program
 

@@ -188,12 +188,16 @@ class Program:
         outputs: likewise.
         operators: in the order of execution.
         origin: of the weights of what is appended (`Node.origin`); equal ones of one origin become one tensor.
+        layer: the network's name for what is appended.
+        layers: that name for every operator; empty ones where nobody told.
     """
 
     inputs: Mapping[str, RuntimeTensor]
     outputs: Mapping[str, RuntimeTensor]
     operators: list[RuntimeOperator] = field(default_factory=list)
     origin: str = ""
+    layer: str = ""
+    layers: list[str] = field(default_factory=list)
     _weights: dict[tuple[str, int], list[RuntimeTensor]] = field(default_factory=dict)
     _indices: dict[tuple[tuple[int, ...], bytes], RuntimeTensor] = field(default_factory=dict)
 
@@ -208,6 +212,7 @@ class Program:
             inputs = [self._stored_once(place, tensor) for place, tensor in enumerate(operator.inputs)]
             operator = replace(operator, inputs=inputs)
         self.operators.append(operator)
+        self.layers.append(self.layer)
 
     def _stored_once(self, place: int, tensor: RuntimeTensor | None) -> RuntimeTensor | None:
         """Return the tensor, or the equal one of the same origin that another operator has.

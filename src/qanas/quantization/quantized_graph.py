@@ -104,7 +104,7 @@ class QuantizedGraph:
         }
         program = self.graph.empty_program(tensors)
         for node in self.graph.nodes:
-            program.origin = node.origin
+            program.origin, program.layer = node.origin, node.name
             inputs = [tensors[name] for name in node.inputs]
             self.operators[node.name].lower(program, inputs, tensors[node.name])
         return program

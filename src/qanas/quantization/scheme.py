@@ -60,10 +60,18 @@ def covers(layer: str, node: str) -> bool:
     >>> covers("head.0", "head_0_relu"), covers("2", "_2"), covers("head", "heads")
     (True, True, False)
     """
-    prefix = layer.replace(".", "_")
-    if prefix[:1].isdigit():
-        prefix = f"_{prefix}"
+    prefix = node_of(layer)
     return node == prefix or node.startswith(f"{prefix}_")
+
+
+def node_of(layer: str) -> str:
+    """Return what the node of a module is called, given its path.
+
+    >>> node_of("head.0"), node_of("2")
+    ('head_0', '_2')
+    """
+    name = layer.replace(".", "_")
+    return f"_{name}" if name[:1].isdigit() else name
 
 
 class UnsupportedSchemeError(Exception):
@@ -176,8 +184,12 @@ class Scheme:
 
     @property
     def fewest_weight_bits(self) -> int:
-        """The fewest bits that weights of any layer have."""
-        return min([self.weight_bits, *(self.of(layer).weight_bits for layer in self.layers)])
+        """The fewest bits that weights of any layer have.
+
+        >>> Scheme(layers={"encoder.0": {"weight_bits": 4}}).fewest_weight_bits
+        4
+        """
+        return min([self.weight_bits, *(self.of(node_of(layer)).weight_bits for layer in self.layers)])
 
     def groups(self, of_kernel: int, channels: int) -> int:
         """Return the number of scales of a weight tensor.

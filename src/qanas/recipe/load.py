@@ -102,8 +102,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
     limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
     goals = tuple(Goal.parse(name, bound, task.metrics) for name, bound in recipe.goals.items())
+    device = Device.named(recipe.device.name, folder)
+    own = {limit.cost for limit in limits}
+    limits = (*limits, *(limit for limit in device.limits() if limit.cost not in own))
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
-    device = Device.named(recipe.device.name)
     scheme = _scheme(recipe.quantization)
     bench = Bench(
         data=PreparedData(task),

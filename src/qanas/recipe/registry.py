@@ -13,9 +13,15 @@ TASKS: Mapping[str, str] = {
     "turbofan": "qanas.tasks.turbofan:Turbofan",
 }
 SPACES: Mapping[str, str] = {
+    "autoencoder": "qanas.networks.autoencoder:AutoencoderSpace",
+    "conv1d": "qanas.networks.conv1d:Conv1DSpace",
     "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
     "dense": "qanas.networks.dense:DenseSpace",
+    "ds_cnn": "qanas.networks.ds_cnn:DSCNNSpace",
+    "gru": "qanas.networks.gru:GRUSpace",
     "lstm": "qanas.networks.lstm:LSTMSpace",
+    "mobilenet": "qanas.networks.mobilenet:MobileNetSpace",
+    "resnet": "qanas.networks.resnet:ResNetSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }
 STRATEGIES: Mapping[str, str] = {

@@ -61,7 +61,10 @@ def stages(data: RunData) -> list[Stage]:
     """Return the stages whose effort was recorded, in their order; none where the search had no stages."""
     spent = {name: finite(seconds) for name, seconds in data.summary.get("effort_cpu_seconds", {}).items()}
     trained = finite(data.summary.get("finalists", {}).get("cpu_seconds"))
-    if spent and trained is not None:
+    further = finite(data.summary.get("finalists", {}).get("further_cpu_seconds"))
+    if spent and further is not None:
+        spent[FINALISTS] = further
+    elif spent and trained is not None:
         # The trainings of all finalists, the reference among them; the first of those is a stage of its own.
         before = sum(spent.get(name) or 0.0 for name in _REFERENCE)
         spent[FINALISTS] = max(trained - before, 0.0)

@@ -13,15 +13,18 @@ from qanas.core.run_folder import SEED_ID
 from qanas.reporting.blocks import stages
 from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
 from qanas.reporting.run_data import BASELINE, RunData, finite, named, networks_of, read_run
-from qanas.reporting.wording import count, duration, listed, magnitude, number, signed, title, words
+from qanas.reporting.wording import COST_WORDS, SPLITS, count, duration, listed, magnitude, number, signed, title, words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qanas.core.card import Card
     from qanas.core.run_folder import RunFolder
+    from qanas.reporting.models import Column
 
-_WIDEST = 32  # characters of a column of words
+_WIDEST, _NARROWEST = 32, 14  # characters of a column of words
+_GAP = 2  # between columns
+_LAST = 9  # the rank of columns that have room after the words for what a model is
 _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 
@@ -53,7 +56,10 @@ def print_models(console: Console, folder: RunFolder) -> None:
     for sentence in sentences(data):
         console.print(Text(sentence))
     if data.cards:
-        console.print(_table(data))
+        table, left_out = _table(data, console.width)
+        console.print(table)
+        if left_out:
+            console.print(Text(f"No room for {listed(left_out)}: a wider terminal, or report.html, has them."))
     else:
         console.print(Text("no model has shipped yet"))
     if data.failures:
@@ -244,18 +250,50 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:,.0f} times" if ratio >= _WHOLE_FROM else f"{ratio:.1f} times"
 
 
-def _table(data: RunData) -> Table:
+def _table(data: RunData, width: int) -> tuple[Table, list[str]]:
+    """Return the table of models as far as a terminal has room, and the titles of what is left out.
+
+    Scores and what limits most often bound come first, in the room that there is; a cell is never broken.
+    """
     models = model_table(data)
     columns = [column for column in models.columns if column.brief]
+    names = [f"{name} (degenerate)" if name in data.degenerate else name for name in models.names]
+    described = [data.cards[name].described for name in models.names]
+    room = width - max(map(len, [*names, "model"]))
+    words_wide = min(_WIDEST, max(map(len, described), default=0))
+    kept: dict[str, int] = {}
+    for column in sorted(columns, key=lambda column: _rank(data, column)):
+        wide = max(map(len, [*f"{column.title} {column.unit}".split(), *(cell.text for cell in column.cells)]))
+        spare = _GAP + words_wide if any(described) and _rank(data, column) == _LAST else 0
+        if wide + _GAP + spare <= room:
+            room -= wide + _GAP
+            kept[column.title] = wide
+    shows_words = any(described) and room >= _GAP + min(words_wide, _NARROWEST)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
-    table.add_column("what it is", max_width=_WIDEST)
-    for column in columns:
-        table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right")
+    if shows_words:
+        table.add_column("what it is", width=min(words_wide, room - _GAP))
+    shown = [column for column in columns if column.title in kept]
+    for column in shown:
+        least = kept[column.title]
+        whole = max(least, len(column.title), len(column.unit))
+        wide = min(whole, least + room) if not shows_words else least
+        room -= 0 if shows_words else wide - least
+        table.add_column(Text(f"{column.title}\n{column.unit}"), justify="right", width=wide)
     for row, name in enumerate(models.names):
-        cells = [Text(column.cells[row].text) for column in columns]
-        told = f"{name} (degenerate)" if name in data.degenerate else name
-        described = Text(data.cards[name].described)
+        cells = [Text(column.cells[row].text, no_wrap=True) for column in shown]
+        told = [Text(described[row])] if shows_words else []
         style = "dim" if name == SEED_ID or name in data.baselines else None
-        table.add_row(Text(told), described, *cells, style=style)
-    return table
+        table.add_row(Text(names[row]), *told, *cells, style=style)
+    left_out = [column.title for column in columns if column.title not in kept]
+    return table, [*([] if shows_words or not any(described) else ["what it is"]), *left_out]
+
+
+def _rank(data: RunData, column: Column) -> int:
+    """Return how soon a column is given room: scores, the cost that was searched, flash and RAM, then the rest."""
+    first = [COST_WORDS[main_cost(data)], COST_WORDS["file_bytes"], COST_WORDS["arena_bytes"]]
+    if column.title in first:
+        return 1 + first.index(column.title)
+    metric = main_metric(data)
+    scores = [f"{words(metric)}, {SPLITS[split]}" for split in SPLITS] if metric is not None else []
+    return 0 if column.title in scores else _LAST

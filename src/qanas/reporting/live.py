@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from qanas.core.even_spread import evenly_spread
+from qanas.core.run_folder import SEED_ID
 from qanas.reporting.wording import count as counted
 from qanas.reporting.wording import duration, number, rough_duration, setting, title
 
@@ -27,7 +29,13 @@ Row = Mapping[str, float | int | str | bool]
 
 _REFRESHES_PER_SECOND = 4
 _MOST_ROWS = 12
-_BAR_WIDTH = 40
+_BAR_WIDTH, _LEAST_BAR = 40, 8
+_BESIDE_BAR = 58
+"""Columns that name, numbers and times take beside a bar."""
+
+_FEWEST = 3
+"""Units of which a forecast is made: one alone may be anything."""
+
 _COUNTED = ("measured", "failed")
 
 
@@ -48,13 +56,23 @@ class _Work:
     done: int = 0
     done_before: int = 0
     started: float = 0.0
+    counted_from: float | None = None
+
+    def leave_out_so_far(self, now: float) -> None:
+        """Forecast from what comes alone: the reference is far larger than candidates, or far smaller."""
+        self.done_before, self.counted_from = self.done, now
+
+    @property
+    def lacking(self) -> int:
+        """How many units have to be finished before there is a forecast."""
+        return min(_FEWEST, self.total) - (self.done - self.done_before)
 
     def seconds_left(self, now: float) -> float | None:
-        """Extrapolate from the units finished since the start; None before the first one."""
-        finished = self.done - self.done_before
-        if finished <= 0 or self.done >= self.total:
+        """Extrapolate from the units finished since the start; None before there are some."""
+        if self.lacking > 0 or self.done >= self.total:
             return None
-        return (now - self.started) / finished * (self.total - self.done)
+        started = self.started if self.counted_from is None else self.counted_from
+        return (now - started) / (self.done - self.done_before) * (self.total - self.done)
 
 
 class LiveDisplay:
@@ -83,10 +101,11 @@ class LiveDisplay:
         self._objectives: tuple[str, ...] = ()
         self._rejected = 0
         self._reason = ""
+        self._waiting = Spinner("line")
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is shown before ``start``, ``stage`` or ``message``."""
+        """Nothing is shown before ``waiting``, ``start``, ``stage`` or ``message``."""
         return self
 
     def __exit__(
@@ -94,6 +113,11 @@ class LiveDisplay:
     ) -> None:
         """Leave the terminal as it was, however the run ended."""
         self.close()
+
+    def waiting(self, text: str) -> None:
+        """Show that something goes on before there is anything to count: data is read, everything is tried once."""
+        self._waiting.update(text=Text(text))
+        self._open()
 
     def start(self, total_trials: int, done: int, resumed: bool) -> None:
         """Begin the search, of which ``done`` trials were finished by an earlier run of the same folder."""
@@ -120,6 +144,8 @@ class LiveDisplay:
         with self._lock:
             self._running.pop(index, None)
             self._trials.done += outcome in _COUNTED
+            if index == 0:
+                self._trials.leave_out_so_far(self._clock())
             if values:
                 self._objectives = tuple(values)
             line = self._trial_line(index, outcome, values, reason)
@@ -155,6 +181,8 @@ class LiveDisplay:
             if stage is None:
                 return
             stage.done += 1
+            if label.startswith(f"{SEED_ID},"):
+                stage.leave_out_so_far(self._clock())
             self._running.clear()  # units have no index here: those still training come back at their next epoch
             line = f"{stage.name} {stage.done}/{stage.total} {label}{self._left(stage)}"
         if self.plain:
@@ -193,9 +221,14 @@ class LiveDisplay:
             return ""
         return f" about {rough_duration(seconds)} left"
 
+    @staticmethod
+    def _no_forecast(work: _Work) -> str:
+        return f"forecast after {work.lacking} more" if 0 < work.lacking < work.total - work.done else ""
+
     def _render(self) -> RenderableType:
         with self._lock:
-            parts: list[RenderableType] = [self._bars()]
+            counting = self._trials.total or self._stage is not None
+            parts: list[RenderableType] = [self._bars() if counting else self._waiting]
             if self._running:
                 parts.append(self._running_lines())
             if self._rejected:
@@ -207,12 +240,13 @@ class LiveDisplay:
 
     def _bars(self) -> Table:
         grid = Table.grid(padding=(0, 2))
+        width = max(_LEAST_BAR, min(_BAR_WIDTH, self._console.width - _BESIDE_BAR))
         for work in (self._trials, self._stage):
             if work is None or work.total == 0:
                 continue
             elapsed = duration(self._clock() - work.started)
-            left = self._left(work).strip()
-            bar = ProgressBar(total=work.total, completed=work.done, width=_BAR_WIDTH)
+            left = self._left(work).strip() or self._no_forecast(work)
+            bar = ProgressBar(total=work.total, completed=work.done, width=width)
             timing = f"{elapsed} elapsed{', ' if left else ''}{left}" if work.done < work.total else "done"
             grid.add_row(Text(work.name, style="bold"), bar, Text(f"{work.done}/{work.total}"), Text(timing))
         return grid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
-_CURVE = 2  # epochs of which one is drawn
 _MEAN = "_val_mean"  # of a metric, in finalists.csv
 
 
@@ -113,45 +111,6 @@ def _scored(named: str, networks: Sequence[_Network], metric: str, split: SplitN
         "y": [score.mean for _, score in found],
         "text": texts,
     }
-
-
-def learning_plot(data: RunData) -> Figure | None:
-    """Draw the training loss of each shipped training over its epochs; None where no card has it."""
-    metric = main_metric(data)
-    traces: list[Spec] = []
-    for name, card in data.cards.items():
-        if card.learning is None or len(card.learning.losses) < _CURVE:
-            continue
-        scored = card.metrics["float"]["val"].get(metric or "")
-        train = card.learning.train.get(metric or "")
-        told = [] if scored is None or train is None else [_fit(str(metric), train, scored.shipped)]
-        width = 3 if name == SEED_ID else 1.5
-        losses = [loss if math.isfinite(loss) else None for loss in card.learning.losses]
-        texts = [hover([name, card.described, f"epoch {place}, loss {number(loss)}", *told])
-                 for place, loss in enumerate(losses, 1)]  # fmt: skip
-        traces.append(
-            {"type": "scatter", "mode": "lines", "name": name, "x": list(range(1, len(losses) + 1)), "y": losses}
-            | {"line": {"width": width}, "text": texts, "hovertemplate": HOVER}
-        )
-    if not traces:
-        return None
-    values = [loss for trace in traces for loss in trace["y"] if loss is not None]
-    log = bool(values) and min(values) > 0
-    layout: Spec = {
-        "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": "training loss"}, "type": "log" if log else "linear"},
-        "showlegend": True,
-    }
-    caption = (
-        "The loss on training data, as the network was in each epoch, of the training that ships; further ones are of "
-        "quantization-aware training. Point at a line for the score on training data beside that on validation data: "
-        "where they are far apart, samples were learnt by heart."
-    )
-    return Figure("learning", traces, layout, caption)
-
-
-def _fit(metric: str, train: float, val: float) -> str:
-    return f"{words(metric)} {number(train)} on training data, {number(val)} on validation (float)"
 
 
 def quantization_plot(data: RunData) -> Figure | None:

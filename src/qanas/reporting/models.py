@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qanas.core.measures import COST_UNITS, MEASURED_COSTS, Precision
+from qanas.core.measures import COST_UNITS, DEVICE_COSTS, Precision
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, count, decimals, number, signed, words
 
@@ -93,10 +93,14 @@ def sized(cost: str, card: Card) -> str:
 def model_table(data: RunData) -> ModelTable:
     """Return the table of shipped models, the reference first."""
     cards = list(data.cards.values())
-    named = [name for name in COST_WORDS if name not in MEASURED_COSTS and any(name in c.costs() for c in cards)]
+    named = [name for name in COST_WORDS if name not in DEVICE_COSTS and any(name in c.costs() for c in cards)]
     columns = [_cost(name, cards, brief=name in _BRIEF or name == main_cost(data)) for name in named]
-    devices = dict.fromkeys(device for card in cards for device in card.latency_ms)
-    columns += [_latency(device, cards) for device in devices]
+    figures = dict.fromkeys(
+        (d, name) for card in cards for d, entry in card.latency_ms.items() for name in entry.figures()
+    )
+    latencies = [_latency(device, name, cards) for device, name in figures]
+    # What was searched for stands first: a narrow terminal has room for few.
+    columns = [*latencies, *columns] if main_cost(data) in DEVICE_COSTS else [*columns, *latencies]
     metric = main_metric(data)
     if metric is not None:
         columns += [_score(metric, split, cards) for split in SPLITS]
@@ -161,17 +165,15 @@ def costs_note(data: RunData) -> str:
     return " ".join(told)
 
 
-def _latency(device: str, cards: list[Card]) -> Column:
-    entries = [card.latency_ms.get(device) for card in cards]
-    kernels = dict.fromkeys(entry.kernels for entry in entries if entry is not None)
-    shared = next(iter(kernels)) if len(kernels) == 1 else ""
+def _latency(device: str, figure: str, cards: list[Card]) -> Column:
+    """Return what one inference takes on a device; how that was had, each cell tells when it is pointed at."""
     cells = []
-    for entry in entries:
-        if entry is None:
-            cells.append(Cell(EMPTY))
-        else:
-            cells.append(Cell(number(entry.ms), repr(entry.ms), "" if shared else entry.kernels))
-    return Column(f"latency, {device}", f"ms, {shared}" if shared else "ms", cells)
+    for card in cards:
+        entry = card.latency_ms.get(device)
+        value = None if entry is None else entry.figures().get(figure)
+        told = EMPTY if entry is None or value is None else number(value)
+        cells.append(Cell(told) if entry is None else Cell(told, f"{value!r}, {entry.kernels}"))
+    return Column(f"{COST_WORDS[figure]}, {device}", COST_UNITS[figure], cells)
 
 
 def _score(metric: str, split: SplitName, cards: list[Card]) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from qanas.core.run_folder import RunFolder, write_atomically
@@ -10,7 +11,8 @@ from qanas.reporting.blocks import block_plot, stages
 from qanas.reporting.figures import render_page
 from qanas.reporting.front_plot import front_plot
 from qanas.reporting.layer_strips import layer_strips
-from qanas.reporting.model_plots import learning_plot, noise_plot, quantization_plot, shipped_plot
+from qanas.reporting.learning_plots import learning_plots
+from qanas.reporting.model_plots import noise_plot, quantization_plot, shipped_plot
 from qanas.reporting.models import class_table, costs_note, metric_table, model_table
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
@@ -18,6 +20,7 @@ from qanas.reporting.search_plots import importance_note, importance_plot, paral
 from qanas.reporting.views.classes import confusion_plot
 from qanas.reporting.views.masks import gallery
 from qanas.reporting.views.series import series_plots
+from qanas.reporting.views.wrong import wrong_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +28,12 @@ if TYPE_CHECKING:
 _TEMPLATE = "report.html.jinja"
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, doing: str = "") -> Path:
     """Write the report of a run, finished or not.
 
     Args:
         folder: of the run; only recipe.toml must be there.
+        doing: what a run does that goes on: a page that is open is loaded anew until it is over.
 
     Returns:
         The page's path.
@@ -37,26 +41,28 @@ def write_report(folder: RunFolder) -> Path:
     Raises:
         InputError: the folder holds no run, or a file that can't be read.
     """
-    write_atomically(folder.report, render(read_run(folder)).encode("utf-8", "replace"))
+    write_atomically(folder.report, render(read_run(folder), doing).encode("utf-8", "replace"))
     return folder.report
 
 
-def render(data: RunData) -> str:
-    """Return the page."""
+def render(data: RunData, doing: str = "") -> str:
+    """Return the page, of a run that goes on with what it is doing."""
     kept = read_predictions(data)
     front, shipped, blocks, progress = front_plot(data), shipped_plot(data), block_plot(data), progress_plot(data)
     predictions = [figure for figure in (*series_plots(kept), confusion_plot(data, kept)) if figure is not None]
-    learning = learning_plot(data)
+    learning = learning_plots(data)
     quantization, importance, parallel = quantization_plot(data), importance_plot(data), parallel_plot(data)
     noise = noise_plot(data)
     return render_page(
         _TEMPLATE,
-        [front, shipped, quantization, noise, learning, blocks, *predictions, progress, importance, parallel],
+        [front, shipped, quantization, noise, *learning, blocks, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
         heading=headline.heading(data),
         sentences=headline.sentences(data),
         status=data.summary.get("status", "no summary yet"),
         missing=data.missing,
+        doing=doing,
+        written=datetime.now().astimezone().strftime("%H:%M:%S") if doing else "",
         front=front,
         stages=stages(data),
         shipped=shipped,
@@ -74,6 +80,7 @@ def render(data: RunData) -> str:
         degenerate=data.degenerate,
         predictions=predictions,
         gallery=gallery(data, kept),
+        wrong=wrong_tables(data, kept),
         progress=progress,
         quantization=quantization,
         noise=noise,

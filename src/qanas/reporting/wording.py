@@ -20,6 +20,8 @@ COST_WORDS = {
     "peak_ram_bytes": "planned RAM",
     "macs": "MACs",
     "latency_ms": "latency",
+    "cycles": "cycles",
+    "instructions": "instructions",
 }
 """What each cost is of."""
 

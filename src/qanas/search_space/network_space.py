@@ -14,6 +14,9 @@ from qanas.core.candidate import Candidate, Value
 from qanas.search_space.settings import Setting
 from qanas.search_space.training_group import Penalty
 
+SEQUENCE_AXES = 2
+"""Of a sample that is a sequence, steps by features, or a table."""
+
 
 @dataclass(frozen=True)
 class TaskShape:
@@ -30,6 +33,39 @@ class TaskShape:
     output_size: int
     output_scale: float
     losses: tuple[str, ...]
+
+
+def sequence_shape(name: str, shape: TaskShape) -> tuple[int, int]:
+    """Return steps and features of a task's samples.
+
+    Args:
+        name: of the family, for the message.
+        shape: of the task.
+
+    Raises:
+        ValueError: the samples are no sequences.
+    """
+    if len(shape.input_shape) != SEQUENCE_AXES:
+        raise ValueError(f"samples of shape {shape.input_shape}: {name} takes sequences, (steps, features)")
+    return shape.input_shape[0], shape.input_shape[1]
+
+
+def image_shape(name: str, shape: TaskShape) -> tuple[int, int, int]:
+    """Return channels, height and width of a task's samples, of which a table is an image of one channel.
+
+    Args:
+        name: of the family, for the message.
+        shape: of the task.
+
+    Raises:
+        ValueError: the samples are no images.
+    """
+    match shape.input_shape:
+        case (channels, height, width):
+            return channels, height, width
+        case (height, width):
+            return 1, height, width
+    raise ValueError(f"samples of shape {shape.input_shape}: {name} takes images, (channels, height, width)")
 
 
 class NetworkSpace(ABC):

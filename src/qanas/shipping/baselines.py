@@ -24,7 +24,8 @@ from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
 from qanas.networks.dense import DenseSpace, PixelSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
-from qanas.performance_estimation.procedure import Procedure, metrics_of
+from qanas.performance_estimation.procedure import Procedure
+from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import BaselineName, Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import WeightBits
@@ -162,7 +163,7 @@ def _fewer_bits(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
     candidate = replace(reference, quantization={**reference.quantization, **dict.fromkeys(own, FEWER_BITS)})
     packed = replace(bench, scheme=replace(bench.scheme, container="int4"))
     before, now = bench.costs_of(reference), packed.costs_of(candidate)
-    asked = [cost.column for cost in plan.objectives if isinstance(cost, Cost) and not cost.measured] or [
+    asked = [cost.column for cost in plan.objectives if isinstance(cost, Cost) and not cost.of_device] or [
         "weight_bytes"
     ]
     if any(now[name] <= SMALLER * before[name] for name in asked):

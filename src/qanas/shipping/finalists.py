@@ -25,12 +25,14 @@ from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Precision
 from qanas.core.run_folder import SEED_ID, RunFolder, digest, write_atomically
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import CurvePoint
 from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
 from qanas.execution.executors import Failure, Unit, make_executor
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, metrics_of
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.performance_estimation.scoring import metrics_of, sample_of
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.quantization.border import alone
@@ -38,6 +40,7 @@ from qanas.quantization.layer_noise import layer_noise, samples_affordable
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.search_space.start import Start
+from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
 
@@ -93,6 +96,7 @@ class Training:
         units: how many independent ones each split has; none in the records of early runs.
         losses: on training data, by epoch; empty where weights were cached, and in the records of early runs.
         train: the FP32 network's metrics on training samples, as many as validation has; likewise.
+        curve: scores on training and on validation samples at a few epochs; likewise.
         noise: where integers lose it, by layer; none in the records of early runs.
     """
 
@@ -106,6 +110,7 @@ class Training:
     units: Mapping[SplitName, int] = field(default_factory=dict)
     losses: Sequence[float] = field(default_factory=list)
     train: Mapping[str, float] = field(default_factory=dict)
+    curve: Sequence[CurvePoint] = field(default_factory=list)
     noise: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -273,17 +278,15 @@ class FinalistUnit(Unit[Bench, Training]):
         noise = [layer.model_dump() for layer in _noise(trained.quantized, data.val)]
         training = Training(
             self.repetition, metrics, steps, failure, digest(content), seconds, units=units, losses=losses.values,
-            train=_train_scores(task, trained, data), noise=noise,
+            train=_train_scores(task, trained, data), curve=list(trained.curve), noise=noise,
         )  # fmt: skip
         return self.files.write(training, dict(zip(SHIPPED_SUFFIXES, contents, strict=True)))
 
 
 def _train_scores(task: Task, trained: TrainedNetwork, data: TaskData) -> dict[str, float]:
     """Return what the FP32 network scores on training samples spread over the split, as many as validation has."""
-    indices = evenly_spread(len(data.train), min(len(data.val), MOST_TRAIN_SAMPLES))
     try:
-        inputs, targets = data.train.batch(indices)
-        seen = Split(inputs, targets, {name: values[indices] for name, values in data.train.extras.items()})
+        seen = sample_of(data.train, min(len(data.val), MOST_TRAIN_SAMPLES))
         return metrics_of(task, trained.float_outputs(seen), seen)
     except Exception as error:  # noqa: BLE001 - a model ships without such scores rather than not at all
         logger.warning("no scores on training data: %s: %s", type(task).__name__, described(error, __file__))
@@ -330,6 +333,7 @@ def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) 
     found = task.confusion(outputs, split)
     if found is not None:
         kept[CONFUSION] = found
+    kept |= mistaken_inputs(outputs, split)
     try:
         drawn = resampled_metrics(task, outputs, split)
     except Exception as error:  # noqa: BLE001 - a model ships without intervals rather than not at all

@@ -15,7 +15,6 @@ from qanas.core.card import (
     SPLITS,
     BorderTensor,
     Card,
-    Latency,
     LayerNoise,
     Learning,
     NamedTensor,
@@ -293,7 +292,7 @@ def make_card(
     blueprint: Blueprint,
     content: bytes,
 ) -> Card:
-    """Return the card of a finalist's shipped training, without the digests of further files.
+    """Return the card of a finalist's shipped training, without latency and the digests of further files.
 
     Args:
         plan: of the run.
@@ -305,10 +304,9 @@ def make_card(
         content: of model.tflite.
     """
     bench = plan.bench
-    device, data = bench.device, bench.data_of(finalist.candidate)
+    data = bench.data_of(finalist.candidate)
     scheme = bench.scheme_of(finalist.candidate, blueprint.graph.shapes)
     model = LiteRTModel(content, border=blueprint.quantized.graph.border)
-    latency = Latency(ms=device.latency_ms(content), kernels=device.latency.described)
     return Card(
         candidate=finalist.identity,
         kind=finalist.kind,
@@ -323,8 +321,12 @@ def make_card(
         preprocessing=dict(data.preprocessing),
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
-        latency_ms={device.name: latency},
-        learning=Learning(losses=list(shipped.losses), train=dict(shipped.train)) if shipped.train else None,
+        latency_ms={},  # of all models at once, see `qanas.shipping.latency`
+        learning=Learning(
+            losses=list(shipped.losses), train=dict(shipped.train), curve=[dict(point) for point in shipped.curve]
+        )
+        if shipped.train
+        else None,
         parity_steps=Parity(max=shipped.parity.max, mean=shipped.parity.mean, n_outputs=shipped.parity.n_outputs),
         layer_noise=[LayerNoise.model_validate(entry) for entry in shipped.noise],
     )

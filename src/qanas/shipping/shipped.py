@@ -15,7 +15,7 @@ from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
-from qanas.performance_estimation.procedure import metrics_of
+from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
 from qanas.shipping import goals
@@ -34,12 +34,12 @@ class Verdict:
     Attributes:
         identity: its folder.
         differences: one line each; none where the card is true.
-        latency_ms: measured now; printed, not judged; None where the model can't be run.
+        runs: whether the model can be run.
     """
 
     identity: str
     differences: tuple[str, ...]
-    latency_ms: float | None = None
+    runs: bool = True
 
 
 def require_same_data(plan: Plan, folder: RunFolder) -> None:
@@ -62,7 +62,7 @@ def verify_models(plan: Plan, folder: RunFolder) -> Iterator[Verdict]:
     for identity in dict.fromkeys([*cards, *_shipped(folder)]):
         missing = tuple(name for name in MODEL_FILES if not (folder.model(identity) / name).is_file())
         if missing:
-            yield Verdict(identity, tuple(f"{name} is missing" for name in missing))
+            yield Verdict(identity, tuple(f"{name} is missing" for name in missing), runs=False)
         else:
             yield _verify(plan, folder, identity, cards[identity])
 
@@ -99,7 +99,7 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
     try:
         model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
-        return Verdict(identity, (*differences, str(error)))
+        return Verdict(identity, (*differences, str(error)), runs=False)
     candidate = Candidate(**card.config)
     bench = bench_of(plan, identity)
     task, data = bench.task_of(candidate), bench.data_of(candidate)
@@ -111,7 +111,7 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
             undefined = math.isnan(value) and math.isnan(claimed)
             if not (undefined or abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed))):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
-    return Verdict(identity, tuple(differences), plan.bench.device.latency_ms(content))
+    return Verdict(identity, tuple(differences))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Cost
+from qanas.core.measures import COST_UNITS, Cost
 from qanas.hardware.costs import Blueprint, CostModel
-from qanas.hardware.device import LatencySource
+from qanas.hardware.latency.base import LatencySource
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
@@ -242,15 +242,32 @@ def it_says_what_took_the_time(case: LatencyCase) -> None:
 
 def latency_is_positive(case: LatencyCase) -> None:
     """The latency of a network is positive and finite."""
-    value = case.source.latency_ms(case.content)
-    expect(isinstance(value, int | float) and math.isfinite(value) and value > 0, f"it is {value!r} ms")
+    (value,) = case.source.of([case.content])
+    unit = COST_UNITS[case.source.figure]
+    expect(isinstance(value, int | float) and math.isfinite(value) and value > 0, f"it is {value!r} {unit}")
 
 
 def rubbish_is_refused(case: LatencyCase) -> None:
     """What is no .tflite file is refused in one line."""
     for name, content in {"an empty file": b"", "rubbish": b"rubbish" * 20, "half a file": case.content[:100]}.items():
-        refusal((ValueError, InputError), partial(case.source.latency_ms, content), name)
+        refusal((ValueError, InputError), partial(case.source.of, [content]), name)
 
 
-LATENCY_PROPERTIES = (it_is_data, it_says_what_took_the_time, latency_is_positive, rubbish_is_refused)
+def files_keep_their_order(case: LatencyCase) -> None:
+    """Several files have a figure each; repeatable sources say of each what they say of it alone."""
+    larger = blueprint_of(nn.Conv2d(3, 64, 3), nn.ReLU()).file
+    found = case.source.of([larger, case.content])
+    expect(len(found) == 2, f"two files have {len(found)} figures")  # noqa: PLR2004 - two
+    if case.source.repeatable:
+        alone = [case.source.of([content])[0] for content in (larger, case.content)]
+        expect(found == alone, f"together {found}, alone {alone}")
+
+
+LATENCY_PROPERTIES = (
+    it_is_data,
+    it_says_what_took_the_time,
+    latency_is_positive,
+    files_keep_their_order,
+    rubbish_is_refused,
+)
 """What a latency source owes."""

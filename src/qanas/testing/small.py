@@ -19,7 +19,7 @@ from qanas.core.candidate import Candidate, Value
 from qanas.core.events import go_on
 from qanas.core.measures import Direction
 from qanas.layers.images import ConvNormReLU6
-from qanas.networks.mobilenet_v2 import MBConv, MBConvChoice
+from qanas.layers.mbconv import MBConv, MBConvChoice
 from qanas.performance_estimation.base import StageFile, StageUnit
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure

@@ -193,6 +193,29 @@ def it_learns(case: TrainerCase) -> None:
     expect(losses[-1] < losses[0], f"the loss is {losses[0]:g}, after {LEARNING_STEPS} steps {losses[-1]:g}")
 
 
+def a_snapshot_is_what_it_would_be_now(case: TrainerCase) -> None:
+    """A snapshot after some steps is the network of a training that ended there, and changes nothing."""
+    ended, data, shorter = case.started()
+    for _ in range(LEARNING_STEPS):
+        shorter.step(case.batch(data), SETTINGS.learning_rate)
+    shorter.finish()
+    looked_at, data, trainer = case.started()
+    for _ in range(LEARNING_STEPS):
+        trainer.step(case.batch(data), SETTINGS.learning_rate)
+    look = getattr(trainer, "snapshot", None)  # a supernet's has none
+    if look is None:
+        return
+    drawn = torch.random.get_rng_state()
+    shown: nn.Module = look()
+    expect(torch.equal(drawn, torch.random.get_rng_state()), "a random number was drawn")
+    expect(not any(module.training for module in shown.modules()), "a module of it is in training mode")
+    gap = difference(states(shown), states(ended))
+    expect(not gap, f"it differs from what finish leaves: {gap}")
+    trainer.finish()
+    gap = difference(states(looked_at), states(ended))
+    expect(not gap, f"with a look, finish leaves something else: {gap}")
+
+
 def the_network_is_ready(case: TrainerCase) -> None:
     """In the end the network is on the CPU, in evaluation mode, its weights changed and finite."""
     before = states(case.make()[0])
@@ -253,5 +276,6 @@ PROPERTIES = (
     the_data_is_only_read,
     nan_fails_the_training,
     a_training_is_torchs,
+    a_snapshot_is_what_it_would_be_now,
 )
 """What a trainer owes."""

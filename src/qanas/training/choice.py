@@ -13,7 +13,7 @@ from qanas.networks.tcn import TCNNetwork
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.compiled.supports import why_not_lstm, why_not_tcn
 from qanas.training.torch_trainer import TorchTrainer
-from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, Trainer, TrainingSet
+from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, SnapshotTrainer, TrainingSet
 
 
 def make_trainer(
@@ -23,7 +23,7 @@ def make_trainer(
     settings: TrainingSettings,
     penalties: Penalties = NO_PENALTIES,
     device: str = "cpu",
-) -> Trainer:
+) -> SnapshotTrainer:
     """Return the fastest trainer that knows this network and these settings.
 
     If that is torch's, the log says why. The choice doesn't depend on the number of threads, so neither does
@@ -61,7 +61,7 @@ def why_not_compiled(network: nn.Module, data: TrainingSet, settings: TrainingSe
 
 def _compiled_trainer(
     network: nn.Module, data: TrainingSet, loss: Loss, settings: TrainingSettings, penalties: Penalties
-) -> Trainer:
+) -> SnapshotTrainer:
     """Return the compiled trainer that takes this network.
 
     Raises:

@@ -12,7 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
-from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
+from qanas.training.trainer import (
+    NO_PENALTIES,
+    SNAPSHOT_SAMPLES,
+    Loss,
+    Penalties,
+    TrainingSet,
+    ema_weight,
+    refresh_batch_norms,
+)
 
 # ------------------------------------------------ the order in which values lie in memory
 
@@ -70,6 +78,12 @@ class FlatParameters:
         """Return the parts of a vector, shape (n,), each of its parameter's shape."""
         parts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
         return [unflattened(part, p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def copy_to(self, network: nn.Module, values: Tensor) -> None:
+        """Give a copy of the network ``values``, shape (n,), in memory of its own."""
+        parameters = (parameter for parameter in network.parameters() if parameter.requires_grad)
+        for parameter, value in zip(parameters, self._split(values), strict=True):
+            parameter.data = value.clone(memory_format=torch.contiguous_format)
 
     def release(self, values: Tensor) -> None:
         """Give the parameters ``values``, shape (n,), each in memory of its own, and no gradient."""
@@ -164,6 +178,14 @@ class TorchTrainer:
         """Return the loss of a batch that nothing can be learnt from, shapes (1, *input_shape) and (1, ...)."""
         outputs = self.network.eval()(inputs)
         return float(self.loss(self.settings.loss, outputs, targets))
+
+    def snapshot(self) -> nn.Module:
+        """Return a copy of the network as `finish` would leave it now."""
+        network = copy.deepcopy(self.network)
+        self.flat.copy_to(network, self.average)
+        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None):  # statistics may draw dropout's masks
+            refresh_batch_norms(network, self.data, self.device, SNAPSHOT_SAMPLES)
+        return network.cpu().eval()
 
     def finish(self) -> None:
         """Write the averaged weights into the network, and the statistics that go with them."""

@@ -45,6 +45,16 @@ class Trainer(Protocol):
         """Leave the network as it is to be used: its final weights in it, on the CPU, in evaluation mode."""
 
 
+class SnapshotTrainer(Trainer, Protocol):
+    """A trainer that shows on the way what its network would be."""
+
+    def snapshot(self) -> nn.Module:
+        """Return a copy of the network as `finish` would leave it now; training goes on as if nobody had looked.
+
+        Batch norms have the statistics of at most `SNAPSHOT_SAMPLES`.
+        """
+
+
 _SMALL_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32)
 
 
@@ -130,11 +140,16 @@ def ema_weight(decay: float, step: int) -> float:
 STATISTICS_SAMPLES = 8192
 """Training samples, spread evenly, whose statistics a batch norm has in the end."""
 
+SNAPSHOT_SAMPLES = 1024
+"""As many for a look on the way: all of them take longer than an epoch of a compiled trainer."""
+
 STATISTICS_CHUNK = 1024
 """Of them, computed at a time."""
 
 
-def refresh_batch_norms(network: nn.Module, data: TrainingSet, device: str = "cpu") -> None:
+def refresh_batch_norms(
+    network: nn.Module, data: TrainingSet, device: str = "cpu", most: int = STATISTICS_SAMPLES
+) -> None:
     """Give every batch norm the statistics that training data has under the network's present weights.
 
     Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
@@ -144,9 +159,10 @@ def refresh_batch_norms(network: nn.Module, data: TrainingSet, device: str = "cp
         network: with or without batch norms; its mode stays as it is.
         data: that it was trained on.
         device: of the network.
+        most: samples, spread evenly.
     """
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        chosen = torch.from_numpy(evenly_spread(len(data), STATISTICS_SAMPLES))
+        chosen = torch.from_numpy(evenly_spread(len(data), most))
         chunks = -(-len(chosen) // STATISTICS_CHUNK)
         drawn = (data.drawn(chosen[first::chunks])[0] for first in range(chunks))
         update_bn(drawn, network, torch.device(device))

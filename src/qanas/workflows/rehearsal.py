@@ -25,7 +25,7 @@ from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware.folder import NO_PREPROCESSING
 from qanas.deployment.parity import ParitySteps
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.procedure import metrics_of
+from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.search_space.training_group import TrainingSettings
 from qanas.shipping.finalists import Training, packed_predictions, reference_finalist

@@ -12,15 +12,17 @@ from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.planning.dependence import check_resumable
 from qanas.planning.plan import Plan
-from qanas.planning.progress import Progress
+from qanas.planning.progress import NOBODY, Follower, Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
 from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
-from qanas.shipping.finalists import Training, train_finalists
+from qanas.shipping.finalists import Finalist, Training, train_finalists
+from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
+from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.search import Search
 
@@ -54,13 +56,14 @@ class RunResult:
         return [shipment for shipment in self.shipments if shipment.card is None]
 
 
-def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
+def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Follower = NOBODY) -> RunResult:
     """Search, train the finalists, ship them, and write every table.
 
     Args:
         plan: with the bench, checked.
         folder: a new one, or that of an earlier session of the same recipe.
         progress: who watches.
+        follower: shows the folder while the run goes on.
 
     Raises:
         InputError: the folder holds another run, or another process works in it.
@@ -69,13 +72,19 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     remarks = rehearse(plan)
     with folder.locked():
         folder.write_recipe(plan.recipe)
+        followed = Followed(progress, follower)
+        follower.show(followed.doing)
         for remark in remarks:
             progress.message(f"data: {remark}")
-        with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
-            return _run(with_scheme_chosen(replace(plan, bench=bench), folder, progress), folder, progress)
+        try:
+            with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+                return _run(with_scheme_chosen(replace(plan, bench=bench), folder, followed), folder, followed)
+        except BaseException:
+            follower.end()
+            raise
 
 
-def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
+def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
     search = Search(plan, folder, progress)
     finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
 
@@ -87,12 +96,17 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         found |= {"metrics": dict(plan.bench.task.metrics)}
         folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
+    def save(status: str) -> None:
+        search.write_tables()
+        folder.write_table(folder.front, front_rows(plan, search.front(), []))
+        write_summary(status)
+
+    progress.save = lambda: save("running")
     try:
         search.run()
     finally:
-        search.write_tables()
-        folder.write_table(folder.front, front_rows(plan, search.front(), []))
-        write_summary("interrupted")
+        progress.save = _nothing
+        save("interrupted")
     search.stop_clock()
     started = time.monotonic()
     confirmation = Confirmation(plan, folder, search.records, progress)
@@ -114,18 +128,22 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
+    timed = with_latency(plan.bench.device, folder, [*shipments, *compared], progress)
+    shipments, compared = timed[: len(shipments)], timed[len(shipments) :]
     result = RunResult(folder, front, shipments, compared)
-    remove_stale_models(folder, [*shipments, *compared])
+    remove_stale_models(folder, timed)
     folder.write_table(folder.front, front_rows(plan, front, shipments))
-    rows = [shipment.row() for shipment in [*shipments, *compared]]
-    if constant and "constant" in plan.baselines:
-        rows.append(constant_row(constant))
-    folder.write_table(folder.finalists, rows)
+    constants = [constant_row(constant)] if constant and "constant" in plan.baselines else []
+    folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
     found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
     write_summary(
         "done",
         finalists=_counted(result.shipments)
-        | {"cpu_seconds": _cpu_seconds(trainings), **({"chosen": choice.reason} if choice.reason else {})},
+        | {
+            "cpu_seconds": _cpu_seconds(trainings),
+            "further_cpu_seconds": _cpu_seconds(trainings) - _in_stages(search, finalists[0], trainings),
+        }
+        | ({"chosen": choice.reason} if choice.reason else {}),
         **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
         **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
@@ -134,8 +152,18 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> RunResult:
     return result
 
 
+def _nothing() -> None:
+    """All that is finished is in the folder."""
+
+
 def _cpu_seconds(trainings: Mapping[str, Sequence[Training]]) -> float:
     return sum(training.cpu_seconds for each in trainings.values() for training in each)
+
+
+def _in_stages(search: Search, reference: Finalist, trainings: Mapping[str, Sequence[Training]]) -> float:
+    """Return the CPU seconds of the finalists' trainings that a stage of the search has counted: the teacher's."""
+    teacher = "teacher" in search.stages.effort and not reference.variant
+    return trainings[reference.identity][0].cpu_seconds if teacher else 0.0
 
 
 def _seconds_before(folder: RunFolder, part: str) -> float:

@@ -405,6 +405,7 @@ class Search:
                 metrics=result.scores,
                 train_seconds=result.train_seconds,
                 train_losses=list(result.train_losses),
+                curve=list(result.curve),
                 is_seed=is_reference,
                 feasible=feasible,
             )
@@ -431,6 +432,8 @@ class Search:
     # State that follows from the records
 
     def _seconds(self) -> float:
+        if self.solutions and self.seconds_before and not self.stages.worked:
+            return self.seconds_before  # everything was made before, and looked up
         return self.seconds_before + (self.stopped or time.monotonic()) - self.started
 
     def stop_clock(self) -> None:

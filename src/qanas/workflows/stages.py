@@ -88,6 +88,7 @@ class RunStages:
 
     Attributes:
         effort: CPU seconds of each stage, over all sessions.
+        worked: whether this session has made something; one that finds all of it made tells the times of before.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder, progress: Progress) -> None:
@@ -95,13 +96,15 @@ class RunStages:
         self._plan = plan
         self._folder = folder
         self._progress = progress
+        self.worked = False
         self.effort: dict[str, float] = folder.seconds_before("effort_cpu_seconds")
 
     def reference(self) -> Path:
         """Return the weights of the reference's first repetition, trained as the estimator's procedure says."""
         finalist = reference_finalist(self._plan, self._plan.estimator.procedure)
         unit = FinalistUnit.of(self._folder, finalist, 0)
-        trainings, _ = train(self._plan, "teacher", [unit], self._progress)
+        trainings, trained = train(self._plan, "teacher", [unit], self._progress)
+        self.worked |= trained > 0
         training = trainings[finalist.identity, 0]
         if not unit.files.weights.is_file():
             raise InputError(f"teacher: the reference can't be trained: {training.failure}")
@@ -130,6 +133,7 @@ class RunStages:
     def work_off(self, stage: str, units: Sequence[StageUnit]) -> None:
         """Run the units whose files are not finished yet."""
         waiting = [unit for unit in units if not unit.file.finished]
+        self.worked |= bool(waiting)
         self._progress.stage(stage, len(units), len(units) - len(waiting))
         order = {id(unit): position for position, unit in enumerate(waiting)}
 
@@ -148,10 +152,11 @@ class RunStages:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Note the CPU seconds of what is done in this process, in place of what an earlier session noted."""
+        """Note the CPU seconds of what is done in this process, in place of what an earlier session noted of it."""
         started = time.process_time()
         yield
-        self.effort[stage] = time.process_time() - started
+        if self.worked or stage not in self.effort:
+            self.effort[stage] = time.process_time() - started
 
     def message(self, text: str) -> None:
         """Print a line that stays."""

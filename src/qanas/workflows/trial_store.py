@@ -39,7 +39,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from qanas.core.candidate import GROUPS, Candidate, Value
 from qanas.core.errors import InputError
-from qanas.core.measures import TRAIN_LOSSES, Cost, Limit, Measure, columns_of, setting_columns
+from qanas.core.measures import CURVE, TRAIN_LOSSES, Cost, Limit, Measure, columns_of, setting_columns
 from qanas.core.run_folder import digest, locks_lacking
 from qanas.core.trials import TrialRecord
 from qanas.execution.interrupts import interrupts_deferred
@@ -431,6 +431,10 @@ def trial_table(records: Iterable[TrialRecord]) -> pl.DataFrame:
     if any(record.train_losses for record in ordered):
         losses = [list(record.train_losses) or None for record in ordered]
         columns.append(pl.Series(TRAIN_LOSSES, losses, pl.List(pl.Float64())))
+    for name in _names(point for record in ordered for point in record.curve):
+        kind = pl.Int64() if name == "epoch" else pl.Float64()
+        curves = [[point.get(name) for point in record.curve] or None for record in ordered]
+        columns.append(pl.Series(f"{CURVE}{name}", curves, pl.List(kind)))
     return pl.DataFrame(columns)
 
 
@@ -454,7 +458,7 @@ def _microseconds(seconds: Value | None) -> int | None:
 def _cost_type(name: str, values: Sequence[Value | None]) -> pl.DataType:
     """Return whole numbers for what is counted from shapes; what is measured, latency, is a float."""
     cost = Cost.parse(name)
-    counted = cost is not None and not cost.measured
+    counted = cost is not None and not cost.of_device
     whole = counted and all(value is None or float(value).is_integer() for value in values)
     return pl.Int64() if whole else pl.Float64()
 

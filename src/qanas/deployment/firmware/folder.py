@@ -13,6 +13,9 @@ from qanas.deployment.firmware.golden import GoldenVectors, differing_kinds, tol
 from qanas.deployment.firmware.tensors import FirmwareTensor, tensors_of
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.operators import kind_of
+from qanas.deployment.read_tflite import read_program
+from qanas.deployment.standalone.emitter import NotCoveredError
+from qanas.deployment.standalone.model import Standalone
 from qanas.quantization.border import Border
 from qanas.tasks.front_end import CForm, FrontEnd
 
@@ -68,7 +71,22 @@ class Firmware:
         made |= {f"src/{name}_tflm.h": "tflm.h", "examples/golden/golden.ino": "golden.ino"}
         made |= {file: file for file in ("main.cc", "CMakeLists.txt", "library.properties", "README.md")}
         values = self._values([f"{name}{part}.c" for part in parts])
-        return {file: render(__package__ or "", f"{template}.jinja", **values) for file, template in made.items()}
+        texts = {file: render(__package__ or "", f"{template}.jinja", **values) for file, template in made.items()}
+        standalone = self.standalone.files() if isinstance(self.standalone, Standalone) else {}
+        return texts | {f"standalone/{file}": text for file, text in standalone.items()}
+
+    @cached_property
+    def standalone(self) -> Standalone | str:
+        """The model without an interpreter, or why there is no such form of it, in one line."""
+        try:
+            return Standalone.of(self.name, read_program(self.content, self.border), raw=bool(self._golden.raw))
+        except NotCoveredError as error:
+            return str(error)
+
+    @property
+    def _golden(self) -> GoldenVectors:
+        """The golden vectors, from the raw input on only where C makes something of it."""
+        return self.golden if self.c_form else GoldenVectors(self.golden.inputs, self.golden.outputs)
 
     @property
     def has_preprocessing(self) -> bool:
@@ -101,7 +119,7 @@ class Firmware:
 
     def _values(self, sources: list[str]) -> dict[str, Any]:
         """Return what the templates name."""
-        golden = self.golden if self.c_form else GoldenVectors(self.golden.inputs, self.golden.outputs)
+        golden = self._golden
         sides = {"input": golden.inputs, "output": golden.outputs}
         operators = operator_counts(self.content)
         methods = {kind: kind_of(kind).resolver_method for kind in sorted(operators)}
@@ -130,6 +148,8 @@ class Firmware:
             "raw": [[real(value, "") for value in rows.reshape(-1).tolist()] for rows in golden.raw],
             "raw_size": raw_size,
             "sources": sources,
+            "standalone": self.standalone if isinstance(self.standalone, Standalone) else None,
+            "no_standalone": self.standalone,
             "warning": self.warning,
         }
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from qanas.core.c_text import Side, labels
 from qanas.deployment.litert import LiteRTModel
 from qanas.quantization.numbers.affine import Affine
-
-Side = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
@@ -75,23 +72,4 @@ def tensors_of(model: LiteRTModel) -> list[FirmwareTensor]:
                 raise ValueError("firmware takes a model with integer inputs and outputs")
             layout = order.described(len(shape))
             found.append(FirmwareTensor(side, name, label, index, affine, shape, layout, order.axes))
-    return found
-
-
-def labels(side: Side, names: Sequence[str]) -> dict[str, str]:
-    """Return what the identifiers of inputs or outputs have of them, by their names; all differ.
-
-    >>> labels("output", ["boxes", "class-scores"])
-    {'boxes': 'output_boxes', 'class-scores': 'output_class_scores'}
-    """
-    if len(names) == 1:
-        return {names[0]: side}
-    found: dict[str, str] = {}
-    for name in names:
-        plain = re.sub(r"\W", "_", name, flags=re.ASCII).lower()
-        # An output that is called output_0 already isn't called so twice.
-        label = plain if plain.startswith(f"{side}_") else f"{side}_{plain}"
-        while label in found.values():
-            label += "_"
-        found[name] = label
     return found

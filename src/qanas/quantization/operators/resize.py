@@ -94,7 +94,7 @@ class ResizeNearest(_Resize):
         """Say from where distances are taken."""
         return {"halfPixelCenters": True} if self.from_centres else {}
 
-    def _sources(self, size: int, wanted: int) -> Tensor:
+    def sources(self, size: int, wanted: int) -> Tensor:
         """Return the position that each output is taken from, shape (wanted,), in the kernels' float32."""
         offset = np.float32(0.5 if self.from_centres else 0.0)
         positions = (np.arange(wanted).astype(np.float32) + offset) * (np.float32(size) / np.float32(wanted))
@@ -103,7 +103,7 @@ class ResizeNearest(_Resize):
     def resize_codes(self, codes: Tensor) -> Tensor:
         """Take rows and columns, shape (batch, height, width, channels); codes and real values alike."""
         _, height, width, _ = codes.shape
-        return codes[:, self._sources(height, self.height)][:, :, self._sources(width, self.width)]
+        return codes[:, self.sources(height, self.height)][:, :, self.sources(width, self.width)]
 
     def fast_kernel(self, zero_point: int) -> FastKernel:
         """Take rows and columns."""
@@ -155,13 +155,16 @@ class ResizeBilinear(_Resize):
         resized = F.interpolate(images, (self.height, self.width), mode="bilinear", align_corners=self.aligns_corners)
         return resized.permute(0, 2, 3, 1)
 
-    def _lines(self, size: int, wanted: int) -> tuple[Positions, Positions, Positions]:
-        """Return the two lines that each output lies between, and 2^10 times the second one's weight."""
+    def steps(self, size: int, wanted: int) -> tuple[int, int]:
+        """Return where the first output lies, and how far the next one is, in steps of 2^-10 of a pixel."""
         spans, steps = (size - 1, wanted - 1) if self.aligns_corners and wanted > 1 else (size, wanted)
         scale = ((spans << FINE_BITS) + steps // 2) // steps
-        fine = np.arange(wanted, dtype=np.int64) * scale
-        if not self.aligns_corners:
-            fine += scale // 2 - (1 << (FINE_BITS - 1))
+        return 0 if self.aligns_corners else scale // 2 - (1 << (FINE_BITS - 1)), scale
+
+    def _lines(self, size: int, wanted: int) -> tuple[Positions, Positions, Positions]:
+        """Return the two lines that each output lies between, and 2^10 times the second one's weight."""
+        start, step = self.steps(size, wanted)
+        fine = np.arange(wanted, dtype=np.int64) * step + start
         # Divisions are those of C; what is below 0 lies on the first line.
         lower = np.maximum(fine, 0) >> FINE_BITS
         upper = np.minimum(np.maximum(fine + (1 << FINE_BITS) - 1, 0) >> FINE_BITS, size - 1)

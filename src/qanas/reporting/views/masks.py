@@ -110,7 +110,7 @@ def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
 
 def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> Gallery:
     first = models[0].arrays
-    names = _class_names(data, models[0].name, first)
+    names = names_of_classes(data, models[0].name, first)
     palette = class_palette(names)
     kept = len(first[f"{split}_image"])
     places = _rows(first[f"{split}_targets"], kept)
@@ -119,8 +119,8 @@ def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> 
         image = str(first[f"{split}_image"][place])
         true = first[f"{split}_targets"][place]
         row = [
-            Picture(_png(first[f"{split}_pictures"][place]), f"image {image}", image),
-            Picture(_png(true, palette), f"true classes of image {image}", _held(true, names)),
+            Picture(png(first[f"{split}_pictures"][place]), f"image {image}", image),
+            Picture(png(true, palette), f"true classes of image {image}", held_classes(true, names)),
         ]
         row += [
             _predicted(model, model.arrays[f"{split}_classes"][place], true, palette, image, names) for model in models
@@ -149,7 +149,8 @@ def _rows(targets: NDArray[Any], kept: int) -> list[int]:
     return sorted(order[:_MOST_IMAGES])
 
 
-def _class_names(data: RunData, model: str, arrays: Any) -> list[str]:  # noqa: ANN401 - a mapping of any arrays
+def names_of_classes(data: RunData, model: str, arrays: Any) -> list[str]:  # noqa: ANN401 - a mapping of any arrays
+    """Return the names of a model's classes, from its card, or else numbers."""
     told = data.cards[model].preprocessing.get("classes")
     if isinstance(told, list):
         return [str(name) for name in told]
@@ -165,7 +166,7 @@ def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, s
     return named, f"{sized(main_cost(data), data.cards[model.name])}{scored}"
 
 
-def _held(classes: NDArray[Any], names: Sequence[str]) -> str:
+def held_classes(classes: NDArray[Any], names: Sequence[str]) -> str:
     """Name the classes of a mask, shape (rows, columns), the rarest first."""
     found, counts = np.unique(classes[classes != VOID], return_counts=True)
     return ", ".join(_named(int(found[place]), names) for place in np.argsort(counts)[:_MOST_NAMED])
@@ -183,9 +184,21 @@ def _predicted(
     image: str,
     names: Sequence[str],
 ) -> Picture:
+    return Picture(
+        png(classes, palette), f"classes of image {image} by {model.name}", scored_mask(classes, true, names)
+    )
+
+
+def scored_mask(classes: NDArray[Any], true: NDArray[Any], names: Sequence[str]) -> str:
+    """Return the mean IoU of a mask and the classes that were missed; empty where all is void.
+
+    Args:
+        classes: predicted, shape (rows, columns).
+        true: likewise.
+        names: of the classes.
+    """
     counted = true != VOID
-    note = _scored(classes[counted], true[counted], names) if counted.any() else ""
-    return Picture(_png(classes, palette), f"classes of image {image} by {model.name}", note)
+    return _scored(classes[counted], true[counted], names) if counted.any() else ""
 
 
 def _scored(classes: NDArray[Any], true: NDArray[Any], names: Sequence[str]) -> str:
@@ -204,7 +217,7 @@ def _scored(classes: NDArray[Any], true: NDArray[Any], names: Sequence[str]) -> 
     return f"{told}; missed: {', '.join(missed[:_MOST_NAMED])}{more}" if missed else told
 
 
-def _png(pixels: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> str:
+def png(pixels: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> str:
     """Return 8-bit pixels as a PNG file in a data URI.
 
     Args:

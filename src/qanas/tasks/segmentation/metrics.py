@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 
+from qanas.core.classes import confusion
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.pictures import Bytes, Size, colours
@@ -183,6 +184,26 @@ def shown_images(targets: Bytes) -> NDArray[np.intp]:
     return np.array(sorted({*added, *(spread[place] for place in evenly_spread(len(spread), room))}), dtype=np.intp)
 
 
+WORST_IMAGES = 4
+"""Images with the lowest mean IoU, which are kept besides."""
+
+
+def worst_images(outputs: FloatArray, targets: Bytes) -> NDArray[np.intp]:
+    """Return the images whose masks are worst, by the mean IoU of the classes there or predicted, the worst first.
+
+    Args:
+        outputs: logits, shape (n, classes, rows, columns).
+        targets: classes or `VOID`, shape (n, height, width).
+    """
+    ious = []
+    for logits, true in zip(outputs, targets, strict=True):
+        counted = true != VOID
+        predicted = at_size(logits[None], true.shape).argmax(axis=1)[0]
+        found = confusion(predicted[counted], true[counted], outputs.shape[1])
+        ious.append(Scores(found, 0.0).mean_iou if counted.any() else np.inf)
+    return np.argsort(np.array(ious), kind="stable")[:WORST_IMAGES]
+
+
 def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return predicted and true classes and the pictures of a few images of a split.
 
@@ -193,9 +214,18 @@ def examples(outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]
 
     Returns:
         ``classes`` and ``targets``, shape (kept, rows, columns), and ``pictures``, shape (kept, rows, columns, 3), in 8
-        bits; ``image``, the files' names, shape (kept,).
+        bits; ``image``, the files' names, shape (kept,). Those chosen by what is true, and behind ``worst_`` those that
+        came out worst.
     """
-    kept = shown_images(split.targets)
+    worst = _kept_images(outputs, split, preprocessing, worst_images(outputs, split.targets))
+    shown = _kept_images(outputs, split, preprocessing, shown_images(split.targets))
+    return shown | {f"worst_{name}": values for name, values in worst.items()}
+
+
+def _kept_images(
+    outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any], kept: NDArray[np.intp]
+) -> dict[str, NDArray[Any]]:
+    """Return what is kept of some images, at the positions ``kept``, shape (kept,)."""
     inputs, targets = split.batch(kept)
     height, width = targets.shape[1:]
     step = -(-max(height, width) // LONGEST_SIDE)

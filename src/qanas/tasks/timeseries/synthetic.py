@@ -49,7 +49,7 @@ def write_machines(folder: Path, seed: int) -> None:
         wear = np.asarray(100 * np.linspace(0, 1, rows) ** generator.uniform(1.0, 2.0), np.float64)
         load = generator.uniform(0.3, 1.0, rows)
         columns: dict[str, NDArray[np.float64]] = {
-            "time": np.arange(rows) * np.float64(60),
+            "time": 60.0 * np.arange(rows, dtype=np.float64),
             "load": load,
             "temperature": 40 + 20 * load + 0.15 * wear + generator.normal(0, 2, rows),
             "vibration": 0.2 + 0.01 * wear * load + generator.normal(0, 0.1, rows),

@@ -5,6 +5,7 @@ The task's loss, then penalties, clipping, the optimizer and the average of the 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 
 from qanas.core.compilation import entry_point
 from qanas.training.compiled.lanes import FloatArray, IntArray
-from qanas.training.trainer import NO_PENALTIES, Loss, Penalties, TrainingSet, ema_weight, refresh_batch_norms
+from qanas.training.trainer import (
+    NO_PENALTIES,
+    SNAPSHOT_SAMPLES,
+    STATISTICS_SAMPLES,
+    Loss,
+    Penalties,
+    TrainingSet,
+    ema_weight,
+    refresh_batch_norms,
+)
 
 if TYPE_CHECKING:
     from qanas.search_space.training_group import TrainingSettings
@@ -160,13 +170,24 @@ class CompiledTrainer(ABC):
         flat: FloatArray = self.gradient[self.places]
         return flat
 
+    def snapshot(self) -> nn.Module:
+        """Return a copy of the network as `finish` would leave it now."""
+        network = copy.deepcopy(self.network)
+        with torch.random.fork_rng(devices=[]):
+            self._complete(network, SNAPSHOT_SAMPLES)
+        return network
+
     def finish(self) -> None:
         """Write the averaged weights into the network, and the statistics that go with them."""
+        self._complete(self.network, STATISTICS_SAMPLES)
+
+    def _complete(self, network: nn.Module, statistics: int) -> None:
+        """Make a copy of the network, or itself, what comes out of the steps so far; ``statistics`` samples' norms."""
         average = torch.from_numpy(self.moments[2][self.places])
         with torch.no_grad():
-            nn.utils.vector_to_parameters(average, self.network.parameters())
-        refresh_batch_norms(self.network, self.data)
-        self.network.eval()
+            nn.utils.vector_to_parameters(average, network.parameters())
+        refresh_batch_norms(network, self.data, most=statistics)
+        network.eval()
 
     def _flat_penalties(self, penalties: Penalties) -> tuple[FloatArray, FloatArray]:
         """Return the coefficients l1 and l2 of every parameter in the kernel's order, shape (weights,) each."""

@@ -1,0 +1,1 @@
+"""Where latency comes from: a file a source."""

@@ -1,0 +1,99 @@
+"""Hardware in the loop: a command of the user's runs the file on a board and says how long it took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from qanas.core.errors import InputError
+from qanas.deployment.tflite_reader import read_tflite
+from qanas.hardware.latency.base import Figure, LatencySource
+
+KEYS: dict[Figure, str] = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
+"""What a command's answer calls what it counted."""
+
+
+class Command(LatencySource):
+    """A program with arguments; it prints ``{"ms": [...]}``, ``{"cycles": [...]}`` or ``{"instructions": [...]}``.
+
+    The least of the list counts. It is run without a shell; a board that hangs, answers rubbish or fails is asked
+    again, and then costs one candidate, not the run.
+
+    Attributes:
+        argv: the program and its arguments; ``{model}`` stands for the .tflite file, ``{input}`` for a file of its
+            inputs' bytes, one behind the other, all zero.
+        counts: what it counts.
+        timeout_s: seconds after which it is stopped.
+        attempts: how often it is run before it is given up.
+    """
+
+    method: Literal["command"]
+    argv: tuple[str, ...] = Field(min_length=1, strict=False)
+    counts: Figure = "latency_ms"
+    timeout_s: float = Field(default=60.0, gt=0)
+    attempts: int = Field(default=3, ge=1)
+
+    @field_validator("argv")
+    @classmethod
+    def _has_the_model(cls, argv: tuple[str, ...]) -> tuple[str, ...]:
+        if not any("{model}" in part for part in argv):
+            raise ValueError("no part holds {model}, the file that is to be run")
+        return argv
+
+    @property
+    def figure(self) -> Figure:
+        """What it counts."""
+        return self.counts
+
+    @property
+    def described(self) -> str:
+        """The program's name."""
+        return f"measured by {Path(self.argv[0]).name}, the least of its list"
+
+    @property
+    def repeatable(self) -> bool:
+        """It is measured."""
+        return False
+
+    def of(self, contents: Sequence[bytes]) -> list[float]:
+        """Run the command for each file.
+
+        Raises:
+            InputError: it gave no answer, however often it was asked.
+        """
+        return [self._of(content) for content in contents]
+
+    def _of(self, content: bytes) -> float:
+        given = b"".join(bytes(tensor.stored_bytes) for tensor in read_tflite(content).inputs.values())
+        reason = ""
+        with tempfile.TemporaryDirectory(prefix="board-") as folder:
+            model, zeros = Path(folder) / "model.tflite", Path(folder) / "input.bin"
+            model.write_bytes(content)
+            zeros.write_bytes(given)
+            argv = [part.replace("{model}", str(model)).replace("{input}", str(zeros)) for part in self.argv]
+            for _ in range(self.attempts):
+                try:
+                    return self._answered(argv)
+                except (OSError, ValueError, subprocess.SubprocessError) as error:
+                    reason = " ".join(str(error).split())
+        raise InputError(f"device.latency.argv: {self.argv[0]} gave no answer in {self.attempts} attempts: {reason}")
+
+    def _answered(self, argv: Sequence[str]) -> float:
+        done = subprocess.run(argv, capture_output=True, timeout=self.timeout_s, check=False)  # noqa: S603 - the user's
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ValueError(f"it ended with code {done.returncode}{': ' + told[-1] if told else ''}")
+        answer: Any = json.loads(done.stdout)
+        key = KEYS[self.counts]
+        found = answer.get(key) if isinstance(answer, dict) else None
+        values = np.asarray(found if isinstance(found, list) else [found], object)
+        if not len(values) or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):
+            raise ValueError(f'it printed no {{"{key}": [...]}} of positive numbers')
+        return float(min(values))

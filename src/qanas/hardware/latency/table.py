@@ -1,0 +1,160 @@
+"""Latency by a table: operators measured each by itself, a network the sum of its own.
+
+Sums of operators rank networks as whole measurements do where kernels run one after the other and share nothing
+(Kendall tau .99 on a host without a delegate, 1.0 in TFLite Micro); on accelerators that fuse and stream they don't.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import write_atomically
+from qanas.deployment.tflite import write_tflite
+from qanas.deployment.tflite_reader import read_tflite
+from qanas.hardware.latency.base import STRICT, Figure, LatencySource
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+
+
+class TableFile(BaseModel):
+    """What a table's file holds.
+
+    Attributes:
+        version: of its format.
+        device: whose.
+        figure: what was counted.
+        protocol: how.
+        date: when.
+        values: of each operator by its signature.
+    """
+
+    model_config = STRICT
+    version: Literal[1] = 1
+    device: str
+    figure: Figure
+    protocol: str
+    date: str
+    values: dict[str, float]
+
+    @classmethod
+    def read(cls, path: Path) -> TableFile:
+        """Return a table.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"device.latency.path: {path}: {error.strerror}; qanas table makes one") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "it"
+            raise InputError(f"device.latency.path: {path} is no table: {field}: {first['msg']}") from error
+
+
+class Table(LatencySource):
+    """A sum over operators, each looked up.
+
+    Attributes:
+        path: of the table's file; relative ones start from the device's file.
+    """
+
+    method: Literal["table"]
+    path: str
+
+    @property
+    def _file(self) -> TableFile:
+        return TableFile.read(Path(self.path))
+
+    @property
+    def figure(self) -> Figure:
+        """What its file counts."""
+        return self._file.figure
+
+    @property
+    def described(self) -> str:
+        """What the table was made by, and when."""
+        table = self._file
+        return f"sum of operators from a table of {table.device}, {table.date}: {table.protocol}"
+
+    def of(self, contents: Sequence[bytes]) -> list[float]:
+        """Return the sum over each file's operators.
+
+        Raises:
+            InputError: it is no .tflite file, or has operators that the table lacks.
+        """
+        known = self._file.values
+        return [sum(self._looked_up(read_tflite(content).operators, known)) for content in contents]
+
+    def _looked_up(self, operators: Sequence[RuntimeOperator], known: Mapping[str, float]) -> list[float]:
+        signatures = [signature(operator) for operator in operators]
+        lacking = [operator.kind for operator, name in zip(operators, signatures, strict=True) if name not in known]
+        if lacking:
+            raise InputError(
+                f"{self.path} lacks {len(lacking)} of {len(operators)} operators, the first a {lacking[0]}; add them "
+                "with qanas table"
+            )
+        return [known[name] for name in signatures]
+
+
+def signature(operator: RuntimeOperator) -> str:
+    """Return what an operator's time depends on: its kind, options, and the shapes and types of all it touches."""
+
+    def told(tensor: RuntimeTensor | None) -> list[Any] | None:
+        return None if tensor is None else [list(tensor.shape), tensor.dtype, tensor.data is not None]
+
+    options = dict(sorted(operator.options.items()))
+    whole = [operator.kind, options, [told(t) for t in operator.inputs], [told(t) for t in operator.outputs]]
+    return json.dumps(whole, separators=(",", ":"))
+
+
+def alone(operator: RuntimeOperator) -> bytes:
+    """Return a .tflite file of one operator: what it is given are inputs, what it gives outputs."""
+    given = {id(t): t for t in operator.inputs if t is not None and t.data is None and not t.variable}
+    inputs = {f"input_{number}": tensor for number, tensor in enumerate(given.values())}
+    outputs = {f"output_{number}": tensor for number, tensor in enumerate(operator.outputs)}
+    program = Program(inputs, outputs)
+    program.append(operator)
+    return write_tflite(program)
+
+
+def distinct_operators(contents: Iterable[bytes]) -> dict[str, RuntimeOperator]:
+    """Return every operator of some files once, by its signature."""
+    return {signature(operator): operator for content in contents for operator in read_tflite(content).operators}
+
+
+def make_table(name: str, source: LatencySource, contents: Iterable[bytes], path: Path) -> TableFile:
+    """Measure the operators of some files that a table lacks, all in turns, and write it.
+
+    Args:
+        name: of the device.
+        source: what takes them.
+        contents: .tflite files.
+        path: of the table; one that is there by the same protocol is added to.
+
+    Raises:
+        InputError: there is a table of another device or protocol, or an operator can't be taken.
+    """
+    before = TableFile.read(path) if path.is_file() else None
+    now = TableFile(
+        device=name,
+        figure=source.figure,
+        protocol=source.described,
+        date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        values={},
+    )
+    if before is not None and (before.device, before.figure, before.protocol) != (now.device, now.figure, now.protocol):
+        raise InputError(f"{path}: it is of {before.device}, {before.protocol}; name another file for {name}")
+    known = {} if before is None else before.values
+    lacking = {name: one for name, one in distinct_operators(contents).items() if name not in known}
+    taken = source.of([alone(operator) for operator in lacking.values()]) if lacking else []
+    table = now.model_copy(update={"values": {**known, **dict(zip(lacking, taken, strict=True))}})
+    write_atomically(path, (table.model_dump_json(indent=1) + "\n").encode())
+    return table

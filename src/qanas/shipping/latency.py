@@ -1,0 +1,78 @@
+"""The latency of what ships, all files in turns: one after the other they would be measured at different speeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qanas.core.card import Card, Latency
+from qanas.core.errors import InputError
+from qanas.core.measures import COST_UNITS
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.hardware.device import Device
+from qanas.hardware.latency.base import Figure
+from qanas.planning.progress import Progress
+from qanas.shipping.models import Shipment
+
+_FIELDS: dict[Figure, str] = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
+"""Of `Latency`, by what costs are called."""
+
+
+def with_latency(
+    device: Device, folder: RunFolder, shipments: Sequence[Shipment], progress: Progress
+) -> list[Shipment]:
+    """Return shipments whose cards have the device's latency; where it can't be had, who watches is told why.
+
+    Where a card lacks it, or has it by another protocol, all are taken anew, together: figures of different hours
+    can't be compared. A card is a whole file at every moment; killed in between, the rest is taken next time.
+
+    Args:
+        device: the recipe's.
+        folder: of the run.
+        shipments: of the run, baselines included.
+        progress: who watches.
+    """
+    cards = {shipment.finalist.identity: shipment.card for shipment in shipments if shipment.card is not None}
+    if all(_has_it(card, device) for card in cards.values()):
+        return list(shipments)
+    try:
+        taken = take(device, folder, list(cards))
+    except InputError as error:
+        progress.message(f"latency: {error}")
+        return list(shipments)
+    for (identity, card), latency in zip(cards.items(), taken, strict=True):
+        cards[identity] = card.model_copy(update={"latency_ms": {device.name: latency}})
+        write_atomically(folder.model(identity) / "card.json", cards[identity].to_json().encode())
+    return [replace(s, card=cards.get(s.finalist.identity)) if s.card is not None else s for s in shipments]
+
+
+def _has_it(card: Card, device: Device) -> bool:
+    found = card.latency_ms.get(device.name)
+    return found is not None and found.kernels == device.latency.described
+
+
+def take(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[Latency]:
+    """Return what one inference of each of some shipped models takes.
+
+    Raises:
+        InputError: it can't be had.
+    """
+    contents = [(folder.model(identity) / "model.tflite").read_bytes() for identity in identities]
+    told = device.latency.described
+    return [
+        Latency(kernels=told, **{_FIELDS[name]: value for name, value in figures.items()})
+        for figures in device.taken(contents)
+    ]
+
+
+def told_latency(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[str]:
+    """Return lines on what some shipped models take now, or why that can't be had."""
+    try:
+        taken = take(device, folder, identities)
+    except InputError as error:
+        return [f"latency: {error}"]
+    lines = [f"latency on {device.name}, {device.latency.described}:"]
+    for identity, latency in zip(identities, taken, strict=True):
+        figures = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
+        lines.append(f"  {identity} {figures}")
+    return lines
