@@ -121,7 +121,7 @@ def mel_filters(bands: int, fft_size: int, sample_rate: int) -> Floats:
     """Return triangles on the mel scale, shape (bands, fft_size / 2 + 1).
 
     >>> mel_filters(2, 8, 8000).round(2).tolist()
-    [[0.0, 0.92, 0.0, 0.0, 0.0], [0.0, 0.08, 0.76, 0.38, 0.0]]
+    [[0.0, 0.7, 0.0, 0.0, 0.0], [0.0, 0.3, 0.92, 0.46, 0.0]]
     """
     frequencies = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
     low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (LOW_HZ, sample_rate / 2))
