@@ -163,7 +163,8 @@ def test_a_missing_recipe(workplace: Workplace, command: str) -> None:
 
 
 def test_a_folder_for_a_recipe(workplace: Workplace) -> None:
-    assert "is a folder" in workplace.refusal("run", workplace.data)
+    assert "columns without names: say which is predicted" in workplace.refusal("run", workplace.data)
+    assert "is a folder" in workplace.refusal("check", workplace.data)
 
 
 @pytest.mark.parametrize(

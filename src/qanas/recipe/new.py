@@ -214,6 +214,10 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
     if not others:
         raise InputError(f"{files[0]}: no column of numbers: it has {', '.join(table.columns)}")
     said = f"the column that is predicted: is it this one? There are {', '.join(others[:12])}"
+    if target is None and table.columns == [str(place + 1) for place in range(len(table.columns))]:
+        raise InputError(
+            f"{files[0]}: columns without names: say which is predicted: qanas new {folder} --target COLUMN"
+        )
     kind = "number" if target is None or target in numbers else "class"
     named = ("target", others[-1], said) if target is None else ("target", target, "")
     keys = [("predict", kind, ""), named, *keys, window]
