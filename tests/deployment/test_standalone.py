@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from qanas.deployment.read_tflite import read_program
 from qanas.deployment.standalone.emitter import Emitter, NotCoveredError
 from qanas.deployment.standalone.fusing import fused
 from qanas.deployment.standalone.lowerings import LOWERINGS
 from qanas.deployment.standalone.memory import Layout
 from qanas.deployment.standalone.model import Standalone
 from qanas.deployment.tflite import write_tflite
+from qanas.deployment.tflite_reader import read_tflite
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.numbers.functions import logistic_table, tanh_table
@@ -166,7 +166,7 @@ def test_no_output_of_many_networks_differs(tmp_path: Path) -> None:
 def test_the_file_gives_the_same_c(found: dict[str, QuantizedGraph]) -> None:
     for name, each in found.items():
         program = each.program()
-        read = read_program(write_tflite(program), each.graph.border)
+        read = read_tflite(write_tflite(program), each.graph.border)
         assert Standalone.of(name, read) == Standalone.of(name, program)
 
 

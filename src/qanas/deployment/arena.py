@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from qanas.deployment.operators import kind_of
-from qanas.deployment.read_tflite import read_program
+from qanas.deployment.tflite_reader import read_tflite
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, aligned, bytes_of
 
 BASE_BYTES = 736
@@ -41,7 +41,7 @@ def arena_bytes(content: bytes, peak_ram_bytes: int) -> int:
         content: a .tflite file with values of 8 or 16 bits.
         peak_ram_bytes: working memory of its values and states.
     """
-    return program_arena_bytes(read_program(content), peak_ram_bytes)
+    return program_arena_bytes(read_tflite(content), peak_ram_bytes)
 
 
 def program_arena_bytes(program: Program, peak_ram_bytes: int) -> int:
@@ -102,9 +102,9 @@ def operator_kinds(content: bytes) -> list[str]:
 
 def operator_counts(content: bytes) -> Counter[str]:
     """Return how many operators of each kind a .tflite file has."""
-    return Counter(operator.kind for operator in read_program(content).operators)
+    return Counter(operator.kind for operator in read_tflite(content).operators)
 
 
 def has_states(content: bytes) -> bool:
     """Return whether a .tflite file keeps values from one invocation to the next, as a fused LSTM does."""
-    return any(tensor.variable for tensor in read_program(content).tensors())
+    return any(tensor.variable for tensor in read_tflite(content).tensors())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import FILE_IDENTIFIER, TENSOR_TYPES
+from qanas.quantization.border import Border
 from qanas.quantization.program import (
     ITEM_BITS,
     DType,
@@ -31,10 +32,15 @@ _DTYPES: Mapping[int, DType] = {code: name for name, code in TENSOR_TYPES.items(
 _KINDS: Mapping[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def read_tflite(content: bytes) -> Program:
+def read_tflite(content: bytes, border: Border | None = None) -> Program:
     """Return the program of a .tflite file: of its first subgraph, with its constants.
 
-    Tensors keep their names only where they are inputs or outputs; options have the schema's names.
+    Tensors keep their names only where they are inputs or outputs; options have the schema's names, and those are there
+    that the writer left at their default.
+
+    Args:
+        content: the file.
+        border: how inputs and outputs are called; None: as in the file.
 
     Raises:
         InputError: it is no such file, it is cut off, or it has values of a type that no kernel of ours has.
@@ -43,15 +49,18 @@ def read_tflite(content: bytes) -> Program:
         raise InputError("it is no .tflite file: it lacks the format's mark")
     try:
         model = schema.ModelT.InitFromPackedBuf(content, 0)
-        return _program(model)
+        return _program(model, border)
     except (IndexError, struct.error, TypeError, AttributeError, ValueError, UnicodeDecodeError) as error:
         raise InputError("it is no whole .tflite file: part of it is missing or damaged") from error
 
 
-def _program(model: Any) -> Program:  # noqa: ANN401 - the schema's classes have no types
+def _program(model: Any, border: Border | None) -> Program:  # noqa: ANN401 - the schema's classes have no types
     graph = model.subgraphs[0]
     tensors = [_tensor(tensor, model.buffers[tensor.buffer].data) for tensor in graph.tensors]
-    program = Program(_border(graph.inputs, graph, tensors), _border(graph.outputs, graph, tensors))
+    called = (border.input_names, border.output_names) if border is not None else (None, None)
+    sides = zip((graph.inputs, graph.outputs), called, strict=True)
+    inputs, outputs = (_border(positions, names, graph, tensors) for positions, names in sides)
+    program = Program(inputs, outputs)
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         program.append(
@@ -75,9 +84,16 @@ def _listed(positions: Any, tensors: Sequence[RuntimeTensor]) -> list[RuntimeTen
     return [None if place < 0 else tensors[place] for place in _places(positions)]
 
 
-def _border(positions: Any, graph: Any, tensors: Sequence[RuntimeTensor]) -> dict[str, RuntimeTensor]:  # noqa: ANN401
-    names = {place: (graph.tensors[place].name or b"").decode() or f"tensor_{place}" for place in _places(positions)}
-    return {name: tensors[place] for place, name in names.items()}
+def _border(
+    positions: Any,  # noqa: ANN401
+    names: Sequence[str] | None,
+    graph: Any,  # noqa: ANN401
+    tensors: Sequence[RuntimeTensor],
+) -> dict[str, RuntimeTensor]:
+    places = _places(positions)
+    if names is None:
+        names = [(graph.tensors[place].name or b"").decode() or f"tensor_{place}" for place in places]
+    return {name: tensors[place] for name, place in zip(names, places, strict=True)}
 
 
 def _tensor(tensor: Any, raw: Any) -> RuntimeTensor:  # noqa: ANN401
@@ -107,7 +123,7 @@ def _quantization(stored: Any) -> TensorQuantization | None:  # noqa: ANN401
     return TensorQuantization(np.asarray(stored.scale, np.float32), points.astype(np.int64), stored.quantizedDimension)
 
 
-def _options(stored: Any) -> dict[str, int | float | bool]:  # noqa: ANN401
-    """Return the numbers of an option table; what else it has (lists, names) no kernel of ours looks at."""
+def _options(stored: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return all fields of an operator's option table that have a value."""
     found = {} if stored is None else vars(stored)
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+    return {name: value for name, value in found.items() if value is not None}

@@ -13,9 +13,9 @@ from qanas.deployment.firmware.golden import GoldenVectors, differing_kinds, tol
 from qanas.deployment.firmware.tensors import FirmwareTensor, tensors_of
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.operators import kind_of
-from qanas.deployment.read_tflite import read_program
 from qanas.deployment.standalone.emitter import NotCoveredError
 from qanas.deployment.standalone.model import Standalone
+from qanas.deployment.tflite_reader import read_tflite
 from qanas.quantization.border import Border
 from qanas.tasks.front_end import CForm, FrontEnd
 
@@ -79,7 +79,7 @@ class Firmware:
     def standalone(self) -> Standalone | str:
         """The model without an interpreter, or why there is no such form of it, in one line."""
         try:
-            return Standalone.of(self.name, read_program(self.content, self.border), raw=bool(self._golden.raw))
+            return Standalone.of(self.name, read_tflite(self.content, self.border), raw=bool(self._golden.raw))
         except NotCoveredError as error:
             return str(error)
 

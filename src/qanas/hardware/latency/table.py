@@ -110,7 +110,7 @@ def signature(operator: RuntimeOperator) -> str:
     def told(tensor: RuntimeTensor | None) -> list[Any] | None:
         return None if tensor is None else [list(tensor.shape), tensor.dtype, tensor.data is not None]
 
-    options = dict(sorted(operator.options.items()))
+    options = {name: value for name, value in sorted(operator.options.items()) if isinstance(value, int | float)}
     whole = [operator.kind, options, [told(t) for t in operator.inputs], [told(t) for t in operator.outputs]]
     return json.dumps(whole, separators=(",", ":"))
 
