@@ -6,6 +6,7 @@ python tools/api_pages.py build/docs
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -33,12 +34,25 @@ def complete(package: ModuleType) -> None:
         names += [name for name in modules if name not in names]
 
 
-def resolve_named_tuples() -> None:
-    """Give every named tuple's constructor its types: the generator can't look up names that are quoted there."""
+def resolve_constructors() -> None:
+    """Give made constructors their types: the generator can't look up names that are quoted there.
+
+    Those of named tuples, and of dataclasses that inherit fields: these are named in their base's module.
+    """
     for module in pkgutil.walk_packages(qanas.__path__, "qanas."):
         for kind in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(kind) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            if not inspect.isclass(kind):
+                continue
+            if issubclass(kind, tuple) and hasattr(kind, "_fields"):
                 kind.__new__.__annotations__ = typing.get_type_hints(kind)
+            elif (
+                dataclasses.is_dataclass(kind)
+                and "__init__" in vars(kind)
+                and any(map(dataclasses.is_dataclass, kind.__mro__[1:]))
+            ):
+                found = typing.get_type_hints(kind, include_extras=True)
+                made = kind.__init__.__annotations__
+                kind.__init__.__annotations__ = {name: found.get(name, told) for name, told in made.items()}
 
 
 def packages() -> list[ModuleType]:
@@ -51,7 +65,7 @@ def write(folder: Path) -> int:
     """Write a page a module, an index and the search; return how many pages there are."""
     for package in packages():
         complete(package)
-    resolve_named_tuples()
+    resolve_constructors()
     # Without sources: they are most of the time and size.
     pdoc.render.configure(docformat="google", show_source=False, footer_text=f"qanas {qanas.__version__}")
     pdoc.pdoc("qanas", output_directory=folder)
