@@ -2,7 +2,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests import latency_in_process
+
 torch.set_num_threads(1)
+latency_in_process.install()
 
 # A timing is never a test: a busy machine is slow at drawing examples, too.
 settings.register_profile("qanas", deadline=None, suppress_health_check=[HealthCheck.too_slow])

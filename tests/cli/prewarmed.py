@@ -138,6 +138,7 @@ def serve() -> None:
     import_all(
         [
             "unsynced",
+            "latency_here",
             "qanas.cli",
             "qanas.recipe",
             "qanas.reporting.report",

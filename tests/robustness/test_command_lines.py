@@ -17,7 +17,7 @@ from qanas import cli
         ("bogus", "No such command 'bogus'"),
         ("export a:b --out x", "Missing option '--calibration'"),
         ("pick somewhere --limit", "Option '--limit' requires an argument"),
-        ("devices one", "unexpected extra argument"),
+        ("devices host two", "unexpected extra argument"),
         ("run nowhere.toml", "nowhere.toml: no such file"),
     ],
 )
