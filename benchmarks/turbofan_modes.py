@@ -2,7 +2,7 @@
 
     python benchmarks/turbofan_modes.py runs/modes --subset FD001 --splits 5
     python benchmarks/turbofan_modes.py runs/modes --subset FD003 --splits 5
-    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes
+    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes_splits
 
 Protocol (`turbofan_modes.toml` has the numbers): for each split another fifth of the training engines is held out, and
 every mode searches once, with the split's number as the run's seed, training on every third window, the reference being

@@ -1,6 +1,6 @@
 """The figures of `turbofan_modes.py`: how much smaller one mode's networks are than another's at equal error.
 
-    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes
+    python benchmarks/turbofan_modes_result.py runs/modes docs/results/turbofan_modes_splits
 
 Everything is read from the experiment's folder; nothing is measured here, and splits that aren't complete are left out.
 
