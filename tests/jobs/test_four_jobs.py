@@ -115,7 +115,7 @@ def test_battery_regression(place: Place) -> None:
         task={"name": "tests.jobs.own:Battery", "data": str(place.folder)},
         space={"name": "dense", "max_layers": 1, "max_units": 16, "seed_units": 16},
         strategy={"name": "random", "trials": 5},
-        estimation={"epochs": 30},
+        estimation={"epochs": 150},
         objectives={"mae_quantized": "minimize", "file_bytes": "minimize"},
         finalists={"count": 2, "seeds": 2},
         reference={"tune": 0},
@@ -148,7 +148,7 @@ def test_defects_that_are_hardly_there(place: Place) -> None:
         reference={"tune": 0},
         baselines={"names": ["constant"]},
     )
-    told = place.qanas("run", recipe, "--out", place.run)
+    told = place.qanas("run", recipe, "--out", place.run, code=1)
     shipped = qanas.load(place.run).models
     assert all(card.degenerate is not None for card in shipped.values())
     assert f"{len(shipped)} models shipped, 0 failed, {len(shipped)} degenerate" in told
