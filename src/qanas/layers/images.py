@@ -231,21 +231,6 @@ class ConvNormActivation(ConvNorm):
 class ConvNormReLU6(ConvNormActivation):
     """A `ConvNorm` and min(max(x, 0), 6): a range that is known suits eight bits (Sandler et al. 2018)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Kernel = 1,
-        *,
-        stride: Kernel = 1,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> None:
-        """Create the layers ``conv``, ``norm`` and ``activation``."""
-        super().__init__(
-            in_channels, out_channels, kernel_size, "relu6", stride=stride, dilation=dilation, groups=groups
-        )
-
 
 class ChannelShuffle(nn.Module):
     """Deals the channels out: the first of every group, then the second of every group, ... (Zhang et al. 2018).

@@ -16,7 +16,7 @@ from qanas.core.candidate import Candidate
 from qanas.layers.sequences import ChannelNorm, ScaledLinear
 from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
-from qanas.search_space.settings import AtLeast, Integer, Setting
+from qanas.search_space.settings import Integer, Setting, sizes_of_parts
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
 
@@ -82,18 +82,8 @@ class AutoencoderSpace(NetworkSpace):
 
     def settings(self, shape: TaskShape) -> list[Setting]:
         """Return layers, units by layer (if it exists), the bottleneck, training, quantization."""
-        units = [
-            Integer(
-                f"units_{layer}",
-                "architecture",
-                self.seed_units,
-                low=1,
-                high=self.max_units,
-                log=True,
-                condition=AtLeast("layers", layer) if layer > 1 else None,
-            )
-            for layer in range(1, max(self.max_layers, self.seed_layers) + 1)
-        ]
+        most = max(self.max_layers, self.seed_layers)
+        units = sizes_of_parts("units", "layers", most, self.seed_units, self.max_units)
         layers = Integer("layers", "architecture", self.seed_layers, low=1, high=self.max_layers)
         bottleneck = Integer(
             "bottleneck", "architecture", self.seed_bottleneck, low=1, high=self.max_bottleneck, log=True

@@ -35,7 +35,7 @@ from qanas.networks.mobilenet_v2 import (
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
-from qanas.search_space.settings import AtLeast, Choice, Integer, Setting
+from qanas.search_space.settings import Choice, Integer, Setting, exists
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
 OUTPUT_STRIDE = 8
@@ -299,11 +299,11 @@ class DeepLabV3Space(BlockwiseSpace):
             layers = f"layers_{number}"
             settings.append(Integer(layers, "architecture", original, low=own, high=own))
             for layer in range(1, max(own, original) + 1):
-                exists = AtLeast(layers, layer) if layer > 1 else None
+                there = exists(layers, layer)
                 kernel, expansion = _names(number, layer)
                 settings += [
-                    Choice(kernel, "architecture", reference.kernel_size, options=self.kernels, condition=exists),
-                    Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=exists),
+                    Choice(kernel, "architecture", reference.kernel_size, options=self.kernels, condition=there),
+                    Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=there),
                 ]
         settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         bits: list[Setting] = [

@@ -15,7 +15,7 @@ from qanas.core.candidate import Candidate
 from qanas.layers.sequences import ScaledLinear
 from qanas.search_space.network_space import NetworkSpace, TaskShape, described, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
-from qanas.search_space.settings import AtLeast, Integer, Setting
+from qanas.search_space.settings import Integer, Setting, sizes_of_parts
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
 
@@ -97,18 +97,8 @@ class DenseSpace(NetworkSpace):
 
     def settings(self, shape: TaskShape) -> list[Setting]:
         """Return layers, units by layer (if it exists), training, quantization."""
-        units = [
-            Integer(
-                f"units_{layer}",
-                "architecture",
-                self.seed_units,
-                low=1,
-                high=self.max_units,
-                log=True,
-                condition=AtLeast("layers", layer),
-            )
-            for layer in range(1, max(self.max_layers, self.seed_layers) + 1)
-        ]
+        most = max(self.max_layers, self.seed_layers)
+        units = sizes_of_parts("units", "layers", most, self.seed_units, self.max_units, fewest=0)
         layers = Integer("layers", "architecture", self.seed_layers, low=0, high=self.max_layers)
         training = training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         return [layers, *units, *training, *quantization_settings(self.weight_bits)]

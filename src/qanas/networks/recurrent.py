@@ -15,7 +15,7 @@ from qanas.layers.initializers import INITIALIZERS, BiasInitializer
 from qanas.layers.sequences import RecurrentInitialization
 from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
-from qanas.search_space.settings import AtLeast, Integer, Setting
+from qanas.search_space.settings import Integer, Setting, exists, sizes_of_parts
 from qanas.search_space.training_group import (
     Penalty,
     TrainingSettings,
@@ -89,18 +89,9 @@ class RecurrentSpace(NetworkSpace):
         Settings of a layer exist only if the layer does.
         """
         numbers = range(1, max(self.max_layers, self.seed_layers) + 1)
-        units = [
-            Integer(
-                f"units_{layer}",
-                "architecture",
-                self.seed_units,
-                low=1,
-                high=self.max_units,
-                log=self.units_scale == "log",
-                condition=_exists(layer),
-            )
-            for layer in numbers
-        ]
+        units = sizes_of_parts(
+            "units", "layers", len(numbers), self.seed_units, self.max_units, log=self.units_scale == "log"
+        )
         layers = Integer("layers", "architecture", self.seed_layers, low=1, high=self.max_layers)
         training = training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
@@ -109,12 +100,12 @@ class RecurrentSpace(NetworkSpace):
 
     def _layer_settings(self, layer: int) -> list[Setting]:
         """Return how one layer is initialised and regularised."""
-        exists, reference = _exists(layer), self.initialization
+        there, reference = exists("layers", layer), self.initialization
         return [
-            initializer_setting("kernel", layer, exists, INITIALIZERS, reference.kernel),
-            initializer_setting("recurrent", layer, exists, INITIALIZERS, reference.recurrent),
-            initializer_setting("bias", layer, exists, self.bias_initializers, reference.bias),
-            *(setting for weights in WEIGHTS for setting in regularizer_settings(weights, layer, exists)),
+            initializer_setting("kernel", layer, there, INITIALIZERS, reference.kernel),
+            initializer_setting("recurrent", layer, there, INITIALIZERS, reference.recurrent),
+            initializer_setting("bias", layer, there, self.bias_initializers, reference.bias),
+            *(setting for weights in WEIGHTS for setting in regularizer_settings(weights, layer, there)),
         ]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
@@ -153,8 +144,3 @@ class RecurrentSpace(NetworkSpace):
             for parameter in parameters
         }
         return {name: penalty for name, penalty in found.items() if penalty is not None}
-
-
-def _exists(layer: int) -> AtLeast | None:
-    """Return the condition under which a layer exists."""
-    return AtLeast("layers", layer) if layer > 1 else None

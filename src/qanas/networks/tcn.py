@@ -21,7 +21,7 @@ from qanas.layers.initializers import INITIALIZERS, BiasInitializer, Initializer
 from qanas.layers.sequences import ChannelNorm, Conv1xK, ScaledLinear
 from qanas.search_space.network_space import NetworkSpace, TaskShape, narrowed_width, sequence_shape
 from qanas.search_space.quantization_group import quantization_settings
-from qanas.search_space.settings import AtLeast, Integer, Setting
+from qanas.search_space.settings import Integer, Setting, exists, sizes_of_parts
 from qanas.search_space.training_group import (
     Penalty,
     TrainingSettings,
@@ -251,18 +251,9 @@ class TCNSpace(NetworkSpace):
     def settings(self, shape: TaskShape) -> list[Setting]:
         """Return blocks, what belongs to them (if they exist), training, training by block, quantization."""
         numbers = range(1, max(self.max_blocks, self.seed_blocks) + 1)
-        channels = [
-            Integer(
-                f"channels_{block}",
-                "architecture",
-                self.seed_channels,
-                low=1,
-                high=self.max_channels,
-                log=self.channels_scale == "log",
-                condition=_exists(block),
-            )
-            for block in numbers
-        ]
+        channels = sizes_of_parts(
+            "channels", "blocks", len(numbers), self.seed_channels, self.max_channels, log=self.channels_scale == "log"
+        )
         blocks = Integer("blocks", "architecture", self.seed_blocks, low=1, high=self.max_blocks)
         kernel = Integer("kernel_size", "architecture", self.seed_kernel_size, low=2, high=self.max_kernel_size)
         base = Integer(
@@ -271,7 +262,7 @@ class TCNSpace(NetworkSpace):
             self.seed_dilation_base,
             low=1,
             high=self.max_dilation_base,
-            condition=_exists(2),
+            condition=exists("blocks", 2),
         )
         training = training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         if self.per_layer_training:
@@ -321,17 +312,12 @@ _PENALISED: Mapping[type[nn.Module], tuple[str, str]] = {Conv1xK: ("kernel", "we
 """For each kind of layer which weights of a block it has, and what the layer calls them."""
 
 
-def _exists(block: int) -> AtLeast | None:
-    """Return the condition under which a block exists."""
-    return AtLeast("blocks", block) if block > 1 else None
-
-
 def _block_settings(block: int) -> list[Setting]:
     """Return how one block is initialised and regularised."""
-    exists = _exists(block)
+    there = exists("blocks", block)
     return [
-        initializer_setting("kernel", block, exists, INITIALIZERS, REFERENCE_KERNEL),
-        initializer_setting("bias", block, exists, ("zeros", "uniform"), REFERENCE_BIAS),
-        *regularizer_settings("kernel", block, exists),
-        *regularizer_settings("bias", block, exists),
+        initializer_setting("kernel", block, there, INITIALIZERS, REFERENCE_KERNEL),
+        initializer_setting("bias", block, there, ("zeros", "uniform"), REFERENCE_BIAS),
+        *regularizer_settings("kernel", block, there),
+        *regularizer_settings("bias", block, there),
     ]

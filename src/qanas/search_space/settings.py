@@ -122,3 +122,45 @@ class Choice(Setting):
     def distribution(self) -> CategoricalDistribution:
         """The range searched."""
         return CategoricalDistribution(self.options)
+
+
+def exists(counted_by: str, number: int, fewest: int = 1) -> AtLeast | None:
+    """Return the condition under which a numbered part exists.
+
+    Args:
+        counted_by: the setting that says how many there are.
+        number: of the part, from 1.
+        fewest: that there always are.
+    """
+    return AtLeast(counted_by, number) if number > fewest else None
+
+
+def sizes_of_parts(
+    name: str, counted_by: str, count: int, reference: int, high: int, *, log: bool = True, fewest: int = 1
+) -> list[Integer]:
+    """Return the sizes of numbered parts, ``<name>_1`` and on, from 1 to ``high`` each, where the part exists.
+
+    Args:
+        name: what is sized: units, channels.
+        counted_by: the setting that says how many parts there are.
+        count: the most there can be.
+        reference: the reference's size of each.
+        high: the largest.
+        log: whether they are drawn on a logarithmic scale.
+        fewest: parts that there always are.
+
+    >>> [setting.name for setting in sizes_of_parts("units", "layers", 2, 4, 8)]
+    ['units_1', 'units_2']
+    """
+    return [
+        Integer(
+            f"{name}_{number}",
+            "architecture",
+            reference,
+            low=1,
+            high=high,
+            log=log,
+            condition=exists(counted_by, number, fewest),
+        )
+        for number in range(1, count + 1)
+    ]

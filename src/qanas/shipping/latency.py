@@ -10,12 +10,8 @@ from qanas.core.errors import InputError
 from qanas.core.measures import COST_UNITS
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
-from qanas.hardware.latency.base import Figure
 from qanas.planning.progress import Progress
 from qanas.shipping.models import Shipment
-
-_FIELDS: dict[Figure, str] = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
-"""Of `Latency`, by what costs are called."""
 
 
 def with_latency(
@@ -60,7 +56,7 @@ def take(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[L
     contents = [(folder.model(identity) / "model.tflite").read_bytes() for identity in identities]
     told = device.latency.described
     return [
-        Latency(kernels=told, **{_FIELDS[name]: value for name, value in figures.items()})
+        Latency(kernels=told, **{COST_UNITS[name]: value for name, value in figures.items()})
         for figures in device.taken(contents)
     ]
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,3 +48,29 @@ class LatencySource(BaseModel, ABC):
         Raises:
             InputError: a file can't be had a figure of, in one line.
         """
+
+
+def asked_script(name: str, asked: Mapping[str, object]) -> tuple[int, dict[str, Any]]:
+    """Run one of this package's scripts in a process of its own, and return its exit code and its answer.
+
+    Args:
+        name: of the script's file.
+        asked: what it is given, as JSON.
+
+    Returns:
+        The exit code, negative where a signal ended it, and what it printed; nothing where it failed.
+    """
+    script = resources.files("qanas.hardware.latency").joinpath(name)
+    with resources.as_file(script) as path:
+        done = subprocess.run(  # noqa: S603 - our own script
+            [sys.executable, str(path)], input=json.dumps(asked), capture_output=True, text=True, check=False
+        )
+    return done.returncode, {} if done.returncode else json.loads(done.stdout)
+
+
+def written(contents: Sequence[bytes], folder: Path) -> list[Path]:
+    """Write .tflite files into a folder, and return their paths in their order."""
+    paths = [folder / f"network{number}.tflite" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return paths

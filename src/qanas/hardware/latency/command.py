@@ -13,11 +13,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from qanas.core.errors import InputError
+from qanas.core.measures import COST_UNITS
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import Figure, LatencySource
-
-KEYS: dict[Figure, str] = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
-"""What a command's answer calls what it counted."""
 
 
 class Command(LatencySource):
@@ -91,7 +89,7 @@ class Command(LatencySource):
             told = done.stderr.decode(errors="replace").strip().splitlines()
             raise ValueError(f"it ended with code {done.returncode}{': ' + told[-1] if told else ''}")
         answer: Any = json.loads(done.stdout)
-        key = KEYS[self.counts]
+        key = COST_UNITS[self.counts]
         found = answer.get(key) if isinstance(answer, dict) else None
         values = np.asarray(found if isinstance(found, list) else [found], object)
         if not len(values) or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import collections
 import importlib.util
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from qanas.core.errors import InputError
-from qanas.hardware.latency.base import Figure, LatencySource
+from qanas.hardware.latency.base import Figure, LatencySource, asked_script, written
 
 EXTRA = "ethos-u"
 
@@ -73,9 +69,7 @@ class Compiler(LatencySource):
             raise InputError(f"device: {self.accelerator} needs Arm's Vela; pip install 'qanas[{EXTRA}]'")
         with tempfile.TemporaryDirectory(prefix="vela-") as name:
             folder = Path(name)
-            paths = [folder / f"network{number}.tflite" for number in range(len(contents))]
-            for path, content in zip(paths, contents, strict=True):
-                path.write_bytes(content)
+            paths = written(contents, folder)
             found = self._compiled(paths, folder)
             if found is None:  # one that kills the compiler takes the others with it
                 found = [self._alone(path, folder) for path in paths]
@@ -99,12 +93,5 @@ class Compiler(LatencySource):
         arguments = ["--accelerator-config", self.accelerator, "--system-config", self.system_config]
         arguments += ["--memory-mode", self.memory_mode]
         asked = {"files": [str(path) for path in paths], "folder": str(folder), "arguments": arguments}
-        script = resources.files("qanas.hardware.latency").joinpath("compilations.py")
-        with resources.as_file(script) as path:
-            done = subprocess.run(  # noqa: S603 - our own script
-                [sys.executable, str(path)], input=json.dumps(asked), capture_output=True, text=True, check=False
-            )
-        if done.returncode:
-            return None
-        answer: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)
-        return answer["found"]
+        code, answer = asked_script("compilations.py", asked)
+        return None if code else list(answer["found"])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from qanas.core.errors import InputError
-from qanas.hardware.latency.base import Figure, LatencySource
+from qanas.hardware.latency.base import Figure, LatencySource, asked_script, written
 
 MeasuredKernels = Literal["reference", "optimized", "xnnpack"]
 
@@ -55,10 +51,7 @@ class MeasuredHere(LatencySource):
             InputError: LiteRT refuses a file, or dies of it.
         """
         with tempfile.TemporaryDirectory(prefix="latency-") as folder:
-            paths = [Path(folder) / f"{number}.tflite" for number in range(len(contents))]
-            for path, content in zip(paths, contents, strict=True):
-                path.write_bytes(content)
-            answer = self._asked(paths)
+            answer = self._asked(written(contents, Path(folder)))
         if "ms" not in answer:
             raise InputError(f"LiteRT refuses the model: {answer['reason']}")
         return [float(value) for value in answer["ms"]]
@@ -66,12 +59,7 @@ class MeasuredHere(LatencySource):
     def _asked(self, paths: Sequence[Path]) -> dict[str, Any]:
         """Return what the process says."""
         asked = {**self.model_dump(exclude={"method"}), "files": [str(path) for path in paths]}
-        script = resources.files("qanas.hardware.latency").joinpath("invocations.py")
-        with resources.as_file(script) as path:
-            done = subprocess.run(  # noqa: S603 - our own script
-                [sys.executable, str(path)], input=json.dumps(asked), capture_output=True, text=True, check=False
-            )
-        if done.returncode:
-            raise InputError(f"LiteRT refuses the model: its process ended with code {done.returncode}")
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        code, answer = asked_script("invocations.py", asked)
+        if code:
+            raise InputError(f"LiteRT refuses the model: its process ended with code {code}")
+        return answer

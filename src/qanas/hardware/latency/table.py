@@ -6,57 +6,30 @@ Sums of operators rank networks as whole measurements do where kernels run one a
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, ClassVar, Literal
 
 from qanas.core.errors import InputError
-from qanas.core.run_folder import write_atomically
 from qanas.deployment.tflite import write_tflite
 from qanas.deployment.tflite_reader import read_tflite
-from qanas.hardware.latency.base import STRICT, Figure, LatencySource
+from qanas.hardware.latency.base import Figure, LatencySource
+from qanas.hardware.latency.figures_file import FiguresFile
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
 
-class TableFile(BaseModel):
+class TableFile(FiguresFile):
     """What a table's file holds.
 
     Attributes:
-        version: of its format.
-        device: whose.
-        figure: what was counted.
-        protocol: how.
-        date: when.
         values: of each operator by its signature.
     """
 
-    model_config = STRICT
-    version: Literal[1] = 1
-    device: str
-    figure: Figure
-    protocol: str
-    date: str
+    key: ClassVar[str] = "device.latency.path"
+    held: ClassVar[str] = "table"
+    made_by: ClassVar[str] = "qanas table"
     values: dict[str, float]
-
-    @classmethod
-    def read(cls, path: Path) -> TableFile:
-        """Return a table.
-
-        Raises:
-            InputError: it can't be read.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"device.latency.path: {path}: {error.strerror}; qanas table makes one") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "it"
-            raise InputError(f"device.latency.path: {path} is no table: {field}: {first['msg']}") from error
 
 
 class Table(LatencySource):
@@ -143,18 +116,12 @@ def make_table(name: str, source: LatencySource, contents: Iterable[bytes], path
         InputError: there is a table of another device or protocol, or an operator can't be taken.
     """
     before = TableFile.read(path) if path.is_file() else None
-    now = TableFile(
-        device=name,
-        figure=source.figure,
-        protocol=source.described,
-        date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        values={},
-    )
+    now = TableFile.taken(name, source, values={})
     if before is not None and (before.device, before.figure, before.protocol) != (now.device, now.figure, now.protocol):
         raise InputError(f"{path}: it is of {before.device}, {before.protocol}; name another file for {name}")
     known = {} if before is None else before.values
     lacking = {name: one for name, one in distinct_operators(contents).items() if name not in known}
     taken = source.of([alone(operator) for operator in lacking.values()]) if lacking else []
     table = now.model_copy(update={"values": {**known, **dict(zip(lacking, taken, strict=True))}})
-    write_atomically(path, (table.model_dump_json(indent=1) + "\n").encode())
+    table.write(path)
     return table

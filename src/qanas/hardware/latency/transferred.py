@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import collections
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from qanas.core.errors import InputError
-from qanas.core.run_folder import write_atomically
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import STRICT, Figure, LatencySource
+from qanas.hardware.latency.figures_file import FiguresFile
 from qanas.hardware.latency.table import TableFile, signature
 from qanas.hardware.latency.transfer import Transfer
 from qanas.hardware.work import KERNEL_KINDS, work_of
@@ -40,43 +39,17 @@ class MeasuredNetwork(BaseModel):
     value: float
 
 
-class NetworksFile(BaseModel):
+class NetworksFile(FiguresFile):
     """What a file of measured networks holds.
 
     Attributes:
-        version: of its format.
-        device: whose.
-        figure: what was counted.
-        protocol: how.
-        date: when.
         networks: that were measured.
     """
 
-    model_config = STRICT
-    version: Literal[1] = 1
-    device: str
-    figure: Figure
-    protocol: str
-    date: str
+    key: ClassVar[str] = "device.latency.networks"
+    held: ClassVar[str] = "file of measured networks"
+    made_by: ClassVar[str] = "qanas table --whole"
     networks: list[MeasuredNetwork]
-
-    @classmethod
-    def read(cls, path: Path) -> NetworksFile:
-        """Return the file's content.
-
-        Raises:
-            InputError: it can't be read.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InputError(
-                f"device.latency.networks: {path}: {error.strerror}; qanas table --whole makes one"
-            ) from error
-        except ValidationError as error:
-            raise InputError(
-                f"device.latency.networks: {path} holds no measured networks: {error.errors()[0]['msg']}"
-            ) from error
 
 
 class Transferred(LatencySource):
@@ -153,12 +126,7 @@ def measure_networks(name: str, source: LatencySource, contents: Sequence[bytes]
         path: to write.
     """
     values = source.of(contents)
-    made = NetworksFile(
-        device=name,
-        figure=source.figure,
-        protocol=source.described,
-        date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        networks=[described_network(read_tflite(c).operators, v) for c, v in zip(contents, values, strict=True)],
-    )
-    write_atomically(path, (made.model_dump_json(indent=1) + "\n").encode())
+    networks = [described_network(read_tflite(c).operators, v) for c, v in zip(contents, values, strict=True)]
+    made = NetworksFile.taken(name, source, networks=networks)
+    made.write(path)
     return made

@@ -1,0 +1,67 @@
+"""Files of figures that were taken: of which device, how, and when."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ValidationError
+
+from qanas.core.errors import InputError
+from qanas.core.run_folder import write_atomically
+from qanas.hardware.latency.base import STRICT, Figure, LatencySource
+
+
+class FiguresFile(BaseModel):
+    """What every such file holds.
+
+    Attributes:
+        version: of its format.
+        device: whose figures they are.
+        figure: what was counted.
+        protocol: how.
+        date: when.
+    """
+
+    key: ClassVar[str]
+    """Of a device's file that names it, for messages."""
+
+    held: ClassVar[str]
+    """What it should hold, for messages."""
+
+    made_by: ClassVar[str]
+    """The command that makes one."""
+
+    model_config = STRICT
+    version: Literal[1] = 1
+    device: str
+    figure: Figure
+    protocol: str
+    date: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return a file's content.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{cls.key}: {path}: {error.strerror}; {cls.made_by} makes one") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "it"
+            raise InputError(f"{cls.key}: {path} is no {cls.held}: {field}: {first['msg']}") from error
+
+    @classmethod
+    def taken(cls, device: str, source: LatencySource, **content: Any) -> Self:  # noqa: ANN401 - a file's own fields
+        """Return a file of what was taken today."""
+        today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+        return cls(device=device, figure=source.figure, protocol=source.described, date=today, **content)
+
+    def write(self, path: Path) -> None:
+        """Write it."""
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
