@@ -110,6 +110,10 @@ class Undirected(SmallTask):
     metrics: ClassVar[Any] = {"accuracy": "up"}
 
 
+class StrangeTolerance(SmallTask):
+    parity_tolerance: ClassVar[Any] = {"accuracy": 0.01, "mae": 0.1}
+
+
 class Detached(SmallTask):
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         return super().loss(kind, outputs.detach(), targets)
@@ -214,6 +218,7 @@ class Local(SmallTask):
         (ProtocolOfArrays(), "TypeError: Object of type ndarray is not JSON serializable"),
         (Unfingered(), "The fingerprint is a text, the same each time, in pickled copies too: it is"),
         (Undirected(), "accuracy is to 'up'; minimize or maximize it"),
+        (StrangeTolerance(), "parity_tolerance names mae, which is none of accuracy, error"),
         (Detached(), "cross_entropy has no gradient"),
         (Summed(), "A batch that is seen twice in one batch has the same loss: cross_entropy is"),
         (WrongGradient(), "cross_entropy: gradients differ by"),

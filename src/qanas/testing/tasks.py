@@ -103,11 +103,13 @@ def check_task(task: Task, output_shape: Sequence[int] | None = None) -> None:
 
 
 def metrics_are_declared(case: TaskCase) -> None:
-    """Metrics are declared, each with a direction."""
+    """Metrics are declared, each with a direction; tolerances are of such."""
     metrics = case.task.metrics
     expect(isinstance(metrics, Mapping) and metrics, f"metrics is {metrics!r}")
     for name, way in metrics.items():
         expect(way in get_args(Direction), f"{name} is to {way!r}; minimize or maximize it")
+    for name in case.task.parity_tolerance:
+        expect(name in metrics, f"parity_tolerance names {name}, which is none of {', '.join(metrics)}")
 
 
 def losses_are_declared(case: TaskCase) -> None:
