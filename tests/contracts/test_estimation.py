@@ -19,8 +19,10 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_tables import BlockTables, DistillationOptions, TableOptions
 from qanas.performance_estimation.procedure import FullTraining, Procedure, TrainedNetwork
 from qanas.performance_estimation.training import Training
+from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, new_supernet
 from qanas.search_space.start import RANDOM, Proposal, RandomStart, Start
 from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
+from qanas.supernet.network_supernet import SharedStart
 from qanas.testing import check_estimator, check_procedure, check_start
 from qanas.testing.small import SmallSpace, small_bench
 from qanas.testing.starts import FinalWeights
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 QUICK = FullTraining(epochs=2, calibration_samples=16)
 TABLES = BlockTables(QUICK, DistillationOptions(steps=8), TableOptions(bits=[4, 8], calibration_samples=8))
+SHARED = WeightSharing(QUICK, SupernetOptions(steps=8, batch_size=8, statistics_samples=16))
 
 calls = itertools.count()
 
@@ -66,6 +69,15 @@ def test_distilled_weights_keep_the_contract(tmp_path: Path) -> None:
     start = DistilledStart(SmallSpace(), weights_file(tmp_path / "teacher.safetensors", 1), tuple(supernets))
     smallest = dict.fromkeys(bench.reference.architecture, 0)
     check_start(start, candidate=Candidate(smallest, bench.reference.training, bench.reference.quantization))
+
+
+def test_shared_weights_keep_the_contract(tmp_path: Path) -> None:
+    starts = []
+    for seed in (1, 2):
+        path = tmp_path / f"supernet-{seed}.safetensors"
+        save_file(dict(new_supernet(small_bench(seed=seed)).network.state_dict()), path)
+        starts.append(SharedStart(SmallSpace(), path))
+    check_start(starts[0], other=starts[1])
 
 
 class Anonymous(FinalWeights):
@@ -209,7 +221,9 @@ def test_a_broken_procedure_is_caught(kind: type[FullTraining], told: str) -> No
 # Estimators
 
 
-@pytest.mark.parametrize("estimator", [Training(QUICK), TABLES], ids=["training", "block_tables"])
+@pytest.mark.parametrize(
+    "estimator", [Training(QUICK), TABLES, SHARED], ids=["training", "block_tables", "weight_sharing"]
+)
 def test_an_estimator_keeps_the_contract(estimator: Estimator) -> None:
     check_estimator(estimator, small_bench(networks=SmallSpace(weight_bits=(4, 8))))
 

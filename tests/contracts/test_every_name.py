@@ -54,6 +54,10 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 ESTIMATOR_TABLES: dict[str, Tables] = {
     "block_tables": {"distillation": {"steps": 8}, "table": {"calibration_samples": 8}},
     "training": {},
+    "weight_sharing": {
+        "supernet": {"steps": 8, "batch_size": 8, "statistics_samples": 8},
+        "space": {"name": "qanas.testing.small:SmallSpace", "search": ["architecture", "quantization"]},
+    },
 }
 TRIALS = 3
 

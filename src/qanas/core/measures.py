@@ -46,8 +46,11 @@ QUANTIZED_COSTS = frozenset({"arena_bytes"})
 FLOAT_PREFIX = "float_"
 """In front of a cost: the FP32 network's."""
 
-SCORE_PATTERN = re.compile(r"nsr_(sum|\d+)|predicted_\w+")
-"""Scores that stand for a metric in a search: noise-to-signal ratios of blocks, what a model predicts."""
+SHARED_PREFIX = "shared_"
+"""In front of a metric with its precision: of a network with weights that it shares with others."""
+
+SCORE_PATTERN = re.compile(rf"nsr_(sum|\d+)|predicted_\w+|{SHARED_PREFIX}\w+_(float|quantized)")
+"""Scores that stand for a metric: noise-to-signal ratios of blocks, what a model predicts, with shared weights."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def measure_of(column: str, directions: Mapping[str, Direction] | None = None) -
     if cost is not None:
         return cost
     if SCORE_PATTERN.fullmatch(column):
-        return Score(column)
+        stands_for = measure_of(column.removeprefix(SHARED_PREFIX), directions) if SHARED_PREFIX in column else None
+        return Score(column, stands_for.direction if stands_for is not None else "minimize")
     metric, _, precision = column.rpartition("_")
     found = next((entry for entry in PRECISIONS if entry == precision), None)
     if not metric or found is None:

@@ -74,7 +74,8 @@ def as_space(content: dict[str, Any]) -> tuple[dict[str, Any], SpaceForm]:
     """
     content = dict(content)
     of_blocks = "teacher" in content or "blocks" in content
-    if not of_blocks and ("space" in content or not any(table in content for table in OWN_TABLES)):
+    tables = [table for table, estimator in OWN_TABLES.items() if estimator == "block_tables"]
+    if not of_blocks and ("space" in content or not any(table in content for table in tables)):
         return content, SpaceForm()
     if "space" in content:
         raise InputError("space: given by [teacher] and [blocks], too; give one of the two")

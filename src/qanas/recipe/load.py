@@ -190,8 +190,9 @@ def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> di
         strategy = content.get("strategy", {})
         if isinstance(strategy, dict):
             content["strategy"] = {"name": "exact", **strategy}
-        if isinstance(content.get("space"), dict):
-            content["space"] = {"search": ["architecture", "quantization"], **content["space"]}
+    # Where weights are a block's or a supernet's, training settings are no candidate's own.
+    if name in OWN_TABLES.values() and isinstance(content.get("space"), dict):
+        content["space"] = {"search": ["architecture", "quantization"], **content["space"]}
     return content
 
 

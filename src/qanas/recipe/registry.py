@@ -35,6 +35,7 @@ STRATEGIES: Mapping[str, str] = {
 ESTIMATORS: Mapping[str, str] = {
     "block_tables": "qanas.performance_estimation.block_tables:BlockTables",
     "training": "qanas.performance_estimation.training:Training",
+    "weight_sharing": "qanas.performance_estimation.weight_sharing:WeightSharing",
 }
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
     "task": TASKS,
@@ -45,5 +46,8 @@ REGISTRIES: Mapping[str, Mapping[str, str]] = {
 }
 """The registry of each table that names a component."""
 
-OWN_TABLES: Mapping[str, str] = dict.fromkeys(("teacher", "blocks", "distillation", "table", "score"), "block_tables")
+OWN_TABLES: Mapping[str, str] = {
+    **dict.fromkeys(("teacher", "blocks", "distillation", "table", "score"), "block_tables"),
+    "supernet": "weight_sharing",
+}
 """Tables that one estimator alone reads: a recipe that has them, and names no estimator, means that one."""

@@ -1,0 +1,267 @@
+"""The estimator of one-shot search: one supernet of all networks, each scored quantized with the weights it shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save
+from torch import nn
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
+from qanas.core.events import Watch
+from qanas.core.measures import SHARED_PREFIX, Measure, Metric, Score
+from qanas.core.run_folder import write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.core.trials import TrialRecord
+from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
+from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.search_space.blockwise_space import BlockwiseSpace
+from qanas.search_space.start import Proposal, Start
+from qanas.search_space.training_group import TrainingSettings
+from qanas.supernet.network_supernet import NetworkSupernet, SharedStart, SharedTraining, train_shared
+from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
+from qanas.training.trainer import refresh_batch_norms
+
+SHARED_GROUPS = frozenset({"architecture", "quantization"})
+"""What can be searched: all candidates see one input, and one training makes their weights."""
+
+PROBED_STEPS = 2
+"""Steps of the supernet that are timed for a forecast."""
+
+
+class SupernetOptions(BaseModel):
+    """How the supernet is trained, and what each path is given: a recipe's ``[supernet]``.
+
+    Attributes:
+        steps: paths trained.
+        sampling: "uniform", a path a step (SPOS), or "fair", every option once a step (FairNAS).
+        batch_size: samples of a batch.
+        learning_rate: of the first step.
+        statistics_samples: training samples whose statistics a path's batch norms are given before it is scored.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    steps: int = Field(default=6000, ge=1)
+    sampling: Sampling = "uniform"
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    statistics_samples: int = Field(default=1024, ge=1)
+
+
+@dataclass(frozen=True)
+class WeightSharing(Estimator):
+    """Trains one supernet of all networks on the task and scores each with its path's weights, quantized.
+
+    With ``sampling = "uniform"`` SPOS (Guo et al., ECCV 2020), with "fair" FairNAS (Chu et al., ICCV 2021); both search
+    by evolution, here any sampler will do.
+
+    Attributes:
+        procedure: quantizes; trains reference and finalists.
+        supernet: how the supernet is trained.
+    """
+
+    procedure: Procedure
+    supernet: SupernetOptions = field(default_factory=SupernetOptions)
+
+    tables: ClassVar[Mapping[str, type[BaseModel]]] = {"supernet": SupernetOptions}
+    stages = ("shared", "trials")
+    starts = ("scratch", "shared")
+
+    def axis(self, measure: Measure) -> Measure:
+        """Return the metric with shared weights in place of the metric."""
+        if not isinstance(measure, Metric):
+            return measure
+        return Score(f"{SHARED_PREFIX}{measure.column}", measure.direction)
+
+    def check_bench(self, bench: Bench) -> None:
+        """Refuse networks without blocks, and groups that shared weights can't tell apart."""
+        if not isinstance(bench.networks, BlockwiseSpace):
+            raise InputError(
+                f"estimation.name: weight_sharing needs blocks, which {type(bench.networks).__name__} has not"
+            )
+        others = sorted(set(bench.search) - SHARED_GROUPS)
+        if others:
+            raise InputError(
+                f"space.search: weight_sharing trains all networks at once, so that {others[0]} can't be searched: "
+                f"leave it out"
+            )
+
+    def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> SharedWeights:
+        """Train the supernet."""
+        del bench, measures
+        file = stages.file("supernet", "supernet", ".safetensors", "shared")
+        checkpoint = stages.file("supernet", "checkpoint", ".safetensors", "shared")
+        stages.keep_only([file, checkpoint])
+        stages.work_off("supernet", [SupernetUnit(self, file, checkpoint)])
+        checkpoint.path.unlink(missing_ok=True)
+        return SharedWeights(self.procedure, self, file)
+
+    def training(self, bench: Bench) -> SharedTraining:
+        """Return how the supernet is trained: with the reference's kind of loss."""
+        own = self.supernet
+        loss = TrainingSettings.from_group(bench.reference.training).loss
+        return SharedTraining(own.steps, own.sampling, own.batch_size, own.learning_rate, loss)
+
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Refuse: there is no supernet before `prepare`."""
+        del bench, proposal, seed, history, watch
+        raise TypeError("shared weights estimate once they are trained")
+
+    def refusal(self, bench: Bench, candidate: Candidate) -> str:
+        """Return which block of a network the supernet has not: the reference's need not be there."""
+        try:
+            for block in networks_of(bench).blocks(bench.shape):
+                for name, value in block.settings.items():
+                    if candidate.architecture.get(name) != value:
+                        return f"{block.name} is made for {name} = {value}"
+                block.path_of(candidate.architecture)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def forecast(self, bench: Bench) -> float:
+        """Time a few steps of the supernet's training."""
+        supernet, settings = new_supernet(bench), self.training(bench)
+        data = bench.training_set(bench.reference, 0)
+        trainer = PathsTrainer(
+            supernet,
+            data,
+            partial(bench.task.loss, settings.loss),
+            options=supernet.options,
+            sampling=settings.sampling,
+            generator=torch.Generator().manual_seed(0),
+        )
+        indices = torch.arange(min(settings.batch_size, len(data)))
+        times = [time.perf_counter()]
+        for _ in range(PROBED_STEPS):
+            trainer.step(indices, 0.0)
+            times.append(time.perf_counter())
+        *_, last = (after - before for before, after in pairwise(times))  # the first one is slow
+        return last / paths_a_step(settings.sampling, supernet.options) * settings.passes
+
+
+def networks_of(bench: Bench) -> BlockwiseSpace:
+    """Return the family that is searched."""
+    return cast("BlockwiseSpace", bench.networks)
+
+
+def new_supernet(bench: Bench) -> NetworkSupernet:
+    """Return the supernet with initial weights, which depend on the run's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(bench.seed, "supernet", "weights"))
+        reference = networks_of(bench).build(bench.reference, bench.shape)
+        return NetworkSupernet(reference, networks_of(bench).blocks(bench.shape))
+
+
+@dataclass(frozen=True)
+class SupernetUnit(StageUnit):
+    """The training of the supernet; a killed one goes on from its last checkpoint.
+
+    Attributes:
+        settings: how.
+        made: what it leaves.
+        checkpoint: on the way.
+    """
+
+    settings: WeightSharing
+    made: StageFile
+    checkpoint: StageFile
+
+    @property
+    def file(self) -> StageFile:
+        """The supernet's weights."""
+        return self.made
+
+    @property
+    def label(self) -> str:
+        """What is trained."""
+        return "supernet"
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train the supernet and keep its weights."""
+        started = time.process_time()
+        supernet = new_supernet(bench)
+        seed = derive_seed(bench.seed, "supernet")
+        self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+        train_shared(
+            supernet,
+            lambda own: bench.training_set(bench.reference, own),
+            bench.task.loss,
+            self.settings.training(bench),
+            seed=seed,
+            checkpoint=self.checkpoint.path,
+            watch=watch,
+        )
+        write_atomically(self.made.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
+        note = {"cpu_seconds": time.process_time() - started}
+        self.made.finish(note)
+        return note
+
+
+@dataclass(frozen=True)
+class SharedWeights(Estimator):
+    """A supernet that is trained: a network's estimate is its metrics with the weights that it shares.
+
+    Attributes:
+        procedure: quantizes.
+        settings: that the supernet was trained by.
+        file: of its weights.
+    """
+
+    procedure: Procedure
+    settings: WeightSharing
+    file: StageFile
+
+    stages = ("shared", "trials")
+    starts = ("scratch", "shared")
+
+    def axis(self, measure: Measure) -> Measure:
+        """Return the metric with shared weights in place of the metric."""
+        return self.settings.axis(measure)
+
+    def refusal(self, bench: Bench, candidate: Candidate) -> str:
+        """Return which block of a network the supernet has not."""
+        return self.settings.refusal(bench, candidate)
+
+    def network(self, bench: Bench, candidate: Candidate) -> nn.Module:
+        """Return a network with the weights that it shares and batch norms of its own, in evaluation mode."""
+        network = bench.build(candidate, 0, self.finalist_start(bench, candidate, "shared"))
+        data = bench.training_set(candidate, 0)
+        refresh_batch_norms(network, data, most=self.settings.supernet.statistics_samples)
+        return network.eval()
+
+    def estimate(
+        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
+    ) -> Estimate:
+        """Give the network its weights, quantize it, and score it on validation data; nothing is trained."""
+        del history, watch
+        started = time.process_time()
+        candidate = proposal.candidate
+        network = self.network(bench, candidate)
+        # Quantization-aware training would be one a candidate: what sharing is to spare.
+        procedure = self.procedure.with_settings(qat_epochs=0)
+        made = TrainedNetwork(network, procedure.quantize(bench, candidate, network, seed), 0.0)
+        scores = made.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
+        shared = {f"{SHARED_PREFIX}{column}": value for column, value in scores.items()}
+        return Estimate(shared, time.process_time() - started)
+
+    def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
+        """Return the weights of the supernet, if asked for."""
+        if kind != "shared" or self.refusal(bench, candidate):
+            return bench.start_of(candidate)
+        return SharedStart(networks_of(bench), self.file.path)
+
+    def summary(self) -> dict[str, Any]:
+        """Return how much the supernet was trained."""
+        return {"supernet": self.settings.supernet.model_dump()}

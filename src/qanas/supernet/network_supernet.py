@@ -1,0 +1,248 @@
+"""The supernet of whole networks: every path through all blocks, between a stem and a head that all share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path as FilePath
+from typing import ClassVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from qanas.core.candidate import Candidate
+from qanas.core.events import Event, Watch
+from qanas.core.run_folder import write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.network_space import TaskShape
+from qanas.search_space.start import Start
+from qanas.supernet.block_supernet import BlockSupernet, Path
+from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
+from qanas.training.loop import Passes, Round, fit
+from qanas.training.trainer import Loss, TrainingSet
+
+SEGMENTS = 20
+"""Parts of a training, after each of which a killed one goes on. Each has its own seeds."""
+
+_MOMENTUM = "momentum."
+"""In front of a parameter's name in a checkpoint: its momentum, which the optimizer has under `_BUFFER`."""
+
+_BUFFER = "momentum_buffer"
+_SEGMENTS_DONE = "segments"
+
+
+class _PathBlock(BlockSupernet):
+    """A block of which one path is taken at a time, in the place of the reference's block."""
+
+    path: Path = ()
+
+    def forward(self, inputs: Tensor, path: Path | None = None) -> Tensor:
+        """Map the block's input, shape (batch, channels, ...), to its output along its path, or another one."""
+        return super().forward(inputs, self.path if path is None else path)
+
+
+class NetworkSupernet(nn.Module):
+    """All networks of a family that differ in their blocks' layers; those that share an option share its weights.
+
+    Stem, head and whatever else is outside of the blocks are the reference's and shared by all (Guo et al., ECCV 2020).
+
+    Args:
+        reference: a network of the family with initial weights; its blocks are replaced, in place.
+        blocks: where they are, and what can stand in them.
+
+    Attributes:
+        network: the reference with supernets for blocks.
+    """
+
+    def __init__(self, reference: nn.Module, blocks: Sequence[Block]) -> None:
+        """Create every option with initial weights."""
+        super().__init__()
+        self.network = reference
+        self._places = [_PathBlock(block) for block in blocks]
+        for block, place in zip(blocks, self._places, strict=True):
+            reference.set_submodule(block.module, place)
+
+    @property
+    def options(self) -> list[int]:
+        """How many options each layer has, those of all blocks behind each other."""
+        return [len(options) for place in self._places for options in place.options]
+
+    def forward(self, inputs: Tensor, path: Path) -> Tensor:
+        """Map inputs, shape (batch, *input_shape), to outputs along a path.
+
+        Args:
+            inputs: of the network.
+            path: the position of the chosen option of each layer, as `options` counts them.
+        """
+        taken = 0
+        for place in self._places:
+            place.path = path[taken : taken + len(place.layers)]
+            taken += len(place.layers)
+        outputs: Tensor = self.network(inputs)
+        return outputs
+
+
+@dataclass(frozen=True)
+class SharedStart(Start):
+    """The weights of a supernet that a network of its family has: its path's, stem and head.
+
+    Statistics of batch norms are those of all paths mixed; `qanas.training.trainer.refresh_batch_norms` gives a network
+    its own.
+
+    Attributes:
+        networks: the family.
+        file: of the supernet's weights; its name changes with what it was made from.
+    """
+
+    networks: BlockwiseSpace
+    file: FilePath
+
+    @property
+    def digest(self) -> str:
+        """Changes with the weights."""
+        return hashlib.sha256(self.file.name.encode()).hexdigest()[:8]
+
+    def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
+        """Give a candidate's network these weights.
+
+        Args:
+            candidate: of the family, one option a layer.
+            network: as `BlockwiseSpace.build` returned it.
+            shape: of the task.
+        """
+        blocks = self.networks.blocks(shape)
+        state = load(self.file.read_bytes())
+        inside = tuple(f"{block.module}." for block in blocks)
+        chosen = {name: values for name, values in state.items() if not name.startswith(inside)}
+        for block in blocks:
+            for layer, position in enumerate(block.path_of(candidate.architecture)):
+                shared = f"{block.module}.layers.{layer}.{position}."
+                for name, values in state.items():
+                    if name.startswith(shared):
+                        chosen[f"{block.module}.{layer}.{name.removeprefix(shared)}"] = values
+        network.load_state_dict(chosen)
+
+
+@dataclass(frozen=True)
+class SharedTraining:
+    """How a supernet is trained on the task itself.
+
+    Attributes:
+        passes: paths trained, each on one batch; a fair step takes as many as the widest layer has options.
+        sampling: which paths: one at random (SPOS, Guo et al., ECCV 2020), or every option once a step (FairNAS, Chu et
+            al., ICCV 2021).
+        batch_size: samples of a batch.
+        learning_rate: of the first step; falls to 0 with power 0.9.
+        loss: the task's kind of loss.
+    """
+
+    passes: int
+    sampling: Sampling
+    batch_size: int
+    learning_rate: float
+    loss: str
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One of `SEGMENTS` parts of a schedule of passes; only its own steps are drawn."""
+
+    unit: ClassVar[str] = Passes.unit
+
+    passes: Passes
+    number: int
+
+    @property
+    def total(self) -> int:
+        """Of the whole schedule."""
+        return self.passes.total
+
+    def rounds(self) -> Iterator[Round]:
+        """Yield the rounds that end in this part."""
+        for part in self.passes.rounds():
+            if -(-part.done * SEGMENTS // self.total) - 1 == self.number:
+                yield part
+
+
+def train_shared(
+    supernet: NetworkSupernet,
+    data: Callable[[int], TrainingSet],
+    loss: Loss,
+    settings: SharedTraining,
+    *,
+    seed: int,
+    checkpoint: FilePath,
+    watch: Watch,
+) -> bool:
+    """Train a supernet in place, and leave it in evaluation mode; return whether it went to the end.
+
+    Args:
+        supernet: with initial weights.
+        data: what on, by the seed of its random changes.
+        loss: of the task.
+        settings: how.
+        seed: of batches, paths and random changes.
+        checkpoint: written after each segment, and gone on from where it is there: the weights are those of a training
+            that nobody stopped.
+        watch: told of every hundredth of the way; says whether to go on.
+
+    Raises:
+        TrainingFailed: the loss became NaN or infinite.
+    """
+    options = supernet.options
+    a_step = paths_a_step(settings.sampling, options)
+    first, momentum = _resumed(supernet, checkpoint)
+    going = True
+
+    def told(event: Event) -> bool:
+        nonlocal going
+        going = watch(event)
+        return going
+
+    for number in range(first, SEGMENTS):
+        own = derive_seed(seed, "segment", number)
+        changed = data(derive_seed(own, "augmentation"))
+        generator = torch.Generator().manual_seed(derive_seed(own, "order"))
+        trainer = PathsTrainer(
+            supernet,
+            changed,
+            partial(loss, settings.loss),
+            options=options,
+            sampling=settings.sampling,
+            generator=generator,
+        )
+        for name, parameter in supernet.named_parameters():
+            if name in momentum:
+                trainer.optimizer.state[parameter][_BUFFER] = momentum[name]
+        passes = Passes(len(changed), settings.batch_size, settings.learning_rate, settings.passes, a_step, generator)
+        fit(trainer, _Segment(passes, number), told)
+        if not going:
+            return False
+        state = trainer.optimizer.state
+        momentum = {name: state[p][_BUFFER] for name, p in supernet.named_parameters() if _BUFFER in state[p]}
+        _keep(supernet, momentum, number + 1, checkpoint)
+    return True
+
+
+def _resumed(supernet: NetworkSupernet, path: FilePath) -> tuple[int, dict[str, Tensor]]:
+    """Give a supernet the weights of a checkpoint, if there is a sound one; return its segments and momentum."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            segments = int(file.metadata()[_SEGMENTS_DONE])
+        supernet.load_state_dict({name: v for name, v in tensors.items() if not name.startswith(_MOMENTUM)})
+    except Exception:  # noqa: BLE001 - none, or damaged in any way: training from the start gives the same weights
+        return 0, {}
+    return segments, {n.removeprefix(_MOMENTUM): v for n, v in tensors.items() if n.startswith(_MOMENTUM)}
+
+
+def _keep(supernet: NetworkSupernet, momentum: Mapping[str, Tensor], segments: int, path: FilePath) -> None:
+    """Write what a training goes on from."""
+    tensors = {name: values.contiguous() for name, values in supernet.state_dict().items()}
+    tensors |= {f"{_MOMENTUM}{name}": values.contiguous() for name, values in momentum.items()}
+    write_atomically(path, save(tensors, {_SEGMENTS_DONE: str(segments)}))
