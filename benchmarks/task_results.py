@@ -67,6 +67,8 @@ def table(folder: Path) -> tuple[str, dict[str, Any]]:
     figures = {
         "recipe": {key: value for key, value in result.recipe.items() if key != "source"},
         "metric": metric,
+        "way": result.summary["metrics"][metric],
+        "take": next((name_of(row, "") for row in rows if row["candidate"] == verdict["recommended"]), ""),
         "units": verdict["units"] | {"are": verdict["unit"]},
         "effort_cpu_seconds": result.summary.get("effort_cpu_seconds"),
         "trials": result.summary["trials"],
@@ -80,6 +82,31 @@ def table(folder: Path) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines), figures
 
 
+def summary(name: str, figures: dict[str, Any]) -> str:
+    """Return a run's row of the page's first table: test scores of what was chosen by validation data."""
+    metric = figures["metric"]
+    sign = 1.0 if figures["way"] == "maximize" else -1.0
+
+    def best(kinds: tuple[str, ...], names: tuple[str, ...] = ("",)) -> str:
+        of_kind = [row for row in figures["models"] if row["kind"] in kinds and row["weight_bytes"] is not None]
+        of_kind = [row for row in of_kind if row["candidate"].startswith(names) and not row["degenerate"]]
+        if not of_kind:
+            return "degenerate"
+        row = max(of_kind, key=lambda row: sign * float(row[f"{metric}_deployed_val_mean"]))
+        return f"{spread(row, f'{metric}_deployed_test')} ({row['weight_bytes']:,.0f} B)"
+
+    constant = next(row for row in figures["models"] if row["candidate"] == "baseline-constant")
+    cells = [
+        f"[{name}](#{name}), {metric}",
+        f"{constant[f'{metric}_float_test_mean']:.4g}",
+        best(("baseline",), ("baseline-linear", "baseline-dense")),
+        best(("reference",)),
+        best(("found",)),
+        figures["take"],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Print the tables, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -87,9 +114,14 @@ def main() -> None:
     parser.add_argument("figures", type=Path)
     parser.add_argument("names", nargs="+")
     given = parser.parse_args()
-    told = {}
+    told, texts = {}, {}
     for name in given.names:
-        text, told[name] = table(given.runs / name)
+        texts[name], told[name] = table(given.runs / name)
+    print("| set, metric | constant | linear or dense on features | reference, tuned | found | the run says: take |")
+    print("|---|--:|--:|--:|--:|---|")
+    for name, figures in told.items():
+        print(summary(name, figures))
+    for name, text in texts.items():
         print(f"\n## {name}\n\n{told[name]['metric']}; {told[name]['units']}\n\n{text}\n")
         for sentence in told[name]["sentences"]:
             print(f"> {sentence}\n")
