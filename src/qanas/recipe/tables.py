@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
 from qanas.planning.plan import BASELINES, BaselineName
+from qanas.planning.sharing import LEASE
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 
@@ -113,6 +114,16 @@ class BaselinesTable(BaseModel):
         return tuple(name for name in BASELINES if name in self.names) if self.enabled else ()
 
 
+class StoreTable(BaseModel):
+    """A study that several machines work on."""
+
+    model_config = STRICT
+    url: str
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    lease: float = Field(default=LEASE, gt=0, le=86400, strict=False)
+    folder: str | None = None
+
+
 class RunTable(BaseModel):
     """What holds for the whole run."""
 
@@ -146,6 +157,7 @@ class Recipe(BaseModel):
     reference: ReferenceTable = ReferenceTable()
     baselines: BaselinesTable = BaselinesTable()
     run: RunTable = RunTable()
+    store: StoreTable | None = None
 
 
 class TeacherTable(BaseModel):

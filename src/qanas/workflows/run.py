@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
@@ -22,9 +23,11 @@ from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
+from qanas.workflows.coordinators import Session
 from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.search import Search
+from qanas.workflows.storages import Patient
 
 logger = logging.getLogger("qanas")
 
@@ -84,8 +87,21 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
             raise
 
 
+def _session(plan: Plan, folder: RunFolder, progress: Progress) -> AbstractContextManager[Session | None]:
+    """Return this run's time at the study that it shares with others, if it does."""
+    if plan.store is None:
+        return contextlib.nullcontext()
+    progress.message(f"store: {plan.store.url}, study {plan.store.name}")
+    return Session(plan.store, Patient(plan.store, progress.message), folder.path, plan.jobs)
+
+
 def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
-    search = Search(plan, folder, progress)
+    with _session(plan, folder, progress) as session:
+        return _conducted(plan, folder, progress, session)
+
+
+def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Session | None) -> RunResult:
+    search = Search(plan, folder, progress, session)
     finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
 
     def write_summary(status: str, **more: object) -> None:
