@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Goal, Limit, Measure, Metric, Score
+from qanas.execution.executors import LOCAL, Engine
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -127,6 +128,7 @@ class Plan:
         baselines: what is trained and scored beside finalists.
         goals: scores to be reached; of what reaches them the smallest is wanted.
         store: a study that others work on, too; None: the run's own.
+        engine: who runs units of work.
     """
 
     bench: Bench
@@ -142,6 +144,7 @@ class Plan:
     baselines: tuple[BaselineName, ...] = ()
     goals: tuple[Goal, ...] = ()
     store: SharedStudy | None = None
+    engine: Engine = LOCAL
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:

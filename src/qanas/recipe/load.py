@@ -17,6 +17,7 @@ from typing import Any
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import read_tables, set_key
 from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
+from qanas.execution.executors import LOCAL
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
@@ -172,9 +173,11 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     store = None if recipe.store is None else _store(recipe.store, resolved, folder)
     if store is not None:
         resolved["store"] = store.as_table()
+    if recipe.execution is not None:
+        resolved["execution"] = recipe.execution.model_dump()
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
-        recipe.baselines.wanted, goals, store,
+        recipe.baselines.wanted, goals, store, LOCAL if recipe.execution is None else recipe.execution.chosen(),
     )  # fmt: skip
     plan.check_combination()
     return plan

@@ -29,7 +29,7 @@ from qanas.core.trials import CurvePoint
 from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.performance_estimation.scoring import metrics_of, sample_of
@@ -424,7 +424,7 @@ def train(
         progress.epoch(order[id(unit)], event)
         return True
 
-    with make_executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
+    with plan.engine.executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
         for unit, result in executor.work_off(waiting):
             assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
             identity, repetition = unit.finalist.identity, unit.repetition

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
+from qanas.performance_estimation.bench import Bench
 from qanas.planning.dependence import check_resumable
 from qanas.planning.plan import Plan
 from qanas.planning.progress import NOBODY, Follower, Progress
@@ -80,11 +81,18 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
         for remark in remarks:
             progress.message(f"data: {remark}")
         try:
-            with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+            with _logged_to(folder, remarks), _shared(plan, folder) as bench:
                 return _run(with_scheme_chosen(replace(plan, bench=bench), folder, followed), folder, followed)
         except BaseException:
             follower.end()
             raise
+
+
+def _shared(plan: Plan, folder: RunFolder) -> AbstractContextManager[Bench]:
+    """Return the bench with its data where workers find it."""
+    if plan.engine.remote:
+        return contextlib.nullcontext(plan.bench.carried())
+    return plan.bench.shared(folder.prepared, plan.jobs)
 
 
 def _session(plan: Plan, folder: RunFolder, progress: Progress) -> AbstractContextManager[Session | None]:

@@ -18,7 +18,7 @@ from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
-from qanas.execution.executors import Executor, Failure, Unit, make_executor
+from qanas.execution.executors import LOCAL, Executor, Failure, Unit
 from qanas.hardware.costs import ADDITIVE_COLUMNS, costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
@@ -275,8 +275,8 @@ class Search:
         refused = self.estimator.refusal(self.bench, self.bench.reference)
         first = 1 if refused else 0  # the reference is always trial 0, where it can be estimated
         self._trial_0 = None if refused else _identity(self._reference_proposal())
-        jobs = 1 if self.plan.estimator.cheap else self.plan.jobs
-        with make_executor(self.bench, jobs, self._on_event) as executor:
+        jobs, engine = (1, LOCAL) if self.plan.estimator.cheap else (self.plan.jobs, self.plan.engine)
+        with engine.executor(self.bench, jobs, self._on_event) as executor:
             while True:
                 for unit in self._next_units(sampler, executor, first):
                     executor.submit(unit)

@@ -15,7 +15,7 @@ from typing import Any
 from qanas.core.errors import InputError
 from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, digest, write_atomically
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.base import StageFile as StageFileContract
 from qanas.performance_estimation.base import StageUnit
 from qanas.planning.dependence import made_from
@@ -141,7 +141,9 @@ class RunStages:
             self._progress.epoch(order[id(unit)], event)
             return True
 
-        with make_executor(self._plan.bench, min(self._plan.jobs, max(len(waiting), 1)), on_event) as executor:
+        with self._plan.engine.executor(
+            self._plan.bench, min(self._plan.jobs, max(len(waiting), 1)), on_event
+        ) as executor:
             for unit, result in executor.work_off(waiting):
                 assert isinstance(unit, StageUnit)  # noqa: S101 - nothing else was submitted
                 if isinstance(result, Failure):
