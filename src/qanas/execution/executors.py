@@ -33,6 +33,9 @@ R = TypeVar("R")
 ATTEMPTS = 3
 """How often a unit is run whose worker dies: something may have killed the worker, or the unit kills every worker."""
 
+STARTS = 20
+"""How many workers a unit is given that die before they begin with it, which is not the unit's fault."""
+
 
 class Unit(ABC, Generic[C, R]):
     """A piece of work: picklable, and its result depends on it and on what it works on alone."""
@@ -181,19 +184,21 @@ class _Worker:
     units: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Busy(Generic[C, R]):
     """A unit at work.
 
     Attributes:
         worker: that has it.
         unit: the unit.
-        attempt: how often it was given to a worker, this one included.
+        begun: how often a worker has begun with it.
+        given: how often it was given to a worker, this one included.
     """
 
     worker: _Worker
     unit: Unit[C, R]
-    attempt: int
+    begun: int = 0
+    given: int = 1
 
 
 class ProcessExecutor(Executor[C, R]):
@@ -234,19 +239,19 @@ class ProcessExecutor(Executor[C, R]):
 
     def submit(self, unit: Unit[C, R]) -> None:
         """Give a unit to an idle worker."""
-        self._give(unit, 1)
+        self._give(unit, 0, 1)
 
-    def _give(self, unit: Unit[C, R], attempt: int) -> None:
+    def _give(self, unit: Unit[C, R], begun: int, given: int) -> None:
         worker = self._idle.pop() if self._idle else self._start()
         try:
             worker.connection.send((worker.units + 1, unit))
         except ConnectionError:  # it died while it was idle
             worker.process.join()
             worker.connection.close()
-            self._give(unit, attempt)
+            self._give(unit, begun, given)
             return
         worker.units += 1
-        self._busy[worker.connection] = _Busy(worker, unit, attempt)
+        self._busy[worker.connection] = _Busy(worker, unit, begun, given)
 
     def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Wait for any worker to end its unit."""
@@ -258,17 +263,20 @@ class ProcessExecutor(Executor[C, R]):
                     return finished
 
     def _receive(self, connection: Connection) -> tuple[Unit[C, R], R | Failure] | None:
-        worker, unit, attempt = (busy := self._busy[connection]).worker, busy.unit, busy.attempt
+        worker, unit = (busy := self._busy[connection]).worker, busy.unit
         try:
             kind, *content = connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
             del self._busy[connection]
             reason = f"the worker process ended with exit code {worker.process.exitcode}"
-            if attempt == ATTEMPTS:
+            if busy.begun >= ATTEMPTS or busy.given >= STARTS:
                 return unit, Failure(reason)
             logger.warning("%s; its unit is run again", reason)
-            self._give(unit, attempt + 1)
+            self._give(unit, busy.begun, busy.given + 1)
+            return None
+        if kind == "begun":
+            busy.begun += 1
             return None
         if kind == "event":
             if not self._watch(unit, *content):
@@ -328,6 +336,7 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
             if unit is None:  # of one that had ended by then
                 continue
             running = number
+            connection.send(("begun",))
             connection.send(("result", attempt(partial(unit.run, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return

@@ -273,7 +273,7 @@ def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
 
 def _store(table: StoreTable, resolved: Mapping[str, Any], folder: Path) -> SharedStudy:
     """Return the study that a run takes part in; without a name it is that of everybody with this recipe and data."""
-    name = table.name or f"qanas-{stage_digest('trials', resolved)}"
+    name = table.name or f"qanas-{stage_digest('front', resolved)}"
     shared = None if table.folder is None else _absolute("store.folder", table.folder, folder)
     return SharedStudy(checked_url(table.url), name, table.lease, shared)
 

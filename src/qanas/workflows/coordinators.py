@@ -17,7 +17,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from qanas.core.run_folder import write_atomically
+from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.execution.sharing import ALONE, Sharing
 from qanas.planning.sharing import SharedStudy
 from qanas.workflows.storages import TOKEN, Patient, attempted, open_storage
 
@@ -66,6 +68,22 @@ def identity_in(folder: Path) -> str:
         known = uuid.uuid4().hex[:12]
         write_atomically(place, f"{known}\n".encode())
     return known
+
+
+def use_shared_folder(run: RunFolder, root: Path) -> None:
+    """Let what stages and finalists leave lie in a folder that all coordinators see; a run's folder has links there.
+
+    Raises:
+        InputError: the run has some of its own already.
+    """
+    for place in (run.blocks, run.features, run.trainings):
+        home = root / place.name
+        home.mkdir(parents=True, exist_ok=True)
+        if place.is_symlink():
+            place.unlink()
+        elif place.exists():
+            raise InputError(f"{place}: this run has some of its own; choose another --out, or leave out store.folder")
+        place.symlink_to(home.absolute(), target_is_directory=True)
 
 
 class Coordinators:
@@ -227,8 +245,9 @@ class Leases:
         return self._results
 
     def wait(self) -> None:
-        """Wait a little for others."""
+        """Wait a little for others, and look what they did."""
         time.sleep(self._pause)
+        self.refresh()
 
 
 class Session:
@@ -247,6 +266,11 @@ class Session:
         self.units = self.patient.study(f"{shared.name}/{UNITS}", ["minimize"])
         self.coordinators = Coordinators(shared, self.patient, self.units, identity_in(folder), jobs)
         self.leases = Leases(self.patient, self.units, self.coordinators, min(1.0, shared.lease / BEATS))
+
+    @property
+    def files(self) -> Sharing:
+        """Who does which unit that leaves files: shared where there is a folder that all see."""
+        return ALONE if self.shared.folder is None else self.leases
 
     @property
     def name(self) -> str:

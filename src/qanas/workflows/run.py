@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
+from qanas.execution.sharing import ALONE, one_at_a_time
 from qanas.performance_estimation.bench import Bench
-from qanas.planning.dependence import check_resumable
+from qanas.planning.dependence import check_resumable, made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import NOBODY, Follower, Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
@@ -24,7 +25,7 @@ from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
-from qanas.workflows.coordinators import Session
+from qanas.workflows.coordinators import Session, use_shared_folder
 from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.search import Search
@@ -100,6 +101,8 @@ def _session(plan: Plan, folder: RunFolder, progress: Progress) -> AbstractConte
     if plan.store is None:
         return contextlib.nullcontext()
     progress.message(f"store: {plan.store.url}, study {plan.store.name}")
+    if plan.store.folder is not None:
+        use_shared_folder(folder, plan.store.folder / plan.store.name / made_from("front", plan.recipe))
     return Session(plan.store, Patient(plan.store, progress.message), folder.path, plan.jobs)
 
 
@@ -133,21 +136,23 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
         save("interrupted")
     search.stop_clock()
     started = time.monotonic()
-    confirmation = Confirmation(plan, folder, search.records, progress)
-    front = confirmation.front() if confirmation.budget else search.front()
-    tuned = tuned_reference(plan, folder, progress, search.records)
+    files = ALONE if session is None else session.files
+    with one_at_a_time(files, "confirmation and tuning"):  # what each of them leaves is one file
+        confirmation = Confirmation(plan, folder, search.records, progress)
+        front = confirmation.front() if confirmation.budget else search.front()
+        tuned = tuned_reference(plan, folder, progress, search.records)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     constant = constant_scores(plan)
     choice = choose(plan, front, constant)
     if choice.reason:
         progress.message(f"finalists: {choice.reason}")
     finalists = choose_finalists(plan, search.estimator, choice.front, choice.first)
-    trainings, trained = train_finalists(plan, folder, finalists, progress)
+    trainings, trained = train_finalists(plan, folder, finalists, progress, files)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
     finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
-    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
+    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress, files)
     compared = [
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]

@@ -19,6 +19,7 @@ from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
 from qanas.execution.executors import LOCAL, Executor, Failure, Unit
+from qanas.execution.sharing import ALONE
 from qanas.hardware.costs import ADDITIVE_COLUMNS, costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
@@ -141,7 +142,7 @@ def _store(plan: Plan, folder: RunFolder, session: Session | None) -> TrialStore
         return TrialStore(folder.study, plan.axes, plan.limits)
     if folder.study.exists():
         raise InputError(f"{folder.study}: this run has trials of its own; choose another --out, or leave [store] out")
-    facts = {"made_from": made_from("trials", plan.recipe), "scheme": plan.scheme.name}
+    facts = {"made_from": made_from("front", plan.recipe), "scheme": plan.scheme.name}
     return SharedTrialStore(session, facts, plan.axes, plan.limits)
 
 
@@ -161,7 +162,7 @@ class Search:
         self.bench = plan.bench
         self.folder = folder
         self.progress = progress
-        self.stages = RunStages(plan, folder, progress)
+        self.stages = RunStages(plan, folder, progress, ALONE if session is None else session.files)
         self.estimator = plan.estimator
         self.store = _store(plan, folder, session)
         require_reference(folder.study, self.store.records, plan.bench.reference)

@@ -64,7 +64,6 @@ class SharedTrialStore(TrialStore):
         self._begun: dict[int, int] = {}
         self._seen: set[int] = set()
         self._elsewhere: set[tuple[str, str]] = set()
-        self._counted: set[int] = set()
         attributes = self._patient(self._attributes)
         self._agree({**facts, "axes": columns_of(axes)}, attributes)
         self._seconds = float(attributes.get(self._seconds_name, 0.0))
@@ -102,17 +101,12 @@ class SharedTrialStore(TrialStore):
                     self._elsewhere.add(_training_of(row))
                 continue
             self._seen.add(row.number)
-            record = _counted(row)
+            record = counted(row)
             if record is not None:
                 self.study.add_trial(self._trial(record, *parameters_of(row), row.system_attrs))
-                self._learn(record)
+                self.records.append(record)
                 found.append(record)
         return found
-
-    def _learn(self, record: TrialRecord) -> None:
-        self.records.append(record)
-        if record.outcome != "rejected":
-            self._counted.add(record.index)
 
     @property
     def held(self) -> Collection[int]:
@@ -130,16 +124,18 @@ class SharedTrialStore(TrialStore):
         unit = f"{_TRIAL}{index}"
         if not self._leases.claim(unit):
             return False
-        counted = False
+        ended = False
         for row in self._patient.rows(self._id):
             if row.number in self._seen or row.user_attrs.get(INDEX) != index:
                 continue
-            if not row.state.is_finished():
-                counted |= not self._patient.close(row._trial_id, TrialState.PRUNED)
-            counted |= _counted(row) is not None
-        if counted:  # whoever was given up for dead has ended it after all
+            if row.state.is_finished() or not self._patient.close(row._trial_id, TrialState.PRUNED):
+                ended |= counted(self._row(row._trial_id)) is not None
+        if ended:  # whoever was given up for dead has ended it after all
             self._leases.finish(unit)
-        return not counted
+        return not ended
+
+    def _row(self, row: int) -> FrozenTrial:
+        return self._patient(lambda storage: storage.get_trial(row))
 
     def release(self, index: int) -> None:
         """Give an index back."""
@@ -171,7 +167,7 @@ class SharedTrialStore(TrialStore):
         rows = self._patient.rows(self._id)
         number = next(row.number for row in rows if row._trial_id == own)
         same = [row for row in rows if row.number < number and _training_of(row) == training]
-        return any(not row.state.is_finished() or _counted(row) is not None for row in same)
+        return any(not row.state.is_finished() or counted(row) is not None for row in same)
 
     def holds(self, index: int) -> bool:
         """Tell whether an index was still this coordinator's at the last look."""
@@ -198,7 +194,7 @@ class SharedTrialStore(TrialStore):
         if not kept:
             self.drop(number)
             return False
-        self._remember(space, number, record, self._patient(lambda storage: storage.get_trial(row)).number)
+        self._remember(space, number, record, self._row(row).number)
         return True
 
     def _reject(self, space: SearchSpace, number: int | None, record: TrialRecord) -> None:
@@ -206,7 +202,7 @@ class SharedTrialStore(TrialStore):
         settings = space.parameters(record.candidate) if asked is None else (asked.params, asked.distributions)
         told = {RECORD: stored_with_settings(record, *settings), TOKEN: uuid.uuid4().hex}
         row = self._patient.add(self._id, optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs=told))
-        self._remember(space, number, record, self._patient(lambda storage: storage.get_trial(row)).number)
+        self._remember(space, number, record, self._row(row).number)
 
     def _remember(self, space: SearchSpace, number: int | None, record: TrialRecord, kept_as: int) -> None:
         """Let samplers know what is kept."""
@@ -215,7 +211,7 @@ class SharedTrialStore(TrialStore):
         else:
             self._finish(number, record)
         self._seen.add(kept_as)
-        self._learn(replace(record, number=kept_as))
+        self.records.append(replace(record, number=kept_as))
 
     def set_search_seconds(self, seconds: float) -> None:
         """Store the wall-clock seconds that this coordinator has searched."""
@@ -231,7 +227,7 @@ def _training_of(row: FrozenTrial) -> tuple[str, str]:
     return candidate, parent
 
 
-def _counted(row: FrozenTrial) -> TrialRecord | None:
+def counted(row: FrozenTrial) -> TrialRecord | None:
     """Return what is known of a trial; None where its row is open, or was taken from its coordinator."""
     if RECORD not in row.user_attrs or not row.state.is_finished():
         return None
