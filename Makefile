@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Real data where it is at hand, else the seeded synthetic engines.
 TURBOFAN := $(if $(wildcard $(QANAS_DATA)/cmapss/train_FD001.txt),$(abspath $(QANAS_DATA)/cmapss),synthetic)
 
-.PHONY: run test browser check coverage lint format types layers docs wheel firmware clean
+.PHONY: run test browser cluster check coverage lint format types layers docs wheel firmware clean
 
 run: $(STAMP)
 	@echo "turbofan data: $(TURBOFAN)"
@@ -19,6 +19,12 @@ test: $(STAMP)
 # Reports in Chromium, 390 and 1280 pixels wide; skipped where there is none. The pictures are where pytest says.
 browser: $(STAMP)
 	$(BIN)/pytest -m browser tests/reporting/test_in_a_browser.py -rs --basetemp=build/browser
+
+# Several machines: a real PostgreSQL (Debian: apt-get install postgresql) and a real Ray of two nodes on this one; what
+# lacks is said. The extras are installed first: Ray takes 300 MB.
+cluster: $(STAMP)
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[postgres,ray]'
+	$(BIN)/pytest -m cluster -ra tests/cluster
 
 # Everything that has to hold; what takes one core runs two at a time.
 check: $(STAMP)

@@ -282,6 +282,28 @@ def table(
 
 
 @app.command()
+def status(
+    subject: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A recipe with [store], or a run's folder.")],
+    settings: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Who works on a study that several machines share, how fast it goes, and how long it will take."""
+    import json
+
+    if subject.is_dir():
+        recipe = _folder(subject).read_recipe()
+    else:
+        _look_at(subject, settings or [])
+        from qanas.recipe import load_plan
+
+        recipe = dict(load_plan(subject, settings or []).recipe)
+    from qanas.workflows.status import status_of, told
+
+    found = status_of(recipe)
+    typer.echo(json.dumps(found.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(told(found)))
+
+
+@app.command()
 def report(folder: FolderArgument) -> None:
     """Rebuild report.html from the run's files alone."""
     run_folder = _folder(folder)

@@ -295,3 +295,17 @@ def test_any_folders_of_images_and_masks_run_whole(tmp_path: Path) -> None:
     result = run(path, tmp_path / "run")
     assert result.shipped == 2
     assert all(card.parity_steps.max == 0 for card in result.folder.cards().values())
+
+
+@pytest.mark.slow
+def test_what_another_coordinator_left_in_a_shared_folder_is_not_made_again(tmp_path: Path) -> None:
+    store = {"url": f"journal://{tmp_path}/study.journal", "folder": str(tmp_path / "shared")}
+    path = recipe(tmp_path, store=store)
+    first = run(path, tmp_path / "first")
+    left = {file: file.stat().st_mtime_ns for file in (tmp_path / "shared").rglob("*") if file.is_file()}
+    assert {file.suffix for file in left} >= {".safetensors", ".parquet", ".npy", ".tflite"}
+    second = run(path, tmp_path / "second")
+    assert {file: file.stat().st_mtime_ns for file in left} == left
+    fronts = [(tmp_path / name / "front.csv").read_text("utf-8") for name in ("first", "second")]
+    assert fronts[0] == fronts[1]
+    assert second.shipped == first.shipped > 0

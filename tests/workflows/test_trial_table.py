@@ -12,7 +12,7 @@ import polars as pl
 from qanas.core.measures import is_setting
 from qanas.core.run_folder import RunFolder, read_table, write_parquet
 from qanas.core.trials import TrialRecord
-from qanas.workflows.trial_store import trial_table
+from qanas.workflows.trial_table import trial_table
 
 COSTS = {"weight_bytes": 120, "latency_ms": 2}
 AT = datetime(2026, 1, 2, 3, 4, 5, 500_000, UTC)

@@ -11,13 +11,13 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType, TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
@@ -29,6 +29,12 @@ logger = logging.getLogger("qanas")
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+ATTEMPTS = 3
+"""How often a unit is run whose worker dies: something may have killed the worker, or the unit kills every worker."""
+
+STARTS = 20
+"""How many workers a unit is given that die before they begin with it, which is not the unit's fault."""
 
 
 class Unit(ABC, Generic[C, R]):
@@ -165,14 +171,41 @@ class InlineExecutor(Executor[C, R]):
 
 @dataclass
 class _Worker:
+    """A process and the pipe to it.
+
+    Attributes:
+        process: of the worker.
+        connection: to it.
+        units: that it was given.
+    """
+
     process: BaseProcess
     connection: Connection
+    units: int = 0
+
+
+@dataclass
+class _Busy(Generic[C, R]):
+    """A unit at work.
+
+    Attributes:
+        worker: that has it.
+        unit: the unit.
+        begun: how often a worker has begun with it.
+        given: how often it was given to a worker, this one included.
+    """
+
+    worker: _Worker
+    unit: Unit[C, R]
+    begun: int = 0
+    given: int = 1
 
 
 class ProcessExecutor(Executor[C, R]):
     """Runs units in worker processes.
 
-    A worker that dies fails its unit and is replaced. Workers end with this process, however that ends.
+    A worker that dies is replaced, and its unit is run again; one that loses `ATTEMPTS` workers fails. Workers end with
+    this process, however that ends. A watch's stop reaches a worker at one of its unit's next events.
 
     Args:
         bench: what units work on; each worker gets a copy.
@@ -187,7 +220,7 @@ class ProcessExecutor(Executor[C, R]):
         self._watch = watch
         self._context = mp.get_context("spawn")
         self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Unit[C, R]]] = {}
+        self._busy: dict[Connection, _Busy[C, R]] = {}
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
@@ -206,13 +239,19 @@ class ProcessExecutor(Executor[C, R]):
 
     def submit(self, unit: Unit[C, R]) -> None:
         """Give a unit to an idle worker."""
+        self._give(unit, 0, 1)
+
+    def _give(self, unit: Unit[C, R], begun: int, given: int) -> None:
         worker = self._idle.pop() if self._idle else self._start()
         try:
-            worker.connection.send(unit)
+            worker.connection.send((worker.units + 1, unit))
         except ConnectionError:  # it died while it was idle
-            worker = self._start()
-            worker.connection.send(unit)
-        self._busy[worker.connection] = (worker, unit)
+            worker.process.join()
+            worker.connection.close()
+            self._give(unit, begun, given)
+            return
+        worker.units += 1
+        self._busy[worker.connection] = _Busy(worker, unit, begun, given)
 
     def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Wait for any worker to end its unit."""
@@ -224,15 +263,25 @@ class ProcessExecutor(Executor[C, R]):
                     return finished
 
     def _receive(self, connection: Connection) -> tuple[Unit[C, R], R | Failure] | None:
-        worker, unit = self._busy[connection]
+        worker, unit = (busy := self._busy[connection]).worker, busy.unit
         try:
             kind, *content = connection.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
             del self._busy[connection]
-            return unit, Failure(f"the worker process ended with exit code {worker.process.exitcode}")
+            reason = f"the worker process ended with exit code {worker.process.exitcode}"
+            if busy.begun >= ATTEMPTS or busy.given >= STARTS:
+                return unit, Failure(reason)
+            logger.warning("%s; its unit is run again", reason)
+            self._give(unit, busy.begun, busy.given + 1)
+            return None
+        if kind == "begun":
+            busy.begun += 1
+            return None
         if kind == "event":
-            self._watch(unit, *content)
+            if not self._watch(unit, *content):
+                with suppress(ConnectionError):  # it is dead, which is seen next
+                    connection.send((worker.units, None))
             return None
         (result,) = content
         if isinstance(result, Failure):
@@ -243,7 +292,7 @@ class ProcessExecutor(Executor[C, R]):
 
     def close(self) -> None:
         """End the workers at once; what they were working on is lost."""
-        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+        for worker in [*self._idle, *(busy.worker for busy in self._busy.values())]:
             worker.process.terminate()
             worker.process.join()
             worker.connection.close()
@@ -266,17 +315,28 @@ def _main_module_hidden() -> Iterator[None]:
 
 
 def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whatever the units work on
-    """Be a worker: run what comes through the pipe until it breaks."""
+    """Be a worker: run what comes through the pipe until it breaks.
+
+    What comes is the number of a unit with the unit, or without one where it is to stop.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    running, stopped = 0, 0
 
     def watch(event: Event) -> bool:
+        nonlocal stopped
         connection.send(("event", event))
-        return True
+        while connection.poll():
+            stopped, _ = connection.recv()
+        return stopped != running
 
     try:
         while True:
-            unit: Unit[Any, Any] = connection.recv()
+            number, unit = connection.recv()
+            if unit is None:  # of one that had ended by then
+                continue
+            running = number
+            connection.send(("begun",))
             connection.send(("result", attempt(partial(unit.run, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return
@@ -290,9 +350,22 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def make_executor(bench: C, jobs: int, watch: WatchUnit) -> Executor[C, Any]:
-    """Return an executor for ``jobs`` units at a time; one at a time where this process may have no children."""
-    if jobs > 1 and mp.current_process().daemon:
-        logger.warning("jobs = %d, but a worker of a pool may have none of its own: one at a time", jobs)
-        jobs = 1
-    return InlineExecutor(bench, watch) if jobs == 1 else ProcessExecutor(bench, jobs, watch)
+@dataclass(frozen=True)
+class Engine:
+    """Who runs units: this process, or worker processes of it; picklable.
+
+    Another engine is a subclass. What it gives passes `qanas.testing.check_executor`.
+    """
+
+    remote: ClassVar[bool] = False
+    """Whether units run on other machines, too, which don't see this one's memory and files."""
+
+    def executor(self, bench: C, jobs: int, watch: WatchUnit) -> Executor[C, Any]:
+        """Return an executor for ``jobs`` units at a time; one at a time where this process may have no children."""
+        if jobs > 1 and mp.current_process().daemon:
+            logger.warning("jobs = %d, but a worker of a pool may have none of its own: one at a time", jobs)
+            jobs = 1
+        return InlineExecutor(bench, watch) if jobs == 1 else ProcessExecutor(bench, jobs, watch)
+
+
+LOCAL = Engine()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class PreparedData:
         self.folder = folder
         self._loaded: dict[str, TaskData] = {}
 
-    def __reduce__(self) -> tuple[type[PreparedData], tuple[Task, Path | None]]:
+    def __reduce__(self) -> tuple[type[PreparedData], Any]:
         """Pickle without the data."""
         return PreparedData, (self.task, self.folder)
 
@@ -96,6 +97,11 @@ class PreparedData:
             loaded = self.task.with_input(values).load()
         return sound(loaded, place)
 
+    def carried(self) -> PreparedData:
+        """Return the same data, which goes along to other machines."""
+        self.of({})
+        return CarriedData(self.task, self._loaded)
+
     def shared(self, folder: Path) -> PreparedData:
         """Return the same data where other processes can map it; what is prepared already is written there."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +110,24 @@ class PreparedData:
             with folder_written_atomically(folder / name) as partial:
                 save_prepared(data, partial)
         return copy
+
+
+class CarriedData(PreparedData):
+    """Prepared data that goes along with whoever is given it, where others don't see this machine's files.
+
+    Args:
+        task: reads and prepares.
+        loaded: what is prepared.
+    """
+
+    def __init__(self, task: Task, loaded: Mapping[str, TaskData]) -> None:
+        """Take what is prepared."""
+        super().__init__(task)
+        self._loaded = dict(loaded)
+
+    def __reduce__(self) -> tuple[type[PreparedData], Any]:
+        """Pickle with the data."""
+        return CarriedData, (self.task, self._loaded)
 
 
 @dataclass(frozen=True)
@@ -306,6 +330,10 @@ class Bench:
     def needs_quiet(self) -> bool:
         """Whether a cost is measured, which other work on the machine would disturb."""
         return any(not cost.repeatable for cost in self.costs)
+
+    def carried(self) -> Bench:
+        """Return the same with data that goes along to other machines; files that are read lazily have to be there."""
+        return replace(self, data=self.data.carried())
 
     @contextmanager
     def shared(self, folder: Path, jobs: int) -> Iterator[Bench]:

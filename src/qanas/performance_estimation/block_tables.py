@@ -178,9 +178,11 @@ class BlockTables(Estimator):
         network.load_state_dict(load_file(teacher))
         blocks = blocks_of(bench)
         with stages.timed("features"):
-            write_features(network, blocks, self._views(bench), folders.train)
-            held_out = torch.from_numpy(bench.data_of(bench.reference).val.inputs)
-            write_features(network, blocks, held_out, folders.held_out)
+            if not features_are_there(folders.train):  # somebody who shares the folder may have been faster
+                write_features(network, blocks, self._views(bench), folders.train)
+            if not features_are_there(folders.held_out):
+                held_out = torch.from_numpy(bench.data_of(bench.reference).val.inputs)
+                write_features(network, blocks, held_out, folders.held_out)
         return folders
 
     def _views(self, bench: Bench) -> torch.Tensor:

@@ -25,6 +25,8 @@ IRRELEVANT: tuple[str, ...] = (
     "strategy.trials",
     "strategy.hours",
     "strategy.max_rejected",
+    "store.",
+    "execution.",
 )
 """Keys that decide how long a run goes on, and where things are, not what it finds."""
 

@@ -9,9 +9,11 @@ from typing import Any, Literal, get_args
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Goal, Limit, Measure, Metric, Score
+from qanas.execution.executors import LOCAL, Engine
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
+from qanas.planning.sharing import SharedStudy
 from qanas.quantization.numbers.affine import Container
 from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
 from qanas.search_strategy.base import Strategy
@@ -125,6 +127,8 @@ class Plan:
         recipe: resolved, as written into the run's folder.
         baselines: what is trained and scored beside finalists.
         goals: scores to be reached; of what reaches them the smallest is wanted.
+        store: a study that others work on, too; None: the run's own.
+        engine: who runs units of work.
     """
 
     bench: Bench
@@ -139,6 +143,8 @@ class Plan:
     recipe: Mapping[str, Any]
     baselines: tuple[BaselineName, ...] = ()
     goals: tuple[Goal, ...] = ()
+    store: SharedStudy | None = None
+    engine: Engine = LOCAL
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:

@@ -17,18 +17,29 @@ from typing import Any
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import read_tables, set_key
 from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
+from qanas.execution.executors import LOCAL
 from qanas.hardware.costs import cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.planning.dependence import made_from as stage_digest
 from qanas.planning.dependence import upgraded
 from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
+from qanas.planning.sharing import SharedStudy, checked_url
 from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
 from qanas.recipe.forms import as_space
 from qanas.recipe.registry import OWN_TABLES
-from qanas.recipe.tables import EstimationTable, FinalistsTable, NamedTable, QuantizationTable, Recipe, SeedTable
+from qanas.recipe.tables import (
+    EstimationTable,
+    FinalistsTable,
+    NamedTable,
+    QuantizationTable,
+    Recipe,
+    SeedTable,
+    StoreTable,
+)
 from qanas.search_space.start import RandomStart, Start
 from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
@@ -159,9 +170,14 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "versions": _versions(),
         "data_fingerprint": fingerprint,
     }
+    store = None if recipe.store is None else _store(recipe.store, resolved, folder)
+    if store is not None:
+        resolved["store"] = store.as_table()
+    if recipe.execution is not None:
+        resolved["execution"] = recipe.execution.model_dump()
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
-        recipe.baselines.wanted, goals,
+        recipe.baselines.wanted, goals, store, LOCAL if recipe.execution is None else recipe.execution.chosen(),
     )  # fmt: skip
     plan.check_combination()
     return plan
@@ -254,6 +270,13 @@ def _finalists(table: FinalistsTable, procedure: Procedure) -> FinalistsPlan:
     changes = {key: getattr(table, key) for key in ("epochs", "qat_epochs") if getattr(table, key) is not None}
     own = procedure.with_settings(**changes) if changes else procedure
     return FinalistsPlan(table.count, table.seeds, own, table.start, table.confirm)
+
+
+def _store(table: StoreTable, resolved: Mapping[str, Any], folder: Path) -> SharedStudy:
+    """Return the study that a run takes part in; without a name it is that of everybody with this recipe and data."""
+    name = table.name or f"qanas-{stage_digest('front', resolved)}"
+    shared = None if table.folder is None else _absolute("store.folder", table.folder, folder)
+    return SharedStudy(checked_url(table.url), name, table.lease, shared)
 
 
 def _scheme(table: QuantizationTable) -> SchemeChoice:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Group
 from qanas.core.measures import Direction
+from qanas.execution.executors import LOCAL, Engine
 from qanas.planning.plan import BASELINES, BaselineName
+from qanas.planning.sharing import LEASE
 from qanas.quantization.numbers.affine import ActivationBits, Container, ScaleKind, WeightBits
 from qanas.quantization.scheme import DEFAULT_SCHEME, ActivationCodes, RangeMethod, WeightScales
 
@@ -113,6 +115,35 @@ class BaselinesTable(BaseModel):
         return tuple(name for name in BASELINES if name in self.names) if self.enabled else ()
 
 
+class ExecutionTable(BaseModel):
+    """Who runs units of work; what isn't about processes is Ray's."""
+
+    model_config = STRICT
+    engine: Literal["processes", "ray"] = "processes"
+    address: str = "auto"
+    cpus: float = Field(default=1.0, ge=0, strict=False)
+    gpus: float = Field(default=0.0, ge=0, strict=False)
+    resources: dict[str, float] = Field(default_factory=dict)
+
+    def chosen(self) -> Engine:
+        """Return what it describes."""
+        if self.engine == "processes":
+            return LOCAL
+        from qanas.execution.ray_engine import RayEngine
+
+        return RayEngine(self.address, self.cpus, self.gpus, self.resources)
+
+
+class StoreTable(BaseModel):
+    """A study that several machines work on."""
+
+    model_config = STRICT
+    url: str
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    lease: float = Field(default=LEASE, gt=0, le=86400, strict=False)
+    folder: str | None = None
+
+
 class RunTable(BaseModel):
     """What holds for the whole run."""
 
@@ -146,6 +177,8 @@ class Recipe(BaseModel):
     reference: ReferenceTable = ReferenceTable()
     baselines: BaselinesTable = BaselinesTable()
     run: RunTable = RunTable()
+    execution: ExecutionTable | None = None
+    store: StoreTable | None = None
 
 
 class TeacherTable(BaseModel):

@@ -22,6 +22,7 @@ from qanas.core.card import SPLITS, SplitName
 from qanas.core.errors import described
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
+from qanas.execution.sharing import ALONE, Sharing
 from qanas.networks.dense import DenseSpace, PixelSpace
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure
@@ -220,7 +221,12 @@ def bench_of(plan: Plan, identity: str) -> Bench:
 
 
 def train_baselines(
-    plan: Plan, folder: RunFolder, baselines: Sequence[Baseline], reference: Finalist, progress: Progress
+    plan: Plan,
+    folder: RunFolder,
+    baselines: Sequence[Baseline],
+    reference: Finalist,
+    progress: Progress,
+    sharing: Sharing = ALONE,
 ) -> tuple[dict[str, list[Training]], int]:
     """Return the trainings of every baseline, by identity, and how many weren't finished by an earlier session.
 
@@ -230,6 +236,7 @@ def train_baselines(
         baselines: what is trained.
         reference: as a finalist.
         progress: who watches.
+        sharing: with other coordinators.
     """
     repetitions = range(plan.finalists.repetitions)
     found: dict[str, list[Training]] = {}
@@ -238,7 +245,7 @@ def train_baselines(
         group = [baseline for baseline in baselines if id(baseline.bench) == bench]
         units = [baseline.unit(folder, number, reference) for baseline in group for number in repetitions]
         own = replace(plan, bench=group[0].bench)
-        trainings, waited = train(own, "baselines", units, progress)
+        trainings, waited = train(own, "baselines", units, progress, sharing)
         trained += waited
         for identity in (baseline.finalist.identity for baseline in group):
             found[identity] = [trainings[identity, number] for number in repetitions]

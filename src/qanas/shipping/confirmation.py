@@ -24,7 +24,7 @@ from qanas.core.measures import CONFIRMED, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord, front_of
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import SECONDS, Procedure
 from qanas.planning.plan import Plan
@@ -176,7 +176,7 @@ class Confirmation:
             return True
 
         if waiting:
-            with make_executor(self._plan.bench, min(self._plan.jobs, len(waiting)), on_event) as executor:
+            with self._plan.engine.executor(self._plan.bench, min(self._plan.jobs, len(waiting)), on_event) as executor:
                 for unit, result in executor.work_off(waiting):
                     assert isinstance(unit, ConfirmationUnit)  # noqa: S101 - see above
                     if isinstance(result, Failure):

@@ -29,7 +29,8 @@ from qanas.core.trials import CurvePoint
 from qanas.deployment.litert import LiteRTModel, default_kernels_refusal, dequantize
 from qanas.deployment.parity import ParitySteps, parity_failure
 from qanas.deployment.tflite import write_tflite
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
+from qanas.execution.sharing import ALONE, Sharing, work_off_shared
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.performance_estimation.scoring import metrics_of, sample_of
@@ -387,7 +388,7 @@ def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split
 
 
 def train_finalists(
-    plan: Plan, folder: RunFolder, finalists: list[Finalist], progress: Progress
+    plan: Plan, folder: RunFolder, finalists: list[Finalist], progress: Progress, sharing: Sharing = ALONE
 ) -> tuple[dict[str, list[Training]], int]:
     """Return the trainings of every finalist, by identity, and how many weren't finished by an earlier session.
 
@@ -396,15 +397,27 @@ def train_finalists(
         folder: of the run.
         finalists: what is trained.
         progress: who watches.
+        sharing: with other coordinators.
     """
     repetitions = range(plan.finalists.repetitions)
     wanted = [FinalistUnit.of(folder, finalist, number) for finalist in finalists for number in repetitions]
-    trainings, trained = train(plan, "finalists", wanted, progress)
+    trainings, trained = train(plan, "finalists", wanted, progress, sharing)
     return {f.identity: [trainings[f.identity, number] for number in repetitions] for f in finalists}, trained
 
 
+def _name_of(unit: Unit[Any, Any]) -> str:
+    """Return what a training is called among coordinators."""
+    assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
+    return f"training {unit.files.folder.name}/{unit.repetition}"
+
+
+def _is_done(unit: Unit[Any, Any]) -> bool:
+    assert isinstance(unit, FinalistUnit)  # noqa: S101 - see above
+    return unit.files.read() is not None
+
+
 def train(
-    plan: Plan, stage: str, wanted: Sequence[FinalistUnit], progress: Progress
+    plan: Plan, stage: str, wanted: Sequence[FinalistUnit], progress: Progress, sharing: Sharing = ALONE
 ) -> tuple[dict[tuple[str, int], Training], int]:
     """Return trainings by identity and repetition, and how many weren't finished by an earlier session.
 
@@ -413,6 +426,7 @@ def train(
         stage: its name, for who watches.
         wanted: the trainings.
         progress: who watches.
+        sharing: with other coordinators, in a folder that all of them see.
     """
     found = {(unit.finalist.identity, unit.repetition): unit.files.read() for unit in wanted}
     finished = {place: training for place, training in found.items() if training is not None}
@@ -424,13 +438,14 @@ def train(
         progress.epoch(order[id(unit)], event)
         return True
 
-    with make_executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
-        for unit, result in executor.work_off(waiting):
+    with plan.engine.executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
+        for unit, result in work_off_shared(executor, waiting, sharing, _name_of, _is_done):
             assert isinstance(unit, FinalistUnit)  # noqa: S101 - nothing else was submitted
             identity, repetition = unit.finalist.identity, unit.repetition
-            training = result if isinstance(result, Training) else Training.failed(repetition, result.reason)
-            if isinstance(result, Failure):
-                logger.info("%s %s, training %d failed: %s", stage, identity, repetition, result.reason)
+            ended = result or unit.files.read() or Failure("it was left on another machine")
+            training = ended if isinstance(ended, Training) else Training.failed(repetition, ended.reason)
+            if isinstance(ended, Failure):
+                logger.info("%s %s, training %d failed: %s", stage, identity, repetition, ended.reason)
             finished[identity, repetition] = training
             progress.unit_finished(f"{identity}, training {repetition + 1}")
     return finished, len(waiting)

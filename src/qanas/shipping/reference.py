@@ -22,7 +22,7 @@ from qanas.core.measures import Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
 from qanas.planning.plan import Plan
@@ -142,7 +142,7 @@ def tuned_reference(
         progress.epoch(order[unit.name], event)  # type: ignore[attr-defined]  # of the units below
         return True
 
-    with make_executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
+    with plan.engine.executor(plan.bench, min(plan.jobs, max(len(waiting), 1)), on_event) as executor:
         for unit, result in executor.work_off(waiting):
             assert isinstance(unit, TuningUnit)  # noqa: S101 - nothing else was submitted
             if isinstance(result, Failure):

@@ -10,6 +10,7 @@ from qanas.testing.named import check
 from qanas.testing.operators import check_operator
 from qanas.testing.spaces import check_blocks, check_space
 from qanas.testing.starts import check_start
+from qanas.testing.stores import check_store
 from qanas.testing.strategies import check_sampler, check_solver
 from qanas.testing.tasks import check_task
 from qanas.testing.trainers import check_trainer
@@ -28,6 +29,7 @@ __all__ = [
     "check_solver",
     "check_space",
     "check_start",
+    "check_store",
     "check_task",
     "check_trainer",
 ]

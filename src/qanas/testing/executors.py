@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ BENCH = {"factor": 3}
 """What the units here work on."""
 
 EVENTS = 3
+LONG = 60_000
+"""Events of a unit that doesn't stop: a minute's."""
+
 THREADS = 2
 
 
@@ -40,6 +44,20 @@ class Multiply(Unit[dict[str, int], int]):
         for done in range(1, EVENTS + 1):
             watch(Event(done, EVENTS, float(self.number)))
         return self.number * bench["factor"]
+
+
+@dataclass(frozen=True)
+class GoOn(Unit[dict[str, int], int]):
+    """Goes on until it is told to stop, or very long."""
+
+    def run(self, bench: dict[str, int], watch: Watch) -> int:
+        """Return how many events it told of."""
+        del bench
+        for done in range(1, LONG + 1):
+            if not watch(Event(done, LONG, 0.0)):
+                return done
+            time.sleep(0.001)
+        return LONG
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,7 @@ class ExecutorCase:
 
     def _watch(self, unit: Unit[Any, Any], event: Event) -> bool:
         self.told.setdefault(unit, []).append(event)
-        return True
+        return not isinstance(unit, GoOn)
 
     def results(self, units: Sequence[Unit[Any, Any]]) -> dict[Any, Any]:
         """Return every unit's result."""
@@ -140,6 +158,13 @@ def events_arrive(case: ExecutorCase) -> None:
         expected = [Event(done, EVENTS, float(unit.number)) for done in range(1, EVENTS + 1)]
         expect(case.told.get(unit) == expected, f"of {unit} it was told {case.told.get(unit)}")
     expect(len(case.told) == len(units), f"it was told of {sorted(map(str, case.told))}")
+
+
+def a_unit_stops(case: ExecutorCase) -> None:
+    """A unit whose watch says stop learns of it, and what it has so far is its result; the next one isn't stopped."""
+    found = case.results([GoOn(), Multiply(1)])
+    expect(found[GoOn()] < LONG, f"it told of all {LONG} events, though the watch said stop at each")
+    expect(found[Multiply(1)] == BENCH["factor"], f"the next one has {found[Multiply(1)]}")
 
 
 def a_failing_unit_fails_alone(case: ExecutorCase) -> None:
@@ -198,6 +223,7 @@ def closing_leaves_nothing_behind(case: ExecutorCase) -> None:
 PROPERTIES = (
     results_are_the_units,
     events_arrive,
+    a_unit_stops,
     a_failing_unit_fails_alone,
     a_dying_worker_fails_its_unit_alone,
     room_is_kept,

@@ -6,11 +6,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.planning.dependence import check_resumable
+from qanas.execution.sharing import ALONE, one_at_a_time
+from qanas.performance_estimation.bench import Bench
+from qanas.planning.dependence import check_resumable, made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import NOBODY, Follower, Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
@@ -22,9 +25,11 @@ from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
+from qanas.workflows.coordinators import Session, use_shared_folder
 from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
 from qanas.workflows.search import Search
+from qanas.workflows.storages import Patient
 
 logger = logging.getLogger("qanas")
 
@@ -77,15 +82,37 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
         for remark in remarks:
             progress.message(f"data: {remark}")
         try:
-            with _logged_to(folder, remarks), plan.bench.shared(folder.prepared, plan.jobs) as bench:
+            with _logged_to(folder, remarks), _shared(plan, folder) as bench:
                 return _run(with_scheme_chosen(replace(plan, bench=bench), folder, followed), folder, followed)
         except BaseException:
             follower.end()
             raise
 
 
+def _shared(plan: Plan, folder: RunFolder) -> AbstractContextManager[Bench]:
+    """Return the bench with its data where workers find it."""
+    if plan.engine.remote:
+        return contextlib.nullcontext(plan.bench.carried())
+    return plan.bench.shared(folder.prepared, plan.jobs)
+
+
+def _session(plan: Plan, folder: RunFolder, progress: Progress) -> AbstractContextManager[Session | None]:
+    """Return this run's time at the study that it shares with others, if it does."""
+    if plan.store is None:
+        return contextlib.nullcontext()
+    progress.message(f"store: {plan.store.url}, study {plan.store.name}")
+    if plan.store.folder is not None:
+        use_shared_folder(folder, plan.store.folder / plan.store.name / made_from("front", plan.recipe))
+    return Session(plan.store, Patient(plan.store, progress.message), folder.path, plan.jobs)
+
+
 def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
-    search = Search(plan, folder, progress)
+    with _session(plan, folder, progress) as session:
+        return _conducted(plan, folder, progress, session)
+
+
+def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Session | None) -> RunResult:
+    search = Search(plan, folder, progress, session)
     finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
 
     def write_summary(status: str, **more: object) -> None:
@@ -109,21 +136,23 @@ def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
         save("interrupted")
     search.stop_clock()
     started = time.monotonic()
-    confirmation = Confirmation(plan, folder, search.records, progress)
-    front = confirmation.front() if confirmation.budget else search.front()
-    tuned = tuned_reference(plan, folder, progress, search.records)
+    files = ALONE if session is None else session.files
+    with one_at_a_time(files, "confirmation and tuning"):  # what each of them leaves is one file
+        confirmation = Confirmation(plan, folder, search.records, progress)
+        front = confirmation.front() if confirmation.budget else search.front()
+        tuned = tuned_reference(plan, folder, progress, search.records)
     plan = replace(plan, finalists=replace(plan.finalists, tuned=tuned.procedure))
     constant = constant_scores(plan)
     choice = choose(plan, front, constant)
     if choice.reason:
         progress.message(f"finalists: {choice.reason}")
     finalists = choose_finalists(plan, search.estimator, choice.front, choice.first)
-    trainings, trained = train_finalists(plan, folder, finalists, progress)
+    trainings, trained = train_finalists(plan, folder, finalists, progress, files)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
     finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
     started = time.monotonic()
     baselines = baselines_of(plan)
-    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress)
+    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress, files)
     compared = [
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]

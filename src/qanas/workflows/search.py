@@ -18,17 +18,22 @@ from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
-from qanas.execution.executors import Executor, Failure, Unit, make_executor
+from qanas.execution.executors import LOCAL, Executor, Failure, Unit
+from qanas.execution.sharing import ALONE
 from qanas.hardware.costs import ADDITIVE_COLUMNS, costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
+from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solution, Solver
+from qanas.workflows.coordinators import Session
 from qanas.workflows.importance import write_importance
+from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.stages import RunStages
-from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference, trial_table
+from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference
+from qanas.workflows.trial_table import trial_table
 
 logger = logging.getLogger("qanas")
 
@@ -129,6 +134,18 @@ class _Known:
             self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))
 
 
+def _store(plan: Plan, folder: RunFolder, session: Session | None) -> TrialStore:
+    """Return where the trials of a run are kept."""
+    if plan.estimator.cheap:
+        return TrialStore(None, plan.axes, plan.limits)
+    if session is None:
+        return TrialStore(folder.study, plan.axes, plan.limits)
+    if folder.study.exists():
+        raise InputError(f"{folder.study}: this run has trials of its own; choose another --out, or leave [store] out")
+    facts = {"made_from": made_from("front", plan.recipe), "scheme": plan.scheme.name}
+    return SharedTrialStore(session, facts, plan.axes, plan.limits)
+
+
 class Search:
     """One session of a search; what was finished in earlier ones of the same folder is not done again.
 
@@ -136,21 +153,23 @@ class Search:
         plan: with the bench.
         folder: of the run.
         progress: who watches.
+        session: at a study that others work on, too; None: the trials are this run's own.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress, session: Session | None = None) -> None:
         """Read what was finished before."""
         self.plan = plan
         self.bench = plan.bench
         self.folder = folder
         self.progress = progress
-        self.stages = RunStages(plan, folder, progress)
+        self.stages = RunStages(plan, folder, progress, ALONE if session is None else session.files)
         self.estimator = plan.estimator
-        self.store = TrialStore(None if plan.estimator.cheap else folder.study, plan.axes, plan.limits)
+        self.store = _store(plan, folder, session)
         require_reference(folder.study, self.store.records, plan.bench.reference)
         self.solutions: list[TrialRecord] = []
         self.running: dict[int, TrialUnit] = {}
         self.exhausted = False
+        self._trial_0: tuple[str, str] | None = None
         self._known = _Known.of(self.store.records, plan.axes)
         self.started = time.monotonic()
         self.stopped: float | None = None
@@ -256,12 +275,16 @@ class Search:
         self.progress.front(self._front_rows())
         refused = self.estimator.refusal(self.bench, self.bench.reference)
         first = 1 if refused else 0  # the reference is always trial 0, where it can be estimated
-        jobs = 1 if self.plan.estimator.cheap else self.plan.jobs
-        with make_executor(self.bench, jobs, self._on_event) as executor:
+        self._trial_0 = None if refused else _identity(self._reference_proposal())
+        jobs, engine = (1, LOCAL) if self.plan.estimator.cheap else (self.plan.jobs, self.plan.engine)
+        with engine.executor(self.bench, jobs, self._on_event) as executor:
             while True:
                 for unit in self._next_units(sampler, executor, first):
                     executor.submit(unit)
                 if not self.running:
+                    if self.store.wait() and not self._hours_spent():
+                        continue
+                    self._learn()
                     self._say_if_exhausted()
                     return
                 finished, result = executor.next_finished()
@@ -273,41 +296,68 @@ class Search:
         units: list[TrialUnit] = []
         if self.bench.needs_quiet and self.running:
             return units
-        while executor.room > len(units) and self._budget_left() and not self.exhausted:
-            unit = self._propose(sampler, first)
-            if unit is None:
-                self.exhausted = True
+        while executor.room > len(units) and not self.exhausted:
+            index = self._next_index(first)
+            if index is None:
                 break
+            unit = self._propose(sampler, index)
+            if unit is None:
+                continue
             self.running[unit.index] = unit
             architecture = setting_columns({"architecture": unit.proposal.candidate.architecture})
             self.progress.trial_started(unit.index, " ".join(f"{name}={value}" for name, value in architecture.items()))
             units.append(unit)
         return units
 
-    def _propose(self, sampler: Sampler, first: int) -> TrialUnit | None:
-        """Return the next candidate within the limits, costed; others are rejected on the way.
+    def _learn(self) -> None:
+        """Take what other coordinators found since."""
+        for record in self.store.news():
+            self._known.add(record)
 
-        None where there seems to be no candidate that wasn't proposed before.
+    def _next_index(self, first: int) -> int | None:
+        """Return the least index that nobody has worked on; None where the budget is spent, or at work elsewhere."""
+        while True:
+            self._learn()
+            if not self._budget_left():
+                return None
+            index = first
+            while index in self._known.counted or index in self.running or index in self.store.held:
+                index += 1
+            if self.store.claim(index):
+                return index
+
+    def _propose(self, sampler: Sampler, index: int) -> TrialUnit | None:
+        """Return the candidate of an index, within the limits and costed; others are rejected on the way.
+
+        None where there seems to be no candidate that wasn't proposed before, or somebody else has the index by now.
         """
-        index = first
-        while index in self._known.counted or index in self.running:
-            index += 1
-        if index == 0:
-            reference = self.bench.reference
-            with users_code("space: the reference network can't be built"):
-                costs = self.bench.costs_of(reference)
-            return self._unit(0, Proposal(reference, self.bench.reference_start), costs)
         attempt = self._known.attempts[index]
         while True:
-            proposal = self._new_proposal(sampler, index, attempt)
+            proposal = self._new_proposal(sampler, index, attempt) if index else self._reference_proposal()
             if proposal is None:
+                self.exhausted = True
+                self.store.release(index)
                 return None
-            costs, reason, blamed = self._costs_or_reason(proposal.candidate)
+            costs, reason, blamed = self._costs_or_reason(proposal.candidate) if index else self._reference_costs()
             unit = self._unit(index, proposal, costs)
-            if not reason:
+            if reason:
+                self._reject(unit, reason, blamed)
+                attempt += 1
+            elif self.store.begin(self.bench.space, index, proposal, _identity(proposal)):
                 return unit
-            self._reject(unit, reason, blamed)
-            attempt += 1
+            else:
+                self.store.drop(proposal.number)
+                self._learn()
+                if not self.store.holds(index):
+                    return None
+
+    def _reference_proposal(self) -> Proposal:
+        return Proposal(self.bench.reference, self.bench.reference_start)
+
+    def _reference_costs(self) -> tuple[dict[str, float], str, str]:
+        """Return the costs of the reference, which no limit rejects."""
+        with users_code("space: the reference network can't be built"):
+            return self.bench.costs_of(self.bench.reference), "", ""
 
     def _new_proposal(self, sampler: Sampler, index: int, attempt: int) -> Proposal | None:
         """Return a proposal that was neither measured nor is being so: a second training would be another draw of it.
@@ -318,7 +368,9 @@ class Search:
         running = {_identity(unit.proposal) for unit in self.running.values()}
 
         def is_known(proposal: Proposal) -> bool:
-            return _identity(proposal) in running or _identity(proposal) in self._known.measured
+            training = _identity(proposal)
+            known = training in running or training in self._known.measured or training == self._trial_0
+            return known or training in self.store.elsewhere
 
         for again in range(ASKED_AGAIN):
             seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
@@ -409,8 +461,11 @@ class Search:
                 is_seed=is_reference,
                 feasible=feasible,
             )
+        if not self.store.tell(self.bench.space, unit.proposal.number, record):
+            self.progress.trial_finished(unit.index, "failed", None, "others have it: this one was taken for dead")
+            logger.info("trial %d was given to others meanwhile", unit.index)
+            return
         self._known.add(record)
-        self.store.tell(self.bench.space, unit.proposal.number, record)
         self.store.set_search_seconds(self._seconds())
         measured = record.outcome == "measured"
         values = {axis.column: record.measurement.value(axis) for axis in self.plan.axes} if measured else None
@@ -440,11 +495,13 @@ class Search:
         """End the search's wall-clock time: what follows is not the search."""
         self.stopped = time.monotonic()
 
+    def _hours_spent(self) -> bool:
+        hours = self.plan.budget.hours
+        return hours is not None and self._seconds() >= hours * 3600
+
     def _budget_left(self) -> bool:
-        budget = self.plan.budget
-        if budget.hours is not None and self._seconds() >= budget.hours * 3600:
-            return False
-        return len(self._known.counted) + len(self.running) < budget.trials
+        at_work = {*self.running, *self.store.held} - self._known.counted
+        return not self._hours_spent() and len(self._known.counted) + len(at_work) < self.plan.budget.trials
 
     def _front_rows(self) -> list[dict[str, Value]]:
         columns = columns_of(self.plan.axes)

@@ -15,7 +15,8 @@ from typing import Any
 from qanas.core.errors import InputError
 from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, digest, write_atomically
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
+from qanas.execution.sharing import ALONE, Sharing, one_at_a_time, work_off_shared
 from qanas.performance_estimation.base import StageFile as StageFileContract
 from qanas.performance_estimation.base import StageUnit
 from qanas.planning.dependence import made_from
@@ -78,6 +79,20 @@ class StageFile:
         return note
 
 
+_SHARE = "let --out, or store.folder, be in a folder that all machines see at the same place"
+
+
+def _name_of(unit: Unit[Any, Any]) -> str:
+    """Return what a unit is called among coordinators: what it leaves, without the folder where each has it."""
+    assert isinstance(unit, StageUnit)  # noqa: S101 - nothing else was submitted
+    return f"{unit.file.path.parent.name}/{unit.file.path.name}"
+
+
+def _is_done(unit: Unit[Any, Any]) -> bool:
+    assert isinstance(unit, StageUnit)  # noqa: S101 - see above
+    return unit.file.finished
+
+
 class RunStages:
     """See `qanas.performance_estimation.base.Stages`.
 
@@ -85,14 +100,16 @@ class RunStages:
         plan: with the resolved recipe.
         folder: of the run.
         progress: who watches.
+        sharing: with other coordinators, in a folder that all of them see.
 
     Attributes:
         effort: CPU seconds of each stage, over all sessions.
         worked: whether this session has made something; one that finds all of it made tells the times of before.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress, sharing: Sharing = ALONE) -> None:
         """Read what earlier sessions took."""
+        self._sharing = sharing
         self._plan = plan
         self._folder = folder
         self._progress = progress
@@ -103,7 +120,7 @@ class RunStages:
         """Return the weights of the reference's first repetition, trained as the estimator's procedure says."""
         finalist = reference_finalist(self._plan, self._plan.estimator.procedure)
         unit = FinalistUnit.of(self._folder, finalist, 0)
-        trainings, trained = train(self._plan, "teacher", [unit], self._progress)
+        trainings, trained = train(self._plan, "teacher", [unit], self._progress, self._sharing)
         self.worked |= trained > 0
         training = trainings[finalist.identity, 0]
         if not unit.files.weights.is_file():
@@ -127,7 +144,8 @@ class RunStages:
         for home in {file.path.parent for file in files}:
             if home.is_dir():
                 for path in home.iterdir():
-                    if path not in kept:
+                    being_written = self._sharing is not ALONE and path.name.startswith(".")
+                    if path not in kept and not being_written:
                         path.unlink()
 
     def work_off(self, stage: str, units: Sequence[StageUnit]) -> None:
@@ -141,20 +159,26 @@ class RunStages:
             self._progress.epoch(order[id(unit)], event)
             return True
 
-        with make_executor(self._plan.bench, min(self._plan.jobs, max(len(waiting), 1)), on_event) as executor:
-            for unit, result in executor.work_off(waiting):
+        with self._plan.engine.executor(
+            self._plan.bench, min(self._plan.jobs, max(len(waiting), 1)), on_event
+        ) as executor:
+            for unit, result in work_off_shared(executor, waiting, self._sharing, _name_of, _is_done):
                 assert isinstance(unit, StageUnit)  # noqa: S101 - nothing else was submitted
                 if isinstance(result, Failure):
                     raise InputError(f"{stage}: {unit.label} failed: {result.reason}")
-                logger.info("%s %s %s", stage, unit.label, {k: v for k, v in result.items() if k != "losses"})
+                if not unit.file.finished:
+                    raise InputError(f"{unit.file.path}: it was left on another machine; {_SHARE}")
+                note = unit.file.read_note() if result is None else result
+                logger.info("%s %s %s", stage, unit.label, {k: v for k, v in note.items() if k != "losses"})
                 self._progress.unit_finished(unit.label)
         self.effort[stage] = sum(unit.file.read_note().get("cpu_seconds", 0.0) for unit in units)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Note the CPU seconds of what is done in this process, in place of what an earlier session noted of it."""
-        started = time.process_time()
-        yield
+        with one_at_a_time(self._sharing, f"stage {stage}"):
+            started = time.process_time()
+            yield
         if self.worked or stage not in self.effort:
             self.effort[stage] = time.process_time() - started
 

@@ -1,4 +1,4 @@
-"""The trials of a run, in Optuna's storage, and as one typed table."""
+"""The trials of a run, in Optuna's storage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import urllib.parse
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import optuna
-import polars as pl
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -37,9 +36,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from qanas.core.candidate import GROUPS, Candidate, Value
+from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import InputError
-from qanas.core.measures import CURVE, TRAIN_LOSSES, Cost, Limit, Measure, columns_of, setting_columns
+from qanas.core.measures import Limit, Measure, columns_of
 from qanas.core.run_folder import digest, locks_lacking
 from qanas.core.trials import TrialRecord
 from qanas.execution.interrupts import interrupts_deferred
@@ -110,11 +109,11 @@ class TrialStore:
         trials = kept.get_trials(deepcopy=False)
         self._ended = len(trials)
         for trial in trials:
-            record = _record(trial) if RECORD in trial.user_attrs else None
+            record = read_record(trial) if RECORD in trial.user_attrs else None
             if not trial.state.is_finished():
                 self._close(kept, trial.number, record)
             if record is not None:
-                parameters, distributions = _parameters(trial)
+                parameters, distributions = parameters_of(trial)
                 self.study.add_trial(self._trial(record, parameters, distributions, trial.system_attrs))
                 self.records.append(record)
 
@@ -143,6 +142,49 @@ class TrialStore:
         self._asked[trial.number] = trial
         return Proposal(space.sample(partial(suggest, trial)), number=trial.number)
 
+    def news(self) -> list[TrialRecord]:
+        """Return what others found since; nobody else writes to this one."""
+        return []
+
+    @property
+    def held(self) -> Collection[int]:
+        """The indices that somebody works on, as far as that is kept here."""
+        return ()
+
+    @property
+    def elsewhere(self) -> Collection[tuple[str, str]]:
+        """What others train now, see `begin`."""
+        return ()
+
+    def claim(self, index: int) -> bool:
+        """Take an index; false where somebody else has it."""
+        del index
+        return True
+
+    def holds(self, index: int) -> bool:
+        """Tell whether a claimed index is still this one's."""
+        del index
+        return True
+
+    def release(self, index: int) -> None:
+        """Give an index back."""
+
+    def begin(self, space: SearchSpace, index: int, proposal: Proposal, training: tuple[str, str]) -> bool:
+        """Say what is trained for an index; false where somebody else does the same training.
+
+        Args:
+            space: of the candidate.
+            index: that was claimed.
+            proposal: what is trained.
+            training: what tells it from others.
+        """
+        del space, index, proposal, training
+        return True
+
+    def wait(self) -> bool:
+        """Wait a little for what others work on; false where there are none."""
+        return False
+
     @interrupts_deferred()
     def drop(self, number: int | None) -> None:
         """Close a trial without a record, as if it had never been asked for: samplers learn nothing of it."""
@@ -151,8 +193,8 @@ class TrialStore:
             self._close(self.study, number, None)
 
     @interrupts_deferred()
-    def tell(self, space: SearchSpace, number: int | None, record: TrialRecord) -> None:
-        """Add what became of a candidate.
+    def tell(self, space: SearchSpace, number: int | None, record: TrialRecord) -> bool:
+        """Add what became of a candidate; false where its index was given to somebody else meanwhile.
 
         Args:
             space: whose settings samplers learn from one that they didn't propose.
@@ -169,6 +211,7 @@ class TrialStore:
                 self._keep(self._kept, trial, record)
         self.records.append(replace(record, number=self._ended))
         self._ended += 1
+        return True
 
     def _finish(self, number: int, record: TrialRecord) -> FrozenTrial:
         """End a trial that was asked for."""
@@ -182,13 +225,10 @@ class TrialStore:
         """Write a trial. All of a rejected one, of which there may be many, is in its record: one row."""
         if record.outcome != "rejected":
             settings = trial.params, trial.distributions
-            kept.add_trial(self._trial(record, *settings, trial.system_attrs, {RECORD: _stored(record)}))
+            kept.add_trial(self._trial(record, *settings, trial.system_attrs, {RECORD: stored(record)}))
             return
-        settings_of_it = {
-            name: [value, distribution_to_json(trial.distributions[name])] for name, value in trial.params.items()
-        }
-        stored = _stored(record, {PARAMETERS: settings_of_it})
-        kept.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={RECORD: stored}))
+        settled = stored_with_settings(record, trial.params, trial.distributions)
+        kept.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={RECORD: settled}))
 
     def _trial(
         self,
@@ -232,7 +272,7 @@ def _state_without_values(record: TrialRecord | None) -> TrialState:
     return TrialState.PRUNED if rejected else TrialState.FAIL
 
 
-def _parameters(trial: FrozenTrial) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+def parameters_of(trial: FrozenTrial) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """Return a kept trial's settings and their ranges."""
     kept = trial.user_attrs[RECORD].get(PARAMETERS, {})
     ranges = {name: json_to_distribution(text) for name, (_, text) in kept.items()}
@@ -339,16 +379,25 @@ _MENDS = {
 """What to say where a message of SQLite or Optuna has these words."""
 
 
-def _stored(record: TrialRecord, more: Mapping[str, Any] = NONE) -> dict[str, Any]:
-    stored = {**asdict(record), **more}
-    return {**stored, DIGEST: _digest_of(stored)}
+def stored_with_settings(
+    record: TrialRecord, parameters: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+) -> dict[str, Any]:
+    """Return a record as it is kept where its row has no settings of its own."""
+    settings = {name: [value, distribution_to_json(distributions[name])] for name, value in parameters.items()}
+    return stored(record, {PARAMETERS: settings})
+
+
+def stored(record: TrialRecord, more: Mapping[str, Any] = NONE) -> dict[str, Any]:
+    """Return a record as it is kept."""
+    content = {**asdict(record), **more}
+    return {**content, DIGEST: _digest_of(content)}
 
 
 def _digest_of(stored: Mapping[str, Any]) -> str:
     return digest(json.dumps(stored, sort_keys=True).encode())
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def read_record(trial: FrozenTrial) -> TrialRecord:
     """Return what is known of a trial.
 
     Raises:
@@ -384,90 +433,3 @@ def require_reference(path: Path, records: Iterable[TrialRecord], reference: Can
 def most_blamed(records: Iterable[TrialRecord]) -> tuple[str, int]:
     """Return the cost whose limit rejected most, empty where none did, and how many."""
     return Counter(record.blamed for record in records if record.outcome == "rejected").most_common(1)[0]
-
-
-_TIME = pl.Datetime("us", "UTC")
-
-FIRST_COLUMNS: dict[str, pl.DataType] = {
-    "number": pl.Int64(),
-    "index": pl.Int64(),
-    "key": pl.String(),
-    "outcome": pl.String(),
-    "reason": pl.String(),
-    "seed_network": pl.Boolean(),
-    "feasible": pl.Boolean(),
-}
-LAST_COLUMNS: dict[str, pl.DataType] = {
-    "train_seconds": pl.Float64(),
-    "started_at": _TIME,
-    "finished_at": _TIME,
-}
-"""What every trial has; in between are its metrics, its costs and its settings."""
-
-
-def trial_table(records: Iterable[TrialRecord]) -> pl.DataFrame:
-    """Return all trials, one row each, in the order in which they ended.
-
-    Metrics and latency are floats, other costs integers, settings of the type of their values; what a trial doesn't
-    have is null: metrics of one that wasn't measured, settings of a third layer in a network of two.
-    ``docs/analysis.md`` lists the columns.
-
-    Args:
-        records: in any order.
-    """
-    ordered = sorted(records, key=lambda record: record.number)
-    rows = [record.row() for record in ordered]
-    by_group = [{group: record.config.get(group, {}) for group in GROUPS} for record in ordered]
-    metrics = _names(record.metrics for record in ordered)
-    costs = _names(record.costs for record in ordered)
-    settings = _names(setting_columns({group: config[group]}) for group in GROUPS for config in by_group)
-    types = dict(FIRST_COLUMNS)
-    types |= dict.fromkeys(metrics, pl.Float64())
-    types |= {name: _cost_type(name, [row.get(name) for row in rows]) for name in costs}
-    types |= {name: _setting_type([row.get(name) for row in rows]) for name in settings}
-    types |= dict.fromkeys(_names(record.origin for record in ordered), pl.String())
-    types |= LAST_COLUMNS
-    columns = [_series(name, [row.get(name) for row in rows], types[name]) for name in types]
-    if any(record.train_losses for record in ordered):
-        losses = [list(record.train_losses) or None for record in ordered]
-        columns.append(pl.Series(TRAIN_LOSSES, losses, pl.List(pl.Float64())))
-    for name in _names(point for record in ordered for point in record.curve):
-        kind = pl.Int64() if name == "epoch" else pl.Float64()
-        curves = [[point.get(name) for point in record.curve] or None for record in ordered]
-        columns.append(pl.Series(f"{CURVE}{name}", curves, pl.List(kind)))
-    return pl.DataFrame(columns)
-
-
-def _names(tables: Iterable[Iterable[str]]) -> list[str]:
-    """Return all keys, in the order of first use."""
-    return list(dict.fromkeys(name for table in tables for name in table))
-
-
-def _series(name: str, values: list[Value | None], dtype: pl.DataType) -> pl.Series:
-    if dtype == _TIME:
-        return pl.Series(name, [_microseconds(value) for value in values], pl.Int64()).cast(_TIME)
-    if dtype == pl.String():
-        return pl.Series(name, [None if value is None else str(value) for value in values], dtype)
-    return pl.Series(name, values, dtype, strict=False)
-
-
-def _microseconds(seconds: Value | None) -> int | None:
-    return None if seconds is None else round(float(seconds) * 10**6)
-
-
-def _cost_type(name: str, values: Sequence[Value | None]) -> pl.DataType:
-    """Return whole numbers for what is counted from shapes; what is measured, latency, is a float."""
-    cost = Cost.parse(name)
-    counted = cost is not None and not cost.of_device
-    whole = counted and all(value is None or float(value).is_integer() for value in values)
-    return pl.Int64() if whole else pl.Float64()
-
-
-def _setting_type(values: Sequence[Value | None]) -> pl.DataType:
-    """Return the narrowest type that holds all values; text where they are of several kinds."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return pl.Boolean()
-    if kinds == {int}:
-        return pl.Int64()
-    return pl.Float64() if kinds and kinds <= {int, float} else pl.String()
