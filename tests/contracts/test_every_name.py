@@ -46,9 +46,12 @@ SPACE_TABLES: dict[str, dict[str, Any]] = {
 }
 SOLVERS = {"dna": {"budgets": [1500, 2500.0, 1e9]}, "exact": {}}
 SAMPLERS: dict[str, dict[str, Any]] = {
+    "evolution": {"population_size": 2},
     "gp": {"startup_trials": 2},
     "nsga2": {"population_size": 2},
     "random": {},
+    "reinforce": {},
+    "size_aware": {"startup_trials": 2},
     "tpe": {"startup_trials": 2},
 }
 ESTIMATOR_TABLES: dict[str, Tables] = {

@@ -26,10 +26,13 @@ SPACES: Mapping[str, str] = {
 }
 STRATEGIES: Mapping[str, str] = {
     "dna": "qanas.search_strategy.solvers:DNATraversal",
+    "evolution": "qanas.search_strategy.evolution:Evolution",
     "exact": "qanas.search_strategy.solvers:ExactSearch",
     "gp": "qanas.search_strategy.samplers:GP",
     "nsga2": "qanas.search_strategy.samplers:NSGA2",
     "random": "qanas.search_strategy.samplers:RandomSearch",
+    "reinforce": "qanas.search_strategy.reinforce:Reinforce",
+    "size_aware": "qanas.search_strategy.size_aware:SizeAware",
     "tpe": "qanas.search_strategy.samplers:TPE",
 }
 ESTIMATORS: Mapping[str, str] = {
