@@ -108,8 +108,9 @@ def make(folder: Path, candidates: int, rounds: Sequence[Round]) -> None:
     """Train what isn't there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = table_plan()
+    costs = {number: plan.bench.costs_of(candidate_of(plan.bench, number))["macs"] for number in range(candidates)}
     for made in rounds:
-        for number in range(candidates):
+        for number in sorted(costs, key=lambda number: costs[number]):  # the large ones, which take longest, last
             path = folder / f"{made.name}_{number:04d}.json"
             if not path.is_file():
                 kept = train(plan, number, made)

@@ -40,14 +40,14 @@ class SizeAware(Sampler):
     """Models the metric alone; costs, which are exact before any training, are used as they are.
 
     Each proposal is for a random slice of sizes, and in it the candidate whose predicted score is best, given the
-    benefit of the doubt (`qanas.search_strategy.slices`). Candidates over a limit are never proposed where another one
-    is within it.
+    benefit of the doubt, or for what the front would win most by (`qanas.search_strategy.slices`). Candidates over a
+    limit are never proposed where another one is within it.
 
     Attributes:
         startup_trials: random ones before the model is used.
     """
 
-    startup_trials: Annotated[int, Field(ge=2)] = 16
+    startup_trials: Annotated[int, Field(ge=2)] = 10
     _costs_of: CostsOf | None = field(default=None, init=False, repr=False, compare=False)
 
     def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:

@@ -22,6 +22,9 @@ BEYOND = 0.1
 CAUTION = (0.5, 1.0, 2.0)
 """Standard deviations that a prediction is taken to be too high by, one of them at random each time."""
 
+GAIN_SHARE = 0.5
+"""Of the proposals, that are chosen by the gain."""
+
 CLIPPED = 2.0
 """Losses are clipped as far above the median as this many times the distance of the best below it."""
 
@@ -42,14 +45,18 @@ class Pool:
 def most_promising(groups: Sequence[ColumnGroup], seen: Pool, losses: Array, pool: Pool, seed: int) -> int:
     """Return the position in a pool of the candidate that is worth training next.
 
-    1. Draw a slice of sizes: networks whose cost is up to a bound, and not much smaller. Bounds are uniform on a
-       logarithmic scale up to a little over the largest network of the front.
-    2. Fit a Gaussian process to the metric alone, of settings and costs. Costs need no model: they are known.
-    3. Take the lower confidence bound's best within the slice.
+    A Gaussian process is fitted to the metric alone, of settings and costs; costs need no model, they are known. Of a
+    prediction its lower confidence bound is taken. One of two ways to choose is drawn each time:
 
-    So every size has its turn, however many of a front's points are at one end of it, and each turn is spent on what
-    may be the best of its size. With several costs each has a bound, and a slice of one of them; several metrics are
-    weighted at random (Knowles 2006), which costs can't be: a sum rewards what is small and useless.
+    - *A slice of sizes*: networks whose cost is up to a bound, and not much smaller; of these the one with the lowest
+      bound. Bounds are uniform on a logarithmic scale, from the smallest network of the front that is better than half
+      of what was seen to a little over the largest one. So every size has its turn.
+    - *The gain*: the hypervolume that the front would win, below the median loss and the largest cost. So no turn is
+      spent where nothing is to be won. With several costs there are slices alone: each cost has a bound, one of
+      them a slice.
+
+    Several metrics are weighted at random (Knowles 2006), which costs can't be: a sum rewards what is small and
+    useless.
 
     Args:
         groups: of the rows' columns.
@@ -59,17 +66,42 @@ def most_promising(groups: Sequence[ColumnGroup], seen: Pool, losses: Array, poo
         seed: of all that is random.
     """
     generator = np.random.default_rng(seed)
-    count = len(seen.rows)
-    sizes, pool_sizes = np.split(_scaled(np.concatenate([seen.costs, pool.costs])), [count])
+    sizes, pool_sizes = np.split(_scaled(np.concatenate([seen.costs, pool.costs])), [len(seen.rows)])
     weights = generator.dirichlet(np.ones(losses.shape[1]))
-    target = sum(weight * _clipped(column) for weight, column in zip(weights, losses.T, strict=True))
-    allowed = _slice(sizes, pool_sizes, losses, generator)
+    target: Array = np.asarray(sum(w * _clipped(column) for w, column in zip(weights, losses.T, strict=True)))
     columns = seen.rows.shape[1]
     all_groups = [*groups, *(ColumnGroup([columns + number], 1) for number in range(sizes.shape[1]))]
-    process = GaussianProcess(all_groups, np.column_stack([seen.rows, sizes]), np.asarray(target), seed)
-    places = np.flatnonzero(allowed)
-    mean, sd = process.predict(np.column_stack([pool.rows, pool_sizes])[places])
-    return int(places[np.argmin(mean - generator.choice(CAUTION) * sd)])
+    process = GaussianProcess(all_groups, np.column_stack([seen.rows, sizes]), target, seed)
+    mean, sd = process.predict(np.column_stack([pool.rows, pool_sizes]))
+    bound = mean - generator.choice(CAUTION) * sd
+    if sizes.shape[1] == 1 and generator.random() < GAIN_SHARE:
+        gains = _gains(target, sizes[:, 0], bound, pool_sizes[:, 0])
+        if gains.max() > 0:
+            return int(np.argmax(gains))
+    places = np.flatnonzero(_slice(sizes, pool_sizes, losses, generator))
+    return int(places[np.argmin(bound[places])])
+
+
+def _gains(losses: Array, sizes: Array, bounds: Array, pool: Array) -> Array:
+    """Return what hypervolume a front of losses and sizes would win by each candidate of a pool, shape (m,).
+
+    Args:
+        losses: of what was seen, shape (n,).
+        sizes: likewise, from 0 to 1.
+        bounds: losses that candidates may have, shape (m,).
+        pool: sizes that they have.
+    """
+    reference = float(np.median(losses))
+    points = np.column_stack([sizes, losses])
+    front = points[non_dominated(points)]
+    front = front[front[:, 1] < reference]
+    # Between two sizes the front has the loss of the smaller one; before the first, that of the reference.
+    starts = np.concatenate([[-np.inf], front[:, 0]])
+    ends = np.concatenate([front[:, 0], [1.0 + BEYOND]])
+    levels = np.concatenate([[reference], front[:, 1]])
+    widths = np.maximum(ends - np.maximum(starts, pool[:, None]), 0.0)
+    gains: Array = (widths * np.maximum(levels - bounds[:, None], 0.0)).sum(axis=1)
+    return gains
 
 
 def _scaled(costs: Array) -> Array:
@@ -101,8 +133,9 @@ def _slice(sizes: Array, pool: Array, losses: Array, generator: np.random.Genera
     costs = sizes.shape[1]
     if not costs:
         return np.ones(len(pool), np.bool_)
-    front = sizes[non_dominated(np.column_stack([losses, sizes]))]
-    low = np.minimum(pool.min(axis=0), front.min(axis=0))
+    useful = (losses <= np.median(losses, axis=0)).any(axis=1)
+    front = sizes[useful][non_dominated(np.column_stack([losses, sizes])[useful])]
+    low = np.minimum(pool.max(axis=0), front.min(axis=0) - BEYOND)
     high = np.maximum(front.max(axis=0), low)
     bound = low + (high - low + BEYOND) * generator.random(costs)
     sliced = int(generator.integers(costs))
