@@ -37,6 +37,10 @@ STRATEGIES: Mapping[str, str] = {
 }
 ESTIMATORS: Mapping[str, str] = {
     "block_tables": "qanas.performance_estimation.block_tables:BlockTables",
+    "early_stopping": "qanas.performance_estimation.stopped_training:EarlyStopping",
+    "learning_curve": "qanas.performance_estimation.stopped_training:LearningCurves",
+    "predictor": "qanas.performance_estimation.predictor:Predictor",
+    "proxies": "qanas.performance_estimation.proxies:Proxies",
     "training": "qanas.performance_estimation.training:Training",
 }
 REGISTRIES: Mapping[str, Mapping[str, str]] = {
