@@ -104,13 +104,13 @@ def train(plan: Plan, number: int, made: Round) -> dict[str, Any]:
     return kept
 
 
-def make(folder: Path, candidates: int, rounds: Sequence[Round]) -> None:
-    """Train what isn't there yet."""
+def make(folder: Path, candidates: int, rounds: Sequence[Round], first: int | None) -> None:
+    """Train what isn't there yet, of the first candidates by size."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = table_plan()
     costs = {number: plan.bench.costs_of(candidate_of(plan.bench, number))["macs"] for number in range(candidates)}
     for made in rounds:
-        for number in sorted(costs, key=lambda number: costs[number]):  # the large ones, which take longest, last
+        for number in sorted(costs, key=lambda number: costs[number])[:first]:  # the large ones take longest
             path = folder / f"{made.name}_{number:04d}.json"
             if not path.is_file():
                 kept = train(plan, number, made)
@@ -160,13 +160,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--candidates", type=int, default=120)
     parser.add_argument("--rounds", nargs="+", default=[made.name for made in ROUNDS])
+    parser.add_argument("--first", type=int, help="only so many, those with the fewest MACs")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.write is not None:
         write(arguments.folder, arguments.write)
         return
-    make(arguments.folder, arguments.candidates, [made for made in ROUNDS if made.name in arguments.rounds])
+    rounds = {made.name: made for made in ROUNDS}
+    make(arguments.folder, arguments.candidates, [rounds[name] for name in arguments.rounds], arguments.first)
 
 
 if __name__ == "__main__":
