@@ -5,8 +5,8 @@
 Protocol: TABLE is what benchmarks/trained_table.py made, benchmarks/data/trained_fd001.csv.gz. Nothing is trained here
 Protocol: TABLE is what benchmarks/trained_table.py made (benchmarks/data/trained_fd001.csv.gz). Nothing is trained here
 training. Its front over that and weight bytes is then "retrained": scored by a training with another seed that no
-estimator has seen, also for the front of full training itself. Hypervolume is that of MAE and the logarithm of weight
-bytes below the table's median MAE and largest network, relative to full training's. Times are CPU seconds, the table's
+training. Its front over that and weight bytes is then "retrained": scored by a training with another seed that no
+bytes below the table's median and largest network, relative to full training's. Times are CPU seconds, the table's
 and of what was computed here. Anchors and orders are drawn ten times; figures are means, in brackets the 2.5
 and 97.5 % quantiles of the draws, or of a bootstrap over candidates where nothing is drawn.
 """
@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import TrainingFailed
@@ -35,6 +34,7 @@ from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
 from qanas.performance_estimation.stopping import Course, FrontChance, SizeAwareHalving, StoppingRule
+from qanas.planning.plan import Plan
 from qanas.regression.gaussian_process import ColumnGroup
 from qanas.regression.models import MODELS, ModelName, fitted
 from qanas.regression.ranking import bootstrap_interval, kendall_tau
@@ -56,10 +56,12 @@ class Table:
     Attributes:
         rows: one a candidate, see benchmarks/trained_table.py.
         encoding: of their settings.
+        sign: -1 where more of the metric is better.
     """
 
     rows: pl.DataFrame
     encoding: Encoding
+    sign: float
 
     @cached_property
     def candidates(self) -> list[Candidate]:
@@ -68,13 +70,13 @@ class Table:
 
     @cached_property
     def full(self) -> Array:
-        """Validation MAE of full training, shape (n,)."""
-        return self.rows["full_val_mae_quantized"].to_numpy()
+        """Validation loss of full training, shape (n,)."""
+        return self.sign * self.rows["full_val"].to_numpy()
 
     @cached_property
     def again(self) -> Array:
         """The same with another seed, shape (n,)."""
-        return self.rows["again_val_mae_quantized"].to_numpy()
+        return self.sign * self.rows["again_val"].to_numpy()
 
     @cached_property
     def sizes(self) -> Array:
@@ -92,9 +94,15 @@ class Table:
         """The candidates encoded, shape (n, columns)."""
         return self.encoding.rows_of(self.candidates)
 
-    def curves(self, column: str) -> list[Array]:
-        """Return a column of numbers an epoch."""
-        return [np.array(text.split(), np.float64) for text in self.rows[column]]
+    @cached_property
+    def curves(self) -> list[Array]:
+        """Validation losses of full training, shape (epochs,) each."""
+        return [self.sign * np.array(text.split(), np.float64) for text in self.rows["full_curve"]]
+
+    @cached_property
+    def training_losses(self) -> list[Array]:
+        """The training losses of full training, shape (epochs,) each."""
+        return [np.array(text.split(), np.float64) for text in self.rows["full_losses"]]
 
     def front(self, losses: Array) -> NDArray[np.intp]:
         """Return the front of losses, shape (n,), and sizes."""
@@ -136,8 +144,8 @@ def full_training(table: Table, draw: int) -> Said:
 def short_training(table: Table, draw: int) -> Said:
     """Train all for a third of the epochs, with a schedule of their own."""
     del draw
-    share = SHORT / len(table.curves("full_curve")[0])
-    return Said(table.rows["short_val_mae_quantized"].to_numpy(), float(table.rows["short_seconds"].sum()), share=share)
+    share = SHORT / len(table.curves[0])
+    return Said(table.sign * table.rows["short_val"].to_numpy(), float(table.rows["short_seconds"].sum()), share=share)
 
 
 def first_epochs(epochs: int) -> Way:
@@ -145,7 +153,7 @@ def first_epochs(epochs: int) -> Way:
 
     def way(table: Table, draw: int) -> Said:
         del draw
-        curves = table.curves("full_curve")
+        curves = table.curves
         share = epochs / len(curves[0])
         return Said(np.array([curve[epochs - 1] for curve in curves]), share * float(table.seconds.sum()), share=share)
 
@@ -157,7 +165,7 @@ def summed_losses(epochs: int, last: int) -> Way:
 
     def way(table: Table, draw: int) -> Said:
         del draw
-        curves = table.curves("full_losses")
+        curves = table.training_losses
         kinds = np.array([str(candidate.training["loss"]) for candidate in table.candidates])
         sums = np.array([curve[epochs - last : epochs].mean() for curve in curves])
         ranks = np.empty(len(sums))
@@ -174,7 +182,7 @@ def stopped(rule: StoppingRule) -> Way:
     """Replay a rule over the curves, in an order that is drawn."""
 
     def way(table: Table, draw: int) -> Said:
-        curves, sizes = table.curves("full_curve"), 10**table.sizes
+        curves, sizes = table.curves, 10**table.sizes
         order = np.random.default_rng(derive_seed(draw, "order")).permutation(len(curves))
         others: list[Course] = []
         losses = np.full(len(curves), OUT_OF_REACH)
@@ -300,13 +308,10 @@ def proxies_kept(path: Path, table: Table, bench: Bench) -> dict[str, Any]:
     return kept
 
 
-def read_table(path: Path, space: Mapping[str, BaseDistribution] | Bench) -> Table:
+def read_table(path: Path, plan: Plan) -> Table:
     """Read a table; candidates that lack a training are left out."""
-    encoding = Encoding.of(space.space) if isinstance(space, Bench) else Encoding(space)
-    rows = pl.read_csv(path).drop_nulls(
-        ["full_val_mae_quantized", "again_val_mae_quantized", "short_val_mae_quantized"]
-    )
-    return Table(rows, encoding)
+    rows = pl.read_csv(path).drop_nulls(["full_val", "again_val", "short_val"])
+    return Table(rows, Encoding.of(plan.bench.space), plan.main_metric.loss(1.0))
 
 
 def main() -> None:
@@ -314,11 +319,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--proxies", type=Path)
+    parser.add_argument("--recipe", type=Path, help="of the table; FD001's if left out")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    bench = table_plan().bench
-    table = read_table(arguments.table, bench)
-    proxies = proxies_kept(arguments.proxies, table, bench) if arguments.proxies else {}
+    plan = table_plan(arguments.recipe)
+    table = read_table(arguments.table, plan)
+    proxies = proxies_kept(arguments.proxies, table, plan.bench) if arguments.proxies else {}
     found: dict[str, Any] = {
         "candidates": len(table.candidates),
         "tau_of_two_seeds": [kendall_tau(table.full, table.again), *bootstrap_interval(table.full, table.again)],

@@ -2,6 +2,7 @@
 
     python benchmarks/trained_table.py runs/table_fd001 --candidates 120
     python benchmarks/trained_table.py runs/table_fd001 --write benchmarks/data/trained_fd001.csv.gz
+    python benchmarks/trained_table.py runs/table_cifar10 --recipe benchmarks/estimators_cifar10.toml
 
 Protocol: C-MAPSS FD001, all windows of four fifths of the training engines, LSTMs of 1 to 3 layers of 1 to 64
 units (log), architecture, training and quantization free. Candidates are drawn at random from seeds 0, 1, ...; each is
@@ -62,9 +63,9 @@ class Round:
 ROUNDS = (Round("full", FULL), Round("short", SHORT), Round("again", FULL, 1))
 
 
-def table_plan() -> Plan:
-    """Return what candidates are measured on and how."""
-    plan = load_plan(RECIPE, SETTINGS)
+def table_plan(recipe: Path | None = None) -> Plan:
+    """Return what candidates are measured on and how: FD001, or a recipe as it is."""
+    plan = load_plan(RECIPE, SETTINGS) if recipe is None else load_plan(recipe)
     plan.check()
     return plan
 
@@ -85,7 +86,7 @@ def train(plan: Plan, number: int, made: Round) -> dict[str, Any]:
     def look(event: Event, snapshot: Callable[[], nn.Module]) -> bool:
         started = time.process_time()
         losses.append(event.loss)
-        curve.append(metrics_of(task, float_outputs(snapshot(), data.val), data.val)["mae"])
+        curve.append(metrics_of(task, float_outputs(snapshot(), data.val), data.val)[plan.main_metric.name])
         looked[0] += time.process_time() - started
         return True
 
@@ -104,10 +105,9 @@ def train(plan: Plan, number: int, made: Round) -> dict[str, Any]:
     return kept
 
 
-def make(folder: Path, candidates: int, rounds: Sequence[Round], first: int | None) -> None:
+def make(plan: Plan, folder: Path, candidates: int, rounds: Sequence[Round], first: int | None) -> None:
     """Train what isn't there yet, of the first candidates by size."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan = table_plan()
     costs = {number: plan.bench.costs_of(candidate_of(plan.bench, number))["macs"] for number in range(candidates)}
     for made in rounds:
         for number in sorted(costs, key=lambda number: costs[number])[:first]:  # the large ones take longest
@@ -121,7 +121,7 @@ def make(folder: Path, candidates: int, rounds: Sequence[Round], first: int | No
                 )
 
 
-def table_of(folder: Path) -> pl.DataFrame:
+def table_of(folder: Path, metric: str) -> pl.DataFrame:
     """Return what is there, one row a candidate that was trained in full; what is not there is null."""
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob("full_*.json")):
@@ -131,24 +131,29 @@ def table_of(folder: Path) -> pl.DataFrame:
         for made in ROUNDS:
             place = folder / f"{made.name}_{number}.json"
             kept = json.loads(place.read_text("utf-8")) if place.is_file() else {}
-            row |= {f"{made.name}_{name}": kept.get(name) for name in _SCORES}
+            row |= {f"{made.name}_{name}": kept.get(column) for name, column in _scores(metric).items()}
             row |= {f"{made.name}_{name}": _joined(kept.get(name)) for name in ("curve", "losses")}
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-_SCORES = (
-    "val_mae_float", "val_mae_quantized", "val_rmse_quantized", "test_mae_quantized", "test_rmse_quantized", "seconds",
-)  # fmt: skip
+def _scores(metric: str) -> dict[str, str]:
+    """Return what is kept of a training, by column of the table."""
+    return {
+        "val_float": f"val_{metric}_float",
+        "val": f"val_{metric}_quantized",
+        "test": f"test_{metric}_quantized",
+        "seconds": "seconds",
+    }
 
 
 def _joined(values: Sequence[float] | None) -> str | None:
     return None if values is None else " ".join(f"{value:.5g}" for value in values)
 
 
-def write(folder: Path, path: Path) -> None:
+def write(folder: Path, metric: str, path: Path) -> None:
     """Write the table, small and the same each time."""
-    text = table_of(folder).write_csv(float_precision=5)
+    text = table_of(folder, metric).write_csv(float_precision=5)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
     print(f"{path}: {text.count(chr(10)) - 1} candidates, {path.stat().st_size} bytes")
@@ -160,15 +165,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--candidates", type=int, default=120)
     parser.add_argument("--rounds", nargs="+", default=[made.name for made in ROUNDS])
+    parser.add_argument("--recipe", type=Path)
     parser.add_argument("--first", type=int, help="only so many, those with the fewest MACs")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    plan = table_plan(arguments.recipe)
     if arguments.write is not None:
-        write(arguments.folder, arguments.write)
+        write(arguments.folder, plan.main_metric.name, arguments.write)
         return
     rounds = {made.name: made for made in ROUNDS}
-    make(arguments.folder, arguments.candidates, [rounds[name] for name in arguments.rounds], arguments.first)
+    make(plan, arguments.folder, arguments.candidates, [rounds[name] for name in arguments.rounds], arguments.first)
 
 
 if __name__ == "__main__":
