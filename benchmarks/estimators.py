@@ -2,12 +2,12 @@
 
     python benchmarks/estimators.py TABLE --proxies runs/proxies_fd001.json --write docs/results/estimators
 
-Protocol: TABLE is what benchmarks/trained_table.py made, benchmarks/data/trained_fd001.csv.gz. Nothing is trained here
 Protocol: TABLE is what benchmarks/trained_table.py made (benchmarks/data/trained_fd001.csv.gz). Nothing is trained here
-training. Its front over that and weight bytes is then "retrained": scored by a training with another seed that no
-training. Its front over that and weight bytes is then "retrained": scored by a training with another seed that no
-bytes below the table's median and largest network, relative to full training's. Times are CPU seconds, the table's
-and of what was computed here. Anchors and orders are drawn ten times; figures are means, in brackets the 2.5
+but models of tables. Each estimator scores every candidate; tau is Kendall's with the quantized validation metric of
+full training. Its front over that and weight bytes is then "retrained": scored by a training with another seed that no
+estimator has seen, also for the front of full training itself. Hypervolume is that of the metric and the logarithm of
+weight bytes below the table's median and largest network, relative to full training's. Times are CPU seconds, the
+table's and of what was computed here. Anchors and orders are drawn ten times; figures are means, in brackets the 2.5
 and 97.5 % quantiles of the draws, or of a bootstrap over candidates where nothing is drawn.
 """
 
