@@ -184,6 +184,27 @@ def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
 
 
 @app.command()
+def advise(
+    recipe: RecipeArgument,
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where trainings are kept; runs/<recipe's name>-advice.")] = None,
+    candidates: Annotated[int, typer.Option(min=4, help="That are trained in full.")] = 16,
+) -> None:
+    """Train a few candidates and say how to search: strategy, estimator, whether training settings matter."""
+    _look_at(recipe, settings or [])
+    _tell_at_once(f"reading {recipe}")
+    from qanas.recipe import load_plan
+    from qanas.workflows.advise import run_pilot
+
+    plan = load_plan(recipe, settings or [])
+    plan.check()
+    found = run_pilot(plan, out or Path("runs") / f"{recipe.stem}-advice", candidates, typer.echo)
+    for reason in found.reasons:
+        typer.echo(f"- {reason}")
+    typer.echo(f"advice: strategy {found.strategy}; estimator {found.estimator}")
+
+
+@app.command()
 def profile(
     subject: Annotated[
         Path, typer.Argument(metavar="RECIPE|MODEL", help="A recipe, whose reference it is of, or a .tflite file.")

@@ -17,7 +17,10 @@ from qanas.core.measures import Score
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_tables import BlockTables, DistillationOptions, TableOptions
+from qanas.performance_estimation.predictor import Predictor
 from qanas.performance_estimation.procedure import FullTraining, Procedure, TrainedNetwork
+from qanas.performance_estimation.proxies import Proxies
+from qanas.performance_estimation.stopped_training import EarlyStopping, LearningCurves
 from qanas.performance_estimation.training import Training
 from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, new_supernet
 from qanas.search_space.start import RANDOM, Proposal, RandomStart, Start
@@ -221,9 +224,19 @@ def test_a_broken_procedure_is_caught(kind: type[FullTraining], told: str) -> No
 # Estimators
 
 
-@pytest.mark.parametrize(
-    "estimator", [Training(QUICK), TABLES, SHARED], ids=["training", "block_tables", "weight_sharing"]
-)
+ESTIMATORS = [
+    Training(QUICK),
+    TABLES,
+    SHARED,
+    EarlyStopping(QUICK, rungs=(1,)),
+    LearningCurves(QUICK, first=1),
+    LearningCurves(QUICK, first=1, method="sotl"),
+    Predictor(replace(QUICK, epochs=1), anchors=10, choose="rounds", min_tau=-1.0, proxies=("snip",)),
+    Proxies(QUICK, "zen"),
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: type(estimator).__name__)
 def test_an_estimator_keeps_the_contract(estimator: Estimator) -> None:
     check_estimator(estimator, small_bench(networks=SmallSpace(weight_bits=(4, 8))))
 

@@ -46,13 +46,20 @@ SPACE_TABLES: dict[str, dict[str, Any]] = {
 }
 SOLVERS = {"dna": {"budgets": [1500, 2500.0, 1e9]}, "exact": {}}
 SAMPLERS: dict[str, dict[str, Any]] = {
+    "evolution": {"population_size": 2},
     "gp": {"startup_trials": 2},
     "nsga2": {"population_size": 2},
     "random": {},
+    "reinforce": {},
+    "size_aware": {"startup_trials": 2},
     "tpe": {"startup_trials": 2},
 }
 ESTIMATOR_TABLES: dict[str, Tables] = {
     "block_tables": {"distillation": {"steps": 8}, "table": {"calibration_samples": 8}},
+    "early_stopping": {"estimation": {"epochs": 2, "rungs": [1]}},
+    "learning_curve": {"estimation": {"epochs": 2, "first": 1}},
+    "predictor": {"estimation": {"anchors": 10, "min_tau": -1.0}},
+    "proxies": {"estimation": {"proxy": "synflow"}},
     "training": {},
     "weight_sharing": {
         "supernet": {"steps": 8, "batch_size": 8, "statistics_samples": 8},
@@ -78,7 +85,7 @@ def plan_of(folder: Path, tables: Tables) -> Plan:
 
 def small(strategy: str, estimator: str) -> Tables:
     budget = {"trials": TRIALS} if strategy in SAMPLERS else {}
-    return {
+    tables: Tables = {
         "task": {"name": "qanas.testing.small:SmallTask"},
         "space": {"name": "qanas.testing.small:SmallSpace"},
         "strategy": {"name": strategy, **budget, **(SOLVERS | SAMPLERS)[strategy]},
@@ -86,11 +93,19 @@ def small(strategy: str, estimator: str) -> Tables:
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
         "finalists": {"count": 1, "seeds": 1},
         "baselines": {"enabled": False},
-        **ESTIMATOR_TABLES[estimator],
+    }
+    return {
+        name: tables.get(name, {}) | own.get(name, {})
+        for own in [ESTIMATOR_TABLES[estimator]]
+        for name in {**tables, **own}
     }
 
 
-@pytest.mark.parametrize(("strategy", "estimator"), list(product(STRATEGIES, ESTIMATORS)))
+PAIRS = [*product(STRATEGIES, ("block_tables", "training")), *product(("exact", "size_aware"), ESTIMATORS)]
+"""A strategy sees nothing of an estimator but its scores: what is new is tried with one of a kind."""
+
+
+@pytest.mark.parametrize(("strategy", "estimator"), list(dict.fromkeys(PAIRS)))
 def test_every_strategy_meets_every_estimator_or_is_refused(tmp_path: Path, strategy: str, estimator: str) -> None:
     tables = small(strategy, estimator)
     if strategy in SOLVERS and estimator != "block_tables":

@@ -11,7 +11,10 @@ from qanas.core.candidate import Candidate
 from qanas.core.seeds import derive_seed
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import History, Sampler, Solution, Solver
+from qanas.search_strategy.evolution import Evolution
+from qanas.search_strategy.reinforce import Reinforce
 from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
+from qanas.search_strategy.size_aware import SizeAware
 from qanas.search_strategy.solvers import DNATraversal, ExactSearch
 from qanas.testing import check_sampler, check_solver
 from qanas.testing.properties import random_candidate
@@ -35,6 +38,9 @@ SAMPLERS = [
     RandomSearch(),
     TPE(startup_trials=2),
     NSGA2(population_size=3),
+    Evolution(population_size=3, tournament_size=2),
+    Reinforce(),
+    SizeAware(startup_trials=3),
     pytest.param(GP(startup_trials=3), marks=pytest.mark.slow),  # fitting its processes anew takes a minute
     OwnSampler(),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from torch import nn
@@ -29,6 +29,10 @@ PASSES_A_STEP = 3
 """A sample's way forward and back costs about as much as three ways forward."""
 
 logger = logging.getLogger("qanas")
+
+Look = Callable[[Event, Callable[[], nn.Module]], bool]
+"""Asked after every epoch whether to go on: told how far the training has come, and how to have the FP32 network as it
+would be if the training ended there, on the CPU in evaluation mode. Nothing else of the training depends on it."""
 
 
 class LearningCurve:

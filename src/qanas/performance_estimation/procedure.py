@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.even_spread import evenly_spread
-from qanas.core.events import Watch, go_on
+from qanas.core.events import Event, Watch, go_on
 from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import CurvePoint
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.learning import LearningCurve
+from qanas.performance_estimation.learning import LearningCurve, Look
 from qanas.performance_estimation.scoring import chunk_size, float_outputs, metrics_of
 from qanas.quantization.border import alone, only
 from qanas.quantization.graph import Graph
@@ -221,6 +221,9 @@ class Procedure(ABC):
     epochs: int
     """Passes over the data that a candidate is given."""
 
+    can_be_looked_at: ClassVar[bool] = False
+    """Whether it has `make_looking`, which estimators need that end trainings early."""
+
     @abstractmethod
     def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized; the result depends on the arguments but ``watch`` alone.
@@ -235,6 +238,18 @@ class Procedure(ABC):
         Raises:
             TrainingFailed: it can't be scored, with the reason.
         """
+
+    def make_looking(
+        self, bench: Bench, candidate: Candidate, start: Start, seed: int, look: Look, watch: Watch = go_on
+    ) -> TrainedNetwork:
+        """Return what `make` does, while somebody looks at the network after every epoch and may end its training.
+
+        Raises:
+            TypeError: it can't be looked at, see `can_be_looked_at`.
+            TrainingFailed: as `make`.
+        """
+        del bench, candidate, start, seed, look, watch
+        raise TypeError(f"{type(self).__name__} can't be looked at while it trains")
 
     @abstractmethod
     def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
@@ -297,6 +312,8 @@ class FullTraining(Procedure):
     cache: str | None = None
     device: Literal["cpu", "cuda"] = "cpu"
 
+    can_be_looked_at = True
+
     def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
         network = bench.build(candidate, derive_seed(seed, "weights"), start)
@@ -318,8 +335,30 @@ class FullTraining(Procedure):
         quantized = self.quantize(bench, candidate, network, seed)
         return TrainedNetwork(network, quantized, seconds + time.process_time() - started, curve.points)
 
+    def make_looking(
+        self, bench: Bench, candidate: Candidate, start: Start, seed: int, look: Look, watch: Watch = go_on
+    ) -> TrainedNetwork:
+        """Return the candidate, trained and quantized; nothing is taken from a cache, where no training can be seen."""
+        network = bench.build(candidate, derive_seed(seed, "weights"), start)
+        if start.trained:
+            return self.make(bench, candidate, start, seed, watch)
+        curve = LearningCurve(bench.task_of(candidate), bench.data_of(candidate), self.epochs)
+        done = Last()
+        seconds = self._train(bench, candidate, network, seed, curve, lambda event: done(event) and watch(event), look)
+        started = time.process_time()
+        curve.add(done.epoch, network)
+        quantized = self.quantize(bench, candidate, network, seed)
+        return TrainedNetwork(network, quantized, seconds + time.process_time() - started, curve.points)
+
     def _train(
-        self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int, curve: LearningCurve, watch: Watch
+        self,
+        bench: Bench,
+        candidate: Candidate,
+        network: nn.Module,
+        seed: int,
+        curve: LearningCurve,
+        watch: Watch,
+        look: Look | None = None,
     ) -> float:
         """Train a network in place and return the CPU seconds that it took."""
         started = time.process_time()
@@ -328,6 +367,9 @@ class FullTraining(Procedure):
         penalties = bench.networks.penalties(candidate, network)
         trainer = make_trainer(network, data, bench.task.loss, settings, penalties, self.device)
         looks = curve.watching(trainer, network, watch)
+        if look is not None:
+            followed, asked = looks, look
+            looks = lambda event: followed(event) and asked(event, trainer.snapshot)  # noqa: E731 - both of them
         fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), looks)
         return time.process_time() - started
 
@@ -388,6 +430,23 @@ class FullTraining(Procedure):
         indices = torch.arange(min(settings.batch_size, len(data)))
         step: Callable[[], float] = lambda: trainer.step(indices, 0.0)  # noqa: E731 - named for the timing below
         return _seconds_of(step) * len(data) / settings.batch_size
+
+
+class Last:
+    """A watch that remembers how far a training came.
+
+    Attributes:
+        epoch: the last one.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first."""
+        self.epoch = 0
+
+    def __call__(self, event: Event) -> bool:
+        """Remember, and go on."""
+        self.epoch = event.done
+        return True
 
 
 def _seconds_of(step: Callable[[], object]) -> float:

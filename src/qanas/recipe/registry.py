@@ -26,14 +26,21 @@ SPACES: Mapping[str, str] = {
 }
 STRATEGIES: Mapping[str, str] = {
     "dna": "qanas.search_strategy.solvers:DNATraversal",
+    "evolution": "qanas.search_strategy.evolution:Evolution",
     "exact": "qanas.search_strategy.solvers:ExactSearch",
     "gp": "qanas.search_strategy.samplers:GP",
     "nsga2": "qanas.search_strategy.samplers:NSGA2",
     "random": "qanas.search_strategy.samplers:RandomSearch",
+    "reinforce": "qanas.search_strategy.reinforce:Reinforce",
+    "size_aware": "qanas.search_strategy.size_aware:SizeAware",
     "tpe": "qanas.search_strategy.samplers:TPE",
 }
 ESTIMATORS: Mapping[str, str] = {
     "block_tables": "qanas.performance_estimation.block_tables:BlockTables",
+    "early_stopping": "qanas.performance_estimation.stopped_training:EarlyStopping",
+    "learning_curve": "qanas.performance_estimation.stopped_training:LearningCurves",
+    "predictor": "qanas.performance_estimation.predictor:Predictor",
+    "proxies": "qanas.performance_estimation.proxies:Proxies",
     "training": "qanas.performance_estimation.training:Training",
     "weight_sharing": "qanas.performance_estimation.weight_sharing:WeightSharing",
 }

@@ -64,7 +64,7 @@ class SearchSpace:
 
     def random(self, generator: np.random.Generator) -> Candidate:
         """Return a candidate, each free setting drawn independently from its range."""
-        return self.sample(lambda _, distribution: _drawn(distribution, generator))
+        return self.sample(lambda _, distribution: drawn(distribution, generator))
 
     @cached_property
     def reference(self) -> Candidate:
@@ -151,7 +151,7 @@ def _require_plain(name: str, value: object) -> None:
         )
 
 
-def _drawn(distribution: BaseDistribution, generator: np.random.Generator) -> Value:
+def drawn(distribution: BaseDistribution, generator: np.random.Generator) -> Value:
     """Draw a value uniformly, on a logarithmic scale where the range is one."""
     match distribution:
         case IntDistribution(low=low, high=high, log=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,11 +26,24 @@ class History(Protocol):
     """The trials so far, as a sampler sees them."""
 
     @property
+    def axes(self) -> Sequence[Measure]:
+        """The axes of the front."""
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """Bounds on costs."""
+
+    @property
     def records(self) -> Sequence[TrialRecord]:
         """Every finished trial, in the order in which they ended."""
 
     def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
         """Return a new trial of the study, proposed by one of Optuna's samplers."""
+
+
+CostsOf = Callable[[Candidate], Mapping[str, float]]
+"""Says what any candidate costs before it is estimated, by column: all that follows from its shapes; nothing where it
+can't be built."""
 
 
 class Search(Protocol):
@@ -83,6 +96,11 @@ class Sampler(Strategy):
     def estimates(self, trials: int) -> int:
         """Return one a trial."""
         return trials
+
+    def costed(self, costs_of: CostsOf) -> Sampler:
+        """Return the sampler that a search is to ask; itself where it needs no costs of what wasn't proposed yet."""
+        del costs_of
+        return self
 
     @abstractmethod
     def ask(self, space: SearchSpace, history: History, seed: int) -> Proposal:

@@ -84,7 +84,7 @@ class PlainSearch:
     def __init__(self, space: SearchSpace, sampler: Sampler, path: Path | None = None, weight: float = 1.0) -> None:
         """Open the study."""
         self.space = space
-        self.sampler = sampler
+        self.sampler = sampler.costed(lambda candidate: judged(0, candidate).costs)
         self.store = TrialStore(path, AXES, (LIMIT,))
         self.weight = weight
 
@@ -175,7 +175,7 @@ def several_can_be_asked_for(case: SamplerCase) -> None:
     for name, space in case.searches():
         search = PlainSearch(space, case.sampler)
         count = len(search.propose(3))
-        asked = [case.sampler.ask(space, search.store, derive_seed(7, number)) for number in range(3)]
+        asked = [search.sampler.ask(space, search.store, derive_seed(7, number)) for number in range(3)]
         for index, proposal in reversed(list(enumerate(asked, count))):
             seen = outside(space, proposal.candidate)
             expect(not seen, f"{name}: {seen}")

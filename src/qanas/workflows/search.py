@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
@@ -171,6 +172,7 @@ class Search:
         self.exhausted = False
         self._trial_0: tuple[str, str] | None = None
         self._known = _Known.of(self.store.records, plan.axes)
+        self._shapes: dict[str, dict[str, float]] = {}
         self.started = time.monotonic()
         self.stopped: float | None = None
         before = folder.seconds_before("seconds").get("search", 0.0) if plan.estimator.cheap else 0.0
@@ -270,6 +272,7 @@ class Search:
         Raises:
             InputError: the limits reject nearly everything.
         """
+        sampler = sampler.costed(self._exact_costs)
         counted = len(self._known.counted)
         self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
         self.progress.front(self._front_rows())
@@ -423,6 +426,20 @@ class Search:
             return {}, f"it can't be built: {described(error)}", ""
         costs = {model.measure.column: costs[model.measure.column] for model in self.bench.costs}
         return costs, self.estimator.refusal(self.bench, candidate), ""
+
+    def _exact_costs(self, candidate: Candidate) -> dict[str, float]:
+        """Return the costs of a candidate that wasn't proposed yet, as samplers are told them."""
+        by_shape = json.dumps({group: values for group, values in candidate.config.items() if group != "training"})
+        if by_shape not in self._shapes:
+            models = [model for model in self.bench.costs if model.repeatable and model.measure in self.plan.measures]
+            try:
+                self._shapes[by_shape] = costs_of(self.bench.blueprint(candidate), models)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as below
+                logger.info("not proposed, it can't be built: %s", described(error))
+                self._shapes[by_shape] = {}
+        return self._shapes[by_shape]
 
     def _reject(self, unit: TrialUnit, reason: str, blamed: str) -> None:
         record = unit.record("rejected", reason=reason, blamed=blamed, feasible=False)

@@ -1,0 +1,171 @@
+"""When a training need not go on: rules that know what others of its size were like at the same epoch."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went, or goes.
+
+    Attributes:
+        size: of the network, in any unit; 0 where no cost is an objective.
+        losses: on validation data, to be minimised, by the epoch that it was looked at after.
+        last: the loss at its end; None while it goes on.
+        stopped: whether a rule ended it.
+    """
+
+    size: float
+    losses: Mapping[int, float] = field(default_factory=dict)
+    last: float | None = None
+    stopped: bool = False
+
+
+class StoppingRule(ABC):
+    """Says whether a training is worth going on with; the same arguments, the same answer."""
+
+    @abstractmethod
+    def looks(self, epochs: int) -> list[int]:
+        """Return the epochs after which it looks at a training of so many; never the last one."""
+
+    @abstractmethod
+    def goes_on(self, course: Course, others: Sequence[Course], epochs: int) -> bool:
+        """Tell whether a training goes on.
+
+        Args:
+            course: of the training so far.
+            others: that ended before it began.
+            epochs: of a whole training.
+        """
+
+
+FEWEST = 3
+"""Others, at least, that a training is compared with."""
+
+
+@dataclass(frozen=True)
+class SizeAwareHalving(StoppingRule):
+    """Successive halving for two objectives: at a rung the best few of about its size or smaller go on.
+
+    A network is compared only with those that are at most a little larger: compared by the metric alone, small networks
+    would all be stopped, which the front consists of.
+
+    Attributes:
+        rungs: epochs, ascending.
+        keep: the share that goes on at each rung.
+        larger: how many times its size others may have.
+    """
+
+    rungs: tuple[int, ...] = (3, 10)
+    keep: float = 0.3
+    larger: float = 1.25
+
+    def looks(self, epochs: int) -> list[int]:
+        """Return the rungs."""
+        return [rung for rung in self.rungs if rung < epochs]
+
+    def goes_on(self, course: Course, others: Sequence[Course], epochs: int) -> bool:
+        """Tell whether it is among the best of its rung."""
+        del epochs
+        rung = max(course.losses)
+        seen = [
+            other.losses[rung] for other in others if rung in other.losses and other.size <= self.larger * course.size
+        ]
+        if len(seen) < FEWEST:
+            return True
+        better = sum(loss < course.losses[rung] for loss in seen)
+        return better < math.ceil(self.keep * (len(seen) + 1))
+
+
+@dataclass(frozen=True)
+class FrontChance(StoppingRule):
+    """Extrapolates the curve, and stops what will hardly reach the front at its size.
+
+    Attributes:
+        first: the epoch from which on it looks, after every one.
+        chance: of ending better than every finished network of at most its size, below which a training is stopped.
+    """
+
+    first: int = 5
+    chance: float = 0.05
+
+    def looks(self, epochs: int) -> list[int]:
+        """Return every epoch from the first one on."""
+        return list(range(self.first, epochs))
+
+    def goes_on(self, course: Course, others: Sequence[Course], epochs: int) -> bool:
+        """Tell whether the front may be reached."""
+        finished = [o.last for o in others if o.last is not None and not o.stopped and o.size <= course.size]
+        if len(finished) < FEWEST:
+            return True
+        at = np.array(sorted(course.losses), np.float64)
+        mean, sd = extrapolated(at, np.array([course.losses[int(epoch)] for epoch in at]), epochs)
+        return normal_below(min(finished), mean, sd) >= self.chance
+
+
+def normal_below(bound: float, mean: float, sd: float) -> float:
+    """Return the chance of a normal number below a bound.
+
+    >>> normal_below(1.0, 1.0, 0.5)
+    0.5
+    """
+    return 0.5 * math.erfc((mean - bound) / (math.sqrt(2.0) * max(sd, 1e-12)))
+
+
+_RATES = np.geomspace(0.05, 3.0, 12)
+FEWEST_POINTS = 3
+
+
+def extrapolated(epochs: Array, losses: Array, total: int) -> tuple[float, float]:
+    """Return the loss that a curve is likely to end with, and the standard deviation of that.
+
+    An ensemble of curves ``a + b * epoch ** -c`` and ``a + b * exp(-c * epoch)`` that fall, and of constants, each
+    fitted by least squares for a grid of ``c`` (the parametric families of Domhan et al. 2015 that are linear but for
+    one number); their weights follow from their residuals and their number of parameters (BIC). The spread of the
+    ensemble and the residuals make the uncertainty.
+
+    Args:
+        epochs: that were looked at, shape (n,).
+        losses: after them, shape (n,).
+        total: epochs of the whole training.
+    """
+    count = len(losses)
+    if count < FEWEST_POINTS:
+        return float(losses[-1]), float("inf")
+    floor = 1e-4 * (float(np.abs(losses).mean()) + 1e-12)
+    ends, errors, scores = [], [], []
+    shapes = [(epochs**-rate, total**-rate) for rate in _RATES.tolist()]
+    shapes += [(np.exp(-rate * epochs), math.exp(-rate * total)) for rate in (_RATES / 3).tolist()]
+    shapes.append((np.zeros(count), 0.0))
+    for basis, end in shapes:
+        design = np.column_stack([np.ones(count), basis])
+        found = np.linalg.lstsq(design, losses, rcond=None)[0]
+        if basis.any() and found[1] < 0:
+            continue  # a loss that rises towards its end isn't extrapolated
+        residual = max(float(np.sqrt(np.mean((design @ found - losses) ** 2))), floor)
+        ends.append(float(found[0] + found[1] * end))
+        errors.append(residual)
+        scores.append(-count * math.log(residual) - 0.5 * (3 if basis.any() else 1) * math.log(count))
+    weights = np.exp(np.array(scores) - max(scores))
+    weights /= weights.sum()
+    mean = float(weights @ np.array(ends))
+    variance = float(weights @ ((np.array(ends) - mean) ** 2 + np.array(errors) ** 2))
+    return mean, math.sqrt(variance)
+
+
+def sum_of_losses(losses: Sequence[float], last: int) -> float:
+    """Return the mean training loss of the last epochs (SoTL-E, Ru et al. 2021): less is better.
+
+    >>> sum_of_losses([3.0, 2.0, 1.0], 2)
+    1.5
+    """
+    return float(np.mean(losses[-last:]))

@@ -1,0 +1,1 @@
+"""What is learnt from tables: regression, and how well it ranks."""

@@ -1,0 +1,63 @@
+"""Advice from what a pilot measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qanas.planning.advice import Pilot, advise, candidates_of, noise_of
+from qanas.search_space.settings import Choice, Float, Integer
+from qanas.search_space.space import SearchSpace, space_of
+
+LOSSES = np.linspace(5.0, 15.0, 20)
+GOOD = LOSSES + np.tile([0.3, -0.3], 10)
+BAD = np.roll(LOSSES, 7)
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    return space_of([Integer("units", "architecture", 4, low=1, high=100), Float("rate", "training", 0.1, low=0.01, high=1.0)], ("architecture", "training"))  # fmt: skip  # noqa: E501
+
+
+@pytest.fixture
+def pilot() -> Pilot:
+    return Pilot(
+        LOSSES,
+        [(5.0, 5.2), (6.0, 5.8)],
+        [(8.0, 12.0), (9.0, 7.0), (6.0, 9.0)],
+        {"early": GOOD, "proxy": BAD},
+        {"early": 0.1, "proxy": 0.001},
+        3.0,
+    )
+
+
+def test_noise_is_pooled_over_candidates() -> None:
+    assert noise_of([(1.0, 3.0), (5.0, 5.0, 5.0)]) == pytest.approx(math.sqrt(2 / 3))
+    assert math.isnan(noise_of([(1.0,)]))
+
+
+def test_the_cheapest_that_ranks_well_is_recommended(pilot: Pilot, space: SearchSpace) -> None:
+    found = advise(pilot, space, 100, has_cost=True)
+    assert found.estimator == "early"
+    assert found.strategy == "size_aware"
+    assert found.search_training is True
+    assert found.figures["tau"]["early"]["tau"] > 0.85
+    assert advise(replace(pilot, estimates={"proxy": BAD}), space, 100, has_cost=True).estimator == "training"
+    assert advise(pilot, space, 100, has_cost=False).strategy == "tpe"
+
+
+def test_training_settings_that_differ_by_noise_alone_are_left_out(pilot: Pilot, space: SearchSpace) -> None:
+    found = advise(replace(pilot, own_and_reference=[(8.0, 8.1), (9.0, 8.9)]), space, 100, has_cost=True)
+    assert found.search_training is False
+    assert advise(replace(pilot, own_and_reference=[]), space, 100, has_cost=True).search_training is None
+
+
+def test_random_search_is_enough_for_small_spaces_and_where_all_is_noise(pilot: Pilot, space: SearchSpace) -> None:
+    small = space_of([Choice("kernel", "architecture", 3, options=(3, 5, 7))], ("architecture",))
+    assert candidates_of(small) == 3
+    assert candidates_of(space) == math.inf
+    assert advise(pilot, small, 100, has_cost=True).strategy == "random"
+    assert advise(replace(pilot, repeated=[(5.0, 15.0)]), space, 100, has_cost=True).strategy == "random"
