@@ -18,6 +18,7 @@ from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_tables import BlockTables, DistillationOptions, TableOptions
 from qanas.performance_estimation.procedure import FullTraining, Procedure, TrainedNetwork
+from qanas.performance_estimation.scored_blocks import ScoreOptions
 from qanas.performance_estimation.training import Training
 from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, new_supernet
 from qanas.search_space.start import RANDOM, Proposal, RandomStart, Start
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 QUICK = FullTraining(epochs=2, calibration_samples=16)
 TABLES = BlockTables(QUICK, DistillationOptions(steps=8), TableOptions(bits=[4, 8], calibration_samples=8))
+REPLACING = replace(TABLES, score=ScoreOptions(name="replace_one", samples=8))
 SHARED = WeightSharing(QUICK, SupernetOptions(steps=8, batch_size=8, statistics_samples=16))
 
 calls = itertools.count()
@@ -222,7 +224,9 @@ def test_a_broken_procedure_is_caught(kind: type[FullTraining], told: str) -> No
 
 
 @pytest.mark.parametrize(
-    "estimator", [Training(QUICK), TABLES, SHARED], ids=["training", "block_tables", "weight_sharing"]
+    "estimator",
+    [Training(QUICK), TABLES, REPLACING, SHARED],
+    ids=["training", "block_tables", "replace_one", "weight_sharing"],
 )
 def test_an_estimator_keeps_the_contract(estimator: Estimator) -> None:
     check_estimator(estimator, small_bench(networks=SmallSpace(weight_bits=(4, 8))))

@@ -61,6 +61,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("supernets", ("distillation.steps", "distillation.sampling", "distillation.batch_size",
                             "distillation.learning_rate", "distillation.views"), ("reference",), renewed=True),
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
+        Stage("replaced", ("score.",), ("tables",), renewed=True),
         Stage("shared", ("supernet.",), ("reference",)),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),
         Stage("front", ("strategy.", "score.", "objectives.", "limits."), ("tables", "trials"), renewed=True),
