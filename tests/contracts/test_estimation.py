@@ -20,6 +20,7 @@ from qanas.performance_estimation.block_tables import BlockTables, DistillationO
 from qanas.performance_estimation.predictor import Predictor
 from qanas.performance_estimation.procedure import FullTraining, Procedure, TrainedNetwork
 from qanas.performance_estimation.proxies import Proxies
+from qanas.performance_estimation.scored_blocks import ScoreOptions
 from qanas.performance_estimation.stopped_training import EarlyStopping, LearningCurves
 from qanas.performance_estimation.training import Training
 from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, new_supernet
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 QUICK = FullTraining(epochs=2, calibration_samples=16)
 TABLES = BlockTables(QUICK, DistillationOptions(steps=8), TableOptions(bits=[4, 8], calibration_samples=8))
+REPLACING = replace(TABLES, score=ScoreOptions(name="replace_one", samples=8))
 SHARED = WeightSharing(QUICK, SupernetOptions(steps=8, batch_size=8, statistics_samples=16))
 
 calls = itertools.count()
@@ -227,6 +229,7 @@ def test_a_broken_procedure_is_caught(kind: type[FullTraining], told: str) -> No
 ESTIMATORS = [
     Training(QUICK),
     TABLES,
+    REPLACING,
     SHARED,
     EarlyStopping(QUICK, rungs=(1,)),
     LearningCurves(QUICK, first=1),

@@ -49,8 +49,10 @@ FLOAT_PREFIX = "float_"
 SHARED_PREFIX = "shared_"
 """In front of a metric with its precision: of a network with weights that it shares with others."""
 
-SCORE_PATTERN = re.compile(rf"nsr_(sum|\d+)|predicted_\w+|{SHARED_PREFIX}\w+_(float|quantized)")
-"""Scores that stand for a metric: noise-to-signal ratios of blocks, what a model predicts, with shared weights."""
+SCORE_PATTERN = re.compile(
+    rf"nsr_(sum|\d+|log_sum|log_\d+)|replace_(one|\d+)|predicted_\w+|{SHARED_PREFIX}\w+_(float|quantized)"
+)
+"""Scores that stand for a metric: of blocks (noise, or loss), what a model predicts, with shared weights."""
 
 
 @dataclass(frozen=True)

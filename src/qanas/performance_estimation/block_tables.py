@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save
 
-from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Measure, Metric, Score, columns_of
@@ -24,14 +22,17 @@ from qanas.core.trials import TrialRecord
 from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.block_table.layers import BlockLayers, Row
-from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
+from qanas.performance_estimation.block_table.files import BlockFiles, FeatureFolders, blocks_of
+from qanas.performance_estimation.block_table.layers import BlockLayers
+from qanas.performance_estimation.block_table.replaced import ReplacedUnit
+from qanas.performance_estimation.block_table.table import TableBuilder, TableSettings
 from qanas.performance_estimation.procedure import Procedure
+from qanas.performance_estimation.scored_blocks import ScoredBlocks, ScoreOptions
 from qanas.quantization.numbers.affine import WeightBits
-from qanas.search_space.additive import AdditiveScores, AdditiveTable
+from qanas.search_space.additive import AdditiveScores
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
-from qanas.search_space.start import Proposal, Start
-from qanas.supernet.block_supernet import BlockSupernet, DistilledStart
+from qanas.search_space.start import Proposal
+from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_are_there, features_of, write_features
@@ -86,13 +87,6 @@ class TableOptions(BaseModel):
         return TableSettings(tuple(self.bits), self.full, self.calibration_samples, self.samples)
 
 
-class ScoreOptions(BaseModel):
-    """What stands for the metric among the objectives: a recipe's ``[score]``."""
-
-    model_config = _STRICT
-    name: Literal["nsr_sum"] = "nsr_sum"
-
-
 @dataclass(frozen=True)
 class BlockTables(Estimator):
     """Cuts the reference into blocks, distils options for each, and scores every path through a block as quantized.
@@ -116,7 +110,7 @@ class BlockTables(Estimator):
         "table": TableOptions,
         "score": ScoreOptions,
     }
-    stages = ("supernets", "tables")
+    stages = ("supernets", "tables", "replaced")
     cheap = True
     offers = (AdditiveScores,)
     starts = ("scratch", "distilled")
@@ -141,8 +135,9 @@ class BlockTables(Estimator):
         columns = columns_of(measure for measure in measures if isinstance(measure, Cost))
         decisive = [name for name in dict.fromkeys(columns) if name in ADDITIVE_COLUMNS]
         files = [self._files(stages, block, decisive) for block in blocks]
-        stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table)])
-        if not all(entry.table.finished for entry in files):
+        stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table, entry.replaced)])
+        replaced = self.score.name == "replace_one"
+        if not all(entry.table.finished and (entry.replaced.finished or not replaced) for entry in files):
             features = self._write_features(bench, stages, teacher)
             stages.work_off(
                 "distillation",
@@ -154,7 +149,16 @@ class BlockTables(Estimator):
             )
             units = [TableUnit(self, block, entry, features, tuple(decisive)) for block, entry in enumerate(files)]
             stages.work_off("tables", units)
-        return ScoredBlocks(self.procedure, self, bench, teacher, tuple(files))
+            if replaced:
+                taken = self.score.samples
+                stages.work_off(
+                    "replaced",
+                    [
+                        ReplacedUnit(self.procedure, block, entry, features, teacher, taken)
+                        for block, entry in enumerate(files)
+                    ],
+                )
+        return ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
 
     def _files(self, stages: Stages, block: Block, decisive: Sequence[str]) -> BlockFiles:
         """Name the files of a block by what they are made from."""
@@ -165,7 +169,8 @@ class BlockTables(Estimator):
         # A race keeps the front of the costs alone, whatever the metric and the bounds.
         raced_for = [] if self.table.full else sorted(decisive)
         table = stages.file(block.name, "table", ".parquet", "tables", block.name, raced_for)
-        return BlockFiles(tuple(supernets), table)
+        replaced = stages.file(block.name, "replaced", ".parquet", "replaced", block.name, raced_for)
+        return BlockFiles(tuple(supernets), table, replaced)
 
     def _write_features(self, bench: Bench, stages: Stages, teacher: Path) -> FeatureFolders:
         """Pass samples through the teacher, if that was not done before."""
@@ -217,32 +222,6 @@ class BlockTables(Estimator):
             _, second = (after - before for before, after in pairwise(times))  # the first one is slow
             seconds += second / PROBED_PASSES * self.distillation.steps
         return seconds * self.distillation.seeds
-
-
-@dataclass(frozen=True)
-class BlockFiles:
-    """The files of one block.
-
-    Attributes:
-        supernets: a file of weights each.
-        table: its table.
-    """
-
-    supernets: tuple[StageFile, ...]
-    table: StageFile
-
-
-@dataclass(frozen=True)
-class FeatureFolders:
-    """Where the teacher's features lie.
-
-    Attributes:
-        train: on every view of the training samples.
-        held_out: on validation samples.
-    """
-
-    train: Path
-    held_out: Path
 
 
 @dataclass(frozen=True)
@@ -341,137 +320,3 @@ class TableUnit(BlockUnit):
         }
         self.file.finish(note)
         return note
-
-
-@dataclass(frozen=True)
-class ScoredBlocks(Estimator):
-    """Block tables that are made: a network's estimate is looked up.
-
-    Attributes:
-        procedure: trains the reference.
-        settings: that the tables were made by.
-        bench: what they were made on.
-        teacher: the trained reference's weights.
-        files: of each block.
-    """
-
-    procedure: Procedure
-    settings: BlockTables
-    bench: Bench
-    teacher: Path
-    files: tuple[BlockFiles, ...]
-
-    cheap = True
-    offers = (AdditiveScores,)
-    starts = ("scratch", "distilled")
-
-    def axis(self, measure: Measure) -> Measure:
-        """Return the score in place of a metric."""
-        return self.settings.axis(measure)
-
-    @cached_property
-    def block_tables(self) -> list[BlockTable]:
-        """The table of every block."""
-        return [BlockTable.read(entry.table.path) for entry in self.files]
-
-    @cached_property
-    def _positions(self) -> list[dict[Row, int]]:
-        """The position of every row in its table, by bits and path."""
-        return [{row: position for position, row in enumerate(table.rows)} for table in self.block_tables]
-
-    def rows_of(self, candidate: Candidate) -> list[int]:
-        """Return the row of each block's table that a network is made of.
-
-        Raises:
-            ValueError: a block of it is in no table.
-        """
-        rows = []
-        for block, positions in zip(blocks_of(self.bench), self._positions, strict=True):
-            for name, value in block.settings.items():
-                if candidate.architecture.get(name) != value:
-                    raise ValueError(f"{block.name} is made for {name} = {value}")
-            bits = candidate.quantization[block.weight_bits_setting]
-            row = (cast("WeightBits", bits), block.path_of(candidate.architecture))
-            if row not in positions:
-                raise ValueError(f"{block.name} has no row for weights of {bits} bits")
-            rows.append(positions[row])
-        return rows
-
-    def refusal(self, bench: Bench, candidate: Candidate) -> str:
-        """Return which block of a network is in no table: the reference's need not be."""
-        del bench
-        try:
-            self.rows_of(candidate)
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    def estimate(
-        self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
-    ) -> Estimate:
-        """Return the sum of the scores of a network's rows, and each; rows that a race dropped have rougher ones."""
-        del bench, seed, history, watch
-        rows = self.rows_of(proposal.candidate)
-        each = [float(table.scores[row]) for table, row in zip(self.block_tables, rows, strict=True)]
-        scores = {f"nsr_{place}": score for place, score in enumerate(each, 1)}
-        return Estimate({self.settings.score.name: sum(each), **scores})
-
-    def offer(self, kind: type[T]) -> T:
-        """Return the exact rows of every table."""
-        return cast("T", BlockScores(self)) if kind is AdditiveScores else super().offer(kind)
-
-    def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
-        """Return distilled blocks and the teacher's own weights, if asked for."""
-        if kind != "distilled" or candidate == bench.reference:
-            return bench.start_of(candidate)
-        supernets = tuple(entry.supernets[0].path for entry in self.files)
-        return DistilledStart(cast("BlockwiseSpace", bench.networks), self.teacher, supernets)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the size of the tables, and what the reference costs."""
-        names = [block.name for block in blocks_of(self.bench)]
-        notes = {name: entry.table.read_note() for name, entry in zip(names, self.files, strict=True)}
-        sizes = ("rows", "exact_rows", "samples")
-        return {
-            "tables": {
-                "rows": sum(note.get("rows", 0) for note in notes.values()),
-                "blocks": {name: {size: note.get(size) for size in sizes} for name, note in notes.items()},
-            },
-            "teacher": self.bench.costs_of(self.bench.reference),
-        }
-
-
-class BlockScores(AdditiveScores):
-    """The exact rows of block tables, as a solver takes them.
-
-    Args:
-        scored: the tables.
-    """
-
-    def __init__(self, scored: ScoredBlocks) -> None:
-        """Take the rows with a score over all samples, and what a network costs outside its blocks."""
-        self._bench = scored.bench
-        self._tables = scored.block_tables
-        self.axis = Score(scored.settings.score.name)
-        exact = [table.exact_rows() for table in self._tables]
-        self.tables = [
-            AdditiveTable(rows, table.scores[rows], {name: values[rows] for name, values in table.costs.items()})
-            for table, rows in zip(self._tables, exact, strict=True)
-        ]
-        whole = self._bench.costs_of(self.candidate([0] * len(self.tables)))
-        self.outside = {
-            name: whole[name] - sum(float(table.costs[name][0]) for table in self.tables) for name in ADDITIVE_COLUMNS
-        }
-
-    def candidate(self, rows: Sequence[int]) -> Candidate:
-        """Return the network of one row a block, given by their positions in `tables`."""
-        numbers = [int(table.numbers[row]) for table, row in zip(self.tables, rows, strict=True)]
-        picked = [table.rows[number] for table, number in zip(self._tables, numbers, strict=True)]
-        bits, paths = zip(*picked, strict=True)
-        networks = cast("BlockwiseSpace", self._bench.networks)
-        return networks.candidate(self._bench.shape, self._bench.reference, paths, bits)
-
-
-def blocks_of(bench: Bench) -> list[Block]:
-    """Return the blocks of the networks that are searched."""
-    return list(cast("BlockwiseSpace", bench.networks).blocks(bench.shape))

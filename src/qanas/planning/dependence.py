@@ -64,6 +64,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("supernets", ("distillation.steps", "distillation.sampling", "distillation.batch_size",
                             "distillation.learning_rate", "distillation.views"), ("reference",), renewed=True),
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
+        Stage("replaced", ("score.",), ("tables",), renewed=True),
         Stage("shared", ("supernet.",), ("reference",)),
         Stage("anchors", (), ("reference",), renewed=True),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),

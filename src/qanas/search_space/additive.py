@@ -39,11 +39,13 @@ class AdditiveScores(ABC):
 
     Attributes:
         axis: what the sum of the scores stands for.
+        place: in front of a place's number: its share of the sum, by column.
         tables: one a place, in order.
         outside: costs of what is in no place, by column; the same for every network.
     """
 
     axis: Score
+    place: str = "nsr"
     tables: Sequence[AdditiveTable]
     outside: Mapping[str, float]
 
@@ -54,7 +56,10 @@ class AdditiveScores(ABC):
     def scores(self, rows: Sequence[int]) -> dict[str, float]:
         """Return the sum of a network's scores, and that of each place."""
         each = [float(table.scores[row]) for table, row in zip(self.tables, rows, strict=True)]
-        return {self.axis.column: sum(each), **{f"nsr_{place}": score for place, score in enumerate(each, 1)}}
+        return {
+            self.axis.column: sum(each),
+            **{f"{self.place}_{number}": score for number, score in enumerate(each, 1)},
+        }
 
     def costs(self, rows: Sequence[int]) -> dict[str, float]:
         """Return a network's additive costs, by column."""
