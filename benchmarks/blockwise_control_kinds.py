@@ -31,7 +31,8 @@ from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.core.seeds import derive_seed
 from qanas.networks.deeplabv3 import DeepLabV3Space
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.block_tables import ScoredBlocks
+from qanas.performance_estimation.block_tables import BlockTables
+from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.planning.plan import Plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import RANDOM, Start
@@ -197,7 +198,7 @@ class FinishedRun:
     @property
     def epochs(self) -> tuple[int, int, int]:
         """Passes over the data of the teacher, of a finalist, and what distillation took, in such passes."""
-        distillation = self.scored.settings.distillation
+        distillation = cast("BlockTables", self.plan.estimator).distillation
         samples = distillation.steps * distillation.batch_size * distillation.seeds
         passes = samples / len(self.plan.bench.data_of(self.plan.bench.reference).train)
         return self.plan.estimator.procedure.epochs, self.plan.finalists.procedure.epochs, round(passes)

@@ -25,7 +25,7 @@ from qanas.core.card import SplitName
 from qanas.core.events import Event
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.block_tables import ScoredBlocks
+from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.shipping.finalists import RESAMPLED, Finalist, FinalistUnit, Training, reference_finalist

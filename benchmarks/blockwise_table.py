@@ -27,10 +27,11 @@ from safetensors.torch import load_file
 
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import RunFolder
+from qanas.performance_estimation.block_table.files import blocks_of
 from qanas.performance_estimation.block_table.layers import BlockLayers, ScoredSamples
 from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.walk import PrefixStatistics
-from qanas.performance_estimation.block_tables import ScoredBlocks, blocks_of
+from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay

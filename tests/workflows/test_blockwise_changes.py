@@ -12,7 +12,8 @@ from tests.workflows.blockwise_runs import recipe, run, tables
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, columns_of
 from qanas.core.run_folder import SEED_ID, RunFolder
-from qanas.performance_estimation.block_tables import BlockFiles, BlockTables
+from qanas.performance_estimation.block_table.files import BlockFiles
+from qanas.performance_estimation.block_tables import BlockTables
 from qanas.planning.dependence import check_resumable, made_from
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan

@@ -20,7 +20,7 @@ from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Metric
 from qanas.core.run_folder import digest, write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.execution.executors import Failure, Unit, make_executor
+from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.features import Features
 from qanas.performance_estimation.procedure import Procedure
@@ -194,7 +194,8 @@ def _work_off(
             results[unit.name] = json.loads(path.read_text("utf-8"))
         else:
             waiting.append(unit)
-    with make_executor(plan.bench, min(plan.jobs, max(1, len(waiting))), lambda *_: True) as executor:
+    jobs = min(plan.jobs, max(1, len(waiting)))
+    with plan.engine.executor(plan.bench, jobs, lambda *_: True) as executor:
         for unit, result in executor.work_off(waiting):
             assert isinstance(unit, PilotUnit)  # noqa: S101 - nothing else was submitted
             found = {"failed": result.reason} if isinstance(result, Failure) else result
