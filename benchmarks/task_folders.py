@@ -11,7 +11,7 @@ shoulder: persons 7 and 8 of eight are tested on, 5 and 6 validate.
 bearing: load 2 is tested on, load 1 validates; the one normal recording is cut in time: 70, 13 and 13 %, gaps between.
 cells: a table a cell; of each way of charging every fifth is tested on, and every fifth validates.
 transformer: one table as it is, its last part is tested on.
-cifar10: the first 10,000 pictures are trained on, the set's val files validate with 2,000, 3,000 of its last training
+cifar10: the first 5,000 pictures are trained on, the set's val files validate with 2,000, 3,000 of its last training
 files are tested on.
 cracks: photos by number, 001 to 060 train, 061 to 075 validate, 076 to 094 test,
 at half their size, 240 x 160.
@@ -40,7 +40,7 @@ BEARING_SPLITS = {"0": "train", "1": "val", "2": "test"}
 BEARING_RATE_HZ = 12000
 NORMAL_PARTS = {"train": (0.0, 0.70), "val": (0.72, 0.85), "test": (0.87, 1.0)}
 CELL_SPLITS = ("test", "train", "val", "train", "train")
-CIFAR10_PARTS = {"train": ("train", 0, 10_000), "val": ("val", 0, 2_000), "test": ("train", 42_000, 45_000)}
+CIFAR10_PARTS = {"train": ("train", 0, 5_000), "val": ("val", 0, 2_000), "test": ("train", 42_000, 45_000)}
 CRACK_PARTS = {"train": range(1, 61), "val": range(61, 76), "test": range(76, 95)}
 VOID = 255
 CRACK_SIZE = (240, 160)
