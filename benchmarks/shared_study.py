@@ -141,7 +141,7 @@ def counted(shared: SharedStudy) -> dict[str, Any]:
         "failed": sum(row.state == TrialState.FAIL for row in rows),
         "taken from a coordinator": sum(row.state == TrialState.PRUNED for row in rows),
         "open at the end": sum(not row.state.is_finished() for row in rows),
-        "by coordinator": dict(Counter(row.user_attrs["owner"] for row in measured)),
+        "by coordinator": sorted(Counter(row.user_attrs["owner"] for row in measured).values()),
     }
 
 
