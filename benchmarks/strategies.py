@@ -3,13 +3,13 @@
     python benchmarks/strategies.py runs/strategies --data $QANAS_DATA/nas_tables
     python benchmarks/strategies.py runs/strategies --data $QANAS_DATA/nas_tables --write docs/results/strategies
 
-Protocol: a trial looks a network's error and cost up, nothing is trained. Tables: NAS-Bench-201's 15,625 cells (Dong &
-Yang 2020; test error after 200 epochs, latency of HELP) and NAS-Bench-Macro's 6,561 networks (Su et al. 2021). Both
-objectives are minimised; hypervolume is that of error and the logarithm of the cost below the table's median error and
-largest cost, relative to that of the table's true front. Proposals that were tried are asked for again, as in a run. The
-mark is the median over ten seeds of what TPE has after 100 trials, with which every strategy, TPE too, is then run with
-ten other seeds, for at most 200 trials; those of size_aware are none that it was developed with. Each run is a file:
-everything goes on where it was left.
+Protocol: a trial looks a network's error and cost up, nothing is trained. Tables: NAS-Bench-201's 15,625 cells (Dong
+& Yang 2020; test error after 200 epochs, latency of HELP) and NAS-Bench-Macro's 6,561 networks (Su et al. 2021). Both
+objectives are minimised; hypervolume is that of error and the logarithm of the cost below the table's median error
+and largest cost, relative to that of the table's true front. Proposals that were tried are asked for again, as in a
+run. The mark is the median over ten seeds of what TPE has after 100 trials, with which every strategy, TPE too, is
+then run with ten other seeds, for at most 200 trials; those of size_aware are none that it was developed with. Each
+run is a file: everything goes on where it was left.
 """
 
 from __future__ import annotations
