@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -314,6 +315,30 @@ def read_table(path: Path, plan: Plan) -> Table:
     return Table(rows, Encoding.of(plan.bench.space), plan.main_metric.loss(1.0))
 
 
+MANY, COSTED = 10_000, 50
+
+
+def many(table: Table, bench: Bench) -> dict[str, float]:
+    """Return what it takes to predict many candidates, CPU seconds and the process's peak memory; and to cost some."""
+    groups = [ColumnGroup(*group) for group in table.encoding.groups]
+    model = fitted("gaussian_process", groups, table.settings[: max(ANCHORS)], table.full[: max(ANCHORS)])
+    generator = np.random.default_rng(0)
+    started = time.process_time()
+    candidates = [bench.space.random(generator) for _ in range(MANY)]
+    drawn = time.process_time()
+    model.predict(table.encoding.rows_of(candidates))
+    predicted_at = time.process_time()
+    for candidate in candidates[:COSTED]:
+        bench.costs_of(candidate)
+    return {
+        "candidates": MANY,
+        "drawing_seconds": drawn - started,
+        "predicting_seconds": predicted_at - drawn,
+        "costing_seconds_each": (time.process_time() - predicted_at) / COSTED,
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+    }
+
+
 def main() -> None:
     """Hold every estimator against the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -330,8 +355,10 @@ def main() -> None:
         "tau_of_two_seeds": [kendall_tau(table.full, table.again), *bootstrap_interval(table.full, table.again)],
     }
     found["estimators"] = {name: figures(table, way, drawn=drawn) for name, (way, drawn) in ways(proxies).items()}
+    found["many"] = many(table, plan.bench)
     if arguments.write is not None:
         arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(found["many"])
     two = found["tau_of_two_seeds"]
     print(f"{found['candidates']} candidates; tau of two seeds {two[0]:.2f} ({two[1]:.2f} to {two[2]:.2f})\n")
     columns = ("estimator", "search, CPU s", "speed-up", "training of its front, s", "overall speed-up", "tau", "front",
