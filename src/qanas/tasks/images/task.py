@@ -19,7 +19,7 @@ from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.images.reader import GREY, Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.labelled_files import Divided, counted
-from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, sides_searched
+from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, print_of_picture, sides_searched
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
@@ -69,6 +69,10 @@ class Images(ClassifiedFiles):
     def write_synthetic(self, folder: Path) -> None:
         """Write generated pictures of three shapes."""
         write_pictures(folder, _SYNTHETIC_SEED)
+
+    def print_of(self, path: Path) -> FloatArray:
+        """Return what is alike in copies of a file, shape (192,)."""
+        return print_of_picture(path)
 
     def load(self) -> TaskData:
         """Read every picture once, bring it to the size, and standardise by the training pictures' colours.
