@@ -64,17 +64,24 @@ def open_picture(path: Path, at_least: int | None = None) -> tuple[Image.Image, 
         raise InputError(f"{path}: {reason}: fetch the file again, or take it away") from error
 
 
+def plain(path: Path, image: Image.Image) -> Image.Image:
+    """Return an image of bytes in red, green and blue, or grey as it is."""
+    if "transparency" in image.info:  # what shines through has colours of its own
+        image = image.convert("RGBA")
+    try:
+        return image if image.mode == "L" else image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
+
+
 def resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Return an image's colours, or its one deep value three times, shape (3, height, width)."""
     height, width = size
-    if "transparency" in image.info and image.mode not in DEEP_MODES:  # what shines through has colours of its own
-        image = image.convert("RGBA")
-    try:
-        plain = image.convert("F" if image.mode in DEEP_MODES else "RGB")
-    except ValueError as error:
-        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
-    values = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR))
-    if plain.mode == "RGB":
+    pixels = image.convert("F") if image.mode in DEEP_MODES else plain(path, image)
+    values = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
+    if pixels.mode == "L":
+        return np.broadcast_to(values, (3, height, width))
+    if pixels.mode == "RGB":
         return np.moveaxis(values, 2, 0)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinite values: mend the image, or take it away")
