@@ -59,7 +59,6 @@ def test_a_camera_s_frame_is_what_pictures_are_or_what_is_said(tmp_path: Path) -
     task = Images(data=str(tmp_path), size=8)
     data = task.load()
     assert data.preprocessing["frame"] == {"height": 16, "width": 20, "channels": 3}
-    assert data.preprocessing["outside_the_model"]["table_bytes"] > 0
     _picture(tmp_path / "a" / "wide.png", (40, 16))
     data = task.load()
     assert task.front_end(data.preprocessing) is None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
-from qanas.tasks.front_end import CForm, FrontEnd, RawType
+from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
 from qanas.tasks.images.reader import Look
 from qanas.tasks.pictures import standardise
 
@@ -128,18 +128,19 @@ class PictureFrontEnd(FrontEnd):
         side = min(height, width)
         return Filter.of(side, size, (height - side) // 2), Filter.of(side, size, (width - side) // 2)
 
-    def costs(self) -> dict[str, int]:
-        """Return what it takes: multiply-adds of an input, bytes of tables, and bytes that are kept meanwhile."""
+    @property
+    def cost(self) -> FrontEndCost:
+        """What it takes, a line of the input at a time."""
         lines, columns = self.filters
         read = int(lines.first[-1] + lines.counts[-1] - lines.first[0])
         size, channels = self.look.size, self.frame_channels
         taps = read * len(columns.weights) + len(lines.weights) * size
         grey = size * size * channels * (self.look.channels < channels)
-        return {
-            "multiply_adds": taps * channels + grey + size * size * self.look.channels,
-            "table_bytes": 4 * sum(len(own.weights) + 2 * size for own in self.filters),
-            "buffer_bytes": int(lines.counts.max()) * size * channels + 4 * size * self.look.channels,
-        }
+        return FrontEndCost(
+            macs=taps * channels + grey + size * size * self.look.channels,
+            ram_bytes=int(lines.counts.max()) * size * channels + 4 * size * self.look.channels,
+            flash_bytes=4 * sum(len(own.weights) + 2 * size for own in self.filters) + 8 * self.look.channels,
+        )
 
     def c_form(self, name: str, axes: tuple[int, ...]) -> CForm | None:
         """Return it as C, in Pillow's integers up to the resized bytes; None for another order of axes.

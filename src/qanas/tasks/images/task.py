@@ -110,7 +110,7 @@ class Images(ClassifiedFiles):
             val=splits["val"],
             test=splits["test"],
             output_size=len(found.classes),
-            preprocessing=self._costed(self._preprocessing(found, read["train"], constants) | frame),
+            preprocessing=self._preprocessing(found, read["train"], constants) | frame,
             protocol=self.division_notes(found) | {"size": self.size, "colour": self.colour, "augmentation": self._how},
             remarks=(*counted(found), *found.remarks, *_seen(read), *told),
         )
@@ -190,11 +190,6 @@ class Images(ClassifiedFiles):
             return {}, [f"{height} x {width} pixels are too many for firmware to check itself with: {more}"]
         _FRAME_CHANNELS[self._framing] = channels
         return {"frame": {"height": height, "width": width, "channels": channels}}, []
-
-    def _costed(self, notes: dict[str, Any]) -> dict[str, Any]:
-        """Return notes with what it takes to make an input of a frame."""
-        front_end = self.front_end(notes)
-        return notes if front_end is None else notes | {"outside_the_model": front_end.costs()}
 
     def _require_one_kind(self, paths: Mapping[str, list[Path]], read: Mapping[str, Read]) -> None:
         for name, found in read.items():
