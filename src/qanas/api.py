@@ -74,7 +74,12 @@ class Result:
 
 
 def run(
-    recipe: FilePath, overrides: Overrides = (), out: FilePath | None = None, progress: Progress | None = None
+    recipe: FilePath,
+    overrides: Overrides = (),
+    out: FilePath | None = None,
+    progress: Progress | None = None,
+    *,
+    watch: bool = False,
 ) -> Result:
     """Search, train the finalists, export, re-measure, report: what ``qanas run`` does.
 
@@ -88,6 +93,7 @@ def run(
             takes them.
         out: where to put everything; ``runs/<recipe's name>`` if None.
         progress: who is told; lines or a live table on standard output if None.
+        watch: open the report, which follows the run, in a browser where there is one.
 
     Returns:
         The run, with its tables.
@@ -107,13 +113,15 @@ def run(
         if progress is None:
             with LiveDisplay() as display:
                 display.waiting("reading data, trying everything once")
-                _run(path, overrides, given, display, display.message)
+                _run(path, overrides, given, display, display.message, watch=watch)
         else:
-            _run(path, overrides, given, progress, lambda _: None)
+            _run(path, overrides, given, progress, lambda _: None, watch=watch)
     return load(given)
 
 
-def _run(recipe: Path, overrides: Overrides, out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+def _run(
+    recipe: Path, overrides: Overrides, out: Path, progress: Progress, say: Callable[[str], None], *, watch: bool
+) -> None:
     """Run a recipe, and leave its report as it ends.
 
     Args:
@@ -122,17 +130,23 @@ def _run(recipe: Path, overrides: Overrides, out: Path, progress: Progress, say:
         out: where to put everything.
         progress: who is told.
         say: told where the report is.
+        watch: whether it is opened.
     """
     from qanas.recipe import load_plan
-    from qanas.reporting.following import FollowingReport
+    from qanas.reporting.following import FollowingReport, opened
     from qanas.reporting.report import write_report
     from qanas.workflows.run import run_search
 
     folder = RunFolder(out.absolute())  # a user's class may change the current folder
     plan = load_plan(recipe, override_texts(overrides))
     plan.check()
-    shown = f"report, which follows the run: {RunFolder(out).report}"
-    run_search(plan, folder, progress, FollowingReport(folder, lambda: say(shown)))
+
+    def there() -> None:
+        say(f"report, which follows the run: {RunFolder(out).report}")
+        if watch:
+            say(opened(folder.report))
+
+    run_search(plan, folder, progress, FollowingReport(folder, there))
     write_report(folder)
 
 

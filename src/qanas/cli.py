@@ -6,12 +6,24 @@ import io
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from qanas import arguments
+from qanas.answers import Answer, Answering, json_asked, usage_message, with_json
+from qanas.arguments import (
+    DeviceArgument,
+    FolderArgument,
+    FoldersArgument,
+    RecipeArgument,
+    RecipesArgument,
+    SetOption,
+    SubjectArgument,
+)
 from qanas.core.errors import InputError
 from qanas.execution.interrupts import interrupts_raised
 
@@ -25,17 +37,9 @@ UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; recipes/ has examples.")]
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
-]
 
 
 def _version(asked: bool) -> None:
@@ -83,11 +87,13 @@ def _look_at(recipe: Path, settings: list[str]) -> None:
 
 
 @app.command()
+@with_json
 def run(
     recipe: RecipeArgument,
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Where to put everything; runs/<recipe's name> if left out.")] = None,
-) -> None:
+    watch: Annotated[bool, typer.Option("--watch", help="Open the report, which follows the run.")] = False,
+) -> Answer:
     """Search, train the finalists, export, re-measure, report. The same command again goes on.
 
     Exit codes: 0 done; 1 nothing shipped, or nothing but degenerate models; 2 bad input; 130 interrupted.
@@ -98,21 +104,22 @@ def run(
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
     try:
-        _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem)
+        return _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem, watch=watch)
     except KeyboardInterrupt:
         again = shlex.join(["qanas", *sys.argv[1:]])
         typer.echo(f"stopped; nothing finished is lost. To go on: {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _run(recipe: Path, settings: list[str], out: Path) -> None:
+def _run(recipe: Path, settings: list[str], out: Path, *, watch: bool) -> Answer:
     from rich.console import Console
 
     from qanas import api
+    from qanas.answers import run_told
     from qanas.core.run_folder import RunFolder
     from qanas.reporting.headline import print_models
 
-    result = api.run(recipe, settings, out)
+    result = api.run(recipe, settings, out, watch=watch)
     print_models(Console(), RunFolder(result.folder))
     failures = result.summary["finalists"]["failures"]
     for failure in failures:
@@ -122,23 +129,27 @@ def _run(recipe: Path, settings: list[str], out: Path) -> None:
     broken = sum(card.degenerate is not None for card in result.models.values())
     told = f", {broken} degenerate" if broken else ""
     typer.echo(f"{len(result.models)} models shipped{besides}, {len(failures)} failed{told}; report: {result.report}")
-    if all(card.degenerate is not None for card in result.models.values()):
-        if result.models:
-            typer.echo("nothing shipped that is worth shipping: every model is degenerate", err=True)
-        raise typer.Exit(DIFFERENCE)
+    useless = all(card.degenerate is not None for card in result.models.values())
+    if useless and result.models:
+        typer.echo("nothing shipped that is worth shipping: every model is degenerate", err=True)
+    return Answer(run_told(RunFolder(result.folder)), DIFFERENCE if useless else DONE)
 
 
 @app.command()
+@with_json
 def new(
     data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, recordings, tables, masks: docs/tasks.md.")],
     out: Annotated[Path | None, typer.Option(help="The recipe; the folder's name and .toml if left out.")] = None,
-    device: Annotated[str, typer.Option(help="What the networks are for, see qanas devices.")] = "host",
+    device: Annotated[
+        str, typer.Option(help="What the networks are for, see qanas devices.", autocompletion=arguments.devices)
+    ] = "host",
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of tables: what is to be predicted.")] = None,
-) -> None:
+) -> Answer:
     """Look at a folder of data, say what is in it, and write a recipe to begin with; runs nothing."""
     path = _new(data, out or _recipe_of(data), device, target)
-    check(path)
+    found = check(path)
     typer.echo(f"change it as you like; then: qanas run {path}")
+    return found
 
 
 def _recipe_of(data: Path) -> Path:
@@ -156,40 +167,29 @@ def _new(data: Path, path: Path, device: str = "host", target: str | None = None
 
 
 @app.command()
-def check(recipe: RecipeArgument, settings: SetOption = None) -> None:
+@with_json
+def check(recipe: RecipeArgument, settings: SetOption = None) -> Answer:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
+    from qanas.answers import check_lines, check_told
     from qanas.recipe import load_plan
     from qanas.workflows.check import PROBED_CANDIDATES, checked
 
     plan = load_plan(recipe, settings or [])
     expected = checked(plan)
-    typer.echo(f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}")
-    for remark in expected.remarks:
-        typer.echo(f"data: {remark}")
-    for name, value in expected.reference_costs.items():
-        over = (
-            "  over its limit: the reference is measured, but marked infeasible" if name in expected.over_limit else ""
-        )
-        typer.echo(f"reference {name} {value:g}{over}")
-    if expected.not_built:
-        typer.echo(
-            f"{len(expected.not_built)} of {PROBED_CANDIDATES} randomly drawn candidates give no network and would be "
-            f"rejected, the first: {expected.not_built[0]}"
-        )
-    if plan.limits:
-        typer.echo(f"{expected.candidates_within:.0%} of randomly drawn candidates are within the limits")
-    typer.echo(f"about {expected.hours:.2g} hours with {plan.jobs} jobs (estimated from a few timed training steps)")
+    typer.echo("\n".join(check_lines(recipe, plan, expected, PROBED_CANDIDATES)))
+    return Answer(check_told(recipe, plan, expected))
 
 
 @app.command()
+@with_json
 def advise(
     recipe: RecipeArgument,
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Where trainings are kept; runs/<recipe's name>-advice.")] = None,
     candidates: Annotated[int, typer.Option(min=4, help="That are trained in full.")] = 16,
-) -> None:
+) -> Answer:
     """Train a few candidates and say how to search: strategy, estimator, whether training settings matter."""
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
@@ -202,21 +202,21 @@ def advise(
     for reason in found.reasons:
         typer.echo(f"- {reason}")
     typer.echo(f"advice: strategy {found.strategy}; estimator {found.estimator}")
+    return Answer(asdict(found))
 
 
 @app.command()
+@with_json
 def profile(
-    subject: Annotated[
-        Path, typer.Argument(metavar="RECIPE|MODEL", help="A recipe, whose reference it is of, or a .tflite file.")
-    ],
+    subject: SubjectArgument,
     settings: SetOption = None,
-    device: Annotated[str | None, typer.Option(help="Whose latency is told; the recipe's if left out.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Whose latency is told; the recipe's if left out.", autocompletion=arguments.devices),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> Answer:
     """Layer by layer: parameters, bytes, multiply-accumulates, memory, latency on a device, and the bottleneck."""
-    import json
-
     from rich.console import Console
 
     from qanas import api
@@ -225,30 +225,26 @@ def profile(
     if subject.suffix != ".tflite":
         _look_at(subject, settings or [])
     found = api.profile(subject, settings or [], device)
-    if as_json:
-        typer.echo(json.dumps(profile_json(found), indent=2, allow_nan=False))
-    else:
+    if not json_asked():
         print_profile(Console(), found)
     if out is not None:
         write_profile(found, str(subject), out)
-        typer.echo(f"page: {out}", err=as_json)
+        typer.echo(f"page: {out}")
+    return Answer(profile_json(found))
 
 
 @app.command()
+@with_json
 def space(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipes whose spaces are compared.")],
+    recipes: RecipesArgument,
     settings: SetOption = None,
     samples: Annotated[int, typer.Option(min=1, help="Candidates that are drawn of each.")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> Answer:
     """Which search space to take, by costs alone: how much of it fits the device, and how much that computes."""
-    import json
-
     for recipe in recipes:
         _look_at(recipe, settings or [])
-    if not as_json:
-        _tell_at_once(f"reading {', '.join(map(str, recipes))}")
+    _tell_at_once(f"reading {', '.join(map(str, recipes))}")
     from rich.console import Console
     from rich.progress import Progress
 
@@ -263,16 +259,16 @@ def space(
             bar = progress.add_task(recipe.stem, total=samples)
             told = partial(_advance, progress, bar)
             found.append(space_quality(recipe.stem, plan, samples, told))
-    if as_json:
-        typer.echo(json.dumps(spaces_json(found), indent=2, allow_nan=False))
-    else:
+    if not json_asked():
         print_spaces(Console(), found)
     if out is not None:
         write_spaces(found, out)
-        typer.echo(f"page: {out}", err=as_json)
+        typer.echo(f"page: {out}")
+    return Answer(spaces_json(found))
 
 
 @app.command()
+@with_json
 def table(
     recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The table's file (*.json); one that is there is added to.")],
@@ -281,7 +277,7 @@ def table(
     whole: Annotated[
         bool, typer.Option("--whole", help='Take whole networks, for a device of method "transfer".')
     ] = False,
-) -> None:
+) -> Answer:
     """Take the recipe's device's time of the operators of its space, each by itself, for a device of method "table"."""
     _look_at(recipe, settings or [])
     _tell_at_once(f"reading {recipe}")
@@ -297,20 +293,19 @@ def table(
     if whole:
         networks = measure_networks(device.name, device.latency, files, out)
         typer.echo(f"{out}: {len(networks.networks)} networks; {networks.protocol}")
-        return
+        return Answer({"file": out, "networks": len(networks.networks), "protocol": networks.protocol})
     made = make_table(device.name, device.latency, files, out)
     typer.echo(f"{out}: {len(made.values)} operators of {len(files)} networks; {made.protocol}")
+    return Answer({"file": out, "operators": len(made.values), "networks": len(files), "protocol": made.protocol})
 
 
 @app.command()
+@with_json
 def status(
     subject: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A recipe with [store], or a run's folder.")],
     settings: SetOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> Answer:
     """Who works on a study that several machines share, how fast it goes, and how long it will take."""
-    import json
-
     if subject.is_dir():
         recipe = _folder(subject).read_recipe()
     else:
@@ -321,26 +316,31 @@ def status(
     from qanas.workflows.status import status_of, told
 
     found = status_of(recipe)
-    typer.echo(json.dumps(found.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(told(found)))
+    typer.echo("\n".join(told(found)))
+    return Answer(found.as_json())
 
 
 @app.command()
-def report(folder: FolderArgument) -> None:
+@with_json
+def report(folder: FolderArgument) -> Answer:
     """Rebuild report.html from the run's files alone."""
     run_folder = _folder(folder)
     from rich.console import Console
 
+    from qanas.answers import run_told
     from qanas.reporting.headline import print_models
     from qanas.reporting.report import write_report
 
     path = write_report(run_folder)
     print_models(Console(), run_folder)
     typer.echo(f"report: {path}")
+    return Answer(run_told(run_folder))
 
 
 @app.command()
+@with_json
 def compare(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The folders of two or more runs.")],
+    folders: FoldersArgument,
     score: Annotated[
         str | None,
         typer.Option(help="The score's column, such as mae_quantized; the runs' own if left out."),
@@ -349,25 +349,28 @@ def compare(
         str | None, typer.Option(help="The cost's column, such as weight_bytes; the runs' own if left out.")
     ] = None,
     out: Annotated[Path, typer.Option(help="A page's name (*.html), or a folder for compare.html.")] = Path(),
-) -> None:
+) -> Answer:
     """Overlay the fronts of runs, with hypervolumes on one scale; writes a page and its numbers as JSON."""
     runs = [_folder(path) for path in folders]
     from rich.console import Console
 
     from qanas.reporting.comparison import compare_runs
-    from qanas.reporting.comparison_page import print_comparison, write_comparison
+    from qanas.reporting.comparison_page import comparison_json, print_comparison, write_comparison
 
     comparison = compare_runs(runs, score, cost)
     page, numbers = write_comparison(comparison, out)
     print_comparison(Console(), comparison)
     typer.echo(f"page: {page}; numbers: {numbers}")
+    return Answer({"page": page, "numbers": numbers, **comparison_json(comparison)})
 
 
 @app.command()
-def verify(folder: FolderArgument) -> None:
+@with_json
+def verify(folder: FolderArgument) -> Answer:
     """Re-measure every shipped model against its card."""
     run_folder = _folder(folder)
     _tell_at_once(f"reading {folder}")
+    from qanas.answers import verify_told
     from qanas.recipe import load_plan
     from qanas.shipping.latency import told_latency
     from qanas.shipping.shipped import require_same_data, verify_models
@@ -385,11 +388,12 @@ def verify(folder: FolderArgument) -> None:
         typer.echo("\n".join(told_latency(plan.bench.device, run_folder, runnable)))
     if not verdicts:
         typer.echo(f"{run_folder.models}: no model was shipped", err=True)
-    if not verdicts or any(verdict.differences for verdict in verdicts):
-        raise typer.Exit(DIFFERENCE)
+    different = not verdicts or any(verdict.differences for verdict in verdicts)
+    return Answer(verify_told(run_folder, verdicts), DIFFERENCE if different else DONE)
 
 
 @app.command()
+@with_json
 def pick(
     folder: FolderArgument,
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
@@ -397,19 +401,22 @@ def pick(
         list[str] | None,
         typer.Option(metavar="metric=bound", help="To be reached; the recipe's [goals] if left out. May be repeated."),
     ] = None,
-) -> None:
+) -> Answer:
     """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""
     run_folder = _folder(folder)
     from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
     goals = [parse_goal(text, run_folder) for text in goal] if goal else goals_of(run_folder)
     answer = pick_model(run_folder, [parse_limit(text) for text in limit or []], goals)
-    typer.echo(f"{run_folder.model(answer.identity)}: {answer.reason}")
+    place = run_folder.model(answer.identity)
+    typer.echo(f"{place}: {answer.reason}")
     if answer.warning:
         typer.echo(f"warning: {answer.warning}", err=True)
+    return Answer({"folder": place, "name": answer.identity, "reason": answer.reason, "warning": answer.warning})
 
 
 @app.command()
+@with_json
 def export(  # noqa: PLR0913, PLR0917 - its options
     network: Annotated[
         str,
@@ -438,10 +445,8 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     noise: Annotated[
         bool, typer.Option("--noise", help="Tell which layers' integers make the noise; takes seconds.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> Answer:
     """Quantize a trained torch network of your own and write its .tflite or .onnx file, or a folder; no search."""
-    import json
     from dataclasses import replace
 
     from qanas.exporting.export import exporter, noise_by_layer
@@ -454,29 +459,31 @@ def export(  # noqa: PLR0913, PLR0917 - its options
         source = Source.load(network, calibration, weights=weights, array=array, check=check)
     except NotShippedError as error:
         typer.echo(f"not shipped: {error}", err=True)
-        raise typer.Exit(DIFFERENCE) from error
+        return Answer({"network": network, "failure": str(error)}, DIFFERENCE)
     deployed = deploy(source)
     shipped = place.ship(source, deployed)
     if noise and not shipped.layer_noise:
         shipped = replace(shipped, layer_noise=noise_by_layer(source, deployed))
-    typer.echo(json.dumps(shipped.as_json(), indent=2, allow_nan=False) if as_json else "\n".join(shipped.lines()))
+    if not json_asked():
+        typer.echo("\n".join(shipped.lines()))
     if shipped.failure:
         typer.echo(f"not shipped: {network}: {shipped.failure}", err=True)
-        raise typer.Exit(DIFFERENCE)
+    return Answer(shipped.as_json(), DIFFERENCE if shipped.failure else DONE)
 
 
 @app.command()
-def devices(
-    name: Annotated[str | None, typer.Argument(help="One of them, or a .toml file: all that is known of it.")] = None,
-) -> None:
+@with_json
+def devices(name: DeviceArgument = None) -> Answer:
     """List the devices that latency can be had for, or say all of one."""
     from qanas.hardware.device import Device, device_names
 
     if name is not None:
-        typer.echo("\n".join(Device.named(name).lines()))
-        return
-    for known in device_names():
-        typer.echo(f"{known}: {Device.named(known).description}")
+        found = Device.named(name)
+        typer.echo("\n".join(found.lines()))
+        return Answer({"devices": [found.model_dump(mode="json")]})
+    known = [Device.named(each) for each in device_names()]
+    typer.echo("\n".join(f"{device.name}: {device.description}" for device in known))
+    return Answer({"devices": [{"name": device.name, "description": device.description} for device in known]})
 
 
 def main() -> None:
@@ -488,34 +495,31 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _tell_usage(error: Any) -> None:  # noqa: ANN401 - typer has no public name for its class
-    """Say in one line what of a command line can't be understood; a command by itself prints its help."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
-        return
-    known = error.ctx.command_path if error.ctx else "qanas"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    typer.echo(f"qanas: {message}; {known} --help lists what there is", err=True)
-
-
 def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a minus sign must not end a run where the terminal has none
             stream.reconfigure(errors="backslashreplace")
+    with Answering(as_json=json_asked()) as answering:
+        code = _ended(answering)
+    sys.exit(code)
+
+
+def _ended(answering: Answering) -> int:
+    """Run the command that the command line names, and return the code that it ends with."""
     try:
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else DONE)
+        return answering.tell(app(standalone_mode=False))
     except UsageError as error:
-        _tell_usage(error)
-        sys.exit(BAD_INPUT)
-    except typer.Abort:
-        sys.exit(INTERRUPTED)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command by itself prints its help
+            cast("Any", error).show()
+            return BAD_INPUT
+        return answering.refuse(usage_message(error), BAD_INPUT)
+    except (typer.Abort, KeyboardInterrupt):
+        return answering.tell(INTERRUPTED)
     except InputError as error:
-        typer.echo(f"qanas: {error}", err=True)
-        sys.exit(BAD_INPUT)
+        return answering.refuse(f"qanas: {error}", BAD_INPUT)
     except OSError as error:
         if error.errno is None:
             raise
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        typer.echo(f"qanas: {place}{error.strerror}; check the path, its permissions and the disk", err=True)
-        sys.exit(BAD_INPUT)
+        told = f"qanas: {place}{error.strerror}; check the path, its permissions and the disk"
+        return answering.refuse(told, BAD_INPUT)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from qanas.core.errors import InputError
 from qanas.recipe import load_plan
@@ -25,6 +27,8 @@ from qanas.tasks.timeseries.synthetic import write_activities, write_machines
         (write_hums, "anomaly", "seconds = 0.5"),
         (write_activities, "timeseries", 'time = "time"'),
         (write_machines, "timeseries", 'target = "wear"'),
+        (write_machines, "timeseries", "\n# horizon = 24   # a forecast"),
+        (write_machines, "timeseries", "window = 16"),
         (write_synthetic, "segmentation", "class_11"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -42,6 +46,18 @@ def test_a_folder_becomes_a_recipe(tmp_path: Path, write: Callable[[Path, int], 
     assert plan.bench.networks.settings(plan.bench.shape)
     with pytest.raises(InputError, match="there is such a file"):
         write_recipe(data, path)
+
+
+def test_long_recordings_are_cut_into_enough_clips(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for index in range(4):
+            soundfile.write(tmp_path / label / f"{index}.wav", np.zeros(40000), 4000)
+    recipe = suggestion_for(tmp_path).recipe("data", "host")
+    assert "seconds = 1.0   # of a clip: recordings of 10 s are cut, into about 28 clips" in recipe
+    for label in ("a", "b"):
+        (tmp_path / label / "3.wav").unlink()
+    assert "seconds = 1.0 " in suggestion_for(tmp_path).recipe("data", "host")
 
 
 def test_a_target_may_be_named(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ TASKS = [
         features="mean+slope+deviation+last",
         mean_window=7,
     ),
+    TimeSeries("synthetic", predict="life", life_cap=60, time="time", window=10, features="mean+slope"),
     Turbofan("synthetic"),
     Turbofan("synthetic", subset="FD002", window=10, stride_in_window=2),
 ]

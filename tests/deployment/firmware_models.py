@@ -24,6 +24,8 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.tasks.front_end import FrontEnd
+from qanas.tasks.images.front_end import PictureFrontEnd
+from qanas.tasks.images.reader import Look
 from qanas.tasks.turbofan.front_end import EngineFrontEnd
 from qanas.tasks.turbofan.preprocessing import Preprocessing
 
@@ -63,7 +65,7 @@ def model_of(
     network: nn.Module,
     samples: Samples | Mapping[str, Samples],
     *,
-    raw: Sequence[Rows] = (),
+    raw: Sequence[NDArray[Any]] = (),
     front_end: FrontEnd | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     scheme: Scheme | None = None,
@@ -128,7 +130,7 @@ CONSTANTS = {
 
 def models() -> list[Model]:
     """An LSTM over windows, a dense network over features, a convolution of 16 bits over thinned windows of several
-    conditions, one over images, and one of several inputs and outputs."""
+    conditions, one over a camera's frames, and one of several inputs and outputs."""
     torch.manual_seed(0)
     generator = np.random.default_rng(1)
     one, raw = engines(0, 1)
@@ -138,14 +140,16 @@ def models() -> list[Model]:
     dense = nn.Sequential(nn.Linear(4 * sensors, 6), nn.ReLU(), nn.Linear(6, 1))
     conv = nn.Sequential(nn.Unflatten(1, (1, 11)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d((9, kinds - 2)))
     images = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    pixels = generator.normal(size=(30, 3, 9, 8)).astype(np.float32)
+    frames = list(generator.integers(0, 256, (30, 13, 21 * 3)).astype(np.uint8))
+    camera = PictureFrontEnd(13, 21, 3, Look(9, "rgb", "crop"), np.array([120.0, 130, 110]), np.array([40.0, 50, 60]))
+    pixels = np.stack([camera.input_of(frame) for frame in frames])
     cell = {"x": generator.normal(size=(30, 4)), "state": generator.uniform(size=(30, 5))}
     described = EngineFrontEnd(one, window=20, features=four, mean_window=15)
     return [
         engine_model("seed", EngineFrontEnd(one, window=10), raw, LSTMNetwork(sensors, [4], 1, 125.0), Scheme()),
         engine_model("baseline-dense-6", described, raw, dense, Scheme()),
         engine_model("3f2a", EngineFrontEnd(several, window=31, thinning=3), others, conv, Scheme(activation_bits=16)),
-        model_of("images", images, pixels),
+        model_of("images", images, pixels, raw=frames[:2], front_end=camera),
         model_of("cell", Cell(), {k: v.astype(np.float32) for k, v in cell.items()}, preprocessing=CONSTANTS),
     ]
 

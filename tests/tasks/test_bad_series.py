@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from tests.tasks.bad_folders import Case, both, refused, taken, try_case, write
 
+from qanas.core.errors import InputError
 from qanas.tasks.timeseries import TimeSeries
 
 ROWS, COUNT = 12, 5
@@ -190,3 +191,16 @@ def test_a_folder_of_series(case: Case, sound_folder: Path, tmp_path: Path) -> N
     settings: dict[str, Any] = {"time": "t", "window": 4, "hop": 3} | case.settings
     file = settings.pop("file", "")
     try_case(case, sound_folder, tmp_path, lambda name: TimeSeries(str(Path(name) / file), **settings))
+
+
+def test_remaining_life_counts_down_to_the_end_of_each_recording_over_gaps(tmp_path: Path) -> None:
+    for index in range(6):
+        rows = [f"{row if row < 8 else row + 50},{index + row % 3}" for row in range(12)]
+        write(tmp_path / f"{index}.csv", "\n".join(["t,x", *rows]) + "\n")
+    data = TimeSeries(str(tmp_path), predict="life", life_cap=9, time="t", window=3, hop=1, first_end=1).load()
+    whole = data.val.targets[:, 0] + data.preprocessing["output_offset"]
+    assert whole.round(4).tolist() == [9, 9, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0] * (len(whole) // 12)
+    with pytest.raises(InputError, match="leave out"):
+        TimeSeries(str(tmp_path), predict="life", target="x").load()
+    with pytest.raises(InputError, match="only with"):
+        TimeSeries(str(tmp_path), life_cap=9).load()

@@ -23,7 +23,7 @@ from pydantic import (
 
 from qanas.core.candidate import Value
 from qanas.core.classes import Classes, Degenerate
-from qanas.core.measures import Goal, Precision
+from qanas.core.measures import FRONT_END_COSTS, Goal, Precision
 
 SCHEMA_VERSION = 1
 
@@ -308,6 +308,9 @@ class Card(BaseModel):
         known = {name: value for name in names if (value := getattr(self, name)) is not None}
         device = next(iter(self.latency_ms.values()), None)
         figures = {} if device is None else device.figures()
+        made = self.preprocessing.get("front_end")
+        if isinstance(made, Mapping):  # a user's own notes may be called so, too
+            known |= {name: made[name] for name in FRONT_END_COSTS if name in made}
         return {name: float(value) for name, value in known.items()} | figures
 
     def to_json(self) -> str:

@@ -22,6 +22,9 @@ COST_UNITS: Mapping[str, str] = {
     "peak_ram_bytes": "bytes",
     "arena_bytes": "bytes",
     "macs": "MACs",
+    "front_end_macs": "MACs",
+    "front_end_ram_bytes": "bytes",
+    "front_end_flash_bytes": "bytes",
     "latency_ms": "ms",
     "cycles": "cycles",
     "instructions": "instructions",
@@ -40,8 +43,11 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions"})
 """Costs of a device, not of the network alone; they are never mixed."""
 
-QUANTIZED_COSTS = frozenset({"arena_bytes"})
-"""Costs that are known of the quantized network alone."""
+FRONT_END_COSTS = ("front_end_macs", "front_end_ram_bytes", "front_end_flash_bytes")
+"""Of what makes the network's input of a raw one, beside the network: see `qanas.tasks.front_end`."""
+
+QUANTIZED_COSTS = frozenset({"arena_bytes", *FRONT_END_COSTS})
+"""Costs that there is no FP32 network's of."""
 
 FLOAT_PREFIX = "float_"
 """In front of a cost: the FP32 network's."""
@@ -254,10 +260,17 @@ def cost_columns() -> list[str]:
 
 @dataclass(frozen=True)
 class Limit:
-    """An upper bound on a cost: ``cost <= bound``, checked before any training."""
+    """An upper bound on a cost: ``cost <= bound``, checked before any training.
+
+    Attributes:
+        cost: that is bounded.
+        bound: in its unit.
+        beside: what has to fit in as well, where it is known.
+    """
 
     cost: Cost
     bound: float
+    beside: Cost | None = None
 
     @classmethod
     def parse(cls, cost: Cost, text: str) -> Limit:
@@ -285,7 +298,24 @@ class Limit:
         Args:
             costs: by column.
         """
-        return (costs[self.cost.column] - self.bound) / max(abs(self.bound), 1.0)
+        return (costs[self.cost.column] + self._besides(costs) - self.bound) / max(abs(self.bound), 1.0)
+
+    def told(self, costs: Mapping[str, float]) -> str:
+        """Return in words what is over the bound.
+
+        Args:
+            costs: by column.
+
+        >>> limit = Limit(Cost("arena_bytes"), 100, Cost("front_end_ram_bytes"))
+        >>> limit.told({"arena_bytes": 90.0, "front_end_ram_bytes": 20.0})
+        'arena_bytes 90 + front_end_ram_bytes 20 > 100'
+        """
+        column, besides = self.cost.column, self._besides(costs)
+        more = f" + {self.beside.column} {besides:g}" if self.beside is not None and besides else ""
+        return f"{column} {costs[column]:g}{more} > {self.bound:g}"
+
+    def _besides(self, costs: Mapping[str, float]) -> float:
+        return costs.get(self.beside.column, 0.0) if self.beside is not None else 0.0
 
 
 @dataclass(frozen=True)

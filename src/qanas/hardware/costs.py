@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
 
 from qanas.core.errors import InputError
-from qanas.core.measures import Cost
+from qanas.core.measures import FRONT_END_COSTS, Cost
 from qanas.deployment.arena import program_arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.device import Device
@@ -31,10 +31,12 @@ class Blueprint:
     Attributes:
         graph: the FP32 network.
         quantized: the same network as it ships.
+        front_end: costs of what makes its input of a raw one, by column; none where nobody knows.
     """
 
     graph: Graph
     quantized: QuantizedGraph
+    front_end: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def program(self) -> Program:
@@ -119,6 +121,25 @@ class DeviceCost(CostModel):
     def of(self, blueprint: Blueprint) -> float:
         """Return what the device's source says of the file."""
         return self.device.figure(cast("Figure", self.measure.name), [blueprint.file])[0]
+
+
+@dataclass(frozen=True)
+class InputCost(CostModel):
+    """A cost of what makes the network's input; 0 where firmware is given nothing that does.
+
+    Attributes:
+        measure: which.
+    """
+
+    measure: Cost
+
+    def of(self, blueprint: Blueprint) -> float:
+        """Return what the task's front end says."""
+        return float(blueprint.front_end.get(self.measure.name, 0))
+
+
+INPUT_COSTS: tuple[CostModel, ...] = tuple(InputCost(Cost(name)) for name in FRONT_END_COSTS)
+"""Costs that candidates have whose task has a front end."""
 
 
 def weight_bytes(program: Program, _: Graph | None = None) -> int:

@@ -62,10 +62,10 @@ class Memory(BaseModel):
     source: str = Field(min_length=1)
 
     def limits(self) -> tuple[Limit, ...]:
-        """Return what a network may cost at most."""
+        """Return what a network may cost at most, with what makes its input."""
         return (
-            Limit(Cost("file_bytes"), self.flash_bytes - self.runtime_flash_bytes),
-            Limit(Cost("arena_bytes"), self.ram_bytes - self.runtime_ram_bytes),
+            Limit(Cost("file_bytes"), self.flash_bytes - self.runtime_flash_bytes, Cost("front_end_flash_bytes")),
+            Limit(Cost("arena_bytes"), self.ram_bytes - self.runtime_ram_bytes, Cost("front_end_ram_bytes")),
         )
 
 

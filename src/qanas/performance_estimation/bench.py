@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from torch import nn
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError, described, users_code
+from qanas.core.measures import FRONT_END_COSTS
 from qanas.core.run_folder import folder_written_atomically
-from qanas.hardware.costs import PROGRAM_COSTS, Blueprint, CostModel, costs_of
+from qanas.hardware.costs import INPUT_COSTS, PROGRAM_COSTS, Blueprint, CostModel, costs_of
 from qanas.hardware.device import Device
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.quantized_graph import QuantizedGraph
@@ -307,12 +308,21 @@ class Bench:
             name = type(self.networks).__name__
             raise InputError(f"space: a network of {name} can't be quantized: {error}") from error
         try:
-            return Blueprint(graph, QuantizedGraph.from_shapes(graph, self.scheme_of(candidate, graph.shapes)))
+            quantized = QuantizedGraph.from_shapes(graph, self.scheme_of(candidate, graph.shapes))
+            return Blueprint(graph, quantized, self.front_end_costs(candidate))
         except UnknownLayerError as error:
             raise InputError(f"quantization.{error}") from error
         except UnsupportedSchemeError as error:
             mend = "name another scheme, or change quantization.layers" if self.scheme.layers else "name another scheme"
             raise InputError(f"quantization.scheme: {error}; {mend}") from error
+
+    def front_end_costs(self, candidate: Candidate) -> dict[str, int]:
+        """Return what it costs to make the candidate's input of a raw one, by column; nothing where nobody knows."""
+        if INPUT_COSTS[0] not in self.costs:
+            return {}
+        front_end = self.task_of(candidate).front_end(self.data_of(candidate).preprocessing)
+        found = None if front_end is None else front_end.cost
+        return {} if found is None else dict(zip(FRONT_END_COSTS, astuple(found), strict=True))
 
     def describe(self, candidate: Candidate) -> str:
         """Return in a few words what a candidate is; nothing where a user's space can't tell."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import read_tables, set_key
-from qanas.core.measures import Cost, Goal, Limit, parse_cost, parse_objective
+from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, parse_cost, parse_objective
 from qanas.execution.executors import LOCAL
-from qanas.hardware.costs import cost_models
+from qanas.hardware.costs import INPUT_COSTS, cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
@@ -117,6 +117,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     own = {limit.cost for limit in limits}
     limits = (*limits, *(limit for limit in device.limits() if limit.cost not in own))
     asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
+    made = type(task).front_end is not Task.front_end
+    for cost in asked:
+        if cost.name in FRONT_END_COSTS and not made:
+            raise InputError(f"{cost.column}: {type(task).__name__} has no front end: leave it out of the recipe")
     scheme = _scheme(recipe.quantization)
     bench = Bench(
         data=PreparedData(task),
@@ -125,7 +129,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         encoding=strategy.encoding,
         scheme=scheme.scheme,
         device=device,
-        costs=cost_models(asked, device),
+        costs=(*cost_models(asked, device), *(INPUT_COSTS if made else ())),
         reference_start=start,
         seed=recipe.run.seed,
     )

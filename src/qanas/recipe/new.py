@@ -17,7 +17,7 @@ from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.audio.reader import SOUND_SUFFIXES
 from qanas.tasks.folders import all_files, visible_files, visible_folders
-from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE
+from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
 from qanas.tasks.splits import SPLIT_NAMES
 from qanas.tasks.tables import TABLE_SUFFIXES, TEXT_SUFFIXES, read_table
@@ -28,6 +28,19 @@ LOOKED_AT = 64
 _SIDES = (32, 48, 64, 96, 128)
 _MOST_SECONDS = 10.0
 _HIGHEST_RATE = 16000
+
+_WHOLE_SECONDS = 2.0
+"""Recordings up to here are of one event, such as a word, and stay whole; longer ones may be cut into clips."""
+
+_CLIPS = (5.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5, 0.25)
+_ENOUGH_CLIPS = 20
+"""Of each class, in training."""
+
+_TRAINED = 0.7
+"""Share of files that are trained on, where nobody says which."""
+
+_NUMBER_WINDOW = 16
+"""Rows in front of a number that is predicted: the first ones of every recording can't be, so few are better."""
 
 _SMALL_SIDE = 48
 """Up to here ResNet8, made for such pictures, is the reference; above MobileNetV1's smallest."""
@@ -54,11 +67,13 @@ class Suggestion:
         task: its name.
         keys: of ``[task]``, with what is said of each behind it.
         objective: and whether more or less of it is better.
+        others: keys that may be wanted, commented out, with what they do.
     """
 
     task: str
     keys: Sequence[tuple[str, Any, str]]
     objective: tuple[str, str]
+    others: Sequence[tuple[str, Any, str]] = ()
 
     @property
     def space(self) -> str:
@@ -76,7 +91,8 @@ class Suggestion:
             device: that the networks are for.
         """
         values = [("name", self.task, ""), ("data", data, ""), *self.keys]
-        task = "\n".join(f"{name} = {_toml(value)}{f'   # {said}' if said else ''}" for name, value, said in values)
+        lines = [f"{name} = {_toml(value)}{f'   # {said}' if said else ''}" for name, value, said in values]
+        task = "\n".join([*lines, *(f"# {name} = {_toml(value)}   # {said}" for name, value, said in self.others)])
         metric, way = self.objective
         return _RECIPE.format(task=task, space=self.space, metric=metric, way=way, device=device)
 
@@ -185,16 +201,39 @@ def _sounds(folder: Path, files: Sequence[Path]) -> Suggestion:
         seconds.append(told.duration)
     rate = rates.most_common(1)[0][0]
     typical = float(np.median(seconds))
+    anomalies = any(path.name.lower() == "normal" for path in _class_folders(folder))
+    labels = _label_table(folder)
     heard = round(min(typical, _MOST_SECONDS), 2)
+    said = f"of a clip; recordings have {typical:.3g} s in the middle"
+    if not anomalies and typical > _WHOLE_SECONDS:
+        name = labels[0][1] if labels else None
+        heard, said = _clip(find_samples(folder, Wanted("recordings", SOUND_SUFFIXES, name))[0], typical)
     common = ", ".join(f"{count} files of {hertz} Hz" for hertz, count in rates.most_common(3))
     keys: list[tuple[str, Any, str]] = [
-        *_label_table(folder),
+        *labels,
         ("sample_rate", min(rate, _HIGHEST_RATE), f"samples a second of the device's microphone; here {common}"),
-        ("seconds", heard, f"of a clip; recordings have {typical:.3g} s in the middle"),
+        ("seconds", heard, said),
     ]
-    if any(path.name.lower() == "normal" for path in _class_folders(folder)):
+    if anomalies:
         return Suggestion("anomaly", keys, ("auc", "maximize"))
     return Suggestion("audio", keys, ("accuracy", "maximize"))
+
+
+def _clip(samples: Sequence[Sample], typical: float) -> tuple[float, str]:
+    """Return how long clips may be that there are enough of each class to train on, and what is said of it.
+
+    Args:
+        samples: recordings.
+        typical: seconds of one.
+    """
+    given = any(sample.split for sample in samples)
+    counts = Counter(sample.label for sample in samples if sample.split in ("", "train"))
+    fewest = min(counts.values()) * typical * (1.0 if given else _TRAINED)
+    lengths = [min(typical, _MOST_SECONDS), *(length for length in _CLIPS if length < typical)]
+    seconds = next((length for length in lengths if fewest / length >= _ENOUGH_CLIPS), _CLIPS[-1])
+    clips = int(fewest / seconds)
+    said = f"of a clip: recordings of {typical:.3g} s are cut, into about {clips} clips to train on of the rarest class"
+    return round(seconds, 2), said if seconds < typical else f"of a clip; recordings have {typical:.3g} s in the middle"
 
 
 def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggestion:
@@ -220,10 +259,20 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
         )
     kind = "number" if target is None or target in numbers else "class"
     named = ("target", others[-1], said) if target is None else ("target", target, "")
+    if kind == "number":
+        window = ("window", min(window[1], _NUMBER_WINDOW), seen)
     keys = [("predict", kind, ""), named, *keys, window]
     if len(files) == 1:
         keys.append(("split", "time", "one recording: its last part is held out; see the key recording for several"))
-    return Suggestion("timeseries", keys, ("mae", "minimize") if kind == "number" else ("accuracy", "maximize"))
+    if kind == "class":
+        return Suggestion("timeseries", keys, ("accuracy", "maximize"))
+    return Suggestion("timeseries", keys, ("mae", "minimize"), _FORECAST)
+
+
+_FORECAST = (
+    ("horizon", 24, "a forecast: the target so many rows later, its own past among the channels; take a longer window"),
+    ("change", True, "with a horizon: the difference from its last value is predicted"),
+)
 
 
 def _masks(files: Sequence[Path]) -> Suggestion:
@@ -265,6 +314,8 @@ def _class_folders(folder: Path) -> list[Path]:
 def _toml(value: Any) -> str:  # noqa: ANN401 - of a recipe
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else str(value)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 import time
+import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qanas.reporting.report import write_report
@@ -20,6 +24,17 @@ SHARE = 0.02
 """Of a run's time that its reports may take: one that takes a second is written every fifty."""
 
 logger = logging.getLogger("qanas")
+
+
+def opened(page: Path) -> str:
+    """Open a page in a browser, and say so; where there is none, or only one of the terminal, say where the page is."""
+    address = page.absolute().as_uri()
+    graphical = sys.platform in {"darwin", "win32"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    try:
+        shown = bool(graphical) and webbrowser.open(address)
+    except webbrowser.Error:
+        shown = False
+    return f"opened {address}" if shown else f"no browser here: open {address}"
 
 
 class FollowingReport:

@@ -25,7 +25,7 @@ from qanas.core.card import (
 from qanas.core.classes import Degenerate
 from qanas.core.errors import described
 from qanas.core.even_spread import evenly_spread
-from qanas.core.measures import PRECISIONS, Precision
+from qanas.core.measures import FRONT_END_COSTS, PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
 from qanas.core.trials import TrialRecord
 from qanas.deployment.firmware.folder import NO_PREPROCESSING, Firmware
@@ -216,6 +216,12 @@ def _write_model(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, 
     return card
 
 
+def _front_end(costs: Mapping[str, float]) -> dict[str, Any]:
+    """Return what it costs to make the input, for the preprocessing's notes; nothing where nothing is known."""
+    found = {name: int(costs[name]) for name in FRONT_END_COSTS if costs.get(name)}
+    return {"front_end": found} if found else {}
+
+
 def _firmware(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, content: bytes) -> Firmware:
     """Return the firmware folder; the golden vectors are validation samples spread over the split."""
     task, val = plan.bench.task_of(finalist.candidate), plan.bench.data_of(finalist.candidate).val
@@ -318,7 +324,7 @@ def make_card(
         sha256=shipped.sha256,
         **_border_tensors("input", model.border.inputs, model.input_shapes, model.inputs),
         **_border_tensors("output", model.border.outputs, model.output_shapes, model.outputs),
-        preprocessing=dict(data.preprocessing),
+        preprocessing={**data.preprocessing, **_front_end(costs)},
         metrics={p: {s: dict(metrics) for s, metrics in splits.items()} for p, splits in statistics.items()},
         **{cost.measure.column: int(costs[cost.measure.column]) for cost in SHIPPED_COSTS},  # type: ignore[arg-type]
         latency_ms={},  # of all models at once, see `qanas.shipping.latency`

@@ -28,6 +28,21 @@ class CForm:
     definitions: str
 
 
+@dataclass(frozen=True)
+class FrontEndCost:
+    """What a front end takes beside the network. Its code is not counted, nor is the raw input.
+
+    Attributes:
+        macs: multiply-accumulates of one input, about.
+        ram_bytes: that it keeps between calls and works in.
+        flash_bytes: of its tables.
+    """
+
+    macs: int
+    ram_bytes: int
+    flash_bytes: int
+
+
 class FrontEnd(ABC):
     """What makes a network's input of a raw one: rows of readings, samples of sound, a picture's lines of pixels.
 
@@ -52,6 +67,11 @@ class FrontEnd(ABC):
     @abstractmethod
     def described(self) -> str:
         """What a row is, for people: a sentence."""
+
+    @property
+    def cost(self) -> FrontEndCost | None:
+        """What it takes; None, by default: nobody knows, and limits are on the network alone."""
+        return None
 
     @abstractmethod
     def input_of(self, raw: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from abc import abstractmethod
 from collections import Counter
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import Split, Task
+from qanas.tasks.base import FloatArray, Split, Task
 from qanas.tasks.labels import Sample, Wanted, digests_of, find_samples, fingerprint_of
+from qanas.tasks.likeness import Likeness, likeness, near_remarks
 from qanas.tasks.splits import SPLITS, completed, together
 
 SYNTHETIC = "synthetic"
+_LIKENESS: dict[tuple[str, str, int], Likeness] = {}
+"""Of every set of files that this process has divided."""
+
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
 
@@ -92,6 +97,14 @@ class LabelledFiles(Task):
     def write_synthetic(self, folder: Path) -> None:
         """Write generated files, the same each time, in the layout of people's own."""
 
+    @abstractmethod
+    def print_of(self, path: Path) -> FloatArray:
+        """Return what of a file is alike in copies of it, shape (values,), see `qanas.tasks.likeness`.
+
+        Raises:
+            InputError: it is damaged.
+        """
+
     def fingerprint(self) -> str:
         """Return the SHA-256 over names, labels, groups, splits and bytes of all files.
 
@@ -110,7 +123,8 @@ class LabelledFiles(Task):
     def divided(self) -> Iterator[Divided]:
         """Yield the files by split; synthetic ones live as long as the context.
 
-        Equal files are in one group: else one would be tested on what was trained on.
+        Equal files are in one group: else one would be tested on what was trained on. So are files that are nearly
+        equal, unless groups are given.
 
         Raises:
             InputError: files are missing, or labels or settings don't fit.
@@ -127,16 +141,39 @@ class LabelledFiles(Task):
     def _divide(self, folder: Path) -> Divided:
         samples, remarks = find_samples(folder, self._wanted)
         digests = digests_of(samples)
-        groups = together([sample.group for sample in samples], digests)
+        total = fingerprint_of(samples, digests)
+        alike = self._likeness(total, samples, digests)
+        keys = [[sample.group for sample in samples], digests]
+        given = any(keys[0])
+        groups = together(*keys) if given else together(*keys, alike.keys)
         splits, said = self._splits(samples, groups, str(folder))
+        near = near_remarks(
+            "files", [sample.name for sample in samples], [sample.group for sample in samples], splits, alike
+        )
         places = {name: [at for at, split in enumerate(splits) if split == name] for name in SPLITS}
         return Divided(
             tuple(sorted({sample.label for sample in samples})),
             {name: [samples[at] for at in kept] for name, kept in places.items()},
             {name: np.array([groups[at] for at in kept], np.int64) for name, kept in places.items()},
-            fingerprint_of(samples, digests),
-            (*remarks, *_twins(samples, digests), *said),
+            total if given or not alike.pairs else hashlib.sha256(repr((total, alike.keys)).encode()).hexdigest(),
+            (*remarks, *_twins(samples, digests), *near, *said),
         )
+
+    def _likeness(self, total: str, samples: Sequence[Sample], digests: Sequence[str]) -> Likeness:
+        """Return which files are nearly equal, looked at once in a process.
+
+        Args:
+            total: the fingerprint of them.
+            samples: in the order of their names.
+            digests: of their contents.
+        """
+        most = int(min(self.val_fraction, self.test_fraction) * len(samples))
+        key = (self.what, total, most)
+        if key not in _LIKENESS:
+            first = dict(zip(digests, range(len(digests)), strict=True))
+            prints = {digest: self.print_of(samples[place].path) for digest, place in first.items()}
+            _LIKENESS[key] = likeness(np.stack([prints[digest] for digest in digests]), digests, most)
+        return _LIKENESS[key]
 
     @property
     def _wanted(self) -> Wanted:
@@ -158,7 +195,7 @@ class LabelledFiles(Task):
             "classes": list(found.classes),
             "samples": {name: len(samples) for name, samples in found.samples.items()},
             "groups": {name: len(set(numbers.tolist())) for name, numbers in found.groups.items()},
-            "val": f"{cut}: {self.val_fraction:g} of each class, groups and equal files whole",
+            "val": f"{cut}: {self.val_fraction:g} of each class, groups, equal and nearly equal files whole",
             "test": f"{cut}: {self.test_fraction:g} of each class, likewise",
             "split_seed": self.split_seed,
         }

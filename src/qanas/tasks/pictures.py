@@ -43,10 +43,17 @@ LEAST_OF_UPPER = 64
 """What the upper 8 bits of a split's largest colour have to reach: below, two bits and more of them say nothing."""
 
 
-def open_picture(path: Path) -> tuple[Image.Image, bool, bool]:
-    """Return a decoded image as viewers show it, whether it had to be turned, and whether colours lost 8 bits."""
+def open_picture(path: Path, at_least: int | None = None) -> tuple[Image.Image, bool, bool]:
+    """Return a decoded image as viewers show it, whether it had to be turned, and whether colours lost 8 bits.
+
+    Args:
+        path: of the file.
+        at_least: pixels of a side that are enough: JPEG is quicker decoded at half its size and less.
+    """
     try:
         with Image.open(path) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
             halved = image.mode not in DEEP_MODES and any(SIXTEEN_BITS in str(tile) for tile in image.tile)
             image.load()
             turned = image.getexif().get(ORIENTATION) in TURNED
@@ -57,21 +64,41 @@ def open_picture(path: Path) -> tuple[Image.Image, bool, bool]:
         raise InputError(f"{path}: {reason}: fetch the file again, or take it away") from error
 
 
+def plain(path: Path, image: Image.Image) -> Image.Image:
+    """Return an image of bytes in red, green and blue, or grey as it is."""
+    if "transparency" in image.info:  # what shines through has colours of its own
+        image = image.convert("RGBA")
+    try:
+        return image if image.mode == "L" else image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
+
+
 def resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Return an image's colours, or its one deep value three times, shape (3, height, width)."""
     height, width = size
-    if "transparency" in image.info and image.mode not in DEEP_MODES:  # what shines through has colours of its own
-        image = image.convert("RGBA")
-    try:
-        plain = image.convert("F" if image.mode in DEEP_MODES else "RGB")
-    except ValueError as error:
-        raise InputError(f"{path}: its pixels are {image.mode}: save the image as RGB or grey") from error
-    values = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR))
-    if plain.mode == "RGB":
+    pixels = image.convert("F") if image.mode in DEEP_MODES else plain(path, image)
+    values = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
+    if pixels.mode == "L":
+        return np.broadcast_to(values, (3, height, width))
+    if pixels.mode == "RGB":
         return np.moveaxis(values, 2, 0)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinite values: mend the image, or take it away")
     return np.broadcast_to(values.astype(np.float32), (3, height, width))
+
+
+PRINT_SIDE = 8
+
+
+def print_of_picture(path: Path) -> FloatArray:
+    """Return a picture's colours in 8 x 8 cells, 0 to 255, shape (192,): alike in copies of it, see `likeness`.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    image, _, _ = open_picture(path, 4 * PRINT_SIDE)
+    return resized(path, image, (PRINT_SIDE, PRINT_SIDE)).astype(np.float32).reshape(-1)
 
 
 def readable_name(name: str) -> str:

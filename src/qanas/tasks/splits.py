@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,7 +30,20 @@ def together(*keys: Sequence[str]) -> list[int]:
     >>> together(["a", "a", "b", ""], ["x", "y", "y", "z"])
     [0, 0, 0, 3]
     """
-    count = len(keys[0])
+    pairs = []
+    for row in keys:
+        first: dict[str, int] = {}
+        pairs += [(first.setdefault(key, place), place) for place, key in enumerate(row) if key]
+    return linked(len(keys[0]), pairs)
+
+
+def linked(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the number of each sample's group, its first sample: samples of a pair are of one, and so on along chains.
+
+    Args:
+        count: of samples.
+        pairs: of samples, by their numbers.
+    """
     parent = list(range(count))
 
     def root(place: int) -> int:
@@ -39,12 +52,9 @@ def together(*keys: Sequence[str]) -> list[int]:
             place = parent[place]
         return place
 
-    for row in keys:
-        first: dict[str, int] = {}
-        for place, key in enumerate(row):
-            if key:
-                one, other = root(first.setdefault(key, place)), root(place)
-                parent[max(one, other)] = min(one, other)
+    for pair in pairs:
+        low, high = sorted(map(root, pair))
+        parent[high] = low
     return [root(place) for place in range(count)]
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
-from qanas.tasks.front_end import CForm, FrontEnd
-from qanas.tasks.windows import cut_windows, describe_windows, slope_weights
+from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost
+from qanas.tasks.windows import cut_windows, describe_windows, feature_multiply_adds, slope_weights
 
 Integers = NDArray[np.int64]
 
@@ -48,6 +48,24 @@ class WindowFrontEnd(FrontEnd):
         """
         windows = cut_windows(rows, first, ends, self.window, 1 if self.features else self.thinning)
         return describe_windows(windows, self.features, self.mean_window) if self.features else windows
+
+
+def window_cost(front_end: WindowFrontEnd, sensors: int, conditions: int = 0, settings: int = 0) -> FrontEndCost:
+    """Return what a front end takes whose C form is this one: a whole window is standardised anew.
+
+    Args:
+        front_end: that is written.
+        sensors: that are kept of a row.
+        conditions: of which the nearest one is looked for; 0: there is one, and no settings.
+        settings: that tell it.
+    """
+    window, doubles = front_end.window, 2 * max(conditions, 1) * sensors + conditions * settings
+    features = feature_multiply_adds(front_end.features, window, front_end.mean_window)
+    return FrontEndCost(
+        macs=window * (sensors + conditions * settings) + sensors * features,
+        ram_bytes=4 * window * sensors + 8,
+        flash_bytes=8 * (doubles + window * ("slope" in front_end.features)) + 4 * sensors,
+    )
 
 
 def window_c_form(

@@ -65,17 +65,23 @@ def feature_notes(features: Sequence[str], window: int, mean_window: int, sensor
     """
     late = min(mean_window, window)
     cycles = window if "slope" in features else late
-    multiply_adds = {"mean": late, "slope": window, "deviation": 2 * late, "last": 0}
     notes: dict[str, Any] = {
         "features": {name: _FORMULAS[name] for name in features},
         "mean_cycles": late,
         "input": "features in the order above, each of all kept sensors in turn",
         "outside_the_model": {
             "buffer_values": cycles * sensors,
-            "multiply_adds": sensors * sum(multiply_adds[name] for name in features),
+            "multiply_adds": sensors * feature_multiply_adds(features, window, mean_window),
         },
     }
     return notes | ({"slope_weights": slope_weights(window).tolist()} if "slope" in features else {})
+
+
+def feature_multiply_adds(features: Sequence[str], window: int, mean_window: int) -> int:
+    """Return how many multiply-adds the features of one sensor take."""
+    late = min(mean_window, window)
+    each = {"mean": late, "slope": window, "deviation": 2 * late, "last": 0}
+    return sum(each[name] for name in features)
 
 
 def cut_windows(features: FloatArray, first: Integers, ends: Integers, window: int, thinning: int = 1) -> FloatArray:

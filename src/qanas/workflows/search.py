@@ -416,7 +416,7 @@ class Search:
             worst = max(over, key=lambda limit: over[limit], default=None)
             if worst is not None and over[worst] > 0:
                 column = worst.cost.column
-                return costs, f"{column} {costs[column]:g} > {worst.bound:g}", column
+                return costs, worst.told(costs), column
             costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
         except InputError as error:
             return {}, f"it can't be built: {error}", ""

@@ -145,13 +145,17 @@ class Firmware:
                 tensor.label: sides[tensor.side][tensor.name].reshape(golden.count, -1).tolist()
                 for tensor in self.tensors
             },
-            "raw": [[real(value, "") for value in rows.reshape(-1).tolist()] for rows in golden.raw],
+            "raw": [[_literal(value) for value in rows.reshape(-1).tolist()] for rows in golden.raw],
             "raw_size": raw_size,
             "sources": sources,
             "standalone": self.standalone if isinstance(self.standalone, Standalone) else None,
             "no_standalone": self.standalone,
             "warning": self.warning,
         }
+
+
+def _literal(value: float) -> str:
+    return str(value) if isinstance(value, int) else real(value, "")
 
 
 def _constants(table: Mapping[str, Any], prefix: str) -> Iterator[Constant]:

@@ -16,7 +16,7 @@ from qanas.tasks.anomaly.metrics import FEW_ALARMS, roc_area
 from qanas.tasks.anomaly.synthetic import write_hums
 from qanas.tasks.audio.features import MelFrames
 from qanas.tasks.audio.front_end import SoundFrontEnd
-from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, read_recording
+from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, print_of_recording, read_recording
 from qanas.tasks.base import Arrays, FloatArray, Indices, Split, TaskData
 from qanas.tasks.labelled_files import LabelledFiles, counted
 from qanas.tasks.labels import Sample, Wanted
@@ -64,6 +64,10 @@ class Anomaly(LabelledFiles):
     def write_synthetic(self, folder: Path) -> None:
         """Write generated hums and rattles."""
         write_hums(folder, _SYNTHETIC_SEED)
+
+    def print_of(self, path: Path) -> FloatArray:
+        """Return what is alike in copies of a file, shape (192,)."""
+        return print_of_recording(path)
 
     def load(self) -> TaskData:
         """Read every recording, compute its frames, standardise them by normal training ones and cut them into inputs.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qanas.core.c_text import render
 from qanas.tasks.audio.features import FLOOR, MelFrames
 from qanas.tasks.base import FloatArray
-from qanas.tasks.front_end import CForm, FrontEnd, RawType
+from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
 
 Layout = Literal["image", "sequence", "vector"]
 
@@ -56,6 +56,17 @@ class SoundFrontEnd(FrontEnd):
     def described(self) -> str:
         """What a row is."""
         return f"A row is a sample of 16 bits, mono, {self.frames.sample_rate} a second; the last one is the latest."
+
+    @property
+    def cost(self) -> FrontEndCost:
+        """What it takes, a frame at a time."""
+        frames = self.frames
+        tables = frames.frame_length + frames.fft_size + 2 * frames.bands + int((frames.filters > 0).sum())
+        return FrontEndCost(
+            macs=frames.multiply_adds,
+            ram_bytes=8 * frames.fft_size + 4 * (frames.bands + frames.values) + 2 * frames.frame_length,
+            flash_bytes=4 * (tables + frames.coefficients * frames.bands + 2 * frames.values),
+        )
 
     def scaled(self, features: FloatArray) -> FloatArray:
         """Return standardised features, shape (..., values)."""

@@ -12,6 +12,7 @@ import soxr
 
 from qanas.core.errors import InputError
 from qanas.tasks.audio.features import Samples
+from qanas.tasks.base import FloatArray
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 
@@ -51,16 +52,7 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     Raises:
         InputError: it is damaged.
     """
-    try:
-        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
-    if not len(values):
-        raise InputError(f"{path}: no samples: fetch it again, or take it away")
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"{path}: sample {int(np.argmax(~np.isfinite(values).all(axis=1))) + 1} is NaN or infinite: mend it"
-        )
+    values, rate = _decoded(path)
     duration = len(values) / rate
     count = max(1, int(duration / seconds + _ALMOST))
     mono = values.mean(axis=1)
@@ -73,6 +65,55 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     clips = (whole.astype(np.float64) * 32768).round().clip(-32768, 32767).astype(np.int16).reshape(count, length)
     starts = tuple(seconds * place for place in range(count))
     return Recording(clips, starts, rate, values.shape[1], duration, bool(np.ptp(values) == 0))
+
+
+def _decoded(path: Path) -> tuple[FloatArray, int]:
+    """Return samples, shape (samples, channels), and how many there are in a second."""
+    try:
+        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
+    if not len(values):
+        raise InputError(f"{path}: no samples: fetch it again, or take it away")
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{path}: sample {int(np.argmax(~np.isfinite(values).all(axis=1))) + 1} is NaN or infinite: mend it"
+        )
+    return values, int(rate)
+
+
+PRINT_BANDS = (100, 200, 400, 600, 900, 1300, 1900, 2700, 3600)
+"""Borders of a print's bands in Hz: all that a file of 8 kHz holds."""
+
+PRINT_PARTS, _PRINT_SECONDS = 24, 0.032
+_QUIET, _LEAST = 1e-3, 1e-30
+"""Energies far below the loudest one are the format's noise; the least keeps silence finite."""
+
+
+def print_of_recording(path: Path) -> FloatArray:
+    """Return how loud bands are in 24 parts of a recording, in logarithms, shape (192,): alike in copies of it.
+
+    Each band's mean over the recording is taken off: machines differ by their spectrum, recordings of one by what
+    happens when. Other formats, rates and volumes leave that as it is.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    values, rate = _decoded(path)
+    mono = values.mean(axis=1)
+    length = max(16, round(_PRINT_SECONDS * rate))
+    mono = np.concatenate([mono, np.zeros(max(0, length - len(mono)), np.float32)])
+    count = max(PRINT_PARTS, len(mono) // length)
+    starts = np.linspace(0, len(mono) - length, count).round().astype(np.intp)
+    frames = mono[starts[:, None] + np.arange(length)] * np.hanning(length).astype(np.float32)
+    power = np.square(np.abs(np.fft.rfft(frames, axis=1)))
+    lines = np.searchsorted(np.fft.rfftfreq(length, 1 / rate), PRINT_BANDS)
+    sums = np.concatenate([np.zeros((count, 1)), power.cumsum(axis=1)], axis=1)[:, np.minimum(lines, power.shape[1])]
+    parts = [part.sum(axis=0) for part in np.array_split(np.diff(sums, axis=1), PRINT_PARTS)]
+    energies = np.stack(parts) / [[len(part)] for part in np.array_split(starts, PRINT_PARTS)]
+    loudness = np.log(energies + _QUIET * energies.max() + _LEAST)
+    found: FloatArray = (loudness - loudness.mean(axis=0)).astype(np.float32).reshape(-1)
+    return found
 
 
 @dataclass

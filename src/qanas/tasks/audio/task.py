@@ -15,7 +15,7 @@ from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice, Setting
 from qanas.tasks.audio.features import MelFrames
 from qanas.tasks.audio.front_end import SoundFrontEnd
-from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, read_recording
+from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, print_of_recording, read_recording
 from qanas.tasks.audio.synthetic import write_recordings
 from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
@@ -70,6 +70,10 @@ class Audio(ClassifiedFiles):
     def write_synthetic(self, folder: Path) -> None:
         """Write generated calls of ten speakers."""
         write_recordings(folder, _SYNTHETIC_SEED)
+
+    def print_of(self, path: Path) -> FloatArray:
+        """Return what is alike in copies of a file, shape (192,)."""
+        return print_of_recording(path)
 
     def load(self) -> TaskData:
         """Read every recording, cut it into clips, compute their features and standardise them.

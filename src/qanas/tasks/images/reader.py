@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qanas.core.errors import InputError
 from qanas.tasks.base import DecodedSplit, FloatArray, Split
-from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, open_picture, resized, standardise
+from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, Size, open_picture, plain, resized, standardise
 
 Colour = Literal["rgb", "grey"]
 Fitting = Literal["stretch", "crop"]
@@ -31,30 +31,77 @@ class Look:
         size: pixels of a side.
         colour: three channels or one.
         fit: "stretch": the whole picture, whatever its sides; "crop": the middle square of it.
+        frame: height and width that a picture is brought to before, as a camera would see it: the largest part about
+            its middle with these proportions.
     """
 
     size: int
     colour: Colour
     fit: Fitting
+    frame: Size | None = None
 
     @property
     def channels(self) -> int:
         """How many there are."""
         return 3 if self.colour == "rgb" else 1
 
-    def of(self, path: Path) -> tuple[Images, bool, bool]:
-        """Return a picture, shape (channels, size, size), whether it was turned and whether colours lost 8 bits.
+    def of(self, path: Path) -> Seen:
+        """Return what is seen of a picture.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        image, turned, halved = self.opened(path)
+        values = self.of_image(image, path)
+        grey = image.mode == GREY_MODE and "transparency" not in image.info
+        return Seen(values, (image.height, image.width), grey, turned, halved)
+
+    def opened(self, path: Path) -> tuple[Image.Image, bool, bool]:
+        """Return a picture as large as the frame, if there is one, whether it was turned and whether it lost 8 bits.
 
         Raises:
             InputError: it is damaged.
         """
         image, turned, halved = open_picture(path)
+        if self.frame is not None and image.size != self.frame[::-1]:
+            image = image.convert("F") if image.mode in DEEP_MODES else plain(path, image)
+            image = ImageOps.fit(image, self.frame[::-1], Image.Resampling.BILINEAR)
+        return image, turned, halved
+
+    def of_image(self, image: Image.Image, path: Path = Path("frame")) -> Images:
+        """Return what is seen of a decoded picture, shape (channels, size, size).
+
+        Args:
+            image: as large as the frame, if there is one.
+            path: of it, for messages.
+        """
         if self.fit == "crop":
             image = _middle(image)
         values = resized(path, image, (self.size, self.size))
-        if self.colour == "grey":
-            values = _grey(values)
-        return values, turned, halved
+        return _grey(values) if self.colour == "grey" else values
+
+
+GREY_MODE = "L"
+"""Pillow's name of pixels that are one byte."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a picture.
+
+    Attributes:
+        values: shape (channels, size, size).
+        frame: height and width that it was made of.
+        grey: whether its pixels are one byte.
+        turned: whether it was turned as its EXIF tag says.
+        halved: whether its colours have 16 bits, of which the upper 8 are read.
+    """
+
+    values: Images
+    frame: Size
+    grey: bool
+    turned: bool
+    halved: bool
 
 
 def _middle(image: Image.Image) -> Image.Image:
@@ -80,11 +127,15 @@ class Read:
         images: shape (n, channels, size, size), 0 to 255, or deep values.
         turned: how many were turned as their EXIF tag says.
         halved: how many have colours of 16 bits, of which the upper 8 are read.
+        frames: heights and widths that they were made of.
+        grey: whether all are of one byte a pixel.
     """
 
     images: Images
     turned: int
     halved: int
+    frames: frozenset[Size]
+    grey: bool
 
     @property
     def deep(self) -> bool:
@@ -99,9 +150,11 @@ def read_pictures(paths: Sequence[Path], look: Look) -> Read:
         InputError: one is damaged or of another kind than the others.
     """
     images: Images | None = None
-    turned, halved = 0, 0
+    turned, halved, grey = 0, 0, True
+    frames: set[Size] = set()
     for index, path in enumerate(paths):
-        values, was_turned, was_halved = look.of(path)
+        seen = look.of(path)
+        values = seen.values
         if images is None:
             images = np.empty((len(paths), *values.shape), values.dtype)
         if values.dtype != images.dtype:
@@ -110,8 +163,10 @@ def read_pictures(paths: Sequence[Path], look: Look) -> Read:
                 f"{path}: its pixels are {_kind(path)}, those of {paths[0].name} {kinds}: save all pictures alike"
             )
         images[index] = values
-        turned += was_turned
-        halved += was_halved
+        turned += seen.turned
+        halved += seen.halved
+        grey &= seen.grey
+        frames.add(seen.frame)
     if images is None:
         raise ValueError("no pictures")
     if halved and int(images.max()) < LEAST_OF_UPPER:
@@ -119,7 +174,7 @@ def read_pictures(paths: Sequence[Path], look: Look) -> Read:
             f"{paths[0].parent}: colours of 16 bits are read by their upper 8, and those are at most {images.max()}: "
             "save pictures of 8 bits a colour, scaled to the whole range"
         )
-    return Read(images, turned, halved)
+    return Read(images, turned, halved, frozenset(frames), grey)
 
 
 def _kind(path: Path) -> str:
@@ -158,7 +213,7 @@ def split_of(
 def _decoded(
     look: Look, means: NDArray[np.float64], deviations: NDArray[np.float64], source: tuple[Path, int]
 ) -> FloatArray:
-    alone: FloatArray = standardise(look.of(source[0])[0][None], means, deviations)[0]
+    alone: FloatArray = standardise(look.of(source[0]).values[None], means, deviations)[0]
     return alone
 
 

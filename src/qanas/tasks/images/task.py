@@ -1,6 +1,6 @@
 """The task: tell what a picture shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,12 +14,13 @@ from torch import Tensor
 from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice
 from qanas.tasks.augmentation import Augmentation
-from qanas.tasks.base import FloatArray, Split, TaskData
+from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
+from qanas.tasks.images.front_end import LARGEST_FRAME, PictureFrontEnd
 from qanas.tasks.images.reader import GREY, Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.labelled_files import Divided, counted
-from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, sides_searched
+from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, plain, print_of_picture, sides_searched
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
@@ -28,6 +29,9 @@ CELLS = 8
 """A picture in a few numbers: the mean colours of so many rows and columns of cells."""
 
 _SYNTHETIC_SEED = 0
+
+_FRAME_CHANNELS: dict[tuple[object, ...], int] = {}
+"""Bytes of a frame's pixel, of every data set that this process has read."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Images(ClassifiedFiles):
         colour: "rgb": three channels; "grey": one.
         fit: "stretch": the whole picture is brought to the square, whatever its sides; "crop": the square about its
             middle.
+        frame: height and width of the frames that the device's camera gives. Pictures are brought to it before all
+            else, by their largest part about the middle with its proportions. By default the pictures' own.
         min_scale: smallest random scale in training; below 1 there is the mean colour around the picture.
         max_scale: largest one; a random part of the picture is seen.
         mirror: share of the training samples that are mirrored.
@@ -54,6 +60,7 @@ class Images(ClassifiedFiles):
     size: Side = 64
     colour: Colour = "rgb"
     fit: Fitting = "stretch"
+    frame: Annotated[tuple[Side, Side], Field(strict=False)] | None = None
     min_scale: Scale = 0.9
     max_scale: Scale = 1.25
     mirror: Share = 0.5
@@ -70,6 +77,10 @@ class Images(ClassifiedFiles):
         """Write generated pictures of three shapes."""
         write_pictures(folder, _SYNTHETIC_SEED)
 
+    def print_of(self, path: Path) -> FloatArray:
+        """Return what is alike in copies of a file, shape (192,)."""
+        return print_of_picture(path)
+
     def load(self) -> TaskData:
         """Read every picture once, bring it to the size, and standardise by the training pictures' colours.
 
@@ -81,12 +92,13 @@ class Images(ClassifiedFiles):
         """
         if self.min_scale > self.max_scale:
             raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
-        look = Look(self.size, self.colour, self.fit)
+        look = self._look
         with self.divided() as found:
             paths = {name: [sample.path for sample in samples] for name, samples in found.samples.items()}
             read = {name: read_pictures(files, look) for name, files in paths.items()}
             self._require_one_kind(paths, read)
             constants = channel_statistics(read["train"].images)
+            frame, told = self._framed(list(read.values()))
             splits = {
                 name: self._featured(
                     split_of(files, read[name], look, found.targets(name), found.extras(name), constants)
@@ -98,9 +110,9 @@ class Images(ClassifiedFiles):
             val=splits["val"],
             test=splits["test"],
             output_size=len(found.classes),
-            preprocessing=self._preprocessing(found, read["train"], constants),
+            preprocessing=self._preprocessing(found, read["train"], constants) | frame,
             protocol=self.division_notes(found) | {"size": self.size, "colour": self.colour, "augmentation": self._how},
-            remarks=(*counted(found), *found.remarks, *_seen(read)),
+            remarks=(*counted(found), *found.remarks, *_seen(read), *told),
         )
 
     def input_settings(self) -> tuple[Choice, ...]:
@@ -115,6 +127,33 @@ class Images(ClassifiedFiles):
         plain = replace(self, min_scale=1.0, max_scale=1.0, mirror=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
         return replace(plain, features="cells")
 
+    def front_end(self, preprocessing: Mapping[str, Any]) -> PictureFrontEnd | None:
+        """Return what makes an input of a frame; None where frames differ, have deep values, or features are made.
+
+        Args:
+            preprocessing: constants of the training pictures, and the frame.
+        """
+        if self.features != "none" or "frame" not in preprocessing:
+            return None
+        return PictureFrontEnd.from_notes(preprocessing)
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
+        """Return frames, each of shape (height, width * channels).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        del val
+        if self._framing not in _FRAME_CHANNELS:
+            self.load()
+        grey = _FRAME_CHANNELS[self._framing] == 1
+        with self.divided() as files:
+            paths = [files.samples["val"][int(index)].path for index in indices]
+            images = [plain(path, self._look.opened(path)[0]) for path in paths]
+        pixels = [np.asarray(image.convert("L" if grey else "RGB")) for image in images]
+        return [rows.reshape(len(rows), -1) for rows in pixels]
+
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, pictures (batch, channels, size, size) and classes (batch,), placed and coloured anew."""
         return (inputs if self.features == "cells" else self._augmentation(inputs, generator)), targets
@@ -128,6 +167,29 @@ class Images(ClassifiedFiles):
     def _how(self) -> dict[str, Any]:
         names = ("min_scale", "max_scale", "mirror", "brightness", "contrast", "saturation")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def _framing(self) -> tuple[object, ...]:
+        """What frames follow from."""
+        return (self._source, self.frame)
+
+    @property
+    def _look(self) -> Look:
+        return Look(self.size, self.colour, self.fit, self.frame)
+
+    def _framed(self, read: Sequence[Read]) -> tuple[dict[str, Any], list[str]]:
+        """Return the frame's notes, where all pictures are of one size and of bytes, else why there are none."""
+        frames = frozenset[tuple[int, int]]().union(*(found.frames for found in read))
+        if any(found.deep for found in read):
+            return {}, []
+        more = "give task.frame = [height, width] of the device's camera, and firmware is given the way from there"
+        if len(frames) > 1:
+            return {}, [f"pictures have {len(frames)} sizes: {more}"]
+        (height, width), channels = next(iter(frames)), 1 if all(found.grey for found in read) else 3
+        if height * width * channels > LARGEST_FRAME:
+            return {}, [f"{height} x {width} pixels are too many for firmware to check itself with: {more}"]
+        _FRAME_CHANNELS[self._framing] = channels
+        return {"frame": {"height": height, "width": width, "channels": channels}}, []
 
     def _require_one_kind(self, paths: Mapping[str, list[Path]], read: Mapping[str, Read]) -> None:
         for name, found in read.items():
@@ -157,6 +219,7 @@ class Images(ClassifiedFiles):
             "channels": "red, green, blue" if self.colour == "rgb" else "grey",
             **({"grey": f"round({GREY[0]} red + {GREY[1]} green + {GREY[2]} blue)"} if self.colour == "grey" else {}),
             **({"values": span} if train.deep else {}),
+            "fit": self.fit,
             "means": means.tolist(),
             "deviations": deviations.tolist(),
             "resizing": f"{crop}a triangle filter (bilinear; as much wider as the picture shrinks), centres at halves",

@@ -10,8 +10,10 @@ from typing import Literal
 import numpy as np
 
 from qanas.core.errors import InputError
+from qanas.tasks.base import FloatArray
+from qanas.tasks.likeness import likeness, near_remarks
 from qanas.tasks.splits import SPLITS, completed, together
-from qanas.tasks.timeseries.reader import Series
+from qanas.tasks.timeseries.reader import Floats, Series
 
 Parts = dict[str, list[Series]]
 """The series of each split; each is of a group."""
@@ -47,13 +49,18 @@ class Division:
         owners = {one.recording: one for one in reversed(series)}
         names = sorted(owners)
         digests = _digests(series)
-        groups = together([owners[name].group for name in names], names, [digests[name] for name in names])
+        given_groups = [owners[name].group for name in names]
+        most = int(min(self.shares.values()) * len(names))
+        alike = likeness(_prints(series, names), [digests[name] for name in names], most)
+        keys = [given_groups, names, [digests[name] for name in names]]
+        groups = together(*keys) if any(given_groups) else together(*keys, alike.keys)
         labels, given = [owners[name].label for name in names], [owners[name].split for name in names]
         try:
             splits, said = completed(labels, groups, given, self.shares, self.seed, self.place)
         except InputError as error:
             raise InputError(f"{error}; or take task.split = 'time'") from error
         split_of = dict(zip(names, splits, strict=True))
+        said = [*near_remarks("recordings", names, given_groups, splits, alike), *said]
         owner_of = {name: names[group] for name, group in zip(names, groups, strict=True)}
         parts: Parts = {name: [] for name in SPLITS}
         for one in series:
@@ -85,6 +92,21 @@ def _digests(series: Sequence[Series]) -> dict[str, str]:
     for one in series:
         found[one.recording].update(np.ascontiguousarray(one.values).tobytes())
     return {name: total.hexdigest() for name, total in found.items()}
+
+
+_PRINT_ROWS = 64
+
+
+def _prints(series: Sequence[Series], names: Sequence[str]) -> FloatArray:
+    """Return some rows of every recording, in the channels' deviations, shape (recordings, rows * channels)."""
+    rows: dict[str, list[Floats]] = {name: [] for name in names}
+    for one in series:
+        rows[one.recording].append(one.values)
+    whole = [np.concatenate(rows[name]) for name in names]
+    some = np.stack([values[np.linspace(0, len(values) - 1, _PRINT_ROWS).round().astype(np.intp)] for values in whole])
+    deviations = some.std(axis=(0, 1))
+    found: FloatArray = (some / np.where(deviations > 0, deviations, 1.0)).astype(np.float32).reshape(len(names), -1)
+    return np.nan_to_num(found)
 
 
 def numbered_groups(parts: Mapping[str, Sequence[Series]]) -> dict[str, list[int]]:

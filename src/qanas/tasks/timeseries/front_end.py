@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import FloatArray
-from qanas.tasks.front_end import CForm, RawType
+from qanas.tasks.front_end import CForm, FrontEndCost, RawType
 from qanas.tasks.timeseries.reader import Floats
-from qanas.tasks.window_front_end import WindowFrontEnd, window_c_form
+from qanas.tasks.window_front_end import WindowFrontEnd, window_c_form, window_cost
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class SeriesFrontEnd(WindowFrontEnd):
     def described(self) -> str:
         """What a row is."""
         return f"A row is a reading of {', '.join(map(_plain, self.channels))}; the last row is the latest one."
+
+    @property
+    def cost(self) -> FrontEndCost:
+        """What it takes."""
+        return window_cost(self, len(self.channels))
 
     def scaled(self, rows: Floats) -> FloatArray:
         """Return standardised rows, shape (rows, channels)."""

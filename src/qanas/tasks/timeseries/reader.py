@@ -38,6 +38,7 @@ class Columns:
         group: tells what recordings belong to.
         channels: what networks are given; none: all columns of numbers without another meaning.
         target_is_given: whether the target's own past is among them.
+        life: the largest number of rows that are told to be left of a recording; none: that isn't what is predicted.
     """
 
     target: str | None = None
@@ -47,6 +48,12 @@ class Columns:
     group: str | None = None
     channels: tuple[str, ...] = ()
     target_is_given: bool = False
+    life: float | None = None
+
+    @property
+    def of_files(self) -> bool:
+        """Whether the file's class is predicted."""
+        return self.target is None and self.life is None
 
 
 @dataclass(frozen=True)
@@ -115,10 +122,10 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
     """
     found = Found()
     if data.is_file():
-        if columns.target is None:
+        if columns.of_files:
             raise InputError(f"task.target: {data} is one file: name the column of what is to be predicted")
         files = [Sample(data, readable_name(data.name), "")]
-    elif columns.target is None:
+    elif columns.of_files:
         files, said = find_samples(data, wanted)
         found.remarks += said
     else:
@@ -219,6 +226,8 @@ def _add(found: Found, table: Table, part: tuple[Sample, NDArray[np.intp]], colu
     if columns.target is not None:
         name = table.named(columns.target, "target")
         targets = table.numbers(name)[rows] if columns.numbers else np.array(table.texts(name), object)[rows]
+    elif columns.life is not None:
+        targets = np.minimum(np.arange(len(rows))[::-1], columns.life).astype(np.float64)
     whole = Series(sample.name, sample.group, sample.split, sample.label, held(values), targets, table.lines[rows])
     borders = [0, *_gaps(table, rows, columns.time), len(rows)]
     found.gaps += len(borders) - 2

@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -26,7 +25,6 @@ from qanas.tasks.classification import (
     balanced_weights,
     class_loss,
     class_metrics,
-    require_weights,
 )
 from qanas.tasks.labelled_files import SYNTHETIC, Fraction
 from qanas.tasks.labels import Wanted
@@ -37,25 +35,12 @@ from qanas.tasks.timeseries.front_end import SeriesFrontEnd
 from qanas.tasks.timeseries.notes import channel_notes, counted, seen
 from qanas.tasks.timeseries.reader import SERIES_SUFFIXES, Columns, Floats, Found, Series, find_series
 from qanas.tasks.timeseries.synthetic import write_activities, write_machines
+from qanas.tasks.timeseries.targets import Integers, Learnt, Predicted, Targets
 from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames, feature_notes
 
-Integers = NDArray[np.int64]
 _SYNTHETIC_SEED = 0
 _FEATURES: FeatureNames = "mean+slope+deviation+last"
 _SEARCHED_THINNING = 3
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What of the training data a loss is in units of.
-
-    Attributes:
-        scale: standard deviation of targets that are numbers.
-        counts: training windows of each class.
-    """
-
-    scale: float = 1.0
-    counts: tuple[int, ...] = ()
 
 
 _LEARNT: dict[tuple[object, ...], Learnt] = {}
@@ -69,7 +54,9 @@ class TimeSeries(Task):
     Attributes:
         data: a folder with a folder a class of tables, or with a table of labels; or, with ``target``, a folder of
             tables or one table. CSV or Parquet, a row a reading. "synthetic" for generated ones.
-        predict: "class" or "number".
+        predict: "class", "number", or "life": the rows that are left of the recording, each of which ends where
+            something failed.
+        life_cap: the largest remaining life that is told: before, wear can't be seen. By default there is none.
         target: the column of what is predicted, at the window's last row; by default the file's class.
         horizon: rows behind the window's last one at which the target is predicted: a forecast. The target's past is
             then among the channels.
@@ -99,7 +86,8 @@ class TimeSeries(Task):
     """
 
     data: str
-    predict: Literal["class", "number"] = "class"
+    predict: Predicted = "class"
+    life_cap: Annotated[float, Field(gt=0)] | None = None
     target: str | None = None
     horizon: Annotated[int, Field(ge=0, le=100000)] = 0
     change: bool = False
@@ -176,8 +164,9 @@ class TimeSeries(Task):
         for name, ends in windows.items():
             if not sum(map(len, ends)):
                 raise InputError(f"{self.data}: {name} has no window with a target: give longer recordings")
-        classes, targets, mean, learnt = self._targets(parts, windows)
-        _LEARNT[self._source] = learnt
+        told = self._told.of(parts, windows)
+        classes, mean = told.classes, told.mean
+        _LEARNT[self._source] = told.learnt
         numbers = numbered_groups(parts)
         channels = tuple(found.channels[place] for place in kept)
         late = min(self.mean_window, self.window)
@@ -192,7 +181,7 @@ class TimeSeries(Task):
             mean_window=late,
         )
         splits = {
-            name: self._split(parts[name], windows[name], targets[name], (front_end, kept), numbers[name])
+            name: self._split(parts[name], windows[name], told.targets[name], (front_end, kept), numbers[name])
             for name in SPLITS
         }
         return TaskData(
@@ -200,12 +189,17 @@ class TimeSeries(Task):
             val=splits["val"],
             test=splits["test"],
             output_size=len(classes) or 1,
-            target_scale=learnt.scale,
+            target_scale=told.learnt.scale,
             preprocessing=channel_notes(channels, means, deviations)
             | self._input_notes(len(channels))
             | self._output_notes(classes, mean),
             protocol=self._protocol(splits, classes),
-            remarks=(*counted(splits, classes, self.target, mean), *found.remarks, *seen(found, kept), *said),
+            remarks=(
+                *counted(splits, classes, self.target or self.predict, mean),
+                *found.remarks,
+                *seen(found, kept),
+                *said,
+            ),
         )
 
     def input_settings(self) -> tuple[Setting, ...]:
@@ -269,7 +263,7 @@ class TimeSeries(Task):
             outputs: shape (batch, classes) or (batch, 1).
             targets: shape (batch,) or (batch, 1).
         """
-        if self.predict == "number":
+        if self.predict != "class":
             return number_loss(kind, outputs, targets, self._learnt.scale)
         return class_loss(kind, outputs, targets, self._weights())
 
@@ -316,6 +310,10 @@ class TimeSeries(Task):
         return balanced_weights(self._learnt.counts)
 
     def _columns(self) -> Columns:
+        if self.predict == "life" and (self.target is not None or self.horizon):
+            raise InputError("task.predict: 'life' is the rows that are left: leave out task.target and task.horizon")
+        if self.life_cap is not None and self.predict != "life":
+            raise InputError("task.life_cap: only with task.predict = 'life'")
         if self.predict == "number" and self.target is None:
             raise InputError("task.target: missing: name the column of the number that is to be predicted")
         if self.horizon and self.predict == "class" and self.target is None:
@@ -323,9 +321,19 @@ class TimeSeries(Task):
         if self.change and not (self.horizon and self.predict == "number"):
             raise InputError("task.change: only of numbers with a task.horizon: else there is no change")
         given = self.horizon > 0 and self.predict == "number"
-        group = self.group if self.target is not None else None
-        numbers = self.predict == "number"
-        return Columns(self.target, numbers, self.recording, self.time, group, self.channels, given)
+        group = self.group if self._plain else None
+        life = self.life_cap or np.inf if self.predict == "life" else None
+        numbers = self.predict != "class"
+        return Columns(self.target, numbers, self.recording, self.time, group, self.channels, given, life)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether files have no class."""
+        return self.target is not None or self.predict == "life"
+
+    @property
+    def _told(self) -> Targets:
+        return Targets(self.data, self.predict, self.target, self.horizon, self.change, self.class_weights)
 
     @property
     def _division(self) -> Division:
@@ -338,13 +346,13 @@ class TimeSeries(Task):
             yield Path(self.data)
             return
         with tempfile.TemporaryDirectory(prefix="series-") as folder:
-            write = write_activities if self.target is None else write_machines
+            write = write_machines if self._plain else write_activities
             write(Path(folder), _SYNTHETIC_SEED)
             yield Path(folder)
 
     def _found(self) -> Found:
         columns = self._columns()
-        group = self.group if self.target is None else None
+        group = None if self._plain else self.group
         wanted = Wanted("tables", SERIES_SUFFIXES, self.labels, group, self.group_pattern)
         with self._place() as place:
             return find_series(place, columns, wanted)
@@ -361,56 +369,7 @@ class TimeSeries(Task):
             return np.zeros(0, np.int64)
         first = min(self._first_end - 1, last)
         ends = np.arange(last, first - 1, -self.hop)[::-1]
-        if series.targets is None or self.predict == "class":
-            return ends
-        wanted = series.targets[ends + self.horizon].astype(np.float64)
-        if self.change:
-            wanted = wanted - series.targets[ends].astype(np.float64)
-        kept: Integers = ends[np.isfinite(wanted)]
-        return kept
-
-    def _targets(
-        self, parts: Mapping[str, Sequence[Series]], windows: Mapping[str, Sequence[Integers]]
-    ) -> tuple[tuple[str, ...], dict[str, NDArray[Any]], float, Learnt]:
-        """Return the classes' names, every split's targets, what was taken off numbers, and what losses follow from."""
-        if self.predict == "class":
-            return self._classes(parts, windows)
-        numbers = {}
-        for name, series in parts.items():
-            rows = [self._number_at(one, ends) for one, ends in zip(series, windows[name], strict=True)]
-            numbers[name] = np.concatenate(rows)
-        mean, deviation = float(numbers["train"].mean()), float(numbers["train"].std())
-        if deviation == 0:
-            raise InputError(f"{self.data}: every target '{self.target}' of the training windows is {mean:g}")
-        targets = {name: (values - mean).astype(np.float32)[:, None] for name, values in numbers.items()}
-        return (), targets, mean, Learnt(deviation)
-
-    def _number_at(self, series: Series, ends: Integers) -> Floats:
-        if series.targets is None:
-            raise ValueError("a number has a column")
-        found = series.targets[ends + self.horizon].astype(np.float64)
-        return found - series.targets[ends].astype(np.float64) if self.change else found
-
-    def _classes(
-        self, parts: Mapping[str, Sequence[Series]], windows: Mapping[str, Sequence[Integers]]
-    ) -> tuple[tuple[str, ...], dict[str, NDArray[Any]], float, Learnt]:
-        labels: dict[str, list[str]] = {}
-        for name, series in parts.items():
-            labels[name] = []
-            for one, ends in zip(series, windows[name], strict=True):
-                own = [one.label] * len(ends) if one.targets is None else one.targets[ends + self.horizon].tolist()
-                if "" in own:
-                    line = one.lines[ends[own.index("")]]
-                    raise InputError(f"{self.data}: {one.recording}, line {line}, column '{self.target}': no class")
-                labels[name] += own
-        classes = tuple(sorted({label for own in labels.values() for label in own}))
-        if len(classes) == 1:
-            raise InputError(f"{self.data}: one class, '{classes[0]}': there is nothing to tell apart; add another")
-        require_weights(self.class_weights, classes)
-        numbers = {label: place for place, label in enumerate(classes)}
-        targets = {name: np.array([numbers[label] for label in own], np.int64) for name, own in labels.items()}
-        counts = Counter(labels["train"])
-        return classes, targets, 0.0, Learnt(1.0, tuple(counts[name] for name in classes))
+        return self._told.there(series, ends)
 
     def _split(
         self,
@@ -454,6 +413,8 @@ class TimeSeries(Task):
     def _output_notes(self, classes: Sequence[str], mean: float) -> dict[str, Any]:
         if classes:
             return {"classes": list(classes), "output": "a logit a class; the largest one's is the answer"}
+        if self.predict == "life":
+            return {"output_offset": mean, "output": "rows that are left of the recording: output + output_offset"}
         when = f" {self.horizon} rows later" if self.horizon else ""
         what = f"its change{when}" if self.change else f"its value{when}"
         return {"output_offset": mean, "output": f"of '{self.target}', {what}: output + output_offset"}
@@ -468,6 +429,7 @@ class TimeSeries(Task):
             "source": SYNTHETIC if self.data == SYNTHETIC else "real",
             "predict": self.predict,
             **({"target": self.target} if self.target else {}),
+            **({"life_cap": self.life_cap} if self.predict == "life" else {}),
             **({"classes": list(classes)} if classes else {}),
             "horizon": self.horizon,
             "change": self.change,

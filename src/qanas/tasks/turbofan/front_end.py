@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import FloatArray
-from qanas.tasks.front_end import CForm, RawType
+from qanas.tasks.front_end import CForm, FrontEndCost, RawType
 from qanas.tasks.turbofan.preprocessing import Preprocessing
 from qanas.tasks.turbofan.reader import SENSORS, SETTINGS
-from qanas.tasks.window_front_end import WindowFrontEnd, window_c_form
+from qanas.tasks.window_front_end import WindowFrontEnd, window_c_form, window_cost
 from qanas.tasks.windows import feature_notes
 
 
@@ -48,6 +48,11 @@ class EngineFrontEnd(WindowFrontEnd):
     def row_size(self) -> int:
         """Settings and sensors."""
         return SETTINGS + SENSORS
+
+    @property
+    def cost(self) -> FrontEndCost:
+        """What it takes."""
+        return window_cost(self, len(self.preprocessing.sensors), len(self.preprocessing.conditions), SETTINGS)
 
     def input_of(self, raw: NDArray[Any]) -> FloatArray:
         """Return a network's input, shape input_shape.

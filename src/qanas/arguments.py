@@ -1,0 +1,99 @@
+"""What command lines name, and how shells complete it: recipes, folders of runs, models, devices.
+
+Nothing heavy is imported: each Tab asks anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUN_FILE = "recipe.toml"
+"""What the folder of every run has."""
+
+_HINTS = ("recipes", "runs")
+"""Folders that are looked into where nothing was typed yet."""
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Return recipes, and folders on the way to them or of data."""
+    return _paths(incomplete, lambda path: path.suffix == ".toml")
+
+
+def recipes_and_models(incomplete: str) -> list[str]:
+    """Return recipes and .tflite files, and folders on the way to them."""
+    return _paths(incomplete, lambda path: path.suffix in {".toml", ".tflite"})
+
+
+def run_folders(incomplete: str) -> list[str]:
+    """Return folders of runs, and such that may hold some."""
+    return _paths(incomplete, lambda path: (path / RUN_FILE).is_file())
+
+
+def devices(incomplete: str) -> list[str]:
+    """Return the names of devices, and files of devices of one's own."""
+    from importlib import resources
+
+    names = (entry.name for entry in resources.files("qanas.hardware.devices").iterdir())
+    known = sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+    return [name for name in known if name.startswith(incomplete)] + _paths(
+        incomplete, lambda path: path.suffix == ".toml"
+    )
+
+
+def _paths(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
+    return list(dict.fromkeys(_found(incomplete, fits)))
+
+
+def _found(incomplete: str, fits: Callable[[Path], bool]) -> Iterator[str]:
+    typed = Path(incomplete or ".")
+    inside = not incomplete or incomplete.endswith("/")
+    folder, start = (typed, "") if inside else (typed.parent, typed.name)
+    for path in _entries(folder):
+        if path.name.startswith(start) and (start or not path.name.startswith(".")):
+            if fits(path):
+                yield str(path)
+            elif path.is_dir():
+                yield f"{path}/"
+    if not incomplete:
+        yield from (str(path) for hint in _HINTS for path in _entries(Path(hint)) if fits(path))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+RecipeArgument = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A TOML file; recipes/ has examples.", autocompletion=recipes)
+]
+RecipesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RECIPE...", help="Recipes whose spaces are compared.", autocompletion=recipes),
+]
+SubjectArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RECIPE|MODEL",
+        help="A recipe, whose reference it is of, or a .tflite file.",
+        autocompletion=recipes_and_models,
+    ),
+]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.", autocompletion=run_folders)]
+FoldersArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="DIR...", help="The folders of two or more runs.", autocompletion=run_folders),
+]
+DeviceArgument = Annotated[
+    str | None,
+    typer.Argument(help="One of them, or a .toml file: all that is known of it.", autocompletion=devices),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
+]
