@@ -16,9 +16,9 @@ from typing import Any
 
 from qanas.core.errors import InputError, find_first_in, unknown, users_code
 from qanas.core.keys import read_tables, set_key
-from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, parse_cost, parse_objective
+from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, Measure, parse_cost, parse_objective
 from qanas.execution.executors import LOCAL
-from qanas.hardware.costs import INPUT_COSTS, cost_models
+from qanas.hardware.costs import INPUT_COSTS, CostModel, cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
@@ -106,21 +106,8 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     start, seed_table = _reference_start(f"{'seed' if form.section == 'space' else form.section}.weights",
                                          recipe.seed, folder)  # fmt: skip
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
-    with users_code(f"{type(task).__name__}.metrics"):
-        metrics = task.metrics
-        if not isinstance(metrics, Mapping):
-            raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
-    objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
-    limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
-    goals = tuple(Goal.parse(name, bound, task.metrics) for name, bound in recipe.goals.items())
     device = Device.named(recipe.device.name, folder)
-    own = {limit.cost for limit in limits}
-    limits = (*limits, *(limit for limit in device.limits() if limit.cost not in own))
-    asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
-    made = type(task).front_end is not Task.front_end
-    for cost in asked:
-        if cost.name in FRONT_END_COSTS and not made:
-            raise InputError(f"{cost.column}: {type(task).__name__} has no front end: leave it out of the recipe")
+    objectives, limits, goals, costs = _measures(recipe, task, device)
     scheme = _scheme(recipe.quantization)
     bench = Bench(
         data=PreparedData(task),
@@ -129,7 +116,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         encoding=strategy.encoding,
         scheme=scheme.scheme,
         device=device,
-        costs=(*cost_models(asked, device), *(INPUT_COSTS if made else ())),
+        costs=costs,
         reference_start=start,
         seed=recipe.run.seed,
     )
@@ -185,6 +172,28 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )  # fmt: skip
     plan.check_combination()
     return plan
+
+
+def _measures(
+    recipe: Recipe, task: Task, device: Device
+) -> tuple[tuple[Measure, ...], tuple[Limit, ...], tuple[Goal, ...], tuple[CostModel, ...]]:
+    """Return objectives, limits (the device's among them), goals, and how the costs that all these need are had."""
+    with users_code(f"{type(task).__name__}.metrics"):
+        metrics = task.metrics
+        if not isinstance(metrics, Mapping):
+            raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
+    objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
+    limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
+    goals = tuple(Goal.parse(name, bound, metrics) for name, bound in recipe.goals.items())
+    own = {limit.cost for limit in limits}
+    limits = (*limits, *(limit for limit in device.limits() if limit.cost not in own))
+    asked = [m for m in (*objectives, *(limit.cost for limit in limits)) if isinstance(m, Cost)]
+    has_front_end = type(task).front_end is not Task.front_end
+    for cost in asked:
+        if cost.name in FRONT_END_COSTS and not has_front_end:
+            raise InputError(f"{cost.column}: {type(task).__name__} has no front end: leave it out of the recipe")
+    costs = (*cost_models(asked, device), *(INPUT_COSTS if has_front_end else ()))
+    return objectives, limits, goals, costs
 
 
 def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> dict[str, Any]:
