@@ -51,7 +51,6 @@ REAL_TRIALS = 30
 RECIPE = """
 [task]
 name = "sine:Sine"
-samples = 1024
 [space]
 name = "sine:ConvOrLSTM"
 most = 16
@@ -183,9 +182,9 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
         home = Path(name)
         for source in (SINE, Path(__file__).with_name("slow_estimate.py")):
             (home / source.name).write_text(source.read_text("utf-8"), "utf-8")
-        for jobs in (2, 1, 2):  # the first starts the workers
+        for jobs, trials in ((2, WARM), (1, REAL_TRIALS), (2, REAL_TRIALS)):  # the first starts the workers
             recipe = home / "recipe.toml"
-            text = RECIPE.format(trials=REAL_TRIALS, estimation=estimation, jobs=jobs, address=address)
+            text = RECIPE.format(trials=trials, estimation=estimation, jobs=jobs, address=address)
             recipe.write_text(text, "utf-8")
             plan = load_plan(recipe)
             plan = replace(plan, bench=plan.bench.carried())
@@ -209,8 +208,8 @@ def on_ray(units: int) -> dict[str, Any]:
         executor = of_executor(lambda: engine.executor(None, 2, go_on), units)
         print(executor, flush=True)
         waiting = speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
-        print(waiting, flush=True)
-        real = speedup(cluster.address, "epochs = 20")
+        print(waiting, os.getloadavg(), flush=True)
+        real = speedup(cluster.address, "epochs = 2")
     return {"executor": executor, "waiting trials": waiting, "real trials": real}
 
 
