@@ -32,6 +32,7 @@ from qanas.core.trials import TrialRecord
 from qanas.execution.executors import Executor, InlineExecutor, ProcessExecutor, Unit
 from qanas.planning.sharing import PASSWORD, SharedStudy
 from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
 from qanas.search_space.settings import Integer
 from qanas.search_space.space import space_of
 from qanas.search_space.start import Proposal
@@ -40,7 +41,7 @@ from qanas.workflows.search import Search
 from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.storages import Patient
 from qanas.workflows.trial_store import TrialStore
-from shared_study import SINE, Lines
+from shared_study import SINE
 from throwaway_postgres import Postgres
 
 BLOCK = 50
@@ -189,7 +190,7 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
             plan = load_plan(recipe)
             plan = replace(plan, bench=plan.bench.carried())
             folder = RunFolder(Path(tempfile.mkdtemp(dir=home)))
-            search = Search(plan, folder, Lines())
+            search = Search(plan, folder, LiveDisplay())
             begun = time.perf_counter()
             search.run()
             seconds[str(jobs)] = round(time.perf_counter() - begun, 2)
