@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Candidate
-from qanas.core.events import Watch
 from qanas.core.measures import Cost, Score
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.execution.executors import Executor, InlineExecutor, ProcessExecutor, Unit
+from qanas.execution.executors import Executor, Failure, InlineExecutor, ProcessExecutor
 from qanas.planning.sharing import PASSWORD, SharedStudy
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
@@ -42,6 +41,7 @@ from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.storages import Patient
 from qanas.workflows.trial_store import TrialStore
 from shared_study import SINE
+from slow_estimate import Nothing
 from throwaway_postgres import Postgres
 
 BLOCK = 50
@@ -68,18 +68,6 @@ weight_bytes = "minimize"
 engine = "ray"
 address = "{address}"
 """
-
-
-@dataclass(frozen=True)
-class Nothing(Unit[None, int]):
-    """Does nothing."""
-
-    number: int
-
-    def run(self, bench: None, watch: Watch) -> int:
-        """Return its number."""
-        del bench, watch
-        return self.number
 
 
 def go_on(unit: object, event: object) -> bool:
@@ -124,7 +112,8 @@ class Blocks:
 def of_executor(make: Callable[[], Executor[None, int]], units: int) -> dict[str, float]:
     """Time units that do nothing."""
     with make() as executor:
-        list(executor.work_off([Nothing(-number) for number in range(WARM)]))
+        started = list(executor.work_off([Nothing(-number) for number in range(WARM)]))
+        assert not any(isinstance(result, Failure) for _, result in started)
         return Blocks.of(iter(executor.work_off([Nothing(number) for number in range(units + 1)]))).told()
 
 
