@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from qanas.core.candidate import Candidate
-from qanas.core.events import Watch
 from qanas.core.measures import Cost, Score
 from qanas.core.run_folder import RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.execution.executors import Executor, InlineExecutor, ProcessExecutor, Unit
+from qanas.execution.executors import Executor, Failure, InlineExecutor, ProcessExecutor
 from qanas.planning.sharing import PASSWORD, SharedStudy
 from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
 from qanas.search_space.settings import Integer
 from qanas.search_space.space import space_of
 from qanas.search_space.start import Proposal
@@ -40,7 +40,8 @@ from qanas.workflows.search import Search
 from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.storages import Patient
 from qanas.workflows.trial_store import TrialStore
-from shared_study import SINE, Lines
+from shared_study import SINE
+from slow_estimate import Nothing
 from throwaway_postgres import Postgres
 
 BLOCK = 50
@@ -51,7 +52,6 @@ REAL_TRIALS = 30
 RECIPE = """
 [task]
 name = "sine:Sine"
-samples = 1024
 [space]
 name = "sine:ConvOrLSTM"
 most = 16
@@ -68,18 +68,6 @@ weight_bytes = "minimize"
 engine = "ray"
 address = "{address}"
 """
-
-
-@dataclass(frozen=True)
-class Nothing(Unit[None, int]):
-    """Does nothing."""
-
-    number: int
-
-    def run(self, bench: None, watch: Watch) -> int:
-        """Return its number."""
-        del bench, watch
-        return self.number
 
 
 def go_on(unit: object, event: object) -> bool:
@@ -124,7 +112,8 @@ class Blocks:
 def of_executor(make: Callable[[], Executor[None, int]], units: int) -> dict[str, float]:
     """Time units that do nothing."""
     with make() as executor:
-        list(executor.work_off([Nothing(-number) for number in range(WARM)]))
+        started = list(executor.work_off([Nothing(-number) for number in range(WARM)]))
+        assert not any(isinstance(result, Failure) for _, result in started)
         return Blocks.of(iter(executor.work_off([Nothing(number) for number in range(units + 1)]))).told()
 
 
@@ -183,14 +172,14 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
         home = Path(name)
         for source in (SINE, Path(__file__).with_name("slow_estimate.py")):
             (home / source.name).write_text(source.read_text("utf-8"), "utf-8")
-        for jobs in (2, 1, 2):  # the first starts the workers
+        for jobs, trials in ((2, WARM), (1, REAL_TRIALS), (2, REAL_TRIALS)):  # the first starts the workers
             recipe = home / "recipe.toml"
-            text = RECIPE.format(trials=REAL_TRIALS, estimation=estimation, jobs=jobs, address=address)
+            text = RECIPE.format(trials=trials, estimation=estimation, jobs=jobs, address=address)
             recipe.write_text(text, "utf-8")
             plan = load_plan(recipe)
             plan = replace(plan, bench=plan.bench.carried())
             folder = RunFolder(Path(tempfile.mkdtemp(dir=home)))
-            search = Search(plan, folder, Lines())
+            search = Search(plan, folder, LiveDisplay())
             begun = time.perf_counter()
             search.run()
             seconds[str(jobs)] = round(time.perf_counter() - begun, 2)
@@ -209,8 +198,8 @@ def on_ray(units: int) -> dict[str, Any]:
         executor = of_executor(lambda: engine.executor(None, 2, go_on), units)
         print(executor, flush=True)
         waiting = speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
-        print(waiting, flush=True)
-        real = speedup(cluster.address, "epochs = 20")
+        print(waiting, os.getloadavg(), flush=True)
+        real = speedup(cluster.address, "epochs = 2")
     return {"executor": executor, "waiting trials": waiting, "real trials": real}
 
 

@@ -22,20 +22,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 from optuna.trial import TrialState
 
 from qanas.core.run_folder import RunFolder, read_table
-from qanas.planning.progress import Progress
 from qanas.planning.sharing import PASSWORD, SharedStudy
 from qanas.recipe import load_plan
 from qanas.workflows.coordinators import Session
 from qanas.workflows.search import Search
 from qanas.workflows.storages import Patient, find_study
 from throwaway_postgres import Postgres, lacking
+
+if TYPE_CHECKING:
+    from qanas.planning.progress import Progress
 
 HERE = Path(__file__).resolve().parent
 SINE = HERE.parent / "tests" / "cli" / "sine.py"
@@ -64,12 +67,16 @@ weight_bytes = "minimize"
 """
 
 
-class Lines(Progress):
-    """Prints what is for people."""
+class Lines:
+    """Prints what is for people, and nothing of trials."""
 
     def message(self, text: str) -> None:
         """Print it."""
         print(text, flush=True)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Take everything else without a word."""
+        return lambda *_, **__: None
 
 
 def searched(recipe: Path, out: Path) -> None:
@@ -77,7 +84,7 @@ def searched(recipe: Path, out: Path) -> None:
     plan = load_plan(recipe)
     folder = RunFolder(out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = Lines()
+    lines = cast("Progress", Lines())
     if plan.store is None:
         search = Search(plan, folder, lines)
         search.run()
@@ -162,7 +169,7 @@ def measure(trials: int, kills: int, wait: float) -> dict[str, Any]:
         seconds = time.monotonic() - begun
         said = [path.read_text("utf-8") for path in sorted(home.glob("coordinator_*.log"))]
         assert all(process.returncode == 0 for process in processes), "\n".join(said)
-        result = {"trials": trials, "seconds": round(seconds, 1), **done}
+        result: dict[str, Any] = {"trials": trials, "seconds": round(seconds, 1), **done}
         result |= counted(SharedStudy(database.url, STUDY))
         result["messages of the first coordinator"] = said[0].splitlines()
         assert started(alone, home / "alone").wait() == 0

@@ -1,4 +1,4 @@
-"""An estimator that trains nothing: it waits, and says a number that follows from the candidate. For measurements."""
+"""An estimator that trains nothing, and a unit that does nothing. For measurements."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from qanas.core.events import Watch
 from qanas.core.trials import TrialRecord
+from qanas.execution.executors import Unit
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -45,3 +46,15 @@ class Waiting(Estimator):
             pass
         drawn = float(np.random.default_rng(int(proposal.candidate.key, 16)).random())
         return Estimate({f"{name}_{kind}": drawn for name in bench.task.metrics for kind in ("float", "quantized")})
+
+
+@dataclass(frozen=True)
+class Nothing(Unit[None, int]):
+    """Does nothing."""
+
+    number: int
+
+    def run(self, bench: None, watch: Watch) -> int:
+        """Return its number."""
+        del bench, watch
+        return self.number

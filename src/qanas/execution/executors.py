@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing as mp
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -34,7 +36,7 @@ ATTEMPTS = 3
 """How often a unit is run whose worker dies: something may have killed the worker, or the unit kills every worker."""
 
 STARTS = 20
-"""How many workers a unit is given that die before they begin with it, which is not the unit's fault."""
+"""How many workers a unit is given that somebody kills before they begin with it, which is not the unit's fault."""
 
 
 class Unit(ABC, Generic[C, R]):
@@ -191,14 +193,16 @@ class _Busy(Generic[C, R]):
     Attributes:
         worker: that has it.
         unit: the unit.
-        begun: how often a worker has begun with it.
+        suspect: deaths of workers that it may have caused.
         given: how often it was given to a worker, this one included.
+        begun: whether the worker has begun with it.
     """
 
     worker: _Worker
     unit: Unit[C, R]
-    begun: int = 0
+    suspect: int = 0
     given: int = 1
+    begun: bool = False
 
 
 class ProcessExecutor(Executor[C, R]):
@@ -241,17 +245,17 @@ class ProcessExecutor(Executor[C, R]):
         """Give a unit to an idle worker."""
         self._give(unit, 0, 1)
 
-    def _give(self, unit: Unit[C, R], begun: int, given: int) -> None:
+    def _give(self, unit: Unit[C, R], suspect: int, given: int) -> None:
         worker = self._idle.pop() if self._idle else self._start()
         try:
-            worker.connection.send((worker.units + 1, unit))
+            worker.connection.send((worker.units + 1, bytes(ForkingPickler.dumps(unit))))
         except ConnectionError:  # it died while it was idle
             worker.process.join()
             worker.connection.close()
-            self._give(unit, begun, given)
+            self._give(unit, suspect, given)
             return
         worker.units += 1
-        self._busy[worker.connection] = _Busy(worker, unit, begun, given)
+        self._busy[worker.connection] = _Busy(worker, unit, suspect, given)
 
     def next_finished(self) -> tuple[Unit[C, R], R | Failure]:
         """Wait for any worker to end its unit."""
@@ -270,13 +274,15 @@ class ProcessExecutor(Executor[C, R]):
             worker.process.join()
             del self._busy[connection]
             reason = f"the worker process ended with exit code {worker.process.exitcode}"
-            if busy.begun >= ATTEMPTS or busy.given >= STARTS:
+            killed = worker.process.exitcode is not None and worker.process.exitcode < 0
+            suspect = busy.suspect + (busy.begun or not killed)
+            if suspect >= ATTEMPTS or busy.given >= STARTS:
                 return unit, Failure(reason)
             logger.warning("%s; its unit is run again", reason)
-            self._give(unit, busy.begun, busy.given + 1)
+            self._give(unit, suspect, busy.given + 1)
             return None
         if kind == "begun":
-            busy.begun += 1
+            busy.begun = True
             return None
         if kind == "event":
             if not self._watch(unit, *content):
@@ -332,14 +338,19 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
 
     try:
         while True:
-            number, unit = connection.recv()
-            if unit is None:  # of one that had ended by then
+            number, content = connection.recv()
+            if content is None:  # of one that had ended by then
                 continue
             running = number
             connection.send(("begun",))
-            connection.send(("result", attempt(partial(unit.run, bench, watch))))
+            connection.send(("result", attempt(partial(_run, content, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return
+
+
+def _run(content: bytes, bench: Any, watch: Watch) -> Any:  # noqa: ANN401 - whatever the unit returns
+    """Run a unit that came through the pipe."""
+    return pickle.loads(content).run(bench, watch)  # noqa: S301 - our own
 
 
 def _end_with_parent() -> None:
