@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -262,11 +263,11 @@ def write(folder: Path, data: Path, place: Path) -> None:
     print("\n".join(lines))
 
 
-def _cell(found: Mapping[str, object] | None) -> str:
+def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
-    low, high = found["interval"]  # type: ignore[misc]  # two numbers
-    told = [f"> {MOST_TRIALS}" if value > MOST_TRIALS else f"{value:.0f}" for value in (found["median"], low, high)]  # type: ignore[operator]
+    low, high = found["interval"]
+    told = [f"> {MOST_TRIALS}" if value > MOST_TRIALS else f"{value:.0f}" for value in (found["median"], low, high)]
     return f"{told[0]} ({told[1]} to {told[2]})"
 
 

@@ -31,8 +31,8 @@ def test_a_page_is_opened_where_there_is_a_browser(tmp_path: Path, monkeypatch: 
         asked.append(address)
         return True
 
-    monkeypatch.setattr(following.webbrowser, "open", browser)
-    monkeypatch.setattr(following.sys, "platform", "linux")
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr("sys.platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     assert following.opened(page) == f"no browser here: open {page.as_uri()}"

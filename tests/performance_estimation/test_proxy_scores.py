@@ -40,7 +40,7 @@ def loss(outputs: Tensor) -> Tensor:
 
 def by_hand(network: nn.Sequential) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the weights and the gradients of the loss with regard to them."""
-    first, second = (network[place].weight.detach().double().numpy() for place in (0, 2))
+    first, second = (network.get_parameter(f"{place}.weight").detach().double().numpy() for place in (0, 2))
     rows = INPUTS.double().numpy()
     hidden = np.maximum(rows @ first.T, 0)
     outputs = hidden @ second.T
@@ -50,7 +50,7 @@ def by_hand(network: nn.Sequential) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 def test_synflow_counts_paths(network: nn.Sequential) -> None:
     # With two layers every weight's share is the sum over the paths through it, so that both layers add up to the same.
-    first, second = (np.abs(network[place].weight.detach().double().numpy()) for place in (0, 2))
+    first, second = (np.abs(network.get_parameter(f"{place}.weight").detach().double().numpy()) for place in (0, 2))
     assert synflow(network, INPUTS) == pytest.approx(2 * (second @ first).sum())
 
 
@@ -101,7 +101,7 @@ def test_jacob_cov_of_a_linear_network_is_that_of_equal_slopes() -> None:
 
 
 def test_naswot_counts_units_that_agree(network: nn.Sequential) -> None:
-    on = (INPUTS.double().numpy() @ network[0].weight.detach().double().numpy().T) > 0
+    on = (INPUTS.double().numpy() @ network.get_parameter("0.weight").detach().double().numpy().T) > 0
     alike = np.array([[(one == other).sum() for other in on] for one in on], np.float64)
     assert naswot(network, INPUTS) == pytest.approx(np.linalg.slogdet(alike)[1])
 
@@ -113,7 +113,7 @@ def test_zen_puts_back_what_batch_norms_take_out() -> None:
     images = torch.zeros(8, 3, 9, 9)
     assert zen(normed, images) == pytest.approx(zen(plain, images), abs=0.3)
     with torch.no_grad():
-        plain[0].weight *= 10  # which a batch norm hides
+        plain.get_parameter("0.weight").mul_(10)  # which a batch norm hides
     assert zen(normed, images) == pytest.approx(zen(plain, images), abs=0.3)
 
 

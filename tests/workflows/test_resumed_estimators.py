@@ -21,7 +21,7 @@ ESTIMATIONS: list[dict[str, Any]] = [
 ]
 
 
-def searched(folder: Path, estimation: dict[str, Any], trials: int) -> list[tuple[object, ...]]:
+def searched(folder: Path, estimation: dict[str, Any], trials: int) -> list[tuple[int, str, dict[str, float]]]:
     """Search until there are so many trials, and return what was proposed and said."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.toml"

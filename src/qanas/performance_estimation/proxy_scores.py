@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
@@ -176,7 +177,8 @@ def zen(network: nn.Module, inputs: Tensor, seed: int = 0) -> float:
             second = first + ZEN_STEP * torch.randn(inputs.shape, generator=generator)
             moved.append(float((_only(copied(first)) - _only(copied(second))).abs().mean()))
     norms = [m for m in copied.modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
-    put_back = sum(0.5 * float(torch.log(m.running_var.mean() + m.eps)) for m in norms)  # type: ignore[union-attr]
+    logs = [float(torch.log(m.running_var.mean() + m.eps)) for m in norms]  # type: ignore[union-attr]
+    put_back = 0.5 * math.fsum(logs)
     return float(np.log(np.mean(moved) + 1e-30)) + put_back
 
 

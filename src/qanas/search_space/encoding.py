@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +62,8 @@ class Columns:
                 return [(at - first) / (last - first) if last > first else 0.5]
         if self.is_ordered:
             most = max(len(self.options) - 1, 1)
-            return [
-                float(np.interp(float(value), [float(v) for v in self.options], np.arange(len(self.options)) / most))
-            ]  # type: ignore[arg-type]
+            options: list[Any] = list(self.options)  # numbers, in order
+            return [float(np.interp(float(value), options, np.arange(len(options)) / most))]
         return [float(type(value) is type(option) and value == option) for option in self.options]
 
 

@@ -140,7 +140,7 @@ def _slice(sizes: Array, pool: Array, losses: Array, generator: np.random.Genera
     bound = low + (high - low + BEYOND) * generator.random(costs)
     sliced = int(generator.integers(costs))
     within = (pool <= bound).all(axis=1)
-    allowed = within & (pool[:, sliced] > bound[sliced] - WINDOW * (high - low + BEYOND)[sliced])
+    allowed: NDArray[np.bool_] = within & (pool[:, sliced] > bound[sliced] - WINDOW * (high - low + BEYOND)[sliced])
     if allowed.any():
         return allowed
     nearest = np.maximum(pool - bound, 0.0).sum(axis=1)

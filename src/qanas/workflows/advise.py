@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,8 +196,8 @@ def _work_off(
             waiting.append(unit)
     jobs = min(plan.jobs, max(1, len(waiting)))
     with plan.engine.executor(plan.bench, jobs, lambda *_: True) as executor:
-        for unit, result in executor.work_off(waiting):
-            assert isinstance(unit, PilotUnit)  # noqa: S101 - nothing else was submitted
+        for done, result in executor.work_off(waiting):
+            unit = cast("PilotUnit", done)
             found = {"failed": result.reason} if isinstance(result, Failure) else result
             write_atomically(folder / f"{unit.name}.json", json.dumps(found).encode())
             results[unit.name] = found
