@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 QUICK = FullTraining(epochs=2, calibration_samples=16)
 TABLES = BlockTables(QUICK, DistillationOptions(steps=8), TableOptions(bits=[4, 8], calibration_samples=8))
-REPLACING = replace(TABLES, score=ScoreOptions(name="replace_one", samples=8))
+REPLACING = replace(
+    TABLES,
+    table=TableOptions(bits=[4, 8], full=True, calibration_samples=8),
+    score=ScoreOptions(name="replace_one", samples=8),
+)
 SHARED = WeightSharing(QUICK, SupernetOptions(steps=8, batch_size=8, statistics_samples=16))
 
 calls = itertools.count()
