@@ -17,6 +17,7 @@ from qanas.hardware.latency.analytic import Analytic, Term
 from qanas.hardware.latency.base import STRICT, Figure
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
+from qanas.hardware.latency.emulator import Emulator
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.hardware.latency.surrogate import Surrogate
 from qanas.hardware.latency.table import Table
@@ -24,7 +25,8 @@ from qanas.hardware.latency.transferred import Transferred
 from qanas.quantization.scheme import Avoided, Scheme
 
 LatencySources = Annotated[
-    MeasuredHere | Analytic | Command | Compiler | Table | Surrogate | Transferred, Field(discriminator="method")
+    MeasuredHere | Analytic | Command | Compiler | Emulator | Table | Surrogate | Transferred,
+    Field(discriminator="method"),
 ]
 """The union of all sources, told apart by ``method``."""
 
