@@ -25,6 +25,8 @@ COST_UNITS: Mapping[str, str] = {
     "latency_ms": "ms",
     "cycles": "cycles",
     "instructions": "instructions",
+    "flash_bytes": "bytes",
+    "ram_bytes": "bytes",
 }
 """Every cost that there is, with its unit."""
 
@@ -37,7 +39,7 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 }
 """By a cost's unit: what people write in its place, and how much that is."""
 
-DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions"})
+DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions", "flash_bytes", "ram_bytes"})
 """Costs of a device, not of the network alone; they are never mixed."""
 
 QUANTIZED_COSTS = frozenset({"arena_bytes"})

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from qanas.core.c_text import render
+from qanas.deployment.standalone.footprint import STACK_BYTES, Footprint, Optimized
 from qanas.deployment.standalone.model import Standalone
 
 Core = Literal["Cortex-M4", "Cortex-M7", "Cortex-M33"]
-Optimized = Literal["-Os", "-O2"]
 
 COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
 TOOLS = (COMPILER, SIZE, EMULATOR)
@@ -46,19 +46,6 @@ int main(void) {{
 
 class BoardError(Exception):
     """A program that isn't built, or doesn't run to its end; one line."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a linked program takes.
-
-    Attributes:
-        flash_bytes: of code and constants, what the C library lends included.
-        ram_bytes: of memory that is laid out by the linker; the stack is not counted.
-    """
-
-    flash_bytes: int
-    ram_bytes: int
 
 
 @dataclass(frozen=True)
@@ -135,7 +122,7 @@ class Board:
         return round(int(done.stdout) * self.instructions_of_tick)
 
     def footprint(self, model: Standalone, optimized: Optimized) -> Footprint:
-        """Return what a program takes that does nothing but run the model, read off the linked file.
+        """Return what a program takes that does nothing but run the model, read off the linked file, and the stack.
 
         Args:
             model: called `NAME`.
@@ -151,7 +138,7 @@ class Board:
             _said([*command, "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,-e,main", "-o", "alone.elf"], folder)
             row = _said([SIZE, "alone.elf"], folder).splitlines()[1]
         text, data, bss = map(int, row.split()[:3])
-        return Footprint(text + data, data + bss)
+        return Footprint(text + data, data + bss + STACK_BYTES)
 
 
 def _written(model: Standalone, folder: Path, main: str) -> list[str]:

@@ -17,11 +17,11 @@ from qanas.deployment.boards.board import (
     PACKAGES,
     BoardError,
     Core,
-    Optimized,
     lacking,
     version,
 )
 from qanas.deployment.standalone.emitter import NotCoveredError
+from qanas.deployment.standalone.footprint import Optimized
 from qanas.deployment.standalone.model import Standalone
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import Figure, LatencySource
@@ -52,8 +52,9 @@ class Emulator(LatencySource):
     @property
     def described(self) -> str:
         """The emulated board, and what compiled for it."""
-        tools = f"gcc {version(COMPILER) or 'lacking'} {self.optimized}, QEMU {version(EMULATOR) or 'lacking'}"
-        return f"instructions of qanas' C on an emulated {self.core} ({BOARDS[self.core].machine}), {tools}"
+        compiler, emulator = (version(tool) or "lacking" for tool in (COMPILER, EMULATOR))
+        board = f"an emulated {self.core} ({BOARDS[self.core].machine})"
+        return f"qanas' C on {board}, counted by QEMU {emulator}, gcc {compiler} {self.optimized}"
 
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the instructions of each file.
