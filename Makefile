@@ -36,10 +36,11 @@ firmware: $(STAMP)
 # The same, and networks that are counted there; what the emulated boards need is installed first, which takes root.
 EMULATOR_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 emulator: $(STAMP)
-	@command -v arm-none-eabi-gcc qemu-system-arm > /dev/null || { \
+	@{ command -v arm-none-eabi-gcc && command -v qemu-system-arm; } > /dev/null || { \
 		test "$$(id -u)" = 0 || { echo "as root: apt-get install --no-install-recommends $(EMULATOR_PACKAGES)"; exit 1; }; \
 		apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(EMULATOR_PACKAGES); }
-	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py tests/hardware tests/contracts/test_costs.py
+	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py tests/deployment/test_conformance.py \
+		tests/hardware tests/contracts/test_costs.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
