@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Real data where it is at hand, else the seeded synthetic engines.
 TURBOFAN := $(if $(wildcard $(QANAS_DATA)/cmapss/train_FD001.txt),$(abspath $(QANAS_DATA)/cmapss),synthetic)
 
-.PHONY: run test browser cluster check coverage lint format types layers docs wheel firmware clean
+.PHONY: run test browser cluster check coverage lint format types layers docs wheel firmware emulator clean
 
 run: $(STAMP)
 	@echo "turbofan data: $(TURBOFAN)"
@@ -38,6 +38,15 @@ coverage: $(STAMP)
 # Firmware folders on emulated Cortex-M and in TFLite Micro; what that needs is in the test file.
 firmware: $(STAMP)
 	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py
+
+# The same, and networks that are counted there; what the emulated boards need is installed first, which takes root.
+EMULATOR_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+emulator: $(STAMP)
+	@{ command -v arm-none-eabi-gcc && command -v qemu-system-arm; } > /dev/null || { \
+		test "$$(id -u)" = 0 || { echo "as root: apt-get install --no-install-recommends $(EMULATOR_PACKAGES)"; exit 1; }; \
+		apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(EMULATOR_PACKAGES); }
+	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py tests/deployment/test_conformance.py \
+		tests/hardware tests/contracts/test_costs.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

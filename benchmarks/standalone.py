@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.deployment.boards import BOARDS, Board
 from tests.deployment.standalone_models import random_codes, simulated
 from tests.networks.image_networks import classifier
 from torch import nn
 
 from qanas.core.c_text import array
+from qanas.deployment.boards.board import BOARDS, Board
 from qanas.deployment.standalone.model import Standalone
 from qanas.networks.deeplabv3 import DeepLabV3
 from qanas.networks.fastestdet import FastestDet

@@ -91,7 +91,7 @@ FoldersArgument = Annotated[
 ]
 DeviceArgument = Annotated[
     str | None,
-    typer.Argument(help="One of them, or a .toml file: all that is known of it.", autocompletion=devices),
+    typer.Argument(help='One of them, or a .toml file: all that is known of it. Or "fit".', autocompletion=devices),
 ]
 SetOption = Annotated[
     list[str] | None,

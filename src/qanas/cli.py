@@ -473,10 +473,22 @@ def export(  # noqa: PLR0913, PLR0917 - its options
 
 @app.command()
 @with_json
-def devices(name: DeviceArgument = None) -> Answer:
-    """List the devices that latency can be had for, or say all of one."""
+def devices(
+    name: DeviceArgument = None,
+    pairs: Annotated[
+        Path | None, typer.Argument(help='Of "fit": a table of networks (.tflite files) and the ms they take.')
+    ] = None,
+    out: Annotated[Path, typer.Option(help='Of "fit": the device\'s file.')] = Path("device.toml"),
+    clock_mhz: Annotated[float, typer.Option(min=0.001, help='Of "fit": the board\'s clock.')] = 100.0,
+) -> Answer:
+    """List the devices that latency can be had for, or say all of one; "fit PAIRS.csv" makes one of measured pairs."""
     from qanas.hardware.device import Device, device_names
 
+    if pairs is not None and name == "fit":
+        from qanas.hardware.fitting import fit, read_pairs, write_device
+
+        write_device(out, fit(read_pairs(pairs), clock_mhz), clock_mhz)
+        name = str(out)
     if name is not None:
         found = Device.named(name)
         typer.echo("\n".join(found.lines()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from qanas.core.measures import Cost
+from qanas.deployment.boards.board import lacking
 from qanas.hardware.costs import PROGRAM_COSTS, CostModel, DeviceCost
 from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.base import Figure, LatencySource
@@ -25,6 +26,9 @@ DEVICES = {device.latency.method: device for device in map(Device.named, device_
 COMPILED = DEVICES.pop("compiler")
 """Its processes take a second each."""
 
+EMULATED = DEVICES.pop("emulator")
+"""Its tools aren't everywhere."""
+
 COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES.values())]
 
 
@@ -33,6 +37,12 @@ def test_a_compilers_cost_keeps_the_contracts() -> None:
     pytest.importorskip("ethosu", reason="no Vela: pip install ethos-u-vela")
     check_cost(DeviceCost(Cost("latency_ms", COMPILED.name), COMPILED))
     check_latency(COMPILED.latency)
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(bool(lacking()), reason=f"not on this machine: {', '.join(lacking())}")
+def test_an_emulated_board_keeps_the_contract() -> None:
+    check_latency(EMULATED.latency)
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)

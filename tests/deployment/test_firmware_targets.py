@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment.boards import BOARDS
+import qanas.deployment.boards
+from qanas.deployment.boards.board import BOARDS, Core
 from tests.deployment.firmware_models import C99, Model, models, printed, program
 from tests.deployment.standalone_models import comparing_program, written
 from tests.deployment.test_standalone import architectures, networks
@@ -24,8 +25,9 @@ from tests.deployment.test_standalone import architectures, networks
 pytestmark = pytest.mark.toolchain
 
 CORE = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
-CORTEX_M4 = Path(__file__).with_name("cortex_m4")
-LINKED = ("-T", str(CORTEX_M4 / "mps2.ld"), "-nostartfiles", "--specs=rdimon.specs", "-Wl,--gc-sections")
+TOOLCHAIN = Path(__file__).with_name("cortex_m4.cmake")
+BOARD_FILES = Path(qanas.deployment.boards.__file__).parent
+LINKED = ("-T", str(BOARD_FILES / "board.ld"), "-nostartfiles", "--specs=rdimon.specs", "-Wl,--gc-sections")
 QEMU = ("qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none")
 TFLM = os.environ.get("QANAS_TFLM", "")
 TFLM_CORTEX_M4 = os.environ.get("QANAS_TFLM_CORTEX_M4", "")
@@ -70,7 +72,7 @@ def test_what_is_ours_computes_on_a_cortex_m4_what_python_does(place: Path, foun
     ours = [*CORE, "-O2", *C99, *includes, "-c", *sources]
     run(["arm-none-eabi-gcc", *ours], place)
     objects = [Path(source).with_suffix(".o").name for source in sources]
-    start = [str(CORTEX_M4 / "startup.c"), *objects]
+    start = [str(BOARD_FILES / "startup.c"), *objects]
     run(["arm-none-eabi-gcc", *CORE, "-O2", *start, *LINKED, "-lm", "-o", "all.elf"], place)
     done = emulate(place / "all.elf")
     assert done.returncode == 0
@@ -81,7 +83,7 @@ def test_what_is_ours_computes_on_a_cortex_m4_what_python_does(place: Path, foun
 @pytest.mark.parametrize("options", [("-Os",), ("-O2",), ("-O2", "-DQANAS_NO_DSP")], ids=" ".join)
 @pytest.mark.parametrize("core", BOARDS)
 def test_without_an_interpreter_no_output_differs_from_the_simulation(
-    core: str, options: tuple[str, ...], tmp_path: Path
+    core: Core, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Every operator that has a kernel, LSTMs and the architectures of this package, in one program."""
     cases = networks() | architectures()
@@ -94,7 +96,7 @@ def test_without_an_interpreter_no_output_differs_from_the_simulation(
 
 @needs_emulator
 @pytest.mark.parametrize("core", BOARDS)
-def test_golden_vectors_pass_without_an_interpreter(core: str, place: Path, found: list[Model]) -> None:
+def test_golden_vectors_pass_without_an_interpreter(core: Core, place: Path, found: list[Model]) -> None:
     for model in found:
         folder = place / model.name
         if not (folder / "standalone").is_dir():
@@ -139,11 +141,11 @@ def test_a_wrong_golden_vector_is_found(place: Path, found: list[Model]) -> None
 @needs_tflm
 @pytest.mark.skipif(not TFLM_CORTEX_M4, reason="$QANAS_TFLM_CORTEX_M4 names no build of TFLite Micro for a Cortex-M4")
 def test_golden_vectors_are_right_in_tflite_micro_on_a_cortex_m4(place: Path, found: list[Model]) -> None:
-    run(["arm-none-eabi-gcc", *CORE, "-O2", "-c", str(CORTEX_M4 / "startup.c"), "-o", "startup.o"], place)
+    run(["arm-none-eabi-gcc", *CORE, "-O2", "-c", str(BOARD_FILES / "startup.c"), "-o", "startup.o"], place)
     for model in found:
         image = build(
             place / model.name,
-            f"-DCMAKE_TOOLCHAIN_FILE={CORTEX_M4 / 'toolchain.cmake'}",
+            f"-DCMAKE_TOOLCHAIN_FILE={TOOLCHAIN}",
             f"-DTFLM_LIBRARY={TFLM_CORTEX_M4}",
             f"-DCMAKE_EXE_LINKER_FLAGS={place / 'startup.o'} {' '.join(LINKED)}",
         )

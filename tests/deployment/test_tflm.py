@@ -21,6 +21,7 @@ from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.functions import HardSwish
 from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.resize import ResizeBilinear
+from qanas.quantization.program import aligned
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme, named_schemes
 from qanas.quantization.tracing import trace
@@ -315,4 +316,7 @@ def test_the_arena_that_firmware_is_told_is_hardly_too_large(
     for name, shipped in all_shipped.items():
         told, used = arena_bytes(shipped.content, shipped.peak), shipped.in_tflm.arena(capfd).used
         assert program_arena_bytes(shipped.quantized.program(), shipped.peak) == told, "a cost before any training"
-        assert used <= told <= 1.15 * used, name
+        # What CMSIS-NN's LSTMs keep these kernels don't.
+        lstms = [operator for operator in shipped.quantized.program().operators if "LSTM" in operator.kind]
+        sums = sum(8 * aligned(4 * operator.outputs[0].shape[-1]) for operator in lstms)
+        assert used <= told - sums <= 1.15 * used, name

@@ -14,6 +14,7 @@ from qanas.deployment.tflite import write_tflite
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of, packed_weight_bytes
 from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.compiler import Compiler
+from qanas.hardware.latency.emulator import Emulator
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.numbers.affine import WeightBits
@@ -194,6 +195,6 @@ def test_every_device_file_is_valid_and_has_a_latency() -> None:
     for name in device_names():
         device = Device.named(name)
         assert device.name == name
-        if isinstance(device.latency, Compiler):
-            continue  # a process each: tests/hardware/test_latency.py
+        if isinstance(device.latency, Compiler | Emulator):
+            continue  # a process each: tests/hardware/test_latency.py, test_emulator.py
         assert 0.0 < device.figure("latency_ms", [content])[0] < 1000.0

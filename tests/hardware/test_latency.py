@@ -26,7 +26,7 @@ from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere, MeasuredKernels
 from qanas.hardware.latency.surrogate import Surrogate
-from qanas.hardware.latency.table import Table, alone, distinct_operators, make_table
+from qanas.hardware.latency.table import Table, TableFile, alone, distinct_operators, make_table
 from qanas.hardware.latency.transferred import measure_networks
 from qanas.hardware.work import macs_by_kind
 from qanas.networks.lstm import LSTMNetwork
@@ -263,6 +263,7 @@ def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -
     )
     table = Device.named(str(device))
     assert table.figures == ("cycles", "latency_ms")
+    assert TableFile.read(path) is TableFile.read(path)  # parsed once
     assert table.figure("cycles", [first]) == pytest.approx(source.of([first]))
     with pytest.raises(InputError, match=r"lacks 4 of 4 operators, the first a UNIDIRECTIONAL_SEQUENCE_LSTM"):
         table.figure("cycles", [second])

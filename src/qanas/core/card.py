@@ -177,12 +177,14 @@ class Learning(BaseModel):
 
 
 class Latency(BaseModel):
-    """What one inference takes on a device, and how that was had.
+    """What a model takes on a device, and how that was had.
 
     Attributes:
         ms: milliseconds; None where none are had of the device.
         cycles: none where they aren't counted.
         instructions: likewise.
+        flash_bytes: of the model as C without an interpreter; None where the device has no known core.
+        ram_bytes: likewise, stack included.
         kernels: what took it, and the protocol.
     """
 
@@ -190,6 +192,8 @@ class Latency(BaseModel):
     ms: float | None = None
     cycles: float | None = None
     instructions: float | None = None
+    flash_bytes: float | None = None
+    ram_bytes: float | None = None
     kernels: str
 
     @model_serializer(mode="wrap")
@@ -199,6 +203,7 @@ class Latency(BaseModel):
     def figures(self) -> dict[str, float]:
         """Return what there is, as costs are called."""
         known = {"latency_ms": self.ms, "cycles": self.cycles, "instructions": self.instructions}
+        known |= {"flash_bytes": self.flash_bytes, "ram_bytes": self.ram_bytes}
         return {name: value for name, value in known.items() if value is not None}
 
 

@@ -28,6 +28,8 @@ COST_UNITS: Mapping[str, str] = {
     "latency_ms": "ms",
     "cycles": "cycles",
     "instructions": "instructions",
+    "flash_bytes": "bytes",
+    "ram_bytes": "bytes",
 }
 """Every cost that there is, with its unit."""
 
@@ -40,7 +42,7 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 }
 """By a cost's unit: what people write in its place, and how much that is."""
 
-DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions"})
+DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions", "flash_bytes", "ram_bytes"})
 """Costs of a device, not of the network alone; they are never mixed."""
 
 FRONT_END_COSTS = ("front_end_macs", "front_end_ram_bytes", "front_end_flash_bytes")

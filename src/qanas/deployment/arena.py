@@ -2,8 +2,8 @@
 
 The runtime's part is that of tflite-micro 0.dev20261023182759 with its reference kernels, built for 64 bits, the
 recording allocator included: read from its sources, and by operator from what it reports. On a 32-bit microcontroller
-pointers are half as long, so that this is enough there; optimized kernels (CMSIS-NN, Ethos-U) ask for buffers of their
-own, which are not counted.
+pointers are half as long, so that this is enough there; of what optimized kernels ask for beyond that, what CMSIS-NN's
+LSTMs keep is counted, the rest is not.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _lasting_bytes(operator: RuntimeOperator) -> int:
     """Return what is kept for an operator as long as the model is."""
     kind = kind_of(operator.kind)
     channels = operator.outputs[0].shape[-1] if kind.by_channel else 0
-    return OPERATOR_BYTES + kind.further_bytes + 2 * aligned(bytes_of(channels, "int32"))
+    sums = kind.sums_a_channel * aligned(bytes_of(operator.outputs[0].shape[-1], "int32"))
+    return OPERATOR_BYTES + kind.further_bytes + 2 * aligned(bytes_of(channels, "int32")) + sums
 
 
 def _prepared_bytes(operator: RuntimeOperator) -> int:

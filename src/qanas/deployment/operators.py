@@ -73,6 +73,8 @@ class OperatorKind:
         scratch: what its kernel works in.
         further_bytes: that TFLite Micro keeps for one, beyond what it keeps for an operator of any kind.
         by_channel: whether it also keeps a multiplier and a shift, int32 each, for every output channel.
+        sums_a_channel: that CMSIS-NN keeps beyond that, int32 each, for every output channel; TFLite Micro's own kernel
+            has none, but the same arena has to do for both.
     """
 
     resolver_method: str
@@ -80,6 +82,7 @@ class OperatorKind:
     scratch: Scratch = _no_scratch
     further_bytes: int = 0
     by_channel: bool = False
+    sums_a_channel: int = 0
 
 
 OPERATOR_KINDS: Mapping[str, OperatorKind] = {
@@ -139,7 +142,11 @@ OPERATOR_KINDS: Mapping[str, OperatorKind] = {
         "AddTransposeConv", "TransposeConvOptions", _sums_of_outputs, further_bytes=32, by_channel=True
     ),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": OperatorKind(
-        "AddUnidirectionalSequenceLSTM", "UnidirectionalSequenceLSTMOptions", _lstm_scratch, further_bytes=640
+        "AddUnidirectionalSequenceLSTM",
+        "UnidirectionalSequenceLSTMOptions",
+        _lstm_scratch,
+        further_bytes=640,
+        sums_a_channel=2 * LSTM_GATES,
     ),
     "UNPACK": OperatorKind("AddUnpack", "UnpackOptions"),
 }

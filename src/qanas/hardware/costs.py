@@ -13,6 +13,7 @@ from qanas.core.measures import FRONT_END_COSTS, Cost
 from qanas.deployment.arena import program_arena_bytes
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.device import Device
+from qanas.hardware.footprint import FOOTPRINT_COSTS, expected_footprint
 from qanas.hardware.latency.base import Figure
 from qanas.hardware.memory import peak_ram_bytes
 from qanas.quantization.graph import Graph
@@ -142,6 +143,24 @@ INPUT_COSTS: tuple[CostModel, ...] = tuple(InputCost(Cost(name)) for name in FRO
 """Costs that candidates have whose task has a front end."""
 
 
+@dataclass(frozen=True)
+class FootprintCost(CostModel):
+    """Flash or RAM that the network takes on a device as C without an interpreter, estimated before it is compiled.
+
+    Attributes:
+        measure: with the device's name where it is not the recipe's own.
+        device: whose core it would be compiled for.
+    """
+
+    measure: Cost
+    device: Device
+    at_once = False
+
+    def of(self, blueprint: Blueprint) -> float:
+        """Return the bytes."""
+        return float(getattr(expected_footprint(self.device, blueprint.program), self.measure.name))
+
+
 def weight_bytes(program: Program, _: Graph | None = None) -> int:
     """Return the bytes of every constant that the file stores: weights, biases and the indices of slices."""
     return sum(tensor.stored_bytes for tensor in program.constants())
@@ -221,8 +240,12 @@ def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
     return (*PROGRAM_COSTS, *(_device_cost(cost, device) for cost in of_devices.values()))
 
 
-def _device_cost(cost: Cost, device: Device) -> DeviceCost:
+def _device_cost(cost: Cost, device: Device) -> DeviceCost | FootprintCost:
     found = Device.named(cost.device) if cost.device else device
+    if cost.name in FOOTPRINT_COSTS:
+        if found.built_for is None:
+            raise InputError(f"{cost.column}: the device {found.name} names no core that C can be compiled for")
+        return FootprintCost(cost, found)
     if cost.name not in found.figures:
         raise InputError(f"{cost.column}: of the device {found.name}, {' and '.join(found.figures)} can be had")
     return DeviceCost(cost, found)

@@ -13,10 +13,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Cost, Limit
+from qanas.deployment.boards.board import Core
+from qanas.deployment.standalone.footprint import Optimized
 from qanas.hardware.latency.analytic import Analytic, Term
 from qanas.hardware.latency.base import STRICT, Figure
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
+from qanas.hardware.latency.emulator import Emulator
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.hardware.latency.surrogate import Surrogate
 from qanas.hardware.latency.table import Table
@@ -24,7 +27,8 @@ from qanas.hardware.latency.transferred import Transferred
 from qanas.quantization.scheme import Avoided, Scheme
 
 LatencySources = Annotated[
-    MeasuredHere | Analytic | Command | Compiler | Table | Surrogate | Transferred, Field(discriminator="method")
+    MeasuredHere | Analytic | Command | Compiler | Emulator | Table | Surrogate | Transferred,
+    Field(discriminator="method"),
 ]
 """The union of all sources, told apart by ``method``."""
 
@@ -98,6 +102,7 @@ class Device(BaseModel):
         runtime: what runs the file.
         memory: what a network has to fit into.
         latency: how latency is had.
+        core: that the model is compiled for as C without an interpreter: then its flash and RAM there are known.
         avoid: kernels that its library has, but wrong: `Scheme` says which there are.
         published: what its latency can be held against.
         caution: what its numbers are not good for.
@@ -112,6 +117,7 @@ class Device(BaseModel):
     runtime: str = ""
     memory: Memory | None = None
     latency: LatencySources
+    core: Core | None = None
     avoid: Avoided = "nothing"
     published: tuple[Published, ...] = Field(default=(), strict=False)
     caution: str = ""
@@ -161,6 +167,13 @@ class Device(BaseModel):
     def scheme(self, asked: Scheme) -> Scheme:
         """Return a scheme for this device: with what it has to avoid, where the scheme itself avoids nothing."""
         return replace(asked, avoid=self.avoid) if asked.avoid == "nothing" else asked
+
+    @property
+    def built_for(self) -> tuple[Core, Optimized] | None:
+        """The core that the model is compiled for as C, and what the compiler is told; None where it isn't known."""
+        if isinstance(self.latency, Emulator):
+            return self.latency.core, self.latency.optimized
+        return None if self.core is None else (self.core, "-Os")
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -219,6 +232,8 @@ class Device(BaseModel):
         if self.avoid != "nothing":
             told.append(f"avoids: {self.avoid}")
         told.append(f"latency: {' and '.join(self.figures)}, {self.latency.described}")
+        if self.built_for is not None:
+            told.append(f"flash and RAM of the model as C: {' '.join(self.built_for)}")
         if isinstance(self.latency, Analytic):
             numbers = ", ".join(f"{value:g} a {_TERMS[term]}" for term, value in self.latency.cycles.items())
             told.append(f"cycles: {numbers}")

@@ -25,6 +25,8 @@ COST_WORDS = {
     "latency_ms": "latency",
     "cycles": "cycles",
     "instructions": "instructions",
+    "flash_bytes": "flash",
+    "ram_bytes": "RAM",
 }
 """What each cost is of."""
 

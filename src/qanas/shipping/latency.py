@@ -10,6 +10,7 @@ from qanas.core.errors import InputError
 from qanas.core.measures import COST_UNITS
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
+from qanas.hardware.footprint import footprints_described, taken_footprint
 from qanas.planning.progress import Progress
 from qanas.shipping.models import Shipment
 
@@ -44,7 +45,12 @@ def with_latency(
 
 def _has_it(card: Card, device: Device) -> bool:
     found = card.latency_ms.get(device.name)
-    return found is not None and found.kernels == device.latency.described
+    return found is not None and found.kernels == _told(device)
+
+
+def _told(device: Device) -> str:
+    """Return how a device's figures are had."""
+    return "; ".join(filter(None, [device.latency.described, footprints_described(device)]))
 
 
 def take(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[Latency]:
@@ -54,10 +60,14 @@ def take(device: Device, folder: RunFolder, identities: Sequence[str]) -> list[L
         InputError: it can't be had.
     """
     contents = [(folder.model(identity) / "model.tflite").read_bytes() for identity in identities]
-    told = device.latency.described
+    told = _told(device)
     return [
-        Latency(kernels=told, **{COST_UNITS[name]: value for name, value in figures.items()})
-        for figures in device.taken(contents)
+        Latency(
+            kernels=told,
+            **{COST_UNITS[name]: value for name, value in figures.items()},
+            **taken_footprint(device, content),
+        )
+        for content, figures in zip(contents, device.taken(contents), strict=True)
     ]
 
 
@@ -67,7 +77,7 @@ def told_latency(device: Device, folder: RunFolder, identities: Sequence[str]) -
         taken = take(device, folder, identities)
     except InputError as error:
         return [f"latency: {error}"]
-    lines = [f"latency on {device.name}, {device.latency.described}:"]
+    lines = [f"latency on {device.name}, {_told(device)}:"]
     for identity, latency in zip(identities, taken, strict=True):
         figures = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
         lines.append(f"  {identity} {figures}")

@@ -18,13 +18,36 @@ from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.program import ITEM_BITS, RuntimeOperator, RuntimeTensor
 
 CType = Literal["int8_t", "int16_t", "int32_t"]
-PER_LINE: Mapping[CType, int] = {"int8_t": 24, "int16_t": 16, "int32_t": 10}
+_PER_LINE: Mapping[str, int] = {"int8_t": 24, "int16_t": 16, "int32_t": 10}
 
 INT16, INT32 = np.iinfo(np.int16), np.iinfo(np.int32)
 
 
 class NotCoveredError(Exception):
     """A model with something that no kernel is there for: one line that names the operator."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A constant of a model's C file; its text is made when it is written.
+
+    Attributes:
+        kind: type of C: of an entry, or of a structure.
+        name: identifier.
+        values: of an array, shape (entries,); of a structure None.
+        fields: of a structure, as they stand between its braces.
+    """
+
+    kind: str
+    name: str
+    values: NDArray[Any] | None = None
+    fields: str = ""
+
+    def __str__(self) -> str:
+        if self.values is None:
+            return f"static const {self.kind} {self.name} = {{{self.fields}}};"
+        text = array([_literal(value) for value in self.values.tolist()], _PER_LINE[self.kind])
+        return f"static const {self.kind} {self.name}[{self.values.size}] = {{\n{text}\n}};"
 
 
 @dataclass
@@ -37,14 +60,16 @@ class Emitter:
         constants: definitions of arrays and layers, in order.
         calls: statements, one an operator that computes something.
         stored: names of what is defined already, by type and content.
+        asked: every constant that was asked for, those that are equal to one before included.
         kind: of the operator that is being lowered.
     """
 
     layout: Layout
     kernels: dict[str, None] = field(default_factory=dict)
-    constants: list[str] = field(default_factory=list)
+    constants: list[Definition] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     stored: dict[tuple[str, object], str] = field(default_factory=dict)
+    asked: list[Definition] = field(default_factory=list)
     kind: str = ""
 
     def begin(self, operator: RuntimeOperator) -> None:
@@ -74,10 +99,10 @@ class Emitter:
         key = (kind, flat.tobytes())
         if key not in self.stored:
             name = self.stored[key] = f"{label}_{len(self.calls)}"
-            if any(known.startswith(f"static const {kind} {name}[") for known in self.constants):
+            if any((known.kind, known.name) == (kind, name) for known in self.constants):
                 name = self.stored[key] = f"{name}_{len(self.constants)}"
-            text = array([_literal(value) for value in flat.tolist()], PER_LINE[kind])
-            self.constants.append(f"static const {kind} {name}[{flat.size}] = {{\n{text}\n}};")
+            self.constants.append(Definition(kind, name, flat))
+        self.asked.append(Definition(kind, self.stored[key], flat))
         return self.stored[key]
 
     def layer(self, kind: str, *values: object) -> str:
@@ -85,7 +110,8 @@ class Emitter:
         text = ", ".join(_entry(value) for value in values)
         if (kind, text) not in self.stored:
             name = self.stored[kind, text] = f"{kind.removesuffix('_layer')}_{len(self.calls)}"
-            self.constants.append(f"static const {kind} {name} = {{{text}}};")
+            self.constants.append(Definition(kind, name, fields=text))
+        self.asked.append(Definition(kind, self.stored[kind, text], fields=text))
         return f"&{self.stored[kind, text]}"
 
     def small(self, value: int, what: str) -> int:
@@ -107,7 +133,11 @@ class Emitter:
 
     def kernel_text(self) -> str:
         """Return the kernels that are called, behind what they need; headers of C are left out."""
-        return "\n".join(_kernel(name) for name in _with_needed(self.kernels))
+        return "\n".join(_kernel(name) for name in self.needed_kernels())
+
+    def needed_kernels(self) -> list[str]:
+        """Return the names of the kernels that are called, each behind those that it needs itself."""
+        return _with_needed(self.kernels)
 
 
 _INCLUDED = re.compile(r'^#include "(\w+)\.c"\n', re.MULTILINE)

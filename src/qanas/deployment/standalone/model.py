@@ -61,17 +61,7 @@ class Standalone:
             NotCoveredError: an operator that no kernel is there for, in one line.
         """
         program = fused(program)
-        operators = program.operators
-        for operator in operators:
-            if operator.kind not in LOWERINGS:
-                raise NotCoveredError(f"{operator.kind}: there is no C kernel for it")
-        layout = laid_out(program, views, _scratch_bytes)
-        emitter = Emitter(layout)
-        for operator in operators:
-            emitter.begin(operator)
-            before = len(emitter.calls)
-            LOWERINGS[operator.kind].emit(emitter, operator)
-            emitter.calls[before:] = [f"{call} /* {_described(operator)} */" for call in emitter.calls[before:]]
+        emitter = emitted(program)
         sides: tuple[tuple[Side, dict[str, RuntimeTensor]], ...] = (
             ("input", dict(program.inputs)),
             ("output", dict(program.outputs)),
@@ -81,7 +71,7 @@ class Standalone:
             "name": name,
             "inputs": borders["input"],
             "outputs": borders["output"],
-            "ram_bytes": layout.size,
+            "ram_bytes": emitter.layout.size,
             "kernels": emitter.kernel_text(),
             "constants": emitter.constants,
             "calls": emitter.calls,
@@ -89,12 +79,34 @@ class Standalone:
         }
         header, source = (render(__package__ or "", f"standalone.{end}.jinja", **values) for end in "hc")
         main = render(__package__ or "", "main.c.jinja", **values)
-        return cls(name, header, source, main, layout.size)
+        return cls(name, header, source, main, emitter.layout.size)
 
     def files(self) -> dict[str, str]:
         """Return the texts by file name."""
         named = f"{self.name}_standalone"
         return {f"{named}.h": self.header, f"{named}.c": self.source, "main.c": self.main}
+
+
+def emitted(program: Program) -> Emitter:
+    """Return a program's parts in C.
+
+    Args:
+        program: with codes of 8 bits, see `fused`.
+
+    Raises:
+        NotCoveredError: an operator that no kernel is there for, in one line.
+    """
+    operators = program.operators
+    for operator in operators:
+        if operator.kind not in LOWERINGS:
+            raise NotCoveredError(f"{operator.kind}: there is no C kernel for it")
+    emitter = Emitter(laid_out(program, views, _scratch_bytes))
+    for operator in operators:
+        emitter.begin(operator)
+        before = len(emitter.calls)
+        LOWERINGS[operator.kind].emit(emitter, operator)
+        emitter.calls[before:] = [f"{call} /* {_described(operator)} */" for call in emitter.calls[before:]]
+    return emitter
 
 
 def _scratch_bytes(operator: RuntimeOperator) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,13 +49,15 @@ class FiguresFile(BaseModel):
             InputError: it can't be read.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            status = path.stat()
+            found: Self = _parsed(cls, path, (status.st_mtime_ns, status.st_size, status.st_ino))
         except OSError as error:
             raise InputError(f"{cls.key}: {path}: {error.strerror}; {cls.made_by} makes one") from error
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "it"
             raise InputError(f"{cls.key}: {path} is no {cls.held}: {field}: {first['msg']}") from error
+        return found
 
     @classmethod
     def taken(cls, device: str, source: LatencySource, **content: Any) -> Self:  # noqa: ANN401 - a file's own fields
@@ -65,3 +68,19 @@ class FiguresFile(BaseModel):
     def write(self, path: Path) -> None:
         """Write it."""
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+
+
+F = TypeVar("F", bound=FiguresFile)
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(kind: type[F], path: Path, status: tuple[int, ...]) -> F:
+    """Return a file's content, parsed once for all candidates of a search.
+
+    Args:
+        kind: of file.
+        path: of it.
+        status: when it was changed, its size and its place: another file is parsed anew.
+    """
+    del status
+    return kind.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-/* Starts a program on the Cortex-M4 of QEMU's mps2-an386; printf and exit go to the host by semihosting. */
+/* Starts a program on an emulated board; printf and exit go to the host by semihosting. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
