@@ -184,19 +184,16 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
             "speedup": round(seconds["1"] / seconds["2"], 3)}  # fmt: skip
 
 
-def on_ray(units: int) -> dict[str, Any]:
+def on_ray(units: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Time Ray's executor, and two workers against one."""
     from qanas.execution.ray_engine import RayEngine
     from throwaway_ray import two_nodes
 
     with two_nodes() as cluster:
         engine = RayEngine(cluster.address)
-        executor = of_executor(lambda: engine.executor(None, 2, go_on), units)
-        print(executor, flush=True)
-        waiting = speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
-        print(waiting, os.getloadavg(), flush=True)
-        real = speedup(cluster.address, "epochs = 2")
-    return {"executor": executor, "waiting trials": waiting, "real trials": real}
+        yield "executor", of_executor(lambda: engine.executor(None, 2, go_on), units)
+        yield "waiting trials", speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
+        yield "real trials", speedup(cluster.address, "epochs = 2")
 
 
 def main() -> None:
@@ -226,7 +223,8 @@ def main() -> None:
         for store, times in stores(given.units):
             keep("stores", found.get("stores", {}) | {store: times})
     if "ray" not in given.skip:
-        keep("ray", on_ray(given.units))
+        for part, times in on_ray(given.units):
+            keep("ray", found.get("ray", {}) | {part: times})
 
 
 if __name__ == "__main__":
