@@ -146,23 +146,19 @@ def shared_store(url: str, folder: Path) -> Iterator[TrialStore]:
         yield SharedTrialStore(session, {}, AXES, ())
 
 
-def stores(trials: int) -> dict[str, dict[str, float]]:
+def stores(trials: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Time every store."""
-    found = {}
     with tempfile.TemporaryDirectory() as name, Postgres() as server:
         home = Path(name)
         os.environ[PASSWORD] = server.password
-        found["SQLite, the run's own"] = of_store(TrialStore(home / "study.db", AXES, ()), trials)
-        print(found, flush=True)
-        urls = {"SQLite, shared": f"sqlite://{home}/shared.db", "journal": f"journal://{home}/study.journal",
-                "PostgreSQL": server.url}  # fmt: skip
+        yield "SQLite, the run's own", of_store(TrialStore(home / "study.db", AXES, ()), trials)
+        urls = {"PostgreSQL": server.url, "journal": f"journal://{home}/study.journal",
+                "SQLite, shared": f"sqlite://{home}/shared.db"}  # fmt: skip
         for kind, url in urls.items():
             folder = home / kind
             folder.mkdir()
             with shared_store(url, folder) as store:
-                found[kind] = of_store(store, trials)
-            print(found, flush=True)
-    return found
+                yield kind, of_store(store, trials)
 
 
 def speedup(address: str, estimation: str) -> dict[str, float]:
@@ -188,19 +184,16 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
             "speedup": round(seconds["1"] / seconds["2"], 3)}  # fmt: skip
 
 
-def on_ray(units: int) -> dict[str, Any]:
+def on_ray(units: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Time Ray's executor, and two workers against one."""
     from qanas.execution.ray_engine import RayEngine
     from throwaway_ray import two_nodes
 
     with two_nodes() as cluster:
         engine = RayEngine(cluster.address)
-        executor = of_executor(lambda: engine.executor(None, 2, go_on), units)
-        print(executor, flush=True)
-        waiting = speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
-        print(waiting, os.getloadavg(), flush=True)
-        real = speedup(cluster.address, "epochs = 2")
-    return {"executor": executor, "waiting trials": waiting, "real trials": real}
+        yield "executor", of_executor(lambda: engine.executor(None, 2, go_on), units)
+        yield "waiting trials", speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
+        yield "real trials", speedup(cluster.address, "epochs = 2")
 
 
 def main() -> None:
@@ -210,22 +203,28 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], choices=["executors", "stores", "ray"])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    found: dict[str, Any] = {"units": given.units}
+    found: dict[str, Any] = {}
     if given.out is not None and given.out.is_file():
         found = json.loads(given.out.read_text("utf-8"))
+
+    def keep(name: str, part: object) -> None:
+        """Write what is known so far: the whole takes a while."""
+        found[name] = part
+        found["load"] = [round(value, 1) for value in os.getloadavg()]
+        print(name, part, flush=True)
+        if given.out is not None:
+            given.out.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+    keep("units", given.units)
     if "executors" not in given.skip:
-        found["inline"] = of_executor(lambda: InlineExecutor(None, go_on), given.units)
-        found["processes"] = of_executor(lambda: ProcessExecutor(None, 2, go_on), given.units)
-        print(found, flush=True)
+        keep("inline", of_executor(lambda: InlineExecutor(None, go_on), given.units))
+        keep("processes", of_executor(lambda: ProcessExecutor(None, 2, go_on), given.units))
     if "stores" not in given.skip:
-        found["stores"] = stores(given.units)
+        for store, times in stores(given.units):
+            keep("stores", found.get("stores", {}) | {store: times})
     if "ray" not in given.skip:
-        found["ray"] = on_ray(given.units)
-    found["load"] = [round(value, 1) for value in os.getloadavg()]
-    text = json.dumps(found, indent=2)
-    print(text)
-    if given.out is not None:
-        given.out.write_text(text + "\n", "utf-8")
+        for part, times in on_ray(given.units):
+            keep("ray", found.get("ray", {}) | {part: times})
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python benchmarks/scale.py docs/results/overhead.json --out docs/results/scale.json
 
 Model: a worker asks its coordinator for a trial, trains, tells, and asks again. A coordinator serves one worker at a
-time: it proposes and costs a candidate (`PROPOSE_MS`, measured by `benchmarks/load.py`, random search), which is its
-own time, and claims, begins and tells, which is the store's time, too: the part of that in which the store can serve
-nobody else is `EXCLUSIVE` of it, since rows are added under a lock of their study. Trainings take times drawn from a
-gamma distribution with a coefficient of variation of 0.5. What is told is the share of their time that workers train.
+time: it proposes and costs a candidate (`PROPOSE_MS`), its own time, and claims, begins and tells, which is the
+store's time, too: `EXCLUSIVE` of that is assumed to be what the store can give to nobody else, since rows are added
+under a lock of their study. Trainings take times drawn from a gamma distribution with a coefficient of variation of
+0.5. What is told is the share of their time that workers train.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-PROPOSE_MS = 54.4
-"""CPU milliseconds of a coordinator to propose and cost a trial, with 200 trials known: docs/results/load.md."""
+PROPOSE_MS = 13.5
+"""CPU milliseconds to propose and cost a trial of 35 settings, without what its store takes: docs/results/load.md."""
 
 EXCLUSIVE = 0.4
 """Of a trial's time at the store, what no other coordinator can have: 4 of 10 operations add or end a row."""

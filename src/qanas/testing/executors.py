@@ -82,6 +82,24 @@ class Die(Unit[dict[str, int], int]):
         os._exit(7)
 
 
+def _refuse() -> Unit[Any, Any]:
+    raise LookupError("its class is not here")
+
+
+@dataclass(frozen=True)
+class Unreadable(Unit[dict[str, int], int]):
+    """Can't be read in another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as something that raises."""
+        return _refuse, ()
+
+    def run(self, bench: dict[str, int], watch: Watch) -> int:
+        """Do nothing."""
+        del bench, watch
+        return 0
+
+
 @dataclass(frozen=True)
 class WhereAmI(Unit[dict[str, int], tuple[int, int]]):
     """Says in which process it runs, and on how many of torch's threads."""
@@ -186,11 +204,13 @@ def a_failing_unit_fails_alone(case: ExecutorCase) -> None:
 
 
 def a_dying_worker_fails_its_unit_alone(case: ExecutorCase) -> None:
-    """Where units run elsewhere, one whose process dies has a `Failure`; no other unit is lost."""
+    """Where units run elsewhere, one whose process dies, or can't read it, has a `Failure`; no other unit is lost."""
     ((process, _),) = case.results([WhereAmI()]).values()
     if process != os.getpid():
-        found = case.results([Multiply(1), Die(), Multiply(2), Multiply(3)])
+        found = case.results([Multiply(1), Die(), Multiply(2), Unreadable(), Multiply(3)])
         expect(isinstance(found[Die()], Failure), f"it is {found[Die()]!r}")
+        reason = getattr(found[Unreadable()], "reason", "")
+        expect("its class is not here" in reason, f"one that can't be read there is {found[Unreadable()]!r}")
         expect([found[Multiply(number)] for number in (1, 2, 3)] == [3, 6, 9], f"the others have {found}")
 
 
