@@ -69,9 +69,9 @@ def test_answers_are_of_the_schema(line: str, finished: Workplace) -> None:
         ("bogus", "No such command 'bogus'"),
         ("check tiny.toml --set strategy.trails=3", "trails"),
         ("pick data", "data"),
-        ("export mine:network --calibration none.npz", "mine"),
+        ("export mine:network --calibration none.npz --out m.tflite", "none.npz: no such file"),
         ("table tiny.toml", "Missing option '--out'"),
-        ("new data", "no pictures, recordings or tables"),
+        ("new data", "columns without names"),
     ],
 )
 def test_errors_are_told_as_json_too(line: str, words: str, workplace: Workplace) -> None:
@@ -92,7 +92,8 @@ def test_what_users_classes_print_is_not_on_standard_output(workplace: Workplace
         "        return super().load()\n"
     )
     recipe = workplace.recipe({"task": {"name": "mine:Loud", "data": None, "subset": None, "window": None,
-                                        "rul_cap": None, "stride": None}})  # fmt: skip
+                                        "rul_cap": None, "stride": None},
+                               "objectives": {"mae_quantized": None, "accuracy_quantized": "maximize"}})  # fmt: skip
     outcome = workplace.qanas("profile", recipe, "--json")
     assert answer(outcome)["command"] == "profile" if outcome.code == 0 else "error" in answer(outcome)
     assert "loud" in outcome.err
