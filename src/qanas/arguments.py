@@ -5,6 +5,7 @@ Nothing heavy is imported: each Tab asks anew.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -97,3 +98,18 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
 ]
+
+
+def tell_at_once(text: str) -> None:
+    """Say what is done before torch is imported, which takes seconds; a pipe has it at once, too."""
+    typer.echo(text)
+    sys.stdout.flush()
+
+
+def look_at(recipe: Path, settings: list[str]) -> None:
+    """Refuse a recipe that can't be read before anything is imported that takes seconds."""
+    from qanas.core.keys import read_tables, set_key
+
+    content = read_tables(recipe)
+    for setting in settings:
+        set_key(content, setting)

@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,14 +15,14 @@ import typer
 from qanas import arguments
 from qanas.answers import Answer, Answering, json_asked, usage_message, with_json
 from qanas.arguments import (
-    DeviceArgument,
     FolderArgument,
     FoldersArgument,
     RecipeArgument,
-    RecipesArgument,
     SetOption,
-    SubjectArgument,
+    look_at,
+    tell_at_once,
 )
+from qanas.cli_devices import devices, profile, space, table
 from qanas.core.errors import InputError
 from qanas.execution.interrupts import interrupts_raised
 
@@ -59,31 +58,12 @@ def options(
     """Quantization-aware neural architecture search for edge devices."""
 
 
-def _tell_at_once(text: str) -> None:
-    """Say what is done before torch is imported, which takes seconds; a pipe has it at once, too."""
-    typer.echo(text)
-    sys.stdout.flush()
-
-
 def _folder(path: Path) -> RunFolder:
     from qanas.core.run_folder import RunFolder
 
     folder = RunFolder(path)
     folder.require()
     return folder
-
-
-def _advance(progress: Any, bar: Any, done: int) -> None:  # noqa: ANN401 - rich is imported inside commands
-    progress.update(bar, completed=done)
-
-
-def _look_at(recipe: Path, settings: list[str]) -> None:
-    """Refuse a recipe that can't be read before anything is imported that takes seconds."""
-    from qanas.core.keys import read_tables, set_key
-
-    content = read_tables(recipe)
-    for setting in settings:
-        set_key(content, setting)
 
 
 @app.command()
@@ -101,8 +81,8 @@ def run(
     if recipe.is_dir():  # data in place of a recipe: as `qanas new` does, unless that was done
         begun = _recipe_of(recipe)
         recipe = begun if begun.exists() else _new(recipe, begun)
-    _look_at(recipe, settings or [])
-    _tell_at_once(f"reading {recipe}")
+    look_at(recipe, settings or [])
+    tell_at_once(f"reading {recipe}")
     try:
         return _run(recipe, settings or [], out if out is not None else Path("runs") / recipe.stem, watch=watch)
     except KeyboardInterrupt:
@@ -158,7 +138,7 @@ def _recipe_of(data: Path) -> Path:
 
 def _new(data: Path, path: Path, device: str = "host", target: str | None = None) -> Path:
     """Write a recipe for a folder."""
-    _tell_at_once(f"looking at {data}")
+    tell_at_once(f"looking at {data}")
     from qanas.recipe.new import write_recipe
 
     suggestion = write_recipe(data, path, device, target)
@@ -170,8 +150,8 @@ def _new(data: Path, path: Path, device: str = "host", target: str | None = None
 @with_json
 def check(recipe: RecipeArgument, settings: SetOption = None) -> Answer:
     """Validate a recipe, cost its reference, estimate the hours. Runs nothing."""
-    _look_at(recipe, settings or [])
-    _tell_at_once(f"reading {recipe}")
+    look_at(recipe, settings or [])
+    tell_at_once(f"reading {recipe}")
     from qanas.answers import check_lines, check_told
     from qanas.recipe import load_plan
     from qanas.workflows.check import PROBED_CANDIDATES, checked
@@ -191,8 +171,8 @@ def advise(
     candidates: Annotated[int, typer.Option(min=4, help="That are trained in full.")] = 16,
 ) -> Answer:
     """Train a few candidates and say how to search: strategy, estimator, whether training settings matter."""
-    _look_at(recipe, settings or [])
-    _tell_at_once(f"reading {recipe}")
+    look_at(recipe, settings or [])
+    tell_at_once(f"reading {recipe}")
     from qanas.recipe import load_plan
     from qanas.workflows.advise import run_pilot
 
@@ -207,100 +187,6 @@ def advise(
 
 @app.command()
 @with_json
-def profile(
-    subject: SubjectArgument,
-    settings: SetOption = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Whose latency is told; the recipe's if left out.", autocompletion=arguments.devices),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
-) -> Answer:
-    """Layer by layer: parameters, bytes, multiply-accumulates, memory, latency on a device, and the bottleneck."""
-    from rich.console import Console
-
-    from qanas import api
-    from qanas.reporting.profile_page import print_profile, profile_json, write_profile
-
-    if subject.suffix != ".tflite":
-        _look_at(subject, settings or [])
-    found = api.profile(subject, settings or [], device)
-    if not json_asked():
-        print_profile(Console(), found)
-    if out is not None:
-        write_profile(found, str(subject), out)
-        typer.echo(f"page: {out}")
-    return Answer(profile_json(found))
-
-
-@app.command()
-@with_json
-def space(
-    recipes: RecipesArgument,
-    settings: SetOption = None,
-    samples: Annotated[int, typer.Option(min=1, help="Candidates that are drawn of each.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
-) -> Answer:
-    """Which search space to take, by costs alone: how much of it fits the device, and how much that computes."""
-    for recipe in recipes:
-        _look_at(recipe, settings or [])
-    _tell_at_once(f"reading {', '.join(map(str, recipes))}")
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from qanas.planning.space_quality import space_quality
-    from qanas.recipe import load_plan
-    from qanas.reporting.space_page import print_spaces, spaces_json, write_spaces
-
-    found = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for recipe in recipes:
-            plan = load_plan(recipe, settings or [])
-            bar = progress.add_task(recipe.stem, total=samples)
-            told = partial(_advance, progress, bar)
-            found.append(space_quality(recipe.stem, plan, samples, told))
-    if not json_asked():
-        print_spaces(Console(), found)
-    if out is not None:
-        write_spaces(found, out)
-        typer.echo(f"page: {out}")
-    return Answer(spaces_json(found))
-
-
-@app.command()
-@with_json
-def table(
-    recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option(help="The table's file (*.json); one that is there is added to.")],
-    settings: SetOption = None,
-    samples: Annotated[int, typer.Option(min=1, help="Candidates whose operators are taken, drawn at random.")] = 24,
-    whole: Annotated[
-        bool, typer.Option("--whole", help='Take whole networks, for a device of method "transfer".')
-    ] = False,
-) -> Answer:
-    """Take the recipe's device's time of the operators of its space, each by itself, for a device of method "table"."""
-    _look_at(recipe, settings or [])
-    _tell_at_once(f"reading {recipe}")
-    from qanas.hardware.latency.table import make_table
-    from qanas.hardware.latency.transferred import measure_networks
-    from qanas.planning.space_quality import drawn
-    from qanas.recipe import load_plan
-
-    plan = load_plan(recipe, settings or [])
-    bench, device = plan.bench, plan.bench.device
-    blueprints = [bench.blueprint(bench.reference), *drawn(bench, samples)]
-    files = [blueprint.file for blueprint in blueprints if blueprint is not None]
-    if whole:
-        networks = measure_networks(device.name, device.latency, files, out)
-        typer.echo(f"{out}: {len(networks.networks)} networks; {networks.protocol}")
-        return Answer({"file": out, "networks": len(networks.networks), "protocol": networks.protocol})
-    made = make_table(device.name, device.latency, files, out)
-    typer.echo(f"{out}: {len(made.values)} operators of {len(files)} networks; {made.protocol}")
-    return Answer({"file": out, "operators": len(made.values), "networks": len(files), "protocol": made.protocol})
-
-
-@app.command()
-@with_json
 def status(
     subject: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A recipe with [store], or a run's folder.")],
     settings: SetOption = None,
@@ -309,7 +195,7 @@ def status(
     if subject.is_dir():
         recipe = _folder(subject).read_recipe()
     else:
-        _look_at(subject, settings or [])
+        look_at(subject, settings or [])
         from qanas.recipe import load_plan
 
         recipe = dict(load_plan(subject, settings or []).recipe)
@@ -369,7 +255,7 @@ def compare(
 def verify(folder: FolderArgument) -> Answer:
     """Re-measure every shipped model against its card."""
     run_folder = _folder(folder)
-    _tell_at_once(f"reading {folder}")
+    tell_at_once(f"reading {folder}")
     from qanas.answers import verify_told
     from qanas.recipe import load_plan
     from qanas.shipping.latency import told_latency
@@ -471,31 +357,8 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     return Answer(shipped.as_json(), DIFFERENCE if shipped.failure else DONE)
 
 
-@app.command()
-@with_json
-def devices(
-    name: DeviceArgument = None,
-    pairs: Annotated[
-        Path | None, typer.Argument(help='Of "fit": a table of networks (.tflite files) and the ms they take.')
-    ] = None,
-    out: Annotated[Path, typer.Option(help='Of "fit": the device\'s file.')] = Path("device.toml"),
-    clock_mhz: Annotated[float, typer.Option(min=0.001, help='Of "fit": the board\'s clock.')] = 100.0,
-) -> Answer:
-    """List the devices that latency can be had for, or say all of one; "fit PAIRS.csv" makes one of measured pairs."""
-    from qanas.hardware.device import Device, device_names
-
-    if pairs is not None and name == "fit":
-        from qanas.hardware.fitting import fit, read_pairs, write_device
-
-        write_device(out, fit(read_pairs(pairs), clock_mhz), clock_mhz)
-        name = str(out)
-    if name is not None:
-        found = Device.named(name)
-        typer.echo("\n".join(found.lines()))
-        return Answer({"devices": [found.model_dump(mode="json")]})
-    known = [Device.named(each) for each in device_names()]
-    typer.echo("\n".join(f"{device.name}: {device.description}" for device in known))
-    return Answer({"devices": [{"name": device.name, "description": device.description} for device in known]})
+for command in (profile, space, table, devices):
+    app.command()(command)
 
 
 def main() -> None:

@@ -75,8 +75,8 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
         ),
         pytest.param(
             [(METHOD, "    def front_end(self, preprocessing): return 1\n" + METHOD)],
-            "front_end: NotImplementedError",
-            id="front end without raw inputs",
+            "MyTask.front_end returns a int; return a qanas.tasks.front_end.FrontEnd, or None",
+            id="front end of another kind",
         ),
         pytest.param(
             [(METHOD, "    def predictions(self, o, s, p): return {'x': np.array([{}, None])}\n" + METHOD)],

@@ -43,8 +43,8 @@ def searched(folder: Path, estimation: dict[str, Any], trials: int) -> list[tupl
 
 @pytest.mark.parametrize("estimation", ESTIMATIONS, ids=lambda estimation: str(estimation["name"]))
 def test_a_resumed_search_equals_one_that_was_not_interrupted(tmp_path: Path, estimation: dict[str, Any]) -> None:
-    whole = searched(tmp_path / "whole", estimation, 7)
-    for trials in (4, 7):
+    whole = searched(tmp_path / "whole", estimation, 8)
+    for trials in (4, 8):
         resumed = searched(tmp_path / "resumed", estimation, trials)
     assert resumed == whole
     if estimation["name"] == "early_stopping":

@@ -34,6 +34,7 @@ from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Task, TaskData
+from qanas.tasks.front_end import FrontEnd
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.sound import sound
 from qanas.training.trainer import DecodedSet, TrainingSet
@@ -321,7 +322,12 @@ class Bench:
         if INPUT_COSTS[0] not in self.costs:
             return {}
         front_end = self.task_of(candidate).front_end(self.data_of(candidate).preprocessing)
-        found = None if front_end is None else front_end.cost
+        if front_end is None:
+            return {}
+        if not isinstance(front_end, FrontEnd):
+            name, kind = type(self.task).__name__, type(front_end).__name__
+            raise InputError(f"{name}.front_end returns a {kind}; return a qanas.tasks.front_end.FrontEnd, or None")
+        found = front_end.cost
         return {} if found is None else dict(zip(FRONT_END_COSTS, astuple(found), strict=True))
 
     def describe(self, candidate: Candidate) -> str:
