@@ -298,7 +298,7 @@ def _masks(files: Sequence[Path]) -> Suggestion:
         ("classes", names, f"call them by what they are; masks hold {', '.join(map(str, sorted(numbers)))}"),
         ("height", height, "pixels that the network sees"),
         ("width", width, ""),
-        ("class_weights", "balanced", "rare classes count as much as common ones"),
+        ("training_loss", "cross_entropy_dice", "learns rare classes; weights by class make too much of them"),
     ]
     return Suggestion("segmentation", keys, ("miou", "maximize"))
 
