@@ -193,7 +193,7 @@ def on_ray(units: int) -> Iterator[tuple[str, dict[str, float]]]:
         engine = RayEngine(cluster.address)
         yield "executor", of_executor(lambda: engine.executor(None, 2, go_on), units)
         yield "waiting trials", speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
-        yield "real trials", speedup(cluster.address, "epochs = 2")
+        yield "real trials", speedup(cluster.address, "epochs = 2000")
 
 
 def main() -> None:
