@@ -76,6 +76,6 @@ def test_sets_smaller_than_a_batch_are_trained_on(name: str, tmp_path: Path) -> 
     objective = OBJECTIVES.get(name, 'accuracy_quantized = "maximize"')
     (tmp_path / "tiny.toml").write_text(
         f'[task]\nname = "{name}"\ndata = "data"\n{keys}\n[space]\nname = "{SPACES[name]}"\n'
-        f"[strategy]\ntrials = 2\n[estimation]\nepochs = 1\n[objectives]\n{objective}\n"
+        f"[strategy]\nname = 'random'\ntrials = 2\n[estimation]\nepochs = 1\n[objectives]\n{objective}\n"
     )
     assert checked(load_plan(tmp_path / "tiny.toml")).reference_costs["macs"] > 0
