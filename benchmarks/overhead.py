@@ -40,7 +40,7 @@ from qanas.workflows.search import Search
 from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.storages import Patient
 from qanas.workflows.trial_store import TrialStore
-from shared_study import SINE
+from shared_study import RECIPE, SINE, WAITING
 from slow_estimate import Nothing
 from throwaway_postgres import Postgres
 
@@ -49,21 +49,7 @@ WARM = 10
 AXES = (Score("error"), Cost("macs"))
 REAL_TRIALS = 30
 
-RECIPE = """
-[task]
-name = "sine:Sine"
-[space]
-name = "sine:ConvOrLSTM"
-most = 16
-[strategy]
-name = "random"
-trials = {trials}
-[estimation]
-{estimation}
-jobs = {jobs}
-[objectives]
-worst_quantized = "minimize"
-weight_bytes = "minimize"
+ON_RAY = """
 [execution]
 engine = "ray"
 address = "{address}"
@@ -170,7 +156,7 @@ def speedup(address: str, estimation: str) -> dict[str, float]:
             (home / source.name).write_text(source.read_text("utf-8"), "utf-8")
         for jobs, trials in ((2, WARM), (1, REAL_TRIALS), (2, REAL_TRIALS)):  # the first starts the workers
             recipe = home / "recipe.toml"
-            text = RECIPE.format(trials=trials, estimation=estimation, jobs=jobs, address=address)
+            text = RECIPE.format(trials=trials, estimation=estimation, jobs=jobs) + ON_RAY.format(address=address)
             recipe.write_text(text, "utf-8")
             plan = load_plan(recipe)
             plan = replace(plan, bench=plan.bench.carried())
@@ -192,7 +178,7 @@ def on_ray(units: int) -> Iterator[tuple[str, dict[str, float]]]:
     with two_nodes() as cluster:
         engine = RayEngine(cluster.address)
         yield "executor", of_executor(lambda: engine.executor(None, 2, go_on), units)
-        yield "waiting trials", speedup(cluster.address, 'name = "slow_estimate:Waiting"\nwait = 2.0\nepochs = 1')
+        yield "waiting trials", speedup(cluster.address, WAITING.format(wait=2.0))
         yield "real trials", speedup(cluster.address, "epochs = 2000")
 
 

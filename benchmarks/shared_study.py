@@ -57,14 +57,14 @@ most = 16
 name = "random"
 trials = {trials}
 [estimation]
-name = "slow_estimate:Waiting"
-wait = {wait}
+{estimation}
 jobs = {jobs}
-epochs = 1
 [objectives]
 worst_quantized = "minimize"
 weight_bytes = "minimize"
 """
+WAITING = 'name = "slow_estimate:Waiting"\nwait = {wait}\nepochs = 1'
+"""Of a recipe's ``[estimation]``: nothing is trained."""
 
 
 class Lines:
@@ -159,9 +159,9 @@ def measure(trials: int, kills: int, wait: float) -> dict[str, Any]:
         for source in (SINE, HERE / "slow_estimate.py"):
             (home / source.name).write_text(source.read_text("utf-8"), "utf-8")
         recipe, alone = home / "shared.toml", home / "alone.toml"
-        alone.write_text(RECIPE.format(trials=trials, wait=0.0, jobs=1), "utf-8")
+        alone.write_text(RECIPE.format(trials=trials, estimation=WAITING.format(wait=0.0), jobs=1), "utf-8")
         store = f'[store]\nurl = "{database.url}"\nname = "{STUDY}"\nlease = {LEASE_S}\n'
-        recipe.write_text(RECIPE.format(trials=trials, wait=wait, jobs=2) + store, "utf-8")
+        recipe.write_text(RECIPE.format(trials=trials, estimation=WAITING.format(wait=wait), jobs=2) + store, "utf-8")
         os.environ[PASSWORD] = database.password
         begun = time.monotonic()
         processes = [started(recipe, home / f"coordinator_{number}") for number in (1, 2)]

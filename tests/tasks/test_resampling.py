@@ -11,13 +11,13 @@ import scipy.stats
 from numpy.typing import NDArray
 from tests.workflows.tiny_blocks import Blobs
 
+from qanas.regression.ranking import rank_correlation
 from qanas.tasks import resampling
 from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.resampling import (
     difference,
     drawn_units,
     interval_of,
-    rank_correlation,
     resampled_metrics,
     student_quantile,
     units_of,

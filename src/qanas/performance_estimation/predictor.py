@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -116,9 +116,12 @@ class Predictor(Estimator):
         generator = np.random.default_rng(derive_seed(bench.seed, "anchors", len(chosen)))
         known = {candidate.key for candidate in chosen}
         pool: dict[str, Candidate] = {}
-        for _ in range(count * (1 if self.choose == "random" else POOL) * 3):
+        most = count * (1 if self.choose == "random" else POOL)
+        for _ in range(3 * most):
+            if len(pool) >= most:
+                break
             candidate = bench.space.random(generator)
-            if candidate.key not in known and not self._is_too_many(pool, count):
+            if candidate.key not in known:
                 pool[candidate.key] = candidate
         own = [] if chosen else [bench.reference]
         others = [candidate for candidate in pool.values() if candidate != bench.reference]
@@ -130,9 +133,6 @@ class Predictor(Estimator):
         if self.choose == "spread":
             return [*own, *(others[place - fixed] for place in _farthest(rows, fixed, wanted))]
         return self._by_model(bench, metrics, before, others, rows[fixed:], wanted)
-
-    def _is_too_many(self, pool: Mapping[str, Candidate], count: int) -> bool:
-        return len(pool) >= count * (1 if self.choose == "random" else POOL)
 
     def _by_model(
         self,

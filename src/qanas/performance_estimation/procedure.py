@@ -339,9 +339,9 @@ class FullTraining(Procedure):
         self, bench: Bench, candidate: Candidate, start: Start, seed: int, look: Look, watch: Watch = go_on
     ) -> TrainedNetwork:
         """Return the candidate, trained and quantized; nothing is taken from a cache, where no training can be seen."""
-        network = bench.build(candidate, derive_seed(seed, "weights"), start)
         if start.trained:
             return self.make(bench, candidate, start, seed, watch)
+        network = bench.build(candidate, derive_seed(seed, "weights"), start)
         curve = LearningCurve(bench.task_of(candidate), bench.data_of(candidate), self.epochs)
         done = Last()
         seconds = self._train(bench, candidate, network, seed, curve, lambda event: done(event) and watch(event), look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import nn
@@ -237,7 +237,3 @@ class StoppedTraining(Estimator):
         last = record.metrics.get(Metric(self.metric.name, "float", self.metric.better).column)
         final = None if last is None else self.metric.loss(last)
         return Course(size, looked, final, bool(record.metrics.get(STOPPED, 0.0)))
-
-    def summary(self) -> dict[str, Any]:
-        """Return nothing: what was stopped is in the trials."""
-        return {}

@@ -8,18 +8,27 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def kendall_tau(first: Array, second: Array) -> float:
-    """Return Kendall's tau-b of two rankings, shape (n,) each; 0 where one of them ranks nothing.
+def rank_correlation(first: Array, second: Array) -> float | None:
+    """Return Kendall's tau-b of two rankings, shape (n,) each; None where one of them ranks nothing.
 
     All pairs are compared: for at most a few thousand values.
 
-    >>> kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])).__round__(3)
-    0.667
+    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0]))
+    0.3333333333333333
     """
     above, right = np.triu_indices(len(first), 1)
     one, other = np.sign(first[above] - first[right]), np.sign(second[above] - second[right])
     compared = np.sqrt(float((one != 0).sum()) * float((other != 0).sum()))
-    return float((one * other).sum() / compared) if compared else 0.0
+    return float((one * other).sum() / compared) if compared else None
+
+
+def kendall_tau(first: Array, second: Array) -> float:
+    """Return the same; 0 where one of them ranks nothing: what ranks nothing is of no use.
+
+    >>> kendall_tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])).__round__(3)
+    0.667
+    """
+    return rank_correlation(first, second) or 0.0
 
 
 def bootstrap_interval(first: Array, second: Array, draws: int = 400, seed: int = 0) -> tuple[float, float]:

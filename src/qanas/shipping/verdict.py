@@ -15,9 +15,10 @@ from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName, sound
 from qanas.core.errors import InputError
 from qanas.core.measures import Goal, Limit, Metric
 from qanas.core.run_folder import SEED_ID, RunFolder
+from qanas.regression.ranking import rank_correlation
 from qanas.shipping import goals
 from qanas.shipping.finalists import RESAMPLED
-from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of, rank_correlation
+from qanas.tasks.resampling import DRAWS, LEVEL, Interval, difference, interval_of
 
 Draws = Mapping[str, NDArray[np.float64]]
 """Metrics over units drawn with replacement, each of shape (draws,)."""

@@ -56,11 +56,27 @@ class BlockSupernet(nn.Module):
 
     def path_state(self, path: Path) -> Mapping[str, Tensor]:
         """Return the weights of a path by the names that they have in a candidate's block: ``0``, ``1``, ..."""
-        return {
-            f"{layer}.{name}": tensor
-            for layer, (options, position) in enumerate(zip(self.options, path, strict=True))
-            for name, tensor in options[position].state_dict().items()
-        }
+        return path_state(self.state_dict(), path)
+
+
+def path_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the weights of a path, of a `BlockSupernet`'s, by the names that they have in a candidate's block.
+
+    Args:
+        state: the supernet's.
+        path: an option a layer.
+    """
+    chosen = {f"layers.{layer}.{position}": layer for layer, position in enumerate(path)}
+    parts = ((name.split(".", 3), tensor) for name, tensor in state.items())  # layers, layer, position, name
+    return {
+        f"{chosen[place]}.{name}": tensor for (*option, name), tensor in parts if (place := ".".join(option)) in chosen
+    }
+
+
+def outside(blocks: Sequence[Block], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a network's weights that are in no block."""
+    inside = tuple(f"{block.module}." for block in blocks)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(inside)}
 
 
 @dataclass(frozen=True)
@@ -91,11 +107,7 @@ class DistilledStart(Start):
             shape: of the task.
         """
         blocks = self.networks.blocks(shape)
-        inside = tuple(f"{block.module}." for block in blocks)
-        outside = {name: value for name, value in load_file(self.teacher).items() if not name.startswith(inside)}
-        network.load_state_dict(outside, strict=False)
+        network.load_state_dict(outside(blocks, load_file(self.teacher)), strict=False)
         for block, path in zip(blocks, self.supernets, strict=True):
-            supernet = BlockSupernet(block)
-            supernet.load_state_dict(load_file(path))
-            state = supernet.path_state(block.path_of(candidate.architecture))
-            network.get_submodule(block.module).load_state_dict(dict(state))
+            state = path_state(load_file(path), block.path_of(candidate.architecture))
+            network.get_submodule(block.module).load_state_dict(state)

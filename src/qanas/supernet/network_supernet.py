@@ -21,7 +21,7 @@ from qanas.core.seeds import derive_seed
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
-from qanas.supernet.block_supernet import BlockSupernet, Path
+from qanas.supernet.block_supernet import BlockSupernet, Path, outside, path_state
 from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
 from qanas.training.loop import Passes, Round, fit
 from qanas.training.trainer import Loss, TrainingSet
@@ -117,14 +117,12 @@ class SharedStart(Start):
         """
         blocks = self.networks.blocks(shape)
         state = load(self.file.read_bytes())
-        inside = tuple(f"{block.module}." for block in blocks)
-        chosen = {name: values for name, values in state.items() if not name.startswith(inside)}
+        chosen = outside(blocks, state)
         for block in blocks:
-            for layer, position in enumerate(block.path_of(candidate.architecture)):
-                shared = f"{block.module}.layers.{layer}.{position}."
-                for name, values in state.items():
-                    if name.startswith(shared):
-                        chosen[f"{block.module}.{layer}.{name.removeprefix(shared)}"] = values
+            home = f"{block.module}."
+            own = {name.removeprefix(home): values for name, values in state.items() if name.startswith(home)}
+            path = path_state(own, block.path_of(candidate.architecture))
+            chosen |= {f"{home}{name}": values for name, values in path.items()}
         network.load_state_dict(chosen)
 
 

@@ -229,18 +229,3 @@ def student_quantile(probability: float, degrees: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
-
-
-def rank_correlation(one: Floats, other: Floats) -> float | None:
-    """Return Kendall's tau-b of two scores of the same networks; None where either has one value alone.
-
-    Args:
-        one: shape (networks,).
-        other: shape (networks,).
-
-    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0]))
-    0.3333333333333333
-    """
-    first, second = (np.sign(values[:, None] - values[None, :]) for values in (one, other))
-    pairs = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum()) / pairs if pairs else None
