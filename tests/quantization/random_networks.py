@@ -167,9 +167,13 @@ class Maker:
     def again(self) -> None:
         """A layer of an earlier step, with its weights, where there is one that fits."""
         alone = [step for step in self.steps if len(step.sources) == 1 and step.kind.startswith("convolution")]
-        fitting = [step for step in alone if self.shapes[step.sources[0]][0] == self.last[0]]
-        if fitting and min(self.last[1:]) > 2:
+        fitting = [step for step in alone if self._fits(*self.shapes[step.sources[0]])]
+        if fitting:
             self.append(self.random.choice(fitting).layer, "again")
+
+    def _fits(self, channels: int, rows: int, columns: int) -> bool:
+        """Tell whether a layer for such a shape takes the last value: a kernel needs room."""
+        return channels == self.last[0] and rows <= self.last[1] and columns <= self.last[2]
 
     def pool(self) -> None:
         """A pool of any kind that the image has room for."""
