@@ -81,7 +81,7 @@ def measure(run: Run, block: int, bits: tuple[WeightBits, ...], sampled: int) ->
     return {
         "block": run.blocks[block].name,
         "bits": list(bits),
-        "rows": [{"bits": width, "path": list(path)} for width, path in chosen],
+        "rows": [{"bits": row.bits[0], "path": list(row.path)} for row in chosen],
         "images": len(features[1]),
         "relative_difference_of_scores": distances,
         "share_of_other_codes": {name: statistics.mean(values) for name, values in shares.items()},
@@ -98,7 +98,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = Run(RunFolder(arguments.run))
     cases = []
-    for block, bits in CASES:
+    for block, bits, _ in CASES:
         case = measure(run, block, bits, arguments.sampled)
         cases.append(case)
         print(case["block"], "bits", *bits)

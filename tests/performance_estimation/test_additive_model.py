@@ -9,33 +9,40 @@ import pytest
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.layers import Row
+from qanas.performance_estimation.block_table.layers import Bits, Row
 from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, race, rows_to_fit
+from qanas.search_space.blockwise_space import BitsPer
 
 OPTIONS = (3, 4, 2)
-ALL: list[Row] = [(bits, path) for bits in (4, 8) for path in itertools.product(*map(range, OPTIONS))]
+PATHS = list(itertools.product(*map(range, OPTIONS)))
+BITS: dict[BitsPer, list[Bits]] = {"block": [(4, 4, 4), (8, 8, 8)], "layer": list(itertools.product((4, 8), repeat=3))}
+ALL = [Row(bits, path) for bits in BITS["layer"] for path in PATHS]
 
 
 def scores_of(rows: list[Row], noise: float = 0.0, samples: int = 5) -> NDArray[np.float64]:
-    """Products of an effect for each option; those of 4 bits have nothing to do with those of 8."""
+    """Products of an effect for each option with its bits."""
     generator = np.random.default_rng(0)
     effects = {bits: [generator.uniform(0.5, 2.0, (count, samples)) for count in OPTIONS] for bits in (4, 8)}
-    scores = np.array([np.prod([effects[b][layer][o] for layer, o in enumerate(path)], axis=0) for b, path in rows])
+    layers = range(len(OPTIONS))
+    scores = np.array([np.prod([effects[bits[n]][n][path[n]] for n in layers], axis=0) for bits, path in rows])
     # One miss a row, the same on all samples: what a sum over the layers leaves out of a path.
     misses = dict(zip(ALL, np.random.default_rng(1).normal(0.0, noise, len(ALL)), strict=True))
     return scores * np.exp([[misses[row]] for row in rows])
 
 
-def test_what_is_additive_is_predicted_exactly() -> None:
-    known = rows_to_fit(OPTIONS, (4, 8), 0)
+@pytest.mark.parametrize("per", ["block", "layer"])
+def test_what_is_additive_is_predicted_exactly(per: BitsPer) -> None:
+    known = rows_to_fit(OPTIONS, (4, 8), per, 0)
+    assert {row.bits for row in known} <= set(BITS[per])
     model = AdditiveModel.fitted(OPTIONS, known, scores_of(known))
-    np.testing.assert_allclose(model.predict(ALL), scores_of(ALL), rtol=1e-9)
+    rows = [Row(bits, path) for bits in BITS[per] for path in PATHS]
+    np.testing.assert_allclose(model.predict(rows), scores_of(rows), rtol=1e-9)
     assert model.error < 1e-9
 
 
 def test_the_error_is_that_of_rows_left_out() -> None:
     """Against the plain way: a model without a row predicts it."""
-    known = rows_to_fit(OPTIONS, (8,), 0)
+    known = rows_to_fit(OPTIONS, (8,), "block", 0)
     scores = scores_of(known, noise=0.05)
     model = AdditiveModel.fitted(OPTIONS, known, scores)
     misses = []
@@ -48,17 +55,25 @@ def test_the_error_is_that_of_rows_left_out() -> None:
 
 
 def test_an_option_that_one_row_has_alone_is_not_trusted() -> None:
-    rows: list[Row] = [(8, (0, 0, 0)), (8, (1, 1, 1)), (8, (1, 1, 0)), (8, (1, 0, 1)), (8, (2, 1, 0))]
+    rows: list[Row] = [
+        Row.alike(8, (0, 0, 0)),
+        Row.alike(8, (1, 1, 1)),
+        Row.alike(8, (1, 1, 0)),
+        Row.alike(8, (1, 0, 1)),
+        Row.alike(8, (2, 1, 0)),
+    ]
     assert AdditiveModel.fitted(OPTIONS, rows, scores_of(rows, 0.05)).error == np.inf
 
 
-@pytest.mark.parametrize("options", [(6, 6, 6, 6), (3, 2), (5,)])
-def test_every_option_is_equally_frequent_among_the_rows(options: tuple[int, ...]) -> None:
-    rows = rows_to_fit(options, (4, 8), 3)
+@pytest.mark.parametrize(
+    ("options", "per"), [((6, 6, 6, 6), "block"), ((6, 6, 6), "layer"), ((3, 2), "block"), ((5,), "block")]
+)
+def test_every_option_is_equally_frequent_among_the_rows(options: tuple[int, ...], per: BitsPer) -> None:
+    rows = rows_to_fit(options, (4, 8), per, 3)
     assert len(set(rows)) == len(rows)
-    for bits in (4, 8):
+    for width in (4, 8):
         for layer, count in enumerate(options):
-            seen = Counter(path[layer] for width, path in rows if width == bits)
+            seen = Counter(path[layer] for bits, path in rows if bits[layer] == width)
             assert set(seen) == set(range(count))
             # Rows that are drawn twice count once.
             assert max(seen.values()) - min(seen.values()) <= 0.35 * max(seen.values())
@@ -67,7 +82,7 @@ def test_every_option_is_equally_frequent_among_the_rows(options: tuple[int, ...
 def test_a_race_that_begins_with_predictions_keeps_the_front() -> None:
     """Paths are 1 % off a sum over their layers, samples 3 %; options cost the more, the less noise they have."""
     options = (6, 6, 6)
-    rows: list[Row] = [(8, path) for path in itertools.product(*map(range, options))]
+    rows: list[Row] = [Row.alike(8, path) for path in itertools.product(*map(range, options))]
     generator = np.random.default_rng(2)
     effects = [np.sort(generator.uniform(-0.5, 0.5, count)) for count in options]
     sizes = [np.sort(generator.integers(10, 1000, count))[::-1] for count in options]
@@ -89,7 +104,7 @@ def test_a_race_that_begins_with_predictions_keeps_the_front() -> None:
     kept, scored = 0, []
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(60).tolist()
-        known = rows_to_fit(options, (8,), seed)
+        known = rows_to_fit(options, (8,), "block", seed)
         model = AdditiveModel.fitted(options, known, score(order[:4], known))
         predicted = Heat(lambda _, asked, model=model: model.predict(asked), (4,), model.error)  # type: ignore[misc]
         left = race([predicted], rows, costs, order, 4.0).alive

@@ -71,7 +71,7 @@ def by_hand(bench: Bench, scored: ScoredBlocks, place: int, row: int | None) -> 
     if row is not None:
         bits, path = scored.block_tables[place].rows[row]
         architecture = {**candidate.architecture, **blocks[place].architecture(path)}
-        quantization = {**candidate.quantization, blocks[place].weight_bits_setting: bits}
+        quantization = {**candidate.quantization, **blocks[place].quantization(bits)}
         candidate = Candidate(architecture, candidate.training, quantization)
     network = SmallSpace().build(candidate, bench.shape)
     own = f"{blocks[place].module}."

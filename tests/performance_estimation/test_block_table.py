@@ -24,6 +24,7 @@ from qanas.performance_estimation.block_table.walk import (
 )
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
+from qanas.search_space.blockwise_space import BitsPer
 from qanas.search_space.network_space import TaskShape
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
@@ -78,6 +79,9 @@ def test_the_tree_is_bit_identical_to_the_plain_walk(
     assert tree.keys() == plain.keys() == set(rows)
     for row in rows:
         assert np.array_equal(tree[row], plain[row])
+    mixed = [Row((8, 4), (0, 1)), Row((8, 6), (0, 1)), Row((4, 8), (0, 1)), Row((6, 4), (2, 3))]
+    tree, plain = score_paths(statistics, samples, mixed), plain | score_one_by_one(statistics, samples, mixed)
+    assert all(np.array_equal(tree[row], plain[row]) for row in mixed)
     # Part of the rows give the same numbers as all of them.
     some = score_paths(statistics, samples, rows[5:30:7])
     assert all(np.array_equal(some[row], plain[row]) for row in rows[5:30:7])
@@ -107,7 +111,7 @@ def test_costs_of_paths_add_up_to_those_of_networks(layers: BlockLayers) -> None
     outside = set()
     for paths, bits in ((((0, 0), (1, 2)), (8, 8)), (((3, 1), (2, 2)), (4, 6)), (((2, 3), (0, 3)), (6, 4))):
         whole = bench.costs_of(space.candidate(bench.shape, bench.reference, paths, bits))
-        parts = [block.costs([(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[list-item]
+        parts = [block.costs([Row.alike(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[list-item]
         outside.add(tuple(whole[name] - sum(part[name][0] for part in parts) for name in ADDITIVE_COLUMNS))
     assert len(outside) == 1  # stem and head, whatever is between them
 
@@ -117,20 +121,24 @@ def front_rows(table: BlockTable) -> set[Row]:
     return {table.rows[rows[position]] for position in non_dominated(table.losses(rows, ["packed_weight_bytes"]))}
 
 
-def test_a_race_keeps_the_front(layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]) -> None:
+@pytest.mark.parametrize(("per", "orders"), [("block", 10), ("layer", 6)])
+def test_a_race_keeps_the_front(
+    layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures], per: BitsPer, orders: int
+) -> None:
     racing = RacingSettings(quick_rounds=(8,), rounds=(20,))
-    full = builder(layers, features, TableSettings(bits=BITS, full=True)).build(["packed_weight_bytes"])
+    full = builder(layers, features, TableSettings(BITS, per, full=True)).build(["packed_weight_bytes"])
     assert full.exact.all()
+    assert len(full.rows) == 16 * (3 if per == "block" else 9)
     assert len(front_rows(full)) > 3
     same = 0
-    for seed in range(20):
-        settings = TableSettings(bits=BITS, racing=racing)
+    for seed in range(orders):
+        settings = TableSettings(BITS, per, racing=racing)
         raced = builder(layers, features, settings, seed).build(["packed_weight_bytes"])
         assert raced.exact.sum() < 0.8 * len(raced.rows)
         same += front_rows(raced) == front_rows(full)
         both = raced.exact_rows()
         assert np.array_equal(raced.scores[both], full.scores[both])
-    assert same >= 19
+    assert same >= orders - 1
 
 
 def test_a_race_keeps_the_front_where_predictions_are_poor(
@@ -139,7 +147,7 @@ def test_a_race_keeps_the_front_where_predictions_are_poor(
     """Four layers of four options, three of them not trained in their place: 7 to 10 % off, and allowed for."""
     first, second = layers.graphs
     deep = BlockLayers((first, second, second, second), Scheme())
-    assert len(rows_to_fit(deep.options, (8,), 0)) < 0.3 * 256
+    assert len(rows_to_fit(deep.options, (8,), "block", 0)) < 0.3 * 256
     full = builder(deep, features, TableSettings(full=True)).build(["packed_weight_bytes"])
     settings = TableSettings(racing=RacingSettings(quick_rounds=(8,), rounds=(20,)))
     for seed in range(2):
@@ -151,14 +159,14 @@ def test_a_race_keeps_the_front_where_predictions_are_poor(
 def test_an_order_of_the_samples_changes_no_exact_score(
     layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]
 ) -> None:
-    rows: list[Row] = [(8, (0, 1)), (4, (3, 3))]
+    rows: list[Row] = [Row.alike(8, (0, 1)), Row.alike(4, (3, 3))]
     first, second = (builder(layers, features, TableSettings(bits=BITS), seed).exact_scores(rows) for seed in (0, 7))
     assert np.array_equal(first, second)
 
 
 def test_two_supernets_are_averaged(layers: BlockLayers, features: tuple[BlockFeatures, BlockFeatures]) -> None:
     other = BlockLayers.of(BlockSupernet.seeded(BLOCKS[BLOCK], 5), (6, SIZE, SIZE), Scheme())
-    rows: list[Row] = [(8, (0, 1)), (8, (2, 2))]
+    rows: list[Row] = [Row.alike(8, (0, 1)), Row.alike(8, (2, 2))]
     alone = [builder(entry, features, TableSettings()).exact_scores(rows) for entry in (layers, other)]
     both = TableBuilder([layers, other], *features, TableSettings(), 0).exact_scores(rows)
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=1e-12)
@@ -198,7 +206,7 @@ def test_remembered_statistics_are_those_that_are_taken(
 ) -> None:
     made = builder(layers, features, TableSettings())
     samples = ScoredSamples.of(features[1], made.noise)
-    rows: list[Row] = [(8, (0, 1)), (8, (0, 2)), (8, (3, 1))]
+    rows: list[Row] = [Row.alike(8, (0, 1)), Row.alike(8, (0, 2)), Row.alike(8, (3, 1))]
     own = score_paths(PrefixStatistics(layers, made.calibration), samples, rows)
     remembered = RememberedStatistics(PrefixStatistics(layers, made.calibration))
     # The first layers of the last two rows are known then, one behind the first one is not.
@@ -227,7 +235,7 @@ def test_a_race_by_hand() -> None:
     assert surviving(scores, costs, 100, 4.0).tolist() == [True, False, True, True]
     # A score of 2.5 that is off by a tenth of itself may be one of 3.5.
     assert surviving(scores, costs, 100, 4.0, error=0.1).tolist() == [True, True, True, True]
-    rows: list[Row] = [(8, (row,)) for row in range(4)]
+    rows: list[Row] = [Row.alike(8, (row,)) for row in range(4)]
     seen: list[int] = []
 
     def score(positions: Sequence[int], asked: Sequence[Row]) -> NDArray[np.float64]:

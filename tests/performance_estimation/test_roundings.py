@@ -38,7 +38,7 @@ BITS: tuple[WeightBits, ...] = (4, 6, 8)
 PATHS = [
     tuple((first + step * layer) % 4 for layer in range(DEPTH)) for first, step in itertools.product(range(4), (0, 1))
 ]
-ROWS: list[Row] = [(bits, path) for bits in BITS for path in PATHS]
+ROWS: list[Row] = [Row.alike(bits, path) for bits in BITS for path in PATHS]
 
 
 def strided_block() -> Block:
@@ -93,7 +93,7 @@ def test_scores_are_those_of_real_numbers_rounded_as_the_kernels_do(
 def test_each_rounding_of_a_convolution_is_needed(
     roundings: dict[str, object], statistics: PrefixStatistics, samples: ScoredSamples
 ) -> None:
-    assert all(other_codes(statistics, samples, (bits, PATHS[0]), **roundings) > 0 for bits in BITS)
+    assert all(other_codes(statistics, samples, Row.alike(bits, PATHS[0]), **roundings) > 0 for bits in BITS)
 
 
 def test_a_product_is_rounded_twice() -> None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from pydantic import Field
 from torch import Tensor, nn
 
+from qanas.core.bits import told_bits
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.images import ConvNormReLU6
 from qanas.layers.mbconv import MBConv, MBConvChoice, scaled_channels
@@ -32,7 +33,14 @@ from qanas.networks.mobilenet_v2 import (
     MobileNetV2Encoder,
     strides_and_dilations,
 )
-from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
+from qanas.search_space.blockwise_space import (
+    BitsPer,
+    Block,
+    BlockwiseSpace,
+    LayerOption,
+    bits_of_modules,
+    bits_settings,
+)
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
 from qanas.search_space.settings import Choice, Integer, Setting, exists
@@ -275,7 +283,8 @@ class DeepLabV3Space(BlockwiseSpace):
         strides: of each block's first layer, in the reference network too.
         kernels: taps a side of a depthwise convolution, searched.
         expansions: inner channels per channel of a layer's input, searched.
-        weight_bits: bits of a weight, searched by block; stem and head have 8.
+        weight_bits: bits of a weight that are searched; stem and head have 8.
+        bits_per: whether a block or a layer has bits of its own.
         aspp_channels: of the head, at width 1.
         atrous_rates: of the head's 3 x 3 branches.
         upsampling: bilinear in steps of two, or at once.
@@ -287,12 +296,13 @@ class DeepLabV3Space(BlockwiseSpace):
     kernels: Annotated[tuple[Kernel, ...], Field(strict=False, min_length=1)] = (3, 5, 7)
     expansions: Annotated[tuple[Expansion, ...], Field(strict=False, min_length=1)] = (3, 6)
     weight_bits: Annotated[tuple[WeightBits, ...], Field(strict=False, min_length=1)] = (8,)
+    bits_per: BitsPer = "block"
     aspp_channels: Annotated[int, Field(ge=8, le=1024)] = ASPP_CHANNELS
     atrous_rates: Annotated[tuple[int, ...], Field(strict=False)] = ()
     upsampling: Upsampling = "steps"
 
     def settings(self, shape: TaskShape) -> list[Setting]:
-        """Return layers, kernels and expansions by block, training, bits by block."""
+        """Return layers, kernels and expansions by block, training, bits."""
         settings: list[Setting] = []
         reference = MBConvChoice()
         for number, (own, original) in enumerate(zip(self.layers, BLOCK_LAYERS, strict=True), 1):
@@ -306,11 +316,16 @@ class DeepLabV3Space(BlockwiseSpace):
                     Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=there),
                 ]
         settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
-        bits: list[Setting] = [
-            Choice(_bits(number), "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
-            for number in range(1, len(self.layers) + 1)
+        return settings + [
+            Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
+            for names in self._bits
+            for name in dict.fromkeys(names)
         ]
-        return settings + bits
+
+    @property
+    def _bits(self) -> list[tuple[str, ...]]:
+        """The settings with the bits of each layer of each block."""
+        return [bits_settings(number, layers, self.bits_per) for number, layers in enumerate(self.layers, 1)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `DeepLabV3`."""
@@ -332,10 +347,9 @@ class DeepLabV3Space(BlockwiseSpace):
             sum(choice.kernel_size for choice in layers) / len(layers),
             sum(choice.expansion for choice in layers) / len(layers),
         )
-        bits = [str(candidate.quantization[_bits(number)]) for number in range(1, len(self.layers) + 1)]
-        same = bits[:1] if len(set(bits)) == 1 else bits
+        bits = told_bits([[candidate.quantization[name] for name in names] for names in self._bits])
         means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
-        return f"{len(layers)} MBConv layers, {means}, {'-'.join(same)} bits"
+        return f"{len(layers)} MBConv layers, {means}, {bits} bits"
 
     def narrowed(self, share: float) -> Self | None:
         """Return the space of that share of the width, down to the narrowest that there is."""
@@ -343,9 +357,11 @@ class DeepLabV3Space(BlockwiseSpace):
         return replace(self, width=width) if width >= NARROWEST else None
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
-        """Return the bits of each block's weights."""
-        numbers = range(1, len(self.layers) + 1)
-        return {_module(number): int(candidate.quantization[_bits(number)]) for number in numbers}
+        """Return the bits of each block's weights, or of each layer's."""
+        found: dict[str, int] = {}
+        for number, names in enumerate(self._bits, 1):
+            found |= bits_of_modules(_module(number), names, candidate.quantization)
+        return found
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return the six blocks; an option is a kernel with an expansion."""
@@ -365,9 +381,8 @@ class DeepLabV3Space(BlockwiseSpace):
                 for layer in range(1, layers + 1)
             ]
             options = tuple(self._options(number, layer, place) for layer, place in enumerate(places, 1))
-            blocks.append(
-                Block(f"block_{number}", _module(number), options, {f"layers_{number}": layers}, _bits(number))
-            )
+            own = {f"layers_{number}": layers}
+            blocks.append(Block(f"block_{number}", _module(number), options, own, self._bits[number - 1]))
         return blocks
 
     def _options(self, block: int, layer: int, place: partial[MBConv]) -> tuple[LayerOption, ...]:
@@ -398,10 +413,6 @@ def image_size(shape: TaskShape) -> Size:
 
 def _names(block: int, layer: int) -> tuple[str, str]:
     return f"kernel_{block}_{layer}", f"expansion_{block}_{layer}"
-
-
-def _bits(block: int) -> str:
-    return f"weight_bits_{block}"
 
 
 def _module(block: int) -> str:

@@ -17,10 +17,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from qanas.core.bits import told_bits
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.mbconv import MBConvChoice
 from qanas.layers.sequences import ScaledLinear
-from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
+from qanas.search_space.blockwise_space import (
+    BitsPer,
+    Block,
+    BlockwiseSpace,
+    LayerOption,
+    bits_of_modules,
+    bits_settings,
+)
 from qanas.search_space.network_space import SEQUENCE_AXES, TaskShape, image_shape, narrowed_width
 from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
 from qanas.search_space.settings import Choice, OneOf, Setting
@@ -125,7 +133,8 @@ class StagedSpace(BlockwiseSpace):
         kernels: taps that are searched in every layer; none: each layer has the reference's.
         fewer_layers: whether every layer but a stage's first may be left out.
         more_layers: layers that a stage can have beyond the reference's.
-        weight_bits: bits of a weight, searched by stage; stem and head have 8.
+        weight_bits: bits of a weight that are searched; stem and head have 8.
+        bits_per: whether a stage or a layer has bits of its own.
     """
 
     seed_width: Width = 1.0
@@ -134,6 +143,7 @@ class StagedSpace(BlockwiseSpace):
     fewer_layers: bool = True
     more_layers: Annotated[int, Field(ge=0, le=8)] = 0
     weight_bits: Annotated[tuple[WeightBits, ...], Field(strict=False, min_length=1)] = (8,)
+    bits_per: BitsPer = "block"
 
     training: ClassVar[TrainingSettings] = TrainingSettings(
         learning_rate=5e-3, optimizer="adam", scheduler="cosine", batch_size=32, loss="cross_entropy", gradient_clip=5.0
@@ -189,16 +199,23 @@ class StagedSpace(BlockwiseSpace):
         ]
 
     def settings(self, shape: TaskShape) -> list[Setting]:
-        """Return the width, what each layer of each stage is, training, and bits by stage."""
+        """Return the width, what each layer of each stage is, training, and bits."""
         settings: list[Setting] = [Choice("width", "architecture", self.seed_width, options=self.widths)]
         for number, stage in enumerate(self._stages, 1):
             for place, layer in enumerate(stage.layers, 1):
                 settings += self._layer_settings(number, place, layer)
         settings += training_settings(shape.losses, replace(self.training, loss=shape.losses[0]))
         return settings + [
-            Choice(_bits(number), "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
-            for number in range(1, len(self._stages) + 1)
+            Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
+            for names in self._bits
+            for name in dict.fromkeys(names)
         ]
+
+    @property
+    def _bits(self) -> list[tuple[str, ...]]:
+        """The settings with the bits of each layer of each stage."""
+        counts = [len(stage.layers) for stage in self._stages]
+        return [bits_settings(number, count, self.bits_per) for number, count in enumerate(counts, 1)]
 
     def _layer_settings(self, stage: int, place: int, layer: MBConvChoice) -> list[Setting]:
         """Return the settings of a layer; those of one that can be left out exist where it does."""
@@ -275,9 +292,11 @@ class StagedSpace(BlockwiseSpace):
         return nn.Identity() if choice.expansion == LEFT_OUT else self.layer(place, choice)
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
-        """Return the bits of each stage's weights."""
-        numbers = range(1, len(self._stages) + 1)
-        return {_module(number): int(candidate.quantization[_bits(number)]) for number in numbers}
+        """Return the bits of each stage's weights, or of each layer's."""
+        found: dict[str, int] = {}
+        for number, names in enumerate(self._bits, 1):
+            found |= bits_of_modules(_module(number), names, candidate.quantization)
+        return found
 
     def describe(self, candidate: Candidate) -> str:
         """Return how many layers it has, what they are on average, its width, and the bits of its stages."""
@@ -288,9 +307,8 @@ class StagedSpace(BlockwiseSpace):
         expansion = sum(layer.expansion for layer in layers) / len(layers)
         if expansion != 1:
             told.append(f"expansions of {expansion:.2g} on average")
-        bits = list(map(str, self.module_weight_bits(candidate).values()))
-        same = bits[:1] if len(set(bits)) == 1 else bits
-        return ", ".join([*told, f"width {float(candidate.architecture['width']):.3g}", f"{'-'.join(same)} bits"])
+        bits = told_bits([[candidate.quantization[name] for name in names] for names in self._bits])
+        return ", ".join([*told, f"width {float(candidate.architecture['width']):.3g}", f"{bits} bits"])
 
     def narrowed(self, share: float) -> Self:
         """Return the space of that share of the reference's width."""
@@ -306,7 +324,8 @@ class StagedSpace(BlockwiseSpace):
                 self._layer_options(number, index, layer, place)
                 for index, (layer, place) in enumerate(zip(stage.layers, places, strict=True), 1)
             )
-            blocks.append(Block(f"stage_{number}", _module(number), layers, {"width": self.seed_width}, _bits(number)))
+            own: dict[str, Value] = {"width": self.seed_width}
+            blocks.append(Block(f"stage_{number}", _module(number), layers, own, self._bits[number - 1]))
         return blocks
 
     def _layer_options(self, stage: int, index: int, layer: MBConvChoice, place: Place) -> tuple[LayerOption, ...]:
@@ -342,10 +361,6 @@ def _told(chosen: Mapping[str, Value]) -> str:
         else:
             parts.append(f"{aspect[0]}{value:g}" if isinstance(value, int | float) else f"-{value}")
     return "".join(parts) or "reference"
-
-
-def _bits(stage: int) -> str:
-    return f"weight_bits_{stage}"
 
 
 def _module(stage: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +30,7 @@ from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.scored_blocks import ScoredBlocks, ScoreOptions
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.additive import AdditiveScores
-from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.blockwise_space import BitsPer, Block, BlockwiseSpace
 from qanas.search_space.start import Proposal
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
@@ -76,7 +76,7 @@ class TableOptions(BaseModel):
 
     model_config = _STRICT
     bits: list[WeightBits] = Field(default=[8], min_length=1)
-    per: Literal["block"] = "block"
+    per: BitsPer = "block"
     full: bool = False
     samples: int | None = Field(default=None, ge=2)
     calibration_samples: int = Field(default=32, ge=2)
@@ -84,7 +84,7 @@ class TableOptions(BaseModel):
     @property
     def settings(self) -> TableSettings:
         """What the making of a table has to know."""
-        return TableSettings(tuple(self.bits), self.full, self.calibration_samples, self.samples)
+        return TableSettings(tuple(self.bits), self.per, self.full, self.calibration_samples, self.samples)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,13 @@ class BlockTables(Estimator):
                 f"estimation.name: block_tables needs blocks, which {type(bench.networks).__name__} has not"
             )
         if bench.scheme.layers:
-            raise InputError("quantization.layers: a block-wise search has bits by block, table.bits; leave it out")
+            raise InputError("quantization.layers: bits of blocks and layers are searched, table.bits; leave it out")
+        has = "layer" if any(block.bits_per == "layer" for block in blocks_of(bench)) else "block"
+        if has != self.table.per and any(len(block.layers) > 1 for block in blocks_of(bench)):
+            raise InputError(
+                f"table.per: {self.table.per}, but the space has a setting of bits for each {has}; "
+                f"give per = '{has}', or space.bits_per = '{self.table.per}'"
+            )
 
     def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> ScoredBlocks:
         """Train the teacher, note what it has at its blocks' borders, distil, and score."""

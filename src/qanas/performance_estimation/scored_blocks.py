@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from qanas.core.bits import told_bits
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
 from qanas.core.measures import Measure, Metric, Score
@@ -20,11 +21,10 @@ from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_table.files import BlockFiles, blocks_of
-from qanas.performance_estimation.block_table.layers import Row
+from qanas.performance_estimation.block_table.layers import Bits, Row
 from qanas.performance_estimation.block_table.replaced import read_losses
 from qanas.performance_estimation.block_table.table import BlockTable
 from qanas.performance_estimation.procedure import Procedure
-from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.start import Proposal, Start
@@ -117,10 +117,10 @@ class ScoredBlocks(Estimator):
             for name, value in block.settings.items():
                 if candidate.architecture.get(name) != value:
                     raise ValueError(f"{block.name} is made for {name} = {value}")
-            bits = candidate.quantization[block.weight_bits_setting]
-            row = (cast("WeightBits", bits), block.path_of(candidate.architecture))
+            bits = cast("Bits", block.bits_of(candidate.quantization))
+            row = Row(bits, block.path_of(candidate.architecture))
             if row not in positions:
-                raise ValueError(f"{block.name} has no row for weights of {bits} bits")
+                raise ValueError(f"{block.name} has no row for weights of {told_bits([bits])} bits")
             rows.append(positions[row])
         for block, scores, position in zip(blocks_of(self.bench), self.scores, rows, strict=True):
             if np.isnan(scores[position]):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
 from qanas.reporting.figures import HOVER, INK, LEGEND, MUTED, Choice, Figure, Spec, bits_colour, hover, value_axis
-from qanas.reporting.run_data import BlockRows, RunData, chosen_rows, finite, name_of
+from qanas.reporting.run_data import MIXED_BITS, BlockRows, RunData, chosen_rows, finite, name_of
 from qanas.reporting.wording import count, number, title
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def block_plot(data: RunData) -> Figure | None:
     costs = [axis.column for axis in data.costs if all(axis.column in block.costs for block in data.blocks)]
     if not data.blocks or not costs:
         return None
-    bits = sorted({count for block in data.blocks for count in block.weight_bits})
+    bits = sorted({block.bits_alike(row) for block in data.blocks for row in range(len(block))})
     views = [_view(data, cost, bits) for cost in costs]
     styles = [style for place in range(len(data.blocks)) for style in _styles(place, bits)]
     rows = -(-len(data.blocks) // _COLUMNS)
@@ -112,10 +112,17 @@ def _styles(place: int, bits: Sequence[int]) -> list[Spec]:
     line: Spec = {"name": "front of the block", "legendgroup": "front", "mode": "lines", "hoverinfo": "skip"}
     return [
         dots("raced away", {"size": 5, "color": MUTED, "opacity": 0.45}),
-        *(dots(f"exact, {count} bits", {"size": 6, "color": bits_colour(count), "opacity": 0.85}) for count in bits),
+        *(
+            dots(f"exact, {_bits_told(count)} bits", {"size": 6, "color": bits_colour(count), "opacity": 0.85})
+            for count in bits
+        ),
         base | line | {"hovertemplate": None, "line": {"shape": "hv", "width": 1.2, "color": INK}},
         dots("in a finalist", {"size": 12, "symbol": "diamond-open", "color": INK, "line": {"width": 2}}),
     ]
+
+
+def _bits_told(bits: int) -> str:
+    return "mixed" if bits == MIXED_BITS else str(bits)
 
 
 def _view(data: RunData, cost: str, bits: Sequence[int]) -> tuple[dict[int, Spec], Spec]:
@@ -148,7 +155,7 @@ def _block_points(block: BlockRows, cost: str, bits: Sequence[int], finalists: d
     dropped = np.flatnonzero(~block.exact)
     dropped = dropped[:: max(1, -(-len(dropped) // _MOST_DROPPED))]
     best = exact[non_dominated(np.column_stack([block.costs[cost][exact], block.nsr[exact]]))]
-    of_bits = np.array(block.weight_bits)
+    of_bits = np.array([block.bits_alike(row) for row in range(len(block))])
     chosen = np.array(sorted(finalists), dtype=np.intp)
     line = {name: values for name, values in _points(block, cost, best).items() if name != "text"}
     marked = _points(block, cost, chosen)
@@ -161,7 +168,7 @@ def _points(block: BlockRows, cost: str, rows: NDArray[np.intp]) -> Spec:
     costs = block.costs[cost][rows].tolist()
     scores = [float(f"{score:.{_DIGITS}g}") for score in block.nsr[rows]]
     texts = [
-        hover([f"{'-'.join(block.options[row])}, {block.weight_bits[row]} bits", f"NSR {score:g}, {number(at)}"])
+        hover([f"{'-'.join(block.options[row])}, {block.bits_told(row)}", f"NSR {score:g}, {number(at)}"])
         for row, score, at in zip(rows, scores, costs, strict=True)
     ]
     return {"x": costs, "y": scores, "text": texts}

@@ -219,7 +219,7 @@ def _made_of(data: RunData, row: Row) -> list[str]:
     if not picked:
         return [f"{key} {setting(value)}" for key, value in data.settings(row).items()]
     return [
-        f"{block.name.replace('_', ' ')}: {'-'.join(block.options[place])}, {block.weight_bits[place]} bits, "
+        f"{block.name.replace('_', ' ')}: {'-'.join(block.options[place])}, {block.bits_told(place)}, "
         f"NSR {number(float(block.nsr[place]))}"
         for block, place in zip(data.blocks, picked, strict=True)
     ]

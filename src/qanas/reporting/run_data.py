@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.bits import bits_by_layer, told_bits
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Direction, Goal, Measure, Metric, Score, is_setting, measure_of
 from qanas.core.run_folder import SEED_ID, RunFolder, read_table
@@ -32,7 +33,10 @@ Arrays = Mapping[str, NDArray[Any]]
 BASELINE = "baseline"
 """The kind of what a run compares itself with, on cards and in finalists.csv."""
 
-_BLOCK_COLUMNS = {"weight_bits", "options", "nsr", "exact"}
+MIXED_BITS = 0
+"""Stands for the bits of weights whose layers have others."""
+
+_BLOCK_COLUMNS = {"weight_bits", "path", "options", "nsr", "exact"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class BlockRows:
     Attributes:
         name: of the block.
         options: what stands at each layer, from the first to the last, such as ``("k5e3", "k3e6")``.
-        weight_bits: of all weights.
+        weight_bits: of the weights of each layer.
         nsr: quantized noise-to-signal ratio, shape (rows,).
         exact: whether it is over all held-out samples, shape (rows,); the others were dropped in the races.
         costs: of the block, each of shape (rows,).
@@ -50,7 +54,7 @@ class BlockRows:
 
     name: str
     options: tuple[tuple[str, ...], ...]
-    weight_bits: tuple[int, ...]
+    weight_bits: tuple[tuple[int, ...], ...]
     nsr: NDArray[np.float64]
     exact: NDArray[np.bool_]
     costs: Mapping[str, NDArray[np.float64]]
@@ -58,6 +62,15 @@ class BlockRows:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.options)
+
+    def bits_told(self, row: int) -> str:
+        """Return the bits of a row's weights in words."""
+        return f"{told_bits([self.weight_bits[row]])} bits"
+
+    def bits_alike(self, row: int) -> int:
+        """Return the bits of a row's weights, `MIXED_BITS` where layers have others."""
+        bits = set(self.weight_bits[row])
+        return bits.pop() if len(bits) == 1 else MIXED_BITS
 
     def row_with(self, nsr: float | None) -> int | None:
         """Return the first row with exactly this score; None where there is none."""
@@ -339,7 +352,7 @@ def _read_block(name: str, path: Path) -> BlockRows:
     return BlockRows(
         name,
         tuple(tuple(str(text).split("-")) for text in frame["options"]),
-        tuple(frame["weight_bits"].to_list()),
+        tuple(bits_by_layer(frame["weight_bits"].to_list(), frame["path"].to_list())),
         _numbers(frame, "nsr"),
         frame["exact"].to_numpy().astype(np.bool_),
         {column: _numbers(frame, column) for column in frame.columns if isinstance(measure_of(column), Cost)},

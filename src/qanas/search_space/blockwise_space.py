@@ -5,11 +5,41 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.search_space.network_space import NetworkSpace, TaskShape
+
+BitsPer = Literal["block", "layer"]
+"""What has bits of its own."""
+
+
+def bits_settings(block: int, layers: int, per: BitsPer) -> tuple[str, ...]:
+    """Return the quantization setting with the bits of each layer of a block, given by its number.
+
+    >>> bits_settings(3, 2, "block"), bits_settings(3, 2, "layer")
+    (('weight_bits_3', 'weight_bits_3'), ('weight_bits_3_1', 'weight_bits_3_2'))
+    """
+    own = f"weight_bits_{block}"
+    return tuple(own if per == "block" else f"{own}_{layer}" for layer in range(1, layers + 1))
+
+
+def bits_of_modules(module: str, names: Sequence[str], quantization: Mapping[str, Value]) -> dict[str, int]:
+    """Return the bits of a block's module, or of each of its layers' where these have bits of their own.
+
+    Args:
+        module: of the block; it holds its layers as ``0``, ``1``, ...
+        names: of the settings with the bits of each layer.
+        quantization: of a candidate.
+
+    >>> bits_of_modules("blocks.0", ("a", "a"), {"a": 6}), bits_of_modules("blocks.0", ("a", "b"), {"a": 6, "b": 4})
+    ({'blocks.0': 6}, {'blocks.0.0': 6, 'blocks.0.1': 4})
+    """
+    if len(set(names)) == 1:
+        return {module: int(quantization[names[0]])}
+    return {f"{module}.{place}": int(quantization[name]) for place, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -39,14 +69,35 @@ class Block:
             holds its layers as ``0``, ``1``, ...
         layers: the options of every layer, from the first to the last.
         settings: the architecture settings that all its paths have.
-        weight_bits_setting: the quantization setting with the bits of its weights.
+        weight_bits_setting: the quantization setting with the bits of its weights; or one for each layer, which may be
+            all the same.
     """
 
     name: str
     module: str
     layers: tuple[tuple[LayerOption, ...], ...]
     settings: Mapping[str, Value]
-    weight_bits_setting: str
+    weight_bits_setting: str | tuple[str, ...]
+
+    @property
+    def weight_bits_settings(self) -> tuple[str, ...]:
+        """The quantization setting with the bits of each layer's weights."""
+        named = self.weight_bits_setting
+        return (named,) * len(self.layers) if isinstance(named, str) else named
+
+    @property
+    def bits_per(self) -> BitsPer:
+        """What has bits of its own."""
+        return "block" if len(set(self.weight_bits_settings)) == 1 else "layer"
+
+    def quantization(self, bits: int | Sequence[int]) -> dict[str, Value]:
+        """Return the quantization settings of a block whose weights, or each layer's, have some bits."""
+        names = self.weight_bits_settings
+        return dict(zip(names, [bits] * len(names) if isinstance(bits, int) else bits, strict=True))
+
+    def bits_of(self, quantization: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the bits of each layer's weights of a candidate."""
+        return tuple(int(quantization[name]) for name in self.weight_bits_settings)
 
     def architecture(self, path: Sequence[int]) -> dict[str, Value]:
         """Return the architecture settings of a path."""
@@ -91,7 +142,11 @@ class BlockwiseSpace(NetworkSpace):
         """Return the blocks in the order in which values pass them."""
 
     def candidate(
-        self, shape: TaskShape, reference: Candidate, paths: Sequence[Sequence[int]], weight_bits: Sequence[int]
+        self,
+        shape: TaskShape,
+        reference: Candidate,
+        paths: Sequence[Sequence[int]],
+        weight_bits: Sequence[int | Sequence[int]],
     ) -> Candidate:
         """Return the network of one path a block.
 
@@ -99,11 +154,11 @@ class BlockwiseSpace(NetworkSpace):
             shape: of the task.
             reference: the reference network's candidate, which has everything that is not searched.
             paths: through each block.
-            weight_bits: of each block's weights.
+            weight_bits: of each block's weights, or of each of its layers'.
         """
         architecture: dict[str, Value] = {}
         quantization = dict(reference.quantization)
         for block, path, bits in zip(self.blocks(shape), paths, weight_bits, strict=True):
             architecture |= block.architecture(path)
-            quantization[block.weight_bits_setting] = bits
+            quantization |= block.quantization(bits)
         return Candidate(architecture, reference.training, quantization, reference.input)

@@ -212,11 +212,9 @@ def score_alone(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) 
 @torch.no_grad()
 def integer_codes(statistics: PrefixStatistics, samples: ScoredSamples, row: Row) -> Codes:
     """Return the codes at the end of one row's path."""
-    bits, path = row
-    scheme = statistics.layers.with_bits(bits)
     codes = Codes.of_input(statistics.input, samples)
-    for observed in _observed(statistics, path):
-        codes = observed.quantized(codes.affine, scheme)(codes)
+    for observed, bits in zip(_observed(statistics, row.path), row.bits, strict=True):
+        codes = observed.quantized(codes.affine, statistics.layers.with_bits(bits))(codes)
     return codes
 
 
@@ -245,10 +243,9 @@ def fake_quantized_values(
     Returns:
         float32, by chunk, shape (samples, channels, height, width).
     """
-    bits, path = row
     values = [roundings.given(chunk.inputs, statistics.input) for chunk in samples.chunks]
     given = statistics.input
-    for observed in _observed(statistics, path):
+    for observed, bits in zip(_observed(statistics, row.path), row.bits, strict=True):
         layer = FakeQuantizedLayer(observed, given, bits, roundings)
         values, given = [layer(chunk) for chunk in values], layer.affines[observed.graph.output]
     return [chunk.float() for chunk in values]

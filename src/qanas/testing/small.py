@@ -23,7 +23,14 @@ from qanas.layers.mbconv import MBConv, MBConvChoice
 from qanas.performance_estimation.base import StageFile, StageUnit
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
+from qanas.search_space.blockwise_space import (
+    BitsPer,
+    Block,
+    BlockwiseSpace,
+    LayerOption,
+    bits_of_modules,
+    bits_settings,
+)
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import Choice, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
@@ -120,7 +127,8 @@ class SmallSpace(BlockwiseSpace):
     """Each layer of two blocks is one of a few; the reference has the last one everywhere.
 
     Args:
-        weight_bits: of each block, that are searched.
+        weight_bits: that are searched.
+        bits_per: whether a block or a layer has bits of its own.
 
     Attributes:
         layers: of each block.
@@ -132,9 +140,10 @@ class SmallSpace(BlockwiseSpace):
     options: ClassVar[tuple[MBConvChoice, ...]] = (MBConvChoice(3, 1), MBConvChoice(3, 2))
     batch_size: ClassVar[int] = 16
 
-    def __init__(self, weight_bits: tuple[int, ...] = (8,)) -> None:
+    def __init__(self, weight_bits: tuple[int, ...] = (8,), bits_per: BitsPer = "block") -> None:
         """Take the bits."""
         self.weight_bits = tuple(weight_bits)
+        self.bits = [bits_settings(block, layers, bits_per) for block, layers in enumerate(self.layers)]
 
     def head(self) -> nn.Module:
         """Return what maps the last block's output, shape (batch, 6, side, side), to classes, shape (batch, 3)."""
@@ -152,8 +161,9 @@ class SmallSpace(BlockwiseSpace):
             ),
             *training_settings(shape.losses, reference),
             *(
-                Choice(f"weight_bits_{block}", "quantization", 8, options=self.weight_bits)
-                for block in range(len(self.layers))
+                Choice(name, "quantization", 8, options=self.weight_bits)
+                for names in self.bits
+                for name in dict.fromkeys(names)
             ),
         ]
 
@@ -168,15 +178,17 @@ class SmallSpace(BlockwiseSpace):
         return SmallNetwork(blocks, self.head())
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
-        """Return each block's bits."""
-        bits = candidate.quantization
-        return {f"blocks.{block}": int(bits[f"weight_bits_{block}"]) for block in range(len(self.layers))}
+        """Return each block's bits, or each layer's."""
+        found: dict[str, int] = {}
+        for block, names in enumerate(self.bits):
+            found |= bits_of_modules(f"blocks.{block}", names, candidate.quantization)
+        return found
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return both."""
         del shape
         return [
-            Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, f"weight_bits_{block}")
+            Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, self.bits[block])
             for block, layers in enumerate(self.layers)
         ]
 

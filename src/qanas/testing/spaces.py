@@ -355,16 +355,19 @@ def distilled_weights_load(case: BlocksCase) -> None:
 
 
 def bits_are_the_blocks(case: BlocksCase) -> None:
-    """A block's setting of bits decides those of its module, and of no other block's."""
+    """A block's settings of bits decide those of its module or of its layers, and of no other block's."""
     known = {setting.name for setting in case.bench.space.settings if setting.group == "quantization"}
     for place, block in enumerate(case.blocks):
-        expect(block.weight_bits_setting in known, f"{block.name}: there is no setting {block.weight_bits_setting}")
+        lacking = sorted(set(block.weight_bits_settings) - known)
+        expect(not lacking, f"{block.name}: there is no setting {', '.join(lacking)}")
         bits = [4 if other == place else 8 for other in range(len(case.blocks))]
         paths = [case.paths(other)[0] for other in case.blocks]
         candidate = case.space.candidate(case.bench.shape, case.bench.reference, paths, bits)
         own = case.space.module_weight_bits(candidate)
         found = {name for name, width in own.items() if width == bits[place]}
-        expect(found == {block.module}, f"{block.name} at 4 bits: so are {sorted(found)}, not {block.module} alone")
+        layers = {f"{block.module}.{layer}" for layer in range(len(block.layers))}
+        wanted = {block.module} if block.bits_per == "block" else layers
+        expect(found == wanted, f"{block.name} at 4 bits: so are {sorted(found)}, not {sorted(wanted)} alone")
 
 
 BLOCK_PROPERTIES = (

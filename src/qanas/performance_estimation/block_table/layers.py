@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -82,16 +82,29 @@ Path = tuple[int, ...]
 Prefix = tuple[int, ...]
 """The options of the first layers of a path."""
 
-Row = tuple[WeightBits, Path]
-"""A row of a table: a path through a block with weights of some bits."""
+Bits = tuple[WeightBits, ...]
+"""The bits of every layer's weights."""
 
 
-def positions_by_bits(rows: Sequence[Row]) -> Mapping[WeightBits, list[int]]:
-    """Return the positions of the rows of each of the bits."""
-    positions: dict[WeightBits, list[int]] = defaultdict(list)
-    for position, (bits, _) in enumerate(rows):
-        positions[bits].append(position)
-    return positions
+class Row(NamedTuple):
+    """A row of a table: a path through a block, and the bits of its layers' weights.
+
+    Attributes:
+        bits: of every layer.
+        path: the option of every layer.
+    """
+
+    bits: Bits
+    path: Path
+
+    @classmethod
+    def alike(cls, bits: WeightBits, path: Path) -> Row:
+        """Return the row whose layers all have the same bits.
+
+        >>> Row.alike(8, (0, 2))
+        Row(bits=(8, 8), path=(0, 2))
+        """
+        return cls((bits,) * len(path), path)
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class BlockLayers:
             InputError: a scheme with overrides by layer.
         """
         if scheme.layers:
-            raise InputError("quantization.layers: a block-wise search has bits by block; leave it out")
+            raise InputError("quantization.layers: bits of blocks and layers are searched; leave it out")
         graphs = []
         for options in supernet.options:
             graphs.append(tuple(UnfoldedGraph(trace_unfolded(option, input_shape)) for option in options))
@@ -143,13 +156,15 @@ class BlockLayers:
 
     def costs(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
         """Return the additive costs of rows, by name, shape (rows,): sums over the layers."""
-        totals = np.empty((len(rows), len(ADDITIVE_COSTS)))
-        for bits, chosen in positions_by_bits(rows).items():
-            paths = np.array([rows[position][1] for position in chosen])
-            totals[chosen] = sum(self._option_costs(layer, bits)[paths[:, layer]] for layer in range(self.depth))
+        bits, paths = np.array([row.bits for row in rows]), np.array([row.path for row in rows])
+        totals = np.zeros((len(rows), len(ADDITIVE_COSTS)))
+        for layer in range(self.depth):
+            for width in np.unique(bits[:, layer]):
+                chosen = np.flatnonzero(bits[:, layer] == width)
+                totals[chosen] += self.option_costs(layer, int(width))[paths[chosen, layer]]  # type: ignore[arg-type]
         return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COLUMNS)}
 
-    def _option_costs(self, layer: int, bits: WeightBits) -> NDArray[np.float64]:
+    def option_costs(self, layer: int, bits: WeightBits) -> NDArray[np.float64]:
         """Return the costs of every option of a layer, shape (options, costs)."""
         costs = []
         for unfolded in self.graphs[layer]:

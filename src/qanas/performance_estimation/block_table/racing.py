@@ -6,7 +6,7 @@ measured on the scored rows themselves, each predicted by the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.layers import Path, Row, positions_by_bits
+from qanas.performance_estimation.block_table.layers import Path, Row
 from qanas.quantization.numbers.affine import WeightBits
+from qanas.search_space.blockwise_space import BitsPer
 from qanas.supernet.paths import strictly_fair_paths
 
 ROWS_PER_UNKNOWN = 4
@@ -28,37 +29,48 @@ SMALLEST = np.finfo(np.float64).tiny
 """Stands for a score of 0, which no path of a trained block has: it spoils the fit, and its error tells."""
 
 
-def rows_to_fit(options: Sequence[int], bits: Sequence[WeightBits], seed: int) -> list[Row]:
-    """Return rows in which every option of a layer is about equally frequent, for each of the bits.
+def rows_to_fit(options: Sequence[int], bits: Sequence[WeightBits], per: BitsPer, seed: int) -> list[Row]:
+    """Return rows in which every option of a layer is about equally frequent with each of the bits.
 
     Args:
         options: how many each layer has.
         bits: of weights.
+        per: what has bits of its own.
         seed: of the choice.
     """
-    unknowns = 1 + sum(count - 1 for count in options)
     generator = torch.Generator().manual_seed(seed)
-    rows: list[Row] = []
-    for width in bits:
-        paths: set[Path] = set()
-        for _ in range(-(-ROWS_PER_UNKNOWN * unknowns // max(options))):
-            paths.update(strictly_fair_paths(options, generator))
-        rows += [(width, path) for path in sorted(paths)]
-    return rows
+    if per == "block":
+        return [Row.alike(width, path) for width in bits for path in _fair_paths(options, generator)]
+    # A choice of a layer is one of its options with bits.
+    choices = _fair_paths([count * len(bits) for count in options], generator)
+    picked = [[divmod(choice, count) for choice, count in zip(path, options, strict=True)] for path in choices]
+    return [Row(tuple(bits[width] for width, _ in row), tuple(option for _, option in row)) for row in picked]
+
+
+def _fair_paths(options: Sequence[int], generator: torch.Generator) -> list[Path]:
+    unknowns = 1 + sum(count - 1 for count in options)
+    paths: set[Path] = set()
+    for _ in range(-(-ROWS_PER_UNKNOWN * unknowns // max(options))):
+        paths.update(strictly_fair_paths(options, generator))
+    return sorted(paths)
 
 
 @dataclass(frozen=True)
 class AdditiveModel:
-    """Predicts scores of rows on some samples; rows of other bits have nothing to do with each other.
+    """Predicts scores of rows on some samples: what an option with its bits adds is the same whatever the others are.
+
+    Where all layers have the same bits, rows of other bits have nothing to do with each other.
 
     Attributes:
         options: how many each layer has.
-        effects: by bits, shape (all layers' options, samples): what an option adds to the logarithm of a score.
+        bits: that rows can have.
+        effects: shape (all layers' options with each of the bits, samples): what each adds to the logarithm of a score.
         error: standard deviation of the mean of a row's predictions over the samples, relative to it.
     """
 
     options: tuple[int, ...]
-    effects: Mapping[WeightBits, NDArray[np.float64]]
+    bits: tuple[WeightBits, ...]
+    effects: NDArray[np.float64]
     error: float
 
     @classmethod
@@ -67,38 +79,35 @@ class AdditiveModel:
 
         Args:
             options: how many each layer has.
-            rows: with every one of the bits that will be asked for.
+            rows: with every option with all of its bits that will be asked for.
             scores: shape (rows, samples).
         """
-        effects: dict[WeightBits, NDArray[np.float64]] = {}
-        misses: list[NDArray[np.float64]] = []
-        for bits, positions in positions_by_bits(rows).items():
-            present = _present(options, [rows[position][1] for position in positions])
-            known = np.log(np.maximum(scores[positions], SMALLEST))
-            inverse = np.linalg.pinv(present)
-            effects[bits] = np.asarray(inverse @ known, np.float64)
-            # What a row's score is to a prediction by all others, from one fit (Allen 1974).
-            left_out = 1.0 - np.einsum("rk,kr->r", present, inverse)
-            missed = (known - present @ effects[bits]).mean(axis=1)
-            told = left_out > 1.0 - LARGEST_LEVERAGE
-            misses.append(np.where(told, missed / np.where(told, left_out, 1.0), np.inf))
-        return cls(options, effects, float(np.sqrt(np.mean(np.concatenate(misses) ** 2))))
+        bits = tuple(sorted({width for row in rows for width in row.bits}))
+        present = _present(options, bits, rows)
+        known = np.log(np.maximum(scores, SMALLEST))
+        inverse = np.linalg.pinv(present)
+        effects = np.asarray(inverse @ known, np.float64)
+        # What a row's score is to a prediction by all others, from one fit (Allen 1974).
+        left_out = 1.0 - np.einsum("rk,kr->r", present, inverse)
+        missed = (known - present @ effects).mean(axis=1)
+        told = left_out > 1.0 - LARGEST_LEVERAGE
+        misses = np.where(told, missed / np.where(told, left_out, 1.0), np.inf)
+        return cls(options, bits, effects, float(np.sqrt(np.mean(misses**2))))
 
     def predict(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return scores, shape (rows, samples)."""
-        samples = next(iter(self.effects.values())).shape[1]
-        logarithms = np.empty((len(rows), samples))
-        for bits, positions in positions_by_bits(rows).items():
-            present = _present(self.options, [rows[position][1] for position in positions])
-            logarithms[positions] = present @ self.effects[bits]
-        scores: NDArray[np.float64] = np.exp(logarithms)
+        scores: NDArray[np.float64] = np.exp(_present(self.options, self.bits, rows) @ self.effects)
         return scores
 
 
-def _present(options: Sequence[int], paths: Sequence[Path]) -> NDArray[np.float64]:
-    """Return 1 for what a path has and 0 for what it hasn't, shape (paths, all layers' options)."""
-    chosen = np.array(paths)
-    return np.concatenate([np.eye(count)[chosen[:, layer]] for layer, count in enumerate(options)], axis=1)
+def _present(options: Sequence[int], bits: Sequence[WeightBits], rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Return 1 for what a row has and 0 for what it hasn't, shape (rows, all layers' options with each of the bits)."""
+    paths = np.array([row.path for row in rows])
+    widths = np.searchsorted(bits, np.array([row.bits for row in rows]))
+    parts = []
+    for layer, count in enumerate(options):
+        parts.append(np.eye(count * len(bits))[widths[:, layer] * count + paths[:, layer]])
+    return np.concatenate(parts, axis=1)
 
 
 Score = Callable[[Sequence[int], Sequence[Row]], NDArray[np.float64]]

@@ -106,7 +106,7 @@ class ReplacedUnit(StageUnit):
             refresh_batch_norms(layers, TrainingSet(given, given), most=self.samples)
             network = copy.deepcopy(teacher)
             network.set_submodule(block.module, layers.eval())
-            quantization = {**bench.reference.quantization, block.weight_bits_setting: bits}
+            quantization = {**bench.reference.quantization, **block.quantization(bits)}
             candidate = replace(bench.reference, quantization=quantization)
             found.append(self._loss(bench, candidate, network, samples) - base)
             watch(Event(number, len(rows), found[-1]))

@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from qanas.core.bits import bits_by_layer
 from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import write_parquet
 from qanas.performance_estimation.block_table.layers import BlockLayers, Path, Row, ScoredSamples
@@ -28,6 +29,7 @@ from qanas.performance_estimation.block_table.walk import (
     score_paths,
 )
 from qanas.quantization.numbers.affine import WeightBits
+from qanas.search_space.blockwise_space import BitsPer
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.torch_trainer import channels_last
@@ -72,7 +74,7 @@ class BlockTable:
         for position, scores in zip(self.exact_rows(), self.by_sample, strict=True):
             by_sample[position] = scores.tolist()
         frame = {
-            "weight_bits": [bits for bits, _ in self.rows],
+            "weight_bits": [list(bits) for bits, _ in self.rows],
             "path": [list(row) for _, row in self.rows],
             "options": [
                 "-".join(options[position] for options, position in zip(names, row, strict=True))
@@ -93,9 +95,10 @@ class BlockTable:
         frame = pl.read_parquet(io.BytesIO(FilePath(path).read_bytes()))
         known = {"weight_bits", "path", "options", "nsr", "samples", "exact", "nsr_by_sample"}
         paths: list[Path] = [tuple(row) for row in frame["path"]]
+        bits = bits_by_layer(frame["weight_bits"].to_list(), paths)
         kept = [scores.to_list() for scores in frame["nsr_by_sample"] if scores is not None]
         return cls(
-            tuple(zip(frame["weight_bits"].to_list(), paths, strict=True)),
+            tuple(map(Row, bits, paths)),
             frame["nsr"].to_numpy(),
             frame["samples"].to_numpy(),
             frame["exact"].to_numpy(),
@@ -119,7 +122,8 @@ class TableSettings:
     """What a table holds and how it is made.
 
     Attributes:
-        bits: of the weights of a block.
+        bits: of weights.
+        per: what has bits of its own.
         full: score every row on every sample with its own statistics, instead of racing.
         calibration_samples: training samples that statistics are taken over.
         samples: held-out samples that paths are scored on; None for all.
@@ -127,6 +131,7 @@ class TableSettings:
     """
 
     bits: tuple[WeightBits, ...] = (8,)
+    per: BitsPer = "block"
     full: bool = False
     calibration_samples: int = 32
     samples: int | None = None
@@ -166,7 +171,10 @@ class TableBuilder:
     def rows(self) -> list[Row]:
         """Return every row of the block."""
         paths = list(itertools.product(*(range(count) for count in self.supernets[0].options)))
-        return [(bits, path) for bits in self.settings.bits for path in paths]
+        if self.settings.per == "block":
+            return [Row.alike(bits, path) for bits in self.settings.bits for path in paths]
+        widths = list(itertools.product(self.settings.bits, repeat=self.supernets[0].depth))
+        return [Row(bits, path) for bits in widths for path in paths]
 
     def build(self, objectives: Sequence[str]) -> BlockTable:
         """Return the table.
@@ -192,7 +200,7 @@ class TableBuilder:
         own = _Scores(self, [RememberedStatistics(statistics) for statistics in self._own_statistics()])
         error = self._error_of(quick, own, rows)
         heats = [Heat(quick, settings.quick_rounds, error), Heat(own, settings.rounds)]
-        scored = rows_to_fit(self.supernets[0].options, self.settings.bits, self.seed)
+        scored = rows_to_fit(self.supernets[0].options, self.settings.bits, self.settings.per, self.seed)
         if len(scored) < MOST_FITTED * len(rows):
             heats.insert(0, self._predicted(scored, quick, error))
         result = race(heats, rows, objectives, self.order, settings.z)

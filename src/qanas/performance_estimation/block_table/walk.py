@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.performance_estimation.block_table.layers import (
+    Bits,
     BlockLayers,
     Codes,
     ObservedLayer,
@@ -22,7 +23,7 @@ from qanas.performance_estimation.block_table.layers import (
     ScoredSamples,
 )
 from qanas.quantization.border import INPUT
-from qanas.quantization.numbers.affine import Affine, WeightBits
+from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.passes.folding import folded
 from qanas.quantization.ranges import GatheredRanges
 
@@ -209,15 +210,15 @@ def score_paths(statistics: LayerStatistics[Any], samples: ScoredSamples, rows: 
         samples: what is scored on.
         rows: paths and bits.
     """
-    bits_below: dict[Prefix, set[WeightBits]] = defaultdict(set)
+    bits_below: dict[Prefix, set[Bits]] = defaultdict(set)
     for bits, path in rows:
         for length in range(1, len(path) + 1):
-            bits_below[path[:length]].add(bits)
+            bits_below[path[:length]].add(bits[:length])
     if not bits_below:
         return {}
     walk = _Walk(statistics, samples, bits_below)
     start = Codes.of_input(statistics.input, samples)
-    walk.below((), statistics.start(), dict.fromkeys(set().union(*bits_below.values()), start))
+    walk.below((), statistics.start(), {(): start})
     return walk.scores
 
 
@@ -228,7 +229,7 @@ class _Walk:
         self,
         statistics: LayerStatistics[Any],
         samples: ScoredSamples,
-        bits_below: Mapping[Prefix, set[WeightBits]],
+        bits_below: Mapping[Prefix, set[Bits]],
     ) -> None:
         self.statistics = statistics
         self.samples = samples
@@ -238,22 +239,23 @@ class _Walk:
         for prefix in sorted(bits_below):
             self.longer[prefix[:-1]].append(prefix)
 
-    def below(self, prefix: Prefix, state: Any, codes: Mapping[WeightBits, Codes]) -> None:  # noqa: ANN401
+    def below(self, prefix: Prefix, state: Any, codes: Mapping[Bits, Codes]) -> None:  # noqa: ANN401
         """Score every path that begins with a prefix.
 
         Args:
             prefix: the layers passed.
             state: what the statistics know behind it.
-            codes: the values behind it, by the bits of its weights.
+            codes: the values behind it, by the bits of its layers' weights.
         """
         layers = self.statistics.layers
         for longer in self.longer[prefix]:
             observed, behind = self.statistics.enter(longer, state)
             outputs = {}
             for bits in sorted(self.bits_below[longer]):
-                outputs[bits] = observed.quantized(codes[bits].affine, layers.with_bits(bits))(codes[bits])
+                given = codes[bits[:-1]]
+                outputs[bits] = observed.quantized(given.affine, layers.with_bits(bits[-1]))(given)
             if len(longer) < layers.depth:
                 self.below(longer, behind, outputs)
                 continue
             for bits, values in outputs.items():
-                self.scores[bits, longer] = self.samples.ratios(values.dequantized()).numpy()
+                self.scores[Row(bits, longer)] = self.samples.ratios(values.dequantized()).numpy()
