@@ -45,8 +45,8 @@ COST = "packed_weight_bytes"
 CALIBRATION_SAMPLES = 32
 ALL_BITS: tuple[WeightBits, ...] = (4, 6, 8)
 CASES: tuple[tuple[int, tuple[WeightBits, ...], BitsPer], ...] = ((1, (8,), "block"), (2, ALL_BITS, "block"))
-"""Position of the block, the bits of its weights, and what has its own: a block of three layers in INT8, one of four with
-three widths."""
+"""Position of the block, the bits of its weights, and what has its own: a block of three layers in INT8, one of four
+with three widths."""
 
 BY_LAYER: tuple[tuple[int, tuple[WeightBits, ...], BitsPer], ...] = ((1, ALL_BITS, "layer"),)
 """The same for bits by layer: 5,832 rows; the whole table of the 104,976 rows of a block of four would take an hour."""
