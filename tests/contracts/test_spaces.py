@@ -211,7 +211,7 @@ class OneWidth(SmallSpace):
         (Narrower(), "block_1, path (0,): (2, 5, 8, 8), the teacher's is (2, 6, 8, 8)"),
         (Ambiguous(), "block_0: (1, 1) comes back as (0, 0)"),
         (OtherLayers(), "load into the candidate's block, which then computes what the path does: RuntimeError"),
-        (OneWidth(), "block_0 at 4 bits: so are ['blocks.0', 'blocks.1'], not blocks.0 alone"),
+        (OneWidth(), "block_0 at 4 bits: so are ['blocks.0', 'blocks.1'], not ['blocks.0'] alone"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, NetworkSpace) else "",
 )

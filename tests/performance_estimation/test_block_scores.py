@@ -14,6 +14,8 @@ from torch.nn.functional import cross_entropy
 from qanas.core.candidate import Candidate
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Cost, Metric, measure_of
+from qanas.hardware.costs import cost_models
+from qanas.hardware.device import Device
 from qanas.performance_estimation.block_tables import BlockTables, DistillationOptions, TableOptions
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.performance_estimation.scored_blocks import ScoreOptions
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from qanas.performance_estimation.bench import Bench
     from qanas.performance_estimation.scored_blocks import ScoredBlocks
+    from qanas.search_space.blockwise_space import BitsPer
 
 SAMPLES = 12
 QUICK = FullTraining(epochs=1, calibration_samples=16)
@@ -41,8 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blocks")
 
 
-def prepared(bench: Bench, home: Path, **score: Any) -> ScoredBlocks:  # noqa: ANN401 - of the options
-    tables = TableOptions(bits=[4, 8], calibration_samples=8, full=True)
+def prepared(bench: Bench, home: Path, per: BitsPer = "block", **score: Any) -> ScoredBlocks:  # noqa: ANN401
+    tables = TableOptions(bits=[4, 8], per=per, calibration_samples=8, full=True)
     estimator = BlockTables(QUICK, DistillationOptions(steps=8), tables, ScoreOptions(**score))
     measures = (Metric("accuracy", better="maximize"), Cost("weight_bytes"))
     return estimator.prepare(bench, PlainStages(bench, QUICK, home), measures)
@@ -103,6 +106,22 @@ def test_a_replaced_block_is_scored_by_what_it_costs_the_quantized_teacher(bench
     base = by_hand(bench, scored, 0, None)
     for place, row in ((0, 0), (0, 5), (1, 1)):
         assert scored.scores[place][row] == pytest.approx(by_hand(bench, scored, place, row) - base, abs=1e-5)
+
+
+def test_bits_and_latency_of_layers_add_up_to_those_of_the_network(tmp_path: Path) -> None:
+    latency = Cost("latency_ms", device="imxrt1170")
+    costs = cost_models([latency], Device.named("host"))
+    bench = small_bench(networks=SmallSpace((4, 8), "layer"), costs=costs)
+    offered = prepared(bench, tmp_path, "layer").offer(AdditiveScores)
+    assert [len(table.scores) for table in offered.tables] == [16, 4]
+    kept = offered.tables[0].costs["packed_weight_bytes"], offered.tables[0].costs[latency.column]
+    assert [len(np.unique(values)) for values in kept] == [16, 4], "bits change bytes, not latency"
+    for rows in ((0, 3), (7, 1), (14, 2)):
+        candidate, found = offered.candidate(rows), offered.costs(rows)
+        assert found == pytest.approx({name: bench.costs_of(candidate)[name] for name in found})
+        layers = bench.networks.module_weight_bits(candidate)
+        wanted = [(4, 4), (4, 8), (8, 4), (8, 8)][rows[0] // 4]
+        assert (layers["blocks.0.0"], layers["blocks.0.1"]) == wanted
 
 
 def test_their_columns_are_scores() -> None:

@@ -167,7 +167,7 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
     ("changes", "expected"),
     [
         ({"table": {"bits": [5]}}, r"table\.bits"),
-        ({"table": {"per": "layer"}}, r"table\.per"),
+        ({"table": {"per": "channel"}}, r"table\.per"),
         ({"table": {"bit": [8]}}, r"table\.bit: unknown key; did you mean 'bits'"),
         ({"distillation": {"sampling": "far"}}, r"distillation\.sampling: 'far' .* 'fair'"),
         ({"distillation": {"steps": 0}}, r"distillation\.steps"),

@@ -67,6 +67,9 @@ class CostModel(ABC):
     repeatable: bool = True
     """Whether the same blueprint always has the same cost; what is measured on a device has not."""
 
+    digest: str = ""
+    """Changes with what it is had from; empty where that is the blueprint alone."""
+
     at_once: bool = True
     """Whether it takes a moment; what doesn't is had only of candidates that are within the limits on other costs."""
 
@@ -118,6 +121,16 @@ class DeviceCost(CostModel):
     def repeatable(self) -> bool:  # type: ignore[override]  # of the device's source, where others have a constant
         """Whether its source is."""
         return self.device.latency.repeatable
+
+    @property
+    def additive(self) -> bool:  # type: ignore[override]  # as above
+        """Whether its source is."""
+        return self.device.latency.additive
+
+    @property
+    def digest(self) -> str:  # type: ignore[override]  # as above
+        """Changes with its source, and the clock."""
+        return f"{self.device.latency.digest} {self.device.clock_mhz}"
 
     def of(self, blueprint: Blueprint) -> float:
         """Return what the device's source says of the file."""
@@ -221,7 +234,7 @@ PROGRAM_COSTS: tuple[CostModel, ...] = (*SHIPPED_COSTS, *_program_costs(float_=T
 """The costs that are known from shapes alone: every candidate has them."""
 
 ADDITIVE_COSTS: tuple[CostModel, ...] = tuple(cost for cost in PROGRAM_COSTS if cost.additive)
-"""Costs of a network that are the sums of its layers' costs."""
+"""Costs of a network that are the sums of its layers' costs, whatever the device."""
 
 ADDITIVE_COLUMNS: tuple[str, ...] = tuple(cost.measure.column for cost in ADDITIVE_COSTS)
 

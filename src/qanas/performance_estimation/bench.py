@@ -343,6 +343,11 @@ class Bench:
         return costs_of(self.blueprint(candidate), self.costs)
 
     @property
+    def additive_costs(self) -> tuple[CostModel, ...]:
+        """How those costs are had that are sums over a network's layers."""
+        return tuple(model for model in self.costs if model.additive)
+
+    @property
     def needs_quiet(self) -> bool:
         """Whether a cost is measured, which other work on the machine would disturb."""
         return any(not cost.repeatable for cost in self.costs)

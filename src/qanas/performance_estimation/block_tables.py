@@ -19,7 +19,6 @@ from qanas.core.measures import Cost, Measure, Metric, Score, columns_of
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
-from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_table.files import BlockFiles, FeatureFolders, blocks_of
@@ -139,8 +138,9 @@ class BlockTables(Estimator):
         teacher = stages.reference()
         blocks = blocks_of(bench)
         columns = columns_of(measure for measure in measures if isinstance(measure, Cost))
-        decisive = [name for name in dict.fromkeys(columns) if name in ADDITIVE_COLUMNS]
-        files = [self._files(stages, block, decisive) for block in blocks]
+        additive = {model.measure.column for model in bench.additive_costs}
+        decisive = [name for name in dict.fromkeys(columns) if name in additive]
+        files = [self._files(stages, block, decisive, bench) for block in blocks]
         stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table, entry.replaced)])
         replaced = self.score.name == "replace_one"
         if not all(entry.table.finished and (entry.replaced.finished or not replaced) for entry in files):
@@ -166,7 +166,7 @@ class BlockTables(Estimator):
                 )
         return ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
 
-    def _files(self, stages: Stages, block: Block, decisive: Sequence[str]) -> BlockFiles:
+    def _files(self, stages: Stages, block: Block, decisive: Sequence[str], bench: Bench) -> BlockFiles:
         """Name the files of a block by what they are made from."""
         supernets = (
             stages.file(block.name, f"supernet_{number}", ".safetensors", "supernets", block.name)
@@ -174,6 +174,7 @@ class BlockTables(Estimator):
         )
         # A race keeps the front of the costs alone, whatever the metric and the bounds.
         raced_for = [] if self.table.full else sorted(decisive)
+        raced_for += [f"{model.measure.column} {model.digest}" for model in bench.additive_costs if model.digest]
         table = stages.file(block.name, "table", ".parquet", "tables", block.name, raced_for)
         replaced = stages.file(block.name, "replaced", ".parquet", "replaced", block.name, raced_for)
         return BlockFiles(tuple(supernets), table, replaced)
@@ -316,7 +317,9 @@ class TableUnit(BlockUnit):
             supernet.load_state_dict(load_file(file.path))
             supernets.append(BlockLayers.of(supernet.eval(), shape, bench.scheme))
         seed = derive_seed(bench.seed, "table", block.name)
-        table = TableBuilder(supernets, train, held_out, self.settings.table.settings, seed).build(self.decisive)
+        settings = self.settings.table.settings
+        builder = TableBuilder(supernets, train, held_out, settings, seed, bench.additive_costs)
+        table = builder.build(self.decisive)
         table.write(self.file.path, [[option.name for option in options] for options in block.layers])
         note = {
             "rows": len(table.rows),

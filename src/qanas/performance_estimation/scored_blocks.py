@@ -17,7 +17,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
 from qanas.core.measures import Measure, Metric, Score
 from qanas.core.trials import TrialRecord
-from qanas.hardware.costs import ADDITIVE_COLUMNS
+from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_table.files import BlockFiles, blocks_of
@@ -189,9 +189,9 @@ class BlockScores(AdditiveScores):
             AdditiveTable(rows, scores[rows], {name: values[rows] for name, values in table.costs.items()})
             for table, scores, rows in zip(self._tables, scored.scores, exact, strict=True)
         ]
-        whole = self._bench.costs_of(self.candidate([0] * len(self.tables)))
+        whole = costs_of(self._bench.blueprint(self.candidate([0] * len(self.tables))), self._bench.additive_costs)
         self.outside = {
-            name: whole[name] - sum(float(table.costs[name][0]) for table in self.tables) for name in ADDITIVE_COLUMNS
+            name: value - sum(float(table.costs[name][0]) for table in self.tables) for name, value in whole.items()
         }
 
     def candidate(self, rows: Sequence[int]) -> Candidate:

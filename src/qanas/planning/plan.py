@@ -16,6 +16,7 @@ from qanas.performance_estimation.procedure import Procedure
 from qanas.planning.sharing import SharedStudy
 from qanas.quantization.numbers.affine import Container
 from qanas.quantization.scheme import DEFAULT_SCHEME, Scheme, named_schemes
+from qanas.search_space.additive import AdditiveScores
 from qanas.search_strategy.base import Strategy
 
 BaselineName = Literal["constant", "linear", "dense", "narrowed", "fewer_bits"]
@@ -188,7 +189,27 @@ class Plan:
                 f"finalists.confirm: the front is by {scores[0]}, for which no candidate is trained; leave it out"
             )
         self.estimator.check_bench(self.bench)
-        self.strategy.check(self.axes, self.limits)
+        self.strategy.check(self.axes, self._solved_limits())
+
+    def _solved_limits(self) -> list[Limit]:
+        """Return the limits that the strategy itself keeps: a solver those on what adds up over its places.
+
+        The search holds its front against the others.
+
+        Raises:
+            InputError: an objective doesn't add up.
+        """
+        if self.strategy.needs is not AdditiveScores:
+            return list(self.limits)
+        additive = [model.measure.column for model in self.bench.additive_costs]
+        for objective in self.objectives:
+            if isinstance(objective, Cost) and objective.column not in additive:
+                known = ", ".join(additive)
+                raise InputError(
+                    f"objectives.{objective.column}: not a sum over the blocks; a block-wise search knows {known}, and "
+                    "latency by a table or a formula"
+                )
+        return [limit for limit in self.limits if limit.cost.column in additive]
 
     def check(self) -> None:
         """Read the data and refuse, before anything is trained, what can't be trained, quantized or estimated.

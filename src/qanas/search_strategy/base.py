@@ -16,7 +16,6 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
 from qanas.core.trials import TrialRecord
-from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.search_space.additive import AdditiveScores
 from qanas.search_space.space import Encoding, SearchSpace
 from qanas.search_space.start import Proposal
@@ -217,22 +216,23 @@ class FrontSolver(Solver):
         """
 
     def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
-        """Refuse what is no sum over blocks, and more costs than can be solved for."""
+        """Refuse other objectives than a score and costs, and more costs than can be solved for.
+
+        Args:
+            objectives: of the front; costs are sums over blocks.
+            limits: on such costs.
+        """
         costs = [measure for measure in objectives if isinstance(measure, Cost)]
         if len(objectives) - len(costs) != 1 or not costs:
             raise InputError("objectives: a block-wise search has one metric, such as miou_quantized, and a cost")
         columns = decisive_costs(objectives, limits)
-        for name in columns:
-            if name not in ADDITIVE_COLUMNS:
-                known = ", ".join(ADDITIVE_COLUMNS)
-                raise InputError(f"objectives.{name}: not a sum over the blocks; a block-wise search knows {known}")
         if len(columns) > self.most_costs:
             named = ", ".join(columns)
             raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")
 
     def front(self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
         """Return the front within the limits on what adds up, sorted by score."""
-        limits = [limit for limit in limits if limit.cost.column in ADDITIVE_COLUMNS]
+        limits = [limit for limit in limits if limit.cost.column in offered.outside]
         columns = decisive_costs(objectives, limits)
         found = self.solve([table.losses(columns) for table in offered.tables])
         if not len(found.rows):
@@ -255,13 +255,9 @@ class FrontSolver(Solver):
 
 
 def decisive_costs(objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[str]:
-    """Return the columns of the costs that a front is over or bounded by: objectives first, then further limits.
-
-    Limits on what doesn't add up over places are none of the solver's: who asked it holds its front against them.
-    """
+    """Return the columns of the costs that a front is over or bounded by: objectives first, then further limits."""
     costs = [measure for measure in objectives if isinstance(measure, Cost)]
-    bounded = (limit.cost for limit in limits if limit.cost.column in ADDITIVE_COLUMNS)
-    return list(dict.fromkeys(columns_of([*costs, *bounded])))
+    return list(dict.fromkeys(columns_of([*costs, *(limit.cost for limit in limits)])))
 
 
 def _solution(offered: AdditiveScores, rows: Sequence[int]) -> Solution:

@@ -21,7 +21,7 @@ from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord, front_of
 from qanas.execution.executors import LOCAL, Executor, Failure, Unit
 from qanas.execution.sharing import ALONE
-from qanas.hardware.costs import ADDITIVE_COLUMNS, costs_of
+from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.planning.dependence import made_from
@@ -241,7 +241,8 @@ class Search:
         Raises:
             InputError: none is within them.
         """
-        others = [limit for limit in self.plan.limits if limit.cost.column not in ADDITIVE_COLUMNS]
+        additive = {model.measure.column for model in self.bench.additive_costs}
+        others = [limit for limit in self.plan.limits if limit.cost.column not in additive]
         if not others:
             return solved
         wanted = {limit.cost.column for limit in others}

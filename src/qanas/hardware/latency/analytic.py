@@ -45,6 +45,11 @@ class Analytic(LatencySource):
         return "cycles"
 
     @property
+    def additive(self) -> bool:
+        """It is."""
+        return True
+
+    @property
     def described(self) -> str:
         """That nothing was measured."""
         return f"by formula, not measured; {self.source}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,16 @@ class LatencySource(BaseModel, ABC):
     def repeatable(self) -> bool:
         """Whether the same file always has the same figure; what is measured has not, and wants a quiet machine."""
         return True
+
+    @property
+    def additive(self) -> bool:
+        """Whether a network's figure is the sum of its operators', whatever is beside them."""
+        return False
+
+    @property
+    def digest(self) -> str:
+        """Changes with all that its figures depend on, but for what is measured."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @abstractmethod
     def of(self, contents: Sequence[bytes]) -> list[float]:

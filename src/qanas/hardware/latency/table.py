@@ -6,6 +6,7 @@ Sums of operators rank networks as whole measurements do where kernels run one a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,16 @@ class Table(LatencySource):
     def figure(self) -> Figure:
         """What its file counts."""
         return self._file.figure
+
+    @property
+    def additive(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """Changes with the table's content."""
+        return hashlib.sha256(json.dumps(self._file.values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def described(self) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.core.errors import InputError
-from qanas.hardware.costs import ADDITIVE_COLUMNS, ADDITIVE_COSTS, Blueprint, costs_of
+from qanas.hardware.costs import ADDITIVE_COSTS, Blueprint, CostModel, costs_of
 from qanas.quantization.graph import Graph
 from qanas.quantization.numbers.affine import Affine, WeightBits
 from qanas.quantization.operators.base import Shape
@@ -154,23 +154,26 @@ class BlockLayers:
         """Return the scheme with other bits of weights."""
         return replace(self.scheme, weight_bits=bits)
 
-    def costs(self, rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-        """Return the additive costs of rows, by name, shape (rows,): sums over the layers."""
+    def costs(
+        self, rows: Sequence[Row], models: Sequence[CostModel] = ADDITIVE_COSTS
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return additive costs of rows, by name, shape (rows,): sums over the layers."""
         bits, paths = np.array([row.bits for row in rows]), np.array([row.path for row in rows])
-        totals = np.zeros((len(rows), len(ADDITIVE_COSTS)))
+        totals = np.zeros((len(rows), len(models)))
         for layer in range(self.depth):
             for width in np.unique(bits[:, layer]):
                 chosen = np.flatnonzero(bits[:, layer] == width)
-                totals[chosen] += self.option_costs(layer, int(width))[paths[chosen, layer]]  # type: ignore[arg-type]
-        return {name: totals[:, column] for column, name in enumerate(ADDITIVE_COLUMNS)}
+                own = self._option_costs(layer, int(width), models)  # type: ignore[arg-type]
+                totals[chosen] += own[paths[chosen, layer]]
+        return {model.measure.column: totals[:, place] for place, model in enumerate(models)}
 
-    def option_costs(self, layer: int, bits: WeightBits) -> NDArray[np.float64]:
+    def _option_costs(self, layer: int, bits: WeightBits, models: Sequence[CostModel]) -> NDArray[np.float64]:
         """Return the costs of every option of a layer, shape (options, costs)."""
         costs = []
         for unfolded in self.graphs[layer]:
             graph = folded(unfolded.graph)
             blueprint = Blueprint(graph, QuantizedGraph.from_shapes(graph, self.with_bits(bits)))
-            costs.append(list(costs_of(blueprint, ADDITIVE_COSTS).values()))
+            costs.append(list(costs_of(blueprint, models).values()))
         return np.array(costs)
 
 

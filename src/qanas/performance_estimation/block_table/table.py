@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from qanas.core.bits import bits_by_layer
 from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import write_parquet
+from qanas.hardware.costs import ADDITIVE_COSTS, CostModel
 from qanas.performance_estimation.block_table.layers import BlockLayers, Path, Row, ScoredSamples
 from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, RacingSettings, race, rows_to_fit
 from qanas.performance_estimation.block_table.walk import (
@@ -147,6 +148,7 @@ class TableBuilder:
         held_out: on held-out ones.
         settings: what the table holds.
         seed: of the order of the samples and of the statistics of a race.
+        models: of additive costs that rows are given.
     """
 
     def __init__(
@@ -156,8 +158,10 @@ class TableBuilder:
         held_out: BlockFeatures,
         settings: TableSettings,
         seed: int,
+        models: Sequence[CostModel] = ADDITIVE_COSTS,
     ) -> None:
         """Choose the samples."""
+        self.models = models
         self.supernets = supernets
         self.held_out = held_out
         self.settings = settings
@@ -183,7 +187,7 @@ class TableBuilder:
             objectives: names of the additive costs that a race keeps the front of.
         """
         rows = self.rows()
-        costs = self.supernets[0].costs(rows)
+        costs = self.supernets[0].costs(rows, self.models)
         if self.settings.full:
             by_sample = self.exact_scores(rows)
             every = np.full(len(rows), by_sample.shape[1]), np.ones(len(rows), np.bool_)
