@@ -14,7 +14,8 @@ from qanas.core.pareto import non_dominated
 from qanas.hardware.costs import ADDITIVE_COLUMNS
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.block_table.layers import BlockLayers, Row, ScoredSamples
-from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, rows_to_fit, surviving
+from qanas.performance_estimation.block_table.predicting import rows_to_fit
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race, surviving
 from qanas.performance_estimation.block_table.table import BlockTable, TableBuilder, TableSettings
 from qanas.performance_estimation.block_table.walk import (
     PrefixStatistics,
@@ -80,7 +81,7 @@ def test_the_tree_is_bit_identical_to_the_plain_walk(
     for row in rows:
         assert np.array_equal(tree[row], plain[row])
     mixed = [Row((8, 4), (0, 1)), Row((8, 6), (0, 1)), Row((4, 8), (0, 1)), Row((6, 4), (2, 3))]
-    tree, plain = score_paths(statistics, samples, mixed), plain | score_one_by_one(statistics, samples, mixed)
+    tree, plain = score_paths(statistics, samples, mixed), {**plain, **score_one_by_one(statistics, samples, mixed)}
     assert all(np.array_equal(tree[row], plain[row]) for row in mixed)
     # Part of the rows give the same numbers as all of them.
     some = score_paths(statistics, samples, rows[5:30:7])
@@ -111,7 +112,7 @@ def test_costs_of_paths_add_up_to_those_of_networks(layers: BlockLayers) -> None
     outside = set()
     for paths, bits in ((((0, 0), (1, 2)), (8, 8)), (((3, 1), (2, 2)), (4, 6)), (((2, 3), (0, 3)), (6, 4))):
         whole = bench.costs_of(space.candidate(bench.shape, bench.reference, paths, bits))
-        parts = [block.costs([Row.alike(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[list-item]
+        parts = [block.costs([Row.alike(b, path)]) for block, path, b in zip((other, layers), paths, bits, strict=True)]  # type: ignore[arg-type]
         outside.add(tuple(whole[name] - sum(part[name][0] for part in parts) for name in ADDITIVE_COLUMNS))
     assert len(outside) == 1  # stem and head, whatever is between them
 

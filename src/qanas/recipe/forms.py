@@ -99,8 +99,8 @@ def as_space(content: dict[str, Any]) -> tuple[dict[str, Any], SpaceForm]:
     table = content.get("table", {})
     bits = table.get("bits", [8]) if isinstance(table, dict) else [8]
     content["space"]["weight_bits"] = bits
-    if isinstance(table, dict) and table.get("per", "block") != "block":
-        content["space"]["bits_per"] = table["per"]
+    if isinstance(table, dict) and table.get("per") == "layer":
+        content["space"]["bits_per"] = "layer"
     form = SpaceForm(BlockwiseSpace, "teacher", "network", dict.fromkeys(own, "blocks"),
                      tuple(TeacherTable.model_fields), ("weight_bits", "bits_per"))  # fmt: skip
     return content, form

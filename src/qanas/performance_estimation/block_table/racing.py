@@ -1,8 +1,4 @@
-"""A surrogate of a table: the logarithm of a path's noise is nearly a sum over its layers.
-
-On CamVid's blocks within 1 to 2 %, so that some hundred scored rows predict thousands. How far predictions are off is
-measured on the scored rows themselves, each predicted by the others.
-"""
+"""A race: rows of a table are scored on ever more samples, and dropped where another one beats them beyond doubt."""
 
 from __future__ import annotations
 
@@ -10,105 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
-from qanas.performance_estimation.block_table.layers import Path, Row
-from qanas.quantization.numbers.affine import WeightBits
-from qanas.search_space.blockwise_space import BitsPer
-from qanas.supernet.paths import strictly_fair_paths
-
-ROWS_PER_UNKNOWN = 4
-"""Scored rows for each number that is fitted."""
-
-LARGEST_LEVERAGE = 0.99
-"""Of a scored row on its own prediction: beyond it, the others say next to nothing about it."""
-
-SMALLEST = np.finfo(np.float64).tiny
-"""Stands for a score of 0, which no path of a trained block has: it spoils the fit, and its error tells."""
-
-
-def rows_to_fit(options: Sequence[int], bits: Sequence[WeightBits], per: BitsPer, seed: int) -> list[Row]:
-    """Return rows in which every option of a layer is about equally frequent with each of the bits.
-
-    Args:
-        options: how many each layer has.
-        bits: of weights.
-        per: what has bits of its own.
-        seed: of the choice.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    if per == "block":
-        return [Row.alike(width, path) for width in bits for path in _fair_paths(options, generator)]
-    # A choice of a layer is one of its options with bits.
-    choices = _fair_paths([count * len(bits) for count in options], generator)
-    picked = [[divmod(choice, count) for choice, count in zip(path, options, strict=True)] for path in choices]
-    return [Row(tuple(bits[width] for width, _ in row), tuple(option for _, option in row)) for row in picked]
-
-
-def _fair_paths(options: Sequence[int], generator: torch.Generator) -> list[Path]:
-    unknowns = 1 + sum(count - 1 for count in options)
-    paths: set[Path] = set()
-    for _ in range(-(-ROWS_PER_UNKNOWN * unknowns // max(options))):
-        paths.update(strictly_fair_paths(options, generator))
-    return sorted(paths)
-
-
-@dataclass(frozen=True)
-class AdditiveModel:
-    """Predicts scores of rows on some samples: what an option with its bits adds is the same whatever the others are.
-
-    Where all layers have the same bits, rows of other bits have nothing to do with each other.
-
-    Attributes:
-        options: how many each layer has.
-        bits: that rows can have.
-        effects: shape (all layers' options with each of the bits, samples): what each adds to the logarithm of a score.
-        error: standard deviation of the mean of a row's predictions over the samples, relative to it.
-    """
-
-    options: tuple[int, ...]
-    bits: tuple[WeightBits, ...]
-    effects: NDArray[np.float64]
-    error: float
-
-    @classmethod
-    def fitted(cls, options: tuple[int, ...], rows: Sequence[Row], scores: NDArray[np.float64]) -> AdditiveModel:
-        """Fit by least squares.
-
-        Args:
-            options: how many each layer has.
-            rows: with every option with all of its bits that will be asked for.
-            scores: shape (rows, samples).
-        """
-        bits = tuple(sorted({width for row in rows for width in row.bits}))
-        present = _present(options, bits, rows)
-        known = np.log(np.maximum(scores, SMALLEST))
-        inverse = np.linalg.pinv(present)
-        effects = np.asarray(inverse @ known, np.float64)
-        # What a row's score is to a prediction by all others, from one fit (Allen 1974).
-        left_out = 1.0 - np.einsum("rk,kr->r", present, inverse)
-        missed = (known - present @ effects).mean(axis=1)
-        told = left_out > 1.0 - LARGEST_LEVERAGE
-        misses = np.where(told, missed / np.where(told, left_out, 1.0), np.inf)
-        return cls(options, bits, effects, float(np.sqrt(np.mean(misses**2))))
-
-    def predict(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        """Return scores, shape (rows, samples)."""
-        scores: NDArray[np.float64] = np.exp(_present(self.options, self.bits, rows) @ self.effects)
-        return scores
-
-
-def _present(options: Sequence[int], bits: Sequence[WeightBits], rows: Sequence[Row]) -> NDArray[np.float64]:
-    """Return 1 for what a row has and 0 for what it hasn't, shape (rows, all layers' options with each of the bits)."""
-    paths = np.array([row.path for row in rows])
-    widths = np.searchsorted(bits, np.array([row.bits for row in rows]))
-    parts = []
-    for layer, count in enumerate(options):
-        parts.append(np.eye(count * len(bits))[widths[:, layer] * count + paths[:, layer]])
-    return np.concatenate(parts, axis=1)
-
+from qanas.performance_estimation.block_table.layers import Row
 
 Score = Callable[[Sequence[int], Sequence[Row]], NDArray[np.float64]]
 """From positions of samples and rows to scores, shape (rows, samples)."""
@@ -129,14 +30,15 @@ class RacingSettings:
     z: float = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Heat:
     """A part of a race in which all scores are taken in one way.
 
     Attributes:
         score: of rows on samples.
         rounds: after how many samples rows are dropped.
-        error: standard deviation of a score's own error, relative to it, however many samples it is over.
+        error: standard deviation of a score's own error, relative to it, however many samples it is over; asked for
+            after each round.
     """
 
     score: Score

@@ -20,7 +20,8 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import write_parquet
 from qanas.hardware.costs import ADDITIVE_COSTS, CostModel
 from qanas.performance_estimation.block_table.layers import BlockLayers, Path, Row, ScoredSamples
-from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, RacingSettings, race, rows_to_fit
+from qanas.performance_estimation.block_table.predicting import FurtherPredictions, Predictions, rows_to_fit
+from qanas.performance_estimation.block_table.racing import Heat, RacingSettings, race
 from qanas.performance_estimation.block_table.walk import (
     LayerStatistics,
     PrefixStatistics,
@@ -115,7 +116,7 @@ MOST_FITTED = 0.5
 """Of all rows: where a model has to be fitted to more, each row is scored instead."""
 
 MOST_PASSES = 0.1
-"""Passes of the calibration samples for the statistics of a race, for each of its rows."""
+"""Passes of the calibration samples for the statistics of a race, for each path with each of the bits."""
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,18 @@ class TableBuilder:
     ) -> BlockTable:
         """Return the table whose exact rows a race leaves, by costs of shape (rows,), objectives of shape (rows, k)."""
         settings = self.settings.racing
-        memory = affordable_memory(self.supernets[0].options, MOST_PASSES * len(rows))
+        options = self.supernets[0].options
+        memory = affordable_memory(options, MOST_PASSES * math.prod(options) * len(self.settings.bits))
         quick = _Scores(self, [RecentStatistics(net, self.calibration, memory, self.seed) for net in self.supernets])
         own = _Scores(self, [RememberedStatistics(statistics) for statistics in self._own_statistics()])
         error = self._error_of(quick, own, rows)
-        heats = [Heat(quick, settings.quick_rounds, error), Heat(own, settings.rounds)]
-        scored = rows_to_fit(self.supernets[0].options, self.settings.bits, self.settings.per, self.seed)
+        heats: list[Heat] = [Heat(quick, settings.quick_rounds, error), Heat(own, settings.rounds)]
+        scored = rows_to_fit(options, self.settings.bits, self.settings.per, self.seed)
         if len(scored) < MOST_FITTED * len(rows):
-            heats.insert(0, self._predicted(scored, quick, error))
+            end = settings.quick_rounds[0]
+            predictions = Predictions(options, quick, end, error)
+            predictions.learn(self.order[:end], scored)
+            heats = [predictions, FurtherPredictions(predictions), *heats]
         result = race(heats, rows, objectives, self.order, settings.z)
         seen = result.scores.shape[1]
         rest = own(self.order[seen:], [rows[position] for position in result.alive])
@@ -216,13 +221,6 @@ class TableBuilder:
         exact = np.zeros(len(rows), np.bool_)
         exact[result.alive] = True
         return BlockTable(tuple(rows), means, counts, exact, costs, by_sample)
-
-    def _predicted(self, scored: Sequence[Row], quick: _Scores, error: float) -> Heat:
-        """Return the heat in which some rows' quick scores stand for all of them."""
-        end = self.settings.racing.quick_rounds[0]
-        model = AdditiveModel.fitted(self.supernets[0].options, scored, quick(self.order[:end], scored))
-        # The only round is over the samples that the model knows.
-        return Heat(lambda _, rows: model.predict(rows), (end,), math.hypot(model.error, error))
 
     def _error_of(self, quick: _Scores, own: _Scores, rows: Sequence[Row]) -> float:
         """Return how far quick scores scatter about a row's own, relative to them, on some rows."""

@@ -1,4 +1,4 @@
-"""The surrogate of a block's table."""
+"""The surrogate of a block's table: predicted scores, and a race that begins with them."""
 
 import itertools
 from collections import Counter
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.layers import Bits, Row
-from qanas.performance_estimation.block_table.racing import AdditiveModel, Heat, race, rows_to_fit
+from qanas.performance_estimation.block_table.predicting import PairModel, Predictions, rows_to_fit
+from qanas.performance_estimation.block_table.racing import race
 from qanas.search_space.blockwise_space import BitsPer
 
 OPTIONS = (3, 4, 2)
@@ -34,23 +35,24 @@ def scores_of(rows: list[Row], noise: float = 0.0, samples: int = 5) -> NDArray[
 def test_what_is_additive_is_predicted_exactly(per: BitsPer) -> None:
     known = rows_to_fit(OPTIONS, (4, 8), per, 0)
     assert {row.bits for row in known} <= set(BITS[per])
-    model = AdditiveModel.fitted(OPTIONS, known, scores_of(known))
+    model = PairModel.fitted(OPTIONS, known, scores_of(known))
     rows = [Row(bits, path) for bits in BITS[per] for path in PATHS]
-    np.testing.assert_allclose(model.predict(rows), scores_of(rows), rtol=1e-9)
-    assert model.error < 1e-9
+    np.testing.assert_allclose(model.predict(rows), scores_of(rows), rtol=1e-4)
+    assert model.error < 1e-4
 
 
 def test_the_error_is_that_of_rows_left_out() -> None:
     """Against the plain way: a model without a row predicts it."""
     known = rows_to_fit(OPTIONS, (8,), "block", 0)
     scores = scores_of(known, noise=0.05)
-    model = AdditiveModel.fitted(OPTIONS, known, scores)
+    model = PairModel.fitted(OPTIONS, known, scores)
     misses = []
     for position, row in enumerate(known):
         others = [other for other in range(len(known)) if other != position]
-        without = AdditiveModel.fitted(OPTIONS, [known[other] for other in others], scores[others])
+        without = PairModel.fitted(OPTIONS, [known[other] for other in others], scores[others])
         misses.append(np.log(scores[position] / without.predict([row])[0]).mean())
-    assert model.error == pytest.approx(np.sqrt(np.mean(np.square(misses))), rel=1e-9)
+    # The penalty is chosen anew without a row.
+    assert model.error == pytest.approx(np.sqrt(np.mean(np.square(misses))), rel=0.2)
     assert 0.02 < model.error < 0.1
 
 
@@ -62,7 +64,7 @@ def test_an_option_that_one_row_has_alone_is_not_trusted() -> None:
         Row.alike(8, (1, 0, 1)),
         Row.alike(8, (2, 1, 0)),
     ]
-    assert AdditiveModel.fitted(OPTIONS, rows, scores_of(rows, 0.05)).error == np.inf
+    assert PairModel.fitted(OPTIONS, rows, scores_of(rows, 0.05)).error > 0.2
 
 
 @pytest.mark.parametrize(
@@ -104,10 +106,9 @@ def test_a_race_that_begins_with_predictions_keeps_the_front() -> None:
     kept, scored = 0, []
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(60).tolist()
-        known = rows_to_fit(options, (8,), "block", seed)
-        model = AdditiveModel.fitted(options, known, score(order[:4], known))
-        predicted = Heat(lambda _, asked, model=model: model.predict(asked), (4,), model.error)  # type: ignore[misc]
-        left = race([predicted], rows, costs, order, 4.0).alive
+        predictions = Predictions(options, score, 4, 0.0)
+        predictions.learn(order[:4], rows_to_fit(options, (8,), "block", seed))
+        left = race([predictions], rows, costs, order, 4.0).alive
         scored.append(len(left))
         kept += front <= set(left.tolist())
     assert kept >= 19
