@@ -1,0 +1,301 @@
+"""How well each score ranks networks as their quantized metric does once they are trained.
+
+    python benchmarks/ranked_networks.py runs/camvid_s0
+    python benchmarks/ranking.py runs/camvid_s0 --shared runs/camvid_spos runs/camvid_fairnas --write docs/results/ranking
+
+Networks and their trainings are those of `ranked_networks.py`. Scores are of every network's own rows, over all
+validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What is
+fitted to retrained networks (`nsr_weighted`, `calibrated`) is fitted to all but the one that it predicts. `assembled` is
+no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head, quantized,
+before any training. Kendall's tau and its bootstrap interval are over networks. Scores lie in the run's `ranking.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from blockwise_control_kinds import FinishedRun
+from blockwise_controls import opened
+from qanas.core.candidate import Candidate
+from qanas.core.even_spread import evenly_spread
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.performance_estimation.block_table.files import FeatureFolders, blocks_of
+from qanas.performance_estimation.block_table.layers import BlockLayers, Row
+from qanas.performance_estimation.block_table.replaced import ReplacedUnit
+from qanas.performance_estimation.block_table.table import TableBuilder, TableSettings
+from qanas.performance_estimation.procedure import TrainedNetwork
+from qanas.performance_estimation.weight_sharing import SharedWeights
+from qanas.recipe import load_plan
+from qanas.regression.ranking import bootstrap_interval, kendall_tau
+from qanas.reporting.live import LiveDisplay
+from qanas.search_space.start import Proposal
+from qanas.supernet.block_supernet import BlockSupernet
+from qanas.supernet.teacher_features import BlockFeatures
+from qanas.training.trainer import refresh_batch_norms
+from qanas.workflows.stages import RunStages
+from ranked_networks import ranked, unit_of
+
+Floats = NDArray[np.float64]
+
+ADDITIVE = ("nsr", "replace")
+"""What a block's share of a score is, by network and block."""
+
+REPLACED_SAMPLES = 128
+
+
+class Scores:
+    """Scores of a run's networks, kept in a file.
+
+    Args:
+        run: finished.
+        networks: that are ranked.
+    """
+
+    def __init__(self, run: FinishedRun, networks: Sequence[Candidate]) -> None:
+        """Read what is known."""
+        self.run, self.networks = run, networks
+        self._path = run.folder.path / "ranking.json"
+        self.known: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def of(self, name: str, score: Callable[[list[Candidate]], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a score by network's key; those that lack it are scored and kept."""
+        found = self.known.setdefault(name, {})
+        lacking = [candidate for candidate in self.networks if candidate.key not in found]
+        if lacking:
+            print(f"{name}: {len(lacking)} networks", flush=True)
+            found.update(score(lacking))
+            write_atomically(self._path, f"{json.dumps(self.known, indent=1)}\n".encode())
+        return {candidate.key: found[candidate.key] for candidate in self.networks}
+
+
+def rows_by_block(run: FinishedRun, candidates: Sequence[Candidate]) -> list[list[Row]]:
+    """Return the rows of every block that networks are made of, each once."""
+    found: list[dict[Row, None]] = [{} for _ in run.scored.files]
+    for candidate in candidates:
+        for block, (table, row) in enumerate(zip(run.scored.block_tables, run.scored.rows_of(candidate), strict=True)):
+            found[block][table.rows[row]] = None
+    return [list(rows) for rows in found]
+
+
+def by_network(
+    run: FinishedRun, candidates: Sequence[Candidate], values: Sequence[Mapping[Row, float]]
+) -> dict[str, list[float]]:
+    """Return the values of every network's rows, block by block, by its key."""
+    return {
+        candidate.key: [
+            float(of_block[table.rows[row]])
+            for of_block, table, row in zip(values, run.scored.block_tables, run.scored.rows_of(candidate), strict=True)
+        ]
+        for candidate in candidates
+    }
+
+
+def features_of_run(run: FinishedRun) -> FeatureFolders:
+    """Return where the teacher's features lie."""
+    (home,) = {path.parent for path in (run.folder.path / "features").rglob("train")}
+    return FeatureFolders(home / "train", home / "held_out")
+
+
+def ratios(run: FinishedRun, candidates: Sequence[Candidate]) -> dict[str, list[float]]:
+    """Return the noise-to-signal ratio of each of a network's blocks over all validation images."""
+    features, bench = features_of_run(run), run.plan.bench
+    values: list[dict[Row, float]] = []
+    for block, rows in enumerate(rows_by_block(run, candidates)):
+        train, held_out = (BlockFeatures.mapped(f, block) for f in (features.train, features.held_out))
+        supernet = BlockSupernet(blocks_of(bench)[block])
+        supernet.load_state_dict(load_file(run.scored.files[block].supernets[0].path))
+        layers = BlockLayers.of(supernet.eval(), tuple(train.inputs.shape[1:]), bench.scheme)
+        bits = tuple(sorted({width for row in rows for width in row.bits}))
+        made = TableBuilder([layers], train, held_out, TableSettings(bits), 0)
+        values.append(dict(zip(rows, made.exact_scores(rows).mean(axis=1).tolist(), strict=True)))
+    return by_network(run, candidates, values)
+
+
+def replaced(run: FinishedRun, candidates: Sequence[Candidate]) -> dict[str, list[float]]:
+    """Return what each of a network's blocks alone, in the quantized teacher, adds to its loss on training samples."""
+    features, scored = features_of_run(run), run.scored
+    values: list[dict[Row, float]] = []
+    for block, rows in enumerate(rows_by_block(run, candidates)):
+        unit = ReplacedUnit(scored.procedure, block, scored.files[block], features, scored.teacher, REPLACED_SAMPLES)
+        losses = unit.losses(run.plan.bench, rows, lambda _: True)
+        values.append(dict(zip(rows, losses.tolist(), strict=True)))
+    return by_network(run, candidates, values)
+
+
+def assembled(run: FinishedRun, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Return the quantized metric of networks with distilled blocks, not trained, on validation data."""
+    bench, found = run.plan.bench, {}
+    procedure = run.scored.procedure.with_settings(qat_epochs=0)
+    for candidate in candidates:
+        network = bench.build(candidate, 0, run.scored.finalist_start(bench, candidate, "distilled"))
+        refresh_batch_norms(network, bench.training_set(candidate, 0), most=REPLACED_SAMPLES)
+        network.eval()
+        made = TrainedNetwork(network, procedure.quantize(bench, candidate, network, 0), 0.0)
+        scores = made.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
+        found[candidate.key] = -scores[run.plan.main_metric.column]
+    return found
+
+
+def shared(folder: Path, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Return the quantized metric of networks with the weights of a finished run's supernet."""
+    plan = load_plan(RunFolder(folder).recipe)
+    plan.check()
+    with LiveDisplay() as display:
+        estimator = plan.estimator.prepare(plan.bench, RunStages(plan, RunFolder(folder), display), plan.measures)
+    estimator = cast("SharedWeights", estimator)
+    axis = next(measure for measure in plan.axes if measure.column.startswith("shared_"))
+    found = {}
+    for candidate in candidates:
+        own = replace(candidate, training=plan.bench.reference.training)
+        estimate = estimator.estimate(plan.bench, Proposal(own), 0, (), lambda _: True)
+        found[candidate.key] = -estimate.scores[axis.column]
+    return found
+
+
+def left_out(features: Floats, wanted: Floats, penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)) -> Floats:
+    """Return each network's prediction by ridge regression on all others, shape (networks,).
+
+    Args:
+        features: shape (networks, blocks); standardised.
+        wanted: what is predicted, shape (networks,).
+        penalties: of large coefficients; the one is taken that predicts those others best, each left out in turn.
+    """
+    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-12)
+
+    def ridge(rows: NDArray[np.intp], penalty: float) -> tuple[Floats, float]:
+        own, mean = standard[rows], wanted[rows].mean()
+        weights = np.linalg.solve(own.T @ own + penalty * np.eye(own.shape[1]), own.T @ (wanted[rows] - mean))
+        return weights, float(mean)
+
+    def predicted(place: int, rows: NDArray[np.intp], penalty: float) -> float:
+        weights, mean = ridge(rows[rows != place], penalty)
+        return float(standard[place] @ weights + mean)
+
+    found = []
+    for place in range(len(wanted)):
+        others = np.delete(np.arange(len(wanted)), place)
+        errors = [sum((predicted(o, others, p) - wanted[o]) ** 2 for o in others) for p in penalties]
+        found.append(predicted(place, others, penalties[int(np.argmin(errors))]))
+    return np.array(found)
+
+
+def all_scores(scores: Scores, metric: Floats, shared_runs: Sequence[Path]) -> dict[str, Floats]:
+    """Return every score of the networks, shape (networks,), lower is better."""
+    run, networks = scores.run, scores.networks
+    own = {
+        "nsr": scores.of("nsr", lambda c: ratios(run, c)),
+        "replace": scores.of("replace", lambda c: replaced(run, c)),
+    }
+    shares = {name: np.array([own[name][candidate.key] for candidate in networks]) for name in ADDITIVE}
+    logs = np.log(shares["nsr"])
+    found: dict[str, Floats] = {
+        "nsr_sum": shares["nsr"].sum(axis=1),
+        "nsr_log_sum": logs.sum(axis=1),
+        "replace_one": shares["replace"].sum(axis=1),
+        "nsr_weighted, fitted to the others": -left_out(shares["nsr"], metric),
+        "calibrated: ridge on logarithms, fitted to the others": -left_out(logs, metric),
+        "calibrated: ridge on logarithms and replace_one": -left_out(
+            np.column_stack([logs, shares["replace"]]), metric
+        ),
+    }
+    assembled_scores = scores.of("assembled", lambda c: assembled(run, c))
+    found["assembled, not additive"] = np.array([assembled_scores[candidate.key] for candidate in networks])
+    for folder in shared_runs:
+        by_key = scores.of(folder.name, lambda c, folder=folder: shared(folder, c))  # type: ignore[misc]
+        found[folder.name] = np.array([by_key[candidate.key] for candidate in networks])
+    costs = [run.plan.bench.costs_of(candidate) for candidate in networks]
+    for name in ("weight_bytes", "macs"):
+        found[f"{name}, more is better"] = -np.array([cost[name] for cost in costs])
+    return found
+
+
+def table(found: Mapping[str, Floats], metrics: Mapping[str, Floats], kinds: NDArray[np.bool_]) -> list[str]:
+    """Return a table: tau of each score with each metric, and within the networks of the front and the random ones."""
+    lines = [f"| score | {' | '.join(metrics)} | front only | random only |", f"|---|{'---:|' * (len(metrics) + 2)}"]
+    first = next(iter(metrics.values()))
+    for name, score in found.items():
+        cells = []
+        for metric in metrics.values():
+            low, high = bootstrap_interval(-score, metric)
+            cells.append(f"{kendall_tau(-score, metric):.2f} ({low:.2f} to {high:.2f})")
+        cells += [f"{kendall_tau(-score[own], first[own]):.2f}" for own in (kinds, ~kinds)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    """Print the table, and write it with all numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--networks", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--again", type=int, default=5)
+    parser.add_argument("--shared", type=Path, nargs="*", default=[])
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    run = opened(arguments.run, 1)
+    name = run.plan.main_metric.name
+    every = ranked(run, arguments.networks)
+    of_front = {candidate.key for candidate in every[::2]}
+    trainings = {c.key: unit_of(run, c, arguments.epochs, 0).files.read() for c in every}
+    networks = [candidate for candidate in every if trainings[candidate.key] is not None]
+    kinds = np.array([candidate.key in of_front for candidate in networks])
+
+    def metric(split: str, of: Mapping[str, Any]) -> Floats:
+        return np.array([of[c.key].metrics["quantized"][split][name] for c in networks if of.get(c.key)])
+
+    metrics = {split: metric(split, trainings) for split in ("val", "test")}
+    scores = Scores(run, networks)
+    found = all_scores(scores, metrics["val"], arguments.shared)
+    lines = table(found, metrics, kinds)
+    twice = [every[place] for place in evenly_spread(len(every), arguments.again)]
+    second = {c.key: unit_of(run, c, arguments.epochs, 1).files.read() for c in twice}
+    pairs = [
+        [of[c.key].metrics["quantized"][split][name] for of in (trainings, second) for split in ("val", "test")]
+        for c in twice
+        if second[c.key] and trainings[c.key]
+    ]
+    noise = {}
+    if pairs:
+        both = np.array(pairs)
+        noise = {
+            split: float(np.sqrt(np.mean((both[:, place] - both[:, place + 2]) ** 2) / 2))
+            for place, split in enumerate(("val", "test"))
+        }
+    print("\n".join(lines))
+    spread = {split: float(values.std(ddof=1)) for split, values in metrics.items()}
+    print("of val with test:", kendall_tau(metrics["val"], metrics["test"]), "noise:", noise, "spread:", spread)
+    if arguments.write is not None:
+        content = {
+            "epochs": arguments.epochs,
+            "noise_of_a_training": noise,
+            "spread_of_networks": spread,
+            "val_with_test": kendall_tau(metrics["val"], metrics["test"]),
+            "networks": [
+                {
+                    "key": candidate.key,
+                    "front": bool(kinds[place]),
+                    "weight_bytes": run.plan.bench.costs_of(candidate)["weight_bytes"],
+                    **{split: float(values[place]) for split, values in metrics.items()},
+                    "scores": {title: float(score[place]) for title, score in found.items()},
+                }
+                for place, candidate in enumerate(networks)
+            ],
+            "table": lines,
+        }
+        arguments.write.with_suffix(".json").write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
