@@ -281,7 +281,7 @@ def _line(seed: int, name: str, card: Card, teacher: Card, trained_on: Mapping[s
 def bits_by_block(card: Card) -> str:
     """Return the bits of each block's weights, or the one that all have."""
     settings = card.config["quantization"]
-    found = [str(settings[name]) for name in sorted(settings) if name.startswith("weight_bits_")]
+    found = [str(settings[name]) for name in sorted(settings) if name.startswith("weight_bits_") and settings[name]]
     return "-".join(found) if len(set(found)) > 1 else (found or ["8"])[0]
 
 

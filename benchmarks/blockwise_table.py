@@ -35,7 +35,7 @@ from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.search_space.blockwise_space import BitsPer
+from qanas.search_space.quantization_group import BitsPer
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import features_of
 from qanas.testing.block_scores import KERNELS, score_alone, score_fake_quantized

@@ -1,13 +1,14 @@
 """How well each score ranks networks as their quantized metric does once they are trained.
 
     python benchmarks/ranked_networks.py runs/camvid_s0
-    python benchmarks/ranking.py runs/camvid_s0 --shared runs/camvid_spos runs/camvid_fairnas --write docs/results/ranking
+    python benchmarks/ranking.py runs/camvid_s0 --shared runs/camvid_spos runs/camvid_fairnas
 
 Networks and their trainings are those of `ranked_networks.py`. Scores are of every network's own rows, over all
 validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What is
-fitted to retrained networks (`nsr_weighted`, `calibrated`) is fitted to all but the one that it predicts. `assembled` is
-no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head, quantized,
-before any training. Kendall's tau and its bootstrap interval are over networks. Scores lie in the run's `ranking.json`.
+fitted to retrained networks (`nsr_weighted`, `calibrated`) is fitted to all but the one that it predicts. `assembled`
+is no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head,
+quantized, before any training. Kendall's tau and its bootstrap interval are over networks. Scores lie in the run's
+`ranking.json`; `--write` takes the name of a result.
 """
 
 from __future__ import annotations

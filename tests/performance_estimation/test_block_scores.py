@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from qanas.performance_estimation.bench import Bench
     from qanas.performance_estimation.scored_blocks import ScoredBlocks
-    from qanas.search_space.blockwise_space import BitsPer
+    from qanas.search_space.quantization_group import BitsPer
 
 SAMPLES = 12
 QUICK = FullTraining(epochs=1, calibration_samples=16)

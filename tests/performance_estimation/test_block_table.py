@@ -25,8 +25,8 @@ from qanas.performance_estimation.block_table.walk import (
 )
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.quantization.scheme import Scheme
-from qanas.search_space.blockwise_space import BitsPer
 from qanas.search_space.network_space import TaskShape
+from qanas.search_space.quantization_group import BitsPer
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.teacher_features import BlockFeatures, features_of

@@ -12,7 +12,7 @@ from qanas.core.pareto import non_dominated
 from qanas.performance_estimation.block_table.layers import Bits, Row
 from qanas.performance_estimation.block_table.predicting import PairModel, Predictions, rows_to_fit
 from qanas.performance_estimation.block_table.racing import race
-from qanas.search_space.blockwise_space import BitsPer
+from qanas.search_space.quantization_group import BitsPer
 
 OPTIONS = (3, 4, 2)
 PATHS = list(itertools.product(*map(range, OPTIONS)))

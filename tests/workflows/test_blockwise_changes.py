@@ -80,10 +80,12 @@ def assert_same_results(one: RunFolder, other: RunFolder) -> None:
 
 def test_a_changed_stage_is_done_again_and_those_before_it_are_not(continued: RunFolder, tmp_path: Path) -> None:
     kept, before = times(continued, *BEFORE_TABLES), tables(continued.path)
-    run(recipe(tmp_path, table={"bits": [6, 8]}, objectives=PACKED, finalists={"count": 1}), continued.path)
+    table = {"bits": [6, 8], "per": "layer"}
+    run(recipe(tmp_path, table=table, objectives=PACKED, finalists={"count": 1}), continued.path)
     assert times(continued, *BEFORE_TABLES) == kept
     after = tables(continued.path)
     assert [bits_of(table) for table in after] == [{6, 8}] * 2
+    assert all(table["weight_bits"].n_unique() == 2 ** len(table["path"][0]) for table in after)
     assert len(before) == len(after)  # the old tables are gone
 
 

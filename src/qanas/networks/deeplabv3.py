@@ -33,16 +33,9 @@ from qanas.networks.mobilenet_v2 import (
     MobileNetV2Encoder,
     strides_and_dilations,
 )
-from qanas.search_space.blockwise_space import (
-    BitsPer,
-    Block,
-    BlockwiseSpace,
-    LayerOption,
-    bits_of_modules,
-    bits_settings,
-)
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
-from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
+from qanas.search_space.quantization_group import BitsPer, bits_of_layers, bits_of_modules, block_bits_settings
 from qanas.search_space.settings import Choice, Integer, Setting, exists
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
@@ -317,15 +310,15 @@ class DeepLabV3Space(BlockwiseSpace):
                 ]
         settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
         return settings + [
-            Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
-            for names in self._bits
-            for name in dict.fromkeys(names)
+            setting
+            for name, layers in self._bits
+            for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
         ]
 
     @property
-    def _bits(self) -> list[tuple[str, ...]]:
-        """The settings with the bits of each layer of each block."""
-        return [bits_settings(number, layers, self.bits_per) for number, layers in enumerate(self.layers, 1)]
+    def _bits(self) -> list[tuple[str, int]]:
+        """The setting with the bits of each block, and how many layers it has."""
+        return [(f"weight_bits_{number}", layers) for number, layers in enumerate(self.layers, 1)]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `DeepLabV3`."""
@@ -347,7 +340,7 @@ class DeepLabV3Space(BlockwiseSpace):
             sum(choice.kernel_size for choice in layers) / len(layers),
             sum(choice.expansion for choice in layers) / len(layers),
         )
-        bits = told_bits([[candidate.quantization[name] for name in names] for names in self._bits])
+        bits = told_bits([bits_of_layers(name, layers, candidate.quantization) for name, layers in self._bits])
         means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
         return f"{len(layers)} MBConv layers, {means}, {bits} bits"
 
@@ -359,8 +352,8 @@ class DeepLabV3Space(BlockwiseSpace):
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each block's weights, or of each layer's."""
         found: dict[str, int] = {}
-        for number, names in enumerate(self._bits, 1):
-            found |= bits_of_modules(_module(number), names, candidate.quantization)
+        for number, (name, layers) in enumerate(self._bits, 1):
+            found |= bits_of_modules(_module(number), name, layers, candidate.quantization)
         return found
 
     def blocks(self, shape: TaskShape) -> list[Block]:
@@ -382,7 +375,8 @@ class DeepLabV3Space(BlockwiseSpace):
             ]
             options = tuple(self._options(number, layer, place) for layer, place in enumerate(places, 1))
             own = {f"layers_{number}": layers}
-            blocks.append(Block(f"block_{number}", _module(number), options, own, self._bits[number - 1]))
+            bits, _ = self._bits[number - 1]
+            blocks.append(Block(f"block_{number}", _module(number), options, own, bits, self.bits_per))
         return blocks
 
     def _options(self, block: int, layer: int, place: partial[MBConv]) -> tuple[LayerOption, ...]:

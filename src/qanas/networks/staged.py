@@ -21,16 +21,9 @@ from qanas.core.bits import told_bits
 from qanas.core.candidate import Candidate, Value
 from qanas.layers.mbconv import MBConvChoice
 from qanas.layers.sequences import ScaledLinear
-from qanas.search_space.blockwise_space import (
-    BitsPer,
-    Block,
-    BlockwiseSpace,
-    LayerOption,
-    bits_of_modules,
-    bits_settings,
-)
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import SEQUENCE_AXES, TaskShape, image_shape, narrowed_width
-from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
+from qanas.search_space.quantization_group import BitsPer, bits_of_layers, bits_of_modules, block_bits_settings
 from qanas.search_space.settings import Choice, OneOf, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
@@ -206,16 +199,15 @@ class StagedSpace(BlockwiseSpace):
                 settings += self._layer_settings(number, place, layer)
         settings += training_settings(shape.losses, replace(self.training, loss=shape.losses[0]))
         return settings + [
-            Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=self.weight_bits)
-            for names in self._bits
-            for name in dict.fromkeys(names)
+            setting
+            for name, layers in self._bits
+            for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
         ]
 
     @property
-    def _bits(self) -> list[tuple[str, ...]]:
-        """The settings with the bits of each layer of each stage."""
-        counts = [len(stage.layers) for stage in self._stages]
-        return [bits_settings(number, count, self.bits_per) for number, count in enumerate(counts, 1)]
+    def _bits(self) -> list[tuple[str, int]]:
+        """The setting with the bits of each stage, and how many layers it has."""
+        return [(f"weight_bits_{number}", len(stage.layers)) for number, stage in enumerate(self._stages, 1)]
 
     def _layer_settings(self, stage: int, place: int, layer: MBConvChoice) -> list[Setting]:
         """Return the settings of a layer; those of one that can be left out exist where it does."""
@@ -294,8 +286,8 @@ class StagedSpace(BlockwiseSpace):
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each stage's weights, or of each layer's."""
         found: dict[str, int] = {}
-        for number, names in enumerate(self._bits, 1):
-            found |= bits_of_modules(_module(number), names, candidate.quantization)
+        for number, (name, layers) in enumerate(self._bits, 1):
+            found |= bits_of_modules(_module(number), name, layers, candidate.quantization)
         return found
 
     def describe(self, candidate: Candidate) -> str:
@@ -307,7 +299,7 @@ class StagedSpace(BlockwiseSpace):
         expansion = sum(layer.expansion for layer in layers) / len(layers)
         if expansion != 1:
             told.append(f"expansions of {expansion:.2g} on average")
-        bits = told_bits([[candidate.quantization[name] for name in names] for names in self._bits])
+        bits = told_bits([bits_of_layers(name, layers, candidate.quantization) for name, layers in self._bits])
         return ", ".join([*told, f"width {float(candidate.architecture['width']):.3g}", f"{bits} bits"])
 
     def narrowed(self, share: float) -> Self:
@@ -325,7 +317,8 @@ class StagedSpace(BlockwiseSpace):
                 for index, (layer, place) in enumerate(zip(stage.layers, places, strict=True), 1)
             )
             own: dict[str, Value] = {"width": self.seed_width}
-            blocks.append(Block(f"stage_{number}", _module(number), layers, own, self._bits[number - 1]))
+            bits, _ = self._bits[number - 1]
+            blocks.append(Block(f"stage_{number}", _module(number), layers, own, bits, self.bits_per))
         return blocks
 
     def _layer_options(self, stage: int, index: int, layer: MBConvChoice, place: Place) -> tuple[LayerOption, ...]:

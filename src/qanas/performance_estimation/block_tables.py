@@ -29,7 +29,8 @@ from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.scored_blocks import ScoredBlocks, ScoreOptions
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.additive import AdditiveScores
-from qanas.search_space.blockwise_space import BitsPer, Block, BlockwiseSpace
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.quantization_group import BitsPer
 from qanas.search_space.start import Proposal
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
@@ -126,8 +127,8 @@ class BlockTables(Estimator):
             )
         if bench.scheme.layers:
             raise InputError("quantization.layers: bits of blocks and layers are searched, table.bits; leave it out")
-        has = "layer" if any(block.bits_per == "layer" for block in blocks_of(bench)) else "block"
-        if has != self.table.per and any(len(block.layers) > 1 for block in blocks_of(bench)):
+        has = blocks_of(bench)[0].bits_per
+        if has != self.table.per:
             raise InputError(
                 f"table.per: {self.table.per}, but the space has a setting of bits for each {has}; "
                 f"give per = '{has}', or space.bits_per = '{self.table.per}'"

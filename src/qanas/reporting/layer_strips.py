@@ -104,7 +104,7 @@ class StripChart:
 
 
 def layers_of(card: Card) -> Blocks:
-    """Read a network's layers off its settings ``kernel_B_L``, ``expansion_B_L`` and ``weight_bits_B``.
+    """Read a network's layers off its settings, ``kernel_B_L``, ``expansion_B_L``, ``weight_bits_B`` and so on.
 
     Returns:
         Nothing for a network whose settings have other names.
@@ -117,7 +117,8 @@ def layers_of(card: Card) -> Blocks:
         if place is not None and isinstance(kernel, int) and isinstance(expansion, int):
             block, layer = int(place[1]), int(place[2])
             layers = blocks.setdefault(block, {})
-            layers[layer] = Layer(kernel, expansion, int(bits.get(f"weight_bits_{block}", 8)))
+            of_block = bits.get(f"weight_bits_{block}", 8)
+            layers[layer] = Layer(kernel, expansion, int(bits.get(f"weight_bits_{block}_{layer}", of_block)))
     return {block: [layers[layer] for layer in sorted(layers)] for block, layers in sorted(blocks.items())}
 
 

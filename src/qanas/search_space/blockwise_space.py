@@ -5,41 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
 from qanas.search_space.network_space import NetworkSpace, TaskShape
-
-BitsPer = Literal["block", "layer"]
-"""What has bits of its own."""
-
-
-def bits_settings(block: int, layers: int, per: BitsPer) -> tuple[str, ...]:
-    """Return the quantization setting with the bits of each layer of a block, given by its number.
-
-    >>> bits_settings(3, 2, "block"), bits_settings(3, 2, "layer")
-    (('weight_bits_3', 'weight_bits_3'), ('weight_bits_3_1', 'weight_bits_3_2'))
-    """
-    own = f"weight_bits_{block}"
-    return tuple(own if per == "block" else f"{own}_{layer}" for layer in range(1, layers + 1))
-
-
-def bits_of_modules(module: str, names: Sequence[str], quantization: Mapping[str, Value]) -> dict[str, int]:
-    """Return the bits of a block's module, or of each of its layers' where these have bits of their own.
-
-    Args:
-        module: of the block; it holds its layers as ``0``, ``1``, ...
-        names: of the settings with the bits of each layer.
-        quantization: of a candidate.
-
-    >>> bits_of_modules("blocks.0", ("a", "a"), {"a": 6}), bits_of_modules("blocks.0", ("a", "b"), {"a": 6, "b": 4})
-    ({'blocks.0': 6}, {'blocks.0.0': 6, 'blocks.0.1': 4})
-    """
-    if len(set(names)) == 1:
-        return {module: int(quantization[names[0]])}
-    return {f"{module}.{place}": int(quantization[name]) for place, name in enumerate(names)}
+from qanas.search_space.quantization_group import BY_LAYER, BitsPer, bits_of_layers
 
 
 @dataclass(frozen=True)
@@ -69,35 +40,28 @@ class Block:
             holds its layers as ``0``, ``1``, ...
         layers: the options of every layer, from the first to the last.
         settings: the architecture settings that all its paths have.
-        weight_bits_setting: the quantization setting with the bits of its weights; or one for each layer, which may be
-            all the same.
+        weight_bits_setting: the quantization setting with the bits of its weights.
+        bits_per: what has bits of its own; where it is a layer, its setting has its number behind that of the block.
     """
 
     name: str
     module: str
     layers: tuple[tuple[LayerOption, ...], ...]
     settings: Mapping[str, Value]
-    weight_bits_setting: str | tuple[str, ...]
-
-    @property
-    def weight_bits_settings(self) -> tuple[str, ...]:
-        """The quantization setting with the bits of each layer's weights."""
-        named = self.weight_bits_setting
-        return (named,) * len(self.layers) if isinstance(named, str) else named
-
-    @property
-    def bits_per(self) -> BitsPer:
-        """What has bits of its own."""
-        return "block" if len(set(self.weight_bits_settings)) == 1 else "layer"
+    weight_bits_setting: str
+    bits_per: BitsPer = "block"
 
     def quantization(self, bits: int | Sequence[int]) -> dict[str, Value]:
         """Return the quantization settings of a block whose weights, or each layer's, have some bits."""
-        names = self.weight_bits_settings
-        return dict(zip(names, [bits] * len(names) if isinstance(bits, int) else bits, strict=True))
+        each = [bits] * len(self.layers) if isinstance(bits, int) else list(bits)
+        name = self.weight_bits_setting
+        if self.bits_per == "block":
+            return {name: each[0]}
+        return {name: BY_LAYER, **{f"{name}_{layer}": own for layer, own in enumerate(each, 1)}}
 
     def bits_of(self, quantization: Mapping[str, Value]) -> tuple[int, ...]:
         """Return the bits of each layer's weights of a candidate."""
-        return tuple(int(quantization[name]) for name in self.weight_bits_settings)
+        return bits_of_layers(self.weight_bits_setting, len(self.layers), quantization)
 
     def architecture(self, path: Sequence[int]) -> dict[str, Value]:
         """Return the architecture settings of a path."""

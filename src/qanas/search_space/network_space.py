@@ -11,6 +11,7 @@ from typing import Self
 from torch import nn
 
 from qanas.core.candidate import Candidate, Value
+from qanas.search_space.quantization_group import BY_LAYER
 from qanas.search_space.settings import Setting
 from qanas.search_space.training_group import Penalty
 
@@ -144,7 +145,11 @@ def described(candidate: Candidate) -> str:
     'window 30, 16 channels, kernel size 3'
     """
     parts = _parts(candidate.input) + _parts(candidate.architecture)
-    bits = [str(value) for name, value in candidate.quantization.items() if name.startswith("weight_bits")]
+    bits = [
+        str(value)
+        for name, value in candidate.quantization.items()
+        if name.startswith("weight_bits") and value != BY_LAYER
+    ]
     same = bits[:1] if len(set(bits)) == 1 else bits
     return ", ".join([*parts, *([f"{'-'.join(same)} bits"] if same else [])])
 

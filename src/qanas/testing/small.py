@@ -23,15 +23,9 @@ from qanas.layers.mbconv import MBConv, MBConvChoice
 from qanas.performance_estimation.base import StageFile, StageUnit
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.blockwise_space import (
-    BitsPer,
-    Block,
-    BlockwiseSpace,
-    LayerOption,
-    bits_of_modules,
-    bits_settings,
-)
+from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
+from qanas.search_space.quantization_group import BitsPer, bits_of_modules, block_bits_settings
 from qanas.search_space.settings import Choice, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
@@ -143,7 +137,8 @@ class SmallSpace(BlockwiseSpace):
     def __init__(self, weight_bits: tuple[int, ...] = (8,), bits_per: BitsPer = "block") -> None:
         """Take the bits."""
         self.weight_bits = tuple(weight_bits)
-        self.bits = [bits_settings(block, layers, bits_per) for block, layers in enumerate(self.layers)]
+        self.bits_per: BitsPer = bits_per
+        self.bits = [(f"weight_bits_{block}", layers) for block, layers in enumerate(self.layers)]
 
     def head(self) -> nn.Module:
         """Return what maps the last block's output, shape (batch, 6, side, side), to classes, shape (batch, 3)."""
@@ -161,9 +156,9 @@ class SmallSpace(BlockwiseSpace):
             ),
             *training_settings(shape.losses, reference),
             *(
-                Choice(name, "quantization", 8, options=self.weight_bits)
-                for names in self.bits
-                for name in dict.fromkeys(names)
+                setting
+                for name, layers in self.bits
+                for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
             ),
         ]
 
@@ -180,16 +175,16 @@ class SmallSpace(BlockwiseSpace):
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return each block's bits, or each layer's."""
         found: dict[str, int] = {}
-        for block, names in enumerate(self.bits):
-            found |= bits_of_modules(f"blocks.{block}", names, candidate.quantization)
+        for block, (name, layers) in enumerate(self.bits):
+            found |= bits_of_modules(f"blocks.{block}", name, layers, candidate.quantization)
         return found
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return both."""
         del shape
         return [
-            Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, self.bits[block])
-            for block, layers in enumerate(self.layers)
+            Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, name, self.bits_per)
+            for block, (name, layers) in enumerate(self.bits)
         ]
 
     def _places(self, block: int, layers: int) -> tuple[tuple[LayerOption, ...], ...]:

@@ -358,7 +358,7 @@ def bits_are_the_blocks(case: BlocksCase) -> None:
     """A block's settings of bits decide those of its module or of its layers, and of no other block's."""
     known = {setting.name for setting in case.bench.space.settings if setting.group == "quantization"}
     for place, block in enumerate(case.blocks):
-        lacking = sorted(set(block.weight_bits_settings) - known)
+        lacking = sorted(block.quantization(8).keys() - known)
         expect(not lacking, f"{block.name}: there is no setting {', '.join(lacking)}")
         bits = [4 if other == place else 8 for other in range(len(case.blocks))]
         paths = [case.paths(other)[0] for other in case.blocks]

@@ -21,7 +21,7 @@ from qanas.core.even_spread import evenly_spread
 from qanas.performance_estimation.block_table.layers import Path, Row
 from qanas.performance_estimation.block_table.racing import Heat, Score
 from qanas.quantization.numbers.affine import WeightBits
-from qanas.search_space.blockwise_space import BitsPer
+from qanas.search_space.quantization_group import BitsPer
 from qanas.supernet.paths import strictly_fair_paths
 
 ROWS_PER_UNKNOWN = 4

@@ -31,7 +31,7 @@ from qanas.performance_estimation.block_table.walk import (
     score_paths,
 )
 from qanas.quantization.numbers.affine import WeightBits
-from qanas.search_space.blockwise_space import BitsPer
+from qanas.search_space.quantization_group import BitsPer
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.torch_trainer import channels_last
