@@ -123,7 +123,7 @@ def hypervolumes(fronts: Mapping[str, Front]) -> dict[str, float]:
     """Return the hypervolume of every front below the worst score and the most bytes of all, as a share of the box."""
     worst = np.array([max(f.score.max() for f in fronts.values()), max(f.packed.max() for f in fronts.values())])
     points = {name: np.column_stack([front.score, front.packed]) / worst for name, front in fronts.items()}
-    return {name: float(hypervolume(values, np.ones(2))) for name, values in points.items()}
+    return {name: float(hypervolume(values, (1.0, 1.0))) for name, values in points.items()}
 
 
 def trained(front: Front, packed: float, epochs: int) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from blockwise_control_kinds import FinishedRun
 from blockwise_controls import opened
 from qanas.core.candidate import Candidate
+from qanas.core.card import SplitName
 from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.performance_estimation.block_table.files import FeatureFolders, blocks_of
@@ -40,6 +41,7 @@ from qanas.recipe import load_plan
 from qanas.regression.ranking import bootstrap_interval, kendall_tau
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.start import Proposal
+from qanas.shipping.finalists import Training
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.trainer import refresh_batch_norms
@@ -185,7 +187,7 @@ def left_out(features: Floats, wanted: Floats, penalties: Sequence[float] = (0.0
     found = []
     for place in range(len(wanted)):
         others = np.delete(np.arange(len(wanted)), place)
-        errors = [sum((predicted(o, others, p) - wanted[o]) ** 2 for o in others) for p in penalties]
+        errors = [sum((predicted(int(o), others, p) - wanted[o]) ** 2 for o in others) for p in penalties]
         found.append(predicted(place, others, penalties[int(np.argmin(errors))]))
     return np.array(found)
 
@@ -249,23 +251,27 @@ def main() -> None:
     name = run.plan.main_metric.name
     every = ranked(run, arguments.networks)
     of_front = {candidate.key for candidate in every[::2]}
-    trainings = {c.key: unit_of(run, c, arguments.epochs, 0).files.read() for c in every}
-    networks = [candidate for candidate in every if trainings[candidate.key] is not None]
+
+    def finished(candidates: Sequence[Candidate], repetition: int) -> dict[str, Training]:
+        units = {candidate.key: unit_of(run, candidate, arguments.epochs, repetition) for candidate in candidates}
+        return {key: training for key, unit in units.items() if (training := unit.files.read()) is not None}
+
+    trainings = finished(every, 0)
+    networks = [candidate for candidate in every if candidate.key in trainings]
     kinds = np.array([candidate.key in of_front for candidate in networks])
 
-    def metric(split: str, of: Mapping[str, Any]) -> Floats:
-        return np.array([of[c.key].metrics["quantized"][split][name] for c in networks if of.get(c.key)])
-
-    metrics = {split: metric(split, trainings) for split in ("val", "test")}
+    splits: tuple[SplitName, ...] = ("val", "test")
+    metrics: dict[str, Floats] = {
+        split: np.array([trainings[c.key].metrics["quantized"][split][name] for c in networks]) for split in splits
+    }
     scores = Scores(run, networks)
     found = all_scores(scores, metrics["val"], arguments.shared)
     lines = table(found, metrics, kinds)
     twice = [every[place] for place in evenly_spread(len(every), arguments.again)]
-    second = {c.key: unit_of(run, c, arguments.epochs, 1).files.read() for c in twice}
+    second = finished(twice, 1)
     pairs = [
-        [of[c.key].metrics["quantized"][split][name] for of in (trainings, second) for split in ("val", "test")]
-        for c in twice
-        if second[c.key] and trainings[c.key]
+        [of[key].metrics["quantized"][split][name] for of in (trainings, second) for split in splits]
+        for key in second.keys() & trainings.keys()
     ]
     noise = {}
     if pairs:
