@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +24,8 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 LOOK_S = 0.1
-"""Seconds between looks at what units tell."""
+"""Seconds between looks at what units tell, and between a unit's letters: each costs both sides a process's attention,
+and a training may have a thousand events a second."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ class Mailbox:
         self._events: list[tuple[int, Event]] = []
         self._stopped: set[int] = set()
 
-    def put(self, number: int, event: Event) -> bool:
-        """Take an event of a unit, and return whether that is to go on."""
-        self._events.append((number, event))
+    def put(self, number: int, events: Sequence[Event]) -> bool:
+        """Take events of a unit, in their order, and return whether it is to go on."""
+        self._events += [(number, event) for event in events]
         return number not in self._stopped
 
     def take(self) -> list[tuple[int, Event]]:
@@ -194,19 +196,53 @@ def _work(path: list[str], bench: list[Any], content: bytes, number: int, mailbo
     if name not in _bench:
         _bench.clear()
         _bench[name] = ray.get(bench[0])
-    sent: list[Any] = []
-
-    def watch(event: Event) -> bool:
-        sent.append(mailbox.put.remote(number, event))
-        known, sent[:] = ray.wait(sent, num_returns=len(sent), timeout=0)
-        with suppress(RayError):
-            return all(ray.get(known))
-        return True
+    letters = _Letters(ray, mailbox, number)
 
     def run() -> Any:  # noqa: ANN401 - whatever the unit returns
-        return pickle.loads(content).run(_bench[name], watch)  # noqa: S301 - our own
+        return pickle.loads(content).run(_bench[name], letters.watch)  # noqa: S301 - our own
 
     result = attempt(run)
     with suppress(RayError):
-        ray.get(sent)
+        letters.send_last()
     return result
+
+
+class _Letters:
+    """What a unit tells the mailbox: its events, several to a letter.
+
+    Args:
+        ray: the module.
+        mailbox: of the executor.
+        number: of the unit.
+    """
+
+    def __init__(self, ray: Any, mailbox: Any, number: int) -> None:  # noqa: ANN401 - Ray's
+        """Have nothing to tell."""
+        self._ray, self._mailbox, self._number = ray, mailbox, number
+        self._waiting: list[Event] = []
+        self._sent: list[Any] = []
+        self._next = 0.0
+
+    def watch(self, event: Event) -> bool:
+        """Take an event, and return whether the unit is to go on, as far as the answers to earlier letters say."""
+        from ray.exceptions import RayError
+
+        self._waiting.append(event)
+        if time.monotonic() < self._next:
+            return True
+        self._send()
+        known, self._sent = self._ray.wait(self._sent, num_returns=len(self._sent), timeout=0)
+        with suppress(RayError):
+            return all(self._ray.get(known))
+        return True
+
+    def _send(self) -> None:
+        self._sent.append(self._mailbox.put.remote(self._number, self._waiting))
+        self._waiting = []
+        self._next = time.monotonic() + LOOK_S
+
+    def send_last(self) -> None:
+        """Send what is left, and wait until all of it is there."""
+        if self._waiting:
+            self._send()
+        self._ray.get(self._sent)
