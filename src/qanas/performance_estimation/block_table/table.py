@@ -96,9 +96,9 @@ class BlockTable:
         # By its content: a path with brackets or stars would be taken for a pattern.
         frame = pl.read_parquet(io.BytesIO(FilePath(path).read_bytes()))
         known = {"weight_bits", "path", "options", "nsr", "samples", "exact", "nsr_by_sample"}
-        paths: list[Path] = [tuple(row) for row in frame["path"]]
+        paths: list[Path] = list(map(tuple, frame["path"].to_list()))
         bits = bits_by_layer(frame["weight_bits"].to_list(), paths)
-        kept = [scores.to_list() for scores in frame["nsr_by_sample"] if scores is not None]
+        kept = frame["nsr_by_sample"].drop_nulls().to_list()
         return cls(
             tuple(map(Row, bits, paths)),
             frame["nsr"].to_numpy(),
