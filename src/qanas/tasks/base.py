@@ -429,6 +429,18 @@ class Task(ABC):
         """
         return np.arange(len(split))
 
+    def constant_outputs(self, data: TaskData, shapes: Mapping[str, tuple[int, ...]]) -> Outputs | None:
+        """Return the best output of someone who doesn't look at inputs, of one sample, or None, by default.
+
+        None: it follows from the targets, the median of numbers, or the logarithms of the classes' shares.
+
+        Args:
+            data: as `load` returns it.
+            shapes: of a sample's outputs by name.
+        """
+        del data, shapes
+        return None
+
     def evaluate_draws(
         self, outputs: Outputs, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
     ) -> Mapping[str, NDArray[np.float64]] | None:
