@@ -103,9 +103,7 @@ class FastestDetSpace(NetworkSpace):
             Choice(name, "architecture", getattr(head, name), options=self.groups)
             for name in ("spp_groups", "stem_groups")
         ]
-        settings += [
-            Choice(name, "architecture", getattr(head, name), options=self.kernels) for name in of_branches
-        ]
+        settings += [Choice(name, "architecture", getattr(head, name), options=self.kernels) for name in of_branches]
         settings += self._backbone_settings()
         settings += training_settings(shape.losses, replace(self.training, loss=shape.losses[0]))
         return settings + quantization_settings()
@@ -158,12 +156,10 @@ class FastestDetSpace(NetworkSpace):
         chains = "/".join("-".join(map(str, chain)) for chain in head.spp_kernels)
         seen = [f"width {candidate.input['width']}, aspect {candidate.input['aspect']:g}"] if candidate.input else []
         units = "-".join(map(str, backbone.stage_units))
-        return ", ".join([
-            *seen,
-            f"backbone {'-'.join(map(str, backbone.stage_channels))} x {units} behind {backbone.stem_channels} at "
-            f"stride {backbone.stem_stride}",
-            f"head of {head.channels}, chains {chains}, groups {head.spp_groups} and {head.stem_groups}",
-        ])  # fmt: skip
+        stages = f"{'-'.join(map(str, backbone.stage_channels))} x {units}"
+        body = f"backbone {stages} behind {backbone.stem_channels} at stride {backbone.stem_stride}"
+        own = f"head of {head.channels}, chains {chains}, groups {head.spp_groups} and {head.stem_groups}"
+        return ", ".join([*seen, body, own])
 
     def narrowed(self, share: float) -> Self:
         """Return the space of that share of the backbone's width."""
@@ -177,5 +173,5 @@ def _kernel(chain: int, place: int) -> str:
 def _classes(shape: TaskShape) -> int:
     """Return how many kinds of object a task has."""
     if shape.output_size < OF_BOX:
-        raise InputError("space: fastestdet finds boxes: take task.name = \"detection\"")
+        raise InputError('space: fastestdet finds boxes: take task.name = "detection"')
     return max(1, shape.output_size - OF_BOX)

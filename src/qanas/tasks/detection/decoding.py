@@ -77,7 +77,7 @@ def parts_of(outputs: Any, classes: int) -> dict[str, Any]:  # noqa: ANN401 - ar
         if len(found) != 4 or found[1] != channels:  # noqa: PLR2004 - batch, channels, height, width
             raise InputError(
                 f"detection: output '{name}' has shape {found}: a network has to put out maps of shape (batch, "
-                f"{channels}, h, w) there, such as space.name = \"fastestdet\""
+                f'{channels}, h, w) there, such as space.name = "fastestdet"'
             )
     return dict(outputs)
 

@@ -19,9 +19,7 @@ MOST_SHOWN = 20
 """Boxes of a picture."""
 
 
-def shown_boxes(
-    found: Sequence[Found], split: Split, preprocessing: Mapping[str, Any]
-) -> dict[str, NDArray[Any]]:
+def shown_boxes(found: Sequence[Found], split: Split, preprocessing: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return pictures with boxes in their pixels.
 
     Pictures with objects, spread evenly over the split, and one without where there is such.

@@ -106,9 +106,7 @@ def matched(found: Sequence[Found], targets: FloatArray, label: int, sizes: tupl
     )
 
 
-def _match(
-    boxes: Floats, truth: Floats, ignored: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _match(boxes: Floats, truth: Floats, ignored: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which answers have an object, and which have one that is ignored, both of shape (thresholds, n).
 
     Args:
@@ -133,9 +131,7 @@ def _match(
     return right, ignoring
 
 
-def _chosen(
-    shared: Floats, threshold: float, gone: NDArray[np.bool_], ignored: NDArray[np.bool_]
-) -> int | None:
+def _chosen(shared: Floats, threshold: float, gone: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> int | None:
     """Return the object of one answer: that of the largest overlap, of equal ones the last, ignored ones at last.
 
     Args:
@@ -169,8 +165,7 @@ class Scorer:
         """Match all."""
         self.pictures = len(found)
         self.matches = {
-            name: [matched(found, targets, label, bounds) for label in range(classes)]
-            for name, bounds in SIZES.items()
+            name: [matched(found, targets, label, bounds) for label in range(classes)] for name, bounds in SIZES.items()
         }
 
     def metrics(self, times: NDArray[np.int64] | None = None) -> dict[str, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree as ET
 
 from PIL import Image
 
@@ -182,9 +182,7 @@ class _Pictures:
         return own[0]
 
 
-def _annotated(
-    raw: _Raw, path: Path, folder: Path, classes: Sequence[str], clipped: list[int]
-) -> Annotated:
+def _annotated(raw: _Raw, path: Path, folder: Path, classes: Sequence[str], clipped: list[int]) -> Annotated:
     """Return a picture with its boxes, checked; counts those that were clipped."""
     size = _size_of(path)
     if raw.size is not None and raw.size != size:
@@ -245,12 +243,13 @@ def _within(
 
 def _coco_files(folder: Path) -> list[Path]:
     """Return the tables of boxes; of those of captions and keypoints, which COCO has beside them, none."""
-    found = []
-    for place in (folder, folder / "annotations"):
-        for path in visible_files(place) if place.is_dir() else ():
-            if path.suffix.lower() == ".json" and not path.name.startswith(("captions", "person_keypoints")):
-                found.append(path)
-    return found
+    places = [place for place in (folder, folder / "annotations") if place.is_dir()]
+    return [
+        path
+        for place in places
+        for path in visible_files(place)
+        if path.suffix.lower() == ".json" and not path.name.startswith(("captions", "person_keypoints"))
+    ]
 
 
 def _coco(folder: Path) -> list[_Raw]:
@@ -328,8 +327,8 @@ def _voc(folder: Path) -> list[_Raw]:
         if path.suffix.lower() != ".xml" or not _is_voc(path):
             continue
         try:
-            root = ElementTree.fromstring(read_bytes(path))  # noqa: S314 - Python's own refuses what would explode
-        except ElementTree.ParseError as error:
+            root = ET.fromstring(read_bytes(path))  # noqa: S314 - Python's own refuses what would explode
+        except ET.ParseError as error:
             raise InputError(f"{path}: no XML: {error}: mend the file, or take it away") from error
         name = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"
         size = root.find("size")
@@ -344,7 +343,7 @@ def _size(sides: Sequence[int]) -> tuple[int, int] | None:
     return (sides[0], sides[1]) if len(sides) == 2 and all(sides) else None  # noqa: PLR2004 - height and width
 
 
-def _voc_box(path: Path, number: int, entry: ElementTree.Element) -> tuple[Any, ...]:
+def _voc_box(path: Path, number: int, entry: ET.Element) -> tuple[Any, ...]:
     """Return a box; VOC counts pixels from 1, and the last one is within."""
     place = f"{path}: object {number}"
     label = (entry.findtext("name") or "").strip()

@@ -25,20 +25,21 @@ _SHAPE = 0.86
 _NOISE = 14.0
 
 
-def write_scenes(folder: Path, seed: int) -> None:
-    """Write ``images/000.png`` and so on, and ``annotations.json``; every fifth picture shows nobody.
+def write_scenes(folder: Path, seed: int, pictures: int = PICTURES) -> None:
+    """Write ``images/000.bmp`` and so on, and ``annotations.json``; every fifth picture shows nobody.
 
     Args:
         folder: an existing folder.
         seed: the same files come from the same seed.
+        pictures: how many; more of them begin with the same.
     """
     (folder / "images").mkdir()
     images, annotations = [], []
-    for number in range(PICTURES):
+    for number in range(pictures):
         generator = np.random.default_rng([seed, number])
         picture, boxes = _draw(generator, 0 if number % 5 == 4 else number % 3 + 1)  # noqa: PLR2004 - every fifth
-        name = f"{number:03d}.png"
-        Image.fromarray(picture).save(folder / "images" / name, compress_level=1)
+        name = f"{number:03d}.bmp"
+        Image.fromarray(picture).save(folder / "images" / name)
         images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
         for box in boxes:
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box})

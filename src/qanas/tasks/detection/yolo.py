@@ -53,10 +53,10 @@ def class_names(folder: Path) -> tuple[list[str], str]:
 
 
 def _names_in(text: str) -> list[str]:
-    """Return the entry ``names`` of a YAML file: a list in a line, a line an entry, or number: name.
+    r"""Return the entry ``names`` of a YAML file: a list in a line, a line an entry, or number: name.
 
-    >>> _names_in("nc: 2\\nnames: ['a', b]"), _names_in("names:\\n  0: a\\n  1: b\\nnc: 2"), _names_in("names:\\n- a\\n- b")
-    (['a', 'b'], ['a', 'b'], ['a', 'b'])
+    >>> _names_in("nc: 2\nnames: ['a', b]"), _names_in("names:\n  0: a\n  1: b\nnc: 2"), _names_in("names:\n- a")
+    (['a', 'b'], ['a', 'b'], ['a'])
     """
     found = re.search(r"^names:[ \t]*(.*)$((?:\n(?:[ \t]+|-).*)*)", text, re.MULTILINE)
     if found is None:
