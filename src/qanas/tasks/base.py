@@ -17,6 +17,7 @@ from qanas.core.classes import FEWEST_CLASSES, confusion
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
+from qanas.tasks.back_end import BackEnd
 from qanas.tasks.front_end import FrontEnd
 
 FloatArray = NDArray[np.float32]
@@ -332,6 +333,16 @@ class Task(ABC):
             preprocessing: as in `TaskData`, or as JSON gives it back.
         """
         del preprocessing
+        return None
+
+    def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BackEnd | None:
+        """Return what makes an answer of a network's outputs, also in C, or None, by default.
+
+        Args:
+            preprocessing: as in `TaskData`, or as JSON gives it back.
+            shapes: of a sample's outputs by name, as the torch network has them.
+        """
+        del preprocessing, shapes
         return None
 
     def raw_inputs(self, val: Split, indices: Indices) -> Sequence[NDArray[Any]]:

@@ -20,9 +20,10 @@ from qanas.core.maps import fitting_side
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
 from qanas.tasks.base import Arrays, DecodedSplit, FloatArray, Outputs, Split, TaskData
+from qanas.tasks.detection.back_end import BoxesBackEnd
 from qanas.tasks.detection.boxes import COLUMNS, OBJECT, Fitting, target_rows
 from qanas.tasks.detection.constant import mean_boxes
-from qanas.tasks.detection.decoding import Decoder, parts_of
+from qanas.tasks.detection.decoding import BOX, OBJECTNESS, Decoder, parts_of
 from qanas.tasks.detection.examples import shown_boxes
 from qanas.tasks.detection.images import Augmentation, Look, in_shares
 from qanas.tasks.detection.losses import detection_loss
@@ -202,6 +203,18 @@ class Detection(LabelledFiles):
         answers = Decoder(self.size, classes, self.fit).all(outputs, sizes_of(targets))
         return Scorer(answers, targets, classes)
 
+    def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BoxesBackEnd | None:
+        """Return what makes boxes of the outputs; None where they are not apart.
+
+        Args:
+            preprocessing: with the classes.
+            shapes: of a sample's outputs by name, each (channels, h, w).
+        """
+        if OBJECTNESS not in shapes or BOX not in shapes:
+            return None
+        rows, columns = shapes[OBJECTNESS][1:]
+        return BoxesBackEnd(Decoder(self.size, len(preprocessing["classes"]), self.fit), (rows, columns))
+
     def constant_outputs(self, data: TaskData, shapes: Mapping[str, tuple[int, ...]]) -> Outputs | None:
         """Return the answer of someone who hasn't looked: boxes of the usual size where objects usually are.
 
@@ -258,7 +271,7 @@ class Detection(LabelledFiles):
             "resizing": "a triangle filter (bilinear; as much wider as the picture shrinks), centres at halves",
             "standardisation": "(value - mean) / deviation, value from 0 to 255, constants of the channel",
             "classes": list(classes),
-            "output": "a map of cells: objectness, box and classes, raw; decoded and suppressed by qanas_detect in C",
+            "output": "a map of cells: objectness, box and classes, raw; firmware decodes it (postprocessing)",
         }
 
     def _protocol(
