@@ -130,7 +130,7 @@ class FastestDetSpace(NetworkSpace):
         )
         names = ("spp_groups", "stem_groups", "objectness_kernel", "box_kernel", "class_kernel")
         others = {name: int(architecture[name]) for name in names if name in architecture}
-        return HeadSettings(channels=int(architecture["channels"]), spp_kernels=chains, **others)  # type: ignore[arg-type]  # by name
+        return HeadSettings(channels=int(architecture["channels"]), spp_kernels=chains, **others)
 
     def backbone_of(self, architecture: Mapping[str, Value]) -> BackboneSettings:
         """Return a candidate's backbone."""

@@ -403,6 +403,19 @@ class Task(ABC):
         named = outputs if isinstance(outputs, Mapping) else {"outputs": outputs}
         return {**named, "targets": split.targets, **split.extras}
 
+    def float_predictions(self, outputs: Outputs, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+        """Return what is kept of the FP32 network's predictions beside, for views that hold both against each other.
+
+        By default nothing. Names are others than those of `predictions`.
+
+        Args:
+            outputs: of the FP32 network on the split's samples, shape (n, output_size, ...).
+            split: the samples.
+            preprocessing: as in `TaskData`.
+        """
+        del outputs, split, preprocessing
+        return {}
+
     @abstractmethod
     def evaluate(self, outputs: Outputs, split: Split) -> dict[str, float]:
         """Return every metric of `metrics`.

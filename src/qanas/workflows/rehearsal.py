@@ -86,7 +86,8 @@ def _rehearse(plan: Plan) -> list[str]:
         with users_code(f"{name}.confusion on {split_name}"):
             _check_confusion(task.confusion(outputs, split))
         with users_code(f"{name}.predictions on {split_name}"):
-            kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
+            beside = task.float_predictions(outputs, split, data.preprocessing)
+            kept[split_name] = {**beside, **task.predictions(outputs, split, data.preprocessing)}
     with users_code(f"{name}.predictions"):
         packed_predictions(kept)
     if not data.train.in_memory or _outputs_bytes(data.train, network) <= 1 << 26:

@@ -17,6 +17,7 @@ from qanas.recipe.new import suggestion_for
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.boxes import IGNORED, OBJECT
 from qanas.tasks.detection.reader import find_pictures
+from qanas.tasks.images import Images
 
 COUNT, HEIGHT, WIDTH = 12, 20, 40
 Tables = dict[str, list[dict[str, Any]]]
@@ -182,3 +183,14 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             find_pictures(folder, [])
         assert "3.txt: line 2" in str(caught.value)
+
+
+def test_boxes_tell_who_is_present(tmp_path: Path) -> None:
+    folder = coco(tmp_path / "data")
+    data = Images(str(folder), size=8, present="person", val_fraction=0.2, test_fraction=0.2)
+    with data.divided() as found:
+        labels = {sample.path.name: sample.label for own in found.samples.values() for sample in own}
+    assert labels["0.png"] == "no_person"
+    assert list(labels.values()).count("person") == COUNT - 1
+    with pytest.raises(InputError, match=r"all 11 pictures .* are of 'no_dog'"):
+        Images(str(folder), size=8, present="dog").load()

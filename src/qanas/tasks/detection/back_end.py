@@ -30,8 +30,8 @@ class BoxesBackEnd(BackEnd):
     def described(self) -> str:
         """How it is called."""
         return (
-            "`..._detect` makes boxes of the outputs' codes, in pixels of the picture whose height and width it is given, the "
-            f"best first; those of a score of less than, say, {SHOWN_FROM} it leaves out"
+            "`..._detect` makes boxes of the outputs' codes, in pixels of a picture of the height and width that it is "
+            f"told, the best first, and leaves those out that score less than it is told, say {SHOWN_FROM}"
         )
 
     def c_form(self, name: str, labels: Mapping[str, tuple[str, str]], axes: Mapping[str, tuple[int, ...]]) -> CForm:

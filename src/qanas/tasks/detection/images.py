@@ -50,7 +50,7 @@ class Look:
             InputError: it is damaged.
         """
         values = self.colours_of(path)
-        inner = standardise(values[None], np.array(self.means), np.array(self.deviations))[0]
+        inner: FloatArray = standardise(values[None], np.array(self.means), np.array(self.deviations))[0]
         if inner.shape[1:] == self.size:
             return inner
         around = np.zeros((3, *self.size), np.float32)
@@ -110,7 +110,7 @@ class Augmentation(PictureAugmentation):
         # A pixel at p of the output shows what is at zoom * mirrored * p + shift, from -1 to 1 on either side.
         zoom = torch.stack([placement.mirrored, torch.ones_like(placement.mirrored)], 1) / placement.scale[:, None]
         shift = placement.shift.flip(1)
-        pairs = targets[:, :, :4].unflatten(2, (2, 2)) * 2 - 1
+        pairs = targets[:, :, :4].reshape(*targets.shape[:2], 2, 2) * 2 - 1
         away = ((pairs - shift[:, None, None]) / zoom[:, None, None] + 1) / 2
         low, high = away.min(2).values, away.max(2).values
         inside = torch.cat([low.clamp(0, 1), high.clamp(0, 1)], 2)

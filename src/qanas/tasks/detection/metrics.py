@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.overlaps import Floats, areas, overlaps
 from qanas.tasks.base import FloatArray
-from qanas.tasks.detection.boxes import AREA, CLASS, IGNORED, KIND, OBJECT, Floats, areas, overlaps
+from qanas.tasks.detection.boxes import AREA, CLASS, IGNORED, KIND, OBJECT
 from qanas.tasks.detection.decoding import MOST_BOXES, Found
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

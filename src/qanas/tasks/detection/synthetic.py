@@ -34,7 +34,8 @@ def write_scenes(folder: Path, seed: int, pictures: int = PICTURES) -> None:
         pictures: how many; more of them begin with the same.
     """
     (folder / "images").mkdir()
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for number in range(pictures):
         generator = np.random.default_rng([seed, number])
         picture, boxes = _draw(generator, 0 if number % 5 == 4 else number % 3 + 1)  # noqa: PLR2004 - every fifth

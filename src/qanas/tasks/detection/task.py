@@ -23,7 +23,7 @@ from qanas.tasks.base import Arrays, DecodedSplit, FloatArray, Outputs, Split, T
 from qanas.tasks.detection.back_end import BoxesBackEnd
 from qanas.tasks.detection.boxes import COLUMNS, OBJECT, Fitting, target_rows
 from qanas.tasks.detection.constant import mean_boxes
-from qanas.tasks.detection.decoding import BOX, OBJECTNESS, Decoder, parts_of
+from qanas.tasks.detection.decoding import BOX, OBJECTNESS, Decoder, Found, parts_of
 from qanas.tasks.detection.examples import shown_boxes
 from qanas.tasks.detection.images import Augmentation, Look, in_shares
 from qanas.tasks.detection.losses import detection_loss
@@ -199,9 +199,7 @@ class Detection(LabelledFiles):
 
     def _scorer(self, outputs: Outputs, split: Split) -> Scorer:
         targets = np.asarray(split.targets)
-        classes = self._classes_in(outputs)
-        answers = Decoder(self.size, classes, self.fit).all(outputs, sizes_of(targets))
-        return Scorer(answers, targets, classes)
+        return Scorer(self._answers(outputs, split), targets, self._classes_in(outputs))
 
     def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BoxesBackEnd | None:
         """Return what makes boxes of the outputs; None where they are not apart.
@@ -231,9 +229,15 @@ class Detection(LabelledFiles):
 
     def predictions(self, outputs: Outputs, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
         """Return a few pictures with true and predicted boxes, as `shown_boxes` has them."""
-        targets = np.asarray(split.targets)
-        answers = Decoder(self.size, self._classes_in(outputs), self.fit).all(outputs, sizes_of(targets))
-        return shown_boxes(answers, split, preprocessing)
+        return shown_boxes(self._answers(outputs, split), split, preprocessing)
+
+    def float_predictions(self, outputs: Outputs, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+        """Return the FP32 network's boxes on the same pictures."""
+        return {"box_float": shown_boxes(self._answers(outputs, split), split, preprocessing)["box_found"]}
+
+    def _answers(self, outputs: Outputs, split: Split) -> list[Found]:
+        decoder = Decoder(self.size, self._classes_in(outputs), self.fit)
+        return decoder.all(outputs, sizes_of(np.asarray(split.targets)))
 
     @staticmethod
     def _classes_in(outputs: Any) -> int:  # noqa: ANN401 - arrays or tensors, by name or one
