@@ -45,8 +45,8 @@ class Images(ClassifiedFiles):
         colour: "rgb": three channels; "grey": one.
         fit: "stretch": the whole picture is brought to the square, whatever its sides; "crop": the square about its
             middle.
-        present: where the folder has boxes (COCO's, Pascal VOC's or YOLO's form): the class whose presence is told, such as
-            "person"; what is smaller than 0.5 % of its picture doesn't count (visual wake words, Chowdhery et al. 2019).
+        present: where the folder has boxes (see `qanas.tasks.detection`): the class whose presence is told, such as
+            "person"; what is below 0.5 % of its picture does not count (visual wake words, Chowdhery et al. 2019).
         frame: height and width of the frames that the device's camera gives. Pictures are brought to it before all
             else, by their largest part about the middle with its proportions. By default the pictures' own.
         min_scale: smallest random scale in training; below 1 there is the mean colour around the picture.
