@@ -190,7 +190,7 @@ class Study:
 
 
 def figures(folder: RunFolder) -> dict[str, Any]:
-    """Return the models of a finished run, and the cheapest whose AP on test data isn't told to be below the reference's."""
+    """Return the models of a finished run, and the cheapest that can't be told to be worse on test data."""
     models = {name: _model(card) for name, card in folder.cards().items()}
     drawn = {name: _drawn(folder, name) for name in models}
     reference = models["seed"]
