@@ -36,21 +36,19 @@ class Matches:
     """What became of the answers of one class and size of objects.
 
     Attributes:
-        picture: of each answer, shape (answers,), the best answers first.
-        right: whether it is one, by threshold, shape (thresholds, answers).
-        counted: whether it counts, likewise.
+        pictures: by threshold, of the answers that count, the best first: which picture each is of, shape (answers,).
+        hits: by threshold, which of them are right, shape (right,).
         objects: that count in each picture, shape (pictures,).
     """
 
-    picture: NDArray[np.intp]
-    right: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
+    pictures: Sequence[NDArray[np.intp]]
+    hits: Sequence[NDArray[np.intp]]
     objects: NDArray[np.int64]
 
     def scores(self, times: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return average precision and the highest recall by threshold, both of shape (thresholds,).
 
-        NaN where there are no objects.
+        NaN where there are no objects. Precision is looked at where an answer is right: in between it only falls.
 
         Args:
             times: how often each picture is there, shape (pictures,).
@@ -58,19 +56,16 @@ class Matches:
         objects = int(times @ self.objects)
         if objects == 0:
             return np.full(len(THRESHOLDS), np.nan), np.full(len(THRESHOLDS), np.nan)
-        own = times[self.picture]
-        right = np.cumsum((self.right & self.counted) * own, axis=1).astype(np.float64)
-        wrong = np.cumsum((~self.right & self.counted) * own, axis=1).astype(np.float64)
         precisions, recalls = np.zeros(len(THRESHOLDS)), np.zeros(len(THRESHOLDS))
-        for at, (good, bad) in enumerate(zip(right, wrong, strict=True)):
-            if not len(good):
+        for at, (pictures, hits) in enumerate(zip(self.pictures, self.hits, strict=True)):
+            if not len(hits):
                 continue
-            recall = good / objects
-            precision = good / (good + bad + np.spacing(1))
+            right = np.cumsum(times[pictures[hits]]).astype(np.float64)
+            precision = right / (np.cumsum(times[pictures])[hits] + np.spacing(1))
             best = np.maximum.accumulate(precision[::-1])[::-1]
-            place = np.searchsorted(recall, RECALLS, side="left")
+            place = np.searchsorted(right / objects, RECALLS, side="left")
             precisions[at] = np.append(best, 0.0)[place].mean()
-            recalls[at] = recall[-1]
+            recalls[at] = right[-1] / objects
         return precisions, recalls
 
 
@@ -99,10 +94,12 @@ def matched(found: Sequence[Found], targets: FloatArray, label: int, sizes: tupl
         counted.append(~(ignoring | (~good & of_other_size[None])))
         objects.append(int((~ignored).sum()))
     best_first = np.argsort(-np.concatenate(scores), kind="mergesort")
+    of_picture = np.concatenate(pictures)[best_first]
+    good, counts = (np.concatenate(rows, axis=1)[:, best_first] for rows in (right, counted))
+    kept = [np.flatnonzero(row) for row in counts]
     return Matches(
-        np.concatenate(pictures)[best_first],
-        np.concatenate(right, axis=1)[:, best_first],
-        np.concatenate(counted, axis=1)[:, best_first],
+        [of_picture[places] for places in kept],
+        [np.flatnonzero(row[places]) for row, places in zip(good, kept, strict=True)],
         np.array(objects),
     )
 
@@ -121,9 +118,10 @@ def _match(boxes: Floats, truth: Floats, ignored: NDArray[np.bool_]) -> tuple[ND
         return right, ignoring
     regions = truth[:, KIND] == IGNORED
     shared = overlaps(boxes, truth[:, :4], regions)
+    near = np.flatnonzero((shared >= THRESHOLDS[0]).any(axis=1))  # all others match nothing, and they are many
     for at, threshold in enumerate(THRESHOLDS):
         taken = np.zeros(len(truth), bool)
-        for answer in range(len(boxes)):
+        for answer in near:
             chosen = _chosen(shared[answer], min(threshold, 1 - 1e-10), taken & ~regions, ignored)
             if chosen is None:
                 continue
