@@ -16,7 +16,7 @@ from PIL import Image
 from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.audio.reader import SOUND_SUFFIXES
-from qanas.tasks.detection.reader import find_pictures, form_of
+from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
@@ -148,7 +148,7 @@ def suggestion_for(folder: Path, target: str | None = None) -> Suggestion:
         raise InputError(f"{folder}: no folder: give the one that holds pictures, recordings or tables")
     if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
         return _masks(all_files(folder / "trainannot"))
-    if form_of(folder) is not None:
+    if has_boxes(folder):
         return _boxes(folder)
     files = all_files(folder)
     kinds = {

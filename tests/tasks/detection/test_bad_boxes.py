@@ -99,6 +99,14 @@ def test_three_forms_hold_the_same(tmp_path: Path, write: Any) -> None:  # noqa:
     assert suggestion_for(tmp_path / "data").task == "detection"
 
 
+def test_other_texts_beside_pictures_are_no_boxes(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data" / "cat")
+    write_pictures(tmp_path / "data" / "dog")
+    (tmp_path / "data" / "cat" / "3.txt").write_text("a cat on a chair")
+    (tmp_path / "data" / "about.json").write_text('{"by": "me"}')
+    assert suggestion_for(tmp_path / "data").task == "images"
+
+
 def test_splits_are_those_of_folders_and_lists(tmp_path: Path) -> None:
     folder = voc(tmp_path / "data")
     lists = folder / "ImageSets" / "Main"

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from qanas.core.errors import InputError
+from qanas.core.maps import doubles
 from qanas.tasks.base import Split
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.boxes import IGNORED, KIND, OBJECT, Fitting, placed, target_rows
@@ -152,3 +153,12 @@ def test_random_changes_take_boxes_along() -> None:
     still, same = replace(change, scales=(1.0, 1.0), mirror=0.0)(images, before, torch.Generator())
     assert torch.equal(still, images)
     assert torch.allclose(same[:, 1, :4], torch.tensor([30.0, 20.0, 60.0, 40.0]))
+
+
+def test_only_sizes_that_fit_are_searched() -> None:
+    task = Detection("nowhere", width=320, aspect=0.8)
+    widths, aspects = (setting.options for setting in task.input_settings())
+    assert (min(widths), max(widths)) == (220, 320)
+    sizes = {replace(task, width=int(width), aspect=float(aspect)).size for width in widths for aspect in aspects}
+    assert len(sizes) == len(widths) * len(aspects)
+    assert all(doubles(side) for size in sizes for side in size)

@@ -16,7 +16,7 @@ from PIL import Image
 from qanas.core.errors import InputError, unknown
 from qanas.tasks.archives import archives_in, unpacked
 from qanas.tasks.detection.boxes import IGNORED, OBJECT
-from qanas.tasks.detection.yolo import class_names, lines_of
+from qanas.tasks.detection.yolo import are_boxes, class_names, lines_of
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files
 from qanas.tasks.labels import Sample
 from qanas.tasks.pictures import IMAGE_SUFFIXES, ORIENTATION, readable_name
@@ -98,6 +98,18 @@ def form_of(folder: Path) -> Form | None:
     stems = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
     texts = [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]
     return "yolo" if texts or (folder / "labels").is_dir() else None
+
+
+def has_boxes(folder: Path) -> bool:
+    """Tell whether a folder plainly holds boxes: a table or text beside pictures may be about something else."""
+    form = form_of(folder)
+    if form == "coco":
+        return any(b'"bbox"' in read_bytes(path) for path in _coco_files(folder))
+    if form == "yolo":
+        stems = {path.stem for path in all_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES}
+        texts = [path for path in all_files(folder) if path.suffix.lower() == ".txt" and path.stem in stems]
+        return bool(texts) and all(map(are_boxes, texts))
+    return form is not None
 
 
 def find_pictures(folder: Path, wanted: Sequence[str]) -> tuple[list[Annotated], tuple[str, ...], list[str]]:

@@ -38,6 +38,15 @@ def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
     return found
 
 
+def are_boxes(path: Path) -> bool:
+    """Tell whether all lines of a file are boxes."""
+    try:
+        lines_of(path)
+    except InputError:
+        return False
+    return True
+
+
 def class_names(folder: Path) -> tuple[list[str], str]:
     """Return the names of the classes in the order of their numbers, and the file that has them; none: nobody says."""
     for place in (folder, folder / "labels"):
