@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from qanas.recipe import load_plan
 from qanas.recipe.new import suggestion_for, write_recipe
 from qanas.tasks.anomaly.synthetic import write_hums
 from qanas.tasks.audio.synthetic import write_recordings
+from qanas.tasks.detection.synthetic import write_scenes
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.tasks.timeseries.synthetic import write_activities, write_machines
@@ -30,6 +32,7 @@ from qanas.tasks.timeseries.synthetic import write_activities, write_machines
         (write_machines, "timeseries", "\n# horizon = 24   # a forecast"),
         (write_machines, "timeseries", "window = 16"),
         (write_synthetic, "segmentation", "class_11"),
+        (partial(write_scenes, pictures=30), "detection", 'classes = ["person"]'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

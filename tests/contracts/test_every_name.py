@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.recipe.registry import ESTIMATORS, SPACES, STRATEGIES, TASKS
 from qanas.reporting.live import LiveDisplay
+from qanas.tasks.detection.synthetic import write_scenes
 from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.workflows.run import run_search
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from qanas.planning.plan import Plan
@@ -27,6 +30,7 @@ Tables = dict[str, dict[str, Any]]
 TASK_TABLES: dict[str, dict[str, Any]] = {
     "anomaly": {"data": "synthetic", "sample_rate": 8000, "seconds": 0.5, "bands": 8, "context": 2},
     "audio": {"data": "synthetic", "sample_rate": 8000, "seconds": 0.5, "bands": 8},
+    "detection": {"data": "synthetic", "width": 49, "aspect": 1.0},
     "images": {"data": "synthetic", "size": 8},
     "segmentation": {"data": "synthetic", "height": 16, "width": 32},
     "timeseries": {"data": "synthetic", "window": 10, "hop": 40},
@@ -38,6 +42,7 @@ SPACE_TABLES: dict[str, dict[str, Any]] = {
     "conv1d": {"seed_width": 0.05, "widths": [0.05], "kernels": [3]},
     "dense": {"max_units": 4, "seed_units": 4},
     "ds_cnn": {"seed_width": 0.1, "widths": [0.1], "kernels": [3]},
+    "fastestdet": {"seed_width": 0.25, "channels": [24], "widths": [0.25]},
     "gru": {"max_units": 4, "seed_units": 4},
     "lstm": {"max_units": 4, "seed_units": 4},
     "mobilenet": {"reference": "mobilenet_v3_small", "seed_width": 0.1, "widths": [0.1], "kernels": [3], "halvings": 2},
@@ -139,15 +144,21 @@ NETWORKS = {
     "deeplabv3": "segmentation",
     "dense": "turbofan",
     "ds_cnn": "audio",
+    "fastestdet": "detection",
     "gru": "turbofan",
     "lstm": "turbofan",
     "mobilenet": "images",
     "resnet": "images",
     "tcn": "timeseries",
 }
+DRAWN: dict[str, Callable[[Path, int], None]] = {
+    "detection": partial(write_scenes, pictures=36),
+    "segmentation": write_synthetic,
+}
 METRICS = {
     **dict.fromkeys(("audio", "images", "timeseries"), ("accuracy", "maximize")),
     "anomaly": ("auc", "maximize"),
+    "detection": ("ap50", "maximize"),
     "segmentation": ("miou", "maximize"),
     "turbofan": ("mae", "minimize"),
 }
@@ -165,9 +176,9 @@ def test_every_space_and_every_task_run(tmp_path: Path, space: str, task: str) -
         "finalists": {"count": 1, "seeds": 1},
         "baselines": {"enabled": False},
     }
-    if task == "segmentation":  # drawn once, where "synthetic" is drawn anew each time that it is read
+    if task in DRAWN:  # once, where "synthetic" is drawn anew each time that it is read
         (tmp_path / "scenes").mkdir()
-        write_synthetic(tmp_path / "scenes", 0)
+        DRAWN[task](tmp_path / "scenes", 0)
         tables["task"]["data"] = "scenes"
     plan = plan_of(tmp_path, tables)
     plan.check()

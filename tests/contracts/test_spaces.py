@@ -17,6 +17,7 @@ from qanas.networks.conv1d import Conv1DSpace
 from qanas.networks.deeplabv3 import DeepLabV3Space
 from qanas.networks.dense import DenseSpace
 from qanas.networks.ds_cnn import DSCNNSpace
+from qanas.networks.fastestdet_space import FastestDetSpace
 from qanas.networks.gru import GRUSpace
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.mobilenet import MobileNetSpace
@@ -26,6 +27,7 @@ from qanas.search_space.blockwise_space import Block
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.settings import Choice, Setting
 from qanas.search_space.training_group import Penalty
+from qanas.tasks.detection import Detection
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.turbofan import Turbofan
 from qanas.testing import check_blocks, check_space
@@ -60,6 +62,10 @@ SPACES: list[tuple[NetworkSpace, Task]] = [
             halvings=2,
         ),
         SmallTask(),
+    ),
+    (
+        FastestDetSpace(seed_width=0.25, channels=(24, 32), widths=(0.25, 0.5), fewer_units=3),
+        Detection("synthetic", width=49, aspect=0.7),
     ),
     (
         DeepLabV3Space(width=0.25, layers=(2, 1, 1, 1, 1, 1), kernels=(3, 5), weight_bits=(4, 8)),

@@ -16,6 +16,8 @@ from tests.workflows.tiny_blocks import Blobs
 from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.audio import Audio
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.detection import Detection
+from qanas.tasks.detection.synthetic import write_scenes
 from qanas.tasks.front_end import CForm, FrontEnd
 from qanas.tasks.images import Images
 from qanas.tasks.segmentation import Segmentation
@@ -64,6 +66,12 @@ def test_it_keeps_the_contract(task: Task) -> None:
 def test_segmentation_keeps_the_contract(tmp_path: Path) -> None:
     write_synthetic(tmp_path, 0)
     check_task(Segmentation(str(tmp_path), height=16, width=24))
+
+
+def test_detection_keeps_the_contract(tmp_path: Path) -> None:
+    write_scenes(tmp_path, 0, pictures=36)
+    task = Detection(str(tmp_path), width=49, aspect=0.7, val_fraction=0.33, test_fraction=0.33, fit="letterbox")
+    check_task(task, output_shape=(5, 4, 4))
 
 
 # What is broken is said

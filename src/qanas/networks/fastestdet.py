@@ -1,8 +1,8 @@
 """FastestDet: a one-stage detector with a single map of cells at stride 16, on ShuffleNetV2 (Ma et al., ECCV 2018).
 
 The graph alone; targets, losses and decoding are a task's. Two things differ from the published one. The head puts
-out raw numbers: sigmoid, tanh and softmax of 14 x 14 cells are nothing, and raw numbers share one scale. And a single
-class has no branch of its own: the softmax of one number is 1 whatever that number is.
+out raw numbers: sigmoid, tanh and softmax of 14 x 14 cells are nothing, and raw numbers share one scale, or have one a
+branch. And a single class has no branch of its own: the softmax of one number is 1 whatever that number is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
+from qanas.core.maps import STRIDE, doubles
 from qanas.layers.images import ChannelShuffle, ConvNorm, ConvNormReLU6, SameAvgPool2d, SameMaxPool2d
 
 STEM_CHANNELS = 24
@@ -77,6 +78,10 @@ class DownUnit(nn.Module):
         return torch.cat((self.shortcut(inputs), self.branch(inputs)), dim=1)
 
 
+PATCH = 4
+"""Pixels of a side of what a stem without pooling sees at a time: its stride."""
+
+
 class ShuffleNetV2(nn.Module):
     """Stem and three stages.
 
@@ -84,6 +89,7 @@ class ShuffleNetV2(nn.Module):
         stem_channels: of the strided convolution in front.
         stage_channels: of each stage, even.
         stage_units: of each stage; the first one has stride 2.
+        stem_stride: of the convolution: 2, and pooling of stride 2 behind it; or 4, over patches of 4 x 4, and none.
     """
 
     def __init__(
@@ -91,10 +97,15 @@ class ShuffleNetV2(nn.Module):
         stem_channels: int = STEM_CHANNELS,
         stage_channels: Sequence[int] = STAGE_CHANNELS,
         stage_units: Sequence[int] = STAGE_UNITS,
+        stem_stride: int = 2,
     ) -> None:
         """Create the layers."""
         super().__init__()
-        self.stem = nn.Sequential(ConvNormReLU6(3, stem_channels, 3, stride=2), SameMaxPool2d(3, 2))
+        self.stem = (
+            nn.Sequential(ConvNormReLU6(3, stem_channels, PATCH, stride=PATCH))
+            if stem_stride == PATCH
+            else nn.Sequential(ConvNormReLU6(3, stem_channels, 3, stride=2), SameMaxPool2d(3, 2))
+        )
         before = (stem_channels, *stage_channels[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(DownUnit(inputs, outputs), *(Unit(outputs) for _ in range(units - 1)))
@@ -109,10 +120,21 @@ class ShuffleNetV2(nn.Module):
         return tuple(features[1:])
 
 
-STRIDE = 16
-"""Pixels of the input a cell, in height and in width."""
+@dataclass(frozen=True)
+class BackboneSettings:
+    """What is searched of the backbone.
 
-_COARSEST = 2 * STRIDE
+    Attributes:
+        stem_channels: of the strided convolution in front.
+        stem_stride: 2 or 4, see `ShuffleNetV2`.
+        stage_channels: of each stage, even.
+        stage_units: of each stage.
+    """
+
+    stem_channels: int = STEM_CHANNELS
+    stem_stride: int = 2
+    stage_channels: tuple[int, ...] = STAGE_CHANNELS
+    stage_units: tuple[int, ...] = STAGE_UNITS
 
 
 @dataclass(frozen=True)
@@ -156,8 +178,8 @@ def require_input_size(height: int, width: int) -> None:
         InputError: names the side and the nearest sizes that fit.
     """
     for name, size in (("height", height), ("width", width)):
-        if size < 1 or -(-size // STRIDE) % 2:
-            below = size // _COARSEST * _COARSEST
+        if not doubles(size):
+            below = size // (2 * STRIDE) * 2 * STRIDE
             nearest = f"{below} or {below + STRIDE + 1}" if below > 0 else f"{STRIDE + 1}"
             raise InputError(
                 f"input {name} {size}: its map at stride 32, doubled, is not the one at stride 16; take {nearest}"
@@ -212,28 +234,38 @@ def branch(channels: int, kernel_size: int, outputs: int) -> nn.Sequential:
     )
 
 
+OUTPUTS = ("objectness", "box", "classes")
+
+
 class FastestDet(nn.Module):
     """Backbone, a neck that gathers its three maps at stride 16, and the head.
 
     Args:
         input_size: height and width; see `require_input_size`.
         classes: kinds of object.
-        head: what is searched.
+        head: what is searched of it.
+        backbone: likewise.
 
     Raises:
         InputError: an input size that doesn't fit.
     """
 
-    def __init__(self, input_size: tuple[int, int], classes: int = 1, head: HeadSettings | None = None) -> None:
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        classes: int = 1,
+        head: HeadSettings | None = None,
+        backbone: BackboneSettings | None = None,
+    ) -> None:
         """Create the layers."""
         super().__init__()
         require_input_size(*input_size)
-        settings = head or HeadSettings()
+        settings, body = head or HeadSettings(), backbone or BackboneSettings()
         channels = settings.channels
-        self.backbone = ShuffleNetV2()
+        self.backbone = ShuffleNetV2(body.stem_channels, body.stage_channels, body.stage_units, body.stem_stride)
         self.shrink = SameAvgPool2d(3, 2)
         self.grow = nn.Upsample(scale_factor=2, mode="nearest")
-        self.spp = SPP(sum(STAGE_CHANNELS), settings)
+        self.spp = SPP(sum(body.stage_channels), settings)
         self.stem = nn.Sequential(
             OrderedDict([*mixed_groups(channels, channels, settings.stem_groups), ("activation", nn.ReLU6())])
         )
@@ -248,7 +280,19 @@ class FastestDet(nn.Module):
         The outputs are in this order, all raw: objectness (its logit), the box (4 numbers), and the logits of the
         classes where there is more than one.
         """
+        return torch.cat(self.parts(inputs), dim=1)
+
+    def parts(self, inputs: Tensor) -> list[Tensor]:
+        """Return the outputs of `forward` apart, each of shape (batch, numbers, h / 16, w / 16)."""
         fine, middle, coarse = self.backbone(inputs)
         gathered = torch.cat((self.shrink(fine), middle, self.grow(coarse)), dim=1)
         hidden = self.stem(self.spp(gathered))
-        return torch.cat([part(hidden) for part in self.branches], dim=1)
+        return [part(hidden) for part in self.branches]
+
+
+class FastestDetByName(FastestDet):
+    """The same with an output a branch: each has a scale of its own once it is quantized."""
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:  # type: ignore[override]  # what it is there for
+        """Map (batch, 3, h, w) to ``objectness``, ``box`` and, of several, ``classes``, each (batch, n, h', w')."""
+        return dict(zip(OUTPUTS, self.parts(inputs), strict=False))

@@ -16,6 +16,7 @@ from PIL import Image
 from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.audio.reader import SOUND_SUFFIXES
+from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
@@ -48,6 +49,7 @@ _SMALL_SIDE = 48
 _SPACES = {
     "audio": 'name = "ds_cnn"            # around MLPerf Tiny\'s keyword spotter',
     "anomaly": 'name = "autoencoder"',
+    "detection": 'name = "fastestdet"        # parts = "head" leaves the backbone as published',
     "timeseries": 'name = "lstm"              # or tcn, conv1d, gru',
     "segmentation": 'name = "deeplabv3"         # docs/block-wise.md searches it block by block\nwidth = 0.25',
 }
@@ -57,6 +59,8 @@ _OF_SMALL, _OF_LARGE = (
 )
 _VOID = 255
 _LARGEST_MASK = 160
+_WIDEST = 320
+"""Pixels of what detectors see at first."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def suggestion_for(folder: Path, target: str | None = None) -> Suggestion:
         raise InputError(f"{folder}: no folder: give the one that holds pictures, recordings or tables")
     if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
         return _masks(all_files(folder / "trainannot"))
+    if has_boxes(folder):
+        return _boxes(folder)
     files = all_files(folder)
     kinds = {
         "images": [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES],
@@ -187,6 +193,19 @@ def _pictures(files: Sequence[Path], labels: Sequence[tuple[str, Any, str]]) -> 
         ("colour", "grey" if all(grey) else "rgb", ""),
     ]
     return Suggestion("images", keys, ("accuracy", "maximize"))
+
+
+def _boxes(folder: Path) -> Suggestion:
+    pictures, classes, _ = find_pictures(folder, ())
+    high, wide = (float(np.median([picture.size[axis] for picture in pictures])) for axis in (0, 1))
+    width = int(min(_WIDEST, max(_SIDES[0], wide)))
+    boxes = sum(len(picture.boxes) for picture in pictures)
+    keys: list[tuple[str, Any, str]] = [
+        ("classes", list(classes), f"of {boxes} boxes in {len(pictures)} pictures; take away those you don't need"),
+        ("width", width, f"pixels that the network sees; pictures have {high:.0f} x {wide:.0f} in the middle"),
+        ("aspect", round(high / wide, 2), "height as a share of the width"),
+    ]
+    return Suggestion("detection", keys, ("ap50", "maximize"))
 
 
 def _sounds(folder: Path, files: Sequence[Path]) -> Suggestion:

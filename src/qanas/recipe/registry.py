@@ -7,6 +7,7 @@ from collections.abc import Mapping
 TASKS: Mapping[str, str] = {
     "anomaly": "qanas.tasks.anomaly:Anomaly",
     "audio": "qanas.tasks.audio:Audio",
+    "detection": "qanas.tasks.detection:Detection",
     "images": "qanas.tasks.images:Images",
     "segmentation": "qanas.tasks.segmentation:Segmentation",
     "timeseries": "qanas.tasks.timeseries:TimeSeries",
@@ -18,6 +19,7 @@ SPACES: Mapping[str, str] = {
     "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
     "dense": "qanas.networks.dense:DenseSpace",
     "ds_cnn": "qanas.networks.ds_cnn:DSCNNSpace",
+    "fastestdet": "qanas.networks.fastestdet_space:FastestDetSpace",
     "gru": "qanas.networks.gru:GRUSpace",
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "mobilenet": "qanas.networks.mobilenet:MobileNetSpace",

@@ -17,6 +17,7 @@ from qanas.reporting.models import class_table, costs_note, metric_table, model_
 from qanas.reporting.protocol import protocol, reasons, versions
 from qanas.reporting.run_data import RunData, read_predictions, read_run
 from qanas.reporting.search_plots import importance_note, importance_plot, parallel_plot, progress_plot
+from qanas.reporting.views.boxes import box_gallery
 from qanas.reporting.views.classes import confusion_plot
 from qanas.reporting.views.masks import gallery
 from qanas.reporting.views.series import series_plots
@@ -79,7 +80,7 @@ def render(data: RunData, doing: str = "") -> str:
         failures=data.failures,
         degenerate=data.degenerate,
         predictions=predictions,
-        gallery=gallery(data, kept),
+        gallery=gallery(data, kept) or box_gallery(data, kept),
         wrong=wrong_tables(data, kept),
         progress=progress,
         quantization=quantization,

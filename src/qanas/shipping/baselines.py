@@ -33,7 +33,7 @@ from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.start import RANDOM
 from qanas.search_space.training_group import TrainingSettings
 from qanas.shipping.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
-from qanas.tasks.base import Split, TaskData
+from qanas.tasks.base import Outputs, Split, TaskData
 from qanas.training.pretrained import FileStart
 
 logger = logging.getLogger("qanas")
@@ -260,19 +260,30 @@ def constant_scores(plan: Plan) -> dict[SplitName, dict[str, float]]:
     bench = plan.bench
     task, data = bench.task_of(bench.reference), bench.data_of(bench.reference)
     try:
-        sample = _constant(data)
+        graph = bench.blueprint(bench.reference).graph
+        ports = zip(graph.border.outputs, graph.outputs, strict=True)
+        shapes = {port.name: port.order.torch_shape(graph.shapes[value]) for port, value in ports}
+        sample = task.constant_outputs(data, shapes)
+        if sample is None and len(shapes) == 1:
+            plain, shape = _constant(data), graph.network_output_shape
+            sample = None if plain is None else np.broadcast_to(plain.reshape(-1, *[1] * (len(shape) - 1)), shape)
         if sample is None:
             return {}
-        shape = bench.blueprint(bench.reference).graph.network_output_shape
         scores: dict[SplitName, dict[str, float]] = {}
         for name in SPLITS:
             split: Split = getattr(data, name)
-            outputs = np.broadcast_to(sample.reshape(-1, *[1] * (len(shape) - 1)), (len(split), *shape))
-            scores[name] = metrics_of(task, outputs.astype(np.float32), split)
+            scores[name] = metrics_of(task, _repeated(sample, len(split)), split)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         logger.warning("baseline constant is left out: %s", described(error, __file__))
         return {}
     return scores
+
+
+def _repeated(sample: Outputs, count: int) -> Outputs:
+    """Return the outputs of a sample, of any shape, by name if there are several, so many times behind each other."""
+    if isinstance(sample, Mapping):
+        return {name: _repeated(values, count) for name, values in sample.items()}
+    return np.broadcast_to(np.asarray(sample, np.float32), (count, *sample.shape))
 
 
 def _constant(data: TaskData) -> NDArray[np.float32] | None:

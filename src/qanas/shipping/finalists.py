@@ -272,7 +272,7 @@ class FinalistUnit(Unit[Bench, Training]):
         reasons = [_not_the_network(trained, data.val, content)]
         reasons += [_parity_failure(task, part, metrics) for part in parts]
         failure = next(filter(None, reasons), "")
-        kept = {name: _kept(task, scored[name].outputs, splits[name], data.preprocessing) for name in splits}
+        kept = {name: _kept(task, scored[name], splits[name], data.preprocessing) for name in splits}
         contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
@@ -328,9 +328,10 @@ CONFUSION = "confusion"
 """Of the arrays in ``predictions.npz``: how often each class was taken for each, behind the split's name."""
 
 
-def _kept(task: Task, outputs: Outputs, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _kept(task: Task, scored: _Scored, split: Split, notes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return what is kept of a model's outputs on a split: what the task wants, confusions, resampled scores."""
-    kept = dict(task.predictions(outputs, split, notes))
+    outputs = scored.outputs
+    kept = {**task.float_predictions(scored.float_outputs, split, notes), **task.predictions(outputs, split, notes)}
     found = task.confusion(outputs, split)
     if found is not None:
         kept[CONFUSION] = found
@@ -360,12 +361,14 @@ class _Scored:
         simulated: codes of every output by its name, shape (n, output_size, ...).
         deployed: codes of the runtime, of the same shapes.
         outputs: of the deployed model, real values of the same shapes; one of them by itself.
+        float_outputs: of the FP32 network, likewise.
     """
 
     metrics: Mapping[Precision, Mapping[str, float]]
     simulated: Mapping[str, NDArray[Any]]
     deployed: Mapping[str, NDArray[Any]]
     outputs: Outputs
+    float_outputs: Outputs
 
 
 def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split) -> _Scored:
@@ -379,12 +382,13 @@ def _score(task: Task, trained: TrainedNetwork, model: LiteRTModel, split: Split
         alone({name: dequantize(values, affines[name]) for name, values in side.items()})
         for side in (deployed, simulated)
     )
+    of_floats = trained.float_outputs(split)
     metrics: dict[Precision, Mapping[str, float]] = {
-        "float": metrics_of(task, trained.float_outputs(split), split),
+        "float": metrics_of(task, of_floats, split),
         "quantized": metrics_of(task, expected, split),
         "deployed": metrics_of(task, outputs, split),
     }
-    return _Scored(metrics, simulated, deployed, outputs)
+    return _Scored(metrics, simulated, deployed, outputs, of_floats)
 
 
 def train_finalists(

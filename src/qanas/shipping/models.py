@@ -229,14 +229,17 @@ def _firmware(plan: Plan, folder: RunFolder, finalist: Finalist, card: Card, con
     inputs, _ = val.batch(chosen)
     border, front_end = border_of(card), task.front_end(card.preprocessing)
     raw = task.raw_inputs(val, chosen) if front_end is not None else ()
+    model = LiteRTModel(content, border=border)
+    shapes = {port.name: port.order.torch_shape(model.output_shapes[port.name][1:]) for port in border.outputs}
     return Firmware(
         name=identifier(folder.path.resolve().name, finalist.identity),
         content=content,
         border=border,
         peak_ram_bytes=card.peak_ram_bytes,
-        golden=GoldenVectors.record(LiteRTModel(content, border=border), inputs, raw),
+        golden=GoldenVectors.record(model, inputs, raw),
         preprocessing=card.preprocessing,
         front_end=front_end,
+        back_end=task.back_end(card.preprocessing, shapes),
         warning="" if front_end is not None or card.preprocessing else f"preprocessing: {NO_PREPROCESSING}",
     )
 

@@ -17,6 +17,7 @@ from qanas.core.classes import FEWEST_CLASSES, confusion
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
+from qanas.tasks.back_end import BackEnd
 from qanas.tasks.front_end import FrontEnd
 
 FloatArray = NDArray[np.float32]
@@ -334,6 +335,16 @@ class Task(ABC):
         del preprocessing
         return None
 
+    def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BackEnd | None:
+        """Return what makes an answer of a network's outputs, also in C, or None, by default.
+
+        Args:
+            preprocessing: as in `TaskData`, or as JSON gives it back.
+            shapes: of a sample's outputs by name, as the torch network has them.
+        """
+        del preprocessing, shapes
+        return None
+
     def raw_inputs(self, val: Split, indices: Indices) -> Sequence[NDArray[Any]]:
         """Return what the `front_end` makes the inputs of some validation samples of, each of shape (rows, row_size).
 
@@ -392,6 +403,19 @@ class Task(ABC):
         named = outputs if isinstance(outputs, Mapping) else {"outputs": outputs}
         return {**named, "targets": split.targets, **split.extras}
 
+    def float_predictions(self, outputs: Outputs, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
+        """Return what is kept of the FP32 network's predictions beside, for views that hold both against each other.
+
+        By default nothing. Names are others than those of `predictions`.
+
+        Args:
+            outputs: of the FP32 network on the split's samples, shape (n, output_size, ...).
+            split: the samples.
+            preprocessing: as in `TaskData`.
+        """
+        del outputs, split, preprocessing
+        return {}
+
     @abstractmethod
     def evaluate(self, outputs: Outputs, split: Split) -> dict[str, float]:
         """Return every metric of `metrics`.
@@ -428,6 +452,18 @@ class Task(ABC):
         scores are over what `unit` names.
         """
         return np.arange(len(split))
+
+    def constant_outputs(self, data: TaskData, shapes: Mapping[str, tuple[int, ...]]) -> Outputs | None:
+        """Return the best output of someone who doesn't look at inputs, of one sample, or None, by default.
+
+        None: it follows from the targets, the median of numbers, or the logarithms of the classes' shares.
+
+        Args:
+            data: as `load` returns it.
+            shapes: of a sample's outputs by name.
+        """
+        del data, shapes
+        return None
 
     def evaluate_draws(
         self, outputs: Outputs, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]

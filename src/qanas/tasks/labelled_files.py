@@ -105,6 +105,14 @@ class LabelledFiles(Task):
             InputError: it is damaged.
         """
 
+    def found_in(self, folder: Path) -> tuple[Sequence[Sample], list[str]]:
+        """Return the labelled files of a folder in the order of their names, and what a person should know of them.
+
+        Raises:
+            InputError: there are none, or labels don't fit.
+        """
+        return find_samples(folder, self._wanted)
+
     def fingerprint(self) -> str:
         """Return the SHA-256 over names, labels, groups, splits and bytes of all files.
 
@@ -139,7 +147,7 @@ class LabelledFiles(Task):
             yield self._divide(Path(folder))
 
     def _divide(self, folder: Path) -> Divided:
-        samples, remarks = find_samples(folder, self._wanted)
+        samples, remarks = self.found_in(folder)
         digests = digests_of(samples)
         total = fingerprint_of(samples, digests)
         alike = self._likeness(total, samples, digests)

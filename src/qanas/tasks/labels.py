@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
@@ -42,6 +43,14 @@ class Sample:
     group: str = ""
     split: str = ""
     place: str = ""
+
+    @property
+    def told(self) -> str:
+        """All that is said of it, as the data's fingerprint has it."""
+        return self.label
+
+
+S = TypeVar("S", bound=Sample)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def fingerprint_of(samples: Sequence[Sample], digests: Sequence[str]) -> str:
     """Return a digest of names, labels, groups, splits and contents, whatever the folder is called."""
     total = hashlib.sha256()
     for sample, digest in zip(samples, digests, strict=True):
-        total.update(repr((sample.name, sample.label, sample.group, sample.split, digest)).encode("utf-8", "replace"))
+        total.update(repr((sample.name, sample.told, sample.group, sample.split, digest)).encode("utf-8", "replace"))
     return total.hexdigest()
 
 
@@ -230,7 +239,7 @@ def _split_of(table: Table, row: int, told: str) -> str:
     return found
 
 
-def grouped(samples: list[Sample], wanted: Wanted) -> list[Sample]:
+def grouped(samples: list[S], wanted: Wanted) -> list[S]:
     """Return samples with the groups that a pattern tells."""
     if wanted.group_pattern is None:
         return samples
@@ -247,7 +256,7 @@ def grouped(samples: list[Sample], wanted: Wanted) -> list[Sample]:
             raise InputError(
                 f"task.group_pattern: {sample.path}: its name tells no group: mend the pattern or the name"
             )
-        found.append(Sample(sample.path, sample.name, sample.label, match[1], sample.split, sample.place))
+        found.append(replace(sample, group=match[1]))
     return found
 
 

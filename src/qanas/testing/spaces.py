@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.performance_estimation.bench import Bench, PreparedData
+from qanas.quantization.border import named_parts
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace
@@ -79,8 +80,18 @@ class SpaceCase:
     @torch.no_grad()
     def outputs(self, name: str, inputs: Tensor) -> Tensor:
         """Return a network's outputs, shape (n, output_size, ...), for inputs of shape (n, *input_shape)."""
-        outputs: Tensor = self.networks[name](inputs)
-        return outputs
+        return _behind_each_other(named_parts(self.networks[name](inputs), Tensor))
+
+    def graph_outputs(self, name: str, inputs: Tensor) -> Tensor:
+        """Return what its graph computes, likewise."""
+        graph = self.graphs[name]
+        return _behind_each_other(graph.forward({graph.border.input_names[0]: inputs}))
+
+
+def _behind_each_other(named: Mapping[str, Tensor]) -> Tensor:
+    """Return outputs, each of shape (n, size, ...), as one: all of their sizes are the task's output size."""
+    parts = list(named.values())
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def check_space(space: NetworkSpace, task: Task) -> None:
@@ -159,7 +170,7 @@ def graphs_compute_what_networks_do(case: SpaceCase) -> None:
     """The traced graph computes what the network does."""
     for name in case.candidates:
         inputs = case.samples(2)
-        gap = _gap(case.graphs[name].forward(inputs), case.outputs(name, inputs))
+        gap = _gap(case.graph_outputs(name, inputs), case.outputs(name, inputs))
         expect(gap < FLOAT_TOLERANCE, f"{name}: they differ by {gap:.1e} of the largest output")
 
 
@@ -178,7 +189,8 @@ def every_candidate_can_be_quantized(case: SpaceCase) -> None:
         inputs = case.samples(CALIBRATION_SAMPLES)
         scheme = case.bench.scheme_of(case.candidates[name], graph.shapes)
         quantized = QuantizedGraph.quantize(graph, graph.calibrate(inputs, scheme), scheme)
-        exact, fast = (quantized.codes(inputs[:2], way) for way in ("exact", "fast"))
+        few = {graph.border.input_names[0]: inputs[:2]}
+        exact, fast = (_behind_each_other(quantized.codes(few, way)) for way in ("exact", "fast"))
         expect(tuple(exact.shape) == tuple(case.outputs(name, inputs[:2]).shape), f"{name}: codes {exact.shape}")
         expect(torch.equal(exact, fast), f"{name}: {int((exact != fast).sum())} codes differ between the arithmetics")
 
@@ -193,7 +205,8 @@ def other_inputs_are_fitted(case: SpaceCase) -> None:
     candidate = Candidate(reference.architecture, reference.training, reference.quantization, own)
     shape = case.bench.shape_of(candidate)
     with torch.no_grad():
-        outputs = case.bench.build(candidate, 0).eval()(random_samples(2, shape.input_shape))
+        network = case.bench.build(candidate, 0).eval()
+        outputs = _behind_each_other(named_parts(network(random_samples(2, shape.input_shape)), Tensor))
     found = tuple(outputs.shape)
     expect(found[:2] == (2, shape.output_size), f"input {own}: outputs of shape {found} for a batch of 2")
 

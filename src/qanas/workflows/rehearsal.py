@@ -27,10 +27,11 @@ from qanas.deployment.parity import ParitySteps
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
+from qanas.quantization.border import OUTPUT, alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
 from qanas.shipping.finalists import Training, packed_predictions, reference_finalist
 from qanas.shipping.models import make_card, statistics_of
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import units_of
 
 REHEARSED = 8
@@ -85,7 +86,8 @@ def _rehearse(plan: Plan) -> list[str]:
         with users_code(f"{name}.confusion on {split_name}"):
             _check_confusion(task.confusion(outputs, split))
         with users_code(f"{name}.predictions on {split_name}"):
-            kept[split_name] = dict(task.predictions(outputs, split, data.preprocessing))
+            beside = task.float_predictions(outputs, split, data.preprocessing)
+            kept[split_name] = {**beside, **task.predictions(outputs, split, data.preprocessing)}
     with users_code(f"{name}.predictions"):
         packed_predictions(kept)
     if not data.train.in_memory or _outputs_bytes(data.train, network) <= 1 << 26:
@@ -118,7 +120,7 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     network.train(len(inputs) > 1)
     for kind in task.losses:
         with users_code(f"{name}.loss '{kind}'"):
-            outputs = network(inputs)
+            outputs: Any = alone(named_parts(network(inputs), torch.Tensor))
             loss = task.loss(kind, outputs, targets)
             if not isinstance(loss, torch.Tensor) or loss.ndim:
                 shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
@@ -190,20 +192,22 @@ def _few(split: Split) -> Split:
 
 
 @torch.no_grad()
-def _outputs(network: torch.nn.Module, split: Split) -> FloatArray:
+def _outputs(network: torch.nn.Module, split: Split) -> Outputs:
     """Return a network's outputs on a few samples, over and over, as many as the split has samples.
 
-    Shape (n, output_size, ...).
+    Shape (n, output_size, ...), by name where there are several.
     """
     inputs, _ = split.batch(np.arange(min(len(split), REHEARSED)))
-    found: FloatArray = network(torch.from_numpy(inputs)).numpy()
-    return found[np.arange(len(split)) % len(found)]
+    found = named_parts(network(torch.from_numpy(inputs)), torch.Tensor)
+    again = np.arange(len(split)) % len(inputs)
+    return alone({name: values.numpy()[again] for name, values in found.items()})
 
 
 @torch.no_grad()
 def _outputs_bytes(split: Split, network: torch.nn.Module) -> int:
     inputs, _ = split.batch(np.arange(1))
-    return 4 * len(split) * int(network(torch.from_numpy(inputs)).numel())
+    found = named_parts(network(torch.from_numpy(inputs)), torch.Tensor)
+    return 4 * len(split) * sum(int(values.numel()) for values in found.values())
 
 
 def _require_defined(plan: Plan, found: Mapping[str, float], data: TaskData) -> None:
@@ -214,8 +218,11 @@ def _require_defined(plan: Plan, found: Mapping[str, float], data: TaskData) -> 
         return
     # An untrained network may be the reason; noise predicts everything somewhere.
     task = plan.bench.task_of(plan.bench.reference)
-    shape = _outputs(plan.bench.build(plan.bench.reference, 0).eval(), data.val).shape
-    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32) * np.float32(max(data.target_scale, 1.0))
+    generator, scale = np.random.default_rng(0), np.float32(max(data.target_scale, 1.0))
+    outputs = _outputs(plan.bench.build(plan.bench.reference, 0).eval(), data.val)
+    named = outputs if isinstance(outputs, Mapping) else {OUTPUT: outputs}
+    drawn = {name: generator.normal(size=values.shape).astype(np.float32) * scale for name, values in named.items()}
+    noise = alone(drawn)
     with users_code(f"{type(task).__name__}.evaluate on val"):
         again = metrics_of(task, noise, data.val)
     for measure in undefined:

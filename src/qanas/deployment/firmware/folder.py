@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from qanas.core.c_text import INT32, plain, real, render
 from qanas.deployment.arena import arena_bytes, has_states, operator_counts
 from qanas.deployment.firmware.golden import GoldenVectors, differing_kinds, tolerated_steps
@@ -17,6 +19,7 @@ from qanas.deployment.standalone.emitter import NotCoveredError
 from qanas.deployment.standalone.model import Standalone
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.quantization.border import Border
+from qanas.tasks.back_end import BackEnd
 from qanas.tasks.front_end import CForm, FrontEnd
 
 NO_PREPROCESSING = (
@@ -51,6 +54,7 @@ class Firmware:
         golden: at least one input with its output.
         preprocessing: the card's.
         front_end: makes the input of a raw one, if there is such; then the preprocessing's constants are in its C form.
+        back_end: makes an answer of the outputs, if there is such.
         warning: what is missing, in words, for its README; empty if nothing is.
     """
 
@@ -61,6 +65,7 @@ class Firmware:
     golden: GoldenVectors
     preprocessing: Mapping[str, Any]
     front_end: FrontEnd | None = None
+    back_end: BackEnd | None = None
     warning: str = ""
 
     def files(self) -> dict[str, str]:
@@ -69,6 +74,10 @@ class Firmware:
         parts = ["", "_golden", *(["_preprocessing"] if self.has_preprocessing else [])]
         made = {f"src/{name}{part}{end}": f"{part[1:] or 'model'}{end}" for part in parts for end in (".h", ".c")}
         made |= {f"src/{name}_tflm.h": "tflm.h", "examples/golden/golden.ino": "golden.ino"}
+        if self.back_end is not None:
+            parts += ["_postprocessing", "_golden_answers"]
+            made |= {f"src/{name}_postprocessing{end}": f"postprocessing{end}" for end in (".h", ".c")}
+            made |= {f"src/{name}_golden_answers.c": "golden_answers.c"}
         made |= {file: file for file in ("main.cc", "CMakeLists.txt", "library.properties", "README.md")}
         values = self._values([f"{name}{part}.c" for part in parts])
         texts = {file: render(__package__ or "", f"{template}.jinja", **values) for file, template in made.items()}
@@ -107,6 +116,25 @@ class Firmware:
         return self.front_end.c_form(self.name, inputs[0].axes)
 
     @cached_property
+    def answering(self) -> tuple[CForm, CForm] | None:
+        """Of the back end, if there is one, and what its answers to the golden outputs are."""
+        if self.back_end is None:
+            return None
+        outputs = {tensor.name: tensor for tensor in self.tensors if tensor.side == "output"}
+        labels = {name: tensor.label for name, tensor in outputs.items()}
+        form = self.back_end.c_form(
+            self.name,
+            {name: (tensor.label, tensor.type) for name, tensor in outputs.items()},
+            {name: tensor.axes for name, tensor in outputs.items()},
+        )
+        real = {}
+        for port in self.border.outputs:
+            codes = torch.from_numpy(self.golden.outputs[port.name])
+            values = outputs[port.name].affine.dequantize(codes.to(torch.int32))
+            real[port.name] = values.permute(port.order.to_torch(values.ndim)).numpy()
+        return form, self.back_end.golden_form(self.name, labels, real)
+
+    @cached_property
     def constants(self) -> list[Constant]:
         """Of the preprocessing, where it has no C form; names that C makes alike are told apart."""
         found: dict[str, Constant] = {}
@@ -138,6 +166,9 @@ class Firmware:
             "operators": list(methods.values()),
             "front_end": self.front_end,
             "c_form": self.c_form,
+            "back_end": self.back_end,
+            "answering": self.answering[0] if self.answering else None,
+            "golden_answers": self.answering[1] if self.answering else None,
             "constants": self.constants,
             "has_preprocessing": self.has_preprocessing,
             "golden": golden,

@@ -86,7 +86,7 @@ class Gallery:
 def gallery(data: RunData, predictions: Sequence[Predictions]) -> Gallery | None:
     """Show some test images, of the reference, the best model and the smallest; None where no masks were kept."""
     for split in ("test", "val"):
-        models = _shown(data, [model for model in predictions if _has_masks(model, split)])
+        models = shown_models(data, [model for model in predictions if _has_masks(model, split)])
         if models:
             return _gallery(data, models, split)
     return None
@@ -98,7 +98,7 @@ def _has_masks(model: Predictions, split: str) -> bool:
     return all(array is not None for array in arrays) and len(lengths) == 1 and lengths != {0}
 
 
-def _shown(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
+def shown_models(data: RunData, models: Sequence[Predictions]) -> list[Predictions]:
     """Choose of models in the order of their scores, the reference last; baselines are left out."""
     seed = [model for model in models if model.name == SEED_ID]
     found = [model for model in models if model.name in data.shipped]
@@ -133,7 +133,7 @@ def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> 
         "how they came out. Below a mask is the mean IoU of the classes that are in the image or predicted there, void "
         "left out, and what was missed altogether, by the shipped model in the runtime that will run it."
     )
-    return Gallery([*columns, *(_column(data, model, split) for model in models)], rows, legend, caption)
+    return Gallery([*columns, *(model_column(data, model, split) for model in models)], rows, legend, caption)
 
 
 def _rows(targets: NDArray[Any], kept: int) -> list[int]:
@@ -158,7 +158,8 @@ def names_of_classes(data: RunData, model: str, arrays: Any) -> list[str]:  # no
     return [f"class {place}" for place in range(most + 1)]
 
 
-def _column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, str]:
+def model_column(data: RunData, model: Predictions, split: SplitName) -> tuple[str, str]:
+    """Return what a model's column is called, and below its size and main score."""
     metric = main_metric(data)
     found = None if metric is None else statistic(data.cards[model.name], "deployed", split, metric)
     scored = "" if found is None or metric is None else f", {words(metric)} {number(found.shipped)}"

@@ -16,10 +16,12 @@ from qanas.search_space.settings import Choice
 from qanas.tasks.augmentation import Augmentation
 from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
+from qanas.tasks.detection.presence import presence
 from qanas.tasks.images.front_end import LARGEST_FRAME, PictureFrontEnd
 from qanas.tasks.images.reader import GREY, Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.labelled_files import Divided, counted
+from qanas.tasks.labels import Sample, grouped
 from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, plain, print_of_picture, sides_searched
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,6 +45,8 @@ class Images(ClassifiedFiles):
         colour: "rgb": three channels; "grey": one.
         fit: "stretch": the whole picture is brought to the square, whatever its sides; "crop": the square about its
             middle.
+        present: where the folder has boxes (see `qanas.tasks.detection`): the class whose presence is told, such as
+            "person"; what is below 0.5 % of its picture does not count (visual wake words, Chowdhery et al. 2019).
         frame: height and width of the frames that the device's camera gives. Pictures are brought to it before all
             else, by their largest part about the middle with its proportions. By default the pictures' own.
         min_scale: smallest random scale in training; below 1 there is the mean colour around the picture.
@@ -60,6 +64,7 @@ class Images(ClassifiedFiles):
     size: Side = 64
     colour: Colour = "rgb"
     fit: Fitting = "stretch"
+    present: str | None = None
     frame: Annotated[tuple[Side, Side], Field(strict=False)] | None = None
     min_scale: Scale = 0.9
     max_scale: Scale = 1.25
@@ -80,6 +85,13 @@ class Images(ClassifiedFiles):
     def print_of(self, path: Path) -> FloatArray:
         """Return what is alike in copies of a file, shape (192,)."""
         return print_of_picture(path)
+
+    def found_in(self, folder: Path) -> tuple[Sequence[Sample], list[str]]:
+        """Return the labelled pictures of a folder, and remarks; with ``present`` their boxes tell the labels."""
+        if self.present is None:
+            return super().found_in(folder)
+        pictures, remarks = presence(folder, self.present)
+        return grouped(pictures, self._wanted), remarks
 
     def load(self) -> TaskData:
         """Read every picture once, bring it to the size, and standardise by the training pictures' colours.
@@ -167,6 +179,11 @@ class Images(ClassifiedFiles):
     def _how(self) -> dict[str, Any]:
         names = ("min_scale", "max_scale", "mirror", "brightness", "contrast", "saturation")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def _source(self) -> tuple[object, ...]:
+        """Of labels by boxes, which class, too."""
+        return (*super()._source, self.present)
 
     @property
     def _framing(self) -> tuple[object, ...]:

@@ -1,0 +1,76 @@
+"""What YOLO's folders have in text: a line a box, and the names of the classes, in one of the ways that tools write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qanas.core.errors import InputError
+from qanas.tasks.folders import read_bytes, visible_files
+
+NUMBERS = 5
+"""Of a line: class, and centre, width and height in shares of the picture."""
+
+_NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
+
+
+def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
+    """Return the boxes of a file: number of the line, class, and x, y, width, height.
+
+    Raises:
+        InputError: a line is something else; names it.
+    """
+    found = []
+    for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            values = []
+        if len(values) != NUMBERS or values[0] != int(values[0]):
+            raise InputError(
+                f"{path}: line {number}: '{line.strip()[:60]}': write class, and centre x, centre y, width and height "
+                "as shares of the picture"
+            )
+        found.append((number, int(values[0]), values[1:]))
+    return found
+
+
+def are_boxes(path: Path) -> bool:
+    """Tell whether all lines of a file are boxes."""
+    try:
+        lines_of(path)
+    except InputError:
+        return False
+    return True
+
+
+def class_names(folder: Path) -> tuple[list[str], str]:
+    """Return the names of the classes in the order of their numbers, and the file that has them; none: nobody says."""
+    for place in (folder, folder / "labels"):
+        for path in visible_files(place) if place.is_dir() else ():
+            if path.name in _NAME_LISTS:
+                lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+                return [line.strip() for line in lines if line.strip()], path.name
+            if path.suffix in (".yaml", ".yml"):
+                names = _names_in(read_bytes(path).decode("utf-8", "replace"))
+                if names:
+                    return names, path.name
+    return [], ""
+
+
+def _names_in(text: str) -> list[str]:
+    r"""Return the entry ``names`` of a YAML file: a list in a line, a line an entry, or number: name.
+
+    >>> _names_in("nc: 2\nnames: ['a', b]"), _names_in("names:\n  0: a\n  1: b\nnc: 2"), _names_in("names:\n- a")
+    (['a', 'b'], ['a', 'b'], ['a'])
+    """
+    found = re.search(r"^names:[ \t]*(.*)$((?:\n(?:[ \t]+|-).*)*)", text, re.MULTILINE)
+    if found is None:
+        return []
+    inline = found[1].strip().strip("[]{}")
+    entries = inline.split(",") if inline else found[2].strip().splitlines()
+    plain = [re.sub(r"^\s*(?:-|\d+\s*:)\s*", "", entry.partition("#")[0]).strip().strip("'\"") for entry in entries]
+    return [entry for entry in plain if entry]

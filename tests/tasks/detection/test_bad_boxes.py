@@ -1,0 +1,204 @@
+"""Folders of pictures with boxes in three forms: read alike, and what is wrong is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tasks.bad_folders import Case, refused, taken, try_case
+
+from qanas.core.errors import InputError
+from qanas.recipe.new import suggestion_for
+from qanas.tasks.detection import Detection
+from qanas.tasks.detection.boxes import IGNORED, OBJECT
+from qanas.tasks.detection.reader import find_pictures
+from qanas.tasks.images import Images
+
+COUNT, HEIGHT, WIDTH = 12, 20, 40
+Tables = dict[str, list[dict[str, Any]]]
+
+
+def write_pictures(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number in range(COUNT):
+        pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def tables() -> Tables:
+    """Every picture but the first has a person; the last has a dog in a crowd, too."""
+    boxes: list[dict[str, Any]] = [
+        {"id": number, "image_id": number, "category_id": 1, "bbox": [number, 2, 16, 12]} for number in range(1, COUNT)
+    ]
+    boxes.append({"id": 99, "image_id": COUNT - 1, "category_id": 2, "bbox": [0, 0, 8, 8], "iscrowd": 1, "area": 30})
+    return {
+        "images": [
+            {"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in range(COUNT)
+        ],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+    }  # fmt: skip
+
+
+def coco(folder: Path) -> Path:
+    write_pictures(folder / "images")
+    (folder / "annotations.json").write_text(json.dumps(tables()))
+    return folder
+
+
+def voc(folder: Path) -> Path:
+    write_pictures(folder / "JPEGImages")
+    (folder / "Annotations").mkdir()
+    for picture in range(COUNT):
+        own = [entry for entry in tables()["annotations"] if entry["image_id"] == picture]
+        objects = ""
+        for entry in own:
+            left, top, width, height = entry["bbox"]
+            sides = (
+                f"<xmin>{left + 1}</xmin><ymin>{top + 1}</ymin><xmax>{left + width}</xmax><ymax>{top + height}</ymax>"
+            )
+            name, hard = ("person", "dog")[entry["category_id"] - 1], entry.get("iscrowd", 0)
+            objects += f"<object><name>{name}</name><difficult>{hard}</difficult><bndbox>{sides}</bndbox></object>"
+        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+        text = f"<annotation><filename>{picture}.png</filename>{size}{objects}</annotation>"
+        (folder / "Annotations" / f"{picture}.xml").write_text(text)
+    return folder
+
+
+def yolo(folder: Path) -> Path:
+    write_pictures(folder / "images")
+    (folder / "labels").mkdir()
+    (folder / "data.yaml").write_text("nc: 2\nnames: [person, dog]\n")
+    for entry in tables()["annotations"]:
+        left, top, width, height = entry["bbox"]
+        numbers = ((left + width / 2) / WIDTH, (top + height / 2) / HEIGHT, width / WIDTH, height / HEIGHT)
+        with (folder / "labels" / f"{entry['image_id']}.txt").open("a") as file:
+            file.write(f"{entry['category_id'] - 1} {' '.join(map(str, numbers))}\n")
+    return folder
+
+
+@pytest.mark.parametrize("write", [coco, voc, yolo])
+def test_three_forms_hold_the_same(tmp_path: Path, write: Any) -> None:  # noqa: ANN401
+    found, classes, remarks = find_pictures(write(tmp_path / "data"), ["person"])
+    assert classes == ("person",)
+    assert remarks == ["boxes of 1 other classes are left out, such as dog (1)"]
+    expected = coco(tmp_path / "coco")
+    same, _, _ = find_pictures(expected, ["person"])
+    assert [sample.path.name for sample in found] == [sample.path.name for sample in same]
+    for one, other in zip(found, same, strict=True):
+        assert [box.corners for box in one.boxes] == [pytest.approx(box.corners) for box in other.boxes]
+    everything, classes, _ = find_pictures(tmp_path / "data", ())
+    kinds = {box.kind for sample in everything for box in sample.boxes if box.label == "dog"}
+    assert classes == ("dog", "person")
+    assert kinds == ({OBJECT} if write is yolo else {IGNORED})
+    assert suggestion_for(tmp_path / "data").task == "detection"
+
+
+def test_other_texts_beside_pictures_are_no_boxes(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data" / "cat")
+    write_pictures(tmp_path / "data" / "dog")
+    (tmp_path / "data" / "cat" / "3.txt").write_text("a cat on a chair")
+    (tmp_path / "data" / "about.json").write_text('{"by": "me"}')
+    assert suggestion_for(tmp_path / "data").task == "images"
+
+
+def test_splits_are_those_of_folders_and_lists(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "data")
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("\n".join(map(str, range(6))))
+    (lists / "val.txt").write_text("6 1\n7\n8\n")
+    found, *_ = find_pictures(folder, ["person"])
+    assert [sample.split for sample in found] == ["train"] * 6 + ["val"] * 3
+
+
+def test_pictures_in_an_archive_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = coco(tmp_path / "data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before, *_ = find_pictures(folder, [])
+    with tarfile.open(folder / "images.tar", "w") as archive:
+        archive.add(folder / "images", "images")
+    for path in (folder / "images").iterdir():
+        path.unlink()
+    after, *_ = find_pictures(folder, [])
+    assert [sample.told for sample in after] == [sample.told for sample in before]
+    assert all(sample.path.is_relative_to(tmp_path / "cache") for sample in after)
+
+
+@pytest.fixture(scope="module")
+def sound_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return coco(tmp_path_factory.mktemp("boxes") / "data")
+
+
+def changed(part: str, at: int, **values: Any) -> Any:  # noqa: ANN401
+    """Return a change of an entry of the table."""
+
+    def change(folder: Path) -> None:
+        own = tables()
+        own[part][at] |= values
+        (folder / "annotations.json").write_text(json.dumps(own))
+
+    return change
+
+
+BOX = "the box from"
+CASES = [
+    taken("sound", lambda folder: None, "boxes of 1 other classes"),  # noqa: ARG005
+    refused("outside", changed("annotations", 3, bbox=[35, 2, 20, 12]), "annotation 4", BOX, "outside", "40 x 20"),
+    refused("beyond", changed("annotations", 3, bbox=[-9, 2, 4, 12]), "annotation 4", BOX, "outside"),
+    refused("no width", changed("annotations", 3, bbox=[4, 2, 0, 12]), "annotation 4", "has no size"),
+    refused("no numbers", changed("annotations", 3, bbox=[4, 2, None, 1]), "annotation 4", "are no numbers"),
+    refused("three numbers", changed("annotations", 3, bbox=[4, 2, 1]), "annotation 4", "give [left, top,"),
+    refused("NaN", changed("annotations", 3, bbox=[4, 2, float("nan"), 1]), "annotation 4", "is no number"),
+    taken("a pixel too far", changed("annotations", 3, bbox=[24.5, 2, 16, 12]), "1 boxes stick out"),
+    refused("unknown class", changed("annotations", 3, category_id=7), "annotation 4", "unknown class 7"),
+    refused("unknown image", changed("annotations", 3, image_id=77), "annotation 4", "no image 77"),
+    refused("missing", changed("images", 3, file_name="gone.png"), "image 3", "gone.png is missing"),
+    refused("other size", changed("images", 3, width=41), "image 3", "41 x 20", "40 x 20"),
+    refused("twice", changed("images", 3, file_name="4.png"), "4.png is named twice"),
+    refused("no such class", lambda folder: None, "task.classes", "persn", "person", classes=("persn",)),  # noqa: ARG005
+    refused("no JSON", lambda folder: (folder / "annotations.json").write_text("{"), "annotations.json", "no JSON"),
+    refused("other JSON", lambda folder: (folder / "annotations.json").write_text("{}"), "no list 'images'"),
+    refused("no boxes", lambda folder: (folder / "annotations.json").unlink(), "no boxes", "COCO", "YOLO"),
+    refused("damaged", lambda folder: (folder / "images" / "3.png").write_bytes(b"x"), "3.png", "not a readable image"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_folder_is_taken_or_refused(case: Case, sound_folder: Path, tmp_path: Path) -> None:
+    settings = {"classes": ("person",)} | case.settings
+
+    def task_of(folder: str) -> Detection:
+        return Detection(folder, width=49, aspect=0.6, **settings)
+
+    try_case(case, sound_folder, tmp_path, task_of)
+
+
+def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "data")
+    text = folder / "labels" / "3.txt"
+    for line, said in (
+        ("0 0.5 0.5 0.2", "write class, and centre x"),
+        ("5 0.5 0.5 0.2 0.2", "unknown class 5: data.yaml names 2"),
+        ("0 0.99 0.5 0.2 0.2", "outside of its picture of 40 x 20"),
+    ):
+        text.write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n")
+        with pytest.raises(InputError, match=said) as caught:
+            find_pictures(folder, [])
+        assert "3.txt: line 2" in str(caught.value)
+
+
+def test_boxes_tell_who_is_present(tmp_path: Path) -> None:
+    folder = coco(tmp_path / "data")
+    data = Images(str(folder), size=8, present="person", val_fraction=0.2, test_fraction=0.2)
+    with data.divided() as found:
+        labels = {sample.path.name: sample.label for own in found.samples.values() for sample in own}
+    assert labels["0.png"] == "no_person"
+    assert list(labels.values()).count("person") == COUNT - 1
+    with pytest.raises(InputError, match=r"all 11 pictures .* are of 'no_dog'"):
+        Images(str(folder), size=8, present="dog").load()
