@@ -16,8 +16,7 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.events import Event, Watch
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.quantization.numbers.affine import QuantizedWeights
-from qanas.quantization.quantization_aware import fake_quantize_weights
+from qanas.quantization.numbers.affine import SMALLEST_NORMAL
 from qanas.search_space.blockwise_space import Block
 from qanas.search_space.gates import Draw, GateLoss, GateSettings, LearntGates, OptionCosts, Places
 from qanas.supernet.block_supernet import BlockSupernet, Path
@@ -147,9 +146,15 @@ def mixed_bits(weights: Tensor, bits: Sequence[int], shares: Tensor) -> Tensor:
         bits: of a weight.
         shares: shape (bits,).
     """
-    rounded = (QuantizedWeights.from_float(weights, count, groups=len(weights)) for count in bits)
-    versions = [fake_quantize_weights(weights, values) for values in rounded]
-    return torch.stack([version * share for version, share in zip(versions, shares, strict=True)]).sum(0)
+    with torch.no_grad():  # as `QuantizedWeights.from_float`, for all bits at once
+        tops = torch.tensor([2 ** (count - 1) - 1 for count in bits], dtype=torch.float64)
+        exact = weights.double()
+        scales = exact.abs().flatten(1).amax(1) / tops[:, None]  # shape (bits, channels)
+        scales = torch.where(scales >= SMALLEST_NORMAL, scales, 1.0).float()
+        scales = scales.view(*scales.shape, *[1] * (weights.ndim - 1))
+        stored = (exact / scales).round().float() * scales  # shape (bits, channels, ...)
+    mixed: Tensor = torch.einsum("b...,b->...", stored, shares)
+    return mixed + (weights - weights.detach())
 
 
 class GatedSupernet(nn.Module):
