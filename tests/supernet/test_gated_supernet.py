@@ -196,7 +196,7 @@ def test_a_killed_training_goes_on_to_the_same_gates(bench: Bench, tmp_path: Pat
     assert whole.expected()["macs"].item() < whole.means["macs"]
 
 
-def test_gates_stay_while_they_are_frozen_and_see_other_samples_than_weights(bench: Bench, tmp_path: Path) -> None:
+def test_gates_stay_while_they_are_frozen_and_see_other_samples_than_weights(bench: Bench) -> None:
     weights_on, gates_on = held_out(bench, 0.25)
     assert sorted([*weights_on.tolist(), *gates_on.tolist()]) == list(range(48))
     assert len(gates_on) == 12

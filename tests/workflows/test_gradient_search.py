@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 import tomli_w
 
+from qanas.core.events import Watch
 from qanas.core.run_folder import RunFolder
+from qanas.performance_estimation.base import StageUnit
+from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.gated_networks import GatesUnit, OptionCostsUnit, ScoreUnit
 from qanas.performance_estimation.weight_sharing import SupernetUnit
 from qanas.recipe import load_plan
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 LIMIT = 1200.0
 
 
-def plan_of(folder: Path, **strategy: Any) -> Plan:
+def plan_of(folder: Path, **strategy: object) -> Plan:
     tables = {
         "task": {"name": "qanas.testing.small:SmallTask"},
         "space": {"name": "qanas.testing.small:SmallSpace", "weight_bits": [4, 8]},
@@ -49,6 +53,30 @@ def searched(plan: Plan, folder: Path) -> list[dict[str, Any]]:
         search = Search(plan, RunFolder(folder), display)
         search.run()
     return [record.front_row() for record in search.front()]
+
+
+Run = Callable[[Any, Bench, Watch], dict[str, Any]]
+
+
+def killed_at(label: str, run: Run) -> Run:
+    """Return a unit's run that is killed where the unit is called so."""
+
+    def killed(unit: StageUnit, bench: Bench, watch: Watch) -> dict[str, Any]:
+        if label in unit.label:
+            raise KeyboardInterrupt
+        return run(unit, bench, watch)
+
+    return killed
+
+
+def noting(ran: list[str], run: Run) -> Run:
+    """Return a unit's run that notes what the unit is called."""
+
+    def noted(unit: StageUnit, bench: Bench, watch: Watch) -> dict[str, Any]:
+        ran.append(unit.label)
+        return run(unit, bench, watch)
+
+    return noted
 
 
 def test_what_ships_costs_what_was_taken(tmp_path: Path) -> None:
@@ -76,22 +104,14 @@ def test_killed_in_every_stage_it_ends_with_the_same_front(tmp_path: Path, monke
     plan = plan_of(tmp_path)
     whole = searched(plan, tmp_path / "whole")
     for unit, label in ((SupernetUnit, ""), (OptionCostsUnit, ""), (GatesUnit, "alpha 2"), (ScoreUnit, "")):
-        run = unit.run
-
-        def killed(self: Any, bench: Any, watch: Any, run: Any = run, label: str = label) -> Any:
-            if label in self.label:
-                raise KeyboardInterrupt
-            return run(self, bench, watch)
-
         with monkeypatch.context() as patched:
-            patched.setattr(unit, "run", killed)
+            patched.setattr(unit, "run", killed_at(label, unit.run))
             with pytest.raises(KeyboardInterrupt):
                 searched(plan, tmp_path / "killed")
     assert searched(plan, tmp_path / "killed") == whole
 
     # A further alpha is trained, the others stay.
     ran: list[str] = []
-    monkeypatch.setattr(GatesUnit, "run", lambda self, bench, watch, run=GatesUnit.run: (
-        ran.append(self.label), run(self, bench, watch))[1])  # fmt: skip
+    monkeypatch.setattr(GatesUnit, "run", noting(ran, GatesUnit.run))
     searched(plan_of(tmp_path, alphas=[0.0, 0.5, 2.0]), tmp_path / "killed")
     assert ran == ["alpha 0.5"]
