@@ -4,14 +4,14 @@
     python benchmarks/gradient_search.py /tmp/tiny --tiny --write /tmp/tiny/gradient      # minutes, tells nothing
 
 Protocol: CamVid at 96 x 128, DeepLabv3 of width 0.5, 18 layers of 6 options (Lu et al. 2023, table I). Each arm is a
-run of its own by recipe: its finalists are trained from scratch for as many epochs as all others', exported, and scored
-by LiteRT on validation and test images; latencies are those of the exported files, by formula or compiler. Arms: gates by
-MACs, by the latency of each of two devices, and by packed bytes with 4, 6 or 8 bits a block; `exact` over block tables,
-by MACs and with bits by packed bytes; SPOS (`nsga2` over a supernet of as many steps) by MACs, with as many trials as
-take the CPU time that gates took. Claims of Shaw et al. (ICCVW 2019) that are tested: networks found by latency are
-faster at equal mIoU, though they have more MACs; those found for one device are worse on the other. Both by
-hypervolume of (1 - mIoU on test data, latency) below the reference's point, relative to the other arm's, and by a list
-of all models. The sign of two seeds is no interval.
+run of its own by recipe: its finalists are trained from scratch for as many epochs as all others', exported, and
+scored by LiteRT on validation and test images; latencies are those of the exported files, by formula or compiler.
+Arms: gates by MACs, by the latency of each of two devices, and by packed bytes with 4, 6 or 8 bits a block; `exact`
+over block tables, by MACs and with bits by packed bytes; SPOS (`nsga2` over a supernet of as many steps) by MACs, with
+as many trials as take the CPU time that gates took. Claims of Shaw et al. (ICCVW 2019) that are tested: networks found
+by latency are faster at equal mIoU, though they have more MACs; those found for one device are worse on the other.
+Both by hypervolume of (1 - mIoU on test data, latency) below the reference's point, relative to the other arm's, and
+by a list of all models. The sign of two seeds is no interval.
 """
 
 from __future__ import annotations
