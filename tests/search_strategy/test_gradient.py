@@ -112,13 +112,14 @@ def test_bits_are_chosen_only_where_they_are_searched() -> None:
 @pytest.mark.parametrize(
     ("choice", "told"),
     [
-        (Choice((1, 0, 2), ()), ""),
-        (Choice((0, 0, 0), ()), "all 3 layers have k3"),
-        (Choice((0, 1, 2), ()), "all 2 layers that can be left out are"),
+        (Choice((1, 0, 2), (0, 1)), ""),
+        (Choice((0, 0, 0), (0, 1)), "all 3 layers have k3"),
+        (Choice((0, 1, 2), (1, 1)), "all 2 layers that can be left out are and all 2 blocks have 8 bits"),
     ],
 )
 def test_a_collapse_is_said(choice: Choice, told: str) -> None:
-    assert collapse(Places((("k3", "k5"), ("k3", "none"), ("k3", "k5", "none")), (0, 0, 0), ()), choice) == told
+    places = Places((("k3", "k5"), ("k3", "none"), ("k3", "k5", "none")), (0, 0, 1), ((4, 8), (4, 8)))
+    assert collapse(places, choice) == told
 
 
 def test_what_gates_cannot_learn_by_is_refused(offered: GatedSharedWeights) -> None:

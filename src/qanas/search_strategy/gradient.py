@@ -246,14 +246,18 @@ def _row(
 
 
 def collapse(places: Places, choice: Choice) -> str:
-    """Return how a network is all the same, empty where it isn't."""
-    searched = [(names, names[position]) for names, position in zip(places.options, choice.options, strict=True)
-                if len(names) > 1]  # fmt: skip
-    optional = [name for names, name in searched if LEFT_OUT in names]
-    if optional and all(name == LEFT_OUT for name in optional):
-        return f"all {len(optional)} layers that can be left out are"
-    kinds = {name for _, name in searched}
-    return f"all {len(searched)} layers have {kinds.pop()}" if len(kinds) == 1 and len(searched) > 1 else ""
+    """Return how a network is all the same, in its layers or in its bits; empty where it isn't."""
+    layers = [(names, names[p]) for names, p in zip(places.options, choice.options, strict=True) if len(names) > 1]
+    optional = [name for names, name in layers if LEFT_OUT in names]
+    bits = [known[p] for known, p in zip(places.bits, choice.bits, strict=True) if len(known) > 1]
+    told = []
+    if optional and set(optional) == {LEFT_OUT}:
+        told.append(f"all {len(optional)} layers that can be left out are")
+    elif len(layers) > 1 and len({name for _, name in layers}) == 1:
+        told.append(f"all {len(layers)} layers have {layers[0][1]}")
+    if len(bits) > 1 and len(set(bits)) == 1:
+        told.append(f"all {len(bits)} blocks have {bits[0]} bits")
+    return " and ".join(told)
 
 
 def _told(row: dict[str, Any]) -> str:
