@@ -73,6 +73,9 @@ def test_the_expected_cost_is_the_mean_over_all_networks(offered: GatedSharedWei
             chance *= chances[position].item()
         mean += chance * cost.of(offered.places, choice)
     assert cost.expected(offered.places, options, bits).item() == pytest.approx(mean, rel=1e-12)
+    networks = [cost.of(offered.places, choice) for choice in every(offered.places)]
+    assert cost.least(offered.places) == min(networks)
+    assert cost.spread(offered.places) == pytest.approx(sum(networks) / len(networks) - min(networks), rel=1e-12)
 
 
 def test_the_likeliest_network_within_limits_is_that_of_all(

@@ -327,7 +327,7 @@ class GatesUnit(StageUnit):
         """Train gates and keep them."""
         started = time.process_time()
         trainer = gates_trainer(bench, self.settings, self.loss, self.costs)
-        trainer.supernet.network.load_state_dict(load_file(self.shared.path))  # type: ignore[union-attr, operator]
+        trainer.supernet.network.load_state_dict(load_file(self.shared.path))  # type: ignore[union-attr]
         parts = held_out(bench, self.share)
 
         def data(seed: int) -> tuple[TrainingSet, TrainingSet]:

@@ -82,6 +82,20 @@ class OptionCosts:
         )
         return self.whole + blocks + sum(layers)
 
+    def least(self, places: Places) -> float:
+        """Return the cost of the cheapest network."""
+        total = self.whole
+        for block, own in enumerate(self.bits):
+            layers = [layer for layer, where in zip(self.options, places.block_of, strict=True) if where == block]
+            total += min(cost + sum(min(layer[position]) for layer in layers) for position, cost in enumerate(own))
+        return total
+
+    def spread(self, places: Places) -> float:
+        """Return by how much the mean network costs more than the cheapest; 1 where all cost the same."""
+        options = [torch.full((len(names),), 1 / len(names), dtype=torch.float64) for names in places.options]
+        bits = [torch.full((len(known),), 1 / len(known), dtype=torch.float64) for known in places.bits]
+        return float(self.expected(places, options, bits)) - self.least(places) or 1.0
+
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> OptionCosts:
         """Return what `table` gave, as JSON gives it back."""
@@ -105,8 +119,9 @@ class GateLoss:
     """How a loss on data and costs become the loss of the gates.
 
     Attributes:
-        form: "sum", ``L_P + alpha * L_E`` (SqueezeNAS, Shaw et al., ICCVW 2019), where each cost counts relative to
-            its mean over all networks; "product", ``L_P * factor * log(cost) ** alpha`` (FBNet, Wu et al., CVPR 2019).
+        form: "sum", ``L_P + alpha * L_E`` (SqueezeNAS, Shaw et al., ICCVW 2019), where each cost counts in units of
+            what the mean network costs more than the cheapest; "product", ``L_P * factor * log(cost) ** alpha``
+            (FBNet, Wu et al., CVPR 2019).
         alpha: how much costs count.
         columns: the costs; several are added, or multiplied.
         factor: of the product.
@@ -117,16 +132,16 @@ class GateLoss:
     columns: tuple[str, ...]
     factor: float = 0.2
 
-    def of(self, performance: Tensor, costs: Mapping[str, Tensor], means: Mapping[str, float]) -> Tensor:
+    def of(self, performance: Tensor, costs: Mapping[str, Tensor], units: Mapping[str, float]) -> Tensor:
         """Return the loss of the gates, a scalar.
 
         Args:
             performance: the loss on data, a scalar.
             costs: expected ones, a scalar each, by column.
-            means: of each cost, over all networks.
+            units: of each cost in a sum, see `OptionCosts.spread`.
         """
         if self.form == "sum":
-            return performance + self.alpha * sum(costs[name] / means[name] for name in self.columns)
+            return performance + self.alpha * sum(costs[name] / units[name] for name in self.columns)
         loss = performance
         for name in self.columns:
             unit = LATENCY_UNITS if name.startswith("latency_ms") else 1.0

@@ -196,8 +196,8 @@ def _by_likelihood(places: Places, gates: LearntGates, costs: Sequence[OptionCos
         rows.append(choices)
     front = ExactSearch().solve(tables)
     for row in front.rows[np.argsort(front.losses[:, 0], kind="stable")]:
-        picked = [rows[block][number] for block, number in enumerate(row)]
-        yield Choice(tuple(option for first, *own in picked for option in own), tuple(each[0] for each in picked))
+        chosen = [rows[block][number] for block, number in enumerate(row)]
+        yield Choice(tuple(option for _, *own in chosen for option in own), tuple(each[0] for each in chosen))
 
 
 def _block_front(

@@ -132,7 +132,8 @@ class _GatedBlock(BlockSupernet):
             for name, module in option.named_modules()
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
         }
-        return torch.func.functional_call(option, mixed, (inputs,))
+        rounded: Tensor = torch.func.functional_call(option, mixed, (inputs,))
+        return rounded
 
 
 def mixed_bits(weights: Tensor, bits: Sequence[int], shares: Tensor) -> Tensor:
@@ -205,6 +206,7 @@ class GatesTrainer:
         loss: of outputs and targets, both of shape (batch, ...).
         gate_loss: what gates are trained by.
         settings: how.
+        places: what gates choose.
     """
 
     def __init__(
@@ -229,9 +231,7 @@ class GatesTrainer:
         self.gate_optimizer = torch.optim.Adam(
             gates.parameters(), lr=settings.gate_learning_rate, weight_decay=settings.weight_decay
         )
-        equal = [torch.full((len(names),), 1 / len(names)) for names in places.options]
-        equal_bits = [torch.full((len(known),), 1 / len(known)) for known in places.bits]
-        self.means = {name: float(cost.expected(places, equal, equal_bits)) for name, cost in costs.items()}
+        self.units = {name: cost.spread(places) for name, cost in costs.items()}
         self.steps = 0
 
     def begin(self, weights_on: TrainingSet, gates_on: TrainingSet, generator: torch.Generator) -> None:
@@ -289,7 +289,7 @@ class GatesTrainer:
     def loss_of_gates(self, indices: Tensor) -> Tensor:
         """Return the gates' loss on some of their samples, shape (batch,), at the present temperature."""
         shares = self.gates.drawn(self.temperature, self.generator, len(indices), self.settings.draw)
-        return self.gate_loss.of(self._performance(self.gates_on, indices, shares), self.expected(), self.means)
+        return self.gate_loss.of(self._performance(self.gates_on, indices, shares), self.expected(), self.units)
 
     def expected(self) -> dict[str, Tensor]:
         """Return the mean of every cost over networks drawn from the gates, a scalar each, by column."""
