@@ -12,6 +12,7 @@ from qanas.core.seeds import derive_seed
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import History, Sampler, Solution, Solver
 from qanas.search_strategy.evolution import Evolution
+from qanas.search_strategy.gradient import GradientSearch
 from qanas.search_strategy.reinforce import Reinforce
 from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
 from qanas.search_strategy.size_aware import SizeAware
@@ -122,6 +123,10 @@ def test_the_traversal_keeps_the_contract_and_is_not_exact() -> None:
     check_solver(traversal)
     with pytest.raises(AssertionError, match="An exact front is that of all networks, bit for bit"):
         check_solver(traversal, exact=True)
+
+
+def test_the_search_by_gradient_keeps_the_contract() -> None:
+    check_solver(GradientSearch(alphas=(0.0, 0.1, 1.0)))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,13 +23,17 @@ from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.gated_networks import GatedSharedWeights, held_out
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.search_space.blockwise_space import BlockwiseSpace
+from qanas.search_space.gates import GatedNetworks
 from qanas.search_space.start import Proposal, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.network_supernet import NetworkSupernet, SharedStart, SharedTraining, train_shared
 from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
-from qanas.training.trainer import refresh_batch_norms
+from qanas.training.trainer import PartOfSet, TrainingSet, refresh_batch_norms
+
+T = TypeVar("T")
 
 SHARED_GROUPS = frozenset({"architecture", "quantization"})
 """What can be searched: all candidates see one input, and one training makes their weights."""
@@ -47,6 +51,8 @@ class SupernetOptions(BaseModel):
         batch_size: samples of a batch.
         learning_rate: of the first step.
         statistics_samples: training samples whose statistics a path's batch norms are given before it is scored.
+        held_out: share of the training samples that it is not trained on: gates learn on them (`strategy.name =
+            "gradient"`, which has 0.2 where nothing is said).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -55,6 +61,7 @@ class SupernetOptions(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=0.1, gt=0)
     statistics_samples: int = Field(default=1024, ge=1)
+    held_out: float | None = Field(default=None, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class WeightSharing(Estimator):
     supernet: SupernetOptions = field(default_factory=SupernetOptions)
 
     tables: ClassVar[Mapping[str, type[BaseModel]]] = {"supernet": SupernetOptions}
-    stages = ("shared", "trials")
+    stages = ("shared", "gates", "trials")
     starts = ("scratch", "shared")
+    offers = (GatedNetworks,)
 
     def axis(self, measure: Measure) -> Measure:
         """Return the metric with shared weights in place of the metric."""
@@ -97,13 +105,14 @@ class WeightSharing(Estimator):
 
     def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> SharedWeights:
         """Train the supernet."""
-        del bench, measures
+        del measures
         file = stages.file("supernet", "supernet", ".safetensors", "shared")
         checkpoint = stages.file("supernet", "checkpoint", ".safetensors", "shared")
         stages.keep_only([file, checkpoint])
         stages.work_off("supernet", [SupernetUnit(self, file, checkpoint)])
         checkpoint.path.unlink(missing_ok=True)
-        return SharedWeights(self.procedure, self, file)
+        made = SharedWeights(self.procedure, self, file)
+        return replace(made, gated=GatedSharedWeights(bench, stages, made, file, self.supernet.held_out))
 
     def training(self, bench: Bench) -> SharedTraining:
         """Return how the supernet is trained: with the reference's kind of loss."""
@@ -194,9 +203,16 @@ class SupernetUnit(StageUnit):
         supernet = new_supernet(bench)
         seed = derive_seed(bench.seed, "supernet")
         self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+        share = self.settings.supernet.held_out
+        kept = None if share is None else held_out(bench, share)[0]
+
+        def data(own: int) -> TrainingSet:
+            whole = bench.training_set(bench.reference, own)
+            return whole if kept is None else PartOfSet.of(whole, kept)
+
         train_shared(
             supernet,
-            lambda own: bench.training_set(bench.reference, own),
+            data,
             bench.task.loss,
             self.settings.training(bench),
             seed=seed,
@@ -217,14 +233,25 @@ class SharedWeights(Estimator):
         procedure: quantizes.
         settings: that the supernet was trained by.
         file: of its weights.
+        gated: the same networks for a solver by gradient; stays in this process, as stages do.
     """
 
     procedure: Procedure
     settings: WeightSharing
     file: StageFile
+    gated: GatedSharedWeights | None = field(default=None, compare=False, repr=False)
 
-    stages = ("shared", "trials")
+    stages = ("shared", "gates", "trials")
     starts = ("scratch", "shared")
+    offers = (GatedNetworks,)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle without what works in stages."""
+        return {**self.__dict__, "gated": None}
+
+    def offer(self, kind: type[T]) -> T:
+        """Return the networks whose options gates choose."""
+        return cast("T", self.gated) if kind is GatedNetworks else super().offer(kind)
 
     def axis(self, measure: Measure) -> Measure:
         """Return the metric with shared weights in place of the metric."""
@@ -263,5 +290,6 @@ class SharedWeights(Estimator):
         return SharedStart(networks_of(bench), self.file.path)
 
     def summary(self) -> dict[str, Any]:
-        """Return how much the supernet was trained."""
-        return {"supernet": self.settings.supernet.model_dump()}
+        """Return how much the supernet was trained, and what became of gates."""
+        found = {"supernet": self.settings.supernet.model_dump(exclude_none=True)}
+        return found | ({"gates": self.gated.rows} if self.gated and self.gated.rows else {})

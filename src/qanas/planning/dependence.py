@@ -66,6 +66,7 @@ STAGES: Mapping[str, Stage] = {
         Stage("tables", ("distillation.seeds", "table."), ("supernets",), renewed=True),
         Stage("replaced", ("score.",), ("tables",), renewed=True),
         Stage("shared", ("supernet.",), ("reference",)),
+        Stage("gates", (), ("shared",), renewed=True),
         Stage("anchors", (), ("reference",), renewed=True),
         Stage("trials", ("strategy.", "objectives.", "limits."), ("reference",)),
         Stage("front", ("strategy.", "score.", "objectives.", "limits."), ("tables", "anchors", "trials"),
@@ -82,7 +83,9 @@ ALWAYS = ("reference", "front", "finalists", "models")
 def stages_of(plan: Plan) -> list[Stage]:
     """Return the stages that a run has."""
     swept = ("scheme",) if plan.scheme.name == SWEEP else ()
-    return [STAGES[name] for name in (*ALWAYS, *plan.estimator.stages, *swept)]
+    # A solver asks for no trials: what it finds is made anew.
+    own = [name for name in plan.estimator.stages if name != "trials" or plan.strategy.needs is None]
+    return [STAGES[name] for name in (*ALWAYS, *own, *swept)]
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

@@ -105,9 +105,10 @@ def check_meeting(strategy: Strategy, estimator: Estimator, names: tuple[str, st
     """
     needed = strategy.needs
     if needed is not None and needed not in estimator.offers:
+        known = getattr(needed, "offered_by", "another one")
         raise InputError(
             f"strategy.name: '{names[0]}' solves over {needed.__name__}, which estimation.name = '{names[1]}' does "
-            "not offer; block_tables does, or take a strategy that samples, such as tpe"
+            f"not offer; {known} does, or take a strategy that samples, such as tpe"
         )
 
 

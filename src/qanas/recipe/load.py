@@ -56,6 +56,8 @@ DEFAULT_TRIALS = 100
 REJECTED_PER_TRIAL = 50
 TUNED = 2
 """How often each length of the reference's training is tried where a recipe doesn't say."""
+HELD_OUT = 0.2
+"""Share of the training samples that gates learn on, where a recipe doesn't say (FBNet's)."""
 _BUDGET = ("trials", "hours", "max_rejected")
 
 logger = logging.getLogger("qanas")
@@ -196,8 +198,10 @@ def _measures(
     return objectives, limits, goals, costs
 
 
-def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe that names its estimator, and a strategy where the estimator has one of its own.
+
+    A strategy that learns gates needs samples for them, which `own_tables` are given.
 
     Raises:
         InputError: a table that the named estimator doesn't read.
@@ -213,12 +217,14 @@ def _with_defaults(content: dict[str, Any], own_tables: Mapping[str, Any]) -> di
     if of_tables is not None and named not in (None, of_tables):
         table = next(iter(own_tables))
         raise InputError(f"{table}: read by estimation.name = '{of_tables}' alone, not by '{named}'; leave it out")
-    name = named or of_tables or "training"
+    strategy = content.get("strategy", {})
+    by_gates = isinstance(strategy, dict) and strategy.get("name") == "gradient"
+    name = named or of_tables or ("weight_sharing" if by_gates else "training")
+    if by_gates and name == "weight_sharing" and isinstance(own_tables.get("supernet", {}), dict):
+        own_tables["supernet"] = {"held_out": HELD_OUT, **own_tables.get("supernet", {})}
     content = {**content, "estimation": {**estimation, "name": name}}
-    if name == "block_tables":
-        strategy = content.get("strategy", {})
-        if isinstance(strategy, dict):
-            content["strategy"] = {"name": "exact", **strategy}
+    if name == "block_tables" and isinstance(strategy, dict):
+        content["strategy"] = {"name": "exact", **strategy}
     # Where weights are a block's or a supernet's, training settings are no candidate's own.
     if name in OWN_TABLES.values() and isinstance(content.get("space"), dict):
         content["space"] = {"search": ["architecture", "quantization"], **content["space"]}

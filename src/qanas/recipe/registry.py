@@ -31,6 +31,7 @@ STRATEGIES: Mapping[str, str] = {
     "evolution": "qanas.search_strategy.evolution:Evolution",
     "exact": "qanas.search_strategy.solvers:ExactSearch",
     "gp": "qanas.search_strategy.samplers:GP",
+    "gradient": "qanas.search_strategy.gradient:GradientSearch",
     "nsga2": "qanas.search_strategy.samplers:NSGA2",
     "random": "qanas.search_strategy.samplers:RandomSearch",
     "reinforce": "qanas.search_strategy.reinforce:Reinforce",

@@ -32,7 +32,11 @@ STAGES = {
     "features": "what the reference has at the blocks' borders",
     "distillation": "the blocks' supernets",
     "tables": "every path through every block quantized and scored, as far as the races let it come",
-    "search": "candidates asked for and estimated, or the exact front of the tables solved",
+    "supernet": "one supernet of all networks",
+    "option costs": "what every option of every layer adds to a network's costs",
+    "gates": "which options are worth their costs, for each alpha",
+    "scores": "the networks that gates chose, quantized and scored with the supernet's weights",
+    "search": "candidates asked for and estimated, or the front solved",
     FINALISTS: "front points trained, quantized, exported and scored, and further trainings of the reference",
 }
 

@@ -36,7 +36,7 @@ def heading(data: RunData) -> str:
 
 def sentences(data: RunData) -> list[str]:
     """Return what to take and why, what was searched, how much was tried, what came out, and against the reference."""
-    tried = [_searched(data), _tabled(data), _tried(data), _solved(data), _times(data)]
+    tried = [_searched(data), _tabled(data), *_gated(data), _tried(data), _solved(data), _times(data)]
     shipped = [_shipped(data), _chosen(data), _smallest(data), _against_reference(data), _as_good(data)]
     found = [*_verdict(data), _synthetic(data), *tried, *shipped, _tuned(data), _constant(data)]
     return [sentence for sentence in found if sentence]
@@ -92,6 +92,19 @@ def _tabled(data: RunData) -> str:
         f"Block by block: the tables of {count(len(data.blocks), 'block')} have {count(rows, 'row')}, which stand for "
         f"{magnitude(networks_of(data.blocks))} networks."
     )
+
+
+def _gated(data: RunData) -> list[str]:
+    """Tell what gates expected of each alpha, and what the network costs that was taken."""
+    told = []
+    for row in data.summary.get("gates", []):
+        costs = [
+            f"{number(finite(value))} {title(name)} expected, {number(finite(row['discretised'].get(name)))} as taken"
+            for name, value in row["expected"].items()
+        ]
+        collapsed = f"; collapsed: {row['collapse']}" if row["collapse"] else ""
+        told.append(f"Gates at alpha {row['alpha']:g}: {listed(costs)}{collapsed}.")
+    return told
 
 
 def _tried(data: RunData) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,9 @@ class AdditiveScores(ABC):
         tables: one a place, in order.
         outside: costs of what is in no place, by column; the same for every network.
     """
+
+    offered_by: ClassVar[str] = "block_tables"
+    """The estimator that does, for messages."""
 
     axis: Score
     place: str = "nsr"

@@ -147,7 +147,7 @@ class SharedTraining:
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """One of `SEGMENTS` parts of a schedule of passes; only its own steps are drawn."""
 
     unit: ClassVar[str] = Passes.unit
@@ -218,7 +218,7 @@ def train_shared(
             if name in momentum:
                 trainer.optimizer.state[parameter][_BUFFER] = momentum[name]
         passes = Passes(len(changed), settings.batch_size, settings.learning_rate, settings.passes, a_step, generator)
-        fit(trainer, _Segment(passes, number), told)
+        fit(trainer, Segment(passes, number), told)
         if not going:
             return False
         state = trainer.optimizer.state

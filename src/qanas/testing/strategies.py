@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import optuna
+import torch
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError
@@ -19,6 +21,8 @@ from qanas.core.pareto import Points
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import Outcome, TrialRecord
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
+from qanas.search_space.gates import Choice as Chosen
+from qanas.search_space.gates import GatedNetworks, GateLoss, GateSettings, LearntGates, OptionCosts, Places
 from qanas.search_space.settings import AtLeast, Choice, Float, Integer, OneOf, Setting
 from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_strategy.base import FrontSolver, Sampler, Solution, Solver
@@ -258,6 +262,66 @@ class PlainScores(AdditiveScores):
         return self.scores(rows)[SCORE.column], self.costs(rows)[COST.column]
 
 
+class PlainGates(GatedNetworks):
+    """Networks that are a row of each of some tables, with gates that know scores and costs.
+
+    Args:
+        plain: the tables.
+    """
+
+    def __init__(self, plain: PlainScores) -> None:
+        """Take the tables."""
+        self.plain = plain
+        names = tuple(tuple(f"row {row}" for row in table.numbers) for table in plain.tables)
+        self.places = Places(names, tuple(range(len(names))), ((8,),) * len(names))
+
+    def option_costs(self, columns: Sequence[str]) -> dict[str, OptionCosts]:
+        """Return the tables' costs."""
+        found = {}
+        for column in columns:
+            costs = [table.costs[column] for table in self.plain.tables]
+            options = tuple((tuple((own - own[0]).tolist()),) for own in costs)
+            whole = self.plain.outside[column] + sum(float(own[0]) for own in costs)
+            found[column] = OptionCosts(whole, ((0.0,),) * len(costs), options)
+        return found
+
+    def learnt(self, settings: GateSettings, losses: Sequence[GateLoss]) -> list[LearntGates]:
+        """Return gates that hold for likely what has a good score and costs little."""
+        del settings
+        one = torch.zeros(1, dtype=torch.float64)
+        return [
+            LearntGates(
+                loss,
+                tuple(
+                    -torch.from_numpy(table.scores + loss.alpha * sum(table.costs[name] for name in loss.columns))
+                    for table in self.plain.tables
+                ),
+                (one,) * len(self.plain.tables),
+            )
+            for loss in losses
+        ]
+
+    def candidate(self, choice: Chosen) -> Candidate:
+        """Return a candidate that names its rows."""
+        return self.plain.candidate(choice.options)
+
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Return the sums of its rows' costs."""
+        return self.plain.costs(self.plain.rows_of(candidate))
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+        """Return the sums of the rows' scores of each."""
+        return [self.plain.scores(self.plain.rows_of(candidate)) for candidate in candidates]
+
+    def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep nothing, but what can't be written as JSON is refused."""
+        json.dumps(list(rows))
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+        expect("\n" not in text, f"it is told in several lines: {text!r}")
+
+
 @dataclass(frozen=True)
 class SolverCase:
     """A solver, and what it is tried on."""
@@ -270,11 +334,12 @@ class SolverCase:
 
     def solved(self, offered: PlainScores, limits: Sequence[Limit] = ()) -> list[Solution]:
         """Return the solver's front."""
-        return self.solver.front(offered, AXES, limits)
+        given = PlainGates(offered) if self.solver.needs is GatedNetworks else offered
+        return self.solver.front(given, AXES, limits)
 
 
 def check_solver(solver: Solver, exact: bool = False) -> None:
-    """Hold a solver over additive tables against its contract, see `qanas.search_strategy.base`.
+    """Hold a solver over additive tables, or gates, against its contract, see `qanas.search_strategy.base`.
 
     Args:
         solver: that is checked.
@@ -283,7 +348,7 @@ def check_solver(solver: Solver, exact: bool = False) -> None:
     Raises:
         AssertionError: which property is broken, and what was seen.
     """
-    if solver.needs is not AdditiveScores:
+    if solver.needs not in (AdditiveScores, GatedNetworks):
         raise ValueError(f"{type(solver).__name__} needs {solver.needs}, which there is no plain one of to try it on")
     hold(type(solver).__name__, SolverCase(solver, exact), SOLVER_PROPERTIES)
 

@@ -129,6 +129,32 @@ class DecodedSet(TrainingSet):
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
+@dataclass(frozen=True)
+class PartOfSet(TrainingSet):
+    """Some samples of a training set.
+
+    Attributes:
+        whole: that they are of; it changes batches at random.
+        chosen: which, int64, shape (n,).
+    """
+
+    whole: TrainingSet = field(kw_only=True)
+    chosen: Tensor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, whole: TrainingSet, chosen: Tensor) -> PartOfSet:
+        """Take the samples at some positions, shape (n,)."""
+        return cls(whole.inputs, whole.targets, whole.augment, whole=whole, chosen=chosen)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.chosen)
+
+    def drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some of them, by their positions in this part, shape (batch,)."""
+        return self.whole.drawn(self.chosen[indices])
+
+
 def ema_weight(decay: float, step: int) -> float:
     """Return the weight of the new value in the moving average after ``step`` steps (from 1).
 

@@ -135,9 +135,14 @@ class _Known:
             self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))
 
 
+def _at_once(plan: Plan) -> bool:
+    """Tell whether there are no trials worth a row on disk: a solver has none, others take milliseconds each."""
+    return plan.estimator.cheap or plan.strategy.needs is not None
+
+
 def _store(plan: Plan, folder: RunFolder, session: Session | None) -> TrialStore:
     """Return where the trials of a run are kept."""
-    if plan.estimator.cheap:
+    if _at_once(plan):
         return TrialStore(None, plan.axes, plan.limits)
     if session is None:
         return TrialStore(folder.study, plan.axes, plan.limits)
@@ -175,7 +180,7 @@ class Search:
         self._shapes: dict[str, dict[str, float]] = {}
         self.started = time.monotonic()
         self.stopped: float | None = None
-        before = folder.seconds_before("seconds").get("search", 0.0) if plan.estimator.cheap else 0.0
+        before = folder.seconds_before("seconds").get("search", 0.0) if _at_once(plan) else 0.0
         self.seconds_before = self.store.search_seconds or float(before)
 
     def run(self) -> None:
@@ -200,7 +205,7 @@ class Search:
 
     def write_tables(self) -> None:
         """Write what was found so far, whether the search ended or not."""
-        if self.store.records or not self.plan.estimator.cheap:
+        if self.store.records or not _at_once(self.plan):
             write_parquet(self.folder.trials, trial_table(self.store.records))
             self.folder.trials_csv.unlink(missing_ok=True)
 
@@ -208,7 +213,7 @@ class Search:
         """Return counts and times of what was done so far."""
         outcomes = Counter(record.outcome for record in self.store.records)
         # Where trials are kept, a session that had none to do takes no time.
-        seconds = self._seconds() if self.plan.estimator.cheap else self.store.search_seconds
+        seconds = self._seconds() if _at_once(self.plan) else self.store.search_seconds
         return {
             "trials": {outcome: outcomes[outcome] for outcome in ("measured", "rejected", "failed")},
             "train_cpu_seconds": sum(record.train_seconds for record in self.store.records),
@@ -242,7 +247,8 @@ class Search:
             InputError: none is within them.
         """
         additive = {model.measure.column for model in self.bench.additive_costs}
-        others = [limit for limit in self.plan.limits if limit.cost.column not in additive]
+        kept_by_solver = additive | ({*solved[0].costs} if solved else set())
+        others = [limit for limit in self.plan.limits if limit.cost.column not in kept_by_solver]
         if not others:
             return solved
         wanted = {limit.cost.column for limit in others}

@@ -115,6 +115,7 @@ class RunStages:
         self._progress = progress
         self.worked = False
         self.effort: dict[str, float] = folder.seconds_before("effort_cpu_seconds")
+        self._in_units = 0.0  # CPU seconds of this process in stages of their own
 
     def reference(self) -> Path:
         """Return the weights of the reference's first repetition, trained as the estimator's procedure says."""
@@ -154,6 +155,7 @@ class RunStages:
         self.worked |= bool(waiting)
         self._progress.stage(stage, len(units), len(units) - len(waiting))
         order = {id(unit): position for position, unit in enumerate(waiting)}
+        started = time.process_time()
 
         def on_event(unit: Unit[Any, Any], event: Event) -> bool:
             self._progress.epoch(order[id(unit)], event)
@@ -171,16 +173,17 @@ class RunStages:
                 note = unit.file.read_note() if result is None else result
                 logger.info("%s %s %s", stage, unit.label, {k: v for k, v in note.items() if k != "losses"})
                 self._progress.unit_finished(unit.label)
+        self._in_units += time.process_time() - started
         self.effort[stage] = sum(unit.file.read_note().get("cpu_seconds", 0.0) for unit in units)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Note the CPU seconds of what is done in this process, in place of what an earlier session noted of it."""
         with one_at_a_time(self._sharing, f"stage {stage}"):
-            started = time.process_time()
+            started, elsewhere = time.process_time(), self._in_units
             yield
         if self.worked or stage not in self.effort:
-            self.effort[stage] = time.process_time() - started
+            self.effort[stage] = time.process_time() - started - (self._in_units - elsewhere)
 
     def message(self, text: str) -> None:
         """Print a line that stays."""

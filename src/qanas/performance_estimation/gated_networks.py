@@ -1,0 +1,400 @@
+"""Networks that share weights, offered to a solver by gradient: gates, costs of every option, and scores, in stages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
+from qanas.core.events import Watch
+from qanas.core.run_folder import digest, write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.hardware.costs import CostModel, DeviceCost, costs_of
+from qanas.performance_estimation.base import Estimator, StageFile, Stages, StageUnit
+from qanas.performance_estimation.bench import Bench
+from qanas.search_space.blockwise_space import BlockwiseSpace
+from qanas.search_space.gates import (
+    Choice,
+    GatedNetworks,
+    GateLoss,
+    GateSettings,
+    LearntGates,
+    OptionCosts,
+    Places,
+)
+from qanas.search_space.settings import Choice as ChoiceSetting
+from qanas.search_space.start import Proposal
+from qanas.search_space.training_group import TrainingSettings
+from qanas.supernet.gated_supernet import GatedSupernet, Gates, GatesTrainer, train_gates
+from qanas.training.trainer import PartOfSet, TrainingSet
+
+logger = logging.getLogger("qanas")
+
+
+def held_out(bench: Bench, share: float) -> tuple[Tensor, Tensor]:
+    """Return the positions of the training samples that weights are trained on, and of those that gates are.
+
+    Args:
+        bench: with the data.
+        share: of the gates.
+
+    Returns:
+        Shape (n - m,) and (m,), int64.
+    """
+    samples = len(bench.data_of(bench.reference).train)
+    generator = torch.Generator().manual_seed(derive_seed(bench.seed, "held out"))
+    order = torch.randperm(samples, generator=generator)
+    kept = min(max(round(share * samples), 1), samples - 1)
+    return order[kept:].sort().values, order[:kept].sort().values
+
+
+def places_of(bench: Bench) -> Places:
+    """Return what is chosen of the networks that are searched: bits only where they are free."""
+    blocks = _networks(bench).blocks(bench.shape)
+    known = {setting.name: setting for setting in bench.space.settings}
+    bits = []
+    for block in blocks:
+        setting = known.get(block.weight_bits_setting)
+        free = "quantization" in bench.search and isinstance(setting, ChoiceSetting)
+        own = bench.reference.quantization.get(block.weight_bits_setting, bench.scheme.weight_bits)
+        bits.append(tuple(map(int, cast("Any", setting).options)) if free else (int(own),))
+    layers = [(number, layer) for number, block in enumerate(blocks) for layer in block.layers]
+    names = tuple(tuple(option.name for option in layer) for _, layer in layers)
+    return Places(names, tuple(number for number, _ in layers), tuple(bits))
+
+
+def candidate_of(bench: Bench, places: Places, choice: Choice) -> Candidate:
+    """Return the network of a choice."""
+    paths: list[list[int]] = [[] for _ in places.bits]
+    for block, position in zip(places.block_of, choice.options, strict=True):
+        paths[block].append(position)
+    bits = [known[position] for known, position in zip(places.bits, choice.bits, strict=True)]
+    return _networks(bench).candidate(bench.shape, bench.reference, paths, bits)
+
+
+def _networks(bench: Bench) -> BlockwiseSpace:
+    return cast("BlockwiseSpace", bench.networks)
+
+
+class GatedSharedWeights(GatedNetworks):
+    """Networks with the weights of a trained supernet.
+
+    Gates begin with its weights, which were trained with all options equally likely: as gates stay where they are
+    meanwhile, that training is the same for every loss, and shared. From there each loss trains weights of its own
+    with its gates. Scores are with the supernet's own weights, for all alike.
+
+    Args:
+        bench: what candidates are measured on.
+        stages: do the work.
+        scorer: scores a network with the supernet's weights.
+        shared: the supernet's weights.
+        share: of the training samples that they were not trained on; None: of none.
+    """
+
+    def __init__(self, bench: Bench, stages: Stages, scorer: Estimator, shared: StageFile, share: float | None) -> None:
+        """Train nothing yet."""
+        self.bench = bench
+        self.stages = stages
+        self.scorer = scorer
+        self.shared = shared
+        self.share = share
+        self.rows: list[dict[str, Any]] = []
+        self._costs: dict[str, OptionCosts] = {}
+
+    @cached_property
+    def places(self) -> Places:  # type: ignore[override]  # computed where it is asked for
+        """What is chosen."""
+        return places_of(self.bench)
+
+    def option_costs(self, columns: Sequence[str]) -> dict[str, OptionCosts]:
+        """Return what costs are made of, by column; had from one network for each option of each layer."""
+        wanted = sorted(set(columns))
+        if not set(wanted) <= self._costs.keys():
+            models = [self._model(name) for name in wanted]
+            file = self.stages.file("option_costs", "costs", ".costs", "gates", self._described(wanted))
+            self.stages.keep_only([file])
+            self.stages.work_off("option costs", [OptionCostsUnit(file, tuple(models))])
+            tables = json.loads(file.path.read_text("utf-8"))
+            self._costs |= {name: OptionCosts.of_table(table) for name, table in tables.items()}
+        return {name: self._costs[name] for name in columns}
+
+    def _model(self, column: str) -> CostModel:
+        """Return how a cost is had.
+
+        Raises:
+            InputError: it isn't had, doesn't add up over layers, or is another one each time.
+        """
+        found = next((model for model in self.bench.costs if model.measure.column == column), None)
+        if found is None:
+            raise InputError(f"strategy.costs: {column} is not known of candidates; name it in objectives or limits")
+        if not found.repeatable:
+            raise InputError(
+                f"strategy.costs: {column} is measured anew each time, and gates need what each option adds: name a "
+                "device with a formula or a table"
+            )
+        if not (found.additive or isinstance(found, DeviceCost)):
+            raise InputError(
+                f"strategy.costs: {column} doesn't add up over layers; leave it to [limits], which are kept exactly"
+            )
+        return found
+
+    def _described(self, columns: Sequence[str]) -> list[Any]:
+        """Return what costs depend on beside the networks, as JSON can hold it."""
+        models = [self._model(name) for name in columns]
+        devices = [model.device.model_dump(mode="json") for model in models if isinstance(model, DeviceCost)]
+        return [*columns, digest(json.dumps(devices, sort_keys=True).encode())]
+
+    def learnt(self, settings: GateSettings, losses: Sequence[GateLoss]) -> list[LearntGates]:
+        """Train gates by each loss, in a stage of as many units."""
+        if self.share is None:
+            raise InputError(
+                "supernet.held_out: gates learn on samples that weights are not trained on; give a share, such as 0.2"
+            )
+        units = []
+        for loss in losses:
+            made_from = [asdict(settings), asdict(loss), self._described(loss.columns)]
+            name = f"gates_{loss.alpha:g}"
+            file, checkpoint = (
+                self.stages.file("gates", f"{name}{end}", ".safetensors", "gates", *made_from)
+                for end in ("", "_checkpoint")
+            )
+            costs = self.option_costs(loss.columns)
+            units.append(GatesUnit(file, checkpoint, self.shared, settings, loss, costs, self.share))
+        self.stages.keep_only([file for unit in units for file in (unit.made, unit.checkpoint)])
+        self.stages.work_off("gates", units)
+        for unit in units:
+            unit.checkpoint.path.unlink(missing_ok=True)
+        return [unit.learnt(self.places) for unit in units]
+
+    def candidate(self, choice: Choice) -> Candidate:
+        """Return the network of a choice."""
+        return candidate_of(self.bench, self.places, choice)
+
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Return all costs, read off the network as it ships."""
+        return self.bench.costs_of(candidate)
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+        """Score networks, each a unit of a stage."""
+        units = [
+            ScoreUnit(self.stages.file("scores", f"score_{each.key}", ".scores", "shared", each.key), self.scorer, each)
+            for each in candidates
+        ]
+        self.stages.work_off("scores", units)
+        return [json.loads(unit.file.path.read_text("utf-8")) for unit in units]
+
+    def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what became of each loss's gates."""
+        self.rows = [dict(row) for row in rows]
+
+    def say(self, text: str) -> None:
+        """Tell a line."""
+        logger.info("%s", text)
+        self.stages.message(text)
+
+
+@dataclass(frozen=True)
+class OptionCostsUnit(StageUnit):
+    """What every option of every layer costs.
+
+    Attributes:
+        made: a table a column, as JSON.
+        models: how costs are had.
+    """
+
+    made: StageFile
+    models: tuple[CostModel, ...]
+
+    @property
+    def file(self) -> StageFile:
+        """The tables."""
+        return self.made
+
+    @property
+    def label(self) -> str:
+        """Which costs."""
+        return ", ".join(model.measure.column for model in self.models)
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Cost one network for each option of each layer."""
+        del watch
+        started = time.process_time()
+        places = places_of(bench)
+        known = {
+            choice: costs_of(bench.blueprint(candidate_of(bench, places, choice)), self.models)
+            for choice in dict.fromkeys(_probed(places))
+        }
+        tables = {
+            name: _options(places, {choice: costs[name] for choice, costs in known.items()}).table()
+            for name in (model.measure.column for model in self.models)
+        }
+        write_atomically(self.made.path, json.dumps(tables).encode())
+        note = {"networks": len(known), "cpu_seconds": time.process_time() - started}
+        self.made.finish(note)
+        return note
+
+
+def _plain(places: Places) -> Choice:
+    return Choice((0,) * len(places.options), (0,) * len(places.bits))
+
+
+def _with(choice: Choice, *, bits: tuple[int, int], option: tuple[int, int] | None = None) -> Choice:
+    """Return a choice with one block's bits, and one layer's option, at other positions: (number, position) each."""
+    changed_bits = tuple(bits[1] if number == bits[0] else own for number, own in enumerate(choice.bits))
+    if option is None:
+        return Choice(choice.options, changed_bits)
+    changed = tuple(option[1] if number == option[0] else own for number, own in enumerate(choice.options))
+    return Choice(changed, changed_bits)
+
+
+def _probed(places: Places) -> Iterator[Choice]:
+    """Yield the choices that differ from the first options and bits in one layer, at each of its block's bits."""
+    plain = _plain(places)
+    for block, known in enumerate(places.bits):
+        for position in range(len(known)):
+            yield _with(plain, bits=(block, position))
+    for layer, (block, names) in enumerate(zip(places.block_of, places.options, strict=True)):
+        for position in range(len(places.bits[block])):
+            for option in range(len(names)):
+                yield _with(plain, bits=(block, position), option=(layer, option))
+
+
+def _options(places: Places, costs: Mapping[Choice, float]) -> OptionCosts:
+    """Return what a cost is made of, by the costs of the probed choices."""
+    plain = _plain(places)
+    whole = costs[plain]
+    bits = tuple(
+        tuple(costs[_with(plain, bits=(block, position))] - whole for position in range(len(known)))
+        for block, known in enumerate(places.bits)
+    )
+    options = tuple(
+        tuple(
+            tuple(
+                costs[_with(plain, bits=(block, position), option=(layer, option))]
+                - costs[_with(plain, bits=(block, position))]
+                for option in range(len(names))
+            )
+            for position in range(len(places.bits[block]))
+        )
+        for layer, (block, names) in enumerate(zip(places.block_of, places.options, strict=True))
+    )
+    return OptionCosts(whole, bits, options)
+
+
+@dataclass(frozen=True)
+class GatesUnit(StageUnit):
+    """The training of gates by one loss; a killed one goes on from its last checkpoint.
+
+    Attributes:
+        made: the gates.
+        checkpoint: on the way.
+        shared: weights to begin with.
+        settings: how.
+        loss: by what.
+        costs: of every option, by column.
+        share: of the training samples that gates learn on.
+    """
+
+    made: StageFile
+    checkpoint: StageFile
+    shared: StageFile
+    settings: GateSettings
+    loss: GateLoss
+    costs: Mapping[str, OptionCosts]
+    share: float
+
+    @property
+    def file(self) -> StageFile:
+        """The gates."""
+        return self.made
+
+    @property
+    def label(self) -> str:
+        """How much costs count."""
+        return f"alpha {self.loss.alpha:g}"
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train gates and keep them."""
+        started = time.process_time()
+        trainer = gates_trainer(bench, self.settings, self.loss, self.costs)
+        trainer.supernet.network.load_state_dict(load_file(self.shared.path))  # type: ignore[union-attr]
+        parts = held_out(bench, self.share)
+
+        def data(seed: int) -> tuple[TrainingSet, TrainingSet]:
+            whole = bench.training_set(bench.reference, seed)
+            return PartOfSet.of(whole, parts[0]), PartOfSet.of(whole, parts[1])
+
+        self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+        # One seed for all losses: they differ by what they weigh, not by what they draw.
+        seed = derive_seed(bench.seed, "gates")
+        history = train_gates(trainer, data, seed=seed, checkpoint=self.checkpoint.path, watch=watch)
+        tensors = {name: values.contiguous() for name, values in trainer.gates.state_dict().items()}
+        write_atomically(self.made.path, save(tensors, {"history": json.dumps(history)}))
+        note = {**history[-1], "cpu_seconds": time.process_time() - started}
+        self.made.finish(note)
+        return note
+
+    def learnt(self, places: Places) -> LearntGates:
+        """Return the gates."""
+        gates = Gates(places)
+        gates.load_state_dict(load_file(self.made.path))
+        return gates.learnt(self.loss)
+
+
+def gates_trainer(
+    bench: Bench, settings: GateSettings, loss: GateLoss, costs: Mapping[str, OptionCosts]
+) -> GatesTrainer:
+    """Return a trainer of gates over the networks that are searched, with initial weights."""
+    places = places_of(bench)
+    networks = _networks(bench)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(bench.seed, "supernet", "weights"))
+        reference = networks.build(bench.reference, bench.shape)
+        supernet = GatedSupernet(reference, networks.blocks(bench.shape), places)
+    kind = TrainingSettings.from_group(bench.reference.training).loss
+    return GatesTrainer(supernet, Gates(places), costs, partial(bench.task.loss, kind), loss, settings, places)
+
+
+@dataclass(frozen=True)
+class ScoreUnit(StageUnit):
+    """The score of one network.
+
+    Attributes:
+        made: scores by column, as JSON.
+        scorer: says them.
+        candidate: the network.
+    """
+
+    made: StageFile
+    scorer: Estimator
+    candidate: Candidate
+
+    @property
+    def file(self) -> StageFile:
+        """The scores."""
+        return self.made
+
+    @property
+    def label(self) -> str:
+        """The network."""
+        return self.candidate.key
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Score it."""
+        started = time.process_time()
+        seed = derive_seed(bench.seed, "score", self.candidate.key)
+        estimate = self.scorer.estimate(bench, Proposal(self.candidate), seed, (), watch)
+        write_atomically(self.made.path, json.dumps(dict(estimate.scores)).encode())
+        note = {"cpu_seconds": time.process_time() - started}
+        self.made.finish(note)
+        return note

@@ -1,0 +1,278 @@
+"""Search by gradient: gates learn which option each layer has, once for each weight of the costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from qanas.core.errors import InputError
+from qanas.core.measures import Cost, Limit, Measure, columns_of
+from qanas.core.pareto import Points, non_dominated
+from qanas.search_space.gates import (
+    Choice,
+    Draw,
+    GatedNetworks,
+    GateLoss,
+    GateSettings,
+    LearntGates,
+    LossForm,
+    OptionCosts,
+    Places,
+)
+from qanas.search_strategy.base import Solution, Solver
+from qanas.search_strategy.solvers import ExactSearch
+
+LEFT_OUT = "none"
+"""The name of the option that leaves a layer out."""
+
+UNDECIDED = 0.5
+"""Mean probability of the likeliest options below which gates are said to be undecided."""
+
+TOLERATED = 0.01
+"""How far, relative to a network's cost, the sum over its layers may be off unsaid."""
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class GradientSearch(Solver):
+    """Trains gates over a supernet once for each alpha, and takes the likeliest network of each that is within limits.
+
+    1. Every option of every layer has a logit; options are mixed by Gumbel-softmax while the temperature falls.
+    2. Weights and gates are trained in turn on samples of their own, gates by ``L_P + alpha * L_E`` (SqueezeNAS) or
+       ``L_P * factor * log(cost) ** alpha`` (FBNet), where the cost is that expected of networks drawn from the gates.
+    3. Of the networks within the limits, the one that the gates hold for the likeliest is taken: exactly, by the sums
+       of logarithms of probabilities and of costs; each is built and costed as it ships.
+    4. All are scored by the estimator. What no other one dominates is the front.
+
+    Attributes:
+        alphas: how much costs count, a training of gates each.
+        loss: "sum" or "product".
+        costs: in the gates' loss; empty: the objectives'.
+        factor: of the product.
+        steps: of each training, one of the weights and one of the gates.
+        batch_size: samples of a batch.
+        learning_rate: of the weights' first step.
+        gate_learning_rate: of the gates.
+        weight_decay: of the gates.
+        temperature: of the first step.
+        last_temperature: of the last one.
+        frozen: share of the steps in which gates stay as they are.
+        draw: options drawn for each "sample", or once a "batch".
+    """
+
+    alphas: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(strict=False, min_length=1)] = (
+        0.03, 0.1, 0.3, 1.0, 3.0,
+    )  # fmt: skip
+    loss: LossForm = "sum"
+    costs: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    factor: Positive = 0.2
+    steps: Annotated[int, Field(ge=1)] = 300
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    learning_rate: Positive = 0.02
+    gate_learning_rate: Positive = 0.02
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    temperature: Positive = 5.0
+    last_temperature: Positive = 0.1
+    frozen: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    draw: Draw = "sample"
+
+    needs = GatedNetworks
+
+    def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
+        """Refuse objectives without a metric or a cost, and an alpha that is given twice."""
+        del limits
+        costs = [measure for measure in objectives if isinstance(measure, Cost)]
+        if len(costs) == len(objectives) or not costs:
+            raise InputError("objectives: a search by gradient has a metric, such as miou_quantized, and a cost")
+        if len(set(self.alphas)) < len(self.alphas):
+            raise InputError("strategy.alphas: one is given twice; give each once")
+
+    @property
+    def settings(self) -> GateSettings:
+        """How gates are trained."""
+        return GateSettings(
+            self.steps, self.batch_size, self.learning_rate, self.gate_learning_rate, self.weight_decay,
+            self.temperature, self.last_temperature, self.frozen, self.draw,
+        )  # fmt: skip
+
+    def front(self, offered: GatedNetworks, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
+        """Return the networks that no other one dominates, sorted by the objectives.
+
+        Raises:
+            InputError: a cost can't be learnt by, or no network is within the limits.
+        """
+        wanted = columns_of(measure for measure in objectives if isinstance(measure, Cost))
+        columns = self.costs or tuple(wanted)
+        losses = [GateLoss(self.loss, alpha, columns, self.factor) for alpha in self.alphas]
+        costs = offered.option_costs(columns)
+        learnt = offered.learnt(self.settings, losses)
+        chosen = [likeliest_within(offered, gates, costs, limits) for gates in learnt]
+        candidates = {choice: offered.candidate(choice) for choice in chosen}
+        scores = dict(zip(candidates, offered.scores(list(candidates.values())), strict=True))
+        solutions, rows = [], []
+        for gates, choice in zip(learnt, chosen, strict=True):
+            candidate, score = candidates[choice], scores[choice]
+            exact = offered.costs(candidate)
+            expected = {
+                name: float(cost.expected(offered.places, *gates.probabilities)) for name, cost in costs.items()
+            }
+            added = {name: cost.of(offered.places, choice) for name, cost in costs.items()}
+            rows.append(_row(offered.places, gates, choice, expected, added, exact, score))
+            offered.say(_told(rows[-1]))
+            origin = {"alpha": gates.loss.alpha, **{f"expected_{name}": value for name, value in expected.items()}}
+            solutions.append(Solution(candidate, score, exact, origin))
+        offered.record(rows)
+        points = np.array([[_loss(each, axis) for axis in objectives] for each in solutions])
+        return [solutions[position] for position in non_dominated(points)]
+
+
+def _loss(solution: Solution, axis: Measure) -> float:
+    values = {**solution.costs, **solution.scores}
+    return axis.loss(values[axis.column])
+
+
+def likeliest(gates: LearntGates) -> Choice:
+    """Return the likeliest option of each layer, and the likeliest bits of each block; of equals the first."""
+    options, bits = gates.probabilities
+    return Choice(tuple(int(p.argmax()) for p in options), tuple(int(p.argmax()) for p in bits))
+
+
+def likeliest_within(
+    offered: GatedNetworks, gates: LearntGates, costs: dict[str, OptionCosts], limits: Sequence[Limit]
+) -> Choice:
+    """Return the likeliest network within the limits, each held against its cost as it ships.
+
+    Networks are looked at from the likeliest on, those left out that are less likely and cost more in everything that
+    adds up: limits on such costs are kept by the likeliest of all networks. Of those on others, such as RAM, the
+    likeliest of the networks looked at is taken.
+
+    Args:
+        offered: builds and costs networks.
+        gates: say how likely each is.
+        costs: in the gates' loss.
+        limits: bounds on costs.
+
+    Raises:
+        InputError: no network that was looked at is within the limits.
+    """
+    if not limits:
+        return likeliest(gates)
+    bounded = [limit.cost.column for limit in limits]
+    added_up = {name: table for name, table in costs.items() if name in bounded} or costs
+    nearest: dict[str, float] = {}
+    for choice in _by_likelihood(offered.places, gates, list(added_up.values())[:2]):
+        exact = offered.costs(offered.candidate(choice))
+        if all(limit.excess(exact) <= 0 for limit in limits):
+            return choice
+        nearest = {name: min(nearest.get(name, exact[name]), exact[name]) for name in bounded}
+    told = ", ".join(f"{limit.cost.column} <= {limit.bound:g} (least seen {nearest[limit.cost.column]:g})"
+                     for limit in limits)  # fmt: skip
+    raise InputError(f"limits: alpha {gates.loss.alpha:g}: no network is within {told}; raise them or widen the space")
+
+
+def _by_likelihood(places: Places, gates: LearntGates, costs: Sequence[OptionCosts]) -> Iterator[Choice]:
+    """Yield the networks that are likelier than all that cost as little, from the likeliest on."""
+    options, bits = gates.probabilities
+    tables: list[Points] = []
+    rows: list[list[tuple[int, ...]]] = []
+    for block, own_bits in enumerate(places.bits):
+        layers = [number for number, own in enumerate(places.block_of) if own == block]
+        losses, choices = [], []
+        for position in range(len(own_bits)):
+            found, picked = _block_front(layers, position, [options[layer] for layer in layers], costs)
+            found[:, 0] -= float(bits[block].log()[position])
+            found[:, 1:] += [cost.bits[block][position] for cost in costs]
+            losses.append(found)
+            choices += [(position, *row) for row in picked.tolist()]
+        tables.append(np.concatenate(losses))
+        rows.append(choices)
+    front = ExactSearch().solve(tables)
+    for row in front.rows[np.argsort(front.losses[:, 0], kind="stable")]:
+        chosen = [rows[block][number] for block, number in enumerate(row)]
+        yield Choice(tuple(option for _, *own in chosen for option in own), tuple(each[0] for each in chosen))
+
+
+def _block_front(
+    layers: Sequence[int], position: int, options: Sequence[Tensor], costs: Sequence[OptionCosts]
+) -> tuple[Points, NDArray[np.intp]]:
+    """Return the paths through a block with some bits worth having: shapes (n, 1 + costs) and (n, layers).
+
+    Args:
+        layers: the numbers of the block's.
+        position: of the bits.
+        options: probabilities of each layer's, shape (options,).
+        costs: of the columns.
+    """
+    tables = [
+        np.column_stack([-chosen.log().numpy(), *(cost.options[layer][position] for cost in costs)])
+        for layer, chosen in zip(layers, options, strict=True)
+    ]
+    found = ExactSearch().solve(tables)
+    return found.losses.copy(), found.rows
+
+
+def _row(
+    places: Places,
+    gates: LearntGates,
+    choice: Choice,
+    expected: dict[str, float],
+    added: dict[str, float],
+    exact: dict[str, float],
+    scores: dict[str, float],
+) -> dict[str, Any]:
+    """Return what became of gates, as JSON can hold it."""
+    options, bits = gates.probabilities
+    sure = [float(p.max()) for p in (*options, *bits) if len(p) > 1]
+    return {
+        "alpha": gates.loss.alpha,
+        "options": [names[position] for names, position in zip(places.options, choice.options, strict=True)],
+        "bits": [known[position] for known, position in zip(places.bits, choice.bits, strict=True)],
+        "expected": expected,
+        "discretised": {name: exact[name] for name in expected},
+        "added_up": added,
+        "scores": scores,
+        "likeliest": float(torch.tensor(sure).mean()) if sure else 1.0,
+        "limited": choice != likeliest(gates),
+        "collapse": collapse(places, choice),
+    }
+
+
+def collapse(places: Places, choice: Choice) -> str:
+    """Return how a network is all the same, in its layers or in its bits; empty where it isn't."""
+    layers = [(names, names[p]) for names, p in zip(places.options, choice.options, strict=True) if len(names) > 1]
+    optional = [name for names, name in layers if LEFT_OUT in names]
+    bits = [known[p] for known, p in zip(places.bits, choice.bits, strict=True) if len(known) > 1]
+    told = []
+    if optional and set(optional) == {LEFT_OUT}:
+        told.append(f"all {len(optional)} layers that can be left out are")
+    elif len(layers) > 1 and len({name for _, name in layers}) == 1:
+        told.append(f"all {len(layers)} layers have {layers[0][1]}")
+    if len(bits) > 1 and len(set(bits)) == 1:
+        told.append(f"all {len(bits)} blocks have {bits[0]} bits")
+    return " and ".join(told)
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Return a line on what became of gates."""
+    costs = ", ".join(f"{name} {value:.6g} expected, {row['discretised'][name]:.6g} as taken"
+                      for name, value in row["expected"].items())  # fmt: skip
+    told = f"alpha {row['alpha']:g}: {costs}"
+    off = [f"{name} by {value / row['discretised'][name] - 1:+.1%}" for name, value in row["added_up"].items()
+           if abs(value - row["discretised"][name]) > TOLERATED * row["discretised"][name]]  # fmt: skip
+    if off:
+        told += f"; the sum over layers is off: {', '.join(off)}"
+    if row["limited"]:
+        told += "; not the likeliest network, which is over a limit"
+    if row["collapse"]:
+        told += f"; collapsed: {row['collapse']}"
+    if row["likeliest"] < UNDECIDED:
+        told += f"; undecided: the likeliest options have a probability of {row['likeliest']:.2f} on average"
+    return told
