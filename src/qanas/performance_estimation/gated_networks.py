@@ -59,10 +59,16 @@ def held_out(bench: Bench, share: float) -> tuple[Tensor, Tensor]:
 
 
 def places_of(bench: Bench) -> Places:
-    """Return what is chosen of the networks that are searched: bits only where they are free."""
+    """Return what is chosen of the networks that are searched: bits only where they are free.
+
+    Raises:
+        InputError: layers have bits of their own.
+    """
     blocks = _networks(bench).blocks(bench.shape)
     known = {setting.name: setting for setting in bench.space.settings}
     bits = []
+    if any(block.bits_per == "layer" for block in blocks):
+        raise InputError("space.bits_per: a search by gradient chooses bits of blocks; give bits_per = 'block'")
     for block in blocks:
         setting = known.get(block.weight_bits_setting)
         free = "quantization" in bench.search and isinstance(setting, ChoiceSetting)
