@@ -7,7 +7,8 @@ Networks and their trainings are those of `ranked_networks.py`. Scores are of ev
 validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What is
 fitted to retrained networks (`nsr_weighted`, `calibrated`) is fitted to all but the one that it predicts. `assembled`
 is no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head,
-quantized, before any training. Kendall's tau and its bootstrap interval are over networks. Scores lie in the run's
+quantized, before any training. A second table has each training twice more: its weights rounded to 4 bits in every
+block, and to bits drawn for each. Kendall's tau, its bootstrap interval over trainings. Scores lie in the run's
 `ranking.json`; `--write` takes the name of a result.
 """
 
@@ -29,16 +30,16 @@ from blockwise_control_kinds import FinishedRun
 from blockwise_controls import opened
 from qanas.core.candidate import Candidate
 from qanas.core.card import SplitName
-from qanas.core.even_spread import evenly_spread
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.block_table.files import FeatureFolders, blocks_of
-from qanas.performance_estimation.block_table.layers import BlockLayers, Row
+from qanas.performance_estimation.block_table.layers import Bits, BlockLayers, Row
 from qanas.performance_estimation.block_table.replaced import ReplacedUnit
 from qanas.performance_estimation.block_table.table import TableBuilder, TableSettings
 from qanas.performance_estimation.procedure import TrainedNetwork
 from qanas.performance_estimation.weight_sharing import SharedWeights
 from qanas.recipe import load_plan
-from qanas.regression.ranking import bootstrap_interval, kendall_tau
+from qanas.regression.ranking import kendall_tau
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.start import Proposal
 from qanas.shipping.finalists import Training
@@ -83,11 +84,16 @@ class Scores:
 
 def rows_by_block(run: FinishedRun, candidates: Sequence[Candidate]) -> list[list[Row]]:
     """Return the rows of every block that networks are made of, each once."""
-    found: list[dict[Row, None]] = [{} for _ in run.scored.files]
-    for candidate in candidates:
-        for block, (table, row) in enumerate(zip(run.scored.block_tables, run.scored.rows_of(candidate), strict=True)):
-            found[block][table.rows[row]] = None
-    return [list(rows) for rows in found]
+    rows = [rows_of(run, candidate) for candidate in candidates]
+    return [list(dict.fromkeys(own)) for own in zip(*rows, strict=True)]
+
+
+def rows_of(run: FinishedRun, candidate: Candidate) -> list[Row]:
+    """Return the row of each block that a network is made of, whether a table has it or not."""
+    return [
+        Row(cast("Bits", block.bits_of(candidate.quantization)), block.path_of(candidate.architecture))
+        for block in blocks_of(run.plan.bench)
+    ]
 
 
 def by_network(
@@ -95,10 +101,7 @@ def by_network(
 ) -> dict[str, list[float]]:
     """Return the values of every network's rows, block by block, by its key."""
     return {
-        candidate.key: [
-            float(of_block[table.rows[row]])
-            for of_block, table, row in zip(values, run.scored.block_tables, run.scored.rows_of(candidate), strict=True)
-        ]
+        candidate.key: [float(own[row]) for own, row in zip(values, rows_of(run, candidate), strict=True)]
         for candidate in candidates
     }
 
@@ -149,6 +152,32 @@ def assembled(run: FinishedRun, candidates: Sequence[Candidate]) -> dict[str, fl
     return found
 
 
+def with_bits(run: FinishedRun, candidate: Candidate, number: int) -> list[Candidate]:
+    """Return a network with 4 bits in every block, and with bits drawn for each block."""
+    generator = np.random.default_rng(derive_seed(run.plan.bench.seed, "bits of ranked network", number))
+    blocks = blocks_of(run.plan.bench)
+    found = []
+    for bits in ([4] * len(blocks), generator.choice([4, 6, 8], len(blocks)).tolist()):
+        quantization = dict(candidate.quantization)
+        for block, own in zip(blocks, bits, strict=True):
+            quantization |= block.quantization(int(own))
+        found.append(replace(candidate, quantization=quantization))
+    return found
+
+
+def rounded(
+    run: FinishedRun, candidate: Candidate, weights: Path, splits: Sequence[SplitName] = ("val", "test")
+) -> dict[str, float]:
+    """Return the quantized metric of a network with weights that were trained before."""
+    bench, metric = run.plan.bench, run.plan.main_metric
+    network = bench.build(candidate, 0)
+    network.load_state_dict(load_file(weights))
+    procedure = run.plan.finalists.procedure.with_settings(qat_epochs=0)
+    made = TrainedNetwork(network.eval(), procedure.quantize(bench, candidate, network.eval(), 0), 0.0)
+    data, task = bench.data_of(candidate), bench.task_of(candidate)
+    return {split: made.evaluate(task, getattr(data, split))[metric.column] for split in splits}
+
+
 def shared(folder: Path, candidates: Sequence[Candidate]) -> dict[str, float]:
     """Return the quantized metric of networks with the weights of a finished run's supernet."""
     plan = load_plan(RunFolder(folder).recipe)
@@ -165,12 +194,15 @@ def shared(folder: Path, candidates: Sequence[Candidate]) -> dict[str, float]:
     return found
 
 
-def left_out(features: Floats, wanted: Floats, penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)) -> Floats:
+def left_out(
+    features: Floats, wanted: Floats, groups: NDArray[np.intp], penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
+) -> Floats:
     """Return each network's prediction by ridge regression on all others, shape (networks,).
 
     Args:
         features: shape (networks, blocks); standardised.
         wanted: what is predicted, shape (networks,).
+        groups: which networks were one training, shape (networks,): those are left out together.
         penalties: of large coefficients; the one is taken that predicts those others best, each left out in turn.
     """
     standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-12)
@@ -181,18 +213,20 @@ def left_out(features: Floats, wanted: Floats, penalties: Sequence[float] = (0.0
         return weights, float(mean)
 
     def predicted(place: int, rows: NDArray[np.intp], penalty: float) -> float:
-        weights, mean = ridge(rows[rows != place], penalty)
+        weights, mean = ridge(rows[groups[rows] != groups[place]], penalty)
         return float(standard[place] @ weights + mean)
 
     found = []
     for place in range(len(wanted)):
-        others = np.delete(np.arange(len(wanted)), place)
+        others = np.flatnonzero(groups != groups[place])
         errors = [sum((predicted(int(o), others, p) - wanted[o]) ** 2 for o in others) for p in penalties]
         found.append(predicted(place, others, penalties[int(np.argmin(errors))]))
     return np.array(found)
 
 
-def all_scores(scores: Scores, metric: Floats, shared_runs: Sequence[Path]) -> dict[str, Floats]:
+def all_scores(
+    scores: Scores, metric: Floats, groups: NDArray[np.intp], shared_runs: Sequence[Path]
+) -> dict[str, Floats]:
     """Return every score of the networks, shape (networks,), lower is better."""
     run, networks = scores.run, scores.networks
     own = {
@@ -205,11 +239,8 @@ def all_scores(scores: Scores, metric: Floats, shared_runs: Sequence[Path]) -> d
         "nsr_sum": shares["nsr"].sum(axis=1),
         "nsr_log_sum": logs.sum(axis=1),
         "replace_one": shares["replace"].sum(axis=1),
-        "nsr_weighted, fitted to the others": -left_out(shares["nsr"], metric),
-        "calibrated: ridge on logarithms, fitted to the others": -left_out(logs, metric),
-        "calibrated: ridge on logarithms and replace_one": -left_out(
-            np.column_stack([logs, shares["replace"]]), metric
-        ),
+        "nsr_weighted, fitted to the others": -left_out(shares["nsr"], metric, groups),
+        "calibrated: ridge on logarithms, fitted to the others": -left_out(logs, metric, groups),
     }
     assembled_scores = scores.of("assembled", lambda c: assembled(run, c))
     found["assembled, not additive"] = np.array([assembled_scores[candidate.key] for candidate in networks])
@@ -217,22 +248,34 @@ def all_scores(scores: Scores, metric: Floats, shared_runs: Sequence[Path]) -> d
         by_key = scores.of(folder.name, lambda c, folder=folder: shared(folder, c))  # type: ignore[misc]
         found[folder.name] = np.array([by_key[candidate.key] for candidate in networks])
     costs = [run.plan.bench.costs_of(candidate) for candidate in networks]
-    for name in ("weight_bytes", "macs"):
+    for name in ("packed_weight_bytes", "macs"):
         found[f"{name}, more is better"] = -np.array([cost[name] for cost in costs])
     return found
 
 
-def table(found: Mapping[str, Floats], metrics: Mapping[str, Floats], kinds: NDArray[np.bool_]) -> list[str]:
-    """Return a table: tau of each score with each metric, and within the networks of the front and the random ones."""
-    lines = [f"| score | {' | '.join(metrics)} | front only | random only |", f"|---|{'---:|' * (len(metrics) + 2)}"]
-    first = next(iter(metrics.values()))
+def tau(score: Floats, metric: Floats, groups: NDArray[np.intp]) -> str:
+    """Return Kendall's tau of a score, lower is better, with a metric, and its bootstrap interval over groups.
+
+    Args:
+        score: shape (networks,).
+        metric: shape (networks,).
+        groups: which networks were one training, shape (networks,): those are drawn together.
+    """
+    generator, found = np.random.default_rng(0), []
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    for _ in range(400):
+        drawn = np.unique(generator.integers(0, len(members), len(members)))  # a pair of a value with itself ranks none
+        places = np.concatenate([members[place] for place in drawn])
+        found.append(kendall_tau(-score[places], metric[places]))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return f"{kendall_tau(-score, metric):.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(found: Mapping[str, Floats], metrics: Mapping[str, Floats], groups: NDArray[np.intp]) -> list[str]:
+    """Return a table: tau of each score with each metric."""
+    lines = [f"| score | {' | '.join(metrics)} |", f"|---|{'---:|' * len(metrics)}"]
     for name, score in found.items():
-        cells = []
-        for metric in metrics.values():
-            low, high = bootstrap_interval(-score, metric)
-            cells.append(f"{kendall_tau(-score, metric):.2f} ({low:.2f} to {high:.2f})")
-        cells += [f"{kendall_tau(-score[own], first[own]):.2f}" for own in (kinds, ~kinds)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(tau(score, metric, groups) for metric in metrics.values())} |")
     return lines
 
 
@@ -242,7 +285,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--again", type=int, default=5)
     parser.add_argument("--shared", type=Path, nargs="*", default=[])
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
@@ -250,56 +292,62 @@ def main() -> None:
     run = opened(arguments.run, 1)
     name = run.plan.main_metric.name
     every = ranked(run, arguments.networks)
-    of_front = {candidate.key for candidate in every[::2]}
 
-    def finished(candidates: Sequence[Candidate], repetition: int) -> dict[str, Training]:
-        units = {candidate.key: unit_of(run, candidate, arguments.epochs, repetition) for candidate in candidates}
+    def finished(repetition: int) -> dict[str, Training]:
+        units = {candidate.key: unit_of(run, candidate, arguments.epochs, repetition) for candidate in every}
         return {key: training for key, unit in units.items() if (training := unit.files.read()) is not None}
 
-    trainings = finished(every, 0)
-    networks = [candidate for candidate in every if candidate.key in trainings]
-    kinds = np.array([candidate.key in of_front for candidate in networks])
-
+    trainings, second = finished(0), finished(1)
     splits: tuple[SplitName, ...] = ("val", "test")
+    networks = [candidate for candidate in every if candidate.key in trainings]
+    alone = np.arange(len(networks))
     metrics: dict[str, Floats] = {
         split: np.array([trainings[c.key].metrics["quantized"][split][name] for c in networks]) for split in splits
     }
-    scores = Scores(run, networks)
-    found = all_scores(scores, metrics["val"], arguments.shared)
-    lines = table(found, metrics, kinds)
-    twice = [every[place] for place in evenly_spread(len(every), arguments.again)]
-    second = finished(twice, 1)
-    pairs = [
-        [of[key].metrics["quantized"][split][name] for of in (trainings, second) for split in splits]
-        for key in second.keys() & trainings.keys()
-    ]
-    noise = {}
-    if pairs:
-        both = np.array(pairs)
-        noise = {
-            split: float(np.sqrt(np.mean((both[:, place] - both[:, place + 2]) ** 2) / 2))
-            for place, split in enumerate(("val", "test"))
-        }
-    print("\n".join(lines))
+    both = np.array(
+        [
+            [of[key].metrics["quantized"][split][name] for of in (trainings, second) for split in splits]
+            for key in second.keys() & trainings.keys()
+        ]
+    ).reshape(-1, 4)
+    noise = {
+        split: float(np.sqrt(np.mean((both[:, place] - both[:, place + 2]) ** 2) / 2))
+        for place, split in enumerate(splits)
+        if len(both)
+    }
     spread = {split: float(values.std(ddof=1)) for split, values in metrics.items()}
-    print("of val with test:", kendall_tau(metrics["val"], metrics["test"]), "noise:", noise, "spread:", spread)
+    lines = table(all_scores(Scores(run, networks), metrics["val"], alone, arguments.shared), metrics, alone)
+    print("\n".join(lines))
+    print("of val with test:", tau(-metrics["val"], metrics["test"], alone), "noise:", noise, "spread:", spread)
+
+    # The same trainings with fewer bits, rounded after training.
+    fewer = {c.key: with_bits(run, c, number) for number, c in enumerate(networks)}
+    groups = np.concatenate([alone, np.repeat(alone, 2)])
+    mixed = [*networks, *(other for c in networks for other in fewer[c.key])]
+    files = {o.key: unit_of(run, c, arguments.epochs, 0).files.weights for c in networks for o in fewer[c.key]}
+    measured = Scores(run, mixed[len(networks) :]).of(
+        "rounded", lambda some: {c.key: rounded(run, c, files[c.key]) for c in some}
+    )
+    of_bits: dict[str, Floats] = {
+        split: np.concatenate([metrics[split], [measured[c.key][split] for c in mixed[len(networks) :]]])
+        for split in splits
+    }
+    more = table(all_scores(Scores(run, mixed), of_bits["val"], groups, arguments.shared), of_bits, groups)
+    print("\n".join(more))
+    print("of val with test:", tau(-of_bits["val"], of_bits["test"], groups))
     if arguments.write is not None:
         content = {
             "epochs": arguments.epochs,
             "noise_of_a_training": noise,
+            "trained_twice": len(both),
             "spread_of_networks": spread,
-            "val_with_test": kendall_tau(metrics["val"], metrics["test"]),
-            "networks": [
-                {
-                    "key": candidate.key,
-                    "front": bool(kinds[place]),
-                    "weight_bytes": run.plan.bench.costs_of(candidate)["weight_bytes"],
-                    **{split: float(values[place]) for split, values in metrics.items()},
-                    "scores": {title: float(score[place]) for title, score in found.items()},
-                }
-                for place, candidate in enumerate(networks)
-            ],
+            "networks": len(networks),
             "table": lines,
+            "val_with_test": tau(-metrics["val"], metrics["test"], alone),
+            "table_with_fewer_bits": more,
+            "val_with_test_with_fewer_bits": tau(-of_bits["val"], of_bits["test"], groups),
+            "scores": Scores(run, mixed).known,
+            "metrics": {c.key: [float(of_bits[split][place]) for split in splits] for place, c in enumerate(mixed)},
         }
         arguments.write.with_suffix(".json").write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")
 
