@@ -135,6 +135,8 @@ def test_what_gates_cannot_learn_by_is_refused(offered: GatedSharedWeights) -> N
     for column, told in (("peak_ram_bytes", "doesn't add up over layers"), ("cycles@x", "is not known of candidates")):
         with pytest.raises(InputError, match=rf"^strategy.costs: {column} {told}"):
             offered.option_costs([column])
+        with pytest.raises(InputError, match=rf"^strategy.costs: {column} {told}"):
+            GradientSearch(costs=(column,)).check_costs([score, cost], offered.bench.costs)
     measured = small_bench(costs=cost_models([Cost("latency_ms")], Device.named("host")))
     with pytest.raises(InputError, match=r"^strategy.costs: latency_ms is measured anew each time"):
         GatedSharedWeights(measured, offered.stages, offered.scorer, offered.shared, 0.2).option_costs(["latency_ms"])

@@ -19,7 +19,7 @@ from qanas.core.errors import InputError
 from qanas.core.events import Watch
 from qanas.core.run_folder import digest, write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.hardware.costs import CostModel, DeviceCost, costs_of
+from qanas.hardware.costs import CostModel, DeviceCost, adding_up, costs_of
 from qanas.performance_estimation.base import Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.search_space.blockwise_space import BlockwiseSpace
@@ -120,7 +120,7 @@ class GatedSharedWeights(GatedNetworks):
         """Return what costs are made of, by column; had from one network for each option of each layer."""
         wanted = sorted(set(columns))
         if not set(wanted) <= self._costs.keys():
-            models = [self._model(name) for name in wanted]
+            models = [adding_up(name, self.bench.costs) for name in wanted]
             file = self.stages.file("option_costs", "costs", ".costs", "gates", self._described(wanted))
             self.stages.keep_only([file])
             self.stages.work_off("option costs", [OptionCostsUnit(file, tuple(models))])
@@ -128,29 +128,9 @@ class GatedSharedWeights(GatedNetworks):
             self._costs |= {name: OptionCosts.of_table(table) for name, table in tables.items()}
         return {name: self._costs[name] for name in columns}
 
-    def _model(self, column: str) -> CostModel:
-        """Return how a cost is had.
-
-        Raises:
-            InputError: it isn't had, doesn't add up over layers, or is another one each time.
-        """
-        found = next((model for model in self.bench.costs if model.measure.column == column), None)
-        if found is None:
-            raise InputError(f"strategy.costs: {column} is not known of candidates; name it in objectives or limits")
-        if not found.repeatable:
-            raise InputError(
-                f"strategy.costs: {column} is measured anew each time, and gates need what each option adds: name a "
-                "device with a formula or a table"
-            )
-        if not (found.additive or isinstance(found, DeviceCost)):
-            raise InputError(
-                f"strategy.costs: {column} doesn't add up over layers; leave it to [limits], which are kept exactly"
-            )
-        return found
-
     def _described(self, columns: Sequence[str]) -> list[Any]:
         """Return what costs depend on beside the networks, as JSON can hold it."""
-        models = [self._model(name) for name in columns]
+        models = [adding_up(name, self.bench.costs) for name in columns]
         devices = [model.device.model_dump(mode="json") for model in models if isinstance(model, DeviceCost)]
         return [*columns, digest(json.dumps(devices, sort_keys=True).encode())]
 

@@ -190,6 +190,7 @@ class Plan:
             )
         self.estimator.check_bench(self.bench)
         self.strategy.check(self.axes, self.limits)
+        self.strategy.check_costs(self.axes, self.bench.costs)
 
     def check(self) -> None:
         """Read the data and refuse, before anything is trained, what can't be trained, quantized or estimated.

@@ -16,7 +16,7 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
 from qanas.core.trials import TrialRecord
-from qanas.hardware.costs import ADDITIVE_COLUMNS
+from qanas.hardware.costs import ADDITIVE_COLUMNS, CostModel
 from qanas.search_space.additive import AdditiveScores
 from qanas.search_space.space import Encoding, SearchSpace
 from qanas.search_space.start import Proposal
@@ -80,6 +80,18 @@ class Strategy(ABC):
             InputError: names the key and the mend.
         """
         del objectives, limits
+
+    def check_costs(self, objectives: Sequence[Measure], models: Sequence[CostModel]) -> None:
+        """Refuse, before anything is trained, costs that are not had as it needs them.
+
+        Args:
+            objectives: of the search.
+            models: how candidates' costs are had.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        del objectives, models
 
 
 class Sampler(Strategy):
