@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def exact(offered: GatedSharedWeights) -> dict[Choice, dict[str, float]]:
 
 def every(places: Places) -> list[Choice]:
     options = itertools.product(*(range(len(names)) for names in places.options))
-    return [Choice(own, bits) for own in options for bits in itertools.product(range(2), repeat=2)]
+    return [Choice(own, bits) for own in options for bits in itertools.product(range(2), repeat=len(places.bits))]
 
 
 def gates(places: Places, seed: int, alpha: float = 0.1) -> LearntGates:
@@ -61,6 +62,20 @@ def test_costs_of_options_add_up_to_every_network_as_it_ships(
     for choice, shipped in exact.items():
         for name in columns:
             assert costs[name].of(offered.places, choice) == pytest.approx(shipped[name], rel=1e-6 * ("@" in name))
+
+
+def test_costs_of_options_with_bits_by_layer_add_up_too(tmp_path: Path) -> None:
+    bench = small_bench(networks=SmallSpace((4, 8), "layer"), search=("architecture", "quantization"))
+    procedure = FullTraining(epochs=1)
+    stages = PlainStages(bench, procedure, tmp_path)
+    file = stages.file("supernet", "supernet", ".safetensors", "shared")
+    offered = GatedSharedWeights(bench, stages, Training(procedure), file, 0.25)
+    cost = offered.option_costs([BYTES.column])[BYTES.column]
+    choices = every(offered.places)
+    assert len(choices) == 8 * 8
+    for choice in choices[::7]:
+        assert cost.of(offered.places, choice) == offered.costs(offered.candidate(choice))[BYTES.column]
+    assert len({offered.candidate(choice).key for choice in choices}) == len(choices)
 
 
 def test_the_expected_cost_is_the_mean_over_all_networks(offered: GatedSharedWeights) -> None:
@@ -121,7 +136,7 @@ def test_bits_are_chosen_only_where_they_are_searched() -> None:
     ],
 )
 def test_a_collapse_is_said(choice: Choice, told: str) -> None:
-    places = Places((("k3", "k5"), ("k3", "none"), ("k3", "k5", "none")), (0, 0, 1), ((4, 8), (4, 8)))
+    places = Places((("k3", "k5"), ("k3", "none"), ("k3", "k5", "none")), (0, 0, 1), ((4, 8), (4, 8)), (0, 0, 1))
     assert collapse(places, choice) == told
 
 
@@ -135,6 +150,8 @@ def test_what_gates_cannot_learn_by_is_refused(offered: GatedSharedWeights) -> N
     for column, told in (("peak_ram_bytes", "doesn't add up over layers"), ("cycles@x", "is not known of candidates")):
         with pytest.raises(InputError, match=rf"^strategy.costs: {column} {told}"):
             offered.option_costs([column])
+        with pytest.raises(InputError, match=rf"^strategy.costs: {column} {told}"):
+            GradientSearch(costs=(column,)).check_costs([score, cost], offered.bench.costs)
     measured = small_bench(costs=cost_models([Cost("latency_ms")], Device.named("host")))
     with pytest.raises(InputError, match=r"^strategy.costs: latency_ms is measured anew each time"):
         GatedSharedWeights(measured, offered.stages, offered.scorer, offered.shared, 0.2).option_costs(["latency_ms"])

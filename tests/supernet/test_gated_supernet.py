@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A toy of 3 layers x 3 options
 
-PLACES = Places((("a", "b", "c"),) * 3, (0, 0, 1), ((8,), (8,)))
+PLACES = Places((("a", "b", "c"),) * 3, (0, 0, 1), ((8,), (8,)), (0, 0, 1))
 COSTS = {"macs": OptionCosts(5.0, ((0.0,), (0.0,)), (((0.0, 1.0, 3.0),), ((0.0, 2.0, 1.0),), ((0.0, 4.0, 1.0),)))}
 FACTORS = torch.tensor([[0.2, 1.0, 1.6], [1.2, 0.6, 1.5], [0.7, 1.1, 0.5]])
 LOGITS = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.4, -0.3], [-0.5, 0.2, 0.1]])
@@ -130,19 +130,21 @@ def one_hot(places: Places, choice: Choice) -> tuple[list[Tensor], list[Tensor]]
 
 
 def test_a_corner_of_the_mixture_is_the_network_with_its_bits(bench: Bench, tmp_path: Path) -> None:
-    """With 4, 6 and 8 bits, and for a space of 8 bits alone, where weights stay as they are."""
+    """With 4, 6 and 8 bits by block and by layer, and for a space of 8 bits alone, where weights stay as they are."""
     inputs = torch.from_numpy(bench.data.of({}).val.inputs)
     file = tmp_path / "supernet.safetensors"
     save_file({name: values.contiguous() for name, values in new_supernet(bench).network.state_dict().items()}, file)
-    for own in (bench, small_bench(search=("architecture", "quantization"))):
+    by_layer = small_bench(networks=SmallSpace((4, 6, 8), "layer"), search=("architecture", "quantization"))
+    for own in (bench, by_layer, small_bench(search=("architecture", "quantization"))):
         places = places_of(own)
         supernet = gates_trainer(own, GateSettings(), GateLoss("sum", 1.0, ()), {}).supernet.eval()
-        for choice in (Choice((0, 1, 0), (0, len(places.bits[1]) - 1)), Choice((1, 0, 1), (0, 0))):
-            network = own.build(candidate_of(own, places, choice), 0, SharedStart(SmallSpace(), file)).eval()
-            for block, position in enumerate(choice.bits):
-                for module in network.get_submodule(f"blocks.{block}").modules():
-                    if own is bench and isinstance(module, nn.Conv2d):
-                        bits = places.bits[block][position]
+        last = tuple(len(known) - 1 for known in places.bits)
+        for choice in (Choice((0, 1, 0), (0, *last[1:])), Choice((1, 0, 1), (0,) * len(last))):
+            candidate = candidate_of(own, places, choice)
+            network = own.build(candidate, 0, SharedStart(SmallSpace(), file)).eval()
+            for name, bits in own.networks.module_weight_bits(candidate).items():
+                for module in network.get_submodule(name).modules():
+                    if (4,) < places.bits[0] < (8,) and isinstance(module, nn.Conv2d):
                         module.weight.data = mixed_bits(module.weight, [bits], torch.ones(1))
             with torch.no_grad():
                 assert torch.allclose(supernet(inputs, *one_hot(places, choice)), network(inputs), atol=1e-5)

@@ -239,6 +239,31 @@ ADDITIVE_COSTS: tuple[CostModel, ...] = tuple(cost for cost in PROGRAM_COSTS if 
 ADDITIVE_COLUMNS: tuple[str, ...] = tuple(cost.measure.column for cost in ADDITIVE_COSTS)
 
 
+def adding_up(column: str, models: Iterable[CostModel]) -> CostModel:
+    """Return how a cost is had of which each layer has a share, exactly or nearly so, the same each time.
+
+    Args:
+        column: of the cost.
+        models: that candidates have.
+
+    Raises:
+        InputError: there is none, or it has no shares.
+    """
+    found = next((model for model in models if model.measure.column == column), None)
+    if found is None:
+        raise InputError(f"strategy.costs: {column} is not known of candidates; name it in objectives or limits")
+    if not found.repeatable:
+        raise InputError(
+            f"strategy.costs: {column} is measured anew each time, and gates need what each option adds: name a device "
+            "with a formula or a table"
+        )
+    if not (found.additive or isinstance(found, DeviceCost)):
+        raise InputError(
+            f"strategy.costs: {column} doesn't add up over layers; leave it to [limits], which are kept exactly"
+        )
+    return found
+
+
 def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
     """Return how every candidate's costs are had: all that are known from shapes, latency only where it is asked for.
 

@@ -19,7 +19,7 @@ from qanas.core.errors import InputError
 from qanas.core.events import Watch
 from qanas.core.run_folder import digest, write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.hardware.costs import CostModel, DeviceCost, costs_of
+from qanas.hardware.costs import CostModel, DeviceCost, adding_up, costs_of
 from qanas.performance_estimation.base import Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.search_space.blockwise_space import BlockwiseSpace
@@ -32,6 +32,7 @@ from qanas.search_space.gates import (
     OptionCosts,
     Places,
 )
+from qanas.search_space.quantization_group import REFERENCE_WEIGHT_BITS
 from qanas.search_space.settings import Choice as ChoiceSetting
 from qanas.search_space.start import Proposal
 from qanas.search_space.training_group import TrainingSettings
@@ -59,32 +60,36 @@ def held_out(bench: Bench, share: float) -> tuple[Tensor, Tensor]:
 
 
 def places_of(bench: Bench) -> Places:
-    """Return what is chosen of the networks that are searched: bits only where they are free.
-
-    Raises:
-        InputError: layers have bits of their own.
-    """
+    """Return what is chosen of the networks that are searched: bits only where they are free."""
     blocks = _networks(bench).blocks(bench.shape)
     known = {setting.name: setting for setting in bench.space.settings}
-    bits = []
-    if any(block.bits_per == "layer" for block in blocks):
-        raise InputError("space.bits_per: a search by gradient chooses bits of blocks; give bits_per = 'block'")
+    searched = "quantization" in bench.search
+    bits: list[tuple[int, ...]] = []
+    part_of: list[int] = []
     for block in blocks:
+        if searched and block.bits_per == "layer":
+            names = [name for name in block.quantization(REFERENCE_WEIGHT_BITS) if name != block.weight_bits_setting]
+            part_of += range(len(bits), len(bits) + len(names))
+            bits += [tuple(map(int, cast("Any", known[name]).options)) for name in names]
+            continue
         setting = known.get(block.weight_bits_setting)
-        free = "quantization" in bench.search and isinstance(setting, ChoiceSetting)
         own = bench.reference.quantization.get(block.weight_bits_setting, bench.scheme.weight_bits)
+        free = searched and isinstance(setting, ChoiceSetting)
+        part_of += [len(bits)] * len(block.layers)
         bits.append(tuple(map(int, cast("Any", setting).options)) if free else (int(own),))
     layers = [(number, layer) for number, block in enumerate(blocks) for layer in block.layers]
-    names = tuple(tuple(option.name for option in layer) for _, layer in layers)
-    return Places(names, tuple(number for number, _ in layers), tuple(bits))
+    options = tuple(tuple(option.name for option in layer) for _, layer in layers)
+    return Places(options, tuple(number for number, _ in layers), tuple(bits), tuple(part_of))
 
 
 def candidate_of(bench: Bench, places: Places, choice: Choice) -> Candidate:
     """Return the network of a choice."""
-    paths: list[list[int]] = [[] for _ in places.bits]
-    for block, position in zip(places.block_of, choice.options, strict=True):
+    blocks = 1 + max(places.block_of)
+    paths: list[list[int]] = [[] for _ in range(blocks)]
+    bits: list[list[int]] = [[] for _ in range(blocks)]
+    for block, part, position in zip(places.block_of, places.part_of, choice.options, strict=True):
         paths[block].append(position)
-    bits = [known[position] for known, position in zip(places.bits, choice.bits, strict=True)]
+        bits[block].append(places.bits[part][choice.bits[part]])
     return _networks(bench).candidate(bench.shape, bench.reference, paths, bits)
 
 
@@ -126,7 +131,7 @@ class GatedSharedWeights(GatedNetworks):
         """Return what costs are made of, by column; had from one network for each option of each layer."""
         wanted = sorted(set(columns))
         if not set(wanted) <= self._costs.keys():
-            models = [self._model(name) for name in wanted]
+            models = [adding_up(name, self.bench.costs) for name in wanted]
             file = self.stages.file("option_costs", "costs", ".costs", "gates", self._described(wanted))
             self.stages.keep_only([file])
             self.stages.work_off("option costs", [OptionCostsUnit(file, tuple(models))])
@@ -134,29 +139,9 @@ class GatedSharedWeights(GatedNetworks):
             self._costs |= {name: OptionCosts.of_table(table) for name, table in tables.items()}
         return {name: self._costs[name] for name in columns}
 
-    def _model(self, column: str) -> CostModel:
-        """Return how a cost is had.
-
-        Raises:
-            InputError: it isn't had, doesn't add up over layers, or is another one each time.
-        """
-        found = next((model for model in self.bench.costs if model.measure.column == column), None)
-        if found is None:
-            raise InputError(f"strategy.costs: {column} is not known of candidates; name it in objectives or limits")
-        if not found.repeatable:
-            raise InputError(
-                f"strategy.costs: {column} is measured anew each time, and gates need what each option adds: name a "
-                "device with a formula or a table"
-            )
-        if not (found.additive or isinstance(found, DeviceCost)):
-            raise InputError(
-                f"strategy.costs: {column} doesn't add up over layers; leave it to [limits], which are kept exactly"
-            )
-        return found
-
     def _described(self, columns: Sequence[str]) -> list[Any]:
         """Return what costs depend on beside the networks, as JSON can hold it."""
-        models = [self._model(name) for name in columns]
+        models = [adding_up(name, self.bench.costs) for name in columns]
         devices = [model.device.model_dump(mode="json") for model in models if isinstance(model, DeviceCost)]
         return [*columns, digest(json.dumps(devices, sort_keys=True).encode())]
 
@@ -255,7 +240,7 @@ def _plain(places: Places) -> Choice:
 
 
 def _with(choice: Choice, *, bits: tuple[int, int], option: tuple[int, int] | None = None) -> Choice:
-    """Return a choice with one block's bits, and one layer's option, at other positions: (number, position) each."""
+    """Return a choice with one part's bits, and one layer's option, at other positions: (number, position) each."""
     changed_bits = tuple(bits[1] if number == bits[0] else own for number, own in enumerate(choice.bits))
     if option is None:
         return Choice(choice.options, changed_bits)
@@ -264,15 +249,15 @@ def _with(choice: Choice, *, bits: tuple[int, int], option: tuple[int, int] | No
 
 
 def _probed(places: Places) -> Iterator[Choice]:
-    """Yield the choices that differ from the first options and bits in one layer, at each of its block's bits."""
+    """Yield the choices that differ from the first options and bits in one layer, at each of its part's bits."""
     plain = _plain(places)
-    for block, known in enumerate(places.bits):
+    for part, known in enumerate(places.bits):
         for position in range(len(known)):
-            yield _with(plain, bits=(block, position))
-    for layer, (block, names) in enumerate(zip(places.block_of, places.options, strict=True)):
-        for position in range(len(places.bits[block])):
+            yield _with(plain, bits=(part, position))
+    for layer, (part, names) in enumerate(zip(places.part_of, places.options, strict=True)):
+        for position in range(len(places.bits[part])):
             for option in range(len(names)):
-                yield _with(plain, bits=(block, position), option=(layer, option))
+                yield _with(plain, bits=(part, position), option=(layer, option))
 
 
 def _options(places: Places, costs: Mapping[Choice, float]) -> OptionCosts:
@@ -280,19 +265,19 @@ def _options(places: Places, costs: Mapping[Choice, float]) -> OptionCosts:
     plain = _plain(places)
     whole = costs[plain]
     bits = tuple(
-        tuple(costs[_with(plain, bits=(block, position))] - whole for position in range(len(known)))
-        for block, known in enumerate(places.bits)
+        tuple(costs[_with(plain, bits=(part, position))] - whole for position in range(len(known)))
+        for part, known in enumerate(places.bits)
     )
     options = tuple(
         tuple(
             tuple(
-                costs[_with(plain, bits=(block, position), option=(layer, option))]
-                - costs[_with(plain, bits=(block, position))]
+                costs[_with(plain, bits=(part, position), option=(layer, option))]
+                - costs[_with(plain, bits=(part, position))]
                 for option in range(len(names))
             )
-            for position in range(len(places.bits[block]))
+            for position in range(len(places.bits[part]))
         )
-        for layer, (block, names) in enumerate(zip(places.block_of, places.options, strict=True))
+        for layer, (part, names) in enumerate(zip(places.part_of, places.options, strict=True))
     )
     return OptionCosts(whole, bits, options)
 

@@ -20,12 +20,14 @@ class Places:
     Attributes:
         options: the names of every layer's options, those of all blocks behind each other.
         block_of: the number of the block that each layer is in.
-        bits: of weights, that each block can have.
+        bits: of weights, that each part can have: a block, or a layer where layers have bits of their own.
+        part_of: the number of the part that each layer is in.
     """
 
     options: tuple[tuple[str, ...], ...]
     block_of: tuple[int, ...]
     bits: tuple[tuple[int, ...], ...]
+    part_of: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Choice:
 
     Attributes:
         options: the position of each layer's option.
-        bits: the position of each block's bits.
+        bits: the position of each part's bits.
     """
 
     options: tuple[int, ...]
@@ -49,7 +51,7 @@ class OptionCosts:
 
     Attributes:
         whole: of the network with the first option and the first bits everywhere.
-        bits: what a block adds to it with others of its bits and first options, shape (bits,) each block.
+        bits: what a part adds to it with others of its bits and first options, shape (bits,) each part.
         options: what a layer adds to that with another option, shape (bits, options) each layer.
     """
 
@@ -63,30 +65,30 @@ class OptionCosts:
         Args:
             places: that are chosen.
             options: probabilities, shape (options,) each layer.
-            bits: probabilities, shape (bits,) each block.
+            bits: probabilities, shape (bits,) each part.
         """
         total = torch.tensor(self.whole, dtype=torch.float64)
         for own, chosen in zip(self.bits, bits, strict=True):
             total = total + chosen.double() @ torch.tensor(own, dtype=torch.float64)
-        for own_options, block, chosen in zip(self.options, places.block_of, options, strict=True):
+        for own_options, part, chosen in zip(self.options, places.part_of, options, strict=True):
             shares = torch.tensor(own_options, dtype=torch.float64)
-            total = total + bits[block].double() @ shares @ chosen.double()
+            total = total + bits[part].double() @ shares @ chosen.double()
         return total
 
     def of(self, places: Places, choice: Choice) -> float:
         """Return the cost of one network."""
-        blocks = sum(own[position] for own, position in zip(self.bits, choice.bits, strict=True))
+        parts = sum(own[position] for own, position in zip(self.bits, choice.bits, strict=True))
         layers = (
-            own[choice.bits[block]][position]
-            for own, block, position in zip(self.options, places.block_of, choice.options, strict=True)
+            own[choice.bits[part]][position]
+            for own, part, position in zip(self.options, places.part_of, choice.options, strict=True)
         )
-        return self.whole + blocks + sum(layers)
+        return self.whole + parts + sum(layers)
 
     def least(self, places: Places) -> float:
         """Return the cost of the cheapest network."""
         total = self.whole
-        for block, own in enumerate(self.bits):
-            layers = [layer for layer, where in zip(self.options, places.block_of, strict=True) if where == block]
+        for part, own in enumerate(self.bits):
+            layers = [layer for layer, where in zip(self.options, places.part_of, strict=True) if where == part]
             total += min(cost + sum(min(layer[position]) for layer in layers) for position, cost in enumerate(own))
         return total
 
@@ -191,7 +193,7 @@ class LearntGates:
     Attributes:
         loss: that they were trained by.
         options: logits, float64 of shape (options,) each layer.
-        bits: logits, float64 of shape (bits,) each block.
+        bits: logits, float64 of shape (bits,) each part.
     """
 
     loss: GateLoss
@@ -200,7 +202,7 @@ class LearntGates:
 
     @property
     def probabilities(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The probabilities of each layer's options, shape (options,), and of each block's bits, shape (bits,)."""
+        """The probabilities of each layer's options, shape (options,), and of each part's bits, shape (bits,)."""
         return [logits.softmax(0) for logits in self.options], [logits.softmax(0) for logits in self.bits]
 
 

@@ -16,6 +16,7 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
 from qanas.core.trials import TrialRecord
+from qanas.hardware.costs import CostModel
 from qanas.search_space.additive import AdditiveScores
 from qanas.search_space.space import Encoding, SearchSpace
 from qanas.search_space.start import Proposal
@@ -79,6 +80,18 @@ class Strategy(ABC):
             InputError: names the key and the mend.
         """
         del objectives, limits
+
+    def check_costs(self, objectives: Sequence[Measure], models: Sequence[CostModel]) -> None:
+        """Refuse, before anything is trained, costs that are not had as it needs them.
+
+        Args:
+            objectives: of the search.
+            models: how candidates' costs are had.
+
+        Raises:
+            InputError: names the key and the mend.
+        """
+        del objectives, models
 
 
 class Sampler(Strategy):
@@ -229,6 +242,16 @@ class FrontSolver(Solver):
         if len(columns) > self.most_costs:
             named = ", ".join(columns)
             raise InputError(f"objectives, limits: {named} are more than {self.most_costs} costs; leave one out")
+
+    def check_costs(self, objectives: Sequence[Measure], models: Sequence[CostModel]) -> None:
+        """Refuse costs that are no sum over blocks."""
+        additive = [model.measure.column for model in models if model.additive]
+        for name in decisive_costs(objectives, ()):
+            if name not in additive:
+                raise InputError(
+                    f"objectives.{name}: not a sum over the blocks; a block-wise search knows {', '.join(additive)}, "
+                    "and latency by a table or a formula"
+                )
 
     def front(self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
         """Return the front within the limits on what adds up, sorted by score."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure, columns_of
 from qanas.core.pareto import Points, non_dominated
+from qanas.hardware.costs import ADDITIVE_COLUMNS, CostModel, adding_up
 from qanas.search_space.gates import (
     Choice,
     Draw,
@@ -37,6 +39,10 @@ UNDECIDED = 0.5
 
 TOLERATED = 0.01
 """How far, relative to a network's cost, the sum over its layers may be off unsaid."""
+
+SLACK = 0.1
+"""How far over a limit a sum over layers may be, relative to it, for the network to be looked at: a device's are not
+those of whole networks."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -95,6 +101,15 @@ class GradientSearch(Solver):
         if len(set(self.alphas)) < len(self.alphas):
             raise InputError("strategy.alphas: one is given twice; give each once")
 
+    def check_costs(self, objectives: Sequence[Measure], models: Sequence[CostModel]) -> None:
+        """Refuse costs in the gates' loss that have no share for each layer."""
+        for column in self._columns(objectives):
+            adding_up(column, models)
+
+    def _columns(self, objectives: Sequence[Measure]) -> tuple[str, ...]:
+        """Return the costs in the gates' loss."""
+        return self.costs or tuple(columns_of(measure for measure in objectives if isinstance(measure, Cost)))
+
     @property
     def settings(self) -> GateSettings:
         """How gates are trained."""
@@ -109,10 +124,10 @@ class GradientSearch(Solver):
         Raises:
             InputError: a cost can't be learnt by, or no network is within the limits.
         """
-        wanted = columns_of(measure for measure in objectives if isinstance(measure, Cost))
-        columns = self.costs or tuple(wanted)
+        columns = self._columns(objectives)
         losses = [GateLoss(self.loss, alpha, columns, self.factor) for alpha in self.alphas]
-        costs = offered.option_costs(columns)
+        bounded = [limit.cost.column for limit in limits if limit.cost.column in ADDITIVE_COLUMNS]
+        costs = offered.option_costs(tuple(dict.fromkeys([*columns, *bounded])))
         learnt = offered.learnt(self.settings, losses)
         chosen = [likeliest_within(offered, gates, costs, limits) for gates in learnt]
         candidates = {choice: offered.candidate(choice) for choice in chosen}
@@ -150,14 +165,14 @@ def likeliest_within(
 ) -> Choice:
     """Return the likeliest network within the limits, each held against its cost as it ships.
 
-    Networks are looked at from the likeliest on, those left out that are less likely and cost more in everything that
-    adds up: limits on such costs are kept by the likeliest of all networks. Of those on others, such as RAM, the
-    likeliest of the networks looked at is taken.
+    Networks are looked at from the likeliest on, those left out that are less likely and cost more in up to two costs
+    that add up, limited ones first: limits on these are kept by the likeliest of all networks. Of those on others,
+    such as RAM, the likeliest of the networks looked at is taken.
 
     Args:
         offered: builds and costs networks.
         gates: say how likely each is.
-        costs: in the gates' loss.
+        costs: what they are made of, by column.
         limits: bounds on costs.
 
     Raises:
@@ -165,15 +180,17 @@ def likeliest_within(
     """
     if not limits:
         return likeliest(gates)
-    bounded = [limit.cost.column for limit in limits]
-    added_up = {name: table for name, table in costs.items() if name in bounded} or costs
+    bounds = {limit.cost.column: limit.bound for limit in limits}
+    columns = ([name for name in costs if name in bounds] or list(costs))[:2]
     nearest: dict[str, float] = {}
-    for choice in _by_likelihood(offered.places, gates, list(added_up.values())[:2]):
-        exact = offered.costs(offered.candidate(choice))
-        if all(limit.excess(exact) <= 0 for limit in limits):
-            return choice
-        nearest = {name: min(nearest.get(name, exact[name]), exact[name]) for name in bounded}
-    told = ", ".join(f"{limit.cost.column} <= {limit.bound:g} (least seen {nearest[limit.cost.column]:g})"
+    for choice in _by_likelihood(offered.places, gates, [costs[name] for name in columns]):
+        seen = {name: costs[name].of(offered.places, choice) for name in columns if name in bounds}
+        if all(value <= bounds[name] * (1 + SLACK * (name not in ADDITIVE_COLUMNS)) for name, value in seen.items()):
+            seen = offered.costs(offered.candidate(choice))
+            if all(limit.excess(seen) <= 0 for limit in limits):
+                return choice
+        nearest |= {name: min(nearest.get(name, seen[name]), seen[name]) for name in bounds if name in seen}
+    told = ", ".join(f"{limit.cost.column} <= {limit.bound:g} (least seen {nearest.get(limit.cost.column, math.nan):g})"
                      for limit in limits)  # fmt: skip
     raise InputError(f"limits: alpha {gates.loss.alpha:g}: no network is within {told}; raise them or widen the space")
 
@@ -183,30 +200,30 @@ def _by_likelihood(places: Places, gates: LearntGates, costs: Sequence[OptionCos
     options, bits = gates.probabilities
     tables: list[Points] = []
     rows: list[list[tuple[int, ...]]] = []
-    for block, own_bits in enumerate(places.bits):
-        layers = [number for number, own in enumerate(places.block_of) if own == block]
+    for part, own_bits in enumerate(places.bits):
+        layers = [number for number, own in enumerate(places.part_of) if own == part]
         losses, choices = [], []
         for position in range(len(own_bits)):
-            found, picked = _block_front(layers, position, [options[layer] for layer in layers], costs)
-            found[:, 0] -= float(bits[block].log()[position])
-            found[:, 1:] += [cost.bits[block][position] for cost in costs]
+            found, picked = _part_front(layers, position, [options[layer] for layer in layers], costs)
+            found[:, 0] -= float(bits[part].log()[position])
+            found[:, 1:] += [cost.bits[part][position] for cost in costs]
             losses.append(found)
             choices += [(position, *row) for row in picked.tolist()]
         tables.append(np.concatenate(losses))
         rows.append(choices)
     front = ExactSearch().solve(tables)
     for row in front.rows[np.argsort(front.losses[:, 0], kind="stable")]:
-        chosen = [rows[block][number] for block, number in enumerate(row)]
+        chosen = [rows[part][number] for part, number in enumerate(row)]
         yield Choice(tuple(option for _, *own in chosen for option in own), tuple(each[0] for each in chosen))
 
 
-def _block_front(
+def _part_front(
     layers: Sequence[int], position: int, options: Sequence[Tensor], costs: Sequence[OptionCosts]
 ) -> tuple[Points, NDArray[np.intp]]:
-    """Return the paths through a block with some bits worth having: shapes (n, 1 + costs) and (n, layers).
+    """Return the paths through a part with some bits worth having: shapes (n, 1 + costs) and (n, layers).
 
     Args:
-        layers: the numbers of the block's.
+        layers: the numbers of the part's.
         position: of the bits.
         options: probabilities of each layer's, shape (options,).
         costs: of the columns.

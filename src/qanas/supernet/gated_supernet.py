@@ -49,7 +49,7 @@ def gumbel_shares(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor
 
 
 class Gates(nn.Module):
-    """A logit for every option of every layer, and for the bits of every block.
+    """A logit for every option of every layer, and for the bits of every part.
 
     Args:
         places: that are chosen.
@@ -87,7 +87,7 @@ class Gates(nn.Module):
         return torch.rand(shape, generator=generator)
 
     def probabilities(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return those of each layer's options, shape (options,), and of each block's bits, shape (bits,)."""
+        """Return those of each layer's options, shape (options,), and of each part's bits, shape (bits,)."""
         return [logits.softmax(0) for logits in self.options], [logits.softmax(0) for logits in self.bits]
 
     def learnt(self, loss: GateLoss) -> LearntGates:
@@ -102,19 +102,22 @@ class Gates(nn.Module):
 class _GatedBlock(BlockSupernet):
     """A block whose layers put out the sum of their options' outputs, each times its share."""
 
-    def __init__(self, block: Block, bits: Sequence[int]) -> None:
+    def __init__(self, block: Block, bits: Sequence[tuple[int, ...]]) -> None:
+        """Take the bits that each layer can have."""
         super().__init__(block)
-        self.known_bits = tuple(bits)
+        self.known_bits = bits
         self.shares: Sequence[Tensor] = ()
-        self.bit_shares = torch.ones(len(bits))
+        self.bit_shares: Sequence[Tensor] = ()
 
     def forward(self, inputs: Tensor, path: Path = ()) -> Tensor:
         """Map the block's input, shape (batch, channels, ...), to its output along all paths at once."""
         del path
-        for options, shares in zip(self.options, self.shares, strict=True):
+        for options, shares, bits, bit_shares in zip(
+            self.options, self.shares, self.known_bits, self.bit_shares, strict=True
+        ):
             mixed: Tensor | None = None
             for position, option in enumerate(options):
-                outputs = self._output(option, inputs)
+                outputs = _output(option, inputs, bits, bit_shares)
                 share = shares[..., position]
                 if share.ndim:  # one for each sample
                     share = share.view(-1, *[1] * (outputs.ndim - 1))
@@ -123,17 +126,19 @@ class _GatedBlock(BlockSupernet):
             inputs = mixed
         return inputs
 
-    def _output(self, option: nn.Module, inputs: Tensor) -> Tensor:
-        if self.known_bits == UNROUNDED:
-            outputs: Tensor = option(inputs)
-            return outputs
-        mixed = {
-            f"{name}.weight" if name else "weight": mixed_bits(module.weight, self.known_bits, self.bit_shares)
-            for name, module in option.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
-        }
-        rounded: Tensor = torch.func.functional_call(option, mixed, (inputs,))
-        return rounded
+
+def _output(option: nn.Module, inputs: Tensor, bits: tuple[int, ...], shares: Tensor) -> Tensor:
+    """Return what an option makes of inputs, shape (batch, channels, ...), its weights a mixture of shares (bits,)."""
+    if bits == UNROUNDED:
+        outputs: Tensor = option(inputs)
+        return outputs
+    mixed = {
+        f"{name}.weight" if name else "weight": mixed_bits(module.weight, bits, shares)
+        for name, module in option.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    }
+    rounded: Tensor = torch.func.functional_call(option, mixed, (inputs,))
+    return rounded
 
 
 def mixed_bits(weights: Tensor, bits: Sequence[int], shares: Tensor) -> Tensor:
@@ -175,9 +180,14 @@ class GatedSupernet(nn.Module):
         super().__init__()
         self.network = reference
         self.places = places
-        self._blocks = [_GatedBlock(block, bits) for block, bits in zip(blocks, places.bits, strict=True)]
-        for block, gated in zip(blocks, self._blocks, strict=True):
+        self._blocks: list[_GatedBlock] = []
+        taken = 0
+        for block in blocks:
+            parts = places.part_of[taken : taken + len(block.layers)]
+            gated = _GatedBlock(block, [places.bits[part] for part in parts])
             reference.set_submodule(block.module, gated)
+            self._blocks.append(gated)
+            taken += len(block.layers)
 
     def forward(self, inputs: Tensor, options: Sequence[Tensor], bits: Sequence[Tensor]) -> Tensor:
         """Map inputs, shape (batch, *input_shape), to outputs.
@@ -185,12 +195,13 @@ class GatedSupernet(nn.Module):
         Args:
             inputs: of the network.
             options: shares of each layer's options, shape (batch, options) or (options,).
-            bits: shares of each block's bits, shape (bits,).
+            bits: shares of each part's bits, shape (bits,).
         """
         taken = 0
-        for block, shares in zip(self._blocks, bits, strict=True):
-            block.shares = options[taken : taken + len(block.layers)]
-            block.bit_shares = shares
+        for block in self._blocks:
+            layers = slice(taken, taken + len(block.layers))
+            block.shares = options[layers]
+            block.bit_shares = [bits[part] for part in self.places.part_of[layers]]
             taken += len(block.layers)
         outputs: Tensor = self.network(inputs)
         return outputs

@@ -273,7 +273,7 @@ class PlainGates(GatedNetworks):
         """Take the tables."""
         self.plain = plain
         names = tuple(tuple(f"row {row}" for row in table.numbers) for table in plain.tables)
-        self.places = Places(names, tuple(range(len(names))), ((8,),) * len(names))
+        self.places = Places(names, tuple(range(len(names))), ((8,),) * len(names), tuple(range(len(names))))
 
     def option_costs(self, columns: Sequence[str]) -> dict[str, OptionCosts]:
         """Return the tables' costs."""
