@@ -134,6 +134,9 @@ class Estimator(ABC):
     reads_history: ClassVar[bool] = False
     """Whether an estimate depends on earlier ones; where it doesn't, it is given none."""
 
+    keeps_weights: ClassVar[bool] = False
+    """Whether it trains candidates to the end, and keeps their weights where a proposal asks for it."""
+
     starts: ClassVar[tuple[str, ...]] = ("scratch",)
     """Kinds of weights that finalists can start from, a recipe's ``[finalists] start``."""
 

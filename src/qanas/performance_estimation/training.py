@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
+
+from safetensors.torch import save
 
 from qanas.core.events import Losses, Watch
+from qanas.core.run_folder import write_atomically
 from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
@@ -23,6 +27,8 @@ class Training(Estimator):
 
     procedure: Procedure
 
+    keeps_weights: ClassVar[bool] = True
+
     def estimate(
         self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
     ) -> Estimate:
@@ -31,5 +37,9 @@ class Training(Estimator):
         candidate = proposal.candidate
         losses = Losses(watch)
         trained = self.procedure.make(bench, candidate, proposal.start, seed, losses)
+        if proposal.keep is not None:
+            tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+            proposal.keep.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(proposal.keep, save(tensors))
         scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
         return Estimate(scores, trained.train_seconds, losses.values, trained.curve)

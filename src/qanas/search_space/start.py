@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
@@ -61,11 +62,13 @@ class Proposal:
     Attributes:
         candidate: its settings.
         start: the weights that it starts from.
-        parent: the key of the candidate that it was made from; empty where there is none.
+        parent: the trial that it was made from, the candidate's key and the index; empty where there is none.
         number: under which the study of trials knows it; None where the sampler is no study's.
+        keep: where its trained weights are kept for its children; None: nowhere.
     """
 
     candidate: Candidate
     start: Start = RANDOM
     parent: str = ""
     number: int | None = None
+    keep: Path | None = None
