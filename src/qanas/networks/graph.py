@@ -103,7 +103,9 @@ class Graph:
     @cached_property
     def text(self) -> str:
         """The graph as JSON in one line: a row a layer, which has operation, inputs, channels, kernel and stride."""
-        rows = [[layer.operation, list(layer.inputs), layer.channels, layer.kernel, layer.stride] for layer in self.layers]
+        rows = [
+            [layer.operation, list(layer.inputs), layer.channels, layer.kernel, layer.stride] for layer in self.layers
+        ]
         return json.dumps(rows, separators=(",", ":"))
 
     def __getitem__(self, number: int) -> Layer:
@@ -163,7 +165,9 @@ def _require_sound(number: int, layer: Layer) -> None:
     if not layer.inputs or not all(0 <= source < number for source in layer.inputs):
         raise ValueError(f"layer {number}: its inputs are {list(layer.inputs)}; give earlier layers")
     if layer.is_convolution != (layer.channels > 0) or min(layer.kernel, layer.stride) < 1:
-        raise ValueError(f"layer {number}: {layer.operation} can't have channels {layer.channels}, kernel {layer.kernel}")
+        raise ValueError(
+            f"layer {number}: {layer.operation} can't have channels {layer.channels}, kernel {layer.kernel}"
+        )
     if layer.operation not in JOINTS and len(layer.inputs) != 1:
         raise ValueError(f"layer {number}: {layer.operation} has one input, not {len(layer.inputs)}")
 
@@ -273,12 +277,9 @@ def _module(layer: Layer, widths: Sequence[int]) -> nn.Module:
             return SameMaxPool2d(layer.kernel, layer.stride)
         case "avg_pool":
             return SameAvgPool2d(layer.kernel, layer.stride)
-        case "add":
-            return Add()
         case "mix":
             return Mix(len(layer.inputs))
-        case "concat":
-            return Concat()
+    return Add() if layer.operation == "add" else Concat()
 
 
 class Draft:

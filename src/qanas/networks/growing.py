@@ -10,20 +10,20 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from qanas.core.candidate import Candidate
-from qanas.core.errors import InputError
 from qanas.networks.edit_distance import edit_distance
 from qanas.networks.graph import INPUT, Draft, Graph, GraphNetwork
-from qanas.networks.morphisms import KINDS, Bounds, Kind, Step, carried, changed, drawn_steps
+from qanas.networks.morphism_steps import carried, changed, drawn_steps
+from qanas.networks.morphisms import KINDS, Bounds, Kind, Step
 from qanas.networks.staged import WeightBits
 from qanas.search_space.growth import Grown, Growth, Written
 from qanas.search_space.network_space import NetworkSpace, TaskShape, image_shape, narrowed_width
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import Choice, Integer, OneOf, Setting
-from qanas.search_space.start import Start
+from qanas.search_space.start import KeptStart, Start
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
 CHAIN = "chain"
@@ -36,7 +36,7 @@ FEWEST_CHANNELS = 4
 class GrowingSpace(NetworkSpace):
     """Chains of convolutions, and whatever graph growing strategies make of them.
 
-    A chain has stages with a max pool between them; its layers, channels, kernels and operations are settings, by stage.
+    A chain has stages with a max pool between them; layers, channels, kernels and operations are settings, by stage.
     A grown network has one setting, ``graph``, which is the network written down.
 
     Attributes:
@@ -146,16 +146,14 @@ class MorphismGrowth(Growth):
 
 
 @dataclass(frozen=True)
-class InheritedStart(Start):
+class InheritedStart(KeptStart):
     """The weights of a trained parent, carried through morphisms.
 
     Attributes:
-        path: the parent's state dict, as safetensors.
         graph: the parent's, as text.
         steps: the morphisms; none where the network is the parent's.
     """
 
-    path: Path
     graph: str
     steps: tuple[Step, ...]
 
@@ -163,16 +161,9 @@ class InheritedStart(Start):
     def digest(self) -> str:
         """Of the parent's weights and of the morphisms."""
         told = json.dumps([self.graph, [asdict(step) for step in self.steps]])
-        return hashlib.sha256(self._content() + told.encode()).hexdigest()[:12]
-
-    def _content(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.path}: the weights of a parent can't be read: {error.strerror}") from error
+        return hashlib.sha256(self.content() + told.encode()).hexdigest()[:12]
 
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
         """Give a network its parent's weights."""
         del candidate, shape
-        self._content()
-        network.load_state_dict(carried(Graph.parse(self.graph), self.steps, load_file(self.path)))
+        network.load_state_dict(carried(Graph.parse(self.graph), self.steps, load(self.content())))

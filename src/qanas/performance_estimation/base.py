@@ -143,6 +143,11 @@ class Estimator(ABC):
     offers: ClassVar[tuple[type[object], ...]] = ()
     """What a solver can ask of it, once it is prepared, see `offer`."""
 
+    def keeping(self, folder: Path) -> Estimator:
+        """Return the estimator that knows where the weights of trials are kept; itself where it keeps none."""
+        del folder
+        return self
+
     def axis(self, measure: Measure) -> Measure:
         """Return what stands for a measure among the objectives; itself where that is what it estimates."""
         return measure

@@ -73,6 +73,12 @@ def weights_of_trial(folder: Path, index: int, candidate: Candidate) -> Path:
     return folder / f"{index}-{candidate.key}.safetensors"
 
 
+def last_weights(folder: Path, candidate: Candidate) -> Path | None:
+    """Return the file of the last trial of a candidate; None where there is none."""
+    found = folder.glob(f"*-{candidate.key}.safetensors")
+    return max(found, key=lambda path: int(path.name.partition("-")[0]), default=None)
+
+
 def growth_of(space: SearchSpace) -> Growth | None:
     """Return how networks of a space grow; None where they don't, or their architecture isn't searched."""
     found = [s.growth for s in space.settings if isinstance(s, Written) and s.group in space.free]

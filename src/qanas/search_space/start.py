@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from safetensors.torch import load
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
 from qanas.search_space.network_space import TaskShape
 
 
@@ -53,6 +56,38 @@ class RandomStart(Start):
 
 
 RANDOM = RandomStart()
+
+
+@dataclass(frozen=True)
+class KeptStart(Start):
+    """The weights that a trial of the same architecture ended with; they are trained on.
+
+    Attributes:
+        path: a state dict as safetensors.
+    """
+
+    path: Path
+
+    def content(self) -> bytes:
+        """Return the file.
+
+        Raises:
+            InputError: it is gone.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path}: the weights of a trial can't be read: {error.strerror}") from error
+
+    @property
+    def digest(self) -> str:
+        """Of the weights."""
+        return hashlib.sha256(self.content()).hexdigest()[:12]
+
+    def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
+        """Give a network the weights."""
+        del candidate, shape
+        network.load_state_dict(load(self.content()))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ DRAWN = 300
 """Candidates drawn at random then; where all of them are known, less than one in a hundred isn't, most likely."""
 
 
+KEPT = "search"
+"""The kind of weights that finalists start from where they go on from those of their trial."""
+
+
 @dataclass(frozen=True)
 class TrialUnit(Unit[Bench, Estimate]):
     """The estimate of one candidate.
@@ -298,13 +302,18 @@ class Search:
 
     def _with_weights(self, sampler: Sampler) -> Sampler:
         """Return a sampler that knows where weights are kept, where its candidates inherit them and they are kept."""
-        if not self.estimator.keeps_weights or growth_of(self.bench.space) is None:
+        if not self.estimator.keeps_weights:
             return sampler
-        inheriting = sampler.inheriting(self.folder.trained)
-        if inheriting is not sampler:
+        folder = self.folder.trained
+        inheriting = sampler if growth_of(self.bench.space) is None else sampler.inheriting(folder)
+        self._keeps = inheriting is not sampler or self.plan.finalists.start == KEPT
+        if self._keeps:
             if self.plan.store is not None:
-                raise InputError("store: weights that candidates inherit are this run's own; set strategy.inherit = false")
-            self._keeps = True
+                raise InputError(
+                    "store: weights that are kept are this run's own; leave it out, or set strategy.inherit = false "
+                    'and finalists.start = "scratch"'
+                )
+            self.estimator = self.estimator.keeping(folder)
         return inheriting
 
     def _next_units(self, sampler: Sampler, executor: Executor[Bench, Any], first: int) -> list[TrialUnit]:
