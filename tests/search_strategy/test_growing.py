@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import tomli_w
 
@@ -11,7 +12,8 @@ from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.search_space.growth import weights_of_trial
+from qanas.search_space.growth import growth_of, weights_of_trial
+from qanas.search_strategy.morphism_bo import distances, points
 from qanas.testing import check_start
 from qanas.workflows.search import Search
 
@@ -102,3 +104,23 @@ def test_a_front_is_grown_from_networks_of_it(tmp_path: Path) -> None:
     search = searched(tmp_path / "run", 4, lemonade, limits=limit)
     assert all(record.costs["weight_bytes"] <= 1500 for record in search.store.records[1:])
     assert told(searched(tmp_path / "again", 3, lemonade, limits=limit)) == told(search)[:3]
+
+
+def test_points_are_as_far_apart_as_edits_are(climbed: Search) -> None:
+    space = climbed.bench.space
+    candidates = list({record.candidate.key: record.candidate for record in climbed.store.records}.values())
+    growth = growth_of(space)
+    assert growth is not None
+    apart = distances(growth, candidates)
+    groups, rows = points(space, candidates)
+    found = np.linalg.norm(rows[:, None] - rows[None], axis=2) * apart.max()
+    assert len(groups) == 1  # nothing but the architecture is searched
+    np.testing.assert_allclose(found, apart, atol=0.35 * apart.max())
+    assert np.corrcoef(found.ravel(), apart.ravel())[0, 1] > 0.9
+
+
+def test_what_is_learnt_of_networks_decides_on_those_like_them(tmp_path: Path) -> None:
+    strategy = {"name": "morphism_bo", "startup_trials": 3, "pool": 6}
+    search = searched(tmp_path / "run", 5, strategy)
+    assert all(record.origin["parent"] for record in search.store.records[1:])
+    assert told(searched(tmp_path / "again", 4, strategy)) == told(search)[:4]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -283,19 +283,35 @@ def _module(layer: Layer, widths: Sequence[int]) -> nn.Module:
 
 
 class Draft:
-    """A graph while it is put together."""
+    """A graph while it is put together.
+
+    Attributes:
+        layers: so far.
+        shrinkage: by how much the sides of the input, and of each layer's output, are smaller than the input's.
+    """
 
     def __init__(self) -> None:
         """Start with the input alone."""
         self.layers: list[Layer] = []
+        self.shrinkage = [1]
 
     def add(self, operation: Operation, *inputs: int, channels: int = 0, kernel: int = 1, stride: int = 1) -> int:
         """Add a layer behind all others and return its number; a joint of one input is that input."""
         if operation in JOINTS and len(inputs) == 1:
             return inputs[0]
         self.layers.append(Layer(operation, inputs, channels, kernel, stride))
+        self.shrinkage.append(self.shrinkage[inputs[0]] * stride)
         return len(self.layers)
 
-    def graph(self) -> Graph:
-        """Return the graph of all layers."""
-        return Graph(tuple(self.layers))
+    def graph(self, last: int | None = None) -> Graph:
+        """Return the graph of what a layer hangs on, which is the last one by default."""
+        last = len(self.layers) if last is None else last
+        needed, waiting = set[int](), [last]
+        while waiting:
+            number = waiting.pop()
+            if number != INPUT and number not in needed:
+                needed.add(number)
+                waiting += self.layers[number - 1].inputs
+        numbers = {INPUT: INPUT} | {number: place for place, number in enumerate(sorted(needed), 1)}
+        kept = [self.layers[number - 1] for number in sorted(needed)]
+        return Graph(tuple(replace(each, inputs=tuple(numbers[source] for source in each.inputs)) for each in kept))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -15,16 +15,14 @@ from torch import nn
 
 from qanas.core.candidate import Candidate
 from qanas.networks.edit_distance import edit_distance
-from qanas.networks.graph import INPUT, Draft, Graph, GraphNetwork
+from qanas.networks.graph import INPUT, Draft, Graph
+from qanas.networks.graph_space import GraphSpace
 from qanas.networks.morphism_steps import carried, changed, drawn_steps
 from qanas.networks.morphisms import KINDS, Bounds, Kind, Step
-from qanas.networks.staged import WeightBits
 from qanas.search_space.growth import Grown, Growth, Written
-from qanas.search_space.network_space import NetworkSpace, TaskShape, image_shape, narrowed_width
-from qanas.search_space.quantization_group import quantization_settings
+from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import Choice, Integer, OneOf, Setting
 from qanas.search_space.start import KeptStart, Start
-from qanas.search_space.training_group import TrainingSettings, training_settings
 
 CHAIN = "chain"
 """The value of the setting ``graph`` of networks that the other settings describe."""
@@ -33,38 +31,28 @@ FEWEST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
-class GrowingSpace(NetworkSpace):
+class GrowingSpace(GraphSpace):
     """Chains of convolutions, and whatever graph growing strategies make of them.
 
     A chain has stages with a max pool between them; layers, channels, kernels and operations are settings, by stage.
     A grown network has one setting, ``graph``, which is the network written down.
 
     Attributes:
-        stages: of a chain.
-        seed_channels: of each convolution of the reference, which has one a stage.
+        stages: of a chain; the reference has one convolution in each.
         max_layers: of a stage of a chain.
         max_channels: of a convolution, also of a grown one.
         most_layers: that a network can grow to, joints and pools among them.
         morphisms: that there are for growing strategies.
-        weight_bits: bits of a weight that are searched, for the whole network.
     """
 
     stages: Annotated[int, Field(ge=1, le=6)] = 3
-    seed_channels: Annotated[int, Field(ge=1, le=512)] = 16
     max_layers: Annotated[int, Field(ge=1, le=10)] = 3
     max_channels: Annotated[int, Field(ge=FEWEST_CHANNELS, le=2048)] = 128
     most_layers: Annotated[int, Field(ge=1, le=200)] = 40
     morphisms: Annotated[tuple[Kind, ...], Field(strict=False, min_length=1)] = KINDS
-    weight_bits: Annotated[tuple[WeightBits, ...], Field(strict=False, min_length=1)] = (8,)
 
-    training: ClassVar[TrainingSettings] = TrainingSettings(
-        learning_rate=5e-3, optimizer="adam", scheduler="cosine", batch_size=32, loss="cross_entropy", gradient_clip=5.0
-    )
-    """How the reference is trained: along a half cosine to 0, which each generation of a growing search restarts."""
-
-    def settings(self, shape: TaskShape) -> list[Setting]:
-        """Return the graph, the chain by stage, training, and the bits of weights."""
-        image_shape("growing", shape)
+    def wiring_settings(self) -> list[Setting]:
+        """Return the graph, and the chain by stage."""
         growth = MorphismGrowth(self)
         settings: list[Setting] = [Written("graph", "architecture", CHAIN, options=(CHAIN,), growth=growth)]
         exists = OneOf("graph", (CHAIN,))
@@ -77,12 +65,7 @@ class GrowingSpace(NetworkSpace):
                 Choice(f"kernel_{stage}", "architecture", 3, options=(3, 5), condition=exists),
                 Choice(f"separable_{stage}", "architecture", False, options=(False, True), condition=exists),
             ]  # fmt: skip
-        settings += training_settings(shape.losses, replace(self.training, loss=shape.losses[0]))
-        return settings + quantization_settings(self.weight_bits)
-
-    def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
-        """Return the network of a candidate's graph."""
-        return GraphNetwork(self.graph_of(candidate), shape)
+        return settings
 
     def graph_of(self, candidate: Candidate) -> Graph:
         """Return the graph that a candidate has written down, or whose settings it has.
@@ -107,14 +90,6 @@ class GrowingSpace(NetworkSpace):
                     kernel=int(chosen[f"kernel_{stage}"]),
                 )
         return draft.graph()
-
-    def describe(self, candidate: Candidate) -> str:
-        """Return the channels of all convolutions, an s behind those of separable ones, and the bits."""
-        return f"{self.graph_of(candidate).describe()}, {candidate.quantization.get('weight_bits', 8)} bits"
-
-    def narrowed(self, share: float) -> Self:
-        """Return the space of a reference with that share of the channels."""
-        return replace(self, seed_channels=narrowed_width(self.seed_channels, share))
 
 
 @dataclass(frozen=True)

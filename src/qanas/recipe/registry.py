@@ -14,6 +14,7 @@ TASKS: Mapping[str, str] = {
 }
 SPACES: Mapping[str, str] = {
     "autoencoder": "qanas.networks.autoencoder:AutoencoderSpace",
+    "cells": "qanas.networks.cells:CellSpace",
     "conv1d": "qanas.networks.conv1d:Conv1DSpace",
     "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
     "dense": "qanas.networks.dense:DenseSpace",
@@ -22,6 +23,8 @@ SPACES: Mapping[str, str] = {
     "gru": "qanas.networks.gru:GRUSpace",
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "mobilenet": "qanas.networks.mobilenet:MobileNetSpace",
+    "multi_branch": "qanas.networks.multi_branch:MultiBranchSpace",
+    "random_wiring": "qanas.networks.random_wiring:RandomWiringSpace",
     "resnet": "qanas.networks.resnet:ResNetSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }
@@ -32,6 +35,7 @@ STRATEGIES: Mapping[str, str] = {
     "gp": "qanas.search_strategy.samplers:GP",
     "hill_climbing": "qanas.search_strategy.growing:HillClimbing",
     "lemonade": "qanas.search_strategy.growing:Lemonade",
+    "morphism_bo": "qanas.search_strategy.morphism_bo:MorphismBO",
     "nsga2": "qanas.search_strategy.samplers:NSGA2",
     "random": "qanas.search_strategy.samplers:RandomSearch",
     "reinforce": "qanas.search_strategy.reinforce:Reinforce",
