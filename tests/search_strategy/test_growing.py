@@ -80,6 +80,9 @@ def test_what_is_inherited_is_a_start(climbed: Search) -> None:
     other = sampler.ask(climbed.bench.space, climbed.store, 1)
     for found in (proposal, other):
         check_start(found.start, climbed.bench, found.candidate)
+    check_start(
+        climbed.estimator.finalist_start(climbed.bench, record.candidate, "search"), climbed.bench, record.candidate
+    )
     assert proposal.start.digest != other.start.digest
     assert weights_of_trial(climbed.folder.trained, record.index, record.candidate).is_file()
 

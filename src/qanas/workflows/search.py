@@ -304,7 +304,7 @@ class Search:
         """Return a sampler that knows where weights are kept, where its candidates inherit them and they are kept."""
         if not self.estimator.keeps_weights:
             return sampler
-        folder = self.folder.trained
+        folder = self.folder.trained.absolute()  # workers may be elsewhere
         inheriting = sampler if growth_of(self.bench.space) is None else sampler.inheriting(folder)
         self._keeps = inheriting is not sampler or self.plan.finalists.start == KEPT
         if self._keeps:
