@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from qanas.core.candidate import Candidate, Value
-from qanas.networks.graph import INPUT, Draft, Graph
+from qanas.networks.graph import INPUT, Draft, Graph, Operation
 from qanas.networks.graph_space import GraphSpace
 from qanas.search_space.settings import Choice, Integer, OneOf, Setting
 
@@ -72,5 +72,5 @@ def _branch(draft: Draft, chosen: Mapping[str, Value], source: int, name: str) -
     channels = int(chosen[f"channels_{name}"])
     if operation == "pool":
         return draft.add("conv", draft.add("max_pool", source, kernel=3), channels=channels)
-    kind = "separable" if operation == "separable" else "conv"
+    kind: Operation = "separable" if operation == "separable" else "conv"
     return draft.add(kind, source, channels=channels, kernel=int(kernel))

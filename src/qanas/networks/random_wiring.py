@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, get_args
 
 import numpy as np
 from pydantic import Field
@@ -16,7 +16,8 @@ from qanas.networks.graph_space import GraphSpace
 from qanas.search_space.settings import Choice, Float, Integer, OneOf, Setting
 
 Generator = Literal["watts_strogatz", "erdos_renyi", "barabasi_albert"]
-WATTS_STROGATZ, ERDOS_RENYI, BARABASI_ALBERT = GENERATORS = ("watts_strogatz", "erdos_renyi", "barabasi_albert")
+GENERATORS: tuple[Generator, ...] = get_args(Generator)
+WATTS_STROGATZ, ERDOS_RENYI, BARABASI_ALBERT = GENERATORS
 
 Edges = set[tuple[int, int]]
 """Pairs of nodes, each from the lower to the higher number."""
