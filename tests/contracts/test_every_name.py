@@ -38,14 +38,18 @@ TASK_TABLES: dict[str, dict[str, Any]] = {
 }
 SPACE_TABLES: dict[str, dict[str, Any]] = {
     "autoencoder": {"max_units": 4, "seed_units": 4},
+    "cells": {"seed_channels": 2},
     "deeplabv3": {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3]},
     "conv1d": {"seed_width": 0.05, "widths": [0.05], "kernels": [3]},
     "dense": {"max_units": 4, "seed_units": 4},
     "ds_cnn": {"seed_width": 0.1, "widths": [0.1], "kernels": [3]},
     "fastestdet": {"seed_width": 0.25, "channels": [24], "widths": [0.25]},
+    "growing": {"seed_channels": 4, "max_channels": 8, "stages": 2},
     "gru": {"max_units": 4, "seed_units": 4},
     "lstm": {"max_units": 4, "seed_units": 4},
     "mobilenet": {"reference": "mobilenet_v3_small", "seed_width": 0.1, "widths": [0.1], "kernels": [3], "halvings": 2},
+    "multi_branch": {"seed_channels": 4, "blocks": 2, "branches": 2, "max_channels": 4},
+    "random_wiring": {"seed_channels": 2, "max_nodes": 4},
     "resnet": {"seed_width": 0.25, "widths": [0.25], "kernels": [3]},
     "tcn": {"max_channels": 4, "max_blocks": 2},
 }
@@ -59,6 +63,9 @@ MET_BY = {"dna": "block_tables", "exact": "block_tables", "gradient": "weight_sh
 SAMPLERS: dict[str, dict[str, Any]] = {
     "evolution": {"population_size": 2},
     "gp": {"startup_trials": 2},
+    "hill_climbing": {"neighbours": 2, "morphisms": 1},
+    "lemonade": {"drawn": 2},
+    "morphism_bo": {"startup_trials": 2, "pool": 4},
     "nsga2": {"population_size": 2},
     "random": {},
     "reinforce": {},
@@ -148,14 +155,18 @@ def resumed_front(plan: Plan, folder: RunFolder) -> bytes:
 
 NETWORKS = {
     "autoencoder": "anomaly",
+    "cells": "images",
     "conv1d": "timeseries",
     "deeplabv3": "segmentation",
     "dense": "turbofan",
     "ds_cnn": "audio",
     "fastestdet": "detection",
+    "growing": "audio",
     "gru": "turbofan",
     "lstm": "turbofan",
     "mobilenet": "images",
+    "multi_branch": "images",
+    "random_wiring": "audio",
     "resnet": "images",
     "tcn": "timeseries",
 }

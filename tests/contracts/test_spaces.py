@@ -13,14 +13,18 @@ from tests.workflows.tiny_blocks import Blobs, TinySpace
 from torch import Tensor, nn
 
 from qanas.networks.autoencoder import AutoencoderSpace
+from qanas.networks.cells import CellSpace
 from qanas.networks.conv1d import Conv1DSpace
 from qanas.networks.deeplabv3 import DeepLabV3Space
 from qanas.networks.dense import DenseSpace
 from qanas.networks.ds_cnn import DSCNNSpace
 from qanas.networks.fastestdet_space import FastestDetSpace
+from qanas.networks.growing import GrowingSpace
 from qanas.networks.gru import GRUSpace
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.mobilenet import MobileNetSpace
+from qanas.networks.multi_branch import MultiBranchSpace
+from qanas.networks.random_wiring import RandomWiringSpace
 from qanas.networks.resnet import ResNetSpace
 from qanas.networks.tcn import TCNSpace
 from qanas.search_space.blockwise_space import Block
@@ -49,6 +53,11 @@ SPACES: list[tuple[NetworkSpace, Task]] = [
     (Conv1DSpace(reference="m5", seed_width=0.05, kernels=(3,), weight_bits=(4, 8)), Turbofan("synthetic", stride=20)),
     (GRUSpace(max_units=6, seed_units=6), Turbofan("synthetic", stride=20, window=5)),
     (ResNetSpace(seed_width=0.25, kernels=(3,), more_layers=1, weight_bits=(4, 8)), SmallTask()),
+    (GrowingSpace(seed_channels=6, max_channels=8, stages=2, weight_bits=(4, 8)), SmallTask()),
+    (CellSpace(seed_channels=2), SmallTask()),
+    (CellSpace(shape="darts", cells=2, seed_channels=2), SmallTask()),
+    (MultiBranchSpace(seed_channels=8, blocks=2, max_channels=4), SmallTask()),
+    (RandomWiringSpace(seed_channels=3, max_nodes=5), SmallTask()),
     (DSCNNSpace(seed_width=0.25, kernels=(3, 5)), Turbofan("synthetic", stride=20)),
     (MobileNetSpace(reference="mobilenet_v1_0.25", kernels=(3, 5), halvings=1, weight_bits=(4, 8)), SmallTask()),
     (

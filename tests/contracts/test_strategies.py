@@ -13,6 +13,8 @@ from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import History, Sampler, Solution, Solver
 from qanas.search_strategy.evolution import Evolution
 from qanas.search_strategy.gradient import GradientSearch
+from qanas.search_strategy.growing import HillClimbing, Lemonade
+from qanas.search_strategy.morphism_bo import MorphismBO
 from qanas.search_strategy.reinforce import Reinforce
 from qanas.search_strategy.samplers import GP, NSGA2, TPE, RandomSearch
 from qanas.search_strategy.size_aware import SizeAware
@@ -41,6 +43,9 @@ SAMPLERS = [
     NSGA2(population_size=3),
     Evolution(population_size=3, tournament_size=2),
     Reinforce(),
+    HillClimbing(neighbours=3, morphisms=2),
+    Lemonade(drawn=3),
+    MorphismBO(startup_trials=3, pool=6),
     SizeAware(startup_trials=3),
     pytest.param(GP(startup_trials=3), marks=pytest.mark.slow),  # fitting its processes anew takes a minute
     OwnSampler(),

@@ -169,6 +169,11 @@ class RunFolder:
         return self.path / "blocks"
 
     @property
+    def trained(self) -> Path:
+        """The trained weights of trials, where a strategy hands them on to their children."""
+        return self.path / "trained"
+
+    @property
     def features(self) -> Path:
         """What the teacher has at its blocks' borders; there while a block-wise search works."""
         return self.path / "features"

@@ -134,11 +134,19 @@ class Estimator(ABC):
     reads_history: ClassVar[bool] = False
     """Whether an estimate depends on earlier ones; where it doesn't, it is given none."""
 
+    keeps_weights: ClassVar[bool] = False
+    """Whether it trains candidates to the end, and keeps their weights where a proposal asks for it."""
+
     starts: ClassVar[tuple[str, ...]] = ("scratch",)
     """Kinds of weights that finalists can start from, a recipe's ``[finalists] start``."""
 
     offers: ClassVar[tuple[type[object], ...]] = ()
     """What a solver can ask of it, once it is prepared, see `offer`."""
+
+    def keeping(self, folder: Path) -> Estimator:
+        """Return the estimator that knows where the weights of trials are kept; itself where it keeps none."""
+        del folder
+        return self
 
     def axis(self, measure: Measure) -> Measure:
         """Return what stands for a measure among the objectives; itself where that is what it estimates."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
+from safetensors.torch import save
+
+from qanas.core.candidate import Candidate
 from qanas.core.events import Losses, Watch
+from qanas.core.run_folder import write_atomically
 from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
-from qanas.search_space.start import Proposal
+from qanas.search_space.growth import last_weights
+from qanas.search_space.start import KeptStart, Proposal, Start
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,16 @@ class Training(Estimator):
     """
 
     procedure: Procedure
+    _folder: Path | None = field(default=None, init=False, repr=False)
+
+    keeps_weights: ClassVar[bool] = True
+    starts: ClassVar[tuple[str, ...]] = ("scratch", "search")
+
+    def keeping(self, folder: Path) -> Training:
+        """Return the estimator that knows where the weights of trials are kept."""
+        taken = copy.copy(self)
+        object.__setattr__(taken, "_folder", folder)
+        return taken
 
     def estimate(
         self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
@@ -31,5 +49,14 @@ class Training(Estimator):
         candidate = proposal.candidate
         losses = Losses(watch)
         trained = self.procedure.make(bench, candidate, proposal.start, seed, losses)
+        if proposal.keep is not None:
+            tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+            proposal.keep.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(proposal.keep, save(tensors))
         scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
         return Estimate(scores, trained.train_seconds, losses.values, trained.curve)
+
+    def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
+        """Return the weights that the candidate's last trial ended with, if asked for."""
+        path = None if kind != "search" or self._folder is None else last_weights(self._folder, candidate)
+        return bench.start_of(candidate) if path is None else KeptStart(path)

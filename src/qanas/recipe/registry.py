@@ -15,14 +15,18 @@ TASKS: Mapping[str, str] = {
 }
 SPACES: Mapping[str, str] = {
     "autoencoder": "qanas.networks.autoencoder:AutoencoderSpace",
+    "cells": "qanas.networks.cells:CellSpace",
     "conv1d": "qanas.networks.conv1d:Conv1DSpace",
     "deeplabv3": "qanas.networks.deeplabv3:DeepLabV3Space",
     "dense": "qanas.networks.dense:DenseSpace",
     "ds_cnn": "qanas.networks.ds_cnn:DSCNNSpace",
     "fastestdet": "qanas.networks.fastestdet_space:FastestDetSpace",
+    "growing": "qanas.networks.growing:GrowingSpace",
     "gru": "qanas.networks.gru:GRUSpace",
     "lstm": "qanas.networks.lstm:LSTMSpace",
     "mobilenet": "qanas.networks.mobilenet:MobileNetSpace",
+    "multi_branch": "qanas.networks.multi_branch:MultiBranchSpace",
+    "random_wiring": "qanas.networks.random_wiring:RandomWiringSpace",
     "resnet": "qanas.networks.resnet:ResNetSpace",
     "tcn": "qanas.networks.tcn:TCNSpace",
 }
@@ -32,6 +36,9 @@ STRATEGIES: Mapping[str, str] = {
     "exact": "qanas.search_strategy.solvers:ExactSearch",
     "gp": "qanas.search_strategy.samplers:GP",
     "gradient": "qanas.search_strategy.gradient:GradientSearch",
+    "hill_climbing": "qanas.search_strategy.growing:HillClimbing",
+    "lemonade": "qanas.search_strategy.growing:Lemonade",
+    "morphism_bo": "qanas.search_strategy.morphism_bo:MorphismBO",
     "nsga2": "qanas.search_strategy.samplers:NSGA2",
     "random": "qanas.search_strategy.samplers:RandomSearch",
     "reinforce": "qanas.search_strategy.reinforce:Reinforce",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from safetensors.torch import load
 from torch import nn
 
 from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
 from qanas.search_space.network_space import TaskShape
 
 
@@ -55,17 +59,51 @@ RANDOM = RandomStart()
 
 
 @dataclass(frozen=True)
+class KeptStart(Start):
+    """The weights that a trial of the same architecture ended with; they are trained on.
+
+    Attributes:
+        path: a state dict as safetensors.
+    """
+
+    path: Path
+
+    def content(self) -> bytes:
+        """Return the file.
+
+        Raises:
+            InputError: it is gone.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path}: the weights of a trial can't be read: {error.strerror}") from error
+
+    @property
+    def digest(self) -> str:
+        """Of the weights."""
+        return hashlib.sha256(self.content()).hexdigest()[:12]
+
+    def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
+        """Give a network the weights."""
+        del candidate, shape
+        network.load_state_dict(load(self.content()))
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A candidate to be estimated.
 
     Attributes:
         candidate: its settings.
         start: the weights that it starts from.
-        parent: the key of the candidate that it was made from; empty where there is none.
+        parent: the trial that it was made from, the candidate's key and the index; empty where there is none.
         number: under which the study of trials knows it; None where the sampler is no study's.
+        keep: where its trained weights are kept for its children; None: nowhere.
     """
 
     candidate: Candidate
     start: Start = RANDOM
     parent: str = ""
     number: int | None = None
+    keep: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -112,6 +113,15 @@ class Sampler(Strategy):
     def costed(self, costs_of: CostsOf) -> Sampler:
         """Return the sampler that a search is to ask; itself where it needs no costs of what wasn't proposed yet."""
         del costs_of
+        return self
+
+    def inheriting(self, folder: Path) -> Sampler:
+        """Return the sampler that a search is to ask; itself where no candidate inherits weights of an earlier one.
+
+        Args:
+            folder: where the trained weights of trials are kept, see `qanas.search_space.growth.weights_of_trial`.
+        """
+        del folder
         return self
 
     @abstractmethod

@@ -27,6 +27,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
+from qanas.search_space.growth import growth_of, weights_of_trial
 from qanas.search_space.start import Proposal
 from qanas.search_strategy.base import Sampler, Solution, Solver
 from qanas.workflows.coordinators import Session
@@ -43,6 +44,10 @@ ASKED_AGAIN = 5
 
 DRAWN = 300
 """Candidates drawn at random then; where all of them are known, less than one in a hundred isn't, most likely."""
+
+
+KEPT = "search"
+"""The kind of weights that finalists start from where they go on from those of their trial."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class Search:
         self.running: dict[int, TrialUnit] = {}
         self.exhausted = False
         self._trial_0: tuple[str, str] | None = None
+        self._keeps = False
         self._known = _Known.of(self.store.records, plan.axes)
         self._shapes: dict[str, dict[str, float]] = {}
         self.started = time.monotonic()
@@ -279,7 +285,7 @@ class Search:
         Raises:
             InputError: the limits reject nearly everything.
         """
-        sampler = sampler.costed(self._exact_costs)
+        sampler = self._with_weights(sampler.costed(self._exact_costs))
         counted = len(self._known.counted)
         self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
         self.progress.front(self._front_rows())
@@ -300,6 +306,22 @@ class Search:
                 finished, result = executor.next_finished()
                 assert isinstance(finished, TrialUnit)  # noqa: S101 - nothing else was submitted
                 self._finish(finished, result)
+
+    def _with_weights(self, sampler: Sampler) -> Sampler:
+        """Return a sampler that knows where weights are kept, where its candidates inherit them and they are kept."""
+        if not self.estimator.keeps_weights:
+            return sampler
+        folder = self.folder.trained.absolute()  # workers may be elsewhere
+        inheriting = sampler if growth_of(self.bench.space) is None else sampler.inheriting(folder)
+        self._keeps = inheriting is not sampler or self.plan.finalists.start == KEPT
+        if self._keeps:
+            if self.plan.store is not None:
+                raise InputError(
+                    "store: weights that are kept are this run's own; leave it out, or set strategy.inherit = false "
+                    'and finalists.start = "scratch"'
+                )
+            self.estimator = self.estimator.keeping(folder)
+        return inheriting
 
     def _next_units(self, sampler: Sampler, executor: Executor[Bench, Any], first: int) -> list[TrialUnit]:
         """Return as many new trials as there is room for; none while a measured cost has to wait for the others."""
@@ -407,6 +429,8 @@ class Search:
 
     def _unit(self, index: int, proposal: Proposal, costs: dict[str, float]) -> TrialUnit:
         history = tuple(self.store.records) if self.estimator.reads_history else ()
+        if self._keeps:
+            proposal = replace(proposal, keep=weights_of_trial(self.folder.trained, index, proposal.candidate))
         return TrialUnit(index, proposal, costs, self.estimator, history, time.time())
 
     def _costs_or_reason(self, candidate: Candidate) -> tuple[dict[str, float], str, str]:
