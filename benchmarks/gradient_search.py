@@ -139,7 +139,8 @@ class Benchmark:
         summary = self.summary(other, seed)
         effort = summary["effort_cpu_seconds"]
         scored = len({tuple(row["options"]) for row in summary["gates"]})
-        return max(LEAST_TRIALS, round(float(effort["gates"] + effort["scores"]) / (float(effort["scores"]) / scored)))
+        networks = (effort["gates"] + effort["scores"]) / (effort["scores"] / scored)
+        return max(LEAST_TRIALS, int(networks))
 
     def run(self, arm: Arm, seed: int) -> None:
         """Run an arm; a finished one is looked up."""
