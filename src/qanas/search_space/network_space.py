@@ -84,8 +84,8 @@ class NetworkSpace(ABC):
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's network with initial weights, drawn from torch's global generator.
 
-        The network maps (batch, *input_shape) to (batch, output_size) and consists of what the quantized graph
-        knows.
+        The network maps (batch, *input_shape) to (batch, output_size), or to several outputs by name whose sizes add up
+        to that, and consists of what the quantized graph knows.
         """
 
     def penalties(self, candidate: Candidate, network: nn.Module) -> Mapping[str, Penalty]:

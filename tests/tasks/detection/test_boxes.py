@@ -15,7 +15,8 @@ from qanas.core.maps import doubles
 from qanas.tasks.base import Split
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.boxes import IGNORED, KIND, OBJECT, Fitting, placed, target_rows
-from qanas.tasks.detection.decoding import Decoder
+from qanas.tasks.detection.decoding import Decoder, Found
+from qanas.tasks.detection.examples import shown_boxes
 from qanas.tasks.detection.images import Augmentation, Look, in_shares
 from qanas.tasks.detection.losses import detection_loss
 
@@ -162,3 +163,25 @@ def test_only_sizes_that_fit_are_searched() -> None:
     sizes = {replace(task, width=int(width), aspect=float(aspect)).size for width in widths for aspect in aspects}
     assert len(sizes) == len(widths) * len(aspects)
     assert all(doubles(side) for size in sizes for side in size)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_pictures_are_shown_where_their_boxes_are(fit: Fitting) -> None:
+    rows = targets((*BOX, 0, OBJECT, 640))
+    across, down, far, low = placed(SIZE, PICTURE, fit)
+    inputs = np.zeros((2, 3, *SIZE), np.float32)
+    left, top, right, bottom = (round(side) for side in (
+        BOX[0] * across + far, BOX[1] * down + low, BOX[2] * across + far, BOX[3] * down + low
+    ))  # fmt: skip
+    inputs[0, :, top:bottom, left:right] = 1.0
+    split = Split(inputs, np.stack([rows, targets()]), {"file": np.array(["a", "b"])})
+    found = Found(np.array([BOX], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
+    notes = {"means": [0.0] * 3, "deviations": [255.0] * 3, "fit": fit}
+    kept = shown_boxes([found, found], split, notes)
+    assert kept["box_image"].tolist() == ["a", "b"]
+    seen = kept["box_pictures"][0, ..., 0] > 127
+    columns, lines = np.flatnonzero(seen.any(0)), np.flatnonzero(seen.any(1))
+    shares = (columns[0] / SIZE[1], lines[0] / SIZE[0], (columns[-1] + 1) / SIZE[1], (lines[-1] + 1) / SIZE[0])
+    expected = np.array(BOX) / (PICTURE[1], PICTURE[0], PICTURE[1], PICTURE[0])
+    assert shares == pytest.approx(expected, abs=0.02)
+    assert kept["box_found"][0, 0].tolist() == pytest.approx([*BOX, 0.0, 1.0])

@@ -48,7 +48,7 @@ def _has_boxes(model: Predictions, split: str) -> bool:
 def _gallery(data: RunData, models: Sequence[Predictions], split: SplitName) -> Gallery:
     first = models[0].arrays
     names = [str(name) for name in data.cards[models[0].name].preprocessing.get("classes", ["object"])]
-    palette = class_palette(names)
+    palette = class_palette(["background", *names])[1:]  # grey is what is ignored
     rows = []
     for place, image in enumerate(map(str, first[f"{split}_box_image"])):
         true = first[f"{split}_box_true"][place]
