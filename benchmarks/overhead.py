@@ -179,7 +179,7 @@ def on_ray(units: int) -> Iterator[tuple[str, dict[str, float]]]:
         engine = RayEngine(cluster.address)
         yield "executor", of_executor(lambda: engine.executor(None, 2, go_on), units)
         yield "waiting trials", speedup(cluster.address, WAITING.format(wait=2.0))
-        yield "real trials", speedup(cluster.address, "epochs = 2000")
+        yield "real trials", speedup(cluster.address, "epochs = 6000")
 
 
 def main() -> None:
