@@ -144,7 +144,8 @@ def files_of(plan: Plan, folder: RunFolder) -> BlockFiles:
     estimator, (block, *_) = plan.estimator, cast("BlockwiseSpace", plan.bench.networks).blocks(SHAPE)
     assert isinstance(estimator, BlockTables)
     decisive = columns_of(measure for measure in plan.measures if isinstance(measure, Cost))
-    return estimator._files(RunStages(plan, folder, LiveDisplay()), block, decisive, plan.bench)
+    made_for = estimator._made_for(plan.bench, decisive)
+    return estimator._files(RunStages(plan, folder, LiveDisplay()), block, made_for)
 
 
 def test_the_shipped_recipes_share_a_folder(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ class BlockTables(Estimator):
         columns = columns_of(measure for measure in measures if isinstance(measure, Cost))
         additive = {model.measure.column for model in bench.additive_costs}
         decisive = [name for name in dict.fromkeys(columns) if name in additive]
-        files = [self._files(stages, block, decisive, bench) for block in blocks]
+        made_for = self._made_for(bench, decisive)
+        files = [self._files(stages, block, made_for) for block in blocks]
         stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table, entry.replaced)])
         replaced = self.score.name == "replace_one"
         if not all(entry.table.finished and (entry.replaced.finished or not replaced) for entry in files):
@@ -167,17 +168,21 @@ class BlockTables(Estimator):
                 )
         return ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
 
-    def _files(self, stages: Stages, block: Block, decisive: Sequence[str], bench: Bench) -> BlockFiles:
+    def _made_for(self, bench: Bench, decisive: Sequence[str]) -> list[str]:
+        """Return what tables depend on beside the recipe: costs of the race, and sources of devices' costs."""
+        # A race keeps the front of the costs alone, whatever the metric and the bounds.
+        raced_for = [] if self.table.full else sorted(decisive)
+        sources = ((model.measure.column, model.digest) for model in bench.additive_costs)
+        return [*raced_for, *(f"{column} {digest}" for column, digest in sources if digest)]
+
+    def _files(self, stages: Stages, block: Block, made_for: Sequence[str]) -> BlockFiles:
         """Name the files of a block by what they are made from."""
         supernets = (
             stages.file(block.name, f"supernet_{number}", ".safetensors", "supernets", block.name)
             for number in range(self.distillation.seeds)
         )
-        # A race keeps the front of the costs alone, whatever the metric and the bounds.
-        raced_for = [] if self.table.full else sorted(decisive)
-        raced_for += [f"{model.measure.column} {model.digest}" for model in bench.additive_costs if model.digest]
-        table = stages.file(block.name, "table", ".parquet", "tables", block.name, raced_for)
-        replaced = stages.file(block.name, "replaced", ".parquet", "replaced", block.name, raced_for)
+        table = stages.file(block.name, "table", ".parquet", "tables", block.name, made_for)
+        replaced = stages.file(block.name, "replaced", ".parquet", "replaced", block.name, made_for)
         return BlockFiles(tuple(supernets), table, replaced)
 
     def _write_features(self, bench: Bench, stages: Stages, teacher: Path) -> FeatureFolders:

@@ -10,6 +10,7 @@ from typing import Self
 
 from torch import nn
 
+from qanas.core.bits import told_bits
 from qanas.core.candidate import Candidate, Value
 from qanas.search_space.quantization_group import BY_LAYER
 from qanas.search_space.settings import Setting
@@ -145,13 +146,9 @@ def described(candidate: Candidate) -> str:
     'window 30, 16 channels, kernel size 3'
     """
     parts = _parts(candidate.input) + _parts(candidate.architecture)
-    bits = [
-        str(value)
-        for name, value in candidate.quantization.items()
-        if name.startswith("weight_bits") and value != BY_LAYER
-    ]
-    same = bits[:1] if len(set(bits)) == 1 else bits
-    return ", ".join([*parts, *([f"{'-'.join(same)} bits"] if same else [])])
+    own = {name: value for name, value in candidate.quantization.items() if name.startswith("weight_bits")}
+    bits = told_bits([(value,) for value in own.values() if value != BY_LAYER])
+    return ", ".join([*parts, *([f"{bits} bits"] if bits else [])])
 
 
 def _parts(settings: Mapping[str, Value]) -> list[str]:
