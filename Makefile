@@ -40,13 +40,18 @@ firmware: $(STAMP)
 	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py
 
 # The same, and networks that are counted there; what the emulated boards need is installed first, which takes root.
+# Arm's program for a Cortex-M55, TFLite Micro with CMSIS-NN, is fetched as well: export QANAS_CMSIS_NN=$(RUNNER).
+RUNNER := build/cmsis_nn/mlia/resources/backends/applications/$\
+	inference_runner-sse-300-26.03.0-tflm-ethos-U65-Default-noTA/mlek_inference_runner.axf
 EMULATOR_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 emulator: $(STAMP)
 	@{ command -v arm-none-eabi-gcc && command -v qemu-system-arm; } > /dev/null || { \
 		test "$$(id -u)" = 0 || { echo "as root: apt-get install --no-install-recommends $(EMULATOR_PACKAGES)"; exit 1; }; \
 		apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(EMULATOR_PACKAGES); }
-	$(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py tests/deployment/test_conformance.py \
-		tests/hardware tests/contracts/test_costs.py
+	test -f $(RUNNER) || { $(BIN)/pip download --quiet --no-deps --dest build/cmsis_nn mlia-ethos-u==0.1.0 && \
+		$(BIN)/python -m zipfile -e build/cmsis_nn/mlia_ethos_u-*.whl build/cmsis_nn; }
+	QANAS_CMSIS_NN=$(CURDIR)/$(RUNNER) $(BIN)/pytest -m toolchain -ra tests/deployment/test_firmware_targets.py \
+		tests/deployment/test_conformance.py tests/hardware tests/contracts/test_costs.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

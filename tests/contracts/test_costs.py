@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from qanas.core.measures import Cost
+from qanas.deployment.boards import cmsis_nn
 from qanas.deployment.boards.board import lacking
 from qanas.hardware.costs import PROGRAM_COSTS, CostModel, DeviceCost
 from qanas.hardware.device import Device, device_names
@@ -29,6 +30,9 @@ COMPILED = DEVICES.pop("compiler")
 EMULATED = DEVICES.pop("emulator")
 """Its tools aren't everywhere."""
 
+INTERPRETED = DEVICES.pop("interpreter")
+"""Its program is fetched."""
+
 COSTS = [*PROGRAM_COSTS, *(DeviceCost(Cost("latency_ms", device.name), device) for device in DEVICES.values())]
 
 
@@ -43,6 +47,12 @@ def test_a_compilers_cost_keeps_the_contracts() -> None:
 @pytest.mark.skipif(bool(lacking()), reason=f"not on this machine: {', '.join(lacking())}")
 def test_an_emulated_board_keeps_the_contract() -> None:
     check_latency(EMULATED.latency)
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(bool(cmsis_nn.lacking()), reason=cmsis_nn.lacking())
+def test_an_interpreter_on_an_emulated_board_keeps_the_contract() -> None:
+    check_latency(INTERPRETED.latency)
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.measure.column)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,14 @@ import torch
 from torch import nn
 
 from qanas.deployment.arena import arena_bytes
+from qanas.deployment.boards.cmsis_nn import Runner
 from qanas.deployment.tflite import write_tflite
 from qanas.hardware.memory import peak_ram_bytes
+from qanas.networks.fastestdet import FastestDet
+from qanas.networks.fastestdet_space import NXP_HEAD
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
-from tests.deployment import cmsis_nn
 from tests.deployment.standalone_models import random_codes, simulated
 from tests.deployment.test_standalone import architectures, networks, quantized
 from tests.networks.image_networks import NETWORKS, with_statistics
@@ -44,21 +45,24 @@ def cases() -> dict[str, QuantizedGraph]:
     found |= {name: quantized(build(), *shape) for name, (build, shape) in FURTHER.items()}
     build_groups, size = NETWORKS[GROUPED]
     avoiding = Scheme(avoid="grouped_convolution")
-    return found | {f"{GROUPED}, avoided": quantized(with_statistics(build_groups()), 3, *size, scheme=avoiding)}
+    nxp = with_statistics(FastestDet((220, 220), 1, NXP_HEAD))
+    return found | {
+        f"{GROUPED}, avoided": quantized(with_statistics(build_groups()), 3, *size, scheme=avoiding),
+        "FastestDet, NXP's head, avoided": quantized(nxp, 3, 220, 220, scheme=avoiding),
+    }
 
 
-def held(network: QuantizedGraph, runner: Path) -> dict[str, Any]:
+def held(network: QuantizedGraph, runner: Runner) -> dict[str, Any]:
     """Return how a network's outputs differ, and its arena."""
     program = network.program()
     content = write_tflite(program)
     codes = random_codes(network, VECTORS)
     wanted = simulated(network, codes)
-    sizes = [int(np.prod(each.shape[1:])) for each in wanted.values()]
-    differing = outputs = furthest = arena = 0
+    differing = outputs = furthest = arena = instructions = 0
     for at in range(VECTORS):
         given = b"".join(each[at].tobytes() for each in codes.values())
-        found = cmsis_nn.run(runner, content, given, sizes)
-        arena = found.arena_bytes
+        found = runner.run(content, given)
+        arena, instructions = found.arena_bytes, found.instructions
         for raw, each in zip(found.outputs, wanted.values(), strict=True):
             steps = np.abs(np.frombuffer(raw, np.int8).astype(int) - each[at].reshape(-1).astype(int))
             differing += int(np.count_nonzero(steps))
@@ -67,4 +71,4 @@ def held(network: QuantizedGraph, runner: Path) -> dict[str, Any]:
     declared = arena_bytes(content, peak_ram_bytes(program))
     kinds = sorted({operator.kind for operator in program.operators})
     return {"outputs": outputs, "differing": differing, "most_steps": furthest, "arena_used": arena,
-            "arena_declared": declared, "operators": kinds}  # fmt: skip
+            "arena_declared": declared, "instructions": instructions, "operators": kinds}  # fmt: skip

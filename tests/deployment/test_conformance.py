@@ -1,4 +1,4 @@
-"""Models in TFLite Micro with CMSIS-NN on an emulated Cortex-M55, see `tests.deployment.cmsis_nn`; marked toolchain."""
+"""Models in TFLite Micro with CMSIS-NN on an emulated Cortex-M55; marked toolchain."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from qanas.deployment.boards.cmsis_nn import Runner, lacking
 from qanas.quantization.quantized_graph import QuantizedGraph
-from tests.deployment import cmsis_nn
 from tests.deployment.conformance import GROUPED, cases, held
 
-pytestmark = [pytest.mark.toolchain, pytest.mark.skipif(bool(cmsis_nn.lacking()), reason=cmsis_nn.lacking())]
+pytestmark = [pytest.mark.toolchain, pytest.mark.skipif(bool(lacking()), reason=lacking())]
 
 STEPS = {"FULLY_CONNECTED": 1, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
 """That outputs may be off with some operators: dense layers are rounded once where TFLite rounds twice; an LSTM's codes
@@ -25,7 +25,7 @@ def found() -> dict[str, QuantizedGraph]:
 def test_outputs_are_the_simulations_and_the_declared_arena_is_enough(
     found: dict[str, QuantizedGraph], tmp_path: Path
 ) -> None:
-    runner = cmsis_nn.patched(tmp_path)
+    runner = Runner.made(tmp_path)
     for name, network in found.items():
         if name == GROUPED:
             continue  # its kernel is broken in that build: `avoid` is for it

@@ -15,6 +15,7 @@ from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_
 from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.emulator import Emulator
+from qanas.hardware.latency.interpreter import Interpreter
 from qanas.networks.lstm import LSTMNetwork
 from qanas.networks.tcn import TCNNetwork
 from qanas.quantization.numbers.affine import WeightBits
@@ -195,6 +196,6 @@ def test_every_device_file_is_valid_and_has_a_latency() -> None:
     for name in device_names():
         device = Device.named(name)
         assert device.name == name
-        if isinstance(device.latency, Compiler | Emulator):
+        if isinstance(device.latency, Compiler | Emulator | Interpreter):
             continue  # a process each: tests/hardware/test_latency.py, test_emulator.py
         assert 0.0 < device.figure("latency_ms", [content])[0] < 1000.0

@@ -11,14 +11,19 @@ from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost
+from qanas.deployment.boards import cmsis_nn
 from qanas.deployment.boards.board import BOARDS, NAME, BoardError, lacking
+from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.standalone.footprint import KERNEL_BYTES, LAYER_BYTES, STACK_BYTES, Optimized, estimated
 from qanas.deployment.standalone.model import Standalone
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.costs import Blueprint, cost_models
 from qanas.hardware.device import Device
 from qanas.hardware.footprint import FOOTPRINT_COSTS, footprints_described, taken_footprint
+from qanas.hardware.latency.base import random_inputs
 from qanas.hardware.latency.emulator import Emulator
+from qanas.hardware.latency.table import alone, distinct_operators
+from qanas.hardware.profile import profiled
 from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
@@ -112,8 +117,30 @@ def test_instructions_are_counted_the_same_each_time(name: str) -> None:
     (found,) = device.figure("instructions", [SMALL])
     # 36 positions of 8 filters of 27 products: at least half an instruction a product, with two in one.
     assert 36 * 8 * 27 / 2 < found < 36 * 8 * 27 * 20
-    again = BOARDS[device.latency.core].instructions(Standalone.of(NAME, read_tflite(SMALL)), "-O2", 60)
-    assert again == found
+    again = BOARDS[device.latency.core].inference(Standalone.of(NAME, read_tflite(SMALL)), "-O2", 60)
+    assert again.instructions == found
+
+
+@pytest.mark.toolchain
+@needs_emulator
+def test_a_board_reads_inputs_and_writes_outputs() -> None:
+    content = SMALL
+    inputs = random_inputs(content)
+    given = b"".join(array.tobytes() for array in inputs.values())
+    done = BOARDS["Cortex-M7"].inference(Standalone.of(NAME, read_tflite(content)), "-O2", 60, given)
+    expected = LiteRTModel(content).invoke(inputs)
+    assert done.outputs == b"".join(array.tobytes() for array in expected.values())
+    with pytest.raises(BoardError, match="its inputs take 192 codes; 3 are given"):
+        BOARDS["Cortex-M7"].inference(Standalone.of(NAME, read_tflite(content)), "-O2", 60, b"abc")
+
+
+@pytest.mark.toolchain
+@needs_emulator
+def test_one_depthwise_operator_alone_is_c_without_a_warning() -> None:
+    # With channels and positions known, gcc once saw a loop behind the one of four channels run for ever.
+    network = blueprint_of(nn.Conv2d(16, 16, 3, padding=1, groups=16), input_shape=(16, 40, 40)).file
+    lone = [alone(one) for one in distinct_operators([network]).values() if one.kind == "DEPTHWISE_CONV_2D"]
+    assert [value > 0 for value in Device.named("cortex-m7").latency.of(lone)] == [True]
 
 
 @pytest.mark.toolchain
@@ -129,3 +156,24 @@ def test_what_no_board_takes_is_one_line() -> None:
     broken = Standalone(NAME, "#error no header\n", "", "", 0)
     with pytest.raises(BoardError, match=re.escape("arm-none-eabi-gcc: ") + ".*no header"):
         BOARDS["Cortex-M4"].footprint(broken, "-Os")
+
+
+# An interpreter
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(bool(cmsis_nn.lacking()), reason=cmsis_nn.lacking())
+def test_an_interpreters_instructions_are_its_operators_and_little_more() -> None:
+    device = Device.named("cortex-m55")
+    (whole,) = device.figure("instructions", [lstm().file])
+    layers = profiled(read_tflite(lstm().file), device).layers
+    taken = [layer.taken or 0.0 for layer in layers]
+    assert len(taken) == len(read_tflite(lstm().file).operators)
+    assert min(taken) > 100
+    assert whole * 0.98 < sum(taken) < whole  # the loop has the rest
+
+
+def test_without_the_runner_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cmsis_nn.VARIABLE, raising=False)
+    with pytest.raises(InputError, match=r"on an emulated Cortex-M55: .*(make emulator fetches one|on this machine)"):
+        Device.named("cortex-m55").figure("instructions", [SMALL])

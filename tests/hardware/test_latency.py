@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +19,12 @@ from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost
+from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.costs import Blueprint, cost_models
 from qanas.hardware.device import Device, device_names
 from qanas.hardware.latency.analytic import Analytic, fitted
+from qanas.hardware.latency.base import random_inputs
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.measured import MeasuredHere, MeasuredKernels
@@ -199,6 +202,21 @@ def test_a_users_command_says_what_a_file_takes(tmp_path: Path) -> None:
         cost_models([Cost("latency_ms")], device)
 
 
+def test_what_a_board_computes_is_held_against_litert(tmp_path: Path) -> None:
+    content = blueprint_of(nn.Conv2d(3, 4, 3)).file
+    expected = LiteRTModel(content).invoke(random_inputs(content))["output"].ravel()
+    answer = f"print(json.dumps({{'ms': [2], 'outputs': {expected.tolist()}}}))"
+    source = Device.named(str(own_device(tmp_path, script=f"import json\n{answer}"))).latency
+    assert source.of([content]) == [2]
+    (tmp_path / "board.py").write_text('print(\'{"ms": [2], "outputs": [0, 1]}\')')
+    with pytest.raises(InputError, match=r'its "outputs" are no list of 144 codes'):
+        source.of([content])
+    wrong = (expected.astype(int) + 2).tolist()
+    (tmp_path / "board.py").write_text(f"import json\nprint(json.dumps({{'ms': [2], 'outputs': {wrong}}}))")
+    with pytest.raises(InputError, match=r"144 of 144 outputs aren't LiteRT's, by up to 2 steps"):
+        source.of([content])
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [
@@ -277,6 +295,35 @@ def test_a_table_is_the_sum_of_operators_that_were_taken_alone(tmp_path: Path) -
     path.write_text("{}")
     with pytest.raises(InputError, match=r"made\.json is no table: device: Field required"):
         table.figure("cycles", [first])
+
+
+class Started(Analytic):
+    """A formula with a driver's start in front that nobody tells of."""
+
+    @property
+    def additive(self) -> bool:
+        return False
+
+    @property
+    def overhead(self) -> None:  # type: ignore[override]  # nobody knows
+        return None
+
+    def of(self, contents: Sequence[bytes]) -> list[float]:
+        return [5000.0 + value for value in super().of(contents)]
+
+
+def test_what_every_inference_has_once_is_counted_once(tmp_path: Path) -> None:
+    source = Started(method="analytic", source="made up", cycles={"convolution": 1.0, "operator": 10.0})
+    deep = [blueprint_of(nn.Conv2d(3, 4, 3), *(nn.Conv2d(4, 4, 1) for _ in range(n))).file for n in range(4)]
+    table = make_table("started", source, deep[1:], tmp_path / "started.json")
+    assert table.overhead == pytest.approx(5000)
+    assert (table.wholes, round(table.off, 6)) == (3, 0)
+    read = Table(method="table", path=str(tmp_path / "started.json"))
+    assert read.of(deep) == pytest.approx(source.of(deep))
+    assert read.described.endswith("sums are 0.0% off on 3 whole networks")
+    wider = blueprint_of(nn.Conv2d(3, 9, 3)).file
+    make_table("started", source, [wider], tmp_path / "started.json")  # the overhead stays
+    assert read.of([wider, *deep]) == pytest.approx(source.of([wider, *deep]))
 
 
 def test_a_surrogate_fills_a_tables_gaps_or_refuses(tmp_path: Path) -> None:

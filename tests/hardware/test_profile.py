@@ -33,7 +33,7 @@ def test_layers_sum_up_to_the_networks_costs(detector: Blueprint) -> None:
     device, costs = Device.named("stm32h743"), costs_of(detector)
     found = profiled(detector.program, device)
     assert sum(layer.macs for layer in found.layers) == costs["macs"]
-    assert sum(layer.latency_ms or 0.0 for layer in found.layers) == pytest.approx(
+    assert sum(layer.taken or 0.0 for layer in found.layers) == pytest.approx(
         device.figure("latency_ms", [detector.file])[0]
     )
     assert max(layer.live_bytes for layer in found.layers) <= costs["peak_ram_bytes"]

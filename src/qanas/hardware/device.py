@@ -20,14 +20,16 @@ from qanas.hardware.latency.base import STRICT, Figure
 from qanas.hardware.latency.command import Command
 from qanas.hardware.latency.compiler import Compiler
 from qanas.hardware.latency.emulator import Emulator
+from qanas.hardware.latency.interpreter import Interpreter
 from qanas.hardware.latency.measured import MeasuredHere
 from qanas.hardware.latency.surrogate import Surrogate
 from qanas.hardware.latency.table import Table
 from qanas.hardware.latency.transferred import Transferred
+from qanas.quantization.program import Program
 from qanas.quantization.scheme import Avoided, Scheme
 
 LatencySources = Annotated[
-    MeasuredHere | Analytic | Command | Compiler | Emulator | Table | Surrogate | Transferred,
+    MeasuredHere | Analytic | Command | Compiler | Emulator | Interpreter | Table | Surrogate | Transferred,
     Field(discriminator="method"),
 ]
 """The union of all sources, told apart by ``method``."""
@@ -200,6 +202,15 @@ class Device(BaseModel):
             raise InputError(f"device: {self.name} has {', '.join(self.figures)}, not {lacking[0]}")
         values = self.latency.of(contents)
         return [{name: self._converted(name, value) for name in self.figures} for value in values]
+
+    def by_operator(self, name: Figure, program: Program) -> list[float] | None:
+        """Return one of the figures of each operator of a program; None where its source can't tell them apart.
+
+        Raises:
+            InputError: nothing is known of one.
+        """
+        found = self.latency.by_operator(program)
+        return None if found is None else [self._converted(name, value) for value in found]
 
     def _converted(self, name: Figure, value: float) -> float:
         if name == self.latency.figure:

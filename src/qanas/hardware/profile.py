@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qanas.hardware.device import Device
-from qanas.hardware.latency.analytic import Analytic
+from qanas.hardware.latency.base import Figure
 from qanas.hardware.memory import live_bytes
 from qanas.hardware.work import work_of
 from qanas.quantization.program import Program
@@ -25,7 +25,7 @@ class LayerProfile:
         weight_bytes: that they take.
         macs: multiply-accumulates.
         live_bytes: working memory that is needed while it runs.
-        latency_ms: on the device; None where its source can't tell operators apart.
+        taken: on the device, in the profile's figure; None where its source can't tell operators apart.
     """
 
     layer: str
@@ -36,7 +36,7 @@ class LayerProfile:
     weight_bytes: int
     macs: int
     live_bytes: int
-    latency_ms: float | None
+    taken: float | None
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,17 @@ class Profile:
     Attributes:
         layers: in the order of execution.
         device: whose latency is told.
+        figure: in which it is: milliseconds where the device has them.
     """
 
     layers: Sequence[LayerProfile]
     device: str
+    figure: Figure
 
     @property
     def timed(self) -> bool:
         """Whether latency is told apart by operators."""
-        return all(layer.latency_ms is not None for layer in self.layers)
+        return all(layer.taken is not None for layer in self.layers)
 
     def by_part(self, value: Callable[[LayerProfile], float]) -> dict[str, float]:
         """Return the sum of something over the layers of each part, in their order."""
@@ -66,7 +68,7 @@ class Profile:
     @property
     def additive(self) -> Mapping[str, Callable[[LayerProfile], float]]:
         """What of a layer adds up to the network's, by its name; latency only where it is told."""
-        time: dict[str, Callable[[LayerProfile], float]] = {"latency": lambda layer: layer.latency_ms or 0.0}
+        time: dict[str, Callable[[LayerProfile], float]] = {"latency": lambda layer: layer.taken or 0.0}
         return (time if self.timed else {}) | {
             "multiply-accumulates": lambda layer: layer.macs,
             "weight bytes": lambda layer: layer.weight_bytes,
@@ -83,17 +85,17 @@ def profiled(program: Program, device: Device, parts: Iterable[str] = ()) -> Pro
 
     Args:
         program: of a network, or of a file.
-        device: whose formula tells what operators take, where it has one.
+        device: whose source tells what operators take, where it can.
         parts: the names of the network's modules, by which layers are summed; what has no weights belongs to the part
             before it.
 
     Raises:
         ValueError: nothing is known of an operator.
+        InputError: the device's source needs something that isn't there.
     """
     works = [work_of(operator) for operator in program.operators]
-    source = device.latency
-    formula = isinstance(source, Analytic) and device.clock_mhz is not None
-    times = [device.milliseconds(source.of_work([work])) for work in works] if formula else [None] * len(works)  # type: ignore[union-attr]
+    figure = device.figures[-1]
+    times: Sequence[float | None] = device.by_operator(figure, program) or [None] * len(works)
     known, part = sorted(parts, key=len, reverse=True), ""
     layers = []
     for number, (operator, work, needed, time) in enumerate(
@@ -112,7 +114,7 @@ def profiled(program: Program, device: Device, parts: Iterable[str] = ()) -> Pro
                 weight_bytes=work.weight_bytes,
                 macs=work.macs,
                 live_bytes=needed,
-                latency_ms=time,
+                taken=time,
             )
         )
-    return Profile(layers, device.name)
+    return Profile(layers, device.name, figure)

@@ -17,6 +17,8 @@ from qanas.hardware.profile import LayerProfile, Profile
 MOST_LAYERS = 30
 """In the terminal; the picture and the numbers have all, and their outputs' shapes."""
 
+_UNITS = {"latency_ms": "ms", "cycles": "cycles", "instructions": "instructions"}
+
 _BAR_HEIGHT, _AROUND = 14, 160
 
 
@@ -26,12 +28,12 @@ def print_profile(console: Console, profile: Profile) -> None:
     console.print(_parts(profile))
     chosen = sorted(profile.layers, key=_weight(profile), reverse=True)[:MOST_LAYERS]
     table = Table("layer", "operator", box=None, header_style="bold")
-    for heading in ("parameters", "bytes", "MACs", "RAM", *(["ms"] if time else [])):
+    for heading in ("parameters", "bytes", "MACs", "RAM", *([_UNITS[profile.figure]] if time else [])):
         table.add_column(heading, justify="right")
     for layer in (layer for layer in profile.layers if layer in chosen):
         row = [layer.layer, layer.kind.lower(), f"{layer.parameters:,}",
                f"{layer.weight_bytes:,}", f"{layer.macs:,}", f"{layer.live_bytes:,}"]  # fmt: skip
-        table.add_row(*row, *([f"{layer.latency_ms:.3g}"] if time else []))
+        table.add_row(*row, *([_number(profile, layer.taken or 0.0)] if time else []))
     console.print(table)
     if len(profile.layers) > MOST_LAYERS:
         console.print(f"... and {len(profile.layers) - MOST_LAYERS} layers that take less")
@@ -40,12 +42,17 @@ def print_profile(console: Console, profile: Profile) -> None:
         console.print(f"most {measure}: {layer.layer} ({layer.kind.lower()}){share}")
     if not time:
         console.print(
-            f"latency by layer isn't told: {profile.device} has no formula; `qanas devices` lists those that have"
+            f"latency by layer isn't told: {profile.device} takes networks whole; `qanas devices` lists others"
         )
 
 
+def _number(profile: Profile, value: float) -> str:
+    """Return what something takes on the device: counts are whole, milliseconds have three digits."""
+    return f"{value:.3g}" if profile.figure == "latency_ms" else f"{value:,.0f}"
+
+
 def _weight(profile: Profile) -> Any:  # noqa: ANN401 - a key
-    return (lambda layer: layer.latency_ms or 0.0) if profile.timed else (lambda layer: (layer.macs, layer.live_bytes))
+    return (lambda layer: layer.taken or 0.0) if profile.timed else (lambda layer: (layer.macs, layer.live_bytes))
 
 
 def _share(profile: Profile, measure: str, layer: LayerProfile) -> str:
@@ -60,7 +67,7 @@ def _parts(profile: Profile) -> Table:
     table = Table("part", box=None, header_style="bold")
     sums = {"MACs": profile.by_part(lambda layer: layer.macs), "bytes": profile.by_part(lambda one: one.weight_bytes)}
     if profile.timed:
-        sums["ms"] = profile.by_part(lambda layer: layer.latency_ms or 0.0)
+        sums[_UNITS[profile.figure]] = profile.by_part(lambda layer: layer.taken or 0.0)
     for heading in sums:
         table.add_column(heading, justify="right")
         table.add_column("", justify="right")
@@ -68,7 +75,7 @@ def _parts(profile: Profile) -> Table:
     for part in sums["MACs"]:
         cells: list[str] = []
         for heading, values in sums.items():
-            cells += [f"{values[part]:,.3g}" if heading == "ms" else f"{values[part]:,.0f}",
+            cells += [_number(profile, values[part]) if heading == _UNITS[profile.figure] else f"{values[part]:,.0f}",
                       f"{values[part] / totals[heading]:.1%}"]  # fmt: skip
         table.add_row(part, *cells)
     return table
@@ -77,8 +84,8 @@ def _parts(profile: Profile) -> Table:
 def write_profile(profile: Profile, title: str, page: Path) -> None:
     """Write the picture: a bar a layer of what it takes, beside the memory that is needed at that point."""
     names = [f"{number} {layer.layer}" for number, layer in enumerate(profile.layers)]
-    taken = [layer.latency_ms if profile.timed else layer.macs for layer in profile.layers]
-    unit = f"ms on {profile.device}" if profile.timed else "MACs"
+    taken = [layer.taken if profile.timed else layer.macs for layer in profile.layers]
+    unit = f"{_UNITS[profile.figure]} on {profile.device}" if profile.timed else "MACs"
     figure = make_subplots(
         cols=2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=(unit, "working memory, bytes")
     )
@@ -97,6 +104,7 @@ def profile_json(profile: Profile) -> dict[str, Any]:
     """Return all of it for a JSON file."""
     return {
         "device": profile.device,
+        "figure": profile.figure,
         "layers": [asdict(layer) for layer in profile.layers],
         "bottlenecks": {measure: layer.layer for measure, layer in profile.bottlenecks().items()},
     }

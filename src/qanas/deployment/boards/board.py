@@ -49,6 +49,19 @@ class BoardError(Exception):
 
 
 @dataclass(frozen=True)
+class Inference:
+    """What a board says of one.
+
+    Attributes:
+        instructions: that it took.
+        outputs: codes of all outputs, one behind the other.
+    """
+
+    instructions: int
+    outputs: bytes
+
+
+@dataclass(frozen=True)
 class Board:
     """A machine of QEMU.
 
@@ -85,41 +98,50 @@ class Board:
         image = f"{self.machine}.elf"
         linking = ["-T", f"{self.machine}.ld", "-nostartfiles", "--specs=rdimon.specs", "-Wl,--gc-sections"]
         command = [COMPILER, *self.core, "-mthumb", "-std=c99", "-Wall", "-Wextra", "-Werror", *SECTIONS]
-        _said([*command, *options, *sources, "startup.c", *linking, "-lm", "-o", image], folder)
+        said([*command, *options, *sources, "startup.c", *linking, "-lm", "-o", image], folder)
         return folder / image
 
     def run(self, image: Path, timeout_s: float = 600.0) -> subprocess.CompletedProcess[str]:
-        """Run a program; what it prints comes back.
+        """Run a program in its folder, whose files it can open; what it prints comes back.
 
         Raises:
             subprocess.TimeoutExpired: it isn't done in time.
         """
         command = [EMULATOR, "-M", self.machine, "-nographic", "-monitor", "none", "-serial", "none"]
         command += ["-icount", "shift=3", "-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)  # noqa: S603
+        return subprocess.run(  # noqa: S603 - our own
+            command, cwd=image.parent, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
 
-    def instructions(self, model: Standalone, optimized: Optimized, timeout_s: float) -> float:
-        """Return how many instructions one inference takes, of inputs that are all zero.
+    def inference(self, model: Standalone, optimized: Optimized, timeout_s: float, given: bytes = b"") -> Inference:
+        """Run one inference.
 
         Args:
             model: called `NAME`.
             optimized: what the compiler is told.
             timeout_s: seconds after which the emulator is stopped.
+            given: codes of all inputs, one behind the other; nothing: they are all zero.
 
         Raises:
             BoardError: it doesn't fit the board, isn't done in time, or fails.
         """
+        expected = sum(border.size for border in model.inputs)
+        if given and len(given) != expected:
+            raise BoardError(f"its inputs take {expected} codes; {len(given)} are given")
         with tempfile.TemporaryDirectory(prefix="board-") as place:
             folder = Path(place)
-            sources = _written(model, folder, render(__package__ or "", "counting.c.jinja", name=NAME))
+            (folder / "input.bin").write_bytes(given or bytes(expected))
+            borders = {"inputs": model.inputs, "outputs": model.outputs}
+            sources = _written(model, folder, render(__package__ or "", "counting.c.jinja", name=NAME, **borders))
             image = self.linked(folder, sources, optimized)
             try:
                 done = self.run(image, timeout_s)
             except subprocess.TimeoutExpired as error:
                 raise BoardError(f"{self.machine} isn't done after {timeout_s:g} seconds") from error
-        if done.returncode or not done.stdout.strip().isdigit():
-            raise BoardError(f"{self.machine} ended with code {done.returncode}: {_first_line(done.stderr)}")
-        return round(int(done.stdout) * self.instructions_of_tick)
+            if done.returncode or not done.stdout.strip().isdigit():
+                raise BoardError(f"{self.machine} ended with code {done.returncode}: {_first_line(done.stderr)}")
+            outputs = (folder / "output.bin").read_bytes()
+        return Inference(round(int(done.stdout) * self.instructions_of_tick), outputs)
 
     def footprint(self, model: Standalone, optimized: Optimized) -> Footprint:
         """Return what a program takes that does nothing but run the model, read off the linked file, and the stack.
@@ -135,8 +157,8 @@ class Board:
             folder = Path(place)
             sources = _written(model, folder, ALONE)
             command = [COMPILER, *self.core, "-mthumb", "-std=c99", optimized, *SECTIONS, *sources, "-nostartfiles"]
-            _said([*command, "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,-e,main", "-o", "alone.elf"], folder)
-            row = _said([SIZE, "alone.elf"], folder).splitlines()[1]
+            said([*command, "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,-e,main", "-o", "alone.elf"], folder)
+            row = said([SIZE, "alone.elf"], folder).splitlines()[1]
         text, data, bss = map(int, row.split()[:3])
         return Footprint(text + data, data + bss + STACK_BYTES)
 
@@ -148,7 +170,7 @@ def _written(model: Standalone, folder: Path, main: str) -> list[str]:
     return ["main.c", f"{model.name}_standalone.c"]
 
 
-def _said(command: Sequence[str], folder: Path) -> str:
+def said(command: Sequence[str], folder: Path) -> str:
     """Run one of the tools in a folder; return what it prints.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qanas.core.c_text import Side, labels, render
@@ -40,6 +41,8 @@ class Standalone:
         source: text of its C file.
         main: text of a program that runs the golden vectors of the firmware folder.
         ram_bytes: of its memory: values, and what kernels work in; the stack is not counted.
+        inputs: in their order.
+        outputs: in their order.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Standalone:
     source: str
     main: str
     ram_bytes: int
+    inputs: Sequence[Border] = ()
+    outputs: Sequence[Border] = ()
 
     @classmethod
     def of(cls, name: str, program: Program, *, raw: bool = False) -> Standalone:
@@ -79,7 +84,7 @@ class Standalone:
         }
         header, source = (render(__package__ or "", f"standalone.{end}.jinja", **values) for end in "hc")
         main = render(__package__ or "", "main.c.jinja", **values)
-        return cls(name, header, source, main, emitter.layout.size)
+        return cls(name, header, source, main, emitter.layout.size, borders["input"], borders["output"])
 
     def files(self) -> dict[str, str]:
         """Return the texts by file name."""

@@ -19,7 +19,7 @@ from qanas.core.errors import InputError
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.hardware.work import Work, work_of
-from qanas.quantization.program import RuntimeOperator
+from qanas.quantization.program import Program
 
 Term = Literal["convolution", "depthwise", "dense", "recurrent", "byte", "operator"]
 """What cycles are counted for: a multiply-accumulate of a kind of kernel, a moved byte, an operator."""
@@ -50,6 +50,11 @@ class Analytic(LatencySource):
         return True
 
     @property
+    def overhead(self) -> float:
+        """None."""
+        return 0.0
+
+    @property
     def described(self) -> str:
         """That nothing was measured."""
         return f"by formula, not measured; {self.source}"
@@ -60,16 +65,16 @@ class Analytic(LatencySource):
         Raises:
             InputError: it is no .tflite file, or has an operator that nothing is known of.
         """
-        return [sum(self.by_operator(read_tflite(content).operators)) for content in contents]
+        return [sum(self.by_operator(read_tflite(content))) for content in contents]
 
-    def by_operator(self, operators: Sequence[RuntimeOperator]) -> list[float]:
+    def by_operator(self, program: Program) -> list[float]:
         """Return the cycles of each operator.
 
         Raises:
             InputError: nothing is known of one.
         """
         try:
-            return [self.of_work([work_of(operator)]) for operator in operators]
+            return [self.of_work([work_of(operator)]) for operator in program.operators]
         except ValueError as error:
             raise InputError(str(error)) from error
 

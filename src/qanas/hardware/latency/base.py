@@ -12,7 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from qanas.deployment.tflite_reader import read_tflite
+from qanas.quantization.program import Program, RuntimeTensor
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +51,11 @@ class LatencySource(BaseModel, ABC):
         return False
 
     @property
+    def overhead(self) -> float | None:
+        """What every inference has once, whatever the network, in the figure's unit; None where nobody knows."""
+        return None
+
+    @property
     def digest(self) -> str:
         """Changes with all that its figures depend on, but for what is measured."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
@@ -59,6 +69,15 @@ class LatencySource(BaseModel, ABC):
         Raises:
             InputError: a file can't be had a figure of, in one line.
         """
+
+    def by_operator(self, program: Program) -> list[float] | None:
+        """Return the figure of each operator of a program, in its order; None where it can't tell them apart.
+
+        Raises:
+            InputError: nothing is known of one.
+        """
+        del program
+        return None
 
 
 def asked_script(name: str, asked: Mapping[str, object]) -> tuple[int, dict[str, Any]]:
@@ -85,3 +104,16 @@ def written(contents: Sequence[bytes], folder: Path) -> list[Path]:
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     return paths
+
+
+def random_inputs(content: bytes) -> dict[str, NDArray[Any]]:
+    """Return codes for each input of a .tflite file, of shape (1, *shape): the same for the same file."""
+    numbers = np.random.default_rng(list(hashlib.sha256(content).digest()))
+    return {name: _random(tensor, numbers) for name, tensor in read_tflite(content).inputs.items()}
+
+
+def _random(tensor: RuntimeTensor, numbers: np.random.Generator) -> NDArray[Any]:
+    if np.issubdtype(np.dtype(tensor.dtype), np.integer):
+        ends = np.iinfo(tensor.dtype)
+        return numbers.integers(ends.min, ends.max, tensor.shape, np.dtype(tensor.dtype), endpoint=True)
+    return numbers.standard_normal(tensor.shape).astype(tensor.dtype)

@@ -55,6 +55,11 @@ class Compiler(LatencySource):
         return f"estimated by Vela, {self.accelerator}, {self.system_config}, {self.memory_mode}"
 
     @property
+    def overhead(self) -> float:
+        """The driver's."""
+        return self.overhead_cycles
+
+    @property
     def available(self) -> bool:
         """Whether the compiler is installed."""
         return importlib.util.find_spec("ethosu") is not None

@@ -75,7 +75,7 @@ class Emulator(LatencySource):
         if key not in _COUNTED:
             try:
                 model = Standalone.of(NAME, read_tflite(content))
-                _COUNTED[key] = BOARDS[self.core].instructions(model, self.optimized, self.timeout_s)
+                _COUNTED[key] = BOARDS[self.core].inference(model, self.optimized, self.timeout_s).instructions
             except (NotCoveredError, BoardError) as error:
                 raise InputError(f"device: on an emulated {self.core}: {error}") from error
         return _COUNTED[key]

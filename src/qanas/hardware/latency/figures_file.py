@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -40,6 +41,11 @@ class FiguresFile(BaseModel):
     figure: Figure
     protocol: str
     date: str
+
+    @property
+    def digest(self) -> str:
+        """Changes with what was taken, not with the day."""
+        return hashlib.sha256(self.model_dump_json(exclude={"date"}).encode()).hexdigest()[:12]
 
     @classmethod
     def read(cls, path: Path) -> Self:

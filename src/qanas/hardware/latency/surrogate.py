@@ -19,7 +19,7 @@ from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.hardware.latency.table import TableFile, signature
 from qanas.hardware.work import work_of
-from qanas.quantization.program import RuntimeOperator, RuntimeTensor
+from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
 EXTRA = "surrogate"
 FOLDS = 10
@@ -66,11 +66,22 @@ class Surrogate(LatencySource):
         return TableFile.read(Path(self.path)).figure
 
     @property
+    def additive(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """Changes with the table's content, and with the bar."""
+        return f"{TableFile.read(Path(self.path)).digest}-{self.least_rank:g}"
+
+    @property
     def described(self) -> str:
         """The table, and how well held-out operators were predicted."""
         fitted, table = self._fitted, TableFile.read(Path(self.path))
         held_out = f"held-out operators: rank {fitted.rank:.3f}, off by {fitted.error:.0%}"
-        return f"predicted from {len(table.values)} operators of {table.device}, {table.date}; {held_out}"
+        made_of = f"{len(table.values)} operators of {table.device}, {table.date}{table.sums}"
+        return f"predicted from {made_of}; {held_out}"
 
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the sum over each file's operators: looked up, and predicted where the table lacks them.
@@ -78,11 +89,24 @@ class Surrogate(LatencySource):
         Raises:
             InputError: it is no .tflite file, or the surrogate is not to be believed.
         """
+        overhead = TableFile.read(Path(self.path)).overhead
+        return [overhead + sum(found) for found in self._by_operator([read_tflite(content) for content in contents])]
+
+    def by_operator(self, program: Program) -> list[float]:
+        """Return what each operator takes, measured or predicted.
+
+        Raises:
+            InputError: it is of a kind that the table lacks, or the surrogate is not to be believed.
+        """
+        return self._by_operator([program])[0]
+
+    def _by_operator(self, programs: Sequence[Program]) -> list[list[float]]:
+        """Return the same of several programs, whose gaps are predicted at once."""
         fitted = self._fitted
-        networks = [[signature(operator) for operator in read_tflite(content).operators] for content in contents]
+        networks = [[signature(operator) for operator in program.operators] for program in programs]
         asked = {name for network in networks for name in network}
         known = {**fitted.known, **fitted.predicted(sorted(asked - fitted.known.keys()))}
-        return [sum(known[name] for name in network) for network in networks]
+        return [[known[name] for name in network] for network in networks]
 
 
 @dataclass(frozen=True)

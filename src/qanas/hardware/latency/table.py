@@ -6,11 +6,12 @@ Sums of operators rank networks as whole measurements do where kernels run one a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+import numpy as np
 
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
@@ -19,18 +20,35 @@ from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.hardware.latency.figures_file import FiguresFile
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
+WHOLES = 5
+"""Networks that are taken whole beside a table's operators."""
+
+MOST_OVERHEAD = 0.98
+"""Of the cheapest operator: nothing takes no time."""
+
 
 class TableFile(FiguresFile):
     """What a table's file holds.
 
     Attributes:
-        values: of each operator by its signature.
+        values: of each operator by its signature, without the overhead.
+        overhead: what an inference has once, whatever the network; each operator that was taken by itself had it too.
+        wholes: networks that were taken whole beside their operators, the smallest.
+        off: mean relative error of the sums on these.
     """
 
     key: ClassVar[str] = "device.latency.path"
     held: ClassVar[str] = "table"
     made_by: ClassVar[str] = "qanas table"
     values: dict[str, float]
+    overhead: float = 0.0
+    wholes: int = 0
+    off: float = 0.0
+
+    @property
+    def sums(self) -> str:
+        """How far sums were off, for cards; nothing where no network was taken whole."""
+        return f"; sums are {self.off:.1%} off on {self.wholes} whole networks" if self.wholes else ""
 
 
 class Table(LatencySource):
@@ -60,13 +78,13 @@ class Table(LatencySource):
     @property
     def digest(self) -> str:
         """Changes with the table's content."""
-        return hashlib.sha256(json.dumps(self._file.values, sort_keys=True).encode()).hexdigest()[:12]
+        return self._file.digest
 
     @property
     def described(self) -> str:
         """What the table was made by, and when."""
         table = self._file
-        return f"sum of operators from a table of {table.device}, {table.date}: {table.protocol}"
+        return f"sum of operators from a table of {table.device}, {table.date}: {table.protocol}{table.sums}"
 
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the sum over each file's operators.
@@ -74,10 +92,16 @@ class Table(LatencySource):
         Raises:
             InputError: it is no .tflite file, or has operators that the table lacks.
         """
-        known = self._file.values
-        return [sum(self._looked_up(read_tflite(content).operators, known)) for content in contents]
+        table = self._file
+        return [table.overhead + sum(self.by_operator(read_tflite(content))) for content in contents]
 
-    def _looked_up(self, operators: Sequence[RuntimeOperator], known: Mapping[str, float]) -> list[float]:
+    def by_operator(self, program: Program) -> list[float]:
+        """Return what the table has of each operator.
+
+        Raises:
+            InputError: it lacks one.
+        """
+        operators, known = program.operators, self._file.values
         signatures = [signature(operator) for operator in operators]
         lacking = [operator.kind for operator, name in zip(operators, signatures, strict=True) if name not in known]
         if lacking:
@@ -117,22 +141,55 @@ def distinct_operators(contents: Iterable[bytes]) -> dict[str, RuntimeOperator]:
 def make_table(name: str, source: LatencySource, contents: Iterable[bytes], path: Path) -> TableFile:
     """Measure the operators of some files that a table lacks, all in turns, and write it.
 
+    Where the source doesn't say what every inference has once, a few of the files are taken whole, and tell it: sums of
+    operators that were taken by themselves have it once an operator.
+
     Args:
         name: of the device.
         source: what takes them.
         contents: .tflite files.
-        path: of the table; one that is there by the same protocol is added to.
+        path: of the table; one that is there by the same protocol is added to, and keeps its overhead.
 
     Raises:
         InputError: there is a table of another device or protocol, or an operator can't be taken.
     """
+    files = list(contents)
     before = TableFile.read(path) if path.is_file() else None
     now = TableFile.taken(name, source, values={})
     if before is not None and (before.device, before.figure, before.protocol) != (now.device, now.figure, now.protocol):
         raise InputError(f"{path}: it is of {before.device}, {before.protocol}; name another file for {name}")
     known = {} if before is None else before.values
-    lacking = {name: one for name, one in distinct_operators(contents).items() if name not in known}
-    taken = source.of([alone(operator) for operator in lacking.values()]) if lacking else []
-    table = now.model_copy(update={"values": {**known, **dict(zip(lacking, taken, strict=True))}})
+    lacking = {name: one for name, one in distinct_operators(files).items() if name not in known}
+    taken = dict(zip(lacking, source.of([alone(one) for one in lacking.values()]), strict=True)) if lacking else {}
+    wholes = [] if source.additive else _wholes(source, files)
+    overhead = source.overhead if before is None else before.overhead
+    if overhead is None:
+        overhead = min([_overhead(taken, wholes), *(value * MOST_OVERHEAD for value in taken.values())])
+    values = {**known, **{name: value - overhead for name, value in taken.items()}}
+    off = [abs((overhead + sum(values[name] for name in names)) / value - 1.0) for names, value in wholes]
+    told = {"values": values, "overhead": overhead, "wholes": len(wholes), "off": float(np.mean(off)) if off else 0.0}
+    table = now.model_copy(update=told)
     table.write(path)
     return table
+
+
+def _wholes(source: LatencySource, files: Sequence[bytes]) -> list[tuple[list[str], float]]:
+    """Return the operators' signatures and the figure of the smallest of some files, in which an overhead shows most.
+
+    None where the source can't take one of them: its operators may fit a board that it doesn't fit.
+    """
+    smallest = sorted(set(files), key=lambda content: (len(content), content))[:WHOLES]
+    try:
+        taken = source.of(smallest)
+    except InputError:
+        return []
+    names = [[signature(operator) for operator in read_tflite(content).operators] for content in smallest]
+    return list(zip(names, taken, strict=True))
+
+
+def _overhead(taken: Mapping[str, float], wholes: Sequence[tuple[Sequence[str], float]]) -> float:
+    """Return what the sums of operators have too much of whole networks, for each operator but one; none below 0."""
+    found = [
+        (sum(taken[name] for name in names) - value) / (len(names) - 1) for names, value in wholes if len(names) > 1
+    ]
+    return max(float(np.median(found)), 0.0) if found else 0.0

@@ -79,6 +79,11 @@ class Transferred(LatencySource):
         return self._measured.figure
 
     @property
+    def digest(self) -> str:
+        """Changes with both files' content."""
+        return f"{TableFile.read(Path(self.path)).digest}-{self._measured.digest}"
+
+    @property
     def described(self) -> str:
         """Both devices."""
         known, own = TableFile.read(Path(self.path)), self._measured

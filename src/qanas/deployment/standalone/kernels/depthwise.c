@@ -72,6 +72,9 @@ static void depthwise(const depthwise_layer *layer, const int8_t *input, int8_t 
   const window *over = &layer->over;
   const requantization to = layer->to;
   const int32_t channels = layer->channels, outputs = channels * layer->multiplier;
+#ifdef QANAS_DSP
+  const int32_t by_fours = layer->multiplier == 1 ? outputs & ~3 : 0;
+#endif
   int32_t row, column;
   for (row = 0; row < over->out_rows; ++row) {
     const int32_t top = row * over->stride_rows - over->above;
@@ -87,7 +90,7 @@ static void depthwise(const depthwise_layer *layer, const int8_t *input, int8_t 
       first = input + (top + on.first_row * over->gap_rows) * over->columns * channels;
       first += (left + on.first * over->gap_columns) * channels;
 #ifdef QANAS_DSP
-      for (; layer->multiplier == 1 && out + 3 < outputs; out += 4) {
+      for (; out < by_fours; out += 4) {
         depthwise_four(layer, &to, &on, first + out, out, output + out);
       }
 #endif
