@@ -11,7 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from tests.reporting.page import Page, coloured, unpacked
 
-from qanas.core.card import Card, Learning
+from qanas.core.card import Card, Latency, Learning
 from qanas.core.classes import Classes
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_parquet
@@ -20,7 +20,7 @@ from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Split
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
-ALL_PLOTS = ["front", "quantization", "lives", "scatter", "errors", "progress", "importance", "parallel"]
+ALL_PLOTS = ["front", "shipped", "quantization", "lives", "scatter", "errors", "progress", "importance", "parallel"]
 WITHOUT_PREDICTIONS = [name for name in ALL_PLOTS if name not in ("lives", "scatter", "errors")]
 
 
@@ -287,6 +287,22 @@ def test_classes_give_a_confusion_matrix(run: RunFolder) -> None:
     assert matrix["z"] == [[0.75, 0, 0.25], [0, 1, 0], [0, 1, 0]]
     assert matrix["text"][0][2] == "true 0, predicted 2<br>1 (25%)"
     assert go.Figure({"data": [coloured(matrix)]}).data[0].type == "heatmap"
+
+
+def test_what_shipped_is_drawn_against_the_latency_on_each_device(run: RunFolder) -> None:
+    for name, card in run.cards().items():
+        further = {"stm32l4r5": Latency(cycles=100.0 * card.macs, ms=card.macs / 1e6, kernels="by formula")}
+        told = card.model_copy(update={"latency_ms": card.latency_ms | further})
+        (run.model(name) / "card.json").write_text(told.to_json())
+    page = _page(run)
+    spec = page.plot("shipped")
+    axes = [choice["layout"]["xaxis"]["title"]["text"].removesuffix(" (log scale)") for choice in spec["choices"]]
+    assert axes == ["latency on host, ms", "latency on stm32l4r5, ms", "cycles on stm32l4r5"]
+    names = [trace["name"] for trace in spec["traces"]]
+    place = names.index("networks, validation")
+    drawn = sorted(spec["choices"][1]["traces"][str(place)]["x"])
+    assert drawn == sorted(card.macs / 1e6 for name, card in run.cards().items() if name != "seed")
+    assert spec["choices"][1]["caption"].endswith("Latency: by formula.")
 
 
 def test_every_model_can_be_chosen(run: RunFolder) -> None:

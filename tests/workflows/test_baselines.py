@@ -88,6 +88,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "estimation": {"epochs": 2, "calibration_samples": 64},
     "objectives": {"mae_quantized": "minimize", "weight_bytes": "minimize"},
     "finalists": {"count": 1, "seeds": 2},
+    "device": {"name": "host", "also": ["stm32l4r5"]},
 }
 NETWORKS = ["linear", "dense-4", "dense-12", "narrowed-4", "narrowed-8", "narrowed-16", "4-bits"]
 MADE = [f"baseline-{name}" for name in NETWORKS]
@@ -135,6 +136,8 @@ def test_they_ship_as_finalists_do(ran: tuple[Plan, RunResult]) -> None:
     assert bits.file_bytes < cards["seed"].file_bytes
     assert bits.metrics["float"] == cards["seed"].metrics["float"]  # the reference's own trainings
     assert [verdict.differences for verdict in verify_models(plan, result.folder)] == [()] * len(cards)
+    assert {tuple(card.latency_ms) for card in cards.values()} == {("host", "stm32l4r5")}
+    assert cards["seed"].latency_ms["stm32l4r5"].cycles > dense.latency_ms["stm32l4r5"].cycles  # type: ignore[operator]
     picked = pick_model(result.folder, [])
     assert picked.identity in cards
 

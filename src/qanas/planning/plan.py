@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Goal, Limit, Measure, Metric, Score
 from qanas.execution.executors import LOCAL, Engine
+from qanas.hardware.costs import DeviceCost, FootprintCost
+from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -131,6 +133,7 @@ class Plan:
         goals: scores to be reached; of what reaches them the smallest is wanted.
         store: a study that others work on, too; None: the run's own.
         engine: who runs units of work.
+        also_on: further devices that the latency of what ships is told of.
     """
 
     bench: Bench
@@ -147,6 +150,14 @@ class Plan:
     goals: tuple[Goal, ...] = ()
     store: SharedStudy | None = None
     engine: Engine = LOCAL
+    also_on: tuple[Device, ...] = ()
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device that the latency of what ships is told of, the recipe's own first."""
+        named = (model.device for model in self.bench.costs if isinstance(model, DeviceCost | FootprintCost))
+        every = (self.bench.device, *self.also_on, *named)
+        return tuple({device.name: device for device in reversed(every)}.values())[::-1]
 
     @cached_property
     def axes(self) -> tuple[Measure, ...]:

@@ -154,7 +154,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "objectives": dict(recipe.objectives),
         "limits": {limit.cost.column: limit.bound for limit in limits},
         **({"goals": {goal.metric.column: goal.bound for goal in goals}} if goals else {}),
-        "device": recipe.device.model_dump(),
+        "device": recipe.device.model_dump(mode="json", exclude_defaults=True) | {"name": recipe.device.name},
         "finalists": recipe.finalists.model_dump(exclude_none=True),
         "reference": {"tune": finalists.tune},
         "baselines": recipe.baselines.model_dump(),
@@ -171,6 +171,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     plan = Plan(
         bench, strategy, estimator, budget, objectives, limits, finalists, scheme, recipe.estimation.jobs, resolved,
         recipe.baselines.wanted, goals, store, LOCAL if recipe.execution is None else recipe.execution.chosen(),
+        tuple(Device.named(name, folder) for name in recipe.device.also),
     )  # fmt: skip
     plan.check_combination()
     return plan

@@ -77,10 +77,11 @@ class QuantizationTable(BaseModel):
 
 
 class DeviceTable(BaseModel):
-    """Where latency is measured."""
+    """What networks are for, and on which further devices the latency of what ships is told."""
 
     model_config = STRICT
     name: str = "host"
+    also: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class FinalistsTable(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qanas.core.measures import PRECISIONS, Cost, Metric, Precision, measure_of
@@ -10,15 +10,18 @@ from qanas.core.run_folder import SEED_ID
 from qanas.reporting.figures import ACCENT, HOVER, LEGEND, SECOND, Choice, Figure, Spec, hover, value_axis
 from qanas.reporting.models import main_cost, main_metric, statistic
 from qanas.reporting.run_data import Row, RunData, finite, name_of
-from qanas.reporting.wording import SPLITS, count, number, signed, words
+from qanas.reporting.wording import SPLITS, count, number, signed, title, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qanas.core.card import Card, LayerNoise, SplitName
 
 _COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
+_COUNTED = ("latency_ms", "cycles", "instructions")
+"""What a device takes for an inference."""
+
 _MEAN = "_val_mean"  # of a metric, in finalists.csv
 
 
@@ -33,42 +36,83 @@ class _Network:
 
 
 def shipped_plot(data: RunData) -> Figure | None:
-    """Draw deployed scores of shipped networks and of the reference against a cost.
+    """Draw deployed scores of what shipped against what was searched for and the latency on each device of the cards.
 
     Returns:
-        None where the front itself is by a metric, so that its plot shows the finalists' scores, or without a score.
+        None without a score, or where the front's own plot shows the finalists' scores and no card has a latency.
     """
     metric = main_metric(data)
-    if metric is None or not data.scored_for:
+    costs = [] if metric is None else _shipped_costs(data)
+    views = [(cost, _shipped(data, metric or "", cost)) for cost in costs]
+    views = [(cost, traces) for cost, traces in views if any(trace["x"] for trace in traces)]
+    if not views:
         return None
-    cost = main_cost(data)
+    choices = []
+    for cost, traces in views:
+        places = [at for trace in traces for at in trace["x"]]
+        changes = {at: {name: trace[name] for name in ("x", "y", "text", "error_y")} for at, trace in enumerate(traces)}
+        label = f"{words(metric or '')} against {title(cost)}"
+        choices.append(Choice(label, changes, {"xaxis": value_axis(cost, places)}, _shipped_caption(data, cost)))
+    layout = {**choices[0].layout, "yaxis": {"title": {"text": words(metric or "")}}, "legend": LEGEND}
+    several = len(choices) > 1
+    return Figure(
+        "shipped", views[0][1], layout, choices[0].caption, "Axes" if several else "", choices if several else ()
+    )
+
+
+def _shipped_costs(data: RunData) -> list[str]:
+    """Return the axes that what shipped is drawn against: by a score, the main cost; then each device's latency."""
+    devices = dict.fromkeys(
+        Cost(name, device=device).column
+        for card in data.cards.values()
+        for device, entry in card.latency_ms.items()
+        for name in entry.figures()
+        if name in _COUNTED
+    )
+    first = [main_cost(data)] if data.scored_for else []
+    return [*first, *(cost for cost in devices if cost not in first)]
+
+
+def _shipped(data: RunData, metric: str, cost: str) -> list[Spec]:
+    """Return the marks of baselines, networks and the reference, of validation and of test data."""
     traces = []
     for split, colour in _COLOURS.items():
-        simple = [_Network(name, card.costs()[cost], card, "deployed") for name, card in data.baselines.items()]
-        if simple:
-            traces.append(
-                _scored("baselines", simple, metric, split, {"size": 9, "symbol": "square-open", "color": colour})
-            )
-        networks = [_Network(name, card.costs()[cost], card, "deployed") for name, card in data.shipped.items()]
-        traces.append(_scored("networks", networks, metric, split, {"size": 10, "color": colour}))
-        reference = _reference(data, cost)
-        if reference:
-            style: Spec = {"size": 15, "symbol": ["star", "star-open"][: len(reference)], "color": colour}
-            traces.append(_scored("reference", reference, metric, split, style))
-    places = [at for trace in traces for at in trace["x"]]
-    if not places:
-        return None
-    layout = {
-        "xaxis": value_axis(cost, places),
-        "yaxis": {"title": {"text": words(metric)}},
-        "legend": LEGEND,
-    }
-    full = ", the open one before quantization, in FP32" if _whole(data, cost) is not None else ""
-    caption = (
-        "Each network as it ships, measured in the runtime that will run it: mean and one standard deviation over its "
+        kinds: list[tuple[str, list[_Network], Spec]] = [
+            ("baselines", _deployed(data.baselines, cost), {"size": 9, "symbol": "square-open"}),
+            ("networks", _deployed(data.shipped, cost), {"size": 10}),
+            ("reference", _reference(data, cost), {"size": 15, "symbol": ["star", "star-open"]}),
+        ]
+        traces += [
+            _scored(name, networks, metric, split, marker | {"color": colour})
+            for name, networks, marker in kinds
+            if name == "networks" or (data.baselines if name == "baselines" else SEED_ID in data.cards)
+        ]
+    return traces
+
+
+def _shipped_caption(data: RunData, cost: str) -> str:
+    full = ", the open one before quantization, in FP32" if len(_reference(data, cost)) > 1 else ""
+    told = next((e.kernels for c in data.cards.values() for d, e in c.latency_ms.items() if cost.endswith(f"@{d}")), "")
+    return (
+        "Each network as it ships, scored in the runtime that will run it: mean and one standard deviation over its "
         f"trainings. The star is the reference, quantized likewise{full}. Nothing was chosen by test data."
+        f"{f' Latency: {told}.' if told else ''}"
     )
-    return Figure("shipped", traces, layout, caption)
+
+
+def _deployed(cards: Mapping[str, Card], cost: str) -> list[_Network]:
+    """Return the networks whose cost is known."""
+    found = [(name, _cost_of(card, cost), card) for name, card in cards.items()]
+    return [_Network(name, value, card, "deployed") for name, value, card in found if value is not None]
+
+
+def _cost_of(card: Card, cost: str) -> float | None:
+    """Return what a shipped network costs; with a device's name, there."""
+    measure = Cost.parse(cost)
+    if measure is None or not measure.device:
+        return card.costs().get(cost)
+    entry = card.latency_ms.get(measure.device)
+    return None if entry is None else entry.figures().get(measure.name)
 
 
 def _whole(data: RunData, cost: str) -> float | None:
@@ -78,11 +122,10 @@ def _whole(data: RunData, cost: str) -> float | None:
 
 def _reference(data: RunData, cost: str) -> list[_Network]:
     """Return the reference as deployed and, where its cost is known, in FP32."""
-    card, whole = data.cards.get(SEED_ID), _whole(data, cost)
-    if card is None:
-        return []
-    deployed = _Network("reference, deployed", card.costs()[cost], card, "deployed")
-    return [deployed] if whole is None else [deployed, _Network("reference, FP32", whole, card, "float")]
+    deployed = _deployed({name: card for name, card in data.cards.items() if name == SEED_ID}, cost)
+    whole = _whole(data, cost)
+    found = [replace(network, name="reference, deployed") for network in deployed]
+    return found + [_Network("reference, FP32", whole, n.card, "float") for n in deployed if whole is not None]
 
 
 def _scored(named: str, networks: Sequence[_Network], metric: str, split: SplitName, marker: Spec) -> Spec:

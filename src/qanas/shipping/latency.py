@@ -16,30 +16,35 @@ from qanas.shipping.models import Shipment
 
 
 def with_latency(
-    device: Device, folder: RunFolder, shipments: Sequence[Shipment], progress: Progress
+    devices: Sequence[Device], folder: RunFolder, shipments: Sequence[Shipment], progress: Progress
 ) -> list[Shipment]:
-    """Return shipments whose cards have the device's latency; where it can't be had, who watches is told why.
+    """Return shipments whose cards have the devices' latency; where it can't be had, who watches is told why.
 
     Where a card lacks it, or has it by another protocol, all are taken anew, together: figures of different hours
     can't be compared. A card is a whole file at every moment; killed in between, the rest is taken next time.
 
     Args:
-        device: the recipe's.
+        devices: the recipe's own first.
         folder: of the run.
         shipments: of the run, baselines included.
         progress: who watches.
     """
     cards = {shipment.finalist.identity: shipment.card for shipment in shipments if shipment.card is not None}
-    if all(_has_it(card, device) for card in cards.values()):
-        return list(shipments)
-    try:
-        taken = take(device, folder, list(cards))
-    except InputError as error:
-        progress.message(f"latency: {error}")
-        return list(shipments)
-    for (identity, card), latency in zip(cards.items(), taken, strict=True):
-        cards[identity] = card.model_copy(update={"latency_ms": {device.name: latency}})
-        write_atomically(folder.model(identity) / "card.json", cards[identity].to_json().encode())
+    for device in devices:
+        if all(_has_it(card, device) for card in cards.values()):
+            continue
+        try:
+            taken = take(device, folder, list(cards))
+        except InputError as error:
+            progress.message(f"latency: {error}")
+            if device is devices[0]:  # the first one on a card is the recipe's own
+                break
+            continue
+        for (identity, card), latency in zip(cards.items(), taken, strict=True):
+            known = {**card.latency_ms, device.name: latency}
+            told = {each.name: known[each.name] for each in devices if each.name in known}
+            cards[identity] = card.model_copy(update={"latency_ms": told})
+            write_atomically(folder.model(identity) / "card.json", cards[identity].to_json().encode())
     return [replace(s, card=cards.get(s.finalist.identity)) if s.card is not None else s for s in shipments]
 
 

@@ -157,7 +157,7 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
         ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
     ]
     baseline_seconds += time.monotonic() - started if trained else 0.0
-    timed = with_latency(plan.bench.device, folder, [*shipments, *compared], progress)
+    timed = with_latency(plan.devices, folder, [*shipments, *compared], progress)
     shipments, compared = timed[: len(shipments)], timed[len(shipments) :]
     result = RunResult(folder, front, shipments, compared)
     remove_stale_models(folder, timed)
