@@ -5,8 +5,8 @@
 A surrogate is fitted to the operators of 30 random networks of the space `mobilenet` (at 64, 80 and 112 pixels), each
 taken by itself; it predicts 24 whole networks at 96 pixels, none of whose operators with a map is in its table.
 Held-out operators are a tenth of the table at a time, predicted from the rest. Figures are Vela's cycles, of which sums
-and wholes are one estimate, and the instructions of an emulated Cortex-M7 on eight of the networks, of operators of 12:
-both are the same in every run.
+and wholes are one estimate, and instructions: of TFLite Micro with CMSIS-NN on an emulated Cortex-M55, and of C without
+an interpreter on a Cortex-M7 on eight of the networks, operators of 12 for both. All are the same in every run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from qanas.hardware.latency.surrogate import Surrogate
 from qanas.hardware.latency.table import make_table
 
 SIZE, OTHER_SIZES = 96, (64, 80, 112)
-NETWORKS = {"ethos-u55-128": (24, 10), "ethos-u55-256": (24, 10), "imx93-npu": (24, 10), "cortex-m7": (8, 4)}
+NETWORKS = {
+    "ethos-u55-128": (24, 10),
+    "ethos-u55-256": (24, 10),
+    "imx93-npu": (24, 10),
+    "cortex-m55": (24, 4),
+    "cortex-m7": (8, 4),
+}
 """By device: networks that are predicted, and networks of each other size whose operators are taken."""
 
 
