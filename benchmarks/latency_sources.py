@@ -104,9 +104,8 @@ def main() -> None:
                 entry["hypervolume"] = round(float(hypervolume(front, (1.0, 1.0))), 4)
             content["seeds"].append(found)
             print(seed, {kind: (e["hypervolume"], e["mean_error"], e["cpu_seconds"]) for kind, e in found.items()})
-    text = json.dumps(content, indent=1)
-    if out is not None:
-        out.write_text(f"{text}\n", "utf-8")
+            if out is not None:
+                out.write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")
 
 
 if __name__ == "__main__":
