@@ -23,6 +23,7 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.performance_estimation.scored_blocks import FITTED_SCORES
 from qanas.planning.dependence import made_from as stage_digest
 from qanas.planning.dependence import upgraded
 from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
@@ -225,6 +226,10 @@ def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[
     content = {**content, "estimation": {**estimation, "name": name}}
     if name == "block_tables" and isinstance(strategy, dict):
         content["strategy"] = {"name": "exact", **strategy}
+        score, finalists = own_tables.get("score"), content.get("finalists")
+        if isinstance(score, dict) and score.get("name") in FITTED_SCORES and isinstance(finalists, dict):
+            # What a score is fitted to shall start as what ships.
+            own_tables["score"] = {**({"start": "distilled"} if finalists.get("start") == "distilled" else {}), **score}
     # Where weights are a block's or a supernet's, training settings are no candidate's own.
     if name in OWN_TABLES.values() and isinstance(content.get("space"), dict):
         content["space"] = {"search": ["architecture", "quantization"], **content["space"]}
