@@ -125,6 +125,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )
 
     # 3. How they are found, trained and estimated.
+    supernet = own_tables.get("supernet")
+    if isinstance(supernet, dict) and "cost" in supernet:  # nothing over a limit need be trained
+        bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
+        own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
