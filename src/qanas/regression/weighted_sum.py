@@ -146,7 +146,7 @@ def plain_sums(columns: Array) -> Learner:
     return lambda _: lambda others: columns[others].sum(axis=1)
 
 
-def pairs_left_out(targets: Array, learner: Learner, groups: Places | None = None, seed: int = 0) -> Array:
+def pairs_left_out(targets: Array, learner: Learner, seed: int = 0) -> Array:
     """Return for pairs whether scores order them as targets do, where no pair was learnt from that is compared.
 
     Each pair is left out of a fit of its own (Airola et al. 2011). Predictions of single ones left out can't be ranked
@@ -155,22 +155,20 @@ def pairs_left_out(targets: Array, learner: Learner, groups: Places | None = Non
     Args:
         targets: shape (n,).
         learner: fits.
-        groups: which are left out together, shape (n,); None: each is alone. Those of one group are not compared.
         seed: of the pairs, where there are more than `MOST_PAIRS`.
 
     Returns:
         1 where they do, -1 where not, 0 for ties, NaN where no pair was compared; shape (n, n).
     """
     count = len(targets)
-    groups = np.arange(count) if groups is None else groups
-    pairs = [pair for pair in combinations(range(count), 2) if groups[pair[0]] != groups[pair[1]]]
+    pairs = list(combinations(range(count), 2))
     if len(pairs) > MOST_PAIRS:
         chosen = np.random.default_rng(seed).choice(len(pairs), MOST_PAIRS, replace=False)
         pairs = [pairs[place] for place in sorted(chosen)]
     found = np.full((count, count), np.nan)
     for first, second in pairs:
         pair = np.array([first, second])
-        one, other = learner(np.flatnonzero(~np.isin(groups, groups[pair])))(pair)
+        one, other = learner(np.setdiff1d(np.arange(count), pair))(pair)
         found[first, second] = np.sign(targets[first] - targets[second]) * np.sign(one - other)
     return found
 
