@@ -135,7 +135,7 @@ def test_killed_while_networks_are_retrained_a_run_goes_on_to_the_same_front(
     told = run(fitted, whole.path)
     make, trained = RetrainedUnit.run, []
 
-    def stop_at_third(unit: RetrainedUnit, *arguments: Any) -> dict[str, Any]:
+    def stop_at_third(unit: RetrainedUnit, *arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(unit.candidate.key)
