@@ -231,7 +231,7 @@ def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[
     if name == "block_tables" and isinstance(strategy, dict):
         content["strategy"] = {"name": "exact", **strategy}
         score, finalists = own_tables.get("score"), content.get("finalists")
-        if isinstance(score, dict) and score.get("name") in FITTED_SCORES and isinstance(finalists, dict):
+        if isinstance(score, dict) and str(score.get("name")) in FITTED_SCORES and isinstance(finalists, dict):
             # What a score is fitted to shall start as what ships.
             own_tables["score"] = {**({"start": "distilled"} if finalists.get("start") == "distilled" else {}), **score}
     # Where weights are a block's or a supernet's, training settings are no candidate's own.
