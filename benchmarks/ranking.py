@@ -4,8 +4,8 @@
     python benchmarks/ranking.py runs/camvid_s0 --shared runs/camvid_spos runs/camvid_fairnas
 
 Networks and their trainings are those of `ranked_networks.py`. Scores are of every network's own rows, over all
-validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What is
-fitted to retrained networks (`nsr_weighted`, `calibrated`) is fitted to all but the one that it predicts. `assembled`
+validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What
+fitting to retrained networks gains is told by `fitted_scores.py`. `assembled`
 is no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head,
 quantized, before any training. A second table has each training twice more: its weights rounded to 4 bits in every
 block, and to bits drawn for each. Kendall's tau, its bootstrap interval over trainings. Scores lie in the run's
@@ -194,39 +194,7 @@ def shared(folder: Path, candidates: Sequence[Candidate]) -> dict[str, float]:
     return found
 
 
-def left_out(
-    features: Floats, wanted: Floats, groups: NDArray[np.intp], penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
-) -> Floats:
-    """Return each network's prediction by ridge regression on all others, shape (networks,).
-
-    Args:
-        features: shape (networks, blocks); standardised.
-        wanted: what is predicted, shape (networks,).
-        groups: which networks were one training, shape (networks,): those are left out together.
-        penalties: of large coefficients; the one is taken that predicts those others best, each left out in turn.
-    """
-    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-12)
-
-    def ridge(rows: NDArray[np.intp], penalty: float) -> tuple[Floats, float]:
-        own, mean = standard[rows], wanted[rows].mean()
-        weights = np.linalg.solve(own.T @ own + penalty * np.eye(own.shape[1]), own.T @ (wanted[rows] - mean))
-        return weights, float(mean)
-
-    def predicted(place: int, rows: NDArray[np.intp], penalty: float) -> float:
-        weights, mean = ridge(rows[groups[rows] != groups[place]], penalty)
-        return float(standard[place] @ weights + mean)
-
-    found = []
-    for place in range(len(wanted)):
-        others = np.flatnonzero(groups != groups[place])
-        errors = [sum((predicted(int(o), others, p) - wanted[o]) ** 2 for o in others) for p in penalties]
-        found.append(predicted(place, others, penalties[int(np.argmin(errors))]))
-    return np.array(found)
-
-
-def all_scores(
-    scores: Scores, metric: Floats, groups: NDArray[np.intp], shared_runs: Sequence[Path]
-) -> dict[str, Floats]:
+def all_scores(scores: Scores, shared_runs: Sequence[Path]) -> dict[str, Floats]:
     """Return every score of the networks, shape (networks,), lower is better."""
     run, networks = scores.run, scores.networks
     own = {
@@ -239,8 +207,6 @@ def all_scores(
         "nsr_sum": shares["nsr"].sum(axis=1),
         "nsr_log_sum": logs.sum(axis=1),
         "replace_one": shares["replace"].sum(axis=1),
-        "nsr_weighted, fitted to the others": -left_out(shares["nsr"], metric, groups),
-        "calibrated: ridge on logarithms, fitted to the others": -left_out(logs, metric, groups),
     }
     assembled_scores = scores.of("assembled", lambda c: assembled(run, c))
     found["assembled, not additive"] = np.array([assembled_scores[candidate.key] for candidate in networks])
@@ -316,7 +282,7 @@ def main() -> None:
         if len(both)
     }
     spread = {split: float(values.std(ddof=1)) for split, values in metrics.items()}
-    lines = table(all_scores(Scores(run, networks), metrics["val"], alone, arguments.shared), metrics, alone)
+    lines = table(all_scores(Scores(run, networks), arguments.shared), metrics, alone)
     print("\n".join(lines))
     print("of val with test:", tau(-metrics["val"], metrics["test"], alone), "noise:", noise, "spread:", spread)
 
@@ -332,7 +298,7 @@ def main() -> None:
         split: np.concatenate([metrics[split], [measured[c.key][split] for c in mixed[len(networks) :]]])
         for split in splits
     }
-    more = table(all_scores(Scores(run, mixed), of_bits["val"], groups, arguments.shared), of_bits, groups)
+    more = table(all_scores(Scores(run, mixed), arguments.shared), of_bits, groups)
     print("\n".join(more))
     print("of val with test:", tau(-of_bits["val"], of_bits["test"], groups))
     if arguments.write is not None:
@@ -347,6 +313,14 @@ def main() -> None:
             "table_with_fewer_bits": more,
             "val_with_test_with_fewer_bits": tau(-of_bits["val"], of_bits["test"], groups),
             "scores": Scores(run, mixed).known,
+            "trainings": {
+                key: [
+                    {split: done.metrics["quantized"][split][name] for split in splits}
+                    for done in (training, second.get(key))
+                    if done is not None
+                ]
+                for key, training in trainings.items()
+            },
             "metrics": {c.key: [float(of_bits[split][place]) for split in splits] for place, c in enumerate(mixed)},
         }
         arguments.write.with_suffix(".json").write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")

@@ -80,7 +80,7 @@ ESTIMATOR_TABLES: dict[str, Tables] = {
     "proxies": {"estimation": {"proxy": "synflow"}},
     "training": {},
     "weight_sharing": {
-        "supernet": {"steps": 8, "batch_size": 8, "statistics_samples": 8},
+        "supernet": {"steps": 8, "batch_size": 8, "statistics_samples": 8, "cost": "macs", "windows": 2},
         "space": {"name": "qanas.testing.small:SmallSpace", "search": ["architecture", "quantization"]},
     },
 }

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from qanas.core.errors import InputError
 from qanas.core.events import Event, go_on
 from qanas.performance_estimation.procedure import FullTraining
-from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, new_supernet
+from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, cost_windows, new_supernet
 from qanas.search_space.start import Proposal
 from qanas.supernet.network_supernet import SharedStart, SharedTraining, train_shared
 from qanas.supernet.paths import PathsTrainer
@@ -130,6 +131,28 @@ def test_a_uniform_step_trains_one_path(bench: Bench) -> None:
     assert set(trainer.gradients.values()) == {1}
     places = {name.rsplit(".layers.", 1)[0] + name.split(".layers.")[1][:1] for name in trainer.gradients}
     assert len(places) == len(supernet.options)
+
+
+def test_windows_are_of_the_costs_of_networks_and_of_what_is_named(bench: Bench) -> None:
+    """What a path's options add up to is the cost of the network, bytes with the widest weights."""
+    wide = small_bench(search=("architecture", "quantization"), networks=SmallSpace(weight_bits=(4, 8)))
+    windows = cost_windows(wide, SupernetOptions(cost="packed_weight_bytes", windows=3))
+    assert windows is not None
+    for seed in range(3):
+        candidate = random_candidate(bench.space, seed)
+        path = path_of(bench, candidate)
+        own = sum(costs[chosen] for costs, chosen in zip(windows.costs, path, strict=True))
+        assert own == pytest.approx(bench.costs_of(candidate)["packed_weight_bytes"])
+    assert windows.borders[0] == sum(map(min, windows.costs))
+    for options, told in (
+        ({"cost": "arena_bytes"}, "supernet.cost: unknown cost that adds up over layers 'arena_bytes'"),
+        ({"cost": "macs", "sampling": "fair"}, "a fair step trains every option once"),
+        ({"most": 9.0}, "are of a cost; name it"),
+    ):
+        with pytest.raises(InputError, match=told):
+            WeightSharing(FullTraining(), SupernetOptions(**options)).check_bench(bench)
+    with pytest.raises(InputError, match=r"supernet\.cost: macs: paths cost"):
+        cost_windows(bench, SupernetOptions(cost="macs", most=1.0))
 
 
 class StopAfter:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qanas.supernet.paths import SAMPLERS, strictly_fair_paths, uniform_paths
+from qanas.supernet.paths import SAMPLERS, CostWindows, strictly_fair_paths, uniform_paths
 
 OPTIONS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 
@@ -38,3 +39,33 @@ def test_uniform_paths_are_one_at_a_time() -> None:
     assert all(len(entry) == 1 for entry in paths)
     counts = Counter(entry[0] for entry in paths)
     assert len(counts) == 36  # each of the 36 paths is missed with probability 1.5e-9
+
+
+COSTS = tuple((1.0, 2.0, 4.0) for _ in range(8))
+
+
+def drawn_costs(windows: CostWindows, count: int) -> list[float]:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(count):
+        (path,) = windows([3] * 8, generator)
+        found.append(sum(own[chosen] for own, chosen in zip(COSTS, path, strict=True)))
+    return found
+
+
+def test_paths_are_drawn_by_their_cost() -> None:
+    windows = CostWindows.between(COSTS, 12.0, 28.0, 4)
+    costs = drawn_costs(windows, 200)
+    assert min(costs) >= 12
+    assert max(costs) <= 28
+    shares = [sum(low < cost <= low + 4 for cost in costs) for low in (12, 16, 20, 24)]
+    assert min(shares) > 25, "each window is as likely; drawn by options, 7 of 100 paths cost more than 24"
+    assert costs == drawn_costs(windows, 200)
+
+
+def test_where_no_path_is_found_in_a_window_the_nearest_one_is_taken() -> None:
+    costs = drawn_costs(CostWindows.between(COSTS, 8.0, 8.0, 1), 5)  # one path of 6,561
+    assert max(costs) < 12
+    for least, most in ((33.0, None), (None, 7.0), (20.0, 10.0)):
+        with pytest.raises(ValueError, match="paths cost 8 to 32, none"):
+            CostWindows.between(COSTS, least, most, 3)

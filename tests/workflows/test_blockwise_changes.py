@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -14,11 +14,14 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, columns_of
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.performance_estimation.block_table.files import BlockFiles
+from qanas.performance_estimation.block_table.retrained import RetrainedUnit
 from qanas.performance_estimation.block_tables import BlockTables
 from qanas.planning.dependence import check_resumable, made_from
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
+from qanas.reporting import headline
 from qanas.reporting.live import LiveDisplay
+from qanas.reporting.run_data import read_run
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
@@ -118,6 +121,38 @@ def test_objectives_can_change_in_the_middle_and_back(
     run(path, continued.path)
     assert_same_results(continued, result.folder)
     assert times(continued, *BEFORE_TABLES, "trainings/*/*") == kept
+
+
+def test_killed_while_networks_are_retrained_a_run_goes_on_to_the_same_front(
+    continued: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = times(continued, *BEFORE_TABLES)
+    score = {"name": "nsr_weighted", "networks": 4, "epochs": 1}
+    fitted = recipe(tmp_path, objectives=PACKED, score=score, finalists={"count": 1, "start": "distilled"})
+    assert load_plan(fitted).recipe["score"]["start"] == "distilled"
+    whole = RunFolder(tmp_path / "whole")
+    shutil.copytree(continued.path, whole.path)
+    told = run(fitted, whole.path)
+    make, trained = RetrainedUnit.run, []
+
+    def stop_at_third(unit: RetrainedUnit, *arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(unit.candidate.key)
+        return make(unit, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrainedUnit, "run", stop_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            run(fitted, continued.path)
+    first = times(continued, "blocks/retrained/*")
+    run(fitted, continued.path)
+    assert first.items() <= times(continued, "blocks/retrained/*").items()
+    assert continued.front.read_bytes() == whole.front.read_bytes()
+    assert times(continued, *BEFORE_TABLES) == kept
+    sentences = " ".join(headline.sentences(read_run(told.folder)))
+    assert "The score is fitted to 4 retrained networks: it ranks pairs" in sentences
+    assert "the sum of its blocks' quantized noise-to-signal ratios, each with a weight" in sentences
 
 
 def test_bits_and_objectives_can_change_together(

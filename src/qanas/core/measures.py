@@ -58,7 +58,8 @@ SHARED_PREFIX = "shared_"
 """In front of a metric with its precision: of a network with weights that it shares with others."""
 
 SCORE_PATTERN = re.compile(
-    rf"nsr_(sum|\d+|log_sum|log_\d+)|replace_(one|\d+)|predicted_\w+|{SHARED_PREFIX}\w+_(float|quantized)"
+    r"nsr_(sum|\d+|log_sum|log_\d+|weighted|weighted_\d+)|replace_(one|\d+)|calibrated(_\d+)?|predicted_\w+|"
+    rf"{SHARED_PREFIX}\w+_(float|quantized)"
 )
 """Scores that stand for a metric: of blocks (noise, or loss), what a model predicts, with shared weights."""
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save
@@ -24,7 +25,14 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_table.files import BlockFiles, FeatureFolders, blocks_of
 from qanas.performance_estimation.block_table.layers import BlockLayers
 from qanas.performance_estimation.block_table.replaced import ReplacedUnit
+from qanas.performance_estimation.block_table.retrained import (
+    RetrainedUnit,
+    divided,
+    drawn_rows,
+    metric_of_retrained,
+)
 from qanas.performance_estimation.block_table.table import TableBuilder, TableSettings
+from qanas.performance_estimation.fitted_score import FittedScore
 from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.scored_blocks import ScoredBlocks, ScoreOptions
 from qanas.quantization.numbers.affine import WeightBits
@@ -110,7 +118,7 @@ class BlockTables(Estimator):
         "table": TableOptions,
         "score": ScoreOptions,
     }
-    stages = ("supernets", "tables", "replaced")
+    stages = ("supernets", "tables", "replaced", "retrained")
     cheap = True
     offers = (AdditiveScores,)
     starts = ("scratch", "distilled")
@@ -133,6 +141,14 @@ class BlockTables(Estimator):
                 f"table.per: {self.table.per}, but the space has a setting of bits for each {has}; "
                 f"give per = '{has}', or space.bits_per = '{self.table.per}'"
             )
+
+    def check(self, bench: Bench, measures: Sequence[Measure]) -> None:
+        """Refuse what can't be trained, and a fitted score with nothing to fit it to."""
+        super().check(bench, measures)
+        if self.score.is_fitted:
+            if not any(isinstance(measure, Metric) for measure in measures):
+                raise InputError(f"score.name: {self.score.name} is fitted to a metric; name one among the objectives")
+            divided(bench, self.score.held_out)
 
     def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> ScoredBlocks:
         """Train the teacher, note what it has at its blocks' borders, distil, and score."""
@@ -166,12 +182,45 @@ class BlockTables(Estimator):
                         for block, entry in enumerate(files)
                     ],
                 )
-        return ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
+        made = ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
+        if not self.score.is_fitted:
+            return made
+        return replace(made, fitted=self._fitted(made, stages, measures))
+
+    def _fitted(self, tables: ScoredBlocks, stages: Stages, measures: Sequence[Measure]) -> FittedScore:
+        """Retrain networks, and fit the score to how they come out."""
+        score, bench = self.score, tables.bench
+        metric = next(measure for measure in measures if isinstance(measure, Metric))
+        plain = replace(tables, score=score.plain)
+        offered = plain.offer(AdditiveScores)
+        decisive = [column for column in columns_of(measures) if column in offered.outside]
+        size = decisive[0] if decisive else next(iter(offered.outside))
+        seed = derive_seed(bench.seed, "networks of the fit")
+        networks = [offered.candidate(r) for r in drawn_rows(offered.tables, size, score.networks, seed)]
+        units = []
+        for candidate in networks:
+            start = tables.finalist_start(bench, candidate, score.start)
+            file = stages.file("retrained", f"network_{candidate.key}", ".parquet", "retrained", candidate.key)
+            procedure = self.procedure.with_settings(epochs=score.epochs)
+            units.append(RetrainedUnit(candidate, procedure, start, file, score.held_out))
+        stages.keep_only([unit.made for unit in units])
+        stages.work_off("retrained", units)
+        losses = [metric.loss(metric_of_retrained(unit.made.path, metric.column)) for unit in units]
+        with stages.timed("fit"):
+            rows = [tables.rows_of(candidate) for candidate in networks]
+            model = score.model if score.name == "calibrated" else "ridge"
+            fitted = FittedScore.of(score.plain.name, model, plain.scores, rows, np.array(losses))
+        if fitted.warning:
+            stages.message(fitted.warning)
+        return fitted
 
     def _made_for(self, bench: Bench, decisive: Sequence[str]) -> list[str]:
         """Return what tables depend on beside the recipe: costs of the race, and sources of devices' costs."""
         # A race keeps the front of the costs alone, whatever the metric and the bounds.
         raced_for = [] if self.table.full else sorted(decisive)
+        # Those that a score is fitted on are not the tables'.
+        if self.score.is_fitted:
+            raced_for = [*raced_for, f"all but {self.score.held_out} of the units"]
         sources = ((model.measure.column, model.digest) for model in bench.additive_costs)
         return [*raced_for, *(f"{column} {digest}" for column, digest in sources if digest)]
 
@@ -234,7 +283,11 @@ class BlockTables(Estimator):
                 times.append(time.perf_counter())
             _, second = (after - before for before, after in pairwise(times))  # the first one is slow
             seconds += second / PROBED_PASSES * self.distillation.steps
-        return seconds * self.distillation.seeds
+        seconds *= self.distillation.seeds
+        if self.score.is_fitted:
+            retraining = self.procedure.with_settings(epochs=self.score.epochs)
+            seconds += self.score.networks * retraining.forecast(bench, bench.reference)
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -316,6 +369,9 @@ class TableUnit(BlockUnit):
         block = blocks_of(bench)[self.block]
         train = BlockFeatures.mapped(self.features.train, self.block)
         held_out = BlockFeatures.mapped(self.features.held_out, self.block)
+        score = self.settings.score
+        if score.is_fitted:
+            held_out = held_out.part(divided(bench, score.held_out)[0])
         shape = tuple(train.inputs.shape[1:])
         supernets = []
         for file in self.files.supernets:

@@ -220,19 +220,24 @@ class OptionCostsUnit(StageUnit):
         """Cost one network for each option of each layer."""
         del watch
         started = time.process_time()
-        places = places_of(bench)
-        known = {
-            choice: costs_of(bench.blueprint(candidate_of(bench, places, choice)), self.models)
-            for choice in dict.fromkeys(_probed(places))
-        }
-        tables = {
-            name: _options(places, {choice: costs[name] for choice, costs in known.items()}).table()
-            for name in (model.measure.column for model in self.models)
-        }
+        found, networks = option_costs_of(bench, self.models)
+        tables = {name: costs.table() for name, costs in found.items()}
         write_atomically(self.made.path, json.dumps(tables).encode())
-        note = {"networks": len(known), "cpu_seconds": time.process_time() - started}
+        note = {"networks": networks, "cpu_seconds": time.process_time() - started}
         self.made.finish(note)
         return note
+
+
+def option_costs_of(bench: Bench, models: Sequence[CostModel]) -> tuple[dict[str, OptionCosts], int]:
+    """Return what costs are made of, by column, and how many networks were costed for it."""
+    places = places_of(bench)
+    known = {
+        choice: costs_of(bench.blueprint(candidate_of(bench, places, choice)), models)
+        for choice in dict.fromkeys(_probed(places))
+    }
+    names = [model.measure.column for model in models]
+    found = {name: _options(places, {choice: costs[name] for choice, costs in known.items()}) for name in names}
+    return found, len(known)
 
 
 def _plain(places: Places) -> Choice:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -24,6 +24,7 @@ from qanas.performance_estimation.block_table.files import BlockFiles, blocks_of
 from qanas.performance_estimation.block_table.layers import Bits, Row
 from qanas.performance_estimation.block_table.replaced import read_losses
 from qanas.performance_estimation.block_table.table import BlockTable
+from qanas.performance_estimation.fitted_score import FEWEST, FittedScore, ScoreModel
 from qanas.performance_estimation.procedure import Procedure
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
 from qanas.search_space.blockwise_space import BlockwiseSpace
@@ -31,6 +32,19 @@ from qanas.search_space.start import Proposal, Start
 from qanas.supernet.block_supernet import DistilledStart
 
 T = TypeVar("T")
+
+ScoreName = Literal["nsr_sum", "nsr_log_sum", "replace_one", "nsr_weighted", "calibrated"]
+
+PLACES: Mapping[ScoreName, str] = {
+    "nsr_sum": "nsr",
+    "nsr_log_sum": "nsr_log",
+    "replace_one": "replace",
+    "nsr_weighted": "nsr_weighted",
+    "calibrated": "calibrated",
+}
+
+FITTED_SCORES: Mapping[ScoreName, ScoreName] = {"nsr_weighted": "nsr_sum", "calibrated": "nsr_log_sum"}
+"""Scores that are fitted to retrained networks, and the sums whose blocks they weigh."""
 
 SMALLEST_RATIO = 1e-12
 """Whose logarithm stands for that of a ratio of 0."""
@@ -42,24 +56,46 @@ class ScoreOptions(BaseModel):
     Attributes:
         name: ``nsr_sum``, the sum of the blocks' noise-to-signal ratios; ``nsr_log_sum``, of their logarithms, so that
             halving a ratio is worth as much in each block; ``replace_one``, of what each block alone, in the quantized
-            teacher, adds to its loss on training samples.
+            teacher, adds to its loss on training samples; ``nsr_weighted``, of ratios with weights that are fitted to
+            retrained networks; ``calibrated``, of logarithms, likewise.
         samples: training samples of ``replace_one``.
+        networks: that are retrained for a fitted score.
+        epochs: of each.
+        start: the weights that they start from; as finalists where nothing is said.
+        held_out: share of the validation units that they are scored on, and tables are not.
+        model: of ``calibrated``: a weight a block, or a rising function of each block's logarithm.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    name: Literal["nsr_sum", "nsr_log_sum", "replace_one"] = "nsr_sum"
+    name: ScoreName = "nsr_sum"
     samples: int = Field(default=128, ge=2)
+    networks: int = Field(default=20, ge=FEWEST)
+    epochs: int = Field(default=15, ge=1)
+    start: Literal["scratch", "distilled"] = "scratch"
+    held_out: float = Field(default=0.5, gt=0, lt=1)
+    model: ScoreModel = "ridge"
 
     @property
     def place(self) -> str:
         """In front of a block's number: its share of the score, by column."""
-        return {"nsr_sum": "nsr", "nsr_log_sum": "nsr_log", "replace_one": "replace"}[self.name]
+        return PLACES[self.name]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether networks are retrained for it."""
+        return self.name in FITTED_SCORES
+
+    @property
+    def plain(self) -> ScoreOptions:
+        """The same without a fit."""
+        return self.model_copy(update={"name": FITTED_SCORES.get(self.name, self.name)})
 
     def of_rows(self, table: BlockTable, files: BlockFiles) -> NDArray[np.float64]:
-        """Return the score of a table's rows, shape (rows,); NaN where a row has none."""
-        if self.name == "replace_one":
+        """Return the score of a table's rows, before any fit, shape (rows,); NaN where a row has none."""
+        plain = self.plain.name
+        if plain == "replace_one":
             return read_losses(files.replaced.path, len(table.rows))
-        if self.name == "nsr_log_sum":
+        if plain == "nsr_log_sum":
             logs: NDArray[np.float64] = np.log(np.maximum(table.scores, SMALLEST_RATIO))
             return logs
         return table.scores
@@ -75,6 +111,7 @@ class ScoredBlocks(Estimator):
         bench: what they were made on.
         teacher: the trained reference's weights.
         files: of each block.
+        fitted: the score, where it is fitted to retrained networks.
     """
 
     procedure: Procedure
@@ -82,6 +119,7 @@ class ScoredBlocks(Estimator):
     bench: Bench
     teacher: Path
     files: tuple[BlockFiles, ...]
+    fitted: FittedScore | None = field(default=None, compare=False, repr=False)
 
     cheap = True
     offers = (AdditiveScores,)
@@ -99,6 +137,8 @@ class ScoredBlocks(Estimator):
     @cached_property
     def scores(self) -> list[NDArray[np.float64]]:
         """The score of every row of each table, shape (rows,)."""
+        if self.fitted is not None:
+            return list(self.fitted.scores)
         return [self.score.of_rows(table, files) for table, files in zip(self.block_tables, self.files, strict=True)]
 
     @cached_property
@@ -168,6 +208,7 @@ class ScoredBlocks(Estimator):
                 "blocks": {name: {size: note.get(size) for size in sizes} for name, note in notes.items()},
             },
             "teacher": self.bench.costs_of(self.bench.reference),
+            **({"fitted_score": self.fitted.told} if self.fitted is not None else {}),
         }
 
 

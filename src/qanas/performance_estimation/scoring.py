@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.core.even_spread import evenly_spread
@@ -34,7 +35,11 @@ def float_outputs(network: nn.Module, split: Split) -> Outputs:
 
 def sample_of(split: Split, most: int) -> Split:
     """Return samples spread evenly over a split, at most so many, in memory."""
-    indices = evenly_spread(len(split), min(len(split), most))
+    return part_of(split, evenly_spread(len(split), min(len(split), most)))
+
+
+def part_of(split: Split, indices: NDArray[np.intp]) -> Split:
+    """Return some samples of a split, in memory, by their positions, shape (m,)."""
     inputs, targets = split.batch(indices)
     return Split(inputs, targets, {name: values[indices] for name, values in split.extras.items()})
 

@@ -9,28 +9,30 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, TypeVar, cast
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save
 from torch import nn
 
 from qanas.core.candidate import Candidate
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, unknown
 from qanas.core.events import Watch
 from qanas.core.measures import SHARED_PREFIX, Measure, Metric, Score
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
+from qanas.hardware.costs import CostModel
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.gated_networks import GatedSharedWeights, held_out
+from qanas.performance_estimation.gated_networks import GatedSharedWeights, held_out, option_costs_of, places_of
 from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.gates import GatedNetworks
 from qanas.search_space.start import Proposal, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.network_supernet import NetworkSupernet, SharedStart, SharedTraining, train_shared
-from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
+from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, paths_a_step
 from qanas.training.trainer import PartOfSet, TrainingSet, refresh_batch_norms
 
 T = TypeVar("T")
@@ -53,6 +55,11 @@ class SupernetOptions(BaseModel):
         statistics_samples: training samples whose statistics a path's batch norms are given before it is scored.
         held_out: share of the training samples that it is not trained on: gates learn on them (`strategy.name =
             "gradient"`, which has 0.2 where nothing is said).
+        cost: what paths are drawn by, such as ``macs``: a window of it, then a path in it (SPOS' code); None: by
+            options.
+        least: the lower end of the windows; None: the cheapest path.
+        most: the upper end; None: the limit on the cost where there is one, else the dearest path.
+        windows: of equal width, each as likely.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -62,6 +69,10 @@ class SupernetOptions(BaseModel):
     learning_rate: float = Field(default=0.1, gt=0)
     statistics_samples: int = Field(default=1024, ge=1)
     held_out: float | None = Field(default=None, gt=0, lt=1)
+    cost: str | None = None
+    least: float | None = Field(default=None, gt=0)
+    most: float | None = Field(default=None, gt=0)
+    windows: int = Field(default=10, ge=1)
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,16 @@ class WeightSharing(Estimator):
                 f"space.search: weight_sharing trains all networks at once, so that {others[0]} can't be searched: "
                 f"leave it out"
             )
+        own = self.supernet
+        if own.cost is None and (own.least is not None or own.most is not None):
+            raise InputError("supernet.cost: windows from least to most are of a cost; name it, such as 'macs'")
+        if own.cost is not None:
+            if own.sampling == "fair":
+                raise InputError(
+                    "supernet.cost: a fair step trains every option once, whatever paths cost; leave it out, or take "
+                    "sampling = 'uniform'"
+                )
+            _cost_model(bench, own.cost)
 
     def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> SharedWeights:
         """Train the supernet."""
@@ -160,6 +181,34 @@ class WeightSharing(Estimator):
         return last / paths_a_step(settings.sampling, supernet.options) * settings.passes
 
 
+def _cost_model(bench: Bench, column: str) -> CostModel:
+    """Return how a cost is had that adds up over layers."""
+    known = {model.measure.column: model for model in bench.additive_costs}
+    if column not in known:
+        raise InputError(f"supernet.cost: {unknown('cost that adds up over layers', column, list(known))}")
+    return known[column]
+
+
+def cost_windows(bench: Bench, options: SupernetOptions) -> CostWindows | None:
+    """Return the windows that a recipe asks for; costs are those of networks with the widest weights.
+
+    Raises:
+        InputError: no path costs that much.
+    """
+    if options.cost is None:
+        return None
+    found, _ = option_costs_of(bench, [_cost_model(bench, options.cost)])
+    costs, places = found[options.cost], places_of(bench)
+    widest = [int(np.argmax(bits)) for bits in places.bits]
+    base = costs.whole + sum(own[position] for own, position in zip(costs.bits, widest, strict=True))
+    layers = [list(own[widest[part]]) for own, part in zip(costs.options, places.part_of, strict=True)]
+    layers[0] = [base + cost for cost in layers[0]]  # what all have in common
+    try:
+        return CostWindows.between(layers, options.least, options.most, options.windows)
+    except ValueError as error:
+        raise InputError(f"supernet.cost: {options.cost}: {error}") from error
+
+
 def networks_of(bench: Bench) -> BlockwiseSpace:
     """Return the family that is searched."""
     return cast("BlockwiseSpace", bench.networks)
@@ -214,7 +263,7 @@ class SupernetUnit(StageUnit):
             supernet,
             data,
             bench.task.loss,
-            self.settings.training(bench),
+            replace(self.settings.training(bench), windows=cost_windows(bench, self.settings.supernet)),
             seed=seed,
             checkpoint=self.checkpoint.path,
             watch=watch,

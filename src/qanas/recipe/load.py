@@ -23,6 +23,7 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, Procedure
+from qanas.performance_estimation.scored_blocks import FITTED_SCORES
 from qanas.planning.dependence import made_from as stage_digest
 from qanas.planning.dependence import upgraded
 from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, SearchBudget, check_meeting
@@ -124,6 +125,10 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )
 
     # 3. How they are found, trained and estimated.
+    supernet = own_tables.get("supernet")
+    if isinstance(supernet, dict) and "cost" in supernet:  # nothing over a limit need be trained
+        bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
+        own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
@@ -226,6 +231,10 @@ def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[
     content = {**content, "estimation": {**estimation, "name": name}}
     if name == "block_tables" and isinstance(strategy, dict):
         content["strategy"] = {"name": "exact", **strategy}
+        score, finalists = own_tables.get("score"), content.get("finalists")
+        if isinstance(score, dict) and str(score.get("name")) in FITTED_SCORES and isinstance(finalists, dict):
+            # What a score is fitted to shall start as what ships.
+            own_tables["score"] = {**({"start": "distilled"} if finalists.get("start") == "distilled" else {}), **score}
     # Where weights are a block's or a supernet's, training settings are no candidate's own.
     if name in OWN_TABLES.values() and isinstance(content.get("space"), dict):
         content["space"] = {"search": ["architecture", "quantization"], **content["space"]}

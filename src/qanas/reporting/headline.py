@@ -36,7 +36,7 @@ def heading(data: RunData) -> str:
 
 def sentences(data: RunData) -> list[str]:
     """Return what to take and why, what was searched, how much was tried, what came out, and against the reference."""
-    tried = [_searched(data), _tabled(data), *_gated(data), _tried(data), _solved(data), _times(data)]
+    tried = [_searched(data), _tabled(data), _fitted(data), *_gated(data), _tried(data), _solved(data), _times(data)]
     shipped = [_shipped(data), _chosen(data), _smallest(data), _against_reference(data), _as_good(data)]
     found = [*_verdict(data), _synthetic(data), *tried, *shipped, _tuned(data), _constant(data)]
     return [sentence for sentence in found if sentence]
@@ -94,6 +94,21 @@ def _tabled(data: RunData) -> str:
     )
 
 
+def _fitted(data: RunData) -> str:
+    """Tell how well a score ranks the networks that it was fitted to, each pair left out of a fit of its own."""
+    found = data.summary.get("fitted_score")
+    if not isinstance(found, dict):
+        return ""
+    tau, plain = finite(found.get("tau")), finite(found.get("plain_tau"))
+    if tau is None or plain is None:
+        return ""
+    no_better = "" if tau > plain else ": no better, so that the plain sum would do"
+    return (
+        f"The score is fitted to {count(int(found['networks']), 'retrained network')}: it ranks pairs that it was not "
+        f"fitted to with Kendall's tau {tau:.2f}, {found['plain']} with {plain:.2f}{no_better}."
+    )
+
+
 def _gated(data: RunData) -> list[str]:
     """Tell what gates expected of each alpha, and what the network costs that was taken."""
     told = []
@@ -135,9 +150,21 @@ def _solved(data: RunData) -> str:
         return "" if data.outcomes or not data.blocks else "No front is there yet."
     if not data.scored_for:
         return ""
-    sums = "; a network's score is the sum of its blocks' quantized noise-to-signal ratios" if data.blocks else ""
+    sums = f"; a network's score is the sum of its blocks' {_summed(data)}" if data.blocks else ""
     axes = listed([title(axis.column) for axis in data.front_axes])
     return f"Its front by {axes} has {count(len(data.front), 'network')}{sums}."
+
+
+def _summed(data: RunData) -> str:
+    """Return what the score of a block is."""
+    ratios = "quantized noise-to-signal ratios"
+    summed = {
+        "nsr_log_sum": f"logarithms of {ratios}",
+        "replace_one": "losses, each alone in the quantized reference",
+        "nsr_weighted": f"{ratios}, each with a weight",
+        "calibrated": f"{ratios}, each by a rising function",
+    }
+    return next((summed[score.column] for score in data.scored_for if score.column in summed), ratios)
 
 
 def _times(data: RunData) -> str:

@@ -22,7 +22,7 @@ from qanas.search_space.blockwise_space import Block, BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
 from qanas.supernet.block_supernet import BlockSupernet, Path, outside, path_state
-from qanas.supernet.paths import PathsTrainer, Sampling, paths_a_step
+from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, paths_a_step
 from qanas.training.loop import Passes, Round, fit
 from qanas.training.trainer import Loss, TrainingSet
 
@@ -137,6 +137,7 @@ class SharedTraining:
         batch_size: samples of a batch.
         learning_rate: of the first step; falls to 0 with power 0.9.
         loss: the task's kind of loss.
+        windows: of the paths' cost that they are drawn in, one a step; None: whatever they cost.
     """
 
     passes: int
@@ -144,6 +145,7 @@ class SharedTraining:
     batch_size: int
     learning_rate: float
     loss: str
+    windows: CostWindows | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def train_shared(
             options=options,
             sampling=settings.sampling,
             generator=generator,
+            windows=settings.windows,
         )
         for name, parameter in supernet.named_parameters():
             if name in momentum:

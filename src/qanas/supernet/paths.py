@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -52,6 +53,76 @@ SAMPLERS: Mapping[Sampling, Callable[[Sequence[int], torch.Generator], Paths]] =
 """Each returns the paths whose gradients are summed into one step."""
 
 
+TRIES = 500
+"""Paths that are drawn for one whose cost lies in a window (as SPOS' code does)."""
+
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class CostWindows:
+    """Draws paths by their cost: a window of it first, then a path in it (the code of Guo et al., ECCV 2020).
+
+    Drawn option by option, nearly all paths cost about the same, and small and large ones are hardly trained. Where
+    none of `TRIES` lies in the window, the one that is nearest to it is taken.
+
+    Attributes:
+        costs: what each option adds to a path's cost, a tuple a layer.
+        borders: of the windows, rising, one more than there are windows.
+    """
+
+    costs: tuple[tuple[float, ...], ...]
+    borders: tuple[float, ...]
+
+    @classmethod
+    def between(
+        cls, costs: Sequence[Sequence[float]], least: float | None, most: float | None, windows: int
+    ) -> CostWindows:
+        """Return windows of equal width.
+
+        Args:
+            costs: what each option of each layer adds.
+            least: lower end; None: the cheapest path's cost.
+            most: upper end; None: the dearest path's.
+            windows: how many.
+
+        Raises:
+            ValueError: no path can cost that much.
+        """
+        ends = sum(min(layer) for layer in costs), sum(max(layer) for layer in costs)
+        low, high = ends[0] if least is None else least, ends[1] if most is None else most
+        if low > high or high < ends[0] or low > ends[1]:
+            raise ValueError(f"paths cost {ends[0]:g} to {ends[1]:g}, none {low:g} to {high:g}")
+        low, high = max(low, ends[0]), min(high, ends[1])
+        borders = (*(low + (high - low) * part / windows for part in range(windows)), high)
+        return cls(tuple(map(tuple, costs)), borders)
+
+    def __call__(self, options: Sequence[int], generator: torch.Generator) -> Paths:
+        """Return one path.
+
+        Args:
+            options: how many there are at each layer.
+            generator: of window and path.
+        """
+        window = int(torch.randint(len(self.borders) - 1, (), generator=generator))
+        low, high = self.borders[window], self.borders[window + 1]
+        nearest: tuple[float, tuple[int, ...]] | None = None
+        for _ in range(TRIES // _AT_ONCE):
+            drawn = [torch.randint(count, (_AT_ONCE,), generator=generator) for count in options]
+            cost = torch.zeros(_AT_ONCE, dtype=torch.float64)
+            for own, chosen in zip(self.costs, drawn, strict=True):
+                cost += torch.tensor(own, dtype=torch.float64)[chosen]
+            away = torch.maximum(low - cost, cost - high).clamp(min=0)
+            place = int(away.argmin())  # the first of those that are in it
+            found = float(away[place]), tuple(int(chosen[place]) for chosen in drawn)
+            if nearest is None or found[0] < nearest[0]:
+                nearest = found
+            if nearest[0] == 0:
+                break
+        assert nearest is not None  # noqa: S101 - some were drawn
+        return [nearest[1]]
+
+
 def paths_a_step(sampling: Sampling, options: Sequence[int]) -> int:
     """Return how many paths are trained in one step.
 
@@ -75,6 +146,7 @@ class PathsTrainer:
         loss: of outputs and targets, both of shape (batch, ...); returns that of each sample, shape (batch,).
         options: how many there are at each layer.
         sampling: which paths.
+        windows: of the paths' cost that they are drawn in, in place of ``sampling``.
         generator: of the paths; where the schedule draws its batches from it too, a step's paths are drawn after them.
     """
 
@@ -87,13 +159,14 @@ class PathsTrainer:
         options: Sequence[int],
         sampling: Sampling,
         generator: torch.Generator,
+        windows: CostWindows | None = None,
     ) -> None:
         """Create the optimizer."""
         self.supernet = supernet
         self.data = data
         self.loss = loss
         self.options = options
-        self.sample = SAMPLERS[sampling]
+        self.sample = SAMPLERS[sampling] if windows is None else windows
         self.generator = generator
         self.optimizer = torch.optim.SGD(supernet.parameters(), momentum=MOMENTUM)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError
@@ -50,6 +51,11 @@ class BlockFeatures:
         maps = (np.load(folder / f"{border}.npy", mmap_mode="c", allow_pickle=False) for border in (block, block + 1))
         inputs, outputs = (torch.from_numpy(array) for array in maps)
         return cls(inputs, outputs)
+
+    def part(self, samples: NDArray[np.intp]) -> BlockFeatures:
+        """Return those of some samples, in memory, by their positions, shape (m,)."""
+        chosen = torch.from_numpy(samples)
+        return BlockFeatures(self.inputs[chosen], self.outputs[chosen])
 
 
 def write_features(teacher: nn.Module, blocks: Sequence[Block], samples: Tensor, folder: Path) -> None:
