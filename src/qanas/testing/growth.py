@@ -158,7 +158,7 @@ def all_else_stays(case: GrowthCase) -> None:
 def children_can_be_written_down(case: GrowthCase) -> None:
     """A child's settings are plain values: from its configuration alone the same network is built."""
     for name, _, child in case.children:
-        again = Candidate(**child.candidate.config)  # type: ignore[arg-type]  # by group
+        again = Candidate(**child.candidate.config)
         expect(again.key == child.candidate.key, f"{name}: another key")
         seen = difference(states(case.bench.build(child.candidate, 0)), states(case.bench.build(again, 0)), name)
         expect(not seen, seen)
