@@ -99,8 +99,8 @@ class Setting(_Common, ABC):
         return min(known, key=lambda number: sign * number, default=None)
 
     def _numbers(self) -> Sequence[int | float]:
-        """Return the values searched, of a setting that says which are finer."""
-        raise TypeError(f"{type(self).__name__} has no steps: nothing of it is finer")
+        """Return the numbers that are searched, where they are counted."""
+        return ()
 
 
 @dataclass(frozen=True)
