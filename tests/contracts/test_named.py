@@ -32,6 +32,10 @@ LINES: list[tuple[tuple[str, str], dict[str, Any]]] = [
     ),
     (("executor", "qanas.execution.executors:InlineExecutor"), {}),
     (("trainer", "qanas.training.torch_trainer:TorchTrainer"), {}),
+    (
+        ("growth", "qanas.networks.growing:GrowingSpace"),
+        {"seed_channels": 4, "stages": 1, "task": f"{SMALL}:SmallTask"},
+    ),
     (("start", "qanas.search_space.start:RandomStart"), {}),
 ]
 

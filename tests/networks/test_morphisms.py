@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.networks.edit_distance import edit_distance
 from qanas.networks.graph import Draft, Graph, GraphNetwork
+from qanas.networks.growing import GrowingSpace, InheritedStart, MorphismGrowth
 from qanas.networks.morphism_steps import carried, changed, drawn_steps
 from qanas.networks.morphisms import KINDS, MORPHISMS, Bounds, Step
+from qanas.search_space.growth import neighbour
 from qanas.search_space.network_space import TaskShape
+from qanas.search_space.settings import Choice
+from qanas.search_space.space import space_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHAPE = TaskShape((3, 9, 12), 3, 1.0, ("cross_entropy",))
 KEEPING = [kind for kind in KINDS if kind == "compound" or MORPHISMS[kind].keeps]
@@ -167,3 +179,36 @@ def test_edits_are_counted() -> None:
     assert edit_distance(graph.text, deeper.text) == edit_distance(deeper.text, graph.text)
     assert edit_distance(graph.text, wider.text) < edit_distance(graph.text, deeper.text)
     assert edit_distance(graph.text, deeper.text) < edit_distance(graph.text, twice.text)
+
+
+SIDES = Choice("side", "input", 8, options=(8, 12, 16), finer="larger")
+
+
+def test_a_compound_step_makes_the_input_finer_as_well() -> None:
+    space = GrowingSpace(seed_channels=5, stages=2, morphisms=("compound",))
+    searched = space_of([SIDES, *space.settings(SHAPE)], ("architecture", "input"))
+    growth, parent = MorphismGrowth(space), searched.reference
+    sides, kept = [], []
+    for _ in range(3):
+        grown = neighbour(searched, parent, np.random.default_rng(0), 1)
+        assert space.graph_of(grown.candidate).depth == space.graph_of(parent).depth + 2
+        assert space.graph_of(grown.candidate)[1].channels > space.graph_of(parent)[1].channels
+        sides.append(grown.candidate.input["side"])
+        kept.append(growth.keeps(grown.steps or ()))
+        parent = grown.candidate
+    assert sides[:2] == [12, 16]
+    assert kept == [False, False, True]  # where it can't be finer, the function is kept
+    once = growth.grown(searched.reference, np.random.default_rng(0), 3, [SIDES])
+    assert once.candidate.input == {"side": 16}  # a step each, as far as there is one
+
+
+def test_taps_of_an_input_of_other_channels_are_drawn(tmp_path: Path) -> None:
+    graph, grey = sums(), replace(SHAPE, input_shape=(1, 9, 12))
+    save_file(GraphNetwork(graph, SHAPE).state_dict(), tmp_path / "weights")
+    network = GraphNetwork(graph, grey)
+    drawn = {name: values.clone() for name, values in network.state_dict().items()}
+    InheritedStart(tmp_path / "weights", graph.text, ()).apply(Candidate({}), network, grey)
+    weights = network.state_dict()
+    assert [name for name in drawn if "conv" in name and torch.equal(drawn[name], weights[name])] == [
+        "layers.0.conv.weight"
+    ]

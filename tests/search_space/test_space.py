@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -124,6 +125,7 @@ def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Sett
         ([UNITS_2, LAYERS], ["architecture"], "condition of 'units_2' names 'layers'"),
         ([LAYERS], ["training"], "nothing is searched"),
         ([LAYERS], [], "nothing is searched"),
+        ([replace(RATE, finer="larger")], ["training"], "'rate' says that larger values are finer, but has no next"),
         ([], ["architecture"], "nothing is searched"),
     ],
 )

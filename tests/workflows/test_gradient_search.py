@@ -12,12 +12,15 @@ import tomli_w
 
 from qanas.core.events import Watch
 from qanas.core.run_folder import RunFolder
+from qanas.performance_estimation import gated_networks, weight_sharing
 from qanas.performance_estimation.base import StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.gated_networks import GatesUnit, OptionCostsUnit, ScoreUnit
-from qanas.performance_estimation.weight_sharing import SupernetUnit
+from qanas.performance_estimation.procedure import FullTraining
+from qanas.performance_estimation.weight_sharing import SupernetUnit, WeightSharing
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
+from qanas.workflows.check import forecast
 from qanas.workflows.run import run_search
 from qanas.workflows.search import Search
 
@@ -115,3 +118,20 @@ def test_killed_in_every_stage_it_ends_with_the_same_front(tmp_path: Path, monke
     monkeypatch.setattr(GatesUnit, "run", noting(ran, GatesUnit.run))
     searched(plan_of(tmp_path, alphas=[0.0, 0.5, 2.0]), tmp_path / "killed")
     assert ran == ["alpha 0.5"]
+
+
+def test_a_check_counts_what_gates_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock on which a step, a network's costs and a score take a second each, and finalists nothing."""
+
+    def second(step: Callable[[], object], calls: int = 1) -> float:
+        del calls
+        step()
+        return 1.0
+
+    for module in (gated_networks, weight_sharing):
+        monkeypatch.setattr(module, "seconds_of", second)
+    monkeypatch.setattr(FullTraining, "_epoch_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(WeightSharing, "forecast_estimate", lambda *_: 1.0)
+    supernet, gates, scores = 10, 2 * 6, 2
+    costs = 1 + 2 + 3 * 2  # first options; other bits of two blocks; another option of three layers with either bits
+    assert forecast(plan_of(tmp_path)).hours == pytest.approx((supernet + gates + scores + costs) / 3600)

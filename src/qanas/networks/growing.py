@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,8 @@ from qanas.networks.edit_distance import edit_distance
 from qanas.networks.graph import INPUT, Draft, Graph
 from qanas.networks.graph_space import GraphSpace
 from qanas.networks.morphism_steps import carried, changed, drawn_steps
-from qanas.networks.morphisms import KINDS, Bounds, Kind, Step
-from qanas.search_space.growth import Grown, Growth, Written
+from qanas.networks.morphisms import KINDS, MORPHISMS, Bounds, Kind, Step
+from qanas.search_space.growth import Grown, Growth, Written, finer_input
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.settings import Choice, Integer, OneOf, Setting
 from qanas.search_space.start import KeptStart, Start
@@ -102,14 +103,23 @@ class MorphismGrowth(Growth):
 
     space: GrowingSpace
 
-    def grown(self, candidate: Candidate, generator: np.random.Generator, steps: int) -> Grown:
-        """Return a candidate some morphisms away."""
+    def grown(
+        self, candidate: Candidate, generator: np.random.Generator, steps: int, inputs: Sequence[Setting] = ()
+    ) -> Grown:
+        """Return a candidate some morphisms away; each compound one makes the input finer, as far as there is one."""
         graph = self.space.graph_of(candidate)
-        bounds = Bounds(self.space.most_layers, self.space.max_channels)
+        ladder = [dict(candidate.input)]
+        while len(ladder) <= steps and (finer := finer_input(ladder[-1], inputs)):
+            ladder.append(finer)
+        bounds = Bounds(self.space.most_layers, self.space.max_channels, finer_inputs=len(ladder) - 1)
         taken = drawn_steps(graph, generator, steps, self.space.morphisms, bounds)
         architecture = {"graph": changed(graph, taken).text} if taken else candidate.architecture
-        parts = (candidate.training, candidate.quantization, candidate.input)
-        return Grown(Candidate(architecture, *parts), tuple(taken))
+        own = ladder[sum(step.kind == "finer" for step in taken)]
+        return Grown(Candidate(architecture, candidate.training, candidate.quantization, own), tuple(taken))
+
+    def keeps(self, steps: tuple[Any, ...]) -> bool:
+        """Tell whether each morphism does."""
+        return all(MORPHISMS[step.kind].keeps for step in steps)
 
     def start(self, parent: Candidate, steps: tuple[Any, ...], weights: Path) -> Start:
         """Return the parent's weights, carried through the morphisms."""
@@ -139,6 +149,10 @@ class InheritedStart(KeptStart):
         return hashlib.sha256(self.content() + told.encode()).hexdigest()[:12]
 
     def apply(self, candidate: Candidate, network: nn.Module, shape: TaskShape) -> None:
-        """Give a network its parent's weights."""
+        """Give a network its parent's weights; taps of an input that has other channels stay as they were drawn."""
         del candidate, shape
-        network.load_state_dict(carried(Graph.parse(self.graph), self.steps, load(self.content())))
+        graph, drawn = Graph.parse(self.graph), network.state_dict()
+        found = carried(graph, self.steps, load(self.content()))
+        stems = tuple(f"layers.{number - 1}." for number in changed(graph, self.steps).consumers(INPUT))
+        other = [name for name in found if name.startswith(stems) and found[name].shape != drawn[name].shape]
+        network.load_state_dict({**found, **{name: drawn[name] for name in other}})

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from qanas.networks.graph import Graph
+from qanas.networks.graph import INPUT, Graph
 from qanas.networks.graph_weights import state_of, weights_of
 from qanas.networks.morphisms import COMPOUND, KINDS, MORPHISMS, Bounds, Kind, Step, resizings
 
@@ -35,11 +35,6 @@ def carried(graph: Graph, steps: Sequence[Step], state: Mapping[str, Tensor]) ->
     return state_of(weights)
 
 
-def keep(steps: Sequence[Step]) -> bool:
-    """Tell whether a network behind some steps computes what it did."""
-    return all(MORPHISMS[step.kind].keeps for step in steps)
-
-
 def drawn_steps(
     graph: Graph,
     generator: np.random.Generator,
@@ -62,6 +57,7 @@ def drawn_steps(
             own = _drawn(graph, generator, kinds[place], bounds)
             if own:
                 steps += own
+                bounds = replace(bounds, finer_inputs=bounds.finer_inputs - (own[-1].kind == "finer"))
                 graph = changed(graph, own)
                 break
     return steps
@@ -77,7 +73,7 @@ def _drawn(graph: Graph, generator: np.random.Generator, kind: Kind, bounds: Bou
 
 
 def _compound(graph: Graph, generator: np.random.Generator, bounds: Bounds) -> list[Step]:
-    """Return steps that make a network wider everywhere and deeper at each size (Tan & Le 2019)."""
+    """Return steps that make a network wider everywhere, deeper at each size, and its input finer (Tan & Le 2019)."""
     steps: list[Step] = []
     for place in resizings(graph, "wider", [COMPOUND], 1, bounds.most_channels):
         step = replace(place, seed=int(generator.integers(2**31)))
@@ -94,4 +90,6 @@ def _compound(graph: Graph, generator: np.random.Generator, bounds: Bounds) -> l
         step = Step("deeper", number, max(3, graph[number].kernel), separable, int(generator.integers(2**31)))
         steps.append(step)
         graph = changed(graph, [step])
+    if steps and bounds.finer_inputs > 0:
+        steps.append(Step("finer", INPUT))
     return steps

@@ -30,6 +30,9 @@ from qanas.networks.graph_weights import (
 Kind = Literal["deeper", "wider", "mix", "concat", "kernel", "narrower", "separable", "compound"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+StepKind = Kind | Literal["finer"]
+"""``finer`` is taken with a compound step alone."""
+
 WIDER = (1.25, 1.5, 2.0, 4.0)
 NARROWER = (0.5, 0.75)
 COMPOUND = 1.2
@@ -48,11 +51,13 @@ class Bounds:
         most_layers: of a graph, joints and pools among them.
         most_channels: of a layer's output.
         most_taps: of a kernel, a side.
+        finer_inputs: how often the network's input can be made finer.
     """
 
     most_layers: int = 40
     most_channels: int = 512
     most_taps: int = 7
+    finer_inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Step:
         seed: of what is random about weights.
     """
 
-    kind: Kind
+    kind: StepKind
     place: int
     amount: int = 0
     other: int = 0
@@ -234,7 +239,7 @@ def _taken(graph: Graph, number: int) -> int:
 # Widths
 
 
-def resizings(graph: Graph, kind: Kind, factors: Sequence[float], low: int, high: int) -> Iterator[Step]:
+def resizings(graph: Graph, kind: StepKind, factors: Sequence[float], low: int, high: int) -> Iterator[Step]:
     """Return the steps that give convolutions, those that are tied together once, a multiple of their channels.
 
     Args:
@@ -367,11 +372,35 @@ class MadeSeparable(Morphism):
         return {**weights, step.place: {**changed, **norm}}
 
 
+# The input
+
+
+class FinerInput(Morphism):
+    """The network is shown its samples in more detail; weights fit, and what it computes is another thing."""
+
+    keeps = False
+
+    def places(self, graph: Graph, bounds: Bounds) -> Iterator[Step]:
+        """Return none: it is a part of compound steps."""
+        del graph, bounds
+        return iter(())
+
+    def graph(self, graph: Graph, step: Step) -> Graph:
+        """Return it as it is: a graph says sizes relative to those of its input."""
+        del step
+        return graph
+
+    def weights(self, graph: Graph, step: Step, weights: Weights) -> Weights:
+        """Return them as they are."""
+        del graph, step
+        return weights
+
+
 def _with_layer(graph: Graph, number: int, layer: Layer) -> Graph:
     return Graph((*graph.layers[: number - 1], layer, *graph.layers[number:]))
 
 
-MORPHISMS: Mapping[Kind, Morphism] = {
+MORPHISMS: Mapping[StepKind, Morphism] = {
     "deeper": Deeper(),
     "wider": Wider(),
     "mix": SkipByMixing(),
@@ -379,5 +408,6 @@ MORPHISMS: Mapping[Kind, Morphism] = {
     "kernel": LargerKernel(),
     "narrower": Narrower(),
     "separable": MadeSeparable(),
+    "finer": FinerInput(),
 }
 """What each kind does; ``compound`` is a sequence of others."""

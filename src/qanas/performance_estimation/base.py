@@ -232,6 +232,16 @@ class Estimator(ABC):
         del bench
         return 0.0
 
+    def forecast_estimate(self, bench: Bench) -> float | None:
+        """Return about how many CPU seconds an estimate takes, where nothing is trained for it; None: a training."""
+        del bench
+        return None
+
+    def forecast_asked(self, bench: Bench, asked: Sequence[object]) -> float:
+        """Return about how many CPU seconds it takes to have what a solver asks for, see `Strategy.asks_for`."""
+        del bench, asked
+        return 0.0
+
     def summary(self) -> dict[str, Any]:
         """Return what the run's summary says of the preparation."""
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -22,6 +23,7 @@ from qanas.core.seeds import derive_seed
 from qanas.hardware.costs import CostModel, DeviceCost, adding_up, costs_of
 from qanas.performance_estimation.base import Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.procedure import seconds_of
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.gates import (
     Choice,
@@ -359,6 +361,27 @@ def gates_trainer(
         supernet = GatedSupernet(reference, networks.blocks(bench.shape), places)
     kind = TrainingSettings.from_group(bench.reference.training).loss
     return GatesTrainer(supernet, Gates(places), costs, partial(bench.task.loss, kind), loss, settings, places)
+
+
+def forecast_gates(bench: Bench, asked: Sequence[GateSettings]) -> float:
+    """Return about how many CPU seconds the costs of options and trainings of gates take: a few steps are timed."""
+    places = places_of(bench)
+    plain = candidate_of(bench, places, _plain(places))
+    seconds = len(set(_probed(places))) * seconds_of(lambda: bench.blueprint(plain), 1)
+    data = bench.training_set(bench.reference, 0)
+    for settings, count in Counter(asked).items():
+        trainer = gates_trainer(bench, settings, GateLoss("sum", 0.0, ()), {})
+        trainer.begin(data, data, torch.Generator().manual_seed(0))
+        indices = torch.arange(min(settings.batch_size, len(data)))
+
+        def step(at: int, trainer: GatesTrainer = trainer, indices: Tensor = indices) -> None:
+            trainer.steps = at
+            trainer.step(indices, 0.0)
+
+        both = seconds_of(partial(step, settings.steps), 1)
+        alone = seconds_of(partial(step, 0), 1) if settings.frozen else both
+        seconds += count * settings.steps * (settings.frozen * alone + (1 - settings.frozen) * both)
+    return seconds
 
 
 @dataclass(frozen=True)

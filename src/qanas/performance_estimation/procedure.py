@@ -429,7 +429,7 @@ class FullTraining(Procedure):
         trainer = make_trainer(network, data, bench.task.loss, settings, device=self.device)
         indices = torch.arange(min(settings.batch_size, len(data)))
         step: Callable[[], float] = lambda: trainer.step(indices, 0.0)  # noqa: E731 - named for the timing below
-        return _seconds_of(step) * len(data) / settings.batch_size
+        return seconds_of(step) * len(data) / settings.batch_size
 
 
 class Last:
@@ -449,13 +449,13 @@ class Last:
         return True
 
 
-def _seconds_of(step: Callable[[], object]) -> float:
-    """Return the mean seconds of a call; the first one, which is slow, isn't counted."""
+def seconds_of(step: Callable[[], object], calls: int = PROBED_STEPS) -> float:
+    """Return the mean seconds of some calls; a first one, which is slow, isn't counted."""
     step()
     started = time.perf_counter()
-    for _ in range(PROBED_STEPS):
+    for _ in range(calls):
         step()
-    return float(np.divide(time.perf_counter() - started, PROBED_STEPS))
+    return float(np.divide(time.perf_counter() - started, calls))
 
 
 def _ranges(graph: Graph, samples: Tensor, scheme: Scheme) -> dict[str, Ranges]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
@@ -25,10 +24,16 @@ from qanas.core.trials import TrialRecord
 from qanas.hardware.costs import CostModel
 from qanas.performance_estimation.base import Estimate, Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.gated_networks import GatedSharedWeights, held_out, option_costs_of, places_of
-from qanas.performance_estimation.procedure import Procedure, TrainedNetwork
+from qanas.performance_estimation.gated_networks import (
+    GatedSharedWeights,
+    forecast_gates,
+    held_out,
+    option_costs_of,
+    places_of,
+)
+from qanas.performance_estimation.procedure import Procedure, TrainedNetwork, seconds_of
 from qanas.search_space.blockwise_space import BlockwiseSpace
-from qanas.search_space.gates import GatedNetworks
+from qanas.search_space.gates import GatedNetworks, GateSettings
 from qanas.search_space.start import Proposal, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.network_supernet import NetworkSupernet, SharedStart, SharedTraining, train_shared
@@ -39,9 +44,6 @@ T = TypeVar("T")
 
 SHARED_GROUPS = frozenset({"architecture", "quantization"})
 """What can be searched: all candidates see one input, and one training makes their weights."""
-
-PROBED_STEPS = 2
-"""Steps of the supernet that are timed for a forecast."""
 
 
 class SupernetOptions(BaseModel):
@@ -173,12 +175,30 @@ class WeightSharing(Estimator):
             generator=torch.Generator().manual_seed(0),
         )
         indices = torch.arange(min(settings.batch_size, len(data)))
-        times = [time.perf_counter()]
-        for _ in range(PROBED_STEPS):
-            trainer.step(indices, 0.0)
-            times.append(time.perf_counter())
-        *_, last = (after - before for before, after in pairwise(times))  # the first one is slow
-        return last / paths_a_step(settings.sampling, supernet.options) * settings.passes
+        seconds = seconds_of(lambda: trainer.step(indices, 0.0))
+        return seconds / paths_a_step(settings.sampling, supernet.options) * settings.passes
+
+    def forecast_estimate(self, bench: Bench) -> float:
+        """Time the scoring of an untrained network."""
+        started = time.perf_counter()
+        self.scores(bench, bench.reference, bench.build(bench.reference, 0), 0)
+        return time.perf_counter() - started
+
+    def forecast_asked(self, bench: Bench, asked: Sequence[object]) -> float:
+        """Time a few steps of gates, what options cost, and a score for each training."""
+        gates = [each for each in asked if isinstance(each, GateSettings)]
+        if not gates:
+            return 0.0
+        return forecast_gates(bench, gates) + len(gates) * self.forecast_estimate(bench)
+
+    def scores(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> dict[str, float]:
+        """Give a network batch norms of its own, quantize it and score it on validation data, by column."""
+        refresh_batch_norms(network, bench.training_set(candidate, 0), most=self.supernet.statistics_samples)
+        network.eval()
+        # Quantization-aware training would be one a candidate: what sharing is to spare.
+        procedure = self.procedure.with_settings(qat_epochs=0)
+        made = TrainedNetwork(network, procedure.quantize(bench, candidate, network, seed), 0.0)
+        return dict(made.evaluate(bench.task_of(candidate), bench.data_of(candidate).val))
 
 
 def _cost_model(bench: Bench, column: str) -> CostModel:
@@ -310,13 +330,6 @@ class SharedWeights(Estimator):
         """Return which block of a network the supernet has not."""
         return self.settings.refusal(bench, candidate)
 
-    def network(self, bench: Bench, candidate: Candidate) -> nn.Module:
-        """Return a network with the weights that it shares and batch norms of its own, in evaluation mode."""
-        network = bench.build(candidate, 0, self.finalist_start(bench, candidate, "shared"))
-        data = bench.training_set(candidate, 0)
-        refresh_batch_norms(network, data, most=self.settings.supernet.statistics_samples)
-        return network.eval()
-
     def estimate(
         self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
     ) -> Estimate:
@@ -324,11 +337,8 @@ class SharedWeights(Estimator):
         del history, watch
         started = time.process_time()
         candidate = proposal.candidate
-        network = self.network(bench, candidate)
-        # Quantization-aware training would be one a candidate: what sharing is to spare.
-        procedure = self.procedure.with_settings(qat_epochs=0)
-        made = TrainedNetwork(network, procedure.quantize(bench, candidate, network, seed), 0.0)
-        scores = made.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
+        network = bench.build(candidate, 0, self.finalist_start(bench, candidate, "shared"))
+        scores = self.settings.scores(bench, candidate, network, seed)
         shared = {f"{SHARED_PREFIX}{column}": value for column, value in scores.items()}
         return Estimate(shared, time.process_time() - started)
 

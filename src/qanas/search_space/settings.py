@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from optuna.distributions import (
     BaseDistribution,
@@ -44,9 +45,15 @@ class OneOf:
 Condition = AtLeast | OneOf
 
 
+Finer = Literal["", "larger", "smaller"]
+"""Which values of a setting show the network a sample in more detail, such as more pixels: none, the larger or the
+smaller ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Common:
     condition: Condition | None = None
+    finer: Finer = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Setting(_Common, ABC):
         group: which part of the candidate it belongs to.
         reference: the reference network's value, which need not be within the range searched.
         condition: where it is not met, a candidate doesn't have this setting.
+        finer: of the group ``input``: which of its values, numbers then, show more detail.
     """
 
     name: str
@@ -78,6 +86,22 @@ class Setting(_Common, ABC):
         """Tell whether a candidate with these earlier values has this setting."""
         return self.condition is None or self.condition.holds(values)
 
+    def next_finer(self, value: Value) -> Value | None:
+        """Return the next value that shows more detail than the given one; None where none does.
+
+        >>> Choice("hop_ms", "input", 20.0, options=(10.0, 15.0, 20.0), finer="smaller").next_finer(20.0)
+        15.0
+        """
+        if not self.finer:
+            return None
+        sign = 1 if self.finer == "larger" else -1
+        known = [number for number in self._numbers() if sign * number > sign * float(value)]
+        return min(known, key=lambda number: sign * number, default=None)
+
+    def _numbers(self) -> Sequence[int | float]:
+        """Return the numbers that are searched, where they are counted."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Integer(Setting):
@@ -91,6 +115,9 @@ class Integer(Setting):
     def distribution(self) -> IntDistribution:
         """The range searched."""
         return IntDistribution(self.low, self.high, log=self.log)
+
+    def _numbers(self) -> Sequence[int]:
+        return range(self.low, self.high + 1)
 
 
 @dataclass(frozen=True)
@@ -122,6 +149,9 @@ class Choice(Setting):
     def distribution(self) -> CategoricalDistribution:
         """The range searched."""
         return CategoricalDistribution(self.options)
+
+    def _numbers(self) -> Sequence[int | float]:
+        return [option for option in self.options if isinstance(option, int | float)]
 
 
 def exists(counted_by: str, number: int, fewest: int = 1) -> AtLeast | None:

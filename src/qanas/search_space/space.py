@@ -12,7 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
-from qanas.search_space.settings import Choice, Setting
+from qanas.search_space.settings import Choice, Float, Setting
 
 Encoding = Literal["conditional", "fixed_length"]
 """How samplers see the space. ``conditional``: only the settings that the candidate has are chosen. ``fixed_length``:
@@ -122,6 +122,8 @@ def _require_sound(setting: object) -> None:
         raise ValueError(f"a setting is called {name!r}; give a name that can be printed on one line")
     if setting.group not in GROUPS:
         raise ValueError(f"'{name}' is in the group {setting.group!r}; there are {', '.join(GROUPS)}")
+    if setting.finer and isinstance(setting, Float):
+        raise ValueError(f"'{name}' says that {setting.finer} values are finer, but has no next one; give a choice")
     if isinstance(setting, Choice) and (isinstance(setting.options, str) or not isinstance(setting.options, Sequence)):
         kind = type(setting.options).__name__  # the order of a set may be another one in each process
         raise ValueError(f"the options of '{name}' are a {kind}; give a list or a tuple, whose order stays")  # noqa: TRY004

@@ -74,6 +74,10 @@ class Strategy(ABC):
     def estimates(self, trials: int) -> int:
         """Return how many estimates it asks for where the budget is ``trials``."""
 
+    def asks_for(self) -> Sequence[object]:
+        """Return what it will have done by what an estimator offers, one entry each, for a forecast of the time."""
+        return ()
+
     def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
         """Refuse, before anything is trained, objectives and limits that it can't search by.
 

@@ -110,6 +110,10 @@ class GradientSearch(Solver):
         """Return the costs in the gates' loss."""
         return self.costs or tuple(columns_of(measure for measure in objectives if isinstance(measure, Cost)))
 
+    def asks_for(self) -> list[GateSettings]:
+        """Return a training of gates an alpha."""
+        return [self.settings] * len(self.alphas)
+
     @property
     def settings(self) -> GateSettings:
         """How gates are trained."""

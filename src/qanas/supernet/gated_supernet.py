@@ -13,16 +13,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from qanas.core.errors import TrainingFailed
-from qanas.core.events import Event, Watch
+from qanas.core.events import Watch
 from qanas.core.run_folder import write_atomically
-from qanas.core.seeds import derive_seed
 from qanas.quantization.numbers.affine import SMALLEST_NORMAL
 from qanas.search_space.blockwise_space import Block
 from qanas.search_space.gates import Draw, GateLoss, GateSettings, LearntGates, OptionCosts, Places
 from qanas.supernet.block_supernet import BlockSupernet, Path
-from qanas.supernet.network_supernet import SEGMENTS, Segment
 from qanas.supernet.paths import GRADIENT_CLIP, MOMENTUM
-from qanas.training.loop import Passes, fit
+from qanas.supernet.segments import train_in_segments
+from qanas.training.loop import Passes
 from qanas.training.torch_trainer import channels_last
 from qanas.training.trainer import TrainingSet
 
@@ -334,24 +333,19 @@ def train_gates(
     """
     settings = trainer.settings
     first, history = _resumed(trainer, checkpoint)
-    going = True
 
-    def told(event: Event) -> bool:
-        nonlocal going
-        going = watch(event)
-        return going
-
-    for number in range(first, SEGMENTS):
-        own = derive_seed(seed, "segment", number)
-        generator = torch.Generator().manual_seed(derive_seed(own, "order"))
-        weights_on, gates_on = data(derive_seed(own, "augmentation"))
+    def begin(changes: int, generator: torch.Generator) -> tuple[GatesTrainer, Passes]:
+        weights_on, gates_on = data(changes)
         trainer.begin(weights_on, gates_on, generator)
         passes = Passes(len(weights_on), settings.batch_size, settings.learning_rate, settings.steps, 1, generator)
-        fit(trainer, Segment(passes, number), told)
-        if not going:
-            raise TrainingFailed("the training of gates was stopped")
+        return trainer, passes
+
+    def keep(segments: int) -> None:
         history.append(_seen(trainer))
-        _keep(trainer, number + 1, history, checkpoint)
+        _keep(trainer, segments, history, checkpoint)
+
+    if not train_in_segments(first, begin, keep, seed=seed, watch=watch):
+        raise TrainingFailed("the training of gates was stopped")
     return history
 
 

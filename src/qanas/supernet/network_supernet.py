@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
-from typing import ClassVar
 
 import torch
 from safetensors import safe_open
@@ -15,19 +14,16 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
-from qanas.core.events import Event, Watch
+from qanas.core.events import Watch
 from qanas.core.run_folder import write_atomically
-from qanas.core.seeds import derive_seed
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
 from qanas.supernet.block_supernet import BlockSupernet, Path, outside, path_state
 from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, paths_a_step
-from qanas.training.loop import Passes, Round, fit
+from qanas.supernet.segments import train_in_segments
+from qanas.training.loop import Passes
 from qanas.training.trainer import Loss, TrainingSet
-
-SEGMENTS = 20
-"""Parts of a training, after each of which a killed one goes on. Each has its own seeds."""
 
 _MOMENTUM = "momentum."
 """In front of a parameter's name in a checkpoint: its momentum, which the optimizer has under `_BUFFER`."""
@@ -148,27 +144,6 @@ class SharedTraining:
     windows: CostWindows | None = None
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One of `SEGMENTS` parts of a schedule of passes; only its own steps are drawn."""
-
-    unit: ClassVar[str] = Passes.unit
-
-    passes: Passes
-    number: int
-
-    @property
-    def total(self) -> int:
-        """Of the whole schedule."""
-        return self.passes.total
-
-    def rounds(self) -> Iterator[Round]:
-        """Yield the rounds that end in this part."""
-        for part in self.passes.rounds():
-            if -(-part.done * SEGMENTS // self.total) - 1 == self.number:
-                yield part
-
-
 def train_shared(
     supernet: NetworkSupernet,
     data: Callable[[int], TrainingSet],
@@ -197,17 +172,11 @@ def train_shared(
     options = supernet.options
     a_step = paths_a_step(settings.sampling, options)
     first, momentum = _resumed(supernet, checkpoint)
-    going = True
+    optimizer: torch.optim.Optimizer
 
-    def told(event: Event) -> bool:
-        nonlocal going
-        going = watch(event)
-        return going
-
-    for number in range(first, SEGMENTS):
-        own = derive_seed(seed, "segment", number)
-        changed = data(derive_seed(own, "augmentation"))
-        generator = torch.Generator().manual_seed(derive_seed(own, "order"))
+    def begin(changes: int, generator: torch.Generator) -> tuple[PathsTrainer, Passes]:
+        nonlocal optimizer
+        changed = data(changes)
         trainer = PathsTrainer(
             supernet,
             changed,
@@ -217,17 +186,20 @@ def train_shared(
             generator=generator,
             windows=settings.windows,
         )
+        optimizer = trainer.optimizer
         for name, parameter in supernet.named_parameters():
             if name in momentum:
-                trainer.optimizer.state[parameter][_BUFFER] = momentum[name]
+                optimizer.state[parameter][_BUFFER] = momentum[name]
         passes = Passes(len(changed), settings.batch_size, settings.learning_rate, settings.passes, a_step, generator)
-        fit(trainer, Segment(passes, number), told)
-        if not going:
-            return False
-        state = trainer.optimizer.state
+        return trainer, passes
+
+    def keep(segments: int) -> None:
+        nonlocal momentum
+        state = optimizer.state
         momentum = {name: state[p][_BUFFER] for name, p in supernet.named_parameters() if _BUFFER in state[p]}
-        _keep(supernet, momentum, number + 1, checkpoint)
-    return True
+        _keep(supernet, momentum, segments, checkpoint)
+
+    return train_in_segments(first, begin, keep, seed=seed, watch=watch)
 
 
 def _resumed(supernet: NetworkSupernet, path: FilePath) -> tuple[int, dict[str, Tensor]]:

@@ -6,6 +6,7 @@ from qanas.testing.costs import check_cost, check_latency
 from qanas.testing.estimation import check_estimator, check_procedure
 from qanas.testing.executors import check_executor
 from qanas.testing.front_ends import check_front_end
+from qanas.testing.growth import check_growth
 from qanas.testing.named import check
 from qanas.testing.operators import check_operator
 from qanas.testing.spaces import check_blocks, check_space
@@ -22,6 +23,7 @@ __all__ = [
     "check_estimator",
     "check_executor",
     "check_front_end",
+    "check_growth",
     "check_latency",
     "check_operator",
     "check_procedure",

@@ -12,6 +12,7 @@ from qanas.performance_estimation.procedure import FullTraining
 from qanas.testing.costs import check_cost, check_latency
 from qanas.testing.estimation import check_estimator, check_procedure
 from qanas.testing.executors import check_executor
+from qanas.testing.growth import check_growth
 from qanas.testing.operators import check_operator
 from qanas.testing.spaces import check_blocks, check_space
 from qanas.testing.starts import check_start
@@ -30,6 +31,7 @@ CONTRACTS: Mapping[str, Callable[..., None]] = {
     "cost": check_cost,
     "estimator": check_estimator,
     "executor": check_executor,
+    "growth": check_growth,
     "latency": check_latency,
     "operator": check_operator,
     "procedure": check_procedure,

@@ -69,7 +69,7 @@ class SmallTask(Task):
 
     def input_settings(self) -> list[Setting]:
         """Return the side."""
-        return [Choice("side", "input", self.side, options=SIDES)]
+        return [Choice("side", "input", self.side, options=SIDES, finer="larger")]
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of outputs, shape (batch, 3), and classes, shape (batch,)."""

@@ -17,11 +17,13 @@ from qanas.quantization.graph import Graph
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
+from qanas.search_space.growth import growth_of
 from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import BlockFeatures, features_of
 from qanas.tasks.base import Task
+from qanas.testing.growth import check_growth
 from qanas.testing.properties import (
     difference,
     expect,
@@ -98,7 +100,8 @@ def check_space(space: NetworkSpace, task: Task) -> None:
     """Hold a space against its contract, see `qanas.search_space.network_space`.
 
     Args:
-        space: that is checked; one with blocks is held against `check_blocks`, too.
+        space: that is checked; one with blocks is held against `check_blocks`, too, one that grows against
+            `check_growth`.
         task: that its networks are for.
 
     Raises:
@@ -108,6 +111,8 @@ def check_space(space: NetworkSpace, task: Task) -> None:
     hold(type(space).__name__, case, PROPERTIES)
     if isinstance(space, BlockwiseSpace):
         hold(f"blocks of {type(space).__name__}", BlocksCase(space, case.bench), BLOCK_PROPERTIES)
+    if growth_of(case.bench.space) is not None:
+        check_growth(space, task)
 
 
 def settings_can_be_searched(case: SpaceCase) -> None:

@@ -100,11 +100,15 @@ def _forecast(plan: Plan) -> Forecast:
 
     seconds += _compared_seconds(plan, reference_seconds) / plan.jobs
 
-    # 2. The search: what the estimator prepares, and then the estimates that the strategy asks for.
-    seconds += plan.estimator.forecast(bench) / plan.jobs
+    # 2. The search: what the estimator prepares and a solver asks of it, or the estimates that a sampler asks for.
+    prepared = plan.estimator.forecast(bench) + plan.estimator.forecast_asked(bench, plan.strategy.asks_for())
+    seconds += prepared / plan.jobs
     estimates = 0 if plan.estimator.cheap else plan.strategy.estimates(plan.budget.trials)
     if estimates:
-        if search != finalists:
+        score = plan.estimator.forecast_estimate(bench)
+        if score is not None:
+            reference_seconds = typical = score
+        elif search != finalists:
             reference_seconds = search.forecast(bench, bench.reference)
             typical = float(np.mean([search.forecast(bench, candidate) for candidate in probed]))
         estimates += int(plan.finalists.confirm * estimates)

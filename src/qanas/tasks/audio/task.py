@@ -111,13 +111,13 @@ class Audio(ClassifiedFiles):
     def input_settings(self) -> tuple[Setting, ...]:
         """Return ``sample_rate``, ``hop_ms``, and ``bands`` or ``coefficients``."""
         rates = {self.sample_rate, *(rate for rate in (self.sample_rate // 2,) if rate >= _LOWEST_RATE)}
-        values = self.coefficients or self.bands
+        values, hops = self.coefficients or self.bands, tuple(share * self.hop_ms for share in (1.0, 1.5, 2.0))
         fewest = _FEWEST_BANDS if not self.coefficients else 1
         counts = tuple(sorted({values, *(max(fewest, round(share * values)) for share in (0.5, 0.75))}))
         return (
             Choice("sample_rate", "input", self.sample_rate, options=tuple(sorted(rates))),
-            Choice("hop_ms", "input", self.hop_ms, options=tuple(share * self.hop_ms for share in (1.0, 1.5, 2.0))),
-            Choice("coefficients" if self.coefficients else "bands", "input", values, options=counts),
+            Choice("hop_ms", "input", self.hop_ms, options=hops, finer="smaller"),
+            Choice("coefficients" if self.coefficients else "bands", "input", values, options=counts, finer="larger"),
         )
 
     def with_features(self) -> Self:

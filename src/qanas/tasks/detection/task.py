@@ -159,7 +159,7 @@ class Detection(LabelledFiles):
         """Return ``width`` and ``aspect``."""
         widths = self.widths or tuple(fitting_side(round(share * self.width)) for share in SEARCHED_WIDTHS)
         return (
-            Choice("width", "input", self.width, options=tuple(sorted({*widths, self.width}))),
+            Choice("width", "input", self.width, options=tuple(sorted({*widths, self.width})), finer="larger"),
             Choice("aspect", "input", self.aspect, options=tuple(sorted({*self.aspects, self.aspect}))),
         )
 

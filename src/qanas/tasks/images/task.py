@@ -130,7 +130,7 @@ class Images(ClassifiedFiles):
     def input_settings(self) -> tuple[Choice, ...]:
         """Return ``size`` and ``colour``."""
         return (
-            Choice("size", "input", self.size, options=sides_searched(self.size)),
+            Choice("size", "input", self.size, options=sides_searched(self.size), finer="larger"),
             Choice("colour", "input", self.colour, options=("rgb", "grey")),
         )
 

@@ -194,8 +194,8 @@ class Segmentation(Task):
     def input_settings(self) -> tuple[Choice, Choice]:
         """Return ``height`` and ``width``."""
         return (
-            Choice("height", "input", self.height, options=sides_searched(self.height)),
-            Choice("width", "input", self.width, options=sides_searched(self.width)),
+            Choice("height", "input", self.height, options=sides_searched(self.height), finer="larger"),
+            Choice("width", "input", self.width, options=sides_searched(self.width), finer="larger"),
         )
 
     def with_input(self, values: Mapping[str, Value]) -> Self:

@@ -213,7 +213,8 @@ class TimeSeries(Task):
                 Choice("features", "input", self.features, options=get_args(FeatureNames)[1:]),
             )
         thinning = max(_SEARCHED_THINNING, self.stride_in_window)
-        return (window, Integer("stride_in_window", "input", self.stride_in_window, low=1, high=thinning))
+        stride = self.stride_in_window
+        return (window, Integer("stride_in_window", "input", stride, low=1, high=thinning, finer="smaller"))
 
     def with_input(self, values: Mapping[str, Value]) -> Self:
         """Return the task with another window, whose samples are this one's.

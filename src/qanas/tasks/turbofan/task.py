@@ -142,7 +142,7 @@ class Turbofan(Task):
         thinning = max(SEARCHED_THINNING, self.stride_in_window)
         return (
             Integer("window", "input", self.window, low=shortest, high=longest),
-            Integer("stride_in_window", "input", self.stride_in_window, low=1, high=thinning),
+            Integer("stride_in_window", "input", self.stride_in_window, low=1, high=thinning, finer="smaller"),
         )
 
     def with_input(self, values: Mapping[str, Value]) -> Self:
