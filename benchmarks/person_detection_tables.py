@@ -59,7 +59,8 @@ def _schemes(found: Pieces) -> list[str]:
         [name, _share(own["val"]), _share(own["test"]), *(_ms(own["latency_ms"][device]) for device in devices)]
         for name, own in schemes.items()
     ]
-    told = f"FP32 on test data {floats['test']}, interval over pictures {floats['low']} to {floats['high']}."
+    told = f"FP32 on test data {floats['test']}, interval over pictures {floats['low']} to {floats['high']}. "
+    told += "Latencies are by formula, of operators and their sizes: which scales they have makes no difference to it."
     return _table("Schemes", ["scheme", "AP50 val", "test", *(f"ms, {name}" for name in devices)], rows, told)
 
 
