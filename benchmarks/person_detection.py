@@ -1,24 +1,37 @@
 """The lecture's case study whole: persons in photos on a microcontroller, from the reference's training to finalists.
 
-    python benchmarks/person_detection.py recipes/person_voc.toml OUT                # all five steps
-    python benchmarks/person_detection.py recipes/person_voc.toml OUT --steps training schemes
-    python benchmarks/person_detection.py recipes/person_quick.toml OUT --tiny       # minutes: only to see it run
+    R="python benchmarks/person_detection.py recipes/person_voc.toml runs/person --size small"
+    $R --forecast                                    # every piece with the CPU time that it will take; trains nothing
+    $R --steps training schemes profile              # then, in any order and any number of sessions:
+    $R --pieces head-0 all-0
+    $R --steps rivals
+    $R --hours 8                                     # whatever is left, no piece begun after 8 hours
+    $R --write docs/results/person_detection         # .json and .md of what there is so far, after any session
 
 training    the reference trained for several numbers of epochs, each from several seeds: where is the same AP had
-schemes     the trained reference under every scheme: AP on validation and test data (the recipe's device says latency)
+schemes     the trained reference under every scheme: AP on validation and test data, latency by device
 profile     layer by layer
 search      MOTPE over AP as quantized and latency: the head and the input alone, and everything, from two seeds each
-rivals      the reference, and NXP's released head at its input of 220 x 220, trained as finalists are
+rivals      the reference, and NXP's released head at its share of the width, 220 of 320, trained as finalists are
 
-Every part is kept in OUT as it is done, and goes on where it was stopped; OUT/person_detection.json has the figures:
-AP50 with its interval over test pictures, MACs, latency, and the cheapest model of each search that can't be told from
-the reference of the first search. CPU seconds are of trainings. Weights are random at first: none of known origin is at
-hand. At 256 x 320 all of it takes about 45 CPU hours: an epoch of the reference 48 s, by the steps' epochs and trials.
+Every piece is kept in the folder as it is done, and a search that was killed goes on where it was. Figures: AP50 with
+its interval over test pictures, MACs, latency, and the cheapest model of each search that can't be told from the
+reference of the first search. CPU seconds are of trainings. Weights are random at first, none of known origin is at
+hand; --set pretraining.epochs=20 --set 'pretraining.classes=[]' has every candidate learn the photos' 20 classes first,
+at the cost of so many epochs more.
+
+Sizes: "full", 256 x 320 as published; "small", 128 x 160 with fewer epochs and trials; "tiny", only to see it run, with
+recipes/person_quick.toml. An epoch of the reference over 752 photos took 25 s of CPU at 128 x 160 on a shared machine
+(--forecast, three steps timed) and 48 s at 256 x 320 on a quieter one. With these, in CPU hours, as if every candidate
+were the reference: "small" 0.1 and 0.2 for a training of 16 and of 32 epochs, 2.3 a search, 1.0 for the rivals, 11 in
+all; "full" 73. Schemes and profile take minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -30,19 +43,27 @@ import numpy as np
 import torch
 
 import qanas
+from person_detection_tables import METRIC, written
 from qanas.core.card import Card
+from qanas.core.errors import InputError
+from qanas.core.maps import fitting_side
+from qanas.core.measures import parse_cost
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
+from qanas.hardware.costs import cost_models
+from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import TrainedNetwork
 from qanas.planning.plan import Plan
 from qanas.planning.scheme_sweep import swept_schemes
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.recipe import load_plan
 from qanas.search_space.start import RANDOM
+from qanas.tasks.detection import Detection
 from qanas.tasks.resampling import interval_of, resampled_metrics, units_of
 
-METRIC = "ap50"
-NXP_WIDTH = 220
+NXP_SHARE = 220 / 320
+DEVICES = ("imxrt1170", "imxrt1060", "stm32h743", "imx93-a55")
+"""Whose latency the schemes are given by: those with a formula."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,7 @@ class Size:
         finalist_epochs: of finalists, the reference and its rivals.
         finalist_seeds: trainings of each.
         search_seeds: searches of each kind.
+        keys: of the recipe that differ.
     """
 
     epochs: tuple[int, ...] = (15, 30, 60)
@@ -66,13 +88,35 @@ class Size:
     finalist_epochs: int = 60
     finalist_seeds: int = 3
     search_seeds: int = 2
+    keys: tuple[str, ...] = ()
 
 
-TINY = Size((1, 2), 1, 2, 1, 1, 1, 1)
+SIZES = {
+    "full": Size(),
+    "small": Size((8, 16, 32), 2, 20, 6, 24, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
+    "tiny": Size((1, 2), 1, 2, 1, 1, 1, 1, ("finalists.count=1",)),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the study that is done at once and kept.
+
+    Attributes:
+        step: that it belongs to.
+        make: does it, or reads what was done, and returns its figures.
+        done: tells whether it was done before.
+        trainings: how many epochs each of its trainings has.
+    """
+
+    step: str
+    make: Callable[[], dict[str, Any]]
+    done: Callable[[], bool]
+    trainings: Sequence[int] = ()
 
 
 class Study:
-    """The five steps over one recipe.
+    """The pieces of the five steps over one recipe.
 
     Args:
         recipe: names task, space, device and objectives.
@@ -83,8 +127,57 @@ class Study:
 
     def __init__(self, recipe: Path, out: Path, size: Size, keys: Sequence[str] = ()) -> None:
         """Read the recipe."""
-        self.recipe, self.out, self.size, self.keys = recipe, out, size, list(keys)
+        self.recipe, self.out, self.size, self.keys = recipe, out, size, [*size.keys, *keys]
         out.mkdir(parents=True, exist_ok=True)
+
+    def pieces(self) -> dict[str, Piece]:
+        """Return all pieces by name, in the order in which they are done."""
+        plan, size = self.plan(), self.size
+        task, count = plan.bench.task, plan.finalists.count
+        assert isinstance(task, Detection)
+        found: dict[str, Piece] = {}
+        for epochs, repetition in itertools.product(size.epochs, range(size.repetitions)):
+            name, make = f"training-{epochs}-{repetition}", functools.partial(self._trained, epochs, repetition)
+            found[name] = self._kept("training", name, make, [epochs])
+        found["schemes"] = self._kept("schemes", "schemes", self._schemes)
+        found["profile"] = self._kept("profile", "profile", self._profile)
+        trainings = [*[size.search_epochs] * size.trials, *[size.finalist_epochs] * ((count + 1) * size.finalist_seeds)]
+        for seed, parts in itertools.product(range(size.search_seeds), ("head", "all")):
+            name = f"{parts}-{seed}"
+            found[name] = self._searched("search", name, parts, seed, size.trials, trainings)
+        width = fitting_side(round(NXP_SHARE * task.width))
+        keys = (
+            'space.reference="nxp"', f"task.width={width}", f"task.widths=[{width}]", "task.aspect=1.0",
+            "task.aspects=[1.0]", 'space.search=["architecture"]',
+        )  # fmt: skip
+        once = [size.search_epochs, *[size.finalist_epochs] * (2 * size.finalist_seeds)]
+        found["nxp"] = self._searched("rivals", "nxp", "head", 0, 1, once, *keys)
+        return found
+
+    def forecast(self) -> dict[str, float]:
+        """Return the CPU hours of every piece that isn't done, at most: as if all its networks were the reference.
+
+        Timed are a few steps of its training.
+        """
+        plan = self.plan()
+        procedure = plan.estimator.procedure.with_settings(epochs=1)
+        whole = procedure.forecast(plan.bench, plan.bench.reference)
+        epoch = procedure.alone().forecast(plan.bench, plan.bench.reference)
+        print(f"an epoch of the reference: {epoch:.1f} s; in front of each training {max(0.0, whole - epoch):.0f} s")
+        return {
+            name: sum(whole + (epochs - 1) * epoch for epochs in piece.trainings) / 3600
+            for name, piece in self.pieces().items()
+            if not piece.done()
+        }
+
+    def _kept(self, step: str, name: str, make: Callable[[], dict[str, Any]], trainings: Sequence[int] = ()) -> Piece:
+        return Piece(step, lambda: self.kept(name, make), (self.out / f"{name}.json").is_file, trainings)
+
+    def _searched(
+        self, step: str, name: str, parts: str, seed: int, trials: int, trainings: Sequence[int], *keys: str
+    ) -> Piece:
+        make = functools.partial(self._run, name, parts, seed, trials, *keys)
+        return Piece(step, make, (self.out / name / "report.html").is_file, trainings)
 
     def plan(self) -> Plan:
         """Return the recipe's plan."""
@@ -103,15 +196,6 @@ class Study:
 
     # 1. How long the reference has to be trained
 
-    def training(self) -> dict[str, Any]:
-        """Train the reference for several numbers of epochs."""
-        found: dict[str, Any] = {}
-        for epochs in self.size.epochs:
-            for repetition in range(self.size.repetitions):
-                name = f"training-{epochs}-{repetition}"
-                found[name] = self.kept(name, lambda e=epochs, r=repetition: self._trained(e, r))  # type: ignore[misc]  # mypy knows no defaults of lambdas
-        return found
-
     def _weights(self, epochs: int, repetition: int) -> Path:
         return self.out / f"reference-{epochs}-{repetition}.pt"
 
@@ -127,15 +211,11 @@ class Study:
 
     # 2. What the schemes make of it
 
-    def schemes(self) -> dict[str, Any]:
-        """Quantize the longest trained reference by every scheme of 8 bits."""
-        return {"schemes": self.kept("schemes", self._schemes)}
-
     def _schemes(self) -> dict[str, Any]:
         epochs = self.size.epochs[-1]
         self.kept(f"training-{epochs}-0", lambda: self._trained(epochs, 0))
         plan = self.plan()
-        bench, found = plan.bench, {}
+        bench, found = plan.bench, dict[str, Any]()
         network = bench.build(bench.reference, 0)
         network.load_state_dict(torch.load(self._weights(epochs, 0), weights_only=True))
         data = bench.data_of(bench.reference)
@@ -143,10 +223,11 @@ class Study:
             own = replace(bench, scheme=replace(plan.scheme, name=name).scheme)
             quantized: QuantizedGraph = plan.estimator.procedure.quantize(own, bench.reference, network.eval(), 0)
             shipped = TrainedNetwork(network, quantized, 0.0)
-            found[name] = {
+            scores: dict[str, Any] = {
                 split: shipped.evaluate(bench.task, getattr(data, split))[f"{METRIC}_quantized"]
                 for split in ("val", "test")
             }
+            found[name] = scores | {"latency_ms": {device: _latency(own, device) for device in DEVICES}}
             outputs = shipped.float_outputs(data.test)
         drawn = resampled_metrics(bench.task, outputs, data.test)[METRIC]
         units = int(units_of(bench.task, data.test).max()) + 1
@@ -156,28 +237,10 @@ class Study:
 
     # 3. Where its time goes
 
-    def profile(self) -> dict[str, Any]:
-        """Cost the reference layer by layer."""
-        return {
-            "profile": self.kept(
-                "profile", lambda: {"layers": [asdict(layer) for layer in qanas.profile(self.recipe, self.keys).layers]}
-            )
-        }
+    def _profile(self) -> dict[str, Any]:
+        return {"layers": [asdict(layer) for layer in qanas.profile(self.recipe, self.keys).layers]}
 
     # 4. The searches, and 5. who they are held against
-
-    def search(self) -> dict[str, Any]:
-        """Search head and input, and everything, from several seeds; finalists are trained and shipped."""
-        runs = [(parts, seed) for seed in range(self.size.search_seeds) for parts in ("head", "all")]
-        return {f"{parts}-{seed}": self._run(f"{parts}-{seed}", parts, seed, self.size.trials) for parts, seed in runs}
-
-    def rivals(self) -> dict[str, Any]:
-        """Train NXP's head as finalists are; the reference itself is in every search."""
-        keys = (
-            'space.reference="nxp"', f"task.width={NXP_WIDTH}", f"task.widths=[{NXP_WIDTH}]", "task.aspect=1.0",
-            "task.aspects=[1.0]", 'space.search=["architecture"]',
-        )  # fmt: skip
-        return {"nxp": self._run("nxp", "head", 0, 1, *keys)}
 
     def _run(self, name: str, parts: str, seed: int, trials: int, *overrides: str) -> dict[str, Any]:
         size, folder = self.size, self.out / name
@@ -241,24 +304,59 @@ def _drawn(folder: RunFolder, name: str) -> np.ndarray[Any, np.dtype[np.float64]
         return np.asarray(kept[f"test_resampled_{METRIC}"], np.float64)
 
 
+def _latency(bench: Bench, device: str) -> float | None:
+    """Return the milliseconds of the reference, None where the device has no kernels for its scheme."""
+    try:
+        asked = cost_models([parse_cost(f"latency_ms@{device}")], bench.device)
+        return replace(bench, costs=asked).costs_of(bench.reference)[f"latency_ms@{device}"]
+    except InputError:
+        return None
+
+
 STEPS = ("training", "schemes", "profile", "search", "rivals")
 
 
 def main() -> None:
-    """Take the steps that are asked for."""
+    """Do the pieces that are asked for, and write what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
-    parser.add_argument("--tiny", action="store_true", help="next to nothing of everything")
+    parser.add_argument("--pieces", nargs="+", default=[], help="some of them alone, by name, see --forecast")
+    parser.add_argument("--hours", type=float, default=float("inf"), help="no piece is begun after so many")
+    parser.add_argument("--forecast", action="store_true", help="say how long each piece will take, and do nothing")
+    parser.add_argument("--write", type=Path, help="write .json and .md of what there is, and do nothing")
     parser.add_argument("--set", action="append", default=[], help="a key of the recipe, in every step")
     asked = parser.parse_args()
-    study = Study(asked.recipe, asked.out, TINY if asked.tiny else Size(), asked.set)
-    path = asked.out / "person_detection.json"
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    for step in asked.steps:
-        found[step] = getattr(study, step)()
-        write_atomically(path, json.dumps(found, indent=1).encode())
+    study = Study(asked.recipe, asked.out, SIZES[asked.size], asked.set)
+    if asked.forecast:
+        hours = study.forecast()
+        for name, own in hours.items():
+            print(f"{name:16} {60 * own:7.0f} min of CPU at most")
+        print(f"all              {sum(hours.values()):7.1f} h of CPU at most")
+        return
+    pieces = study.pieces()
+    unknown = sorted(set(asked.pieces) - pieces.keys())
+    if unknown:
+        parser.error(f"no piece is called {unknown[0]}; there are {', '.join(pieces)}")
+    started = time.monotonic()
+    for name, piece in pieces.items():
+        if asked.write or piece.done() or piece.step not in asked.steps or (asked.pieces and name not in asked.pieces):
+            continue
+        if time.monotonic() - started > 3600 * asked.hours:
+            print(f"{name} and what follows: not begun, the time is up")
+            break
+        piece.make()
+    found = {name: piece.make() for name, piece in pieces.items() if piece.done()}
+    write_atomically(asked.out / "person_detection.json", json.dumps(found, indent=1).encode())
+    if asked.write:
+        keys = "".join(f" --set {key}" for key in asked.set)
+        told = f"`benchmarks/person_detection.py {asked.recipe.name} --size {asked.size}{keys}`; {len(found)} of "
+        told += f"{len(pieces)} pieces are done. {asdict(study.size)}"
+        asked.write.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(asked.write.with_suffix(".json"), json.dumps(found, indent=1).encode())
+        write_atomically(asked.write.with_suffix(".md"), written(found, told).encode())
 
 
 if __name__ == "__main__":

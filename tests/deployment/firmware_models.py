@@ -23,9 +23,9 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from qanas.tasks.frames import Frame
 from qanas.tasks.front_end import FrontEnd
-from qanas.tasks.images.front_end import PictureFrontEnd
-from qanas.tasks.images.reader import Look
+from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.turbofan.front_end import EngineFrontEnd
 from qanas.tasks.turbofan.preprocessing import Preprocessing
 
@@ -141,7 +141,8 @@ def models() -> list[Model]:
     conv = nn.Sequential(nn.Unflatten(1, (1, 11)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d((9, kinds - 2)))
     images = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 2, 1))
     frames = list(generator.integers(0, 256, (30, 13, 21 * 3)).astype(np.uint8))
-    camera = PictureFrontEnd(13, 21, 3, Look(9, "rgb", "crop"), np.array([120.0, 130, 110]), np.array([40.0, 50, 60]))
+    constants = np.array([120.0, 130, 110]), np.array([40.0, 50, 60])
+    camera = PictureFrontEnd(Frame(13, 21, 3), (0, 4, 13, 13), (9, 9), (9, 9), False, *constants)
     pixels = np.stack([camera.input_of(frame) for frame in frames])
     cell = {"x": generator.normal(size=(30, 4)), "state": generator.uniform(size=(30, 5))}
     described = EngineFrontEnd(one, window=20, features=four, mean_window=15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -62,6 +62,8 @@ class FastestDetSpace(NetworkSpace):
         stem_channels: that are searched.
         stem_strides: that are searched: 2, with pooling behind it, or 4, over patches, without.
         fewer_units: units that a stage may have less than the reference's, searched.
+        batch_size: pictures a step of the reference's training.
+        learning_rate: of its first step.
     """
 
     parts: Literal["all", "head"] = "all"
@@ -74,11 +76,15 @@ class FastestDetSpace(NetworkSpace):
     stem_channels: Annotated[tuple[StemChannels, ...], Field(strict=False, min_length=1)] = (8, 16, 24)
     stem_strides: Annotated[tuple[Literal[2, 4], ...], Field(strict=False, min_length=1)] = (2, 4)
     fewer_units: Annotated[int, Field(ge=0, le=7)] = 2
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    learning_rate: Annotated[float, Field(ge=2.5e-4, le=0.1)] = 4e-3
 
-    training: ClassVar[TrainingSettings] = TrainingSettings(
-        learning_rate=4e-3, optimizer="adam", scheduler="cosine", batch_size=16, loss="fastestdet", gradient_clip=5.0
-    )
-    """How the reference is trained."""
+    @property
+    def training(self) -> TrainingSettings:
+        """How the reference is trained."""
+        return TrainingSettings(
+            self.learning_rate, "adam", "cosine", self.batch_size, loss="fastestdet", gradient_clip=5.0
+        )
 
     @property
     def head(self) -> HeadSettings:

@@ -33,7 +33,7 @@ from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import Task, TaskData
+from qanas.tasks.base import Split, Task, TaskData
 from qanas.tasks.front_end import FrontEnd
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.sound import sound
@@ -130,6 +130,22 @@ class CarriedData(PreparedData):
     def __reduce__(self) -> tuple[type[PreparedData], Any]:
         """Pickle with the data."""
         return CarriedData, (self.task, self._loaded)
+
+
+def training_set_of(task: Task, split: Split, seed: int) -> TrainingSet:
+    """Return a split as it is trained on; its batches are changed at random where the task says how.
+
+    Args:
+        task: whose split it is.
+        split: the samples.
+        seed: of the random changes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    changes = type(task).augment is not Task.augment
+    augment = functools.partial(task.augment, generator=generator) if changes else None
+    if not split.in_memory:
+        return DecodedSet.of(split, augment)
+    return TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets), augment)
 
 
 @dataclass(frozen=True)
@@ -232,13 +248,7 @@ class Bench:
             candidate: in training.
             seed: of the random changes.
         """
-        split, task = self.data_of(candidate).train, self.task_of(candidate)
-        generator = torch.Generator().manual_seed(seed)
-        changes = type(task).augment is not Task.augment
-        augment = functools.partial(task.augment, generator=generator) if changes else None
-        if not split.in_memory:
-            return DecodedSet.of(split, augment)
-        return TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets), augment)
+        return training_set_of(self.task_of(candidate), self.data_of(candidate).train, seed)
 
     @cached_property
     def training_data_digest(self) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -63,16 +64,26 @@ class TrainingCache:
 
     folder: Path
 
-    def path(self, bench: Bench, candidate: Candidate, start: Start, seed: int, epochs: int) -> Path:
+    def path(
+        self,
+        bench: Bench,
+        candidate: Candidate,
+        start: Start,
+        seed: int,
+        epochs: int,
+        further: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Path:
         """Return where a training's weights are kept; its name follows from all that the weights depend on.
 
         That is input, architecture and training of the candidate (not how it is quantized), the weights that it
         starts from, seed, epochs, training data, the arguments and source files of task and networks, and the versions
-        of this package and of torch. Which trainer it was is left out: they differ by rounding alone.
+        of this package and of torch, and what further facts there are. Which trainer it was is left out: they differ by
+        rounding alone.
         """
         facts = {
             **({"input": dict(candidate.input)} if candidate.input else {}),
             **({"start": start.digest} if start.digest else {}),
+            **further,
             "architecture": dict(candidate.architecture),
             "training": dict(candidate.training),
             "seed": seed,
@@ -221,6 +232,9 @@ class Procedure(ABC):
     epochs: int
     """Passes over the data that a candidate is given."""
 
+    notes: Mapping[str, Any] = MappingProxyType({})
+    """What comes in front of the training of random weights, for cards."""
+
     can_be_looked_at: ClassVar[bool] = False
     """Whether it has `make_looking`, which estimators need that end trainings early."""
 
@@ -264,6 +278,10 @@ class Procedure(ABC):
         Raises:
             TrainingFailed: it can't be quantized, with the reason.
         """
+
+    def alone(self) -> Procedure:
+        """Return the same procedure without what comes in front of it, for networks that aren't the space's."""
+        return self
 
     def with_settings(self, **settings: int) -> Procedure:
         """Return the same procedure, but for some settings, such as ``epochs``.
@@ -314,6 +332,11 @@ class FullTraining(Procedure):
 
     can_be_looked_at = True
 
+    @property
+    def further_facts(self) -> Mapping[str, Any]:
+        """What trained weights depend on beside what `TrainingCache` knows of: nothing."""
+        return {}
+
     def make(self, bench: Bench, candidate: Candidate, start: Start, seed: int, watch: Watch = go_on) -> TrainedNetwork:
         """Return the candidate, trained and quantized. Epochs of quantization-aware training are not told."""
         network = bench.build(candidate, derive_seed(seed, "weights"), start)
@@ -321,13 +344,13 @@ class FullTraining(Procedure):
         if start.trained:
             network, seconds = network.eval(), 0.0
         elif self.cache is None:
-            seconds = self._train(bench, candidate, network, seed, curve, watch)
+            seconds = self._train(bench, candidate, network, start, seed, curve, watch)
         else:
             kept = TrainingCache(Path(self.cache))
-            path = kept.path(bench, candidate, start, seed, self.epochs)
+            path = kept.path(bench, candidate, start, seed, self.epochs, self.further_facts)
             found = kept.load(path, network)
             if found is None:
-                found = self._train(bench, candidate, network, seed, curve, watch)
+                found = self._train(bench, candidate, network, start, seed, curve, watch)
                 kept.keep(path, network, found)
             seconds = found
         started = time.process_time()
@@ -344,7 +367,9 @@ class FullTraining(Procedure):
         network = bench.build(candidate, derive_seed(seed, "weights"), start)
         curve = LearningCurve(bench.task_of(candidate), bench.data_of(candidate), self.epochs)
         done = Last()
-        seconds = self._train(bench, candidate, network, seed, curve, lambda event: done(event) and watch(event), look)
+        seconds = self._train(
+            bench, candidate, network, start, seed, curve, lambda event: done(event) and watch(event), look
+        )
         started = time.process_time()
         curve.add(done.epoch, network)
         quantized = self.quantize(bench, candidate, network, seed)
@@ -355,12 +380,14 @@ class FullTraining(Procedure):
         bench: Bench,
         candidate: Candidate,
         network: nn.Module,
+        start: Start,
         seed: int,
         curve: LearningCurve,
         watch: Watch,
         look: Look | None = None,
     ) -> float:
-        """Train a network in place and return the CPU seconds that it took."""
+        """Train a network in place, which has the start's weights, and return the CPU seconds that it took."""
+        del start
         started = time.process_time()
         data = bench.training_set(candidate, derive_seed(seed, "augmentation"))
         settings = TrainingSettings.from_group(candidate.training)

@@ -18,6 +18,7 @@ IRRELEVANT: tuple[str, ...] = (
     "versions.",
     "source.",
     "task.data",  # where the data lies doesn't matter, its fingerprint does
+    "pretraining.data",  # likewise
     "seed.weights",  # likewise
     "teacher.weights",
     "estimation.jobs",
@@ -56,8 +57,8 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "reference",
             (
-                "task.", "space.", "teacher.", "blocks.", "seed.", "estimation.", "quantization.", "run.",
-                "data_fingerprint",
+                "task.", "pretraining.", "space.", "teacher.", "blocks.", "seed.", "estimation.", "quantization.",
+                "run.", "data_fingerprint",
             ),
         ),
         Stage("scheme", ("objectives.",), ("reference",)),

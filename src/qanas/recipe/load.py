@@ -22,6 +22,7 @@ from qanas.hardware.costs import INPUT_COSTS, CostModel, cost_models
 from qanas.hardware.device import Device
 from qanas.performance_estimation.base import Estimator
 from qanas.performance_estimation.bench import Bench, PreparedData
+from qanas.performance_estimation.pretraining import PretrainedTraining, Pretraining
 from qanas.performance_estimation.procedure import FullTraining, Procedure
 from qanas.performance_estimation.scored_blocks import FITTED_SCORES
 from qanas.planning.dependence import made_from as stage_digest
@@ -36,6 +37,7 @@ from qanas.recipe.tables import (
     EstimationTable,
     FinalistsTable,
     NamedTable,
+    PretrainingTable,
     QuantizationTable,
     Recipe,
     SeedTable,
@@ -129,7 +131,8 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     if isinstance(supernet, dict) and "cost" in supernet:  # nothing over a limit need be trained
         bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
         own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
-    estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables)
+    pretraining = None if recipe.pretraining is None else _pretraining(recipe.pretraining, recipe.task, folder)
+    estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables, pretraining)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
     tune = recipe.reference.tune
@@ -152,6 +155,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "task": task_table,
         **({**tables, "blocks": tables.get("blocks", {})} if form.section != "space" else tables),
         **({"seed": seed_table} if seed_table else {}),
+        **_resolved_pretraining(pretraining),
         **estimator_tables,
         "strategy": {key: value for key, value in strategy_table.items() if key not in _BUDGET} | budget_table,
         "estimation": estimation_table,
@@ -241,8 +245,40 @@ def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[
     return content
 
 
+def _pretraining(table: PretrainingTable, of_task: NamedTable, folder: Path) -> Pretraining:
+    """Return what networks learn before the task.
+
+    Args:
+        table: its own keys.
+        of_task: the task's table, whose keys hold where it has none.
+        folder: that paths are relative to.
+
+    Raises:
+        InputError: the task refuses them.
+    """
+    own, task_keys = table.model_extra or {}, of_task.model_extra or {}
+    if "name" in own:
+        raise InputError("pretraining.name: it is the task of [task], with other keys: leave the name out")
+    if isinstance(own.get("data"), str) and own["data"] != SYNTHETIC:
+        own["data"] = str(_absolute("pretraining.data", own["data"], folder))
+    merged = {**task_keys, **own}
+    try:
+        task, _ = component(NamedTable(name=of_task.name, **merged), "task", Task)
+    except InputError as error:
+        raise InputError(f"pretraining, its keys in place of the task's: {error}") from error
+    same_files = merged.get("data") == task_keys.get("data")
+    with users_code(f"{type(task).__name__}.fingerprint"):
+        return Pretraining(task, dict(own), table.epochs, same_files, str(task.fingerprint()))
+
+
+def _resolved_pretraining(made: Pretraining | None) -> dict[str, Any]:
+    if made is None:
+        return {}
+    return {"pretraining": {"epochs": made.epochs, **made.changes, "fingerprint": made.fingerprint}}
+
+
 def _estimator(
-    table: EstimationTable, own_tables: Mapping[str, Any]
+    table: EstimationTable, own_tables: Mapping[str, Any], pretraining: Pretraining | None
 ) -> tuple[Estimator, dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the estimator with its procedure, the resolved ``[estimation]``, and its own tables, resolved.
 
@@ -255,6 +291,8 @@ def _estimator(
     others = {key: value for key, value in extra.items() if key not in arguments}
     procedure_options = options_of(FullTraining, others, "estimation", also_known=[*own_keys, *arguments])
     procedure = made_from(FullTraining, procedure_options, "estimation", "training")
+    if pretraining is not None:
+        procedure = PretrainedTraining(**vars(procedure), pretraining=pretraining)
     own = {key: value for key, value in extra.items() if key in arguments}
     options = options_of(kind, own, "estimation", also_known=own_keys, given=["procedure", *kind.tables])
     tables = {name: validated(model, own_tables.get(name, {}), name) for name, model in kind.tables.items()}

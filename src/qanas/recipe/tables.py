@@ -160,6 +160,14 @@ class SeedTable(BaseModel):
     sha256: str | None = None  # of a resolved recipe
 
 
+class PretrainingTable(BaseModel):
+    """What networks learn first; further keys are the task's, those that differ."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    epochs: int = Field(ge=1)
+    fingerprint: str | None = None  # of a resolved recipe
+
+
 class Recipe(BaseModel):
     """What every recipe has; an estimator may have further tables of its own."""
 
@@ -167,6 +175,7 @@ class Recipe(BaseModel):
     task: NamedTable
     space: SpaceTable
     seed: SeedTable = SeedTable()
+    pretraining: PretrainingTable | None = None
     strategy: StrategyTable
     estimation: EstimationTable
     quantization: QuantizationTable = QuantizationTable()

@@ -126,7 +126,7 @@ def _on_features(plan: Plan, features: FeatureBench, hidden: Sequence[int]) -> I
     steps = math.ceil(len(bench.data_of(reference).train) / TrainingSettings.from_group(reference.training).batch_size)
     most = PIXEL_STEPS if isinstance(bench.networks, PixelSpace) else DENSE_STEPS
     epochs = max(1, min(MOST_DENSE_EPOCHS, most // steps))
-    procedure = plan.finalists.procedure.with_settings(epochs=epochs)
+    procedure = plan.finalists.procedure.alone().with_settings(epochs=epochs)
     for units in hidden:
         architecture = {"layers": 1, "units_1": units} if units else {"layers": 0}
         named = f"dense-{units}" if units else "linear"

@@ -355,6 +355,7 @@ def _protocol(
         **data.protocol,
         **({} if data.preprocessing else {"preprocessing": NO_PREPROCESSING}),
         "estimation": dict(plan.recipe["estimation"]),
+        **({} if finalist.start.digest else finalist.procedure.notes),
         **_pretrained(finalist),
         **({"epochs": finalist.procedure.epochs} if finalist.variant else {}),
         **({"baseline": finalist.described} if finalist.described else {}),

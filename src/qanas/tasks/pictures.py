@@ -88,6 +88,18 @@ def resized(path: Path, image: Image.Image, size: Size) -> NDArray[np.uint8] | N
     return np.broadcast_to(values.astype(np.float32), (3, height, width))
 
 
+GREY = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey (ITU-R BT.601)."""
+
+
+def grey_of(values: Images) -> Images:
+    """Return shape (1, height, width) of colours, shape (3, height, width)."""
+    if values.dtype != np.uint8:
+        return values[:1]
+    grey: Images = np.tensordot(np.array(GREY), values, 1).round().astype(np.uint8)[None]
+    return grey
+
+
 PRINT_SIDE = 8
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
-from qanas.tasks.detection.boxes import IGNORED, OBJECT, target_rows
-from qanas.tasks.detection.decoding import MOST_BOXES, Found
+from qanas.networks.fastestdet import BackboneSettings, FastestDetByName, HeadSettings
+from qanas.tasks.detection.boxes import IGNORED, KIND, OBJECT, target_rows
+from qanas.tasks.detection.decoding import MOST_BOXES, Decoder, Found
+from qanas.tasks.detection.images import Look, in_shares
+from qanas.tasks.detection.losses import detection_loss
 from qanas.tasks.detection.metrics import METRICS, Scorer
+from qanas.tasks.detection.reader import find_pictures
+from qanas.tasks.detection.task import sizes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,13 +84,69 @@ def by_pycocotools(found: list[Found], targets: NDArray[np.float32], classes: in
     return dict(zip(METRICS, (ap50, ap, ap75, small, medium, large, recall), strict=True))
 
 
-@pytest.mark.parametrize(("seed", "pictures", "classes"), [(0, 40, 1), (1, 30, 3), (2, 3, 1), (3, 1, 2)])
-def test_it_is_that_of_pycocotools(seed: int, pictures: int, classes: int) -> None:
-    found, targets = scene(seed, pictures, classes)
+def assert_equal_to_pycocotools(found: list[Found], targets: NDArray[np.float32], classes: int) -> dict[str, float]:
     expected = by_pycocotools(found, targets, classes)
     own = Scorer(found, targets, classes).metrics()
     for name in METRICS:
         assert np.nan_to_num(own[name], nan=-1.0) == pytest.approx(expected[name], abs=1e-6), name
+    return own
+
+
+@pytest.mark.parametrize(("seed", "pictures", "classes"), [(0, 40, 1), (1, 30, 3), (2, 3, 1), (3, 1, 2)])
+def test_it_is_that_of_pycocotools(seed: int, pictures: int, classes: int) -> None:
+    assert_equal_to_pycocotools(*scene(seed, pictures, classes), classes)
+
+
+SEEN = (64, 96)
+"""Height and width of what the briefly trained detector sees."""
+
+
+def photos(classes: tuple[str, ...], count: int) -> tuple[torch.Tensor, NDArray[np.float32]]:
+    """Return real photos as a detector sees them, and their boxes, of which every seventh is ignored."""
+    root = os.environ.get("QANAS_DATA")
+    if root is None:
+        pytest.skip("QANAS_DATA isn't set")
+    folder = Path(root) / "person_voc"
+    if not folder.is_dir():
+        pytest.skip("QANAS_DATA has no person_voc")
+    samples = [sample for sample in find_pictures(folder, classes)[0] if sample.boxes][:count]
+    look = Look(SEEN, "stretch", (115.0,) * 3, (60.0,) * 3)
+    rows = 1 + max(len(sample.boxes) for sample in samples)
+    boxes = [
+        [(*box.corners, classes.index(box.label), box.kind, box.area) for box in sample.boxes] for sample in samples
+    ]
+    targets = np.stack([target_rows(s.size, np.array(own), rows) for s, own in zip(samples, boxes, strict=True)])
+    objects = np.flatnonzero(targets[:, :, KIND] == OBJECT)
+    targets[:, :, KIND].flat[objects[::7]] = IGNORED
+    return torch.from_numpy(np.stack([look.input_of(sample.path) for sample in samples])), targets
+
+
+def trained_on(inputs: torch.Tensor, targets: NDArray[np.float32], classes: int) -> FastestDetByName:
+    """Return a small detector that has seen the photos some times: right boxes, shifted ones, doubles and misses."""
+    torch.manual_seed(0)
+    head = HeadSettings(24, ((3,),), objectness_kernel=3, box_kernel=3, class_kernel=3)
+    network = FastestDetByName(SEEN, classes, head, BackboneSettings(16, 2, (24, 48, 96), (1, 1, 1))).train()
+    shares = in_shares(torch.from_numpy(targets), SEEN, "stretch")
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    for step in range(40):
+        chosen = torch.arange(step * 16, step * 16 + 16) % len(inputs)
+        optimizer.zero_grad()
+        detection_loss(network(inputs[chosen]), shares[chosen]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return network.eval()
+
+
+def test_it_is_that_of_pycocotools_for_a_trained_detector_on_photos() -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is missing: pip install 'qanas[dev]'")
+    classes = ("person", "dog", "horse")
+    inputs, targets = photos(classes, 64)
+    network = trained_on(inputs, targets, len(classes))
+    with torch.no_grad():
+        outputs = {name: part.numpy() for name, part in network(inputs).items()}
+    found = Decoder(SEEN, len(classes), "stretch").all(outputs, sizes_of(targets))
+    own = assert_equal_to_pycocotools(found, targets, len(classes))
+    assert 0.02 < own["ap50"] < 0.95  # right and wrong answers
+    assert own["ap"] > 0
 
 
 def test_pictures_that_are_drawn_twice_count_as_two() -> None:

@@ -156,6 +156,38 @@ def test_random_changes_take_boxes_along() -> None:
     assert torch.allclose(same[:, 1, :4], torch.tensor([30.0, 20.0, 60.0, 40.0]))
 
 
+def test_mosaics_take_boxes_along() -> None:
+    height, width = SIZE
+    images, rows = torch.zeros(8, 3, *SIZE), []
+    for at, image in enumerate(images):
+        left, top = 5 + 8 * at, 20 + 3 * (at % 4)
+        image[:, top : top + 20, left : left + 26] = 1.0
+        rows.append(target_rows(SIZE, np.array([[left, top, left + 26, top + 20, at % 2, OBJECT, 520.0]]), 2))
+    before = in_shares(torch.from_numpy(np.stack(rows)), SIZE, "stretch")
+    generator = torch.Generator().manual_seed(0)
+    made, after = Augmentation(mosaic=1.0)(images, before, generator)
+    assert made.shape == images.shape
+    assert after.shape == (8, 5, 7)
+    assert (after[:, 0, :4] == torch.tensor([0, 0, width, height])).all()
+    whole = 0
+    for image, boxes in zip(made, after[:, 1:], strict=True):
+        covered = torch.zeros(SIZE, dtype=torch.bool)
+        for row in boxes:
+            left, top, right, bottom = row[:4].tolist()
+            covered[max(0, round(top) - 1) : round(bottom) + 1, max(0, round(left) - 1) : round(right) + 1] = True
+            if row[KIND] == OBJECT:
+                whole += 1
+                assert (image[:, round(top) + 2 : round(bottom) - 2, round(left) + 2 : round(right) - 2] > 0.5).all()
+        assert not (image[0] > 0.5)[~covered].any()  # nothing lies outside of a box
+    assert whole > 16
+    assert set(after[:, 1:, 4].flatten().tolist()) == {0.0, 1.0}
+    again = Augmentation(mosaic=1.0)(images, before, torch.Generator().manual_seed(0))
+    assert torch.equal(again[0], made)
+    few = Augmentation(mosaic=0.5)(images, before, torch.Generator().manual_seed(0))[0]
+    same = [torch.equal(own, image) for own, image in zip(few, images, strict=True)]
+    assert 0 < sum(same) < 8
+
+
 def test_only_sizes_that_fit_are_searched() -> None:
     task = Detection("nowhere", width=320, aspect=0.8)
     widths, aspects = (setting.options for setting in task.input_settings())

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qanas.core.overlaps import Floats, overlaps
 from qanas.tasks.base import FloatArray
@@ -84,3 +86,25 @@ def kept_by_suppression(boxes: Floats, classes: Sequence[int] | NDArray[np.int64
             kept.append(place)
             alive[place + 1 :] &= ~clash[place, place + 1 :]
     return kept
+
+
+LEAST_VISIBLE = 0.3
+"""The share of an object that has to be left in a part of its picture; what is left of it with less is ignored."""
+
+
+def cut(targets: Tensor, corners: Tensor, bounds: Tensor) -> Tensor:
+    """Return targets that are seen in part: boxes within bounds, and of what kind they are then.
+
+    Args:
+        targets: shape (..., 7).
+        corners: of the whole boxes, shape (..., 4).
+        bounds: left, top, right, bottom of what is seen, shape (4,).
+    """
+    low, high = corners[..., :2], corners[..., 2:]
+    inside = torch.cat([torch.minimum(torch.maximum(own, bounds[:2]), bounds[2:]) for own in (low, high)], -1)
+    visible = (inside[..., 2:] - inside[..., :2]).prod(-1) / (high - low).prod(-1).clamp(min=1e-9)
+    kinds = targets[..., KIND]
+    left = torch.where(visible >= LEAST_VISIBLE, kinds, torch.full_like(kinds, IGNORED))
+    left = torch.where(visible > 0, left, torch.full_like(kinds, NOTHING))
+    kinds = torch.where((kinds == OBJECT) | (kinds == IGNORED), left, kinds)
+    return torch.cat([inside, targets[..., 4:KIND], kinds[..., None], targets[..., KIND + 1 :]], -1)

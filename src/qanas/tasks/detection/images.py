@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,11 @@ from torch import Tensor
 from qanas.tasks.augmentation import Augmentation as PictureAugmentation
 from qanas.tasks.augmentation import moved, placement_grid
 from qanas.tasks.base import FloatArray
-from qanas.tasks.detection.boxes import AREA, IGNORED, KIND, NOTHING, OBJECT, Fitting, letterboxed
+from qanas.tasks.detection.boxes import AREA, IGNORED, LEAST_VISIBLE, Fitting, cut, letterboxed
+from qanas.tasks.detection.mosaic import in_mosaics
+from qanas.tasks.detection.reader import Annotated, Box
+from qanas.tasks.frames import Camera
+from qanas.tasks.picture_front_end import in_middle
 from qanas.tasks.pictures import Images, Size, open_picture, resized, standardise
 
 
@@ -26,12 +30,18 @@ class Look:
         fit: "stretch": the picture fills it; "letterbox": it keeps its proportions, around it are the mean colours.
         means: of the channels; none yet: colours are as they are.
         deviations: likewise.
+        camera: what pictures are brought to before, as it would see them.
     """
 
     size: Size
     fit: Fitting
     means: tuple[float, ...] = ()
     deviations: tuple[float, ...] = ()
+    camera: Camera = field(default_factory=Camera)
+
+    def inner(self, picture: Size) -> Size:
+        """Return the height and width of a picture, which has these, in the input."""
+        return self.size if self.fit == "stretch" else letterboxed(self.size, picture)
 
     def colours_of(self, path: Path) -> Images:
         """Return a picture's red, green and blue, or deep values, without what is around it, shape (3, h, w).
@@ -39,9 +49,8 @@ class Look:
         Raises:
             InputError: it is damaged.
         """
-        image, *_ = open_picture(path, None)
-        size = self.size if self.fit == "stretch" else letterboxed(self.size, (image.height, image.width))
-        return resized(path, image, size)
+        image = self.camera.seen(path, open_picture(path)[0])
+        return resized(path, image, self.inner((image.height, image.width)))
 
     def input_of(self, path: Path) -> FloatArray:
         """Return a picture as the network sees it, shape (3, height, width).
@@ -51,16 +60,35 @@ class Look:
         """
         values = self.colours_of(path)
         inner: FloatArray = standardise(values[None], np.array(self.means), np.array(self.deviations))[0]
-        if inner.shape[1:] == self.size:
-            return inner
-        around = np.zeros((3, *self.size), np.float32)
-        top, left = ((side - own) // 2 for side, own in zip(self.size, inner.shape[1:], strict=True))
-        around[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
-        return around
+        return in_middle(inner, self.size)
 
     def standardising(self, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Look:
         """Return the same with constants, each of shape (channels,)."""
         return replace(self, means=tuple(means.tolist()), deviations=tuple(deviations.tolist()))
+
+
+def as_seen(sample: Annotated, frame: Size | None) -> Annotated:
+    """Return a picture with its boxes as a camera sees it, see `Camera.seen`; the same where there is no frame.
+
+    Args:
+        sample: in pixels of the picture.
+        frame: height and width of the camera's.
+    """
+    if frame is None or sample.size == frame:
+        return sample
+    (high, wide), (height, width) = sample.size, frame
+    factor = max(height / high, width / wide)
+    left, top = (wide - width / factor) / 2, (high - height / factor) / 2
+    boxes = []
+    for box in sample.boxes:
+        corners = (np.array(box.corners) - (left, top, left, top)) * factor
+        inside = corners.clip(0, (width, height, width, height))
+        whole, kept = ((own[2] - own[0]) * (own[3] - own[1]) for own in (corners, inside))
+        if kept > 0:
+            a, b, c, d = inside.tolist()
+            kind = box.kind if kept >= LEAST_VISIBLE * whole else IGNORED
+            boxes.append(Box(box.label, (a, b, c, d), kind, float(box.area * factor**2 * kept / whole)))
+    return replace(sample, size=frame, boxes=tuple(boxes))
 
 
 def in_shares(targets: Tensor, size: Size, fit: Fitting) -> Tensor:
@@ -84,13 +112,15 @@ def in_shares(targets: Tensor, size: Size, fit: Fitting) -> Tensor:
     return torch.cat([corners, targets[:, :, 4:]], 2)
 
 
-LEAST_VISIBLE = 0.3
-"""The share of an object that has to be left in a crop; what is left of it with less is ignored."""
-
-
 @dataclass(frozen=True)
 class Augmentation(PictureAugmentation):
-    """Random changes to pictures together with their boxes: crop, expand, mirror, colours."""
+    """Random changes to pictures together with their boxes: crop, expand, mirror, colours; before all, mosaics.
+
+    Attributes:
+        mosaic: the share of the pictures that become four of the batch; at 0 nothing is drawn for it.
+    """
+
+    mosaic: float = 0.0
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # boxes go with them
         """Return a changed batch; what comes in stays as it is.
@@ -98,12 +128,14 @@ class Augmentation(PictureAugmentation):
         Args:
             images: standardised, shape (batch, 3, height, width); around them is 0, the mean colour.
             targets: boxes in shares of the input, shape (batch, rows, 7).
-            generator: on the CPU; the same number of draws is taken whatever the settings are.
+            generator: on the CPU; the same number of draws is taken whatever the settings are, but for mosaics.
 
         Returns:
             Images, and targets in pixels of them, see `qanas.tasks.detection.boxes`.
         """
         height, width = images.shape[2:]
+        if self.mosaic:
+            images, targets = in_mosaics(images, targets, self.mosaic, generator)
         images, placement = self.drawn(images, generator)
         if placement is None:
             return images, _in_pixels(targets, (height, width))
@@ -113,13 +145,7 @@ class Augmentation(PictureAugmentation):
         pairs = targets[:, :, :4].reshape(*targets.shape[:2], 2, 2) * 2 - 1
         away = ((pairs - shift[:, None, None]) / zoom[:, None, None] + 1) / 2
         low, high = away.min(2).values, away.max(2).values
-        inside = torch.cat([low.clamp(0, 1), high.clamp(0, 1)], 2)
-        visible = (inside[..., 2:] - inside[..., :2]).prod(2) / (high - low).prod(2).clamp(min=1e-9)
-        kinds = targets[:, :, KIND]
-        left = torch.where(visible >= LEAST_VISIBLE, kinds, torch.full_like(kinds, IGNORED))
-        left = torch.where(visible > 0, left, torch.full_like(kinds, NOTHING))
-        kinds = torch.where((kinds == OBJECT) | (kinds == IGNORED), left, kinds)
-        changed = torch.cat([inside, targets[:, :, 4:KIND], kinds[..., None], targets[:, :, KIND + 1 :]], 2)
+        changed = cut(targets, torch.cat([low, high], 2), torch.tensor([0.0, 0.0, 1.0, 1.0], device=targets.device))
         return moved(images, placement_grid(images, placement)), _in_pixels(changed, (height, width))
 
 

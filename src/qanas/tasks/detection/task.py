@@ -19,20 +19,22 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.maps import fitting_side
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
-from qanas.tasks.base import Arrays, DecodedSplit, FloatArray, Outputs, Split, TaskData
+from qanas.tasks.base import Arrays, DecodedSplit, FloatArray, Indices, Outputs, Split, TaskData
 from qanas.tasks.detection.back_end import BoxesBackEnd
 from qanas.tasks.detection.boxes import COLUMNS, OBJECT, Fitting, target_rows
 from qanas.tasks.detection.constant import mean_boxes
 from qanas.tasks.detection.decoding import BOX, OBJECTNESS, Decoder, Found, parts_of
 from qanas.tasks.detection.examples import shown_boxes
-from qanas.tasks.detection.images import Augmentation, Look, in_shares
+from qanas.tasks.detection.images import Augmentation, Look, as_seen, in_shares
 from qanas.tasks.detection.losses import detection_loss
 from qanas.tasks.detection.metrics import METRICS, Scorer
 from qanas.tasks.detection.reader import Annotated, find_pictures
 from qanas.tasks.detection.synthetic import write_scenes
+from qanas.tasks.frames import Camera, Frame, Pixels
 from qanas.tasks.labelled_files import SYNTHETIC, Divided, LabelledFiles
 from qanas.tasks.labels import grouped
-from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, Size, channel_statistics, print_of_picture
+from qanas.tasks.picture_front_end import PictureFrontEnd
+from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, Size, channel_statistics, open_picture, print_of_picture
 
 Share = Checked[float, Field(ge=0, le=1)]
 Scale = Checked[float, Field(ge=0.1, le=10)]
@@ -42,6 +44,8 @@ SEARCHED_WIDTHS = (0.6875, 0.75, 0.8, 0.9, 1.0)
 """Widths that are searched where none are named, as shares of the task's own: 220 to 320 of 320."""
 
 SEARCHED_ASPECTS = (0.5625, 0.6, 0.75, 0.8, 1.0)
+
+_CUT = "brought to the frame, by their largest part about the middle with its proportions; boxes are in its pixels"
 
 LOOKED_AT = 256
 """Training pictures, spread evenly over all, whose colours inputs are standardised by."""
@@ -62,6 +66,11 @@ class Detection(LabelledFiles):
         aspect: height of what the network sees, as a share of its width; likewise.
         fit: "stretch": a picture fills the input, whatever its proportions; "letterbox": it keeps them, and around it
             are the mean colours.
+        frame: height and width of the frames that the device's camera gives. Pictures are brought to it before all
+            else, by their largest part about the middle with its proportions, and so are their boxes. By default the
+            pictures' own.
+        frame_pixels: "bytes": red, green and blue of a byte each; "rgb565": of 5, 6 and 5 bits, which pictures are
+            rounded to.
         widths: that are searched; none: shares of ``width``, 220 to 320 of 320.
         aspects: that are searched.
         min_scale: smallest random scale in training; below 1 there is the mean colour around the picture.
@@ -70,6 +79,7 @@ class Detection(LabelledFiles):
         brightness: largest random offset of all colours in training, in standard deviations.
         contrast: largest random deviation of the contrast from 1 in training.
         saturation: largest random deviation of the saturation from 1 in training.
+        mosaic: share of the training samples that become four of their batch in one, before all other changes.
 
     The input that can be searched is ``width`` and ``aspect``. Boxes are scored in pixels of the pictures, whatever
     the input is.
@@ -79,6 +89,8 @@ class Detection(LabelledFiles):
     width: Side = 320
     aspect: Aspect = 0.8
     fit: Fitting = "stretch"
+    frame: Checked[tuple[Side, Side], Field(strict=False)] | None = None
+    frame_pixels: Pixels = "bytes"
     widths: Checked[tuple[Side, ...], Field(strict=False)] = ()
     aspects: Checked[tuple[Aspect, ...], Field(strict=False)] = SEARCHED_ASPECTS
     min_scale: Scale = 0.8
@@ -87,6 +99,7 @@ class Detection(LabelledFiles):
     brightness: Share = 0.2
     contrast: Share = 0.2
     saturation: Share = 0.2
+    mosaic: Share = 0.0
 
     what: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
@@ -127,12 +140,13 @@ class Detection(LabelledFiles):
         if self.min_scale > self.max_scale:
             raise InputError(f"task.min_scale: {self.min_scale} is more than task.max_scale, {self.max_scale}")
         with self.divided() as found:
-            samples: dict[str, list[Annotated]] = {name: list(own) for name, own in found.samples.items()}  # type: ignore[arg-type]  # as found_in has them
+            samples = self._seen(found)
             everything = [sample for own in samples.values() for sample in own]
             classes = self.classes or tuple(sorted({box.label for sample in everything for box in sample.boxes}))
             rows = 1 + max(len(sample.boxes) for sample in everything)
             _require_objects(samples, found)
-            look = self._standardising(samples["train"])
+            look, deep = self._standardising(samples["train"])
+            frame, told = (None, []) if deep else self._framed(samples)
             kept = len(everything) * 12 * look.size[0] * look.size[1] <= MOST_KEPT or self.data == SYNTHETIC
             targets = partial(_targets_of, classes, rows)
             splits = {}
@@ -144,9 +158,9 @@ class Detection(LabelledFiles):
             val=splits["val"],
             test=splits["test"],
             output_size=5 + (len(classes) if len(classes) > 1 else 0),
-            preprocessing=self._preprocessing(look, classes),
+            preprocessing=self._preprocessing(look, classes) | ({} if frame is None else {"frame": frame.notes}),
             protocol=self._protocol(found, samples, classes),
-            remarks=(*_counted(samples, classes), *found.remarks),
+            remarks=(*_counted(samples, classes), *found.remarks, *told),
         )
 
     @property
@@ -201,6 +215,36 @@ class Detection(LabelledFiles):
         targets = np.asarray(split.targets)
         return Scorer(self._answers(outputs, split), targets, self._classes_in(outputs))
 
+    def front_end(self, preprocessing: Mapping[str, Any]) -> PictureFrontEnd | None:
+        """Return what makes an input of a frame; None where pictures differ in size, or have deep values.
+
+        Args:
+            preprocessing: constants of the training pictures, and the frame.
+        """
+        if "frame" not in preprocessing:
+            return None
+        frame = Frame.from_notes(preprocessing["frame"])
+        seen = frame.height, frame.width
+        constants = (np.asarray(preprocessing[name], np.float64) for name in ("means", "deviations"))
+        look = Look((preprocessing["height"], preprocessing["width"]), preprocessing["fit"])
+        return PictureFrontEnd(frame, (0, 0, *seen), look.inner(seen), look.size, False, *constants)
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
+        """Return frames, each of shape (height, bytes of a line).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        del val
+        with self.divided() as found:
+            samples = self._seen(found)
+            frame, told = self._framed(samples)
+            if frame is None:
+                raise InputError(f"task.data: {told[0]}")
+            paths = [samples["val"][int(index)].path for index in indices]
+            return [frame.raw(path, self._camera.seen(path, open_picture(path)[0])) for path in paths]
+
     def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BoxesBackEnd | None:
         """Return what makes boxes of the outputs; None where they are not apart.
 
@@ -249,14 +293,27 @@ class Detection(LabelledFiles):
     @property
     def _augmentation(self) -> Augmentation:
         scales = self.min_scale, self.max_scale
-        return Augmentation(scales, self.mirror, self.brightness, self.contrast, self.saturation)
+        return Augmentation(scales, self.mirror, self.brightness, self.contrast, self.saturation, self.mosaic)
 
-    def _standardising(self, train: Sequence[Annotated]) -> Look:
-        look = Look(self.size, self.fit)
+    @property
+    def _camera(self) -> Camera:
+        return Camera(self.frame, self.frame_pixels)
+
+    def _seen(self, found: Divided) -> dict[str, list[Annotated]]:
+        """Return the pictures of every split, their boxes as the camera sees them."""
+        return {name: [as_seen(sample, self.frame) for sample in own] for name, own in found.samples.items()}  # type: ignore[arg-type]  # as found_in has them
+
+    def _framed(self, samples: Mapping[str, Sequence[Annotated]]) -> tuple[Frame | None, list[str]]:
+        """Return the frame that the pictures are of, or why there is none."""
+        return self._camera.framed({sample.size for own in samples.values() for sample in own}, grey=False)
+
+    def _standardising(self, train: Sequence[Annotated]) -> tuple[Look, bool]:
+        """Return how pictures are brought to the network, and whether they have deep values."""
+        look = Look(self.size, self.fit, camera=self._camera)
         some = [look.colours_of(train[at].path) for at in evenly_spread(len(train), LOOKED_AT)]
         # In a letterbox pictures differ in size: what is around them doesn't count.
         pixels = np.concatenate([colours.reshape(3, -1) for colours in some], axis=1)
-        return look.standardising(*channel_statistics(pixels[None, :, None]))
+        return look.standardising(*channel_statistics(pixels[None, :, None])), pixels.dtype != np.uint8
 
     def _preprocessing(self, look: Look, classes: Sequence[str]) -> dict[str, Any]:
         """Return all that it takes to compute a network's input from a picture, and boxes from its outputs."""
@@ -270,6 +327,7 @@ class Detection(LabelledFiles):
             "channels": "red, green, blue",
             "fit": self.fit,
             "placing": placing[self.fit],
+            **({"pictures": _CUT} if self.frame is not None else {}),
             "means": list(look.means),
             "deviations": list(look.deviations),
             "resizing": "a triangle filter (bilinear; as much wider as the picture shrinks), centres at halves",
@@ -281,7 +339,7 @@ class Detection(LabelledFiles):
     def _protocol(
         self, found: Divided, samples: Mapping[str, Sequence[Annotated]], classes: Sequence[str]
     ) -> dict[str, Any]:
-        names = ("min_scale", "max_scale", "mirror", "brightness", "contrast", "saturation")
+        names = ("min_scale", "max_scale", "mirror", "brightness", "contrast", "saturation", "mosaic")
         return {
             **self.division_notes(found),
             "classes": list(classes),

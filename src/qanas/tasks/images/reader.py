@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.tasks.base import DecodedSplit, FloatArray, Split
-from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, Size, open_picture, plain, resized, standardise
+from qanas.tasks.frames import Camera
+from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, Size, grey_of, open_picture, resized, standardise
 
 Colour = Literal["rgb", "grey"]
 Fitting = Literal["stretch", "crop"]
-
-GREY = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,13 @@ class Look:
         size: pixels of a side.
         colour: three channels or one.
         fit: "stretch": the whole picture, whatever its sides; "crop": the middle square of it.
-        frame: height and width that a picture is brought to before, as a camera would see it: the largest part about
-            its middle with these proportions.
+        camera: what pictures are brought to before, as it would see them.
     """
 
     size: int
     colour: Colour
     fit: Fitting
-    frame: Size | None = None
+    camera: Camera = field(default_factory=Camera)
 
     @property
     def channels(self) -> int:
@@ -57,28 +54,37 @@ class Look:
         return Seen(values, (image.height, image.width), grey, turned, halved)
 
     def opened(self, path: Path) -> tuple[Image.Image, bool, bool]:
-        """Return a picture as large as the frame, if there is one, whether it was turned and whether it lost 8 bits.
+        """Return a picture as the camera sees it, whether it was turned and whether it lost 8 bits.
 
         Raises:
             InputError: it is damaged.
         """
         image, turned, halved = open_picture(path)
-        if self.frame is not None and image.size != self.frame[::-1]:
-            image = image.convert("F") if image.mode in DEEP_MODES else plain(path, image)
-            image = ImageOps.fit(image, self.frame[::-1], Image.Resampling.BILINEAR)
-        return image, turned, halved
+        return self.camera.seen(path, image), turned, halved
 
     def of_image(self, image: Image.Image, path: Path = Path("frame")) -> Images:
         """Return what is seen of a decoded picture, shape (channels, size, size).
 
         Args:
-            image: as large as the frame, if there is one.
+            image: as the camera sees it.
             path: of it, for messages.
         """
-        if self.fit == "crop":
-            image = _middle(image)
+        top, left, height, width = self.part((image.height, image.width))
+        if (height, width) != (image.height, image.width):
+            image = image.crop((left, top, left + width, top + height))
         values = resized(path, image, (self.size, self.size))
-        return _grey(values) if self.colour == "grey" else values
+        return grey_of(values) if self.colour == "grey" else values
+
+    def part(self, size: Size) -> tuple[int, int, int, int]:
+        """Return what is seen of a picture: top, left, height, width.
+
+        Args:
+            size: height and width of the picture.
+        """
+        if self.fit == "stretch":
+            return (0, 0, *size)
+        side = min(size)
+        return (size[0] - side) // 2, (size[1] - side) // 2, side, side
 
 
 GREY_MODE = "L"
@@ -102,21 +108,6 @@ class Seen:
     grey: bool
     turned: bool
     halved: bool
-
-
-def _middle(image: Image.Image) -> Image.Image:
-    """Return the largest square about the middle."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
-
-
-def _grey(values: Images) -> Images:
-    """Return shape (1, height, width) of colours, shape (3, height, width)."""
-    if values.dtype != np.uint8:
-        return values[:1]
-    grey: Images = np.tensordot(np.array(GREY), values, 1).round().astype(np.uint8)[None]
-    return grey
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from qanas.tasks.augmentation import Augmentation
 from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.detection.presence import presence
-from qanas.tasks.images.front_end import LARGEST_FRAME, PictureFrontEnd
-from qanas.tasks.images.reader import GREY, Colour, Fitting, Look, Read, read_pictures, split_of
+from qanas.tasks.frames import Camera, Frame, Pixels
+from qanas.tasks.images.reader import Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.labelled_files import Divided, counted
 from qanas.tasks.labels import Sample, grouped
-from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, channel_statistics, plain, print_of_picture, sides_searched
+from qanas.tasks.picture_front_end import PictureFrontEnd
+from qanas.tasks.pictures import GREY, IMAGE_SUFFIXES, Side, channel_statistics, print_of_picture, sides_searched
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
@@ -32,8 +33,8 @@ CELLS = 8
 
 _SYNTHETIC_SEED = 0
 
-_FRAME_CHANNELS: dict[tuple[object, ...], int] = {}
-"""Bytes of a frame's pixel, of every data set that this process has read."""
+_FRAMES: dict[tuple[object, ...], Frame] = {}
+"""Of every data set that this process has read."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Images(ClassifiedFiles):
             "person"; what is below 0.5 % of its picture does not count (visual wake words, Chowdhery et al. 2019).
         frame: height and width of the frames that the device's camera gives. Pictures are brought to it before all
             else, by their largest part about the middle with its proportions. By default the pictures' own.
+        frame_pixels: "bytes": red, green and blue of a byte each, grey where all pictures are; "rgb565": of 5, 6 and 5
+            bits, which pictures are rounded to.
         min_scale: smallest random scale in training; below 1 there is the mean colour around the picture.
         max_scale: largest one; a random part of the picture is seen.
         mirror: share of the training samples that are mirrored.
@@ -66,6 +69,7 @@ class Images(ClassifiedFiles):
     fit: Fitting = "stretch"
     present: str | None = None
     frame: Annotated[tuple[Side, Side], Field(strict=False)] | None = None
+    frame_pixels: Pixels = "bytes"
     min_scale: Scale = 0.9
     max_scale: Scale = 1.25
     mirror: Share = 0.5
@@ -147,24 +151,26 @@ class Images(ClassifiedFiles):
         """
         if self.features != "none" or "frame" not in preprocessing:
             return None
-        return PictureFrontEnd.from_notes(preprocessing)
+        frame, size = Frame.from_notes(preprocessing["frame"]), preprocessing["height"]
+        grey = preprocessing["channels"] == "grey"
+        part = Look(size, "grey" if grey else "rgb", preprocessing["fit"]).part((frame.height, frame.width))
+        constants = (np.asarray(preprocessing[name], np.float64) for name in ("means", "deviations"))
+        return PictureFrontEnd(frame, part, (size, size), (size, size), grey, *constants)
 
     def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
-        """Return frames, each of shape (height, width * channels).
+        """Return frames, each of shape (height, bytes of a line).
 
         Args:
             val: the split.
             indices: of its samples, from 0, shape (batch,).
         """
         del val
-        if self._framing not in _FRAME_CHANNELS:
+        if self._framing not in _FRAMES:
             self.load()
-        grey = _FRAME_CHANNELS[self._framing] == 1
+        frame = _FRAMES[self._framing]
         with self.divided() as files:
             paths = [files.samples["val"][int(index)].path for index in indices]
-            images = [plain(path, self._look.opened(path)[0]) for path in paths]
-        pixels = [np.asarray(image.convert("L" if grey else "RGB")) for image in images]
-        return [rows.reshape(len(rows), -1) for rows in pixels]
+            return [frame.raw(path, self._look.opened(path)[0]) for path in paths]
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, pictures (batch, channels, size, size) and classes (batch,), placed and coloured anew."""
@@ -188,25 +194,22 @@ class Images(ClassifiedFiles):
     @property
     def _framing(self) -> tuple[object, ...]:
         """What frames follow from."""
-        return (self._source, self.frame)
+        return (self._source, self.frame, self.frame_pixels)
 
     @property
     def _look(self) -> Look:
-        return Look(self.size, self.colour, self.fit, self.frame)
+        return Look(self.size, self.colour, self.fit, Camera(self.frame, self.frame_pixels))
 
     def _framed(self, read: Sequence[Read]) -> tuple[dict[str, Any], list[str]]:
         """Return the frame's notes, where all pictures are of one size and of bytes, else why there are none."""
         frames = frozenset[tuple[int, int]]().union(*(found.frames for found in read))
         if any(found.deep for found in read):
             return {}, []
-        more = "give task.frame = [height, width] of the device's camera, and firmware is given the way from there"
-        if len(frames) > 1:
-            return {}, [f"pictures have {len(frames)} sizes: {more}"]
-        (height, width), channels = next(iter(frames)), 1 if all(found.grey for found in read) else 3
-        if height * width * channels > LARGEST_FRAME:
-            return {}, [f"{height} x {width} pixels are too many for firmware to check itself with: {more}"]
-        _FRAME_CHANNELS[self._framing] = channels
-        return {"frame": {"height": height, "width": width, "channels": channels}}, []
+        frame, told = self._look.camera.framed(frames, grey=all(found.grey for found in read))
+        if frame is None:
+            return {}, told
+        _FRAMES[self._framing] = frame
+        return {"frame": frame.notes}, []
 
     def _require_one_kind(self, paths: Mapping[str, list[Path]], read: Mapping[str, Read]) -> None:
         for name, found in read.items():

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
+from qanas.tasks.frames import Frame
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
-from qanas.tasks.images.reader import Look
-from qanas.tasks.pictures import standardise
+from qanas.tasks.pictures import Images, Size, grey_of, resized, standardise
 
 IMAGE_AXES = (1, 2, 0)
 """Of a stored picture: channels last."""
-
-LARGEST_FRAME = 1 << 19
-"""Bytes of a frame: firmware is given four of them to check itself with, as text."""
 
 WEIGHT_BITS = 22
 """Of the resizing's weights, as Pillow has them: sums of 255 times them stay below 31 bits."""
@@ -64,82 +60,86 @@ class Filter:
 
 @dataclass(frozen=True)
 class PictureFrontEnd(FrontEnd):
-    """A frame of bytes, its middle cut out or not, resized, in colours or grey, standardised.
+    """A part of a frame, resized, in colours or grey, standardised, and with room around it or not.
 
     Attributes:
-        height: lines of a frame.
-        width: pixels of a line.
-        frame_channels: bytes of a pixel: 3, red, green and blue, or 1.
-        look: what the network sees of it.
+        frame: what the camera gives.
+        part: of it that is seen: top, left, height, width.
+        inner: height and width that it is brought to.
+        size: height and width of the input, in whose middle it is; around it is 0.
+        grey: whether the input has one channel.
         means: shape (channels,).
         deviations: shape (channels,).
     """
 
-    height: int
-    width: int
-    frame_channels: int
-    look: Look
+    frame: Frame
+    part: tuple[int, int, int, int]
+    inner: Size
+    size: Size
+    grey: bool
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
 
     raw_type: ClassVar[RawType] = "uint8_t"
 
-    @classmethod
-    def from_notes(cls, notes: Mapping[str, Any]) -> PictureFrontEnd:
-        """Return the front end that has these notes, as the task writes them."""
-        frame = notes["frame"]
-        look = Look(notes["height"], "grey" if notes["channels"] == "grey" else "rgb", notes["fit"])
-        constants = (np.asarray(notes[name], np.float64) for name in ("means", "deviations"))
-        return cls(frame["height"], frame["width"], frame["channels"], look, *constants)
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return 1 if self.grey else 3
 
     @property
     def row_size(self) -> int:
         """Bytes of a line."""
-        return self.width * self.frame_channels
+        return self.frame.row_bytes
 
     @property
     def rows(self) -> int:
         """Lines of a frame."""
-        return self.height
+        return self.frame.height
 
     @property
     def described(self) -> str:
         """What a row is."""
-        pixel = "red, green and blue" if self.frame_channels == len("rgb") else "its grey value"
-        return f"A row is {self.width} pixels from left to right, each {pixel}; {self.height} rows, top down."
+        return self.frame.described
+
+    @property
+    def corner(self) -> Size:
+        """Lines above and columns to the left of what is seen, in the input."""
+        return (self.size[0] - self.inner[0]) // 2, (self.size[1] - self.inner[1]) // 2
 
     def input_of(self, raw: NDArray[Any]) -> FloatArray:
-        """Return a network's input, shape (channels, size, size).
+        """Return a network's input, shape (channels, height, width).
 
         Args:
-            raw: a whole frame, shape (height, width * frame_channels).
+            raw: a whole frame, shape (height, row_size).
         """
-        pixels = raw.astype(np.uint8).reshape(self.height, self.width, self.frame_channels)
-        image = Image.fromarray(pixels if self.frame_channels > 1 else pixels[..., 0])
-        found: FloatArray = standardise(self.look.of_image(image)[None], self.means, self.deviations)[0]
-        return found
+        top, left, height, width = self.part
+        image = self.frame.image_of(raw).crop((left, top, left + width, top + height))
+        values: Images = resized(Path("frame"), image, self.inner)
+        if self.grey:
+            values = grey_of(values)
+        inner: FloatArray = standardise(values[None], self.means, self.deviations)[0]
+        return in_middle(inner, self.size)
 
     @cached_property
     def filters(self) -> tuple[Filter, Filter]:
         """Of lines, and of columns."""
-        height, width, size = self.height, self.width, self.look.size
-        if self.look.fit == "stretch":
-            return Filter.of(height, size, 0), Filter.of(width, size, 0)
-        side = min(height, width)
-        return Filter.of(side, size, (height - side) // 2), Filter.of(side, size, (width - side) // 2)
+        top, left, height, width = self.part
+        return Filter.of(height, self.inner[0], top), Filter.of(width, self.inner[1], left)
 
     @property
     def cost(self) -> FrontEndCost:
         """What it takes, a line of the input at a time."""
         lines, columns = self.filters
+        channels, (height, width) = self.frame.channels, self.inner
         read = int(lines.first[-1] + lines.counts[-1] - lines.first[0])
-        size, channels = self.look.size, self.frame_channels
-        taps = read * len(columns.weights) + len(lines.weights) * size
-        grey = size * size * channels * (self.look.channels < channels)
+        taps = read * len(columns.weights) + len(lines.weights) * width
+        grey = height * width * channels * (self.channels < channels)
+        unpacked = self.frame.width * channels * (self.frame.pixels != "bytes")
         return FrontEndCost(
-            macs=taps * channels + grey + size * size * self.look.channels,
-            ram_bytes=int(lines.counts.max()) * size * channels + 4 * size * self.look.channels,
-            flash_bytes=4 * sum(len(own.weights) + 2 * size for own in self.filters) + 8 * self.look.channels,
+            macs=taps * channels + grey + height * width * self.channels,
+            ram_bytes=int(lines.counts.max()) * width * channels + unpacked + 4 * self.size[1] * self.channels,
+            flash_bytes=4 * sum(len(own.weights) + 2 * len(own.first) for own in self.filters) + 8 * self.channels,
         )
 
     def c_form(self, name: str, axes: tuple[int, ...]) -> CForm | None:
@@ -159,12 +159,27 @@ class PictureFrontEnd(FrontEnd):
             "columns": columns,
             "kept": int(lines.counts.max()),
             "bits": WEIGHT_BITS,
-            "planar": not axes and self.look.channels > 1,
+            "planar": not axes and self.channels > 1,
             "means": self.means.astype(np.float32).tolist(),
             "factors": (1.0 / self.deviations).astype(np.float32).tolist(),
         }
         package = __package__ or ""
         return CForm(
-            render(package, "front_end.h.jinja", **values),
-            render(package, "front_end.c.jinja", **values),
+            render(package, "picture_front_end.h.jinja", **values),
+            render(package, "picture_front_end.c.jinja", **values),
         )
+
+
+def in_middle(inner: FloatArray, size: Size) -> FloatArray:
+    """Return a standardised picture in the middle of an input, around it 0, shape (channels, height, width).
+
+    Args:
+        inner: shape (channels, h, w), no larger than the input.
+        size: height and width of the input.
+    """
+    if inner.shape[1:] == size:
+        return inner
+    around = np.zeros((len(inner), *size), np.float32)
+    top, left = ((side - own) // 2 for side, own in zip(size, inner.shape[1:], strict=True))
+    around[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
+    return around
