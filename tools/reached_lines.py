@@ -40,9 +40,9 @@ def notes(*lines: int) -> list[ast.stmt]:
 
 
 def _call(line: int) -> ast.stmt:
-    place = {"lineno": line, "end_lineno": line, "col_offset": 0, "end_col_offset": 0}
-    name, number = ast.Name(NOTE, ast.Load(), **place), ast.Constant(line, **place)
-    return ast.Expr(ast.Call(name, [number], [], **place), **place)
+    call = ast.Expr(ast.Call(ast.Name(NOTE, ast.Load()), [ast.Constant(line)], []), lineno=line, col_offset=0)
+    call.end_lineno, call.end_col_offset = line, 0
+    return ast.fix_missing_locations(call)
 
 
 class Noting(ast.NodeTransformer):
@@ -132,5 +132,5 @@ def pytest_sessionfinish() -> None:
     """Keep what this process reached; every file of the package counts, also one that nothing imports."""
     data = CoverageData(str(ROOT / ".coverage"), suffix=str(os.getpid()))
     data.add_lines(reached)
-    data.touch_files(str(path) for path in (ROOT / "src" / PACKAGE).rglob("*.py"))
+    data.touch_files([str(path) for path in (ROOT / "src" / PACKAGE).rglob("*.py")])
     data.write()
