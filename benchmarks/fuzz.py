@@ -331,17 +331,30 @@ def read_images(folder: Path) -> None:
     Segmentation(str(folder), dataset="folders", classes=("a", "b"), height=12, width=12).load()
 
 
+@contextmanager
+def named_where_refused(path: Path) -> Iterator[None]:
+    """Hold that what refuses a file names it."""
+    try:
+        yield
+    except InputError as error:
+        if str(path) not in str(error):
+            raise AssertionError(f"names no file: {error}") from error
+        raise
+
+
 def read_archive(folder: Path) -> None:
     """Read each archive as export does."""
     for path in sorted(folder.glob("*.npz")):
-        samples, _ = Samples.read(path, "x").of(Arguments.of(nn.Linear(3, 2)))
-        assert all(np.isfinite(values).all() for values in samples.values())
+        with named_where_refused(path):
+            samples, _ = Samples.read(path, "x").of(Arguments.of(nn.Linear(3, 2)))
+            assert all(np.isfinite(values).all() for values in samples.values())
 
 
 def read_weights(folder: Path) -> None:
     """Load each file into a network."""
     for path in sorted(folder.glob("w.*")):
-        load_weights(nn.Linear(3, 2), path)
+        with named_where_refused(path):
+            load_weights(nn.Linear(3, 2), path)
 
 
 def read_recipe(folder: Path) -> None:

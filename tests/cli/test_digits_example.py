@@ -36,7 +36,7 @@ def test_it_runs_to_a_front(workplace: Workplace) -> None:
         if path.is_file():
             shutil.copy(path, folder)
     outcome = workplace.qanas(
-        "run", folder / "digits.toml", "--out", folder / "run", "--set", "strategy.trials=4",
+        "run", folder / "digits.toml", "--out", folder / "run", "--set", "strategy.trials=2",
         "--set", "estimation.epochs=4", "--set", "finalists.count=1", "--set", "finalists.seeds=1",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err

@@ -18,6 +18,7 @@ def bench(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # signals one by one are in tests/execution/test_interrupts.py and tests/cli/test_resume.py
 def test_signals_at_counted_moments_lose_nothing() -> None:
     assert "signals, counted moments                  2          0          0" in bench("--only", "counted")
 

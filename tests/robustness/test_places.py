@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import io
+import importlib
 import logging
 import os
-import random
 import subprocess
 import sys
 import zipfile
@@ -16,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from qanas.core.errors import InputError
@@ -30,7 +28,8 @@ from qanas.workflows import trial_store
 from qanas.workflows.run import _logged_to
 from tests.robustness.small import recipe, run
 
-INPUTS = 400
+INPUTS = 200
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_a_recipe_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -112,34 +111,17 @@ def test_a_unit_that_exits_is_a_failure() -> None:
     assert "SystemExit: 3" in result.reason  # type: ignore[union-attr]
 
 
-def mutated(content: bytes, generator: random.Random) -> bytes:
-    """Change a few bytes, cut, double or empty a part."""
-    first, last = sorted(generator.randrange(len(content) + 1) for _ in range(2))
-    match generator.randrange(5):
-        case 0:
-            return content[:first] + content[last:]
-        case 1:
-            return content[:last] + content[first:]
-        case 2:
-            return content[:first] + bytes(last - first) + content[last:]
-        case _:
-            changed = bytearray(content)
-            for _ in range(generator.randrange(1, 6)):
-                changed[generator.randrange(len(changed))] = generator.randrange(256)
-            return bytes(changed)
-
-
-def test_calibration_files_of_any_bytes(tmp_path: Path) -> None:
-    file = io.BytesIO()
-    np.savez(file, x=np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
-    generator, path = random.Random(0), tmp_path / "x.npz"  # noqa: S311 - test data
-    for _ in range(INPUTS):
-        path.write_bytes(mutated(file.getvalue(), generator))
-        try:
-            samples, _ = Samples.read(path).of(Arguments.of(nn.Linear(3, 2)))
-            assert all(np.isfinite(values).all() for values in samples.values())
-        except InputError as error:
-            assert str(path) in str(error)  # noqa: PT017 - either is right
+@pytest.mark.parametrize("kind", ["calibration", "weights"])
+def test_files_of_any_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A short form of the fuzz: taken, or refused in a line that names the file."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fuzz = importlib.import_module("fuzz")
+    row = fuzz.Row(kind)
+    _, inputs = fuzz.KINDS[kind]
+    inputs.run(row, INPUTS, tmp_path)
+    assert not row.bad, row.notes
+    assert row.taken
+    assert row.distinct > INPUTS / 10
 
 
 def test_a_calibration_file_with_a_member_that_is_no_array(tmp_path: Path) -> None:
@@ -153,20 +135,6 @@ def test_calibration_samples_beyond_float32(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.linspace(0, 1e300, 12).reshape(4, 3))
     with pytest.raises(InputError, match="infinite in float32"):
         Samples.read(tmp_path / "x.npz").of(Arguments.of(nn.Linear(3, 2)))
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_of_any_bytes(tmp_path: Path, suffix: str) -> None:
-    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"
-    state = nn.Linear(3, 2).state_dict()
-    torch.save(state, whole) if suffix == ".pt" else save_file(state, whole)
-    generator = random.Random(0)  # noqa: S311 - test data
-    for _ in range(INPUTS):
-        path.write_bytes(mutated(whole.read_bytes(), generator))
-        try:
-            load_weights(nn.Linear(3, 2), path)
-        except InputError as error:
-            assert str(path) in str(error)  # noqa: PT017 - either is right
 
 
 @pytest.mark.parametrize(

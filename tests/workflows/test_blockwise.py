@@ -65,12 +65,6 @@ def test_it_ships_the_teacher_and_finalists(finished: tuple[Path, RunResult]) ->
     assert result.folder.read_summary()["status"] == "done"
 
 
-def test_another_run_gives_the_same(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    path, result = finished
-    run(path, tmp_path / "run")
-    assert (tmp_path / "run/front.csv").read_bytes() == result.folder.front.read_bytes()
-
-
 @pytest.mark.parametrize("stage", ["features", "distillation", "tables", "solution"])
 def test_killed_in_a_stage_it_goes_on(
     stage: str, finished: tuple[Path, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ from qanas.reporting.run_data import read_run
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.space import space_of
+from qanas.tasks.segmentation import synthetic
 from qanas.workflows.run import RunResult
 from qanas.workflows.search import Search
 from qanas.workflows.stages import RunStages
@@ -183,7 +184,8 @@ def files_of(plan: Plan, folder: RunFolder) -> BlockFiles:
     return estimator._files(RunStages(plan, folder, LiveDisplay()), block, made_for)
 
 
-def test_the_shipped_recipes_share_a_folder(tmp_path: Path) -> None:
+def test_the_shipped_recipes_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "SCENES", dict.fromkeys(synthetic.SCENES, 2))
     folder = RunFolder(tmp_path)
     plans = [load_plan(RECIPES / name, ["task.data=synthetic"]) for name in SHIPPED]
     folder.write_recipe(plans[0].recipe)

@@ -17,6 +17,7 @@ from qanas.core.run_folder import write_atomically
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.analytic import Analytic, Term, counts, fitted
 from qanas.hardware.work import work_of
+from qanas.regression.ranking import spearman
 
 FEWEST = 5
 """Pairs; of fewer, none can be held against the others."""
@@ -67,8 +68,7 @@ class Fit:
     @property
     def rank(self) -> float:
         """Spearman's correlation of held-out and measured milliseconds; nan where all are alike."""
-        ranks = [_ranks(values) for values in (self.held_out, [pair.ms for pair in self.pairs])]
-        return float(np.asarray(np.corrcoef(ranks))[0, 1]) if all(np.ptp(each) for each in ranks) else math.nan
+        return spearman(np.array(self.held_out), np.array([pair.ms for pair in self.pairs]))
 
     @property
     def described(self) -> str:
@@ -78,12 +78,6 @@ class Fit:
             f"least squares of relative errors over {len(self.pairs)} measured networks; each told from the others: "
             f"off by {off.mean():.1%} on average, {off.max():.1%} at most, rank {self.rank:.3f}"
         )
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Return the places of some values in their order, those of equal ones their mean."""
-    found = np.asarray(values)
-    return [float((found < value).sum() + ((found == value).sum() - 1) / 2) for value in found]
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -35,7 +35,7 @@ from qanas.networks.mobilenet_v2 import (
 )
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
-from qanas.search_space.quantization_group import BitsPer, bits_of_layers, bits_of_modules, block_bits_settings
+from qanas.search_space.quantization_group import BitsPer, BlockBits
 from qanas.search_space.settings import Choice, Integer, Setting, exists
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
@@ -309,16 +309,12 @@ class DeepLabV3Space(BlockwiseSpace):
                     Choice(expansion, "architecture", reference.expansion, options=self.expansions, condition=there),
                 ]
         settings += training_settings(shape.losses, replace(REFERENCE_TRAINING, loss=shape.losses[0]))
-        return settings + [
-            setting
-            for name, layers in self._bits
-            for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
-        ]
+        return [*settings, *self._bits.settings()]
 
     @property
-    def _bits(self) -> list[tuple[str, int]]:
-        """The setting with the bits of each block, and how many layers it has."""
-        return [(f"weight_bits_{number}", layers) for number, layers in enumerate(self.layers, 1)]
+    def _bits(self) -> BlockBits:
+        layers = {_bits_name(number): layers for number, layers in enumerate(self.layers, 1)}
+        return BlockBits(layers, self.weight_bits, self.bits_per)
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
         """Return the candidate's `DeepLabV3`."""
@@ -340,7 +336,7 @@ class DeepLabV3Space(BlockwiseSpace):
             sum(choice.kernel_size for choice in layers) / len(layers),
             sum(choice.expansion for choice in layers) / len(layers),
         )
-        bits = told_bits([bits_of_layers(name, layers, candidate.quantization) for name, layers in self._bits])
+        bits = told_bits(self._bits.of(candidate.quantization))
         means = f"kernels of {kernel:.2g} and expansions of {expansion:.2g} on average"
         return f"{len(layers)} MBConv layers, {means}, {bits} bits"
 
@@ -351,10 +347,8 @@ class DeepLabV3Space(BlockwiseSpace):
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each block's weights, or of each layer's."""
-        found: dict[str, int] = {}
-        for number, (name, layers) in enumerate(self._bits, 1):
-            found |= bits_of_modules(_module(number), name, layers, candidate.quantization)
-        return found
+        modules = [_module(number) for number, _ in enumerate(self.layers, 1)]
+        return self._bits.of_modules(modules, candidate.quantization)
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return the six blocks; an option is a kernel with an expansion."""
@@ -375,8 +369,7 @@ class DeepLabV3Space(BlockwiseSpace):
             ]
             options = tuple(self._options(number, layer, place) for layer, place in enumerate(places, 1))
             own = {f"layers_{number}": layers}
-            bits, _ = self._bits[number - 1]
-            blocks.append(Block(f"block_{number}", _module(number), options, own, bits, self.bits_per))
+            blocks.append(Block(f"block_{number}", _module(number), options, own, _bits_name(number), self.bits_per))
         return blocks
 
     def _options(self, block: int, layer: int, place: partial[MBConv]) -> tuple[LayerOption, ...]:
@@ -407,6 +400,10 @@ def image_size(shape: TaskShape) -> Size:
 
 def _names(block: int, layer: int) -> tuple[str, str]:
     return f"kernel_{block}_{layer}", f"expansion_{block}_{layer}"
+
+
+def _bits_name(block: int) -> str:
+    return f"weight_bits_{block}"
 
 
 def _module(block: int) -> str:

@@ -23,7 +23,7 @@ from qanas.layers.mbconv import MBConvChoice
 from qanas.layers.sequences import ScaledLinear
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import SEQUENCE_AXES, TaskShape, image_shape, narrowed_width
-from qanas.search_space.quantization_group import BitsPer, bits_of_layers, bits_of_modules, block_bits_settings
+from qanas.search_space.quantization_group import BitsPer, BlockBits
 from qanas.search_space.settings import Choice, OneOf, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
 
@@ -198,16 +198,12 @@ class StagedSpace(BlockwiseSpace):
             for place, layer in enumerate(stage.layers, 1):
                 settings += self._layer_settings(number, place, layer)
         settings += training_settings(shape.losses, replace(self.training, loss=shape.losses[0]))
-        return settings + [
-            setting
-            for name, layers in self._bits
-            for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
-        ]
+        return [*settings, *self._bits.settings()]
 
     @property
-    def _bits(self) -> list[tuple[str, int]]:
-        """The setting with the bits of each stage, and how many layers it has."""
-        return [(f"weight_bits_{number}", len(stage.layers)) for number, stage in enumerate(self._stages, 1)]
+    def _bits(self) -> BlockBits:
+        layers = {_bits_name(number): len(stage.layers) for number, stage in enumerate(self._stages, 1)}
+        return BlockBits(layers, self.weight_bits, self.bits_per)
 
     def _layer_settings(self, stage: int, place: int, layer: MBConvChoice) -> list[Setting]:
         """Return the settings of a layer; those of one that can be left out exist where it does."""
@@ -285,10 +281,8 @@ class StagedSpace(BlockwiseSpace):
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return the bits of each stage's weights, or of each layer's."""
-        found: dict[str, int] = {}
-        for number, (name, layers) in enumerate(self._bits, 1):
-            found |= bits_of_modules(_module(number), name, layers, candidate.quantization)
-        return found
+        modules = [_module(number) for number, _ in enumerate(self._stages, 1)]
+        return self._bits.of_modules(modules, candidate.quantization)
 
     def describe(self, candidate: Candidate) -> str:
         """Return how many layers it has, what they are on average, its width, and the bits of its stages."""
@@ -299,7 +293,7 @@ class StagedSpace(BlockwiseSpace):
         expansion = sum(layer.expansion for layer in layers) / len(layers)
         if expansion != 1:
             told.append(f"expansions of {expansion:.2g} on average")
-        bits = told_bits([bits_of_layers(name, layers, candidate.quantization) for name, layers in self._bits])
+        bits = told_bits(self._bits.of(candidate.quantization))
         return ", ".join([*told, f"width {float(candidate.architecture['width']):.3g}", f"{bits} bits"])
 
     def narrowed(self, share: float) -> Self:
@@ -317,8 +311,7 @@ class StagedSpace(BlockwiseSpace):
                 for index, (layer, place) in enumerate(zip(stage.layers, places, strict=True), 1)
             )
             own: dict[str, Value] = {"width": self.seed_width}
-            bits, _ = self._bits[number - 1]
-            blocks.append(Block(f"stage_{number}", _module(number), layers, own, bits, self.bits_per))
+            blocks.append(Block(f"stage_{number}", _module(number), layers, own, _bits_name(number), self.bits_per))
         return blocks
 
     def _layer_options(self, stage: int, index: int, layer: MBConvChoice, place: Place) -> tuple[LayerOption, ...]:
@@ -354,6 +347,10 @@ def _told(chosen: Mapping[str, Value]) -> str:
         else:
             parts.append(f"{aspect[0]}{value:g}" if isinstance(value, int | float) else f"-{value}")
     return "".join(parts) or "reference"
+
+
+def _bits_name(stage: int) -> str:
+    return f"weight_bits_{stage}"
 
 
 def _module(stage: int) -> str:

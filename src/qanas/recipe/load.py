@@ -31,7 +31,7 @@ from qanas.planning.plan import SWEEP, FinalistsPlan, Plan, SchemeChoice, Search
 from qanas.planning.sharing import SharedStudy, checked_url
 from qanas.quantization.scheme import named_schemes
 from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
-from qanas.recipe.forms import as_space
+from qanas.recipe.forms import SpaceForm, as_space
 from qanas.recipe.registry import OWN_TABLES
 from qanas.recipe.tables import (
     EstimationTable,
@@ -127,34 +127,17 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )
 
     # 3. How they are found, trained and estimated.
-    supernet = own_tables.get("supernet")
-    if isinstance(supernet, dict) and "cost" in supernet:  # nothing over a limit need be trained
-        bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
-        own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
+    _bound_windows(own_tables, limits)
     pretraining = None if recipe.pretraining is None else _pretraining(recipe.pretraining, recipe.task, folder)
     estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables, pretraining)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
-    tune = recipe.reference.tune
-    if tune is None:  # a teacher's training is most of a block-wise run
-        tune = 0 if recipe.estimation.name == "block_tables" else TUNED
-    finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=tune)
-
-    with users_code(f"{type(task).__name__}.fingerprint"):
-        fingerprint = task.fingerprint()
-        if not isinstance(fingerprint, str):
-            raise TypeError(f"it returns a {type(fingerprint).__name__}; return a text that changes with the data")
+    finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=_tuned(recipe))
 
     # 4. What is written down: every default, in the form that the recipe has.
-    named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
-    if form.section != "space":
-        named = {form.section: {form.key: recipe.space.name, "epochs": estimation_table.pop("epochs"), **seed_table}}
-        seed_table = {}
-    tables = {name: {**named.get(name, {}), **values} for name, values in space_tables.items()}
     resolved = {
         "task": task_table,
-        **({**tables, "blocks": tables.get("blocks", {})} if form.section != "space" else tables),
-        **({"seed": seed_table} if seed_table else {}),
+        **_network_tables(recipe, form, space_tables, seed_table, estimation_table),
         **_resolved_pretraining(pretraining),
         **estimator_tables,
         "strategy": {key: value for key, value in strategy_table.items() if key not in _BUDGET} | budget_table,
@@ -170,7 +153,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "run": recipe.run.model_dump(),
         "source": {"folder": str(folder)},
         "versions": _versions(),
-        "data_fingerprint": fingerprint,
+        "data_fingerprint": _fingerprint(task),
     }
     store = None if recipe.store is None else _store(recipe.store, resolved, folder)
     if store is not None:
@@ -184,6 +167,47 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )  # fmt: skip
     plan.check_combination()
     return plan
+
+
+def _tuned(recipe: Recipe) -> int:
+    """Return how often each length of the reference's training is tried."""
+    if recipe.reference.tune is not None:
+        return recipe.reference.tune
+    return 0 if recipe.estimation.name == "block_tables" else TUNED  # a teacher's training is most of such a run
+
+
+def _fingerprint(task: Task) -> str:
+    """Return what tells the task's data from others."""
+    with users_code(f"{type(task).__name__}.fingerprint"):
+        fingerprint = task.fingerprint()
+        if not isinstance(fingerprint, str):
+            raise TypeError(f"it returns a {type(fingerprint).__name__}; return a text that changes with the data")
+    return fingerprint
+
+
+def _network_tables(
+    recipe: Recipe,
+    form: SpaceForm,
+    space_tables: Mapping[str, Mapping[str, Any]],
+    seed_table: dict[str, Any],
+    estimation_table: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Return the tables that say what is searched and what it starts from.
+
+    Args:
+        recipe: as given.
+        form: of it.
+        space_tables: of the space, resolved.
+        seed_table: of the reference.
+        estimation_table: gives its epochs away where they are a teacher's.
+    """
+    if form.section == "space":
+        named = {"space": {"name": recipe.space.name, "search": list(recipe.space.search)}}
+        own = {"seed": seed_table} if seed_table else {}
+        return {**{name: {**named.get(name, {}), **values} for name, values in space_tables.items()}, **own}
+    teacher = {form.key: recipe.space.name, "epochs": estimation_table.pop("epochs"), **seed_table}
+    tables = {name: {**(teacher if name == form.section else {}), **values} for name, values in space_tables.items()}
+    return {**tables, "blocks": tables.get("blocks", {})}
 
 
 def _measures(
@@ -206,6 +230,14 @@ def _measures(
             raise InputError(f"{cost.column}: {type(task).__name__} has no front end: leave it out of the recipe")
     costs = (*cost_models(asked, device), *(INPUT_COSTS if has_front_end else ()))
     return objectives, limits, goals, costs
+
+
+def _bound_windows(own_tables: dict[str, Any], limits: Sequence[Limit]) -> None:
+    """Give windows of a supernet's cost the limit on it as their upper end: nothing over it need be trained."""
+    supernet = own_tables.get("supernet")
+    if isinstance(supernet, dict) and "cost" in supernet:
+        bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
+        own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
 
 
 def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,25 @@ def kendall_tau(first: Array, second: Array) -> float:
     0.667
     """
     return rank_correlation(first, second) or 0.0
+
+
+def spearman(first: Array, second: Array) -> float:
+    """Return Spearman's correlation of two rankings, shape (n,) each; nan where one of them ranks nothing.
+
+    Equal values share the mean of their places.
+
+    >>> spearman(np.array([1.0, 1.0, 2.0]), np.array([3.0, 4.0, 5.0])).__round__(3)
+    0.866
+    """
+    places = [_places(values) for values in (first, second)]
+    return float(np.asarray(np.corrcoef(places))[0, 1]) if all(np.ptp(each) for each in places) else math.nan
+
+
+def _places(values: Array) -> Array:
+    """Return the place of each value in their order, shape (n,) each."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: Array = np.cumsum(counts) - (counts + 1) / 2
+    return means[which]
 
 
 def bootstrap_interval(first: Array, second: Array, draws: int = 400, seed: int = 0) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from qanas.core.candidate import Value
@@ -34,28 +35,6 @@ BY_LAYER = 0
 """The bits of a block whose layers have their own: the reference, which has none, is the same candidate either way."""
 
 
-def block_bits_settings(name: str, layers: int, weight_bits: Sequence[int], per: BitsPer) -> list[Setting]:
-    """Return the settings with the bits of a block, or of each of its layers.
-
-    Args:
-        name: of the block's setting; those of layers have their numbers behind it.
-        layers: of the block.
-        weight_bits: that are searched.
-        per: what has bits of its own.
-    """
-    options = tuple(weight_bits)
-    if per == "block":
-        return [Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=options)]
-    own = OneOf(name, (BY_LAYER,))
-    return [
-        Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=(BY_LAYER,)),
-        *(
-            Choice(f"{name}_{layer}", "quantization", REFERENCE_WEIGHT_BITS, options=options, condition=own)
-            for layer in range(1, layers + 1)
-        ),
-    ]
-
-
 def bits_of_layers(name: str, layers: int, quantization: Mapping[str, Value]) -> tuple[int, ...]:
     """Return the bits of each layer of a block, given the name of its setting.
 
@@ -68,16 +47,50 @@ def bits_of_layers(name: str, layers: int, quantization: Mapping[str, Value]) ->
     return tuple(int(quantization[f"{name}_{layer}"]) for layer in range(1, layers + 1))
 
 
-def bits_of_modules(module: str, name: str, layers: int, quantization: Mapping[str, Value]) -> dict[str, int]:
-    """Return the bits of a block's module, or of each of its layers' where these have bits of their own.
+@dataclass(frozen=True)
+class BlockBits:
+    """The bits of a network's blocks, each its own or by layer.
 
-    Args:
-        module: of the block; it holds its layers as ``0``, ``1``, ...
-        name: of the block's setting.
-        layers: of the block.
-        quantization: of a candidate.
+    Attributes:
+        layers: of each block, by its setting; those of layers have their numbers behind that name.
+        weight_bits: that are searched.
+        per: what has bits of its own.
     """
-    own = int(quantization[name])
-    if own != BY_LAYER:
-        return {module: own}
-    return {f"{module}.{place}": bits for place, bits in enumerate(bits_of_layers(name, layers, quantization))}
+
+    layers: Mapping[str, int]
+    weight_bits: Sequence[int]
+    per: BitsPer
+
+    def settings(self) -> list[Setting]:
+        """Return the settings of all blocks."""
+        options = tuple(self.weight_bits)
+        if self.per == "block":
+            return [Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=options) for name in self.layers]
+        found: list[Setting] = []
+        for name, layers in self.layers.items():
+            own = OneOf(name, (BY_LAYER,))
+            found.append(Choice(name, "quantization", REFERENCE_WEIGHT_BITS, options=(BY_LAYER,)))
+            found += [
+                Choice(f"{name}_{layer}", "quantization", REFERENCE_WEIGHT_BITS, options=options, condition=own)
+                for layer in range(1, layers + 1)
+            ]
+        return found
+
+    def of(self, quantization: Mapping[str, Value]) -> list[tuple[int, ...]]:
+        """Return the bits of each layer of each block, as a candidate has them."""
+        return [bits_of_layers(name, layers, quantization) for name, layers in self.layers.items()]
+
+    def of_modules(self, modules: Sequence[str], quantization: Mapping[str, Value]) -> dict[str, int]:
+        """Return the bits of each block's module, or of each of its layers' where these have bits of their own.
+
+        Args:
+            modules: of the blocks; each holds its layers as ``0``, ``1``, ...
+            quantization: of a candidate.
+        """
+        found: dict[str, int] = {}
+        for module, name, bits in zip(modules, self.layers, self.of(quantization), strict=True):
+            if int(quantization[name]) != BY_LAYER:
+                found[module] = int(quantization[name])
+            else:
+                found |= {f"{module}.{place}": own for place, own in enumerate(bits)}
+        return found

@@ -25,7 +25,7 @@ from qanas.performance_estimation.bench import Bench, PreparedData
 from qanas.performance_estimation.procedure import Procedure
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace, LayerOption
 from qanas.search_space.network_space import TaskShape
-from qanas.search_space.quantization_group import BitsPer, bits_of_modules, block_bits_settings
+from qanas.search_space.quantization_group import BitsPer, BlockBits
 from qanas.search_space.settings import Choice, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
@@ -138,7 +138,8 @@ class SmallSpace(BlockwiseSpace):
         """Take the bits."""
         self.weight_bits = tuple(weight_bits)
         self.bits_per: BitsPer = bits_per
-        self.bits = [(f"weight_bits_{block}", layers) for block, layers in enumerate(self.layers)]
+        layers_of = {f"weight_bits_{block}": layers for block, layers in enumerate(self.layers)}
+        self.bits = BlockBits(layers_of, self.weight_bits, bits_per)
 
     def head(self) -> nn.Module:
         """Return what maps the last block's output, shape (batch, 6, side, side), to classes, shape (batch, 3)."""
@@ -155,11 +156,7 @@ class SmallSpace(BlockwiseSpace):
                 for layer in range(layers)
             ),
             *training_settings(shape.losses, reference),
-            *(
-                setting
-                for name, layers in self.bits
-                for setting in block_bits_settings(name, layers, self.weight_bits, self.bits_per)
-            ),
+            *self.bits.settings(),
         ]
 
     def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
@@ -174,17 +171,15 @@ class SmallSpace(BlockwiseSpace):
 
     def module_weight_bits(self, candidate: Candidate) -> dict[str, int]:
         """Return each block's bits, or each layer's."""
-        found: dict[str, int] = {}
-        for block, (name, layers) in enumerate(self.bits):
-            found |= bits_of_modules(f"blocks.{block}", name, layers, candidate.quantization)
-        return found
+        modules = [f"blocks.{block}" for block, _ in enumerate(self.layers)]
+        return self.bits.of_modules(modules, candidate.quantization)
 
     def blocks(self, shape: TaskShape) -> list[Block]:
         """Return both."""
         del shape
         return [
             Block(f"block_{block}", f"blocks.{block}", self._places(block, layers), {}, name, self.bits_per)
-            for block, (name, layers) in enumerate(self.bits)
+            for block, (name, layers) in enumerate(self.bits.layers.items())
         ]
 
     def _places(self, block: int, layers: int) -> tuple[tuple[LayerOption, ...], ...]:

@@ -29,7 +29,7 @@ from qanas.testing.runtime import Deployed, Randomness, chain, float_gap, of_par
 
 EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]
 seeds = st.integers(0, 2**20)
-examples = settings(deadline=None, max_examples=60, derandomize=True)
+examples = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 def differing(graph: Graph, random: Randomness, size: float, samples: int = 12) -> int:

@@ -20,6 +20,7 @@ from qanas.hardware.latency.base import Figure, LatencySource
 from qanas.hardware.latency.table import TableFile, signature
 from qanas.hardware.work import work_of
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
+from qanas.regression.ranking import spearman
 
 EXTRA = "surrogate"
 FOLDS = 10
@@ -53,7 +54,7 @@ class Surrogate(LatencySource):
         except OSError as error:
             raise InputError(f"device.latency.path: {self.path}: {error.strerror}; qanas table makes one") from error
         fitted = _fit(self.path, hashlib.sha256(content).hexdigest())
-        if fitted.rank < self.least_rank:
+        if not fitted.rank >= self.least_rank:  # nan where a table's operators all take the same time
             raise InputError(
                 f"{self.path}: held-out operators are ranked at {fitted.rank:.2f} only, below {self.least_rank:g}: "
                 "take more by qanas table, or lower device.latency.least_rank"
@@ -162,11 +163,9 @@ def _fit(path: str, digest: str) -> Fitted:
         trained = np.setdiff1d(order, tested)
         model = GradientBoostingRegressor(**TREES).fit(inputs[trained], targets[trained])
         held_out[tested] = model.predict(inputs[tested])
-    ranks = np.stack([np.argsort(np.argsort(values)) for values in (held_out, targets)])
     off = float(np.abs(np.exp(held_out - targets) - 1).mean())
     model = GradientBoostingRegressor(**TREES).fit(inputs, targets)
-    rank = float(np.asarray(np.corrcoef(ranks))[0, 1])
-    return Fitted(known, kinds, model, rank, off)
+    return Fitted(known, kinds, model, spearman(held_out, targets), off)
 
 
 def features(name: str, kinds: Sequence[str]) -> Floats:
