@@ -19,7 +19,7 @@ from qanas.performance_estimation.procedure import FullTraining
 from qanas.performance_estimation.scored_blocks import ScoreOptions
 from qanas.regression.weighted_sum import non_negative
 from qanas.search_space.additive import AdditiveScores, AdditiveTable
-from qanas.testing.small import PlainStages, SmallSpace, SmallTask, small_bench
+from qanas.testing.small import PlainStages, SmallTask, small_bench
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 QUICK = FullTraining(epochs=1, calibration_samples=16)
 MEASURES = (Metric("accuracy", better="maximize"), Cost("weight_bytes"))
-CALIBRATED = ScoreOptions(name="calibrated", networks=5, epochs=1, held_out=0.25)
+CALIBRATED = ScoreOptions(name="calibrated", networks=4, epochs=1, held_out=0.25)
 
 
 class Grouped(SmallTask):
@@ -40,8 +40,8 @@ class Grouped(SmallTask):
 
 
 def prepared(home: Path, score: ScoreOptions) -> tuple[ScoredBlocks, PlainStages]:
-    bench = small_bench(networks=SmallSpace(weight_bits=(4, 8)), data=PreparedData(Grouped()))
-    tables = TableOptions(bits=[4, 8], calibration_samples=8, full=True)
+    bench = small_bench(data=PreparedData(Grouped()))
+    tables = TableOptions(calibration_samples=8, full=True)
     estimator = BlockTables(QUICK, DistillationOptions(steps=8), tables, score)
     estimator.check(bench, MEASURES)
     stages = PlainStages(bench, QUICK, home)
@@ -70,7 +70,7 @@ def test_a_network_is_retrained_once_and_its_metrics_are_of_the_samples_of_the_f
 ) -> None:
     scored, stages = calibrated
     ran = [label for label in stages.ran if label.startswith("retrained")]
-    assert len(ran) == len(set(ran)) == 5
+    assert len(ran) == len(set(ran)) == 4
     for path in (stages.home / "retrained").glob("*.parquet"):
         kept = pl.read_parquet(path)
         (accuracy,) = kept.filter(pl.col("metric") == "accuracy_quantized")["value"]
@@ -84,7 +84,7 @@ def test_a_killed_stage_goes_on_to_the_same_score(calibrated: tuple[ScoredBlocks
     lost = sorted((stages.home / "retrained").glob("*.parquet"))[:2]
     for path in lost:
         path.unlink()
-    tables = TableOptions(bits=[4, 8], calibration_samples=8, full=True)
+    tables = TableOptions(calibration_samples=8, full=True)
     again = BlockTables(QUICK, DistillationOptions(steps=8), tables, CALIBRATED).prepare(scored.bench, stages, MEASURES)
     assert len(stages.ran) == before + len(lost)
     for one, other in zip(scored.scores, again.scores, strict=True):
@@ -99,7 +99,7 @@ def test_scores_add_up_and_keep_every_blocks_order(calibrated: tuple[ScoredBlock
     for table, scores in zip(scored.block_tables, scored.scores, strict=True):
         assert np.array_equal(np.argsort(table.scores), np.argsort(scores)), "the race dropped nothing that it wants"
     told = scored.summary()["fitted_score"]
-    assert (told["plain"], told["networks"], told["failed"]) == ("nsr_log_sum", 5, 0)
+    assert (told["plain"], told["networks"], told["failed"]) == ("nsr_log_sum", 4, 0)
     assert -1 <= told["tau"] <= 1
     for column in ("calibrated", "calibrated_2", "nsr_weighted", "nsr_weighted_1"):
         measure = measure_of(column)

@@ -54,12 +54,12 @@ def drawn_costs(windows: CostWindows, count: int) -> list[float]:
 
 
 def test_paths_are_drawn_by_their_cost() -> None:
-    windows = CostWindows.between(COSTS, 12.0, 28.0, 4)
+    windows = CostWindows.between(COSTS, 11.5, 27.5, 4)
     costs = drawn_costs(windows, 200)
     assert min(costs) >= 12
-    assert max(costs) <= 28
-    shares = [sum(low < cost <= low + 4 for cost in costs) for low in (12, 16, 20, 24)]
-    assert min(shares) > 25, "each window is as likely; drawn by options, 7 of 100 paths cost more than 24"
+    assert max(costs) <= 27
+    shares = [sum(low < cost < low + 4 for cost in costs) for low in (11.5, 15.5, 19.5, 23.5)]
+    assert min(shares) > 25, "each window is as likely, 50 of 200 paths"
     assert costs == drawn_costs(windows, 200)
 
 
