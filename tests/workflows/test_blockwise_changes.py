@@ -134,7 +134,8 @@ def test_killed_while_networks_are_retrained_a_run_goes_on_to_the_same_front(
     whole = RunFolder(tmp_path / "whole")
     shutil.copytree(continued.path, whole.path)
     told = run(fitted, whole.path)
-    make, trained = RetrainedUnit.run, []
+    make = RetrainedUnit.run
+    trained: list[str] = []
 
     def stop_at_third(unit: RetrainedUnit, *arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         if len(trained) == 2:

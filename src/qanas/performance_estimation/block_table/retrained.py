@@ -154,4 +154,5 @@ def metric_of_retrained(path: Path, column: str) -> float:
         column: the metric's.
     """
     kept = pl.read_parquet(io.BytesIO(path.read_bytes()))
-    return dict(zip(kept["metric"], kept["value"], strict=True)).get(column, math.nan)
+    found = kept.filter(pl.col("metric") == column)["value"].to_list()
+    return float(found[0]) if found else math.nan
