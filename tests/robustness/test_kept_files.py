@@ -280,13 +280,13 @@ def test_distilled_finalists_are_the_same_with_the_cache(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_two_processes_use_one_cache(tmp_path: Path) -> None:
-    path = recipe(tmp_path)
+    path = recipe(tmp_path, estimation={"epochs": 20})  # after one epoch all is degenerate, which is code 1
     plain, _ = run(path, tmp_path / "plain")
     shared = f"estimation.cache={tmp_path / 'cache'}"
     outs = [tmp_path / name for name in ("one", "other")]
     command = [sys.executable, "-c", "from qanas.cli import main; main()", "run", str(path), "--set", shared, "--out"]
-    for process in [subprocess.Popen([*command, str(out)]) for out in outs]:
-        assert process.wait(600) == 0
+    processes = [subprocess.Popen([*command, str(out)]) for out in outs]
+    assert [process.wait(600) for process in processes] == [0, 0]
     for out in outs:
         assert (out / "front.csv").read_bytes() == (tmp_path / "plain" / "front.csv").read_bytes()
     assert len(plain.models) == 2
