@@ -2,13 +2,14 @@
 
     python benchmarks/task_folders.py $QANAS_DATA runs cifar10
     python benchmarks/morphisms.py runs/morphisms --budget 1800 --seeds 3
-    python benchmarks/morphisms.py runs/morphisms --write docs/results/morphisms
+    python benchmarks/morphisms.py runs/morphisms --as-is --write docs/results/morphisms
 
 Protocol: recipes/growing_cifar10.toml. A search ends when its trials have been trained for the budget of CPU seconds
 (the last one is finished). Its best network within the limits, by INT8 accuracy on validation pictures, is then trained
 for `FINAL_EPOCHS`, from what its trial had learnt where children inherit, else from scratch, and scored as quantized on
 validation and on test pictures, which nothing else sees. What NASH found is trained from scratch for as long, and for
-four times as long, too. Trials and final trainings are kept: the script goes on where it was stopped.
+four times as long, too. Trials and final trainings are kept: the script goes on where it was stopped; `--as-is` tells
+what is there.
 
 | arm | how |
 |---|---|
@@ -30,6 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import tomli_w
 
@@ -42,6 +45,9 @@ from qanas.reporting.live import LiveDisplay
 from qanas.search_space.growth import last_weights
 from qanas.search_space.start import RANDOM, KeptStart
 from qanas.workflows.search import Search
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "qanas"
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "growing_cifar10.toml"
 FINAL_EPOCHS = 30
@@ -114,6 +120,12 @@ def _counted(records: list[TrialRecord]) -> int:
     return sum(record.outcome != "rejected" for record in records)
 
 
+def within(records: list[TrialRecord], budget: float) -> list[TrialRecord]:
+    """Return the trials that were begun before so many CPU seconds of training had been spent."""
+    spent = np.cumsum([0.0, *(record.train_seconds for record in records)])
+    return [record for record, before in zip(records, spent[:-1], strict=True) if before < budget]
+
+
 def best_of(records: list[TrialRecord]) -> TrialRecord:
     """Return the trial with the best accuracy within the limits."""
     sound = [record for record in records if record.outcome == "measured" and record.feasible]
@@ -138,9 +150,16 @@ def final(plan: Plan, folder: RunFolder, record: TrialRecord, kind: str, epochs:
     return result
 
 
+def finished(options: argparse.Namespace, arm: str, seed: int) -> bool:
+    """Whether an arm's last training of a seed is there."""
+    last = f"final-*-scratch-{4 * options.final_epochs}.json" if arm == "nash" else "final-*.json"
+    return any((options.out / f"{arm}-{seed}").glob(last))
+
+
 def measured(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Return all that is told of an arm and a seed."""
     plan, folder, records = searched(options, arm, seed)
+    records = within(records, options.budget)
     seconds, trajectory = 0.0, []
     for record in records:
         seconds += record.train_seconds
@@ -162,24 +181,28 @@ def time_to(trajectory: list[list[float]], accuracy: float) -> float:
 
 
 def told(results: dict[str, dict[str, Any]], arms: list[str], seeds: int) -> str:
-    """Return the tables as Markdown."""
+    """Return the tables as Markdown, of those seeds that are there."""
     lines = [
-        "| arm | trials | best val INT8 of the search | final val INT8 | final test INT8 | weight bytes | CPU s |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| arm | seeds | trials | best val INT8, search | final val INT8 | final test INT8 | weight bytes | CPU s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for arm in arms:
-        own = [results[f"{arm}-{seed}"] for seed in range(seeds)]
+        own = [results[f"{arm}-{seed}"] for seed in range(seeds) if f"{arm}-{seed}" in results]
+        if not own:
+            continue
         top = [max(accuracy for _, accuracy, _ in each["trajectory"]) for each in own]
         finals = [each["final"] for each in own]
         sizes, seconds = ([each[name] for each in finals] for name in ("weight_bytes", "train_seconds"))
         lines.append(
-            f"| `{arm}` | {np.mean([each['trials'] for each in own]):.0f} | {_spread(top)} | "
+            f"| `{arm}` | {len(own)} | {np.mean([each['trials'] for each in own]):.0f} | {_spread(top)} | "
             f"{_spread([f['val'] for f in finals])} | {_spread([f['test'] for f in finals])} | "
             f"{np.mean(sizes):,.0f} | {np.mean(seconds):.0f} |"
         )
     if "nash" in arms and "nash_from_scratch" in arms:
         lines += ["", "CPU seconds to the best accuracy that the search from scratch had:", ""]
         for seed in range(seeds):
+            if not {f"nash-{seed}", f"nash_from_scratch-{seed}"} <= results.keys():
+                continue
             scratch = results[f"nash_from_scratch-{seed}"]["trajectory"]
             mark = max(accuracy for _, accuracy, _ in scratch)
             taken, other = (time_to(path, mark) for path in (results[f"nash-{seed}"]["trajectory"], scratch))
@@ -187,7 +210,7 @@ def told(results: dict[str, dict[str, Any]], arms: list[str], seeds: int) -> str
             lines.append(f"- seed {seed}, {mark:.3f}: inherited {taken:.0f}, from scratch {other:.0f}, {ratio}")
     if "nash" in arms:
         lines += ["", "NASH's network, trained from scratch (test INT8, CPU s):", ""]
-        for seed in range(seeds):
+        for seed in (seed for seed in range(seeds) if f"nash-{seed}" in results):
             one = results[f"nash-{seed}"]
             parts = [
                 f"{name} {one[name]['test']:.3f}, {one[name]['train_seconds']:.0f} s"
@@ -195,6 +218,28 @@ def told(results: dict[str, dict[str, Any]], arms: list[str], seeds: int) -> str
             ]
             lines.append(f"- seed {seed}: {'; '.join(parts)}; the search took {one['seconds']:.0f} s")
     return "\n".join(lines)
+
+
+def draw(results: dict[str, dict[str, Any]], arms: list[str], path: Path) -> None:
+    """Draw the best accuracy so far over CPU time, a line a seed, and all networks by size, a dot each."""
+    figure, (over_time, over_size) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained", sharey=True)
+    for number, arm in enumerate(arms):
+        own = [found["trajectory"] for name, found in results.items() if name.rpartition("-")[0] == arm]
+        for place, points in enumerate(own):
+            seconds, accuracy, sizes = np.array(points).T
+            label = arm if place == 0 else None
+            over_time.step(
+                seconds, np.maximum.accumulate(accuracy), where="post", color=f"C{number}", lw=1, label=label
+            )
+            over_size.plot(sizes, accuracy, ".", ms=4, alpha=0.6, color=f"C{number}")
+    over_time.set(
+        xlabel="CPU seconds of training", ylabel="INT8 accuracy on validation, as searched", ylim=(0.35, None)
+    )
+    over_size.set(xlabel="weight bytes", xscale="log")
+    over_time.legend(fontsize=8, frameon=False)
+    for place in (over_time, over_size):
+        place.grid(visible=True, which="both", alpha=0.2)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def _spread(values: list[float]) -> str:
@@ -210,12 +255,15 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--final-epochs", type=int, default=FINAL_EPOCHS)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--as-is", action="store_true", help="run nothing: tell what is finished")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--write", type=Path, help="where the results go, as .json")
     options = parser.parse_args()
     results: dict[str, dict[str, Any]] = {}
     for seed in range(options.seeds):
         for arm in options.arms:
+            if options.as_is and not finished(options, arm, seed):
+                continue
             results[f"{arm}-{seed}"] = measured(options, arm, seed)
             print(f"{arm}, seed {seed}: {results[f'{arm}-{seed}']['final']}", flush=True)
     print(told(results, options.arms, options.seeds))
@@ -223,6 +271,7 @@ def main() -> None:
         facts = {"budget": options.budget, "seeds": options.seeds, "final_epochs": options.final_epochs}
         content = json.dumps({"protocol": facts, "results": results}, indent=1) + "\n"
         write_atomically(options.write.with_suffix(".json"), content.encode())
+        draw(results, options.arms, options.write.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
