@@ -287,6 +287,8 @@ def test_two_processes_use_one_cache(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from qanas.cli import main; main()", "run", str(path), "--set", shared, "--out"]
     processes = [subprocess.Popen([*command, str(out)]) for out in outs]
     assert [process.wait(600) for process in processes] == [0, 0]
+    shipped = {name: (tmp_path / "plain" / "models" / name / "model.tflite").read_bytes() for name in plain.models}
+    assert shipped
     for out in outs:
         assert (out / "front.csv").read_bytes() == (tmp_path / "plain" / "front.csv").read_bytes()
-    assert len(plain.models) == 2
+        assert {place.parent.name: place.read_bytes() for place in out.glob("models/*/model.tflite")} == shipped
