@@ -6,7 +6,6 @@ nothing is trained on that the task itself keeps for validation and test.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -18,10 +17,8 @@ from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
-from qanas.core.events import Watch
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench, PreparedData, training_set_of
-from qanas.performance_estimation.learning import LearningCurve, Look
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
@@ -179,22 +176,9 @@ class PretrainedTraining(FullTraining):
         """What the weights depend on beside what all trainings do."""
         return self.pretraining.facts
 
-    def _train(
-        self,
-        bench: Bench,
-        candidate: Candidate,
-        network: nn.Module,
-        start: Start,
-        seed: int,
-        curve: LearningCurve,
-        watch: Watch,
-        look: Look | None = None,
-    ) -> float:
-        started = time.process_time()
+    def _begin(self, bench: Bench, candidate: Candidate, network: nn.Module, start: Start, seed: int) -> None:
         if not start.digest:
             self.pretraining.teach(bench, candidate, network, seed, self.device)
-        seconds = time.process_time() - started
-        return seconds + super()._train(bench, candidate, network, start, seed, curve, watch, look)
 
     def check(self, bench: Bench) -> None:
         """Refuse what can't be pretrained on, too."""

@@ -387,8 +387,8 @@ class FullTraining(Procedure):
         look: Look | None = None,
     ) -> float:
         """Train a network in place, which has the start's weights, and return the CPU seconds that it took."""
-        del start
         started = time.process_time()
+        self._begin(bench, candidate, network, start, seed)
         data = bench.training_set(candidate, derive_seed(seed, "augmentation"))
         settings = TrainingSettings.from_group(candidate.training)
         penalties = bench.networks.penalties(candidate, network)
@@ -399,6 +399,9 @@ class FullTraining(Procedure):
             looks = lambda event: followed(event) and asked(event, trainer.snapshot)  # noqa: E731 - both of them
         fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "order")), looks)
         return time.process_time() - started
+
+    def _begin(self, bench: Bench, candidate: Candidate, network: nn.Module, start: Start, seed: int) -> None:
+        """Do what comes before a training, and counts as part of it; nothing here."""
 
     def quantize(self, bench: Bench, candidate: Candidate, network: nn.Module, seed: int) -> QuantizedGraph:
         """Return a trained network as it ships, after quantization-aware training where its weights have few bits."""

@@ -15,7 +15,7 @@ from qanas.reporting.wording import SPLITS, count, number, signed, title, words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qanas.core.card import Card, LayerNoise, SplitName
+    from qanas.core.card import Card, Latency, LayerNoise, SplitName
 
 _COLOURS: dict[SplitName, str] = {"val": ACCENT, "test": SECOND}
 _BASE: Spec = {"type": "scatter", "mode": "markers", "hovertemplate": HOVER}
@@ -42,8 +42,9 @@ def shipped_plot(data: RunData) -> Figure | None:
         None without a score, or where the front's own plot shows the finalists' scores and no card has a latency.
     """
     metric = main_metric(data)
-    costs = [] if metric is None else _shipped_costs(data)
-    views = [(cost, _shipped(data, metric or "", cost)) for cost in costs]
+    if metric is None:
+        return None
+    views = [(cost, _shipped(data, metric, cost)) for cost in _shipped_costs(data)]
     views = [(cost, traces) for cost, traces in views if any(trace["x"] for trace in traces)]
     if not views:
         return None
@@ -51,9 +52,9 @@ def shipped_plot(data: RunData) -> Figure | None:
     for cost, traces in views:
         places = [at for trace in traces for at in trace["x"]]
         changes = {at: {name: trace[name] for name in ("x", "y", "text", "error_y")} for at, trace in enumerate(traces)}
-        label = f"{words(metric or '')} against {title(cost)}"
+        label = f"{words(metric)} against {title(cost)}"
         choices.append(Choice(label, changes, {"xaxis": value_axis(cost, places)}, _shipped_caption(data, cost)))
-    layout = {**choices[0].layout, "yaxis": {"title": {"text": words(metric or "")}}, "legend": LEGEND}
+    layout = {**choices[0].layout, "yaxis": {"title": {"text": words(metric)}}, "legend": LEGEND}
     several = len(choices) > 1
     return Figure(
         "shipped", views[0][1], layout, choices[0].caption, "Axes" if several else "", choices if several else ()
@@ -92,7 +93,8 @@ def _shipped(data: RunData, metric: str, cost: str) -> list[Spec]:
 
 def _shipped_caption(data: RunData, cost: str) -> str:
     full = ", the open one before quantization, in FP32" if len(_reference(data, cost)) > 1 else ""
-    told = next((e.kernels for c in data.cards.values() for d, e in c.latency_ms.items() if cost.endswith(f"@{d}")), "")
+    entries = (_latency_of(card, cost) for card in data.cards.values())
+    told = next((entry.kernels for entry in entries if entry is not None), "")
     return (
         "Each network as it ships, scored in the runtime that will run it: mean and one standard deviation over its "
         f"trainings. The star is the reference, quantized likewise{full}. Nothing was chosen by test data."
@@ -108,11 +110,15 @@ def _deployed(cards: Mapping[str, Card], cost: str) -> list[_Network]:
 
 def _cost_of(card: Card, cost: str) -> float | None:
     """Return what a shipped network costs; with a device's name, there."""
-    measure = Cost.parse(cost)
-    if measure is None or not measure.device:
+    if "@" not in cost:
         return card.costs().get(cost)
-    entry = card.latency_ms.get(measure.device)
-    return None if entry is None else entry.figures().get(measure.name)
+    entry = _latency_of(card, cost)
+    return None if entry is None else entry.figures().get(cost.partition("@")[0])
+
+
+def _latency_of(card: Card, cost: str) -> Latency | None:
+    """Return what a network takes on the device that a cost names."""
+    return card.latency_ms.get(cost.partition("@")[2])
 
 
 def _whole(data: RunData, cost: str) -> float | None:

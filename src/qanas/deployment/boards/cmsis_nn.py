@@ -66,14 +66,12 @@ class Interpreted:
         arena_bytes: that the interpreter used.
         instructions: of one inference, by the interpreter's loop and all that it calls.
         by_operator: instructions of each operator, in the file's order.
-        said: everything that the runner printed.
     """
 
     outputs: Sequence[bytes]
     arena_bytes: int
     instructions: int
     by_operator: Sequence[int]
-    said: str
 
 
 @dataclass(frozen=True)
@@ -132,16 +130,16 @@ class Runner:
             folder = Path(name)
             (folder / "m.tflite").write_bytes(model)
             (folder / "x.bin").write_bytes(given)
-            said, content = self._ran(folder, sum(sizes), timeout_s)
+            printed, content = self._ran(folder, sum(sizes), timeout_s)
             counted = (folder / "counted.txt").read_text("utf-8")
-        used = re.search(r"size used: (\d+)", said)
+        used = re.search(r"size used: (\d+)", printed)
         if used is None:
-            refusal = [line.strip() for line in said.splitlines() if "ERROR" in line or "Didn't find" in line]
+            refusal = [line.strip() for line in printed.splitlines() if "ERROR" in line or "Didn't find" in line]
             raise BoardError(f"TFLite Micro doesn't run it: {'; '.join(refusal) or 'it does not say why'}")
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         outputs = [content[start : start + size] for start, size in zip(starts, sizes, strict=True)]
         whole, by_operator = _counts(counted, len(program.operators))
-        return Interpreted(outputs, int(used[1]), whole, by_operator, said)
+        return Interpreted(outputs, int(used[1]), whole, by_operator)
 
     def _ran(self, folder: Path, size: int, timeout_s: float) -> tuple[str, bytes]:
         """Return what the runner printed, and so many bytes of the outputs."""
