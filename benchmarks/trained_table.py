@@ -3,6 +3,7 @@
     python benchmarks/trained_table.py runs/table_fd001 --candidates 120
     python benchmarks/trained_table.py runs/table_fd001 --write benchmarks/data/trained_fd001.csv.gz
     python benchmarks/trained_table.py runs/table_cifar10 --recipe benchmarks/estimators_cifar10.toml
+    python benchmarks/trained_table.py runs/grid_fd001 --recipe benchmarks/trained_grid_fd001.toml --grid
 
 Protocol: C-MAPSS FD001, all windows of four fifths of the training engines, LSTMs of 1 to 3 layers of 1 to 64
 units (log), architecture, training and quantization free. Candidates are drawn at random from seeds 0, 1, ...; each is
@@ -11,15 +12,18 @@ all validation windows and on the test engines; after every epoch the FP32 netwo
 scored on all validation windows. A second round trains each for 10 epochs with schedules of their own, a third for 30
 epochs with another seed, which tells what of a ranking is noise. Each training is a file: everything goes on where it
 was left, and `--write` takes what is there.
+
+With `--grid` candidates aren't drawn: they are all that `GRID` names, so that a strategy can ask for any of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +33,15 @@ import polars as pl
 import torch
 from torch import nn
 
-from qanas.core.candidate import Candidate
+from qanas.core.candidate import Candidate, Value
 from qanas.core.errors import TrainingFailed
 from qanas.core.events import Event
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.scoring import float_outputs, metrics_of
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
+from qanas.search_space.space import SearchSpace
 from qanas.search_space.start import RANDOM
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "turbofan_fd001.toml"
@@ -70,14 +74,36 @@ def table_plan(recipe: Path | None = None) -> Plan:
     return plan
 
 
-def candidate_of(bench: Bench, number: int) -> Candidate:
-    """Return a candidate of the table."""
-    return bench.space.random(np.random.default_rng(derive_seed(0, "trained table", number)))
+UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+GRID: Mapping[str, Sequence[Value]] = {
+    "layers": (1, 2),
+    "units_1": UNITS,
+    "units_2": UNITS,
+    "learning_rate": (0.001, 0.003, 0.01, 0.03),
+    "scheduler": ("none", "cosine"),
+}
+"""What the settings can be, by name; others stay at the reference's."""
 
 
-def train(plan: Plan, number: int, made: Round) -> dict[str, Any]:
+def drawn(space: SearchSpace, candidates: int) -> list[Candidate]:
+    """Return the candidates of a table that is drawn."""
+    return [space.random(np.random.default_rng(derive_seed(0, "trained table", n))) for n in range(candidates)]
+
+
+def grid(space: SearchSpace, values: Mapping[str, Sequence[Value]] = GRID) -> list[Candidate]:
+    """Return every candidate of a grid, once."""
+    reference = {setting.name: setting.reference for setting in space.settings}
+    found: dict[str, Candidate] = {}
+    for chosen in itertools.product(*values.values()):
+        named = reference | dict(zip(values, chosen, strict=True))
+        candidate = space.sample(lambda name, _, named=named: named[name])  # type: ignore[misc]
+        found.setdefault(candidate.key, candidate)  # the units of a layer that isn't there tell nothing apart
+    return list(found.values())
+
+
+def train(plan: Plan, number: int, candidate: Candidate, made: Round) -> dict[str, Any]:
     """Train a candidate and return all that is worth keeping of it."""
-    bench, candidate = plan.bench, candidate_of(plan.bench, number)
+    bench = plan.bench
     task, data = bench.task_of(candidate), bench.data_of(candidate)
     curve: list[float] = []
     losses: list[float] = []
@@ -105,20 +131,18 @@ def train(plan: Plan, number: int, made: Round) -> dict[str, Any]:
     return kept
 
 
-def make(plan: Plan, folder: Path, candidates: int, rounds: Sequence[Round], first: int | None) -> None:
+def make(plan: Plan, folder: Path, candidates: Sequence[Candidate], rounds: Sequence[Round], first: int | None) -> None:
     """Train what isn't there yet, of the first candidates by size."""
     folder.mkdir(parents=True, exist_ok=True)
-    costs = {number: plan.bench.costs_of(candidate_of(plan.bench, number))["macs"] for number in range(candidates)}
+    costs = [plan.bench.costs_of(candidate)["macs"] for candidate in candidates]
     for made in rounds:
-        for number in sorted(costs, key=lambda number: costs[number])[:first]:  # the large ones take longest
+        for number in np.argsort(costs, kind="stable")[:first].tolist():  # the large ones take longest
             path = folder / f"{made.name}_{number:04d}.json"
             if not path.is_file():
-                kept = train(plan, number, made)
+                kept = train(plan, number, candidates[number], made)
                 write_atomically(path, json.dumps(kept).encode())
-                print(
-                    f"{path.name} {kept.get('val_mae_quantized', kept.get('failed'))} {kept['seconds']:.1f} s",
-                    flush=True,
-                )
+                scored = kept.get(f"val_{plan.main_metric.name}_quantized", kept.get("failed"))
+                print(f"{path.name} {scored} {kept['seconds']:.1f} s", flush=True)
 
 
 def table_of(folder: Path, metric: str) -> pl.DataFrame:
@@ -164,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--candidates", type=int, default=120)
+    parser.add_argument("--grid", action="store_true", help="not drawn: all of a grid")
     parser.add_argument("--rounds", nargs="+", default=[made.name for made in ROUNDS])
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--first", type=int, help="only so many, those with the fewest MACs")
@@ -175,7 +200,9 @@ def main() -> None:
         write(arguments.folder, plan.main_metric.name, arguments.write)
         return
     rounds = {made.name: made for made in ROUNDS}
-    make(plan, arguments.folder, arguments.candidates, [rounds[name] for name in arguments.rounds], arguments.first)
+    space = plan.bench.space
+    candidates = grid(space) if arguments.grid else drawn(space, arguments.candidates)
+    make(plan, arguments.folder, candidates, [rounds[name] for name in arguments.rounds], arguments.first)
 
 
 if __name__ == "__main__":
