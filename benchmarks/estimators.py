@@ -40,7 +40,7 @@ from qanas.regression.gaussian_process import ColumnGroup
 from qanas.regression.models import MODELS, ModelName, fitted
 from qanas.regression.ranking import bootstrap_interval, kendall_tau
 from qanas.search_space.encoding import Encoding
-from trained_table import SHORT, table_plan
+from trained_table import SHORTER, table_plan
 
 Array = NDArray[np.float64]
 
@@ -145,8 +145,8 @@ def full_training(table: Table, draw: int) -> Said:
 def short_training(table: Table, draw: int) -> Said:
     """Train all for a third of the epochs, with a schedule of their own."""
     del draw
-    share = SHORT / len(table.curves[0])
-    return Said(table.sign * table.rows["short_val"].to_numpy(), float(table.rows["short_seconds"].sum()), share=share)
+    seconds = float(table.rows["short_seconds"].sum())
+    return Said(table.sign * table.rows["short_val"].to_numpy(), seconds, share=1 / SHORTER)
 
 
 def first_epochs(epochs: int) -> Way:
@@ -237,17 +237,18 @@ def proxy(values: Sequence[float], seconds: float) -> Way:
     return way
 
 
-def ways(proxies: Mapping[str, Any]) -> dict[str, tuple[Way, bool]]:
-    """Return every estimator by name, and whether something is drawn."""
+def ways(proxies: Mapping[str, Any], epochs: int) -> dict[str, tuple[Way, bool]]:
+    """Return every estimator by name, and whether something is drawn, for full trainings of so many epochs."""
+    early, late = max(epochs // 10, 1), epochs // SHORTER
     found: dict[str, tuple[Way, bool]] = {
         "full training": (full_training, False),
-        f"training, {SHORT} epochs": (short_training, False),
-        "full training, looked at after 3 epochs": (first_epochs(3), False),
-        "full training, looked at after 10 epochs": (first_epochs(10), False),
-        "early_stopping, rungs 3, 10": (stopped(SizeAwareHalving()), True),
-        "early_stopping, all sizes alike": (stopped(SizeAwareHalving(larger=1e9)), True),
+        f"training, {late} epochs": (short_training, False),
+        f"full training, looked at after {early} epochs": (first_epochs(early), False),
+        f"full training, looked at after {late} epochs": (first_epochs(late), False),
+        f"early_stopping, rungs {early}, {late}": (stopped(SizeAwareHalving((early, late))), True),
+        "early_stopping, all sizes alike": (stopped(SizeAwareHalving((early, late), larger=1e9)), True),
         "learning_curve, extrapolation": (stopped(FrontChance()), True),
-        "learning_curve, sotl, 10 epochs": (summed_losses(10, 5), False),
+        f"learning_curve, sotl, {late} epochs": (summed_losses(late, (late + 1) // 2), False),
     }
     for anchors in ANCHORS:
         for model in MODELS:
@@ -354,7 +355,8 @@ def main() -> None:
         "candidates": len(table.candidates),
         "tau_of_two_seeds": [kendall_tau(table.full, table.again), *bootstrap_interval(table.full, table.again)],
     }
-    found["estimators"] = {name: figures(table, way, drawn=drawn) for name, (way, drawn) in ways(proxies).items()}
+    known = ways(proxies, plan.estimator.procedure.epochs)
+    found["estimators"] = {name: figures(table, way, drawn=drawn) for name, (way, drawn) in known.items()}
     found["many"] = many(table, plan.bench)
     if arguments.write is not None:
         arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -7,11 +7,11 @@
 
 Protocol: C-MAPSS FD001, all windows of four fifths of the training engines, LSTMs of 1 to 3 layers of 1 to 64
 units (log), architecture, training and quantization free. Candidates are drawn at random from seeds 0, 1, ...; each is
-trained for 30 epochs and quantized (INT8) as `estimation.name = "training"` does, and scored in FP32 and quantized on
-all validation windows and on the test engines; after every epoch the FP32 network (moving average of the weights) is
-scored on all validation windows. A second round trains each for 10 epochs with schedules of their own, a third for 30
-epochs with another seed, which tells what of a ranking is noise. Each training is a file: everything goes on where it
-was left, and `--write` takes what is there.
+trained for the recipe's epochs, 30 here, and quantized (INT8) as `estimation.name = "training"` does, and scored in
+FP32 and quantized on all validation windows and on the test engines; after every epoch of this first round the FP32
+network (moving average of the weights) is scored on all validation windows. A second round trains each for a third of
+the epochs with schedules of their own, a third one in full with another seed, which tells what of a ranking is noise.
+Each training is a file: everything goes on where it was left, and `--write` takes what is there.
 
 With `--grid` candidates aren't drawn: they are all that `GRID` names, so that a strategy can ask for any of them.
 """
@@ -46,7 +46,6 @@ from qanas.search_space.start import RANDOM
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "turbofan_fd001.toml"
 SETTINGS = ("space.max_units=64", "estimation.epochs=30", "estimation.jobs=1")
-FULL, SHORT = 30, 10
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,24 @@ class Round:
 
     Attributes:
         name: of its columns.
-        epochs: of each training.
+        part: one of so many epochs of the recipe's is trained.
         repetition: 0 is the first seed.
     """
 
     name: str
-    epochs: int
+    part: int = 1
     repetition: int = 0
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether its curve is kept, which takes longer than the training of a small network does."""
+        return self.name == "full"
 
-ROUNDS = (Round("full", FULL), Round("short", SHORT), Round("again", FULL, 1))
+
+SHORTER = 3
+"""How many times as long a full training is."""
+
+ROUNDS = (Round("full"), Round("short", SHORTER), Round("again", repetition=1))
 
 
 def table_plan(recipe: Path | None = None) -> Plan:
@@ -112,12 +119,15 @@ def train(plan: Plan, number: int, candidate: Candidate, made: Round) -> dict[st
     def look(event: Event, snapshot: Callable[[], nn.Module]) -> bool:
         started = time.process_time()
         losses.append(event.loss)
+        if not made.looked_at:
+            return True
         curve.append(metrics_of(task, float_outputs(snapshot(), data.val), data.val)[plan.main_metric.name])
         looked[0] += time.process_time() - started
         return True
 
     seed = derive_seed(bench.seed, "trial", number, made.repetition)
-    procedure = plan.estimator.procedure.with_settings(epochs=made.epochs)
+    procedure = plan.estimator.procedure
+    procedure = procedure.with_settings(epochs=procedure.epochs // made.part)
     kept: dict[str, Any] = {"key": candidate.key, "config": candidate.config, "costs": bench.costs_of(candidate)}
     started = time.process_time()
     try:

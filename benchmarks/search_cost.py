@@ -1,0 +1,290 @@
+"""What a front costs: qanas against plain Optuna and torch, in CPU time to networks that are as good when trained anew.
+
+    python benchmarks/search_cost.py runs/search_cost --seeds 3
+    python benchmarks/search_cost.py runs/search_cost --seeds 3 --write docs/results/search_cost
+
+Protocol: C-MAPSS FD001, every third window of the training engines, all windows of the validation engines. One side is
+what a competent user writes: Optuna's multivariate TPE, 100 trials of `nn.LSTM` layers, 30 epochs each, one thread, two
+objectives (MAE on validation windows after the last epoch, number of parameters). The other is
+benchmarks/search_cost.toml with the same ranges: `size_aware` with `early_stopping`, scored as quantized, its reference
+among its trials. Every network of a front, of both sides by the same procedure (30 epochs, INT8), is trained anew three
+times with seeds that no search has seen, written as .tflite and scored in LiteRT. A front is worth the hypervolume of
+these means and the logarithm of weight bytes, below `WORST`. The ratio is qanas' CPU time until its front is worth what
+the other side's is at its end, over that side's CPU time; its front is looked at every five trials. Everything but
+these last trainings counts: sampling, costing, training, scoring. Trials and trainings are kept; the script goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qanas.core.candidate import Candidate
+from qanas.core.errors import TrainingFailed
+from qanas.core.pareto import hypervolume, non_dominated
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.seeds import derive_seed
+from qanas.deployment.litert import LiteRTModel
+from qanas.deployment.tflite import write_tflite
+from qanas.performance_estimation.scoring import metrics_of
+from qanas.planning.plan import Plan
+from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.search_space.start import RANDOM
+from qanas.tasks.base import Split
+from qanas.workflows.search import Search
+
+RECIPE = Path(__file__).with_suffix(".toml")
+EPOCHS, TRIALS, AT_ONCE, FRESH = 30, 100, 5, 3
+CAP = 125.0
+"""Cycles; what both sides divide targets by."""
+
+WORST = (20.0, 4.5)
+"""MAE, and the logarithm of the weight bytes, below which volumes are counted: 31.6 kB; no front has a point beyond."""
+
+
+class PlainLSTM(nn.Module):
+    """LSTM layers of individual width and a linear head on the last step, as one writes it."""
+
+    def __init__(self, features: int, units: Sequence[int]) -> None:
+        """Create the layers."""
+        super().__init__()
+        widths = [features, *units]
+        pairs = zip(widths, units, strict=False)
+        self.layers = nn.ModuleList(nn.LSTM(width, size, batch_first=True) for width, size in pairs)
+        self.head = nn.Linear(units[-1], 1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (batch, time, features) to (batch, 1)."""
+        for layer in self.layers:
+            values, _ = layer(values)
+        found: Tensor = self.head(values[:, -1])
+        return found
+
+
+def chosen(trial: optuna.Trial) -> dict[str, dict[str, Any]]:
+    """Return a trial's settings, from the ranges of the recipe's space."""
+    layers = trial.suggest_int("layers", 1, 3)
+    return {
+        "architecture": {
+            "layers": layers,
+            **{f"units_{n}": trial.suggest_int(f"units_{n}", 1, 64, log=True) for n in range(1, layers + 1)},
+        },
+        "training": {
+            "learning_rate": trial.suggest_float("learning_rate", 2.5e-4, 1e-1, log=True),
+            "optimizer": trial.suggest_categorical("optimizer", ["rmsprop", "adam"]),
+            "scheduler": trial.suggest_categorical("scheduler", ["none", "cosine", "exponential"]),
+            "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+            "loss": trial.suggest_categorical("loss", ["mae", "mse", "huber"]),
+            "gradient_clip": trial.suggest_float("gradient_clip", 0.1, 10.0, log=True),
+        },
+    }
+
+
+LOSSES = {"mae": nn.L1Loss, "mse": nn.MSELoss, "huber": nn.HuberLoss}
+
+
+def scheduler_of(kind: str, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return how the learning rate falls, over all steps."""
+    schedulers = torch.optim.lr_scheduler
+    if kind == "cosine":
+        return schedulers.CosineAnnealingLR(optimizer, steps)
+    return schedulers.ExponentialLR(optimizer, 1.0 if kind == "none" else 0.01 ** (1 / steps))
+
+
+def plain_training(settings: Mapping[str, Mapping[str, Any]], train: Split, val: Split) -> tuple[float, int]:
+    """Train one network as a script does; return its validation MAE in cycles and its parameters."""
+    architecture, training = settings["architecture"], settings["training"]
+    inputs, targets = torch.from_numpy(train.inputs[:]), torch.from_numpy(train.targets) / CAP
+    units = [architecture[f"units_{n}"] for n in range(1, architecture["layers"] + 1)]
+    network = PlainLSTM(inputs.shape[-1], units)
+    kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+    optimizer = kinds[training["optimizer"]](network.parameters(), lr=training["learning_rate"])
+    batch = training["batch_size"]
+    scheduler = scheduler_of(training["scheduler"], optimizer, EPOCHS * -(-len(inputs) // batch))
+    measured = LOSSES[training["loss"]]()
+    for _ in range(EPOCHS):
+        for indices in torch.randperm(len(inputs)).split(batch):
+            optimizer.zero_grad()
+            loss = measured(network(inputs[indices]), targets[indices])
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), training["gradient_clip"])
+            optimizer.step()
+            scheduler.step()
+    network.eval()
+    with torch.no_grad():
+        said = CAP * network(torch.from_numpy(val.inputs[:])).numpy()
+    # A network's second biases are redundant: a user who counts parameters for a device leaves them out.
+    biases = sum(layer.bias_hh_l0.numel() for layer in network.layers)  # type: ignore[union-attr, operator]
+    return float(np.abs(said - val.targets).mean()), sum(p.numel() for p in network.parameters()) - biases
+
+
+@dataclass(frozen=True)
+class Step:
+    """A front, and what it took.
+
+    Attributes:
+        trials: so far.
+        seconds: of CPU time so far.
+        front: its networks.
+    """
+
+    trials: int
+    seconds: float
+    front: Sequence[Candidate]
+
+
+def plain(folder: Path, plan: Plan, seed: int) -> Step:
+    """Return the other side's front at its end; its trials are kept."""
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder / f'plain-{seed}.db'}",
+        sampler=optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
+        study_name="plain",
+        directions=["minimize", "minimize"],
+        load_if_exists=True,
+    )
+    data = plan.bench.data_of(plan.bench.space.reference)
+    while len(done := study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < TRIALS:
+        started = time.process_time()
+        trial = study.ask()
+        torch.manual_seed(derive_seed(seed, "plain", trial.number))
+        settings = chosen(trial)
+        mae, parameters = plain_training(settings, data.train, data.val)
+        trial.set_user_attr("settings", settings)
+        trial.set_user_attr("seconds", time.process_time() - started)
+        # A network whose numbers overflowed is as bad as one can be.
+        study.tell(trial, [mae if np.isfinite(mae) else CAP, parameters])
+        print(f"plain, seed {seed}, trial {trial.number}: {mae:.2f}, {parameters} parameters", flush=True)
+    front = non_dominated(np.array([trial.values for trial in done]))
+    networks = [Candidate(**done[n].user_attrs["settings"], quantization={"weight_bits": 8}) for n in front.tolist()]
+    return Step(len(done), sum(trial.user_attrs["seconds"] for trial in done), networks)
+
+
+def ours(folder: Path, seed: int, trials: int) -> Step:
+    """Return our front after some trials, a multiple of `AT_ONCE`; searched on from the last multiple."""
+    kept, run = folder / f"ours-{seed}-{trials:03d}.json", RunFolder(folder / f"ours-{seed}")
+    before = ours(folder, seed, trials - AT_ONCE).seconds if trials > AT_ONCE else 0.0
+    if not kept.is_file():
+        plan = load_plan(RECIPE, [f"strategy.trials={trials}", f"run.seed={seed}"])
+        plan.check()
+        run.path.mkdir(parents=True, exist_ok=True)
+        with LiveDisplay() as display:
+            started = time.process_time()
+            search = Search(plan, run, display)
+            search.run()
+            seconds = time.process_time() - started
+        front = [record.config for record in search.front()]
+        write_atomically(kept, json.dumps({"seconds": seconds, "front": front}).encode())
+    found = json.loads(kept.read_text("utf-8"))
+    return Step(trials, before + found["seconds"], [Candidate(**config) for config in found["front"]])
+
+
+def fresh(folder: Path, plan: Plan, candidate: Candidate, repetition: int) -> dict[str, float]:
+    """Train a network anew, and score it in LiteRT; kept."""
+    path = folder / "fresh" / f"{candidate.key}-{repetition}.json"
+    if not path.is_file():
+        bench = plan.bench
+        found = {"weight_bytes": bench.costs_of(candidate)["weight_bytes"]}
+        seed = derive_seed(bench.seed, "fresh", candidate.key, repetition)
+        task, data = bench.task_of(candidate), bench.data_of(candidate)
+        try:
+            quantized = plan.estimator.procedure.make(bench, candidate, RANDOM, seed).quantized
+            model = LiteRTModel(write_tflite(quantized.program()), border=quantized.graph.border)
+            for name, split in (("val", data.val), ("test", data.test)):
+                found[name] = metrics_of(task, model.predict(split.inputs[:]), split)["mae"]
+        except TrainingFailed:
+            found |= {"val": CAP, "test": CAP}
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(found).encode())
+    scored: dict[str, float] = json.loads(path.read_text("utf-8"))
+    return scored
+
+
+def points(folder: Path, plan: Plan, front: Sequence[Candidate], split: str) -> NDArray[np.float64]:
+    """Return the mean MAE of each network of a front, trained anew, and log10 of its weight bytes, shape (n, 2)."""
+    scored = [[fresh(folder, plan, candidate, n) for n in range(FRESH)] for candidate in front]
+    rows = [[np.mean([one[split] for one in each]), np.log10(each[0]["weight_bytes"])] for each in scored]
+    return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def measured(folder: Path, plan: Plan, seed: int, marks: Sequence[float]) -> list[dict[str, Any]]:
+    """Return our side's way of a seed until its front is worth every mark, or has had as many trials."""
+    way = []
+    for trials in range(AT_ONCE, TRIALS + 1, AT_ONCE):
+        step = ours(folder, seed, trials)
+        worth = {split: hypervolume(points(folder, plan, step.front, split), WORST) for split in ("val", "test")}
+        way.append({"trials": trials, "seconds": step.seconds, **worth, "front": len(step.front)})
+        print(f"ours, seed {seed}: {way[-1]}", flush=True)
+        if worth["val"] >= max(marks):
+            break
+    return way
+
+
+def seconds_to(way: Sequence[Mapping[str, float]], mark: float, split: str) -> float:
+    """Return the CPU time until a front is worth a mark; infinite where none is."""
+    return next((step["seconds"] for step in way if step[split] >= mark), float("inf"))
+
+
+def interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the geometric mean, shape (n, n) by seeds of both sides, by bootstrap over each."""
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(len(ratios), size=(2, 10_000, len(ratios)))
+    means = [np.log(ratios[np.ix_(ours, theirs)]).mean() for ours, theirs in zip(*drawn, strict=True)]
+    low, high = np.exp(np.quantile(means, [0.025, 0.975], method="inverted_cdf"))  # some may be infinite
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Search with both sides, and tell the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = load_plan(RECIPE)
+    plan.check()
+    ends = [plain(folder, plan, seed) for seed in range(arguments.seeds)]
+    worths = [
+        {split: hypervolume(points(folder, plan, end.front, split), WORST) for split in ("val", "test")} for end in ends
+    ]
+    ways = [measured(folder, plan, seed, [worth["val"] for worth in worths]) for seed in range(arguments.seeds)]
+    found: dict[str, Any] = {
+        "plain": [
+            {"trials": end.trials, "seconds": end.seconds, **worth, "front": len(end.front)}
+            for end, worth in zip(ends, worths, strict=True)
+        ],
+        "qanas": ways,
+    }
+    for split in ("val", "test"):
+        pairs = [
+            [seconds_to(way, worth[split], split) / end.seconds for end, worth in zip(ends, worths, strict=True)]
+            for way in ways
+        ]
+        ratios = np.array(pairs, np.float64)
+        name = "ratio" if split == "val" else f"ratio_{split}"
+        found[f"{name}s"] = ratios.tolist()
+        found[name] = float(np.exp(np.log(ratios).mean()))
+        found[f"{name}_interval"] = interval(ratios)
+        low, high = found[f"{name}_interval"]
+        print(f"{split}: our CPU time over theirs, to a front as good: {found[name]:.4f} ({low:.4f} to {high:.4f})")
+    if arguments.write is not None:
+        arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
