@@ -133,6 +133,7 @@ def _run(
         watch: whether it is opened.
     """
     from qanas.recipe import load_plan
+    from qanas.recipe.begun import as_begun
     from qanas.reporting.following import FollowingReport, opened
     from qanas.reporting.report import write_report
     from qanas.workflows.run import run_search
@@ -146,7 +147,7 @@ def _run(
         if watch:
             say(opened(folder.report))
 
-    run_search(plan, folder, progress, FollowingReport(folder, there))
+    run_search(as_begun(plan, folder), folder, progress, FollowingReport(folder, there))
     write_report(folder)
 
 

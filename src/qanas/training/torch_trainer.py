@@ -142,7 +142,8 @@ class TorchTrainer:
             indices: the batch, shape (batch,).
             learning_rate: of the step.
         """
-        self.network.train()
+        if not self.network.training:  # a walk over all modules, a tenth of a small network's step
+            self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.flat.gradient.zero_()
