@@ -125,9 +125,9 @@ def plain_training(settings: Mapping[str, Mapping[str, Any]], train: Split, val:
     network.eval()
     with torch.no_grad():
         said = CAP * network(torch.from_numpy(val.inputs[:])).numpy()
-    # A network's second biases are redundant: a user who counts parameters for a device leaves them out.
-    biases = sum(layer.bias_hh_l0.numel() for layer in network.layers)  # type: ignore[union-attr, operator]
-    return float(np.abs(said - val.targets).mean()), sum(p.numel() for p in network.parameters()) - biases
+    # A layer's second bias is redundant: a user who counts parameters for a device leaves it out.
+    parameters = sum(p.numel() for name, p in network.named_parameters() if "bias_hh" not in name)
+    return float(np.abs(said - val.targets).mean()), parameters
 
 
 @dataclass(frozen=True)
