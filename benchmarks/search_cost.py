@@ -115,7 +115,7 @@ def plain_training(settings: Mapping[str, Mapping[str, Any]], train: Split, val:
     scheduler = scheduler_of(training["scheduler"], optimizer, EPOCHS * -(-len(inputs) // batch))
     measured = LOSSES[training["loss"]]()
     for _ in range(EPOCHS):
-        for indices in torch.randperm(len(inputs)).split(batch):
+        for indices in torch.split(torch.randperm(len(inputs)), batch):
             optimizer.zero_grad()
             loss = measured(network(inputs[indices]), targets[indices])
             loss.backward()
