@@ -35,6 +35,7 @@ from qanas.core.errors import TrainingFailed
 from qanas.core.pareto import hypervolume, non_dominated
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.seeds import derive_seed
+from qanas.core.trials import front_of
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.performance_estimation.scoring import metrics_of
@@ -171,23 +172,45 @@ def plain(folder: Path, plan: Plan, seed: int) -> Step:
     return Step(len(done), sum(trial.user_attrs["seconds"] for trial in done), networks)
 
 
-def ours(folder: Path, seed: int, trials: int) -> Step:
-    """Return our front after some trials, a multiple of `AT_ONCE`; searched on from the last multiple."""
-    kept, run = folder / f"ours-{seed}-{trials:03d}.json", RunFolder(folder / f"ours-{seed}")
-    before = ours(folder, seed, trials - AT_ONCE).seconds if trials > AT_ONCE else 0.0
-    if not kept.is_file():
-        plan = load_plan(RECIPE, [f"strategy.trials={trials}", f"run.seed={seed}"])
-        plan.check()
-        run.path.mkdir(parents=True, exist_ok=True)
-        with LiveDisplay() as display:
-            started = time.process_time()
-            search = Search(plan, run, display)
+class Timed(LiveDisplay):
+    """Keeps the CPU seconds that passed until each trial's end since the one before."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin to count."""
+        super().__init__()
+        self.path, self.since = path, time.process_time()
+
+    def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
+        """Write a line."""
+        now = time.process_time()
+        with self.path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps([index, now - self.since]) + "\n")
+        self.since = now
+        super().trial_finished(index, outcome, values, reason)
+
+
+def ours(folder: Path, seed: int) -> list[Step]:
+    """Return our fronts of a seed, every `AT_ONCE` trials; what is written after a search's end is not counted."""
+    run, times = RunFolder(folder / f"ours-{seed}"), folder / f"ours-{seed}.jsonl"
+    plan = load_plan(RECIPE, [f"strategy.trials={TRIALS}", f"run.seed={seed}"])
+    plan.check()
+    run.path.mkdir(parents=True, exist_ok=True)
+    with Timed(times) as display:
+        search = Search(plan, run, display)
+        if len(search.store.records) < TRIALS:
             search.run()
-            seconds = time.process_time() - started
-        front = [record.config for record in search.front()]
-        write_atomically(kept, json.dumps({"seconds": seconds, "front": front}).encode())
-    found = json.loads(kept.read_text("utf-8"))
-    return Step(trials, before + found["seconds"], [Candidate(**config) for config in found["front"]])
+    seconds = np.zeros(TRIALS)
+    for line in times.read_text("utf-8").splitlines():
+        index, taken = json.loads(line)
+        seconds[index] += taken
+    return [
+        Step(
+            trials,
+            float(seconds[:trials].sum()),
+            [record.candidate for record in front_of(search.records[:trials], plan.axes)],
+        )
+        for trials in range(AT_ONCE, TRIALS + 1, AT_ONCE)
+    ]
 
 
 def fresh(folder: Path, plan: Plan, candidate: Candidate, repetition: int) -> dict[str, float]:
@@ -219,12 +242,11 @@ def points(folder: Path, plan: Plan, front: Sequence[Candidate], split: str) -> 
 
 
 def measured(folder: Path, plan: Plan, seed: int, marks: Sequence[float]) -> list[dict[str, Any]]:
-    """Return our side's way of a seed until its front is worth every mark, or has had as many trials."""
+    """Return our side's way of a seed until its front is worth every mark, or to its end."""
     way = []
-    for trials in range(AT_ONCE, TRIALS + 1, AT_ONCE):
-        step = ours(folder, seed, trials)
+    for step in ours(folder, seed):
         worth = {split: hypervolume(points(folder, plan, step.front, split), WORST) for split in ("val", "test")}
-        way.append({"trials": trials, "seconds": step.seconds, **worth, "front": len(step.front)})
+        way.append({"trials": step.trials, "seconds": step.seconds, **worth, "front": len(step.front)})
         print(f"ours, seed {seed}: {way[-1]}", flush=True)
         if worth["val"] >= max(marks):
             break

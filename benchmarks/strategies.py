@@ -4,7 +4,9 @@
     python benchmarks/strategies.py runs/strategies --data $QANAS_DATA/nas_tables --write docs/results/strategies
 
 Protocol: a trial looks a network's error and cost up, nothing is trained. Tables: NAS-Bench-201's 15,625 cells (Dong
-& Yang 2020; test error after 200 epochs, latency of HELP) and NAS-Bench-Macro's 6,561 networks (Su et al. 2021). Both
+& Yang 2020; test error after 200 epochs, latency of HELP), NAS-Bench-Macro's 6,561 networks (Su et al. 2021), and 880
+LSTMs with their training settings, trained in full on C-MAPSS FD001 (benchmarks/trained_table.py, --grid; MAE of the
+INT8 network on validation engines), which is shipped in benchmarks/data. Both
 objectives are minimised; hypervolume is that of error and the logarithm of the cost below the table's median error
 and largest cost, relative to that of the table's true front. Proposals that were tried are asked for again, as in a
 run. The mark is the median over ten seeds of what TPE has after 100 trials, with which every strategy, TPE too, is
@@ -18,7 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from qanas.core.pareto import hypervolume, non_dominated
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
-from qanas.search_space.settings import Choice, Setting
+from qanas.search_space.settings import AtLeast, Choice, Integer, Setting
 from qanas.search_space.space import SearchSpace, space_of
 from qanas.search_strategy.base import Sampler
 from qanas.search_strategy.evolution import Evolution
@@ -88,7 +90,7 @@ class Problem:
 
     def key(self, candidate: Candidate) -> tuple[object, ...]:
         """Return where a candidate is in the table."""
-        return tuple(candidate.architecture[setting.name] for setting in self.settings)
+        return tuple(candidate.architecture.get(setting.name) for setting in self.settings)
 
     def record(self, index: int, candidate: Candidate) -> TrialRecord:
         """Look a candidate up."""
@@ -149,6 +151,34 @@ class Problem:
                 return self.record(index, candidate), None
 
 
+GRID = Path(__file__).parent / "data" / "grid_fd001.csv.gz"
+
+
+def grid_problem(path: Path) -> Problem:
+    """Return the grid of LSTMs; units and learning rates are numbered in their order, as samplers see sizes."""
+    rows = pl.read_csv(path)
+    configs = [json.loads(text) for text in rows["config"]]
+    flat = [config["architecture"] | config["training"] for config in configs]
+    orders = {
+        name: sorted({each[name] for each in flat if name in each}) for name in ("units_1", "units_2", "learning_rate")
+    }
+    numbered = [Integer(name, "architecture", 0, low=0, high=len(values) - 1) for name, values in orders.items()]
+    settings: tuple[Setting, ...] = (
+        Integer("layers", "architecture", 1, low=1, high=2),
+        *(replace(each, condition=AtLeast("layers", 2)) if each.name == "units_2" else each for each in numbered),
+        Choice("scheduler", "architecture", "none", options=("none", "cosine")),
+    )
+
+    def numbers(values: Mapping[str, Any]) -> tuple[object, ...]:
+        found = {**values, **{name: order.index(values[name]) for name, order in orders.items() if name in values}}
+        return tuple(found.get(setting.name) for setting in settings)
+
+    keys = [numbers(each) for each in flat]
+    errors = dict(zip(keys, rows["full_val"].fill_null(125.0).to_list(), strict=True))  # overflowed: the cap
+    costs = dict(zip(keys, rows["weight_bytes"].cast(pl.Float64).to_list(), strict=True))
+    return Problem("LSTMs on FD001, weight bytes", settings, errors, costs, Cost("weight_bytes"))
+
+
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
@@ -160,7 +190,8 @@ def problems(data: Path) -> list[Problem]:
     keys = [
         tuple(part.split("~")[0] for part in arch.replace("+", "").split("|") if "~" in part) for arch in cells["arch"]
     ]
-    found = [
+    found = [grid_problem(GRID)] if GRID.is_file() else []
+    found += [
         Problem(
             f"NAS-Bench-201, {data_set}, {device}",
             settings,

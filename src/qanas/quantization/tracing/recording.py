@@ -11,6 +11,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -152,6 +153,11 @@ class Tables:
     functions: Mapping[Callable[..., Any] | str, Translator]
     instead: Callable[[object], str]
 
+    @cached_property
+    def by_name(self) -> dict[str, Translator]:
+        """Those of functions, by the plain name of each."""
+        return {plain(str(getattr(key, "__name__", key))): made for key, made in self.functions.items()}
+
 
 @dataclass(frozen=True)
 class Passed:
@@ -182,7 +188,6 @@ class Recorder:
         self.calls: list[Call] = []
         self.passed: list[Passed] = []
         self._network, self._tables = network, tables
-        self._by_name = {plain(str(getattr(key, "__name__", key))): made for key, made in tables.functions.items()}
         self._paths: dict[int, str] = {}
         self._tensors: dict[int, str] = {}  # of shared ones the first name stays
         for path, module in network.named_modules():
@@ -332,7 +337,7 @@ class Recorder:
 
     def _translator(self, function: Any, name: str) -> Translator | None:  # noqa: ANN401 - hashable
         functions = self._tables.functions
-        return functions.get(function) or functions.get(name) or self._by_name.get(ALIASES.get(name, name))
+        return functions.get(function) or functions.get(name) or self._tables.by_name.get(ALIASES.get(name, name))
 
     def _property(self, name: str, getter: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if name in PROPERTIES:

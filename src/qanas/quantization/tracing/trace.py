@@ -120,7 +120,7 @@ class Trace:
             network = nn.Sequential(network)
         shapes = _by_argument(network, given)
         orders = {name: _likely(shape) for name, shape in shapes.items()}
-        recorder = Recorder(network, Tables(MODULES, FUNCTIONS, instead_of), Builder(shapes, orders))
+        recorder = Recorder(network, TABLES, Builder(shapes, orders))
         try:
             returned = recorder.run(by_name=len(shapes) > 1)
         except UnsupportedNetworkError:
@@ -269,3 +269,6 @@ def instead_of(target: object) -> str:
         close = nearest(name, [str(getattr(known, "__name__", known)) for known in FUNCTIONS])
     hint = f"the nearest that has one is {close}" if close else "no operator is like it"
     return f"{hint}; compute it by operators that are known (docs/export.md), or outside of the network"
+
+
+TABLES = Tables(MODULES, FUNCTIONS, instead_of)
