@@ -77,7 +77,7 @@ class Table:
     @cached_property
     def again(self) -> Array:
         """The same with another seed, shape (n,)."""
-        return self.sign * self.rows["again_val"].to_numpy()
+        return self.sign * self.rows["again_val"].cast(pl.Float64).to_numpy()
 
     @cached_property
     def sizes(self) -> Array:
@@ -111,7 +111,7 @@ class Table:
         return found[losses[found] < OUT_OF_REACH]
 
     def worth(self, front: NDArray[np.intp]) -> float:
-        """Return the hypervolume of a front when it is trained anew."""
+        """Return the hypervolume of a front when it is trained anew; NaN where it wasn't, see `lacking`."""
         reference = (float(np.median(self.full)), float(self.sizes.max()))
         return hypervolume(np.column_stack([self.again, self.sizes])[front], reference)
 
@@ -237,7 +237,7 @@ def proxy(values: Sequence[float], seconds: float) -> Way:
     return way
 
 
-def ways(proxies: Mapping[str, Any], epochs: int) -> dict[str, tuple[Way, bool]]:
+def ways(proxies: Mapping[str, Any], epochs: int, numbers: Sequence[int]) -> dict[str, tuple[Way, bool]]:
     """Return every estimator by name, and whether something is drawn, for full trainings of so many epochs."""
     early, late = max(epochs // 10, 1), epochs // SHORTER
     found: dict[str, tuple[Way, bool]] = {
@@ -250,7 +250,7 @@ def ways(proxies: Mapping[str, Any], epochs: int) -> dict[str, tuple[Way, bool]]
         "learning_curve, extrapolation": (stopped(FrontChance()), True),
         f"learning_curve, sotl, {late} epochs": (summed_losses(late, (late + 1) // 2), False),
     }
-    for anchors in ANCHORS:
+    for anchors in numbers:
         for model in MODELS:
             found[f"predictor, {model}, {anchors} anchors"] = (predicted(model, anchors, costs=False), True)
         found[f"predictor, gaussian_process with costs, {anchors} anchors"] = (
@@ -310,19 +310,29 @@ def proxies_kept(path: Path, table: Table, bench: Bench) -> dict[str, Any]:
     return kept
 
 
-def read_table(path: Path, plan: Plan) -> Table:
-    """Read a table; candidates that lack a training are left out."""
-    rows = pl.read_csv(path).drop_nulls(["full_val", "again_val", "short_val"])
+def read_table(path: Path, plan: Plan, *, every: bool) -> Table:
+    """Read a table; candidates that lack a training are left out, or, with ``every``, those that lack the first."""
+    rows = pl.read_csv(path).drop_nulls(["full_val"] if every else ["full_val", "again_val", "short_val"])
     return Table(rows, Encoding.of(plan.bench.space), plan.main_metric.loss(1.0))
 
 
-MANY, COSTED = 10_000, 50
+def lacking(table: Table, known: Mapping[str, tuple[Way, bool]]) -> list[int]:
+    """Return the numbers of candidates that are on a front of any way and draw, and weren't trained a second time."""
+    places = set[int]()
+    for way, drawn in known.values():
+        for draw in range(DRAWS if drawn else 1):
+            places |= set(table.front(way(table, draw).losses).tolist())
+    numbers = table.rows["number"].to_list()
+    return sorted(numbers[place] for place in places if not np.isfinite(table.again[place]))
+
+
+MANY, MANY_ANCHORS, COSTED = 10_000, 30, 50
 
 
 def many(table: Table, bench: Bench) -> dict[str, float]:
     """Return what it takes to predict many candidates, CPU seconds and the process's peak memory; and to cost some."""
     groups = [ColumnGroup(*group) for group in table.encoding.groups]
-    model = fitted("gaussian_process", groups, table.settings[: max(ANCHORS)], table.full[: max(ANCHORS)])
+    model = fitted("gaussian_process", groups, table.settings[:MANY_ANCHORS], table.full[:MANY_ANCHORS])
     generator = np.random.default_rng(0)
     started = time.process_time()
     candidates = [bench.space.random(generator) for _ in range(MANY)]
@@ -346,16 +356,27 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--proxies", type=Path)
     parser.add_argument("--recipe", type=Path, help="of the table; FD001's if left out")
+    parser.add_argument("--anchors", type=int, nargs="+", default=ANCHORS)
+    parser.add_argument("--every", action="store_true", help="take candidates that were trained once, too")
+    parser.add_argument("--lacking", type=Path, help="write which of these are on a front, for trained_table.py --only")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     plan = table_plan(arguments.recipe)
-    table = read_table(arguments.table, plan)
+    table = read_table(arguments.table, plan, every=arguments.every)
     proxies = proxies_kept(arguments.proxies, table, plan.bench) if arguments.proxies else {}
+    known = ways(proxies, plan.estimator.procedure.epochs, arguments.anchors)
+    if table.rows["short_val"].null_count():
+        known = {name: way for name, way in known.items() if way[0] is not short_training}
+    if arguments.lacking is not None:
+        arguments.lacking.write_text("\n".join(map(str, lacking(table, known))), "utf-8")
+        return
+    twice = np.flatnonzero(np.isfinite(table.again))
+    full, again = table.full[twice], table.again[twice]
     found: dict[str, Any] = {
         "candidates": len(table.candidates),
-        "tau_of_two_seeds": [kendall_tau(table.full, table.again), *bootstrap_interval(table.full, table.again)],
+        "trained_twice": len(twice),
+        "tau_of_two_seeds": [kendall_tau(full, again), *bootstrap_interval(full, again)],
     }
-    known = ways(proxies, plan.estimator.procedure.epochs)
     found["estimators"] = {name: figures(table, way, drawn=drawn) for name, (way, drawn) in known.items()}
     found["many"] = many(table, plan.bench)
     if arguments.write is not None:

@@ -141,12 +141,11 @@ def train(plan: Plan, number: int, candidate: Candidate, made: Round) -> dict[st
     return kept
 
 
-def make(plan: Plan, folder: Path, candidates: Sequence[Candidate], rounds: Sequence[Round], first: int | None) -> None:
-    """Train what isn't there yet, of the first candidates by size."""
+def make(plan: Plan, folder: Path, candidates: Mapping[int, Candidate], rounds: Sequence[Round]) -> None:
+    """Train what isn't there yet, by size."""
     folder.mkdir(parents=True, exist_ok=True)
-    costs = [plan.bench.costs_of(candidate)["macs"] for candidate in candidates]
     for made in rounds:
-        for number in np.argsort(costs, kind="stable")[:first].tolist():  # the large ones take longest
+        for number in candidates:
             path = folder / f"{made.name}_{number:04d}.json"
             if not path.is_file():
                 kept = train(plan, number, candidates[number], made)
@@ -202,6 +201,7 @@ def main() -> None:
     parser.add_argument("--rounds", nargs="+", default=[made.name for made in ROUNDS])
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--first", type=int, help="only so many, those with the fewest MACs")
+    parser.add_argument("--only", type=Path, help="only candidates whose numbers are in this file")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -212,7 +212,18 @@ def main() -> None:
     rounds = {made.name: made for made in ROUNDS}
     space = plan.bench.space
     candidates = grid(space) if arguments.grid else drawn(space, arguments.candidates)
-    make(plan, arguments.folder, candidates, [rounds[name] for name in arguments.rounds], arguments.first)
+    costs = [plan.bench.costs_of(candidate)["macs"] for candidate in candidates]
+    chosen = np.argsort(costs, kind="stable")[: arguments.first].tolist()  # the large ones take longest
+    if arguments.only is not None:
+        wanted = set(map(int, arguments.only.read_text("utf-8").split()))
+        chosen = [number for number in chosen if number in wanted]
+    make(
+        plan,
+        arguments.folder,
+        {n: candidates[n] for n in chosen},
+        [rounds[name] for name in arguments.rounds],
+        arguments.first,
+    )
 
 
 if __name__ == "__main__":
