@@ -222,7 +222,6 @@ def main() -> None:
         arguments.folder,
         {n: candidates[n] for n in chosen},
         [rounds[name] for name in arguments.rounds],
-        arguments.first,
     )
 
 
