@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -293,3 +293,41 @@ def test_the_same_data_may_lie_elsewhere(finished: Workplace) -> None:
     outcome = finished.qanas("run", finished.recipe(), "--set", "task.data=moved", count=TRAIN)
     assert outcome.code == 0, outcome.err
     assert not finished.calls.exists()
+
+
+ANCHORS = {"name": "predictor", "anchors": 10, "min_tau": -1.0, "choose": "rounds"}
+RUNGS = {"name": "early_stopping", "rungs": [1, 2], "epochs": 3, "keep": 0.3}
+LOOKING = "qanas.performance_estimation.procedure:FullTraining.make_looking"
+
+
+@pytest.mark.parametrize(
+    ("estimation", "moment"),
+    [
+        pytest.param(ANCHORS, (TRAIN, 6), id="anchors"),
+        pytest.param(ANCHORS, (TRAIN, 10), id="last anchor", marks=pytest.mark.slow),
+        pytest.param(RUNGS, ("qanas.performance_estimation.stopping:SizeAwareHalving.goes_on", 5), id="rungs"),
+        pytest.param(RUNGS, (LOOKING, 4), id="between rungs", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_in_what_an_estimator_trains_the_same_command_goes_on(
+    workplace: Workplace, tmp_path_factory: pytest.TempPathFactory, estimation: dict[str, Any], moment: tuple[str, int]
+) -> None:
+    changes = {"estimation": estimation, "strategy": {"trials": 8}}
+    once = workplace.elsewhere(tmp_path_factory.mktemp("once"))
+    assert once.qanas("run", once.recipe(changes)).code in (0, 1)  # 1: after so few epochs all may be degenerate
+    killed = workplace.qanas("run", workplace.recipe(changes), kill=moment)
+    assert killed.code == -signal.SIGKILL
+    assert workplace.qanas("run", workplace.recipe(changes)).code in (0, 1)
+    assert tables(workplace) == tables(once)
+
+
+@pytest.mark.slow
+def test_killed_in_a_pilot_the_same_command_goes_on(
+    workplace: Workplace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    once = workplace.elsewhere(tmp_path_factory.mktemp("once"))
+    whole = once.qanas("advise", once.recipe(), "--candidates", "4")
+    assert whole.code == 0, whole.err
+    assert workplace.qanas("advise", workplace.recipe(), "--candidates", "4", kill=(LOOKING, 3)).code == -signal.SIGKILL
+    resumed = workplace.qanas("advise", workplace.recipe(), "--candidates", "4")
+    assert resumed.out.splitlines()[-1] == whole.out.splitlines()[-1]
