@@ -34,7 +34,7 @@ from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
-from qanas.performance_estimation.stopping import Course, FrontChance, SizeAwareHalving, StoppingRule
+from qanas.performance_estimation.stopping import Course, FrontChance, LearnedEnd, SizeAwareHalving, StoppingRule
 from qanas.planning.plan import Plan
 from qanas.regression.gaussian_process import ColumnGroup
 from qanas.regression.models import MODELS, ModelName, fitted
@@ -179,11 +179,17 @@ def summed_losses(epochs: int, last: int) -> Way:
     return way
 
 
+def learned(table: Table, draw: int) -> Said:
+    """Replay what learns from finished trainings."""
+    groups = [ColumnGroup(*group) for group in table.encoding.groups]
+    return stopped(LearnedEnd(groups))(table, draw)
+
+
 def stopped(rule: StoppingRule) -> Way:
     """Replay a rule over the curves, in an order that is drawn."""
 
     def way(table: Table, draw: int) -> Said:
-        curves, sizes = table.curves, 10**table.sizes
+        curves, sizes, settings = table.curves, 10**table.sizes, table.settings
         order = np.random.default_rng(derive_seed(draw, "order")).permutation(len(curves))
         others: list[Course] = []
         losses = np.full(len(curves), OUT_OF_REACH)
@@ -194,12 +200,12 @@ def stopped(rule: StoppingRule) -> Way:
             ended = total
             for epoch in rule.looks(total):
                 looked[epoch] = float(curves[place][epoch - 1])
-                if not rule.goes_on(Course(float(sizes[place]), looked), others, total):
+                if not rule.goes_on(Course(float(sizes[place]), looked, settings=settings[place]), others, total):
                     ended = epoch
                     break
             epochs[place] = ended / total
             last = float(curves[place][ended - 1])
-            others.append(Course(float(sizes[place]), looked, last, ended < total))
+            others.append(Course(float(sizes[place]), looked, last, ended < total, settings[place]))
             losses[place] = table.full[place] if ended == total else last
         return Said(losses, float((epochs * table.seconds).sum()), share=float(epochs.mean()))
 
@@ -248,6 +254,7 @@ def ways(proxies: Mapping[str, Any], epochs: int, numbers: Sequence[int]) -> dic
         f"early_stopping, rungs {early}, {late}": (stopped(SizeAwareHalving((early, late))), True),
         "early_stopping, all sizes alike": (stopped(SizeAwareHalving((early, late), larger=1e9)), True),
         "learning_curve, extrapolation": (stopped(FrontChance()), True),
+        "learning_curve, learned": (learned, True),
         f"learning_curve, sotl, {late} epochs": (summed_losses(late, (late + 1) // 2), False),
     }
     for anchors in numbers:

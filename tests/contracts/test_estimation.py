@@ -237,6 +237,7 @@ ESTIMATORS = [
     SHARED,
     EarlyStopping(QUICK, rungs=(1,)),
     LearningCurves(QUICK, first=1),
+    LearningCurves(QUICK, method="learned"),
     LearningCurves(QUICK, first=1, method="sotl"),
     Predictor(replace(QUICK, epochs=1), anchors=10, choose="rounds", min_tau=-1.0, proxies=("snip",)),
     Proxies(QUICK, "zen"),

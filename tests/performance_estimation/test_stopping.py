@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qanas.performance_estimation.stopping import Course, FrontChance, SizeAwareHalving, extrapolated
+from qanas.performance_estimation.stopping import Course, FrontChance, LearnedEnd, SizeAwareHalving, extrapolated
+from qanas.regression.gaussian_process import ColumnGroup
 
 
 def test_halving_compares_with_networks_of_about_the_size_or_smaller() -> None:
@@ -42,3 +43,35 @@ def test_what_is_far_from_the_front_is_stopped() -> None:
     assert not rule.goes_on(bad, others, 30)
     assert rule.goes_on(good, others, 30)
     assert rule.goes_on(Course(40.0, bad.losses), others, 30)  # none of its size has ended
+
+
+def crossing(setting: float, ended: bool = True) -> Course:
+    """A training whose loss begins low where it ends high."""
+    return Course(100.0, {1: 10.0 - setting}, 5.0 + 5.0 * setting if ended else None, settings=(setting,))
+
+
+def test_where_curves_cross_the_end_is_learnt_from_settings() -> None:
+    rule = LearnedEnd([ColumnGroup([0], 1)])
+    others = [crossing(setting) for setting in np.random.default_rng(0).uniform(0.1, 1.0, 12).tolist()]
+    best, worst = crossing(0.02, ended=False), crossing(0.9, ended=False)
+    assert [rule.goes_on(course, others, 30) for course in (best, worst)] == [True, False]
+    assert rule.goes_on(worst, others[:9], 30)  # too few have ended
+    larger = [Course(200.0, each.losses, each.last, settings=each.settings) for each in others]
+    assert rule.goes_on(worst, larger, 30)  # none of its size has ended
+    assert rule.goes_on(worst, [Course(100.0, each.losses, each.last, True, each.settings) for each in others], 30)
+    # Halving, which compares what is there now, has them the wrong way round.
+    assert [SizeAwareHalving((1,)).goes_on(course, others, 30) for course in (best, worst)] == [False, True]
+
+
+def test_ends_are_predicted_at_shares_of_the_epochs() -> None:
+    rule = LearnedEnd([])
+    assert rule.looks(30) == [1, 3, 6, 10, 15, 20]
+    assert rule.looks(3) == [1, 2]
+    assert rule.looks(1) == []
+
+
+def test_one_training_that_failed_hides_no_difference() -> None:
+    rule = LearnedEnd([ColumnGroup([0], 1)])
+    others = [crossing(setting) for setting in np.random.default_rng(0).uniform(0.1, 1.0, 12).tolist()]
+    burst = Course(100.0, {1: 1e9}, 1e9, settings=(0.5,))
+    assert not rule.goes_on(crossing(0.9, ended=False), [*others, burst], 30)

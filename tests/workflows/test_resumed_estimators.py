@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ESTIMATIONS: list[dict[str, Any]] = [
     {"name": "early_stopping", "epochs": 3, "rungs": [1, 2], "keep": 0.1},
+    {"name": "learning_curve", "method": "learned", "epochs": 3, "chance": 0.6},
     {"name": "predictor", "epochs": 1, "anchors": 10, "min_tau": -1.0, "choose": "rounds"},
 ]
 
@@ -43,9 +44,9 @@ def searched(folder: Path, estimation: dict[str, Any], trials: int) -> list[tupl
 
 @pytest.mark.parametrize("estimation", ESTIMATIONS, ids=lambda estimation: str(estimation["name"]))
 def test_a_resumed_search_equals_one_that_was_not_interrupted(tmp_path: Path, estimation: dict[str, Any]) -> None:
-    whole = searched(tmp_path / "whole", estimation, 8)
-    for trials in (4, 8):
+    whole = searched(tmp_path / "whole", estimation, 16 if "method" in estimation else 8)
+    for trials in (4, len(whole)):
         resumed = searched(tmp_path / "resumed", estimation, trials)
     assert resumed == whole
-    if estimation["name"] == "early_stopping":
+    if estimation["name"] != "predictor":
         assert any(metrics["predicted_stopped"] for _, _, metrics in whole)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
+from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Cost, Measure, Metric, Score
@@ -19,7 +20,17 @@ from qanas.performance_estimation.base import Estimate, Estimator, Stages
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
-from qanas.performance_estimation.stopping import Course, FrontChance, SizeAwareHalving, StoppingRule, sum_of_losses
+from qanas.performance_estimation.stopping import (
+    Course,
+    FrontChance,
+    LearnedEnd,
+    SizeAwareHalving,
+    StoppingRule,
+    sum_of_losses,
+)
+from qanas.regression.gaussian_process import ColumnGroup
+from qanas.search_space.encoding import Encoding
+from qanas.search_space.space import SearchSpace
 from qanas.search_space.start import Proposal
 
 LOOKED_AT = "predicted_after_"
@@ -36,18 +47,17 @@ class _Stopping(Estimator):
     """What is common: a procedure that can be looked at, and a rule."""
 
     @abstractmethod
-    def rule(self) -> StoppingRule:
-        """Return when trainings end."""
+    def rule(self, space: SearchSpace) -> StoppingRule:
+        """Return when trainings of a space's candidates end."""
 
     def check_bench(self, bench: Bench) -> None:
         """Refuse a procedure that can't be looked at."""
-        del bench
         if not self.procedure.can_be_looked_at:
             raise InputError(
                 f"estimation.procedure: {type(self.procedure).__name__} can't be looked at while it trains, which "
                 f"{type(self).__name__} needs; leave it out, or take estimation.name = 'training'"
             )
-        if not self.rule().looks(self.procedure.epochs):
+        if not self.rule(bench.space).looks(self.procedure.epochs):
             raise InputError(
                 f"estimation.epochs = {self.procedure.epochs}: no training is looked at before its end; raise it"
             )
@@ -60,7 +70,7 @@ class _Stopping(Estimator):
             name, better = next(iter(bench.task.metrics.items()))
             metric = Metric(name, better=better)
         cost = next((measure for measure in measures if isinstance(measure, Cost) and not measure.of_device), None)
-        return StoppedTraining(self.procedure, self.rule(), metric, cost)
+        return StoppedTraining(self.procedure, self.rule(bench.space), metric, cost)
 
     def estimate(
         self, bench: Bench, proposal: Proposal, seed: int, history: Sequence[TrialRecord], watch: Watch
@@ -88,33 +98,39 @@ class EarlyStopping(_Stopping):
 
     reads_history = True
 
-    def rule(self) -> SizeAwareHalving:
+    def rule(self, space: SearchSpace) -> SizeAwareHalving:
         """Return size-aware successive halving."""
+        del space
         return SizeAwareHalving(tuple(sorted(self.rungs)), self.keep, self.larger)
 
 
 @dataclass(frozen=True)
 class LearningCurves(_Stopping):
-    """Trains each candidate, extrapolates its curve, and ends what will hardly reach the front.
+    """Trains each candidate, predicts how its curve ends, and ends what will hardly reach the front.
 
     Attributes:
         procedure: of a whole training.
         first: the epoch from which on curves are extrapolated.
-        chance: of reaching the front, below which a training is ended.
-        method: ``extrapolation``, or ``sotl``: a whole, short training whose loss on training data over its last
-            `first` epochs stands for the metric.
+        chance: of reaching the front, below which a training is ended; by default 0.05, with ``learned`` 0.1.
+        method: ``extrapolation`` of each curve by itself; ``learned``: a model of settings and curve, fitted to
+            trainings that were finished; or ``sotl``: a whole, short training whose loss on training data over its
+            last `first` epochs stands for the metric.
     """
 
     procedure: Procedure
     first: Annotated[int, Field(ge=1)] = 5
-    chance: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    method: Literal["extrapolation", "sotl"] = "extrapolation"
+    chance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    method: Literal["extrapolation", "learned", "sotl"] = "extrapolation"
 
     reads_history = True
 
-    def rule(self) -> FrontChance:
+    def rule(self, space: SearchSpace) -> StoppingRule:
         """Return the chance of the front."""
-        return FrontChance(self.first, self.chance)
+        learns = self.method == "learned"
+        chance = self.chance if self.chance is not None else LearnedEnd.chance if learns else FrontChance.chance
+        if not learns:
+            return FrontChance(self.first, chance)
+        return LearnedEnd([ColumnGroup(*group) for group in Encoding.of(space).groups], chance)
 
     def axis(self, measure: Measure) -> Measure:
         """Return the training loss in place of a metric, where it stands for one."""
@@ -122,7 +138,7 @@ class LearningCurves(_Stopping):
 
     def check_bench(self, bench: Bench) -> None:
         """Refuse losses that can't be compared."""
-        if self.method == "extrapolation":
+        if self.method != "sotl":
             super().check_bench(bench)
         elif "training" in bench.search and len(bench.task.losses) > 1:
             raise InputError(
@@ -196,8 +212,9 @@ class StoppedTraining(Estimator):
         candidate, epochs = proposal.candidate, self.procedure.epochs
         task, data = bench.task_of(candidate), bench.data_of(candidate)
         samples = sample_of(data.val, MOST_SAMPLES)
-        others = [self._course(record) for record in history if record.outcome == "measured"]
-        size = self._size(bench, proposal)
+        encoding = Encoding.of(bench.space)
+        others = [self._course(record, encoding) for record in history if record.outcome == "measured"]
+        size, settings = self._size(bench, proposal), _settings(encoding, candidate)
         looked: dict[int, float] = {}
         at = set(self.rule.looks(epochs))
         stopped: list[int] = []
@@ -207,7 +224,7 @@ class StoppedTraining(Estimator):
                 return True
             scores = metrics_of(task, float_outputs(snapshot(), samples), samples)
             looked[event.done] = self.metric.loss(scores[self.metric.name])
-            goes_on = self.rule.goes_on(Course(size, looked), others, epochs)
+            goes_on = self.rule.goes_on(Course(size, looked, settings=settings), others, epochs)
             if not goes_on:
                 stopped.append(event.done)
             return goes_on
@@ -225,7 +242,7 @@ class StoppedTraining(Estimator):
         models = [model for model in bench.costs if model.measure == self.cost]
         return costs_of(bench.blueprint(proposal.candidate), models)[self.cost.column]
 
-    def _course(self, record: TrialRecord) -> Course:
+    def _course(self, record: TrialRecord, encoding: Encoding) -> Course:
         """Return how an earlier trial went."""
         size = 0.0 if self.cost is None else record.costs[self.cost.column]
         looked = {
@@ -236,4 +253,11 @@ class StoppedTraining(Estimator):
         # Ends are compared with what extrapolates curves of the FP32 network.
         last = record.metrics.get(Metric(self.metric.name, "float", self.metric.better).column)
         final = None if last is None else self.metric.loss(last)
-        return Course(size, looked, final, bool(record.metrics.get(STOPPED, 0.0)))
+        stopped = bool(record.metrics.get(STOPPED, 0.0))
+        return Course(size, looked, final, stopped, _settings(encoding, record.candidate))
+
+
+def _settings(encoding: Encoding, candidate: Candidate) -> Sequence[float]:
+    """Return a candidate encoded."""
+    row: list[float] = encoding.rows_of([candidate])[0].tolist()
+    return row

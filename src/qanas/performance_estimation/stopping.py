@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.regression.gaussian_process import ColumnGroup, GaussianProcess
+
 Array = NDArray[np.float64]
 
 
@@ -22,12 +24,19 @@ class Course:
         losses: on validation data, to be minimised, by the epoch that it was looked at after.
         last: the loss at its end; None while it goes on.
         stopped: whether a rule ended it.
+        settings: of the candidate, encoded, for rules that learn from them.
     """
 
     size: float
     losses: Mapping[int, float] = field(default_factory=dict)
     last: float | None = None
     stopped: bool = False
+    settings: Sequence[float] = ()
+
+    @property
+    def end(self) -> float | None:
+        """The loss at its end, if nothing stopped it before."""
+        return None if self.stopped else self.last
 
 
 class StoppingRule(ABC):
@@ -104,12 +113,71 @@ class FrontChance(StoppingRule):
 
     def goes_on(self, course: Course, others: Sequence[Course], epochs: int) -> bool:
         """Tell whether the front may be reached."""
-        finished = [o.last for o in others if o.last is not None and not o.stopped and o.size <= course.size]
-        if len(finished) < FEWEST:
+        rivals = [other.end for other in others if other.end is not None and other.size <= course.size]
+        if len(rivals) < FEWEST:
             return True
         at = np.array(sorted(course.losses), np.float64)
         mean, sd = extrapolated(at, np.array([course.losses[int(epoch)] for epoch in at]), epochs)
-        return normal_below(min(finished), mean, sd) >= self.chance
+        return normal_below(min(rivals), mean, sd) >= self.chance
+
+
+@dataclass(frozen=True)
+class LearnedEnd(StoppingRule):
+    """Learns from finished trainings how others end, and stops what will hardly reach the front at its size.
+
+    A Gaussian process predicts the loss at the end from the settings, the size and the loss now: where learning rates
+    and schedules are searched, curves cross, and neither a comparison at the same epoch nor a curve by itself tells
+    which will be low in the end (docs/results/estimators.md). Freeze-thaw's idea (Swersky et al. 2014), with a process
+    for each epoch that is looked at in place of one over all curves.
+
+    Attributes:
+        groups: of the settings' columns.
+        chance: of ending better than every finished network of at most its size, below which a training is stopped.
+        fewest: finished trainings, before which nothing is stopped.
+    """
+
+    groups: Sequence[ColumnGroup]
+    chance: float = 0.1
+    fewest: int = 10
+
+    def looks(self, epochs: int) -> list[int]:
+        """Return a thirtieth, a tenth, a fifth, a third, half and two thirds of the epochs."""
+        return sorted({at for share in LOOKS if 0 < (at := round(share * epochs)) < epochs})
+
+    def goes_on(self, course: Course, others: Sequence[Course], epochs: int) -> bool:
+        """Tell whether the front may be reached."""
+        del epochs
+        now = max(course.losses)
+        known = [other for other in others if other.end is not None and now in other.losses]
+        ends = np.array([other.end for other in known], np.float64)
+        rivals = ends[[other.size <= course.size for other in known]]
+        if len(known) < self.fewest or len(rivals) < FEWEST:
+            return True
+        # Shape (n, settings + 2), the course itself last: settings, sizes and losses from 0 to 1 each.
+        rows = np.array([[*each.settings, each.size, each.losses[now]] for each in (*known, course)], np.float64)
+        columns = rows.shape[1]
+        if (rows[:, -2] > 0).all():
+            rows[:, -2] = np.log(rows[:, -2])
+        rows[:, -1] = _capped(rows[:, -1])
+        low, high = rows[:, -2:].min(axis=0), rows[:, -2:].max(axis=0)
+        rows[:, -2:] = (rows[:, -2:] - low) / np.where(high > low, high - low, 1.0)
+        groups = [*self.groups, ColumnGroup([columns - 2], 1), ColumnGroup([columns - 1], 1)]
+        mean, sd = GaussianProcess(groups, rows[:-1], _capped(ends)).predict(rows[-1:])
+        return normal_below(float(rivals.min()), float(mean[0]), float(sd[0])) >= self.chance
+
+
+LOOKS = (1 / 30, 1 / 10, 1 / 5, 1 / 3, 1 / 2, 2 / 3)
+"""Shares of the epochs, after which ends are predicted."""
+
+CAPPED = 3.0
+"""Losses are cut off as far above the median as this many times the distance of the best below it."""
+
+
+def _capped(losses: Array) -> Array:
+    """Return losses, shape (n,), without what is so bad that it would hide all other differences."""
+    middle = float(np.median(losses))
+    capped: Array = np.minimum(losses, middle + CAPPED * (middle - losses.min()))
+    return capped
 
 
 def normal_below(bound: float, mean: float, sd: float) -> float:
