@@ -6,12 +6,13 @@
 Protocol: C-MAPSS FD001, every third window of the training engines, all windows of the validation engines. One side is
 what a competent user writes: Optuna's multivariate TPE, 100 trials of `nn.LSTM` layers, 30 epochs each, one thread, two
 objectives (MAE on validation windows after the last epoch, number of parameters). The other is
-benchmarks/search_cost.toml with the same ranges: `size_aware` with `learning_curve`, `method = "learned"`, scored as quantized, its reference
-among its trials. Every network of a front, of both sides by the same procedure (30 epochs, INT8), is trained anew three
-times with seeds that no search has seen, written as .tflite and scored in LiteRT. A front is worth the hypervolume of
-these means and the logarithm of weight bytes, below `WORST`. The ratio is qanas' CPU time until its front is worth what
-the other side's is at its end, over that side's CPU time; its front is looked at every five trials. Everything but
-these last trainings counts: sampling, costing, training, scoring. Trials and trainings are kept; the script goes on.
+benchmarks/search_cost.toml with the same ranges: `size_aware` with `learning_curve`, `method = "learned"`, scored as
+quantized, its reference among its trials. Every network of a front, of both sides by the same procedure (30 epochs,
+INT8), is trained anew three times with seeds that no search has seen, written as .tflite and scored in LiteRT. A front
+is worth the hypervolume of these means and the logarithm of weight bytes, below `WORST`. The ratio is qanas' CPU time
+until its front is worth what the other side's is at its end, over that side's CPU time; its front is looked at every
+five trials. Everything but these last trainings counts: sampling, costing, training, scoring. Trials and trainings are
+kept; the script goes on.
 """
 
 from __future__ import annotations
