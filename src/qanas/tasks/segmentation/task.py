@@ -19,11 +19,9 @@ from qanas.tasks.classification import ClassWeights, balanced_weights, require_w
 from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched, standardise
+from qanas.tasks.segmentation.back_end import ClassesBackEnd
 from qanas.tasks.segmentation.files import OWN_VOID, VOID, Dataset, Labels, digest, labels_of
-from qanas.tasks.segmentation.images import (
-    Augmentation,
-    pixel_features,
-)
+from qanas.tasks.segmentation.images import Augmentation, pixel_features
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.notes import (
@@ -226,6 +224,20 @@ class Segmentation(Task):
         frame = _FRAMES[self._framing]
         with data_set(self.data, self.dataset) as (_, pairs):
             return [self._camera.raw(pairs["val"][int(index)].image, frame) for index in indices]
+
+    def back_end(
+        self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> ClassesBackEnd | None:
+        """Return what tells the class of each pixel; None where there is no single output of a logit a class.
+
+        Args:
+            preprocessing: with the classes.
+            shapes: of a sample's outputs by name, each (classes, h, w).
+        """
+        classes, found = len(preprocessing["classes"]), list(shapes.values())
+        if len(found) != 1 or len(found[0]) != 3 or found[0][0] != classes:  # noqa: PLR2004 - as said
+            return None
+        return ClassesBackEnd(classes, (found[0][1], found[0][2]))
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
