@@ -65,7 +65,7 @@ def test_it_keeps_the_contract(task: Task) -> None:
 
 def test_segmentation_keeps_the_contract(tmp_path: Path) -> None:
     write_synthetic(tmp_path, 0)
-    check_task(Segmentation(str(tmp_path), height=16, width=24))
+    check_task(Segmentation(str(tmp_path), height=16, width=24, frame=(60, 64), frame_pixels="rgb565"))
 
 
 def test_detection_keeps_the_contract(tmp_path: Path) -> None:

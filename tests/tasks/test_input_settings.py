@@ -16,10 +16,12 @@ from qanas.core.candidate import Candidate, Value
 from qanas.search_space.settings import Choice, Integer, Setting
 from qanas.search_space.space import space_of
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.frames import Camera
 from qanas.tasks.pictures import standardise
 from qanas.tasks.segmentation import Segmentation
-from qanas.tasks.segmentation.files import find_pairs, numbered_labels, read_frames
+from qanas.tasks.segmentation.files import find_pairs, numbered_labels
 from qanas.tasks.segmentation.metrics import at_size
+from qanas.tasks.segmentation.reader import read_pairs
 from qanas.tasks.turbofan import Turbofan
 
 MakeTask = Callable[[Path], Task]
@@ -243,7 +245,7 @@ def test_images_and_training_masks_have_the_size_searched_other_masks_the_recipe
     assert data.input_shape == (3, 16, 40)
     assert data.train.targets.shape == (4, 16, 40)
     assert data.val.targets.shape[1:] == data.test.targets.shape[1:] == (24, 32)
-    frames = read_frames(find_pairs(scenes)["val"], numbered_labels(("a", "b", "c"), 3), (16, 40), (24, 32))
+    frames = read_pairs(find_pairs(scenes)["val"], numbered_labels(("a", "b", "c"), 3), (16, 40), (24, 32), Camera())
     notes = data.preprocessing
     expected = standardise(frames.images, np.array(notes["means"]), np.array(notes["deviations"]))
     np.testing.assert_array_equal(data.val.inputs, expected)

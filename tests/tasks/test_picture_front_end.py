@@ -1,6 +1,7 @@
 """From a frame to a network's input: Pillow's bytes in C, whatever the sizes, and where a task offers it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from qanas.tasks.detection.synthetic import write_scenes
 from qanas.tasks.frames import Camera, Frame, rounded_565
 from qanas.tasks.images import Images
 from qanas.tasks.picture_front_end import WEIGHT_BITS, Filter, PictureFrontEnd
+from qanas.tasks.segmentation import Segmentation
+from qanas.tasks.segmentation.files import VOID
 from qanas.testing.front_ends import check_front_end
 
 
@@ -107,6 +110,33 @@ def test_detectors_see_what_the_camera_sees(tmp_path: Path) -> None:
         np.testing.assert_allclose(front_end.input_of(frame), data.val.inputs[at], atol=1e-6)
     check_front_end(front_end, raw)
     assert (data.val.targets[:, 0, 2:4] == (80, 48)).all()
+
+
+def test_masks_go_with_what_a_camera_sees(scenes: Path) -> None:
+    def task(**settings: Any) -> Segmentation:  # noqa: ANN401
+        given = {"height": 12, "width": 12, "classes": ("a", "b", "c"), "void_id": 3, **settings}
+        return Segmentation(str(scenes), "folders", **given)
+
+    stored = [np.asarray(Image.open(path)) for path in sorted((scenes / "valannot").iterdir())]
+    middle = np.stack(stored)[:, :, 2:14]  # of 16 columns
+    for frame, shown in (((12, 12), middle), ((24, 24), middle), ((6, 8), np.stack(stored))):
+        seen = task(frame=frame, width=shown.shape[2])
+        data = seen.load()
+        np.testing.assert_array_equal(data.val.targets, np.where(shown == 3, VOID, shown))
+        assert data.preprocessing["frame"] == {"height": frame[0], "width": frame[1], "channels": 3}
+        front_end = seen.front_end(data.preprocessing)
+        assert front_end is not None
+        for raw, wanted in zip(seen.raw_inputs(data.val, np.arange(2)), data.val.inputs, strict=True):
+            np.testing.assert_array_equal(front_end.input_of(raw), wanted)
+    assert task().with_features().front_end(data.preprocessing) is None
+    for path in scenes.glob("*/*_*.png"):
+        Image.open(path).convert("L").save(path)
+    assert task().load().preprocessing["frame"] == {"height": 12, "width": 16, "channels": 1}
+    for folder in ("train", "trainannot"):
+        Image.open(scenes / folder / "train_1.png").resize((8, 8)).save(scenes / folder / "train_1.png")
+    data = task().load()
+    assert task().front_end(data.preprocessing) is None
+    assert any("pictures have 2 sizes: give task.frame" in line for line in data.remarks)
 
 
 def test_boxes_go_with_what_a_camera_sees() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qanas.core.errors import InputError
+from qanas.tasks.frames import Camera
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import (
     CITYSCAPES_IDS,
@@ -19,8 +20,8 @@ from qanas.tasks.segmentation.files import (
     find_cityscapes_pairs,
     find_pairs,
     numbered_labels,
-    read_frames,
 )
+from qanas.tasks.segmentation.reader import read_pairs
 
 Damage = Callable[[Path], object]
 
@@ -169,7 +170,7 @@ def test_bytes_that_flipped_are_refused_or_read(scenes: Path, suffix: str) -> No
             damaged[place] ^= int(generator.integers(1, 256))
         path.write_bytes(damaged)
         try:
-            read_frames([Pair(path, pair.mask)], labels, (12, 16), (12, 16))
+            read_pairs([Pair(path, pair.mask)], labels, (12, 16), (12, 16), Camera())
         except InputError as error:
             refused += 1
             assert str(path) in str(error) or str(pair.mask) in str(error)  # noqa: PT017 - many damages, one test
@@ -201,7 +202,7 @@ def test_masks_with_a_palette_or_in_black_and_white(scenes: Path) -> None:
 def test_images_of_any_mode_and_order(scenes: Path) -> None:
     grey = np.full((12, 16), 77, dtype=np.uint8)
     Image.fromarray(grey).save(scenes / IMAGE)
-    frames = read_frames(find_pairs(scenes)["train"], numbered_labels(("a", "b", "c"), 3), (12, 16), (12, 16))
+    frames = read_pairs(find_pairs(scenes)["train"], numbered_labels(("a", "b", "c"), 3), (12, 16), (12, 16), Camera())
     assert (frames.images[1] == 77).all()
     assert frames.names.tolist() == [f"train_{i}" for i in range(4)]
     raw = np.asarray(Image.open(scenes / "train/train_0.png"))
@@ -242,7 +243,7 @@ def triangle(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("size", [(12, 16), (6, 8), (5, 7), (24, 32), (4, 20)])
 def test_resizing_is_as_the_card_says(scenes: Path, size: tuple[int, int]) -> None:
     pair = find_pairs(scenes)["train"][0]
-    frames = read_frames([pair], numbered_labels(("a", "b", "c"), 3), size, size)
+    frames = read_pairs([pair], numbered_labels(("a", "b", "c"), 3), size, size, Camera())
     raw, ids = np.asarray(Image.open(pair.image)).astype(np.float64), np.asarray(Image.open(pair.mask))
     expected = triangle(triangle(raw, size[0]).swapaxes(0, 1), size[1]).swapaxes(0, 1)
     assert np.abs(frames.images[0] - np.moveaxis(expected, 2, 0)).max() <= 1.0

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from pydantic import Field
 
 from qanas.core.errors import InputError
-from qanas.tasks.pictures import DEEP_MODES, Bytes, Size, plain
+from qanas.tasks.pictures import DEEP_MODES, Bytes, Side, Size, open_picture, plain
+
+FrameSize = Annotated[tuple[Side, Side], Field(strict=False)]
+"""Height and width of a frame, as recipes give them."""
 
 Pixels = Literal["bytes", "rgb565"]
 """How a frame's pixels lie in memory: red, green and blue, or a grey value, of a byte each; or red, green and blue of
@@ -20,6 +25,9 @@ Pixels = Literal["bytes", "rgb565"]
 
 LARGEST_FRAME = 1 << 19
 """Bytes of a frame: firmware is given four of them to check itself with, as text."""
+
+CUT = "brought to the frame, by their largest part about the middle with its proportions"
+"""What becomes of pictures where a recipe says which frames the camera gives, for notes."""
 
 _KEPT_BITS = np.array([0xF8, 0xFC, 0xF8], np.uint8)
 _BITS = np.array([5, 6, 5])
@@ -63,6 +71,27 @@ class Camera:
         if deep:
             raise InputError(f'{path}: has one deep value a pixel: leave task.frame_pixels = "{self.pixels}" out')
         return Image.fromarray(rounded_565(np.asarray(plain(path, image).convert("RGB"))))
+
+    def part(self, size: Size) -> tuple[Fraction, Fraction, Fraction, Fraction]:
+        """Return what is seen of a picture: top, left, height and width, exactly.
+
+        Args:
+            size: height and width of the picture.
+        """
+        if self.frame is None:
+            return Fraction(), Fraction(), Fraction(size[0]), Fraction(size[1])
+        factor = max(Fraction(own, side) for own, side in zip(self.frame, size, strict=True))
+        height, width = (own / factor for own in self.frame)
+        return (size[0] - height) / 2, (size[1] - width) / 2, height, width
+
+    def raw(self, path: Path, frame: Frame) -> Bytes:
+        """Return a picture's file as the camera would have given it, shape (height, bytes of a line).
+
+        Args:
+            path: of the file.
+            frame: as `framed` returns it.
+        """
+        return frame.raw(path, self.seen(path, open_picture(path)[0]))
 
     def framed(self, sizes: Collection[Size], *, grey: bool) -> tuple[Frame | None, list[str]]:
         """Return the frame that pictures were made of; where there is none, why, a line.

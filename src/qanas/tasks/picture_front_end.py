@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +82,19 @@ class PictureFrontEnd(FrontEnd):
     deviations: NDArray[np.float64]
 
     raw_type: ClassVar[RawType] = "uint8_t"
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any]) -> PictureFrontEnd | None:
+        """Return what brings a whole frame in its colours to the input; None where there is no frame.
+
+        Args:
+            notes: of the preprocessing, as the card has them.
+        """
+        if "frame" not in notes:
+            return None
+        frame, size = Frame.from_notes(notes["frame"]), (notes["height"], notes["width"])
+        means, deviations = (np.asarray(notes[name], np.float64) for name in ("means", "deviations"))
+        return cls(frame, (0, 0, frame.height, frame.width), size, size, False, means, deviations)
 
     @property
     def channels(self) -> int:

@@ -76,9 +76,9 @@ def as_seen(sample: Annotated, frame: Size | None) -> Annotated:
     """
     if frame is None or sample.size == frame:
         return sample
-    (high, wide), (height, width) = sample.size, frame
-    factor = max(height / high, width / wide)
-    left, top = (wide - width / factor) / 2, (high - height / factor) / 2
+    height, width = frame
+    top, left, high, _ = map(float, Camera(frame).part(sample.size))
+    factor = height / high
     boxes = []
     for box in sample.boxes:
         corners = (np.array(box.corners) - (left, top, left, top)) * factor

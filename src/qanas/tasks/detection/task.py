@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated as Checked
@@ -30,11 +30,11 @@ from qanas.tasks.detection.losses import detection_loss
 from qanas.tasks.detection.metrics import METRICS, Scorer
 from qanas.tasks.detection.reader import Annotated, find_pictures
 from qanas.tasks.detection.synthetic import write_scenes
-from qanas.tasks.frames import Camera, Frame, Pixels
+from qanas.tasks.frames import CUT, Camera, Frame, FrameSize, Pixels
 from qanas.tasks.labelled_files import SYNTHETIC, Divided, LabelledFiles
 from qanas.tasks.labels import grouped
 from qanas.tasks.picture_front_end import PictureFrontEnd
-from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, Size, channel_statistics, open_picture, print_of_picture
+from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, Size, channel_statistics, print_of_picture
 
 Share = Checked[float, Field(ge=0, le=1)]
 Scale = Checked[float, Field(ge=0.1, le=10)]
@@ -44,8 +44,6 @@ SEARCHED_WIDTHS = (0.6875, 0.75, 0.8, 0.9, 1.0)
 """Widths that are searched where none are named, as shares of the task's own: 220 to 320 of 320."""
 
 SEARCHED_ASPECTS = (0.5625, 0.6, 0.75, 0.8, 1.0)
-
-_CUT = "brought to the frame, by their largest part about the middle with its proportions; boxes are in its pixels"
 
 LOOKED_AT = 256
 """Training pictures, spread evenly over all, whose colours inputs are standardised by."""
@@ -89,7 +87,7 @@ class Detection(LabelledFiles):
     width: Side = 320
     aspect: Aspect = 0.8
     fit: Fitting = "stretch"
-    frame: Checked[tuple[Side, Side], Field(strict=False)] | None = None
+    frame: FrameSize | None = None
     frame_pixels: Pixels = "bytes"
     widths: Checked[tuple[Side, ...], Field(strict=False)] = ()
     aspects: Checked[tuple[Aspect, ...], Field(strict=False)] = SEARCHED_ASPECTS
@@ -221,13 +219,11 @@ class Detection(LabelledFiles):
         Args:
             preprocessing: constants of the training pictures, and the frame.
         """
-        if "frame" not in preprocessing:
+        whole = PictureFrontEnd.from_notes(preprocessing)
+        if whole is None:
             return None
-        frame = Frame.from_notes(preprocessing["frame"])
-        seen = frame.height, frame.width
-        constants = (np.asarray(preprocessing[name], np.float64) for name in ("means", "deviations"))
-        look = Look((preprocessing["height"], preprocessing["width"]), preprocessing["fit"])
-        return PictureFrontEnd(frame, (0, 0, *seen), look.inner(seen), look.size, False, *constants)
+        look = Look(whole.size, preprocessing["fit"])
+        return replace(whole, inner=look.inner((whole.frame.height, whole.frame.width)))
 
     def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
         """Return frames, each of shape (height, bytes of a line).
@@ -242,8 +238,7 @@ class Detection(LabelledFiles):
             frame, told = self._framed(samples)
             if frame is None:
                 raise InputError(f"task.data: {told[0]}")
-            paths = [samples["val"][int(index)].path for index in indices]
-            return [frame.raw(path, self._camera.seen(path, open_picture(path)[0])) for path in paths]
+            return [self._camera.raw(samples["val"][int(index)].path, frame) for index in indices]
 
     def back_end(self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> BoxesBackEnd | None:
         """Return what makes boxes of the outputs; None where they are not apart.
@@ -327,7 +322,7 @@ class Detection(LabelledFiles):
             "channels": "red, green, blue",
             "fit": self.fit,
             "placing": placing[self.fit],
-            **({"pictures": _CUT} if self.frame is not None else {}),
+            **({"pictures": f"{CUT}; boxes are in its pixels"} if self.frame is not None else {}),
             "means": list(look.means),
             "deviations": list(look.deviations),
             "resizing": "a triangle filter (bilinear; as much wider as the picture shrinks), centres at halves",

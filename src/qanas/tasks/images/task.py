@@ -17,7 +17,7 @@ from qanas.tasks.augmentation import Augmentation
 from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.detection.presence import presence
-from qanas.tasks.frames import Camera, Frame, Pixels
+from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
 from qanas.tasks.images.reader import Colour, Fitting, Look, Read, read_pictures, split_of
 from qanas.tasks.images.synthetic import write_pictures
 from qanas.tasks.labelled_files import Divided, counted
@@ -68,7 +68,7 @@ class Images(ClassifiedFiles):
     colour: Colour = "rgb"
     fit: Fitting = "stretch"
     present: str | None = None
-    frame: Annotated[tuple[Side, Side], Field(strict=False)] | None = None
+    frame: FrameSize | None = None
     frame_pixels: Pixels = "bytes"
     min_scale: Scale = 0.9
     max_scale: Scale = 1.25
@@ -149,13 +149,12 @@ class Images(ClassifiedFiles):
         Args:
             preprocessing: constants of the training pictures, and the frame.
         """
-        if self.features != "none" or "frame" not in preprocessing:
+        whole = PictureFrontEnd.from_notes(preprocessing)
+        if self.features != "none" or whole is None:
             return None
-        frame, size = Frame.from_notes(preprocessing["frame"]), preprocessing["height"]
-        grey = preprocessing["channels"] == "grey"
-        part = Look(size, "grey" if grey else "rgb", preprocessing["fit"]).part((frame.height, frame.width))
-        constants = (np.asarray(preprocessing[name], np.float64) for name in ("means", "deviations"))
-        return PictureFrontEnd(frame, part, (size, size), (size, size), grey, *constants)
+        colour: Colour = "grey" if preprocessing["channels"] == "grey" else "rgb"
+        look = Look(preprocessing["height"], colour, preprocessing["fit"])
+        return replace(whole, part=look.part((whole.frame.height, whole.frame.width)), grey=colour == "grey")
 
     def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
         """Return frames, each of shape (height, bytes of a line).
@@ -169,8 +168,7 @@ class Images(ClassifiedFiles):
             self.load()
         frame = _FRAMES[self._framing]
         with self.divided() as files:
-            paths = [files.samples["val"][int(index)].path for index in indices]
-            return [frame.raw(path, self._look.opened(path)[0]) for path in paths]
+            return [self._look.camera.raw(files.samples["val"][int(index)].path, frame) for index in indices]
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, pictures (batch, channels, size, size) and classes (batch,), placed and coloured anew."""

@@ -1,4 +1,4 @@
-"""A data set on disk: which file is whose mask, what its numbers mean, and images and masks at one size."""
+"""A data set on disk: which file is whose mask, and what its numbers mean."""
 
 from __future__ import annotations
 
@@ -9,24 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.tasks.folders import read_bytes, require_folder, visible_files
-from qanas.tasks.pictures import (
-    DEEP_MODES,
-    IMAGE_SUFFIXES,
-    LEAST_OF_UPPER,
-    Bytes,
-    Images,
-    Size,
-    open_picture,
-    readable_name,
-    resized,
-)
+from qanas.tasks.pictures import IMAGE_SUFFIXES
 
 VOID = 255
 """The class of a pixel that counts for nothing, in masks as they are kept here; no file has to use it."""
@@ -51,7 +41,13 @@ CAMVID_CLASSES = (
 )
 """In the order of their ids, as Badrinarayanan et al. (2017) group those of Brostow et al. (2009)."""
 
+Dataset = Literal["camvid", "cityscapes", "folders"]
+
 CAMVID_VOID = 11
+FOLDERS_VOID = 255
+
+OWN_VOID = -1
+"""The setting ``void_id`` that stands for the data set's own."""
 
 CITYSCAPES_IDS = {
     "road": 7,
@@ -148,6 +144,27 @@ def cityscapes_labels() -> Labels:
     """Return Cityscapes' 19 classes; its other ids are void."""
     classes = {number: index for index, number in enumerate(CITYSCAPES_IDS.values())}
     return Labels(tuple(CITYSCAPES_IDS), dict.fromkeys(range(_CITYSCAPES_LAST_ID + 1), VOID) | classes)
+
+
+def labels_of(dataset: Dataset, classes: Sequence[str], void_id: int) -> Labels:
+    """Return what the numbers in a data set's masks mean.
+
+    Args:
+        dataset: its layout.
+        classes: names of its classes; none: its own.
+        void_id: of pixels that don't count, or `OWN_VOID`.
+
+    Raises:
+        InputError: settings that don't fit together.
+    """
+    if dataset == "cityscapes":
+        if classes or void_id != OWN_VOID:
+            raise InputError("task.dataset: 'cityscapes' has its own classes; leave task.classes and void_id out")
+        return cityscapes_labels()
+    if dataset == "folders" and not classes:
+        raise InputError("task.classes: 'folders' has no classes of its own; name them in the order of their ids")
+    own_void = FOLDERS_VOID if classes else CAMVID_VOID
+    return numbered_labels(classes or CAMVID_CLASSES, void_id if void_id >= 0 else own_void)
 
 
 SPLITS = ("train", "val", "test")
@@ -277,117 +294,3 @@ def _with_masks(pairs: list[Pair]) -> list[Pair]:
             f"{lacking[0].mask} is missing{others}: put it there, or take the image {lacking[0].image.name} away"
         )
     return pairs
-
-
-RESIZING = (
-    "images with a triangle filter (bilinear; as much wider as the image shrinks), pixel centres at halves; "
-    "masks nearest neighbour"
-)
-MASK_MODES = ("L", "P", "1")
-"""Pillow's names of one number a pixel: grey, palette, black and white."""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The images and masks of one split, each at one size.
-
-    Attributes:
-        images: red, green and blue from 0 to 255, shape (n, 3, height, width); of `DEEP_MODES` the values as they are
-            in the file, in single precision, three times the same.
-        masks: classes and `qanas.tasks.segmentation.files.VOID`, shape (n, height, width).
-        names: of the image files without suffix, shape (n,).
-        turned: how many images were turned as their EXIF tag says.
-        halved: how many have colours of 16 bits, of which the upper 8 are read.
-    """
-
-    images: Images
-    masks: Bytes
-    names: NDArray[np.str_]
-    turned: int = 0
-    halved: int = 0
-
-    @property
-    def deep(self) -> bool:
-        """Whether values are more than bytes."""
-        return self.images.dtype != np.uint8
-
-
-def read_frames(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Size) -> Frames:
-    """Read pairs, each file once.
-
-    Args:
-        pairs: at least one.
-        labels: what the masks' numbers mean.
-        size: height and width to bring images to.
-        mask_size: height and width to bring masks to.
-
-    Raises:
-        InputError: a file is damaged, a mask doesn't fit its image, or it has a number that means nothing; or colours
-            of 16 bits use few of them.
-    """
-    deep = open_picture(pairs[0].image)[0].mode in DEEP_MODES
-    images = np.empty((len(pairs), 3, *size), dtype=np.float32 if deep else np.uint8)
-    masks = np.empty((len(pairs), *mask_size), dtype=np.uint8)
-    table = labels.table
-    turned, halved, largest = 0, 0, 0
-    for index, pair in enumerate(pairs):
-        image, was_turned, was_halved = open_picture(pair.image)
-        mask, *_ = open_picture(pair.mask)
-        turned += was_turned
-        halved += was_halved
-        _require_same_size(pair, image, mask, was_turned=was_turned)
-        if (image.mode in DEEP_MODES) != deep:
-            modes = f"{image.mode}, those of {pairs[0].image.name} {'more than bytes' if deep else 'bytes'}"
-            raise InputError(f"{pair.image}: its pixels are {modes}: save all images with values of the same kind")
-        classes = _classes(pair.mask, mask, table, labels)
-        rows, columns = nearest_pixels(mask.height, mask_size[0]), nearest_pixels(mask.width, mask_size[1])
-        images[index] = resized(pair.image, image, size)
-        largest = max(largest, 0 if deep else int(images[index].max()))
-        masks[index] = classes[rows[:, None], columns]
-    if halved and largest < LEAST_OF_UPPER:
-        raise InputError(
-            f"{pairs[0].image.parent}: colours of 16 bits are read by their upper 8, and those are at most {largest}: "
-            "save images of 8 bits a colour, scaled to the whole range"
-        )
-    return Frames(images, masks, np.array([readable_name(pair.image.stem) for pair in pairs]), turned, halved)
-
-
-def _require_same_size(pair: Pair, image: Image.Image, mask: Image.Image, *, was_turned: bool) -> None:
-    if image.size == mask.size:
-        return
-    sizes = f"{mask.width} x {mask.height} pixels, but {pair.image.name} has {image.width} x {image.height}"
-    if was_turned and image.size == mask.size[::-1]:
-        raise InputError(
-            f"{pair.mask}: {sizes} turned upright, as its EXIF orientation says: the mask is of the picture as it is "
-            "stored; save the image without the tag"
-        )
-    raise InputError(f"{pair.mask}: {sizes}: give both the same size")
-
-
-def nearest_pixels(size: int, wanted: int) -> NDArray[np.int64]:
-    """Return the source pixel under the centre of each pixel wanted: exact integers, where Pillow's sums round.
-
-    Args:
-        size: pixels of the source along an axis.
-        wanted: pixels of the result, shape (wanted,).
-    """
-    return (2 * np.arange(wanted, dtype=np.int64) + 1) * size // (2 * wanted)
-
-
-def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: Labels) -> Bytes:
-    """Return a mask's classes, shape (height, width)."""
-    if mask.mode not in MASK_MODES:
-        raise InputError(
-            f"{path}: its pixels are {mask.mode}: a mask has one 8-bit number a pixel, the id of its class: "
-            "save it as grey or with a palette"
-        )
-    ids = np.asarray(mask).astype(np.uint8)
-    classes = table[ids]
-    unknown = classes == UNKNOWN
-    if unknown.any():
-        row, column = np.unravel_index(int(np.argmax(unknown)), unknown.shape)
-        raise InputError(
-            f"{path}: label {ids[row, column]} in row {row + 1}, column {column + 1}: {labels.described()}: "
-            "mend the mask, or change task.classes or task.void_id"
-        )
-    return classes.astype(np.uint8)

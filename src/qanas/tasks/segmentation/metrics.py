@@ -15,7 +15,8 @@ from qanas.core.classes import confusion
 from qanas.core.even_spread import evenly_spread
 from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.pictures import Bytes, Size, colours
-from qanas.tasks.segmentation.files import VOID, nearest_pixels
+from qanas.tasks.segmentation.files import VOID
+from qanas.tasks.segmentation.reader import nearest_pixels
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -229,7 +230,7 @@ def _kept_images(
     inputs, targets = split.batch(kept)
     height, width = targets.shape[1:]
     step = -(-max(height, width) // LONGEST_SIDE)
-    rows, columns = nearest_pixels(inputs.shape[2], height), nearest_pixels(inputs.shape[3], width)
+    rows, columns = nearest_pixels(0, inputs.shape[2], height), nearest_pixels(0, inputs.shape[3], width)
     low, high = preprocessing.get("values", (0.0, 255.0))
     shown = inputs[:, :3, rows[:, None], columns]  # colours are in front of what other features there are
     pictures = colours(shown, preprocessing["means"], preprocessing["deviations"], (low, high))

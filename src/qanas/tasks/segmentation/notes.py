@@ -10,13 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.base import Split
+from qanas.tasks.frames import CUT
 from qanas.tasks.pictures import Size
-from qanas.tasks.segmentation.files import RESIZING, VOID, Frames
+from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS, Augmentation
+from qanas.tasks.segmentation.reader import RESIZING, Read
 
 
 def preprocessing_notes(
-    size: Size, classes: Sequence[str], means: NDArray[np.float64], deviations: NDArray[np.float64], train: Frames
+    size: Size,
+    classes: Sequence[str],
+    means: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    train: Read,
+    *,
+    cut: bool,
 ) -> dict[str, Any]:
     """Return all that it takes to compute a network's input, the colours, from a picture.
 
@@ -26,6 +34,7 @@ def preprocessing_notes(
         means: of the channels, shape (3,).
         deviations: likewise.
         train: says what values pictures have.
+        cut: whether a camera saw a part of them.
     """
     span = [float(train.images.min()), float(train.images.max())] if train.deep else [0, 255]
     values = f"as in the file, from {span[0]:g} to {span[1]:g} in training" if train.deep else "from 0 to 255"
@@ -34,6 +43,7 @@ def preprocessing_notes(
         "width": size[1],
         "channels": "the one value, three times" if train.deep else "red, green, blue",
         **({"values": span} if train.deep else {}),
+        **({"pictures": f"{CUT}; masks are of the same part"} if cut else {}),
         "means": means.tolist(),
         "deviations": deviations.tolist(),
         "resizing": RESIZING,
@@ -102,7 +112,7 @@ def _masks_note(size: Size, scored: Size) -> str:
     )
 
 
-def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
+def remarks(frames: Mapping[str, Read], classes: Sequence[str]) -> list[str]:
     """Return what a person should know of the images and masks that were read, a line each.
 
     Args:
@@ -130,15 +140,3 @@ def remarks(frames: Mapping[str, Frames], classes: Sequence[str]) -> list[str]:
             f"images have one deep value a pixel, {low:g} to {high:g} in training: read as it is, not as bytes"
         )
     return lines
-
-
-def two_ways(frames: Mapping[str, Frames], name: str) -> tuple[str, ...]:
-    """Say where some masks have the second class as 1 and others, so it seems, as 255."""
-    masks = [mask for read in frames.values() for mask in read.masks]
-    ones, voids = ([bool((mask == label).any()) for mask in masks] for label in (1, VOID))
-    if any(one and void for one, void in zip(ones, voids, strict=True)):
-        return ()
-    said = (
-        f"{sum(voids)} masks hold 0 and 255 alone, others 0 and 1: 255 is void; where '{name}' is meant, save it as 1"
-    )
-    return (said,)

@@ -6,6 +6,9 @@ colours, the light changes from scene to scene, near things hide far ones, and p
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qanas.tasks.segmentation.files import CAMVID_CLASSES, CAMVID_VOID
+from qanas.tasks.segmentation.files import (
+    CAMVID_CLASSES,
+    CAMVID_VOID,
+    Dataset,
+    Pairs,
+    find_cityscapes_pairs,
+    find_pairs,
+)
 
 SYNTHETIC = "synthetic"
 """In place of a folder: generated scenes."""
+
+_SEED = 0
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -260,3 +272,22 @@ def _pole(scene: Scene, row: float) -> None:
         if scene.generator.random() < 0.5:  # noqa: PLR2004
             sign = scene.box(row - tall + across, across, column - across / 2, across)
         scene.paint(sign, "sign_symbol", spread=40)
+
+
+@contextmanager
+def data_set(data: str, dataset: Dataset) -> Iterator[tuple[Path, Pairs]]:
+    """Yield a data set's folder and its files; generated ones live as long as the context.
+
+    Args:
+        data: the folder, or `SYNTHETIC`.
+        dataset: its layout.
+
+    Raises:
+        InputError: files are missing.
+    """
+    if data != SYNTHETIC:
+        yield Path(data), find_cityscapes_pairs(Path(data)) if dataset == "cityscapes" else find_pairs(Path(data))
+        return
+    with tempfile.TemporaryDirectory(prefix="segmentation-") as name:
+        write_synthetic(Path(name), _SEED)
+        yield Path(name), find_pairs(Path(name))

@@ -1,10 +1,7 @@
 """The task: tell for every pixel of a street scene what it belongs to."""
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -17,27 +14,14 @@ from qanas.core.candidate import Value
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
-from qanas.tasks.base import Arrays, FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Arrays, FloatArray, Indices, Split, Task, TaskData
 from qanas.tasks.classification import ClassWeights, balanced_weights, require_weights
+from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
+from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched, standardise
-from qanas.tasks.segmentation.files import (
-    CAMVID_CLASSES,
-    CAMVID_VOID,
-    VOID,
-    Frames,
-    Labels,
-    Pairs,
-    cityscapes_labels,
-    digest,
-    find_cityscapes_pairs,
-    find_pairs,
-    numbered_labels,
-    read_frames,
-)
-from qanas.tasks.segmentation.images import (
-    Augmentation,
-    pixel_features,
-)
+from qanas.tasks.segmentation.back_end import ClassesBackEnd
+from qanas.tasks.segmentation.files import OWN_VOID, VOID, Dataset, Labels, digest, labels_of
+from qanas.tasks.segmentation.images import Augmentation, pixel_features
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.notes import (
@@ -46,20 +30,16 @@ from qanas.tasks.segmentation.notes import (
     remarks,
     scoring_notes,
     source_notes,
-    two_ways,
 )
-from qanas.tasks.segmentation.synthetic import SYNTHETIC, write_synthetic
+from qanas.tasks.segmentation.reader import Read, read_pairs, require_usable, with_binary_masks
+from qanas.tasks.segmentation.synthetic import SYNTHETIC, data_set
 
-Dataset = Literal["camvid", "cityscapes", "folders"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
 
-OWN_VOID = -1
-"""The setting ``void_id`` that stands for the data set's own."""
 
-_SYNTHETIC_SEED = 0
-_FOLDERS_VOID = 255
-
+_FRAMES: dict[tuple[object, ...], Frame] = {}
+"""Of every data set that this process has read."""
 
 _TRAINING_PIXELS: "dict[Segmentation, tuple[int, ...]]" = {}
 """Of each task that this process has loaded: training pixels by class, from which balanced weights follow."""
@@ -75,6 +55,11 @@ class Segmentation(Task):
             of equal names; "cityscapes" has ``leftImg8bit/`` and ``gtFine/``.
         height: pixels that the network sees; images are resized.
         width: likewise.
+        frame: height and width of the frames that the device's camera gives. Images are brought to it before all else,
+            by their largest part about the middle with its proportions, and masks are of the same part. By default the
+            images' own.
+        frame_pixels: "bytes": red, green and blue of a byte each, grey where all images are; "rgb565": of 5, 6 and 5
+            bits, which images are rounded to.
         classes: their names in the order of their ids; none are CamVid's. Cityscapes has its own.
         void_id: the id of pixels that count for nothing; -1 is 11 in CamVid and 255 in folders. Cityscapes has
             its own.
@@ -116,6 +101,8 @@ class Segmentation(Task):
     class_weights: ClassWeights = None
     training_loss: LossName | None = None
     features: Literal["none", "pixels"] = "none"
+    frame: FrameSize | None = None
+    frame_pixels: Pixels = "bytes"
 
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
     unit: ClassVar[str] = "image"
@@ -139,14 +126,7 @@ class Segmentation(Task):
         Raises:
             InputError: settings that don't fit together.
         """
-        if self.dataset == "cityscapes":
-            if self.classes or self.void_id != OWN_VOID:
-                raise InputError("task.dataset: 'cityscapes' has its own classes; leave task.classes and void_id out")
-            return cityscapes_labels()
-        if self.dataset == "folders" and not self.classes:
-            raise InputError("task.classes: 'folders' has no classes of its own; name them in the order of their ids")
-        own_void = CAMVID_VOID if not self.classes else _FOLDERS_VOID
-        return numbered_labels(self.classes or CAMVID_CLASSES, self.void_id if self.void_id >= 0 else own_void)
+        return labels_of(self.dataset, self.classes, self.void_id)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over the names and bytes of all images and masks.
@@ -155,7 +135,7 @@ class Segmentation(Task):
             InputError: a file is missing, or the settings don't fit together.
         """
         self._require_settings()
-        with self._pairs() as (folder, pairs):
+        with data_set(self.data, self.dataset) as (folder, pairs):
             return digest(folder, pairs)
 
     def load(self) -> TaskData:
@@ -169,26 +149,31 @@ class Segmentation(Task):
             InputError: files are missing or damaged, or don't fit together.
         """
         self._require_settings()
-        with self._pairs() as (folder, pairs):
+        names = self.labels.names
+        with data_set(self.data, self.dataset) as (folder, pairs):
             sizes = {split: self.size if split == "train" else self.scored_size for split in pairs}
-            frames = {split: read_frames(pairs[split], self.labels, self.size, sizes[split]) for split in pairs}
-            frames, binary = self._with_binary_masks(frames)
-            self._require_usable(folder, frames)
-        means, deviations = channel_statistics(frames["train"].images)
-        preprocessing = preprocessing_notes(self.size, self.labels.names, means, deviations, frames["train"])
+            found = {
+                split: read_pairs(pairs[split], self.labels, self.size, sizes[split], self._camera) for split in pairs
+            }
+            found, binary = with_binary_masks(found, names[1]) if self._may_be_binary else (found, ())
+            require_usable(folder, found, names)
+        means, deviations = channel_statistics(found["train"].images)
+        cut = self.frame is not None
+        preprocessing = preprocessing_notes(self.size, names, means, deviations, found["train"], cut=cut)
+        frame, told = self._framed(found)
         if self.features != "none":
             preprocessing |= feature_notes()
-        splits = {split: self._split(read, means, deviations) for split, read in frames.items()}
-        counts = np.bincount(frames["train"].masks.reshape(-1), minlength=VOID + 1)[: len(self.labels.names)]
+        splits = {split: self._split(read, means, deviations) for split, read in found.items()}
+        counts = np.bincount(found["train"].masks.reshape(-1), minlength=VOID + 1)[: len(names)]
         _TRAINING_PIXELS[self] = tuple(map(int, counts))
         return TaskData(
             train=splits["train"],
             val=splits["val"],
             test=splits["test"],
-            output_size=len(self.labels.names),
-            preprocessing=preprocessing,
+            output_size=len(names),
+            preprocessing=preprocessing | frame,
             protocol=self._protocol(splits),
-            remarks=(*binary, *remarks(frames, self.labels.names)),
+            remarks=(*binary, *remarks(found, names), *told),
         )
 
     def input_settings(self) -> tuple[Choice, Choice]:
@@ -217,6 +202,42 @@ class Segmentation(Task):
         """
         unmoved = replace(self, min_scale=1.0, max_scale=1.0, mirror=0.0)
         return replace(unmoved, features="pixels", brightness=0.0, contrast=0.0, saturation=0.0)
+
+    def front_end(self, preprocessing: Mapping[str, Any]) -> PictureFrontEnd | None:
+        """Return what makes an input of a frame; None where images differ in size, are deep, or features are made.
+
+        Args:
+            preprocessing: constants of the training images, and the frame.
+        """
+        return PictureFrontEnd.from_notes(preprocessing) if self.features == "none" else None
+
+    def raw_inputs(self, val: Split, indices: Indices) -> list[NDArray[np.uint8]]:
+        """Return frames, each of shape (height, bytes of a line).
+
+        Args:
+            val: the split.
+            indices: of its samples, from 0, shape (batch,).
+        """
+        del val
+        if self._framing not in _FRAMES:
+            self.load()
+        frame = _FRAMES[self._framing]
+        with data_set(self.data, self.dataset) as (_, pairs):
+            return [self._camera.raw(pairs["val"][int(index)].image, frame) for index in indices]
+
+    def back_end(
+        self, preprocessing: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> ClassesBackEnd | None:
+        """Return what tells the class of each pixel; None where there is no single output of a logit a class.
+
+        Args:
+            preprocessing: with the classes.
+            shapes: of a sample's outputs by name, each (classes, h, w).
+        """
+        classes, found = len(preprocessing["classes"]), list(shapes.values())
+        if len(found) != 1 or len(found[0]) != 3 or found[0][0] != classes:  # noqa: PLR2004 - as said
+            return None
+        return ClassesBackEnd(classes, (found[0][1], found[0][2]))
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return a batch's mean loss, a scalar; void pixels don't count, classes count by their weights.
@@ -300,6 +321,31 @@ class Segmentation(Task):
         scales = self.min_scale, self.max_scale
         return Augmentation(scales, self.mirror, self.brightness, self.contrast, self.saturation)
 
+    @property
+    def _camera(self) -> Camera:
+        return Camera(self.frame, self.frame_pixels)
+
+    @property
+    def _framing(self) -> tuple[object, ...]:
+        """What frames follow from."""
+        return (self.data, self.dataset, self.frame, self.frame_pixels)
+
+    def _framed(self, found: Mapping[str, Read]) -> tuple[dict[str, Any], list[str]]:
+        """Return the frame's notes, where all images are of one size and of bytes, else why there are none."""
+        if found["train"].deep:
+            return {}, []
+        sizes = frozenset[Size]().union(*(read.frames for read in found.values()))
+        frame, told = self._camera.framed(sizes, grey=all(read.grey for read in found.values()))
+        if frame is None:
+            return {}, told
+        _FRAMES[self._framing] = frame
+        return {"frame": frame.notes}, []
+
+    @property
+    def _may_be_binary(self) -> bool:
+        """Whether 255 may be the second of two classes: nobody said what is void."""
+        return self.dataset == "folders" and self.void_id == OWN_VOID and len(self.labels.names) == 2  # noqa: PLR2004
+
     def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
         """Return how the numbers come about."""
         return {
@@ -320,56 +366,8 @@ class Segmentation(Task):
                 "task.data: 'synthetic' has CamVid's layout and classes; leave task.dataset, classes and void_id out"
             )
 
-    @contextmanager
-    def _pairs(self) -> Iterator[tuple[Path, Pairs]]:
-        """Yield the data set's folder and its files; synthetic ones live as long as the context."""
-        if self.data != SYNTHETIC:
-            folder = Path(self.data)
-            yield folder, find_cityscapes_pairs(folder) if self.dataset == "cityscapes" else find_pairs(folder)
-            return
-        with tempfile.TemporaryDirectory(prefix="segmentation-") as name:
-            write_synthetic(Path(name), _SYNTHETIC_SEED)
-            yield Path(name), find_pairs(Path(name))
-
-    def _with_binary_masks(self, frames: dict[str, Frames]) -> tuple[dict[str, Frames], tuple[str, ...]]:
-        """Return masks of 0 and 255 alone as tools save two classes: 255 is the second one there, not void.
-
-        Only where nobody said what is void; that it was done is the second thing returned.
-        """
-        labels = self.labels
-        guessed = self.dataset == "folders" and self.void_id == OWN_VOID and len(labels.names) == 2  # noqa: PLR2004
-        found = {int(label) for read in frames.values() for label in np.unique(read.masks)}
-        if guessed and found == {0, 1, VOID}:
-            return frames, two_ways(frames, labels.names[1])
-        if not guessed or found != {0, VOID} or not all((read.masks == 0).any() for read in frames.values()):
-            return frames, ()
-        taken = {
-            split: replace(read, masks=np.where(read.masks == VOID, 1, 0).astype(np.uint8))
-            for split, read in frames.items()
-        }
-        said = f"masks hold 0 and 255 alone: 255 is read as '{labels.names[1]}'; task.void_id = 255 would make it void"
-        return taken, (said,)
-
-    def _require_usable(self, folder: Path, frames: Mapping[str, Frames]) -> None:
-        """Refuse what nothing can be learnt from."""
-        for split, read in frames.items():
-            if (read.masks == VOID).all():
-                raise InputError(f"{folder}: every pixel of the {split} masks is void: label some")
-            if read.deep != frames["train"].deep:
-                raise InputError(
-                    f"{folder}: images of train and {split} have different kinds of values; save all alike"
-                )
-        found = np.unique(frames["train"].masks)
-        found = found[found != VOID]
-        if len(found) == 1:
-            only = self.labels.names[found[0]]
-            raise InputError(
-                f"{folder}: every pixel of the training masks that isn't void is '{only}': there is nothing to tell "
-                "apart; give the other classes' pixels their ids, and see task.void_id"
-            )
-
-    def _split(self, frames: Frames, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
-        inputs = standardise(frames.images, means, deviations)
+    def _split(self, read: Read, means: NDArray[np.float64], deviations: NDArray[np.float64]) -> Split:
+        inputs = standardise(read.images, means, deviations)
         if self.features == "pixels":
             inputs = pixel_features(inputs)
-        return Split(inputs, frames.masks, {"image": frames.names})
+        return Split(inputs, read.masks, {"image": read.names})
