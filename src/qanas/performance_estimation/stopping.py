@@ -149,10 +149,11 @@ class LearnedEnd(StoppingRule):
         del epochs
         now = max(course.losses)
         known = [other for other in others if other.end is not None and now in other.losses]
-        ends = np.array([other.end for other in known], np.float64)
-        rivals = ends[[other.size <= course.size for other in known]]
+        rivals = [other.end for other in known if other.end is not None and other.size <= course.size]
         if len(known) < self.fewest or len(rivals) < FEWEST:
             return True
+        known = sorted(known, key=lambda other: abs(math.log((other.size + 1) / (course.size + 1))))[:MOST_LEARNT]
+        ends = np.array([other.end for other in known], np.float64)
         # Shape (n, settings + 2), the course itself last: settings, sizes and losses from 0 to 1 each.
         rows = np.array([[*each.settings, each.size, each.losses[now]] for each in (*known, course)], np.float64)
         columns = rows.shape[1]
@@ -163,11 +164,14 @@ class LearnedEnd(StoppingRule):
         rows[:, -2:] = (rows[:, -2:] - low) / np.where(high > low, high - low, 1.0)
         groups = [*self.groups, ColumnGroup([columns - 2], 1), ColumnGroup([columns - 1], 1)]
         mean, sd = GaussianProcess(groups, rows[:-1], _capped(ends)).predict(rows[-1:])
-        return normal_below(float(rivals.min()), float(mean[0]), float(sd[0])) >= self.chance
+        return normal_below(min(rivals), float(mean[0]), float(sd[0])) >= self.chance
 
 
 LOOKS = (1 / 30, 1 / 10, 1 / 5, 1 / 3, 1 / 2, 2 / 3)
 """Shares of the epochs, after which ends are predicted."""
+
+MOST_LEARNT = 80
+"""Finished trainings, those nearest in size, that are learnt from: a process takes time by their cube."""
 
 CAPPED = 3.0
 """Losses are cut off as far above the median as this many times the distance of the best below it."""
