@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
-from qanas.core.measures import Measure
+from qanas.core.measures import Limit, Measure
 from qanas.core.trials import CurvePoint, TrialRecord
 from qanas.execution.executors import Unit
 from qanas.performance_estimation.bench import Bench
@@ -142,6 +142,17 @@ class Estimator(ABC):
 
     offers: ClassVar[tuple[type[object], ...]] = ()
     """What a solver can ask of it, once it is prepared, see `offer`."""
+
+    @classmethod
+    def bounded(cls, tables: Mapping[str, BaseModel], limits: Sequence[Limit]) -> Mapping[str, BaseModel]:
+        """Return its own tables as the constructor takes them, with what limits on costs say where a table doesn't.
+
+        Args:
+            tables: of a recipe, those that `tables` names.
+            limits: of the same recipe, its device's among them.
+        """
+        del limits
+        return tables
 
     def keeping(self, folder: Path) -> Estimator:
         """Return the estimator that knows where the weights of trials are kept; itself where it keeps none."""

@@ -17,7 +17,7 @@ from torch import nn
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, unknown
 from qanas.core.events import Watch
-from qanas.core.measures import SHARED_PREFIX, Measure, Metric, Score
+from qanas.core.measures import SHARED_PREFIX, Limit, Measure, Metric, Score
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
@@ -96,6 +96,15 @@ class WeightSharing(Estimator):
     stages = ("shared", "gates", "trials")
     starts = ("scratch", "shared")
     offers = (GatedNetworks,)
+
+    @classmethod
+    def bounded(cls, tables: Mapping[str, BaseModel], limits: Sequence[Limit]) -> Mapping[str, BaseModel]:
+        """Give windows of a cost the limit on it as their upper end: nothing over it need be trained."""
+        own = cast("SupernetOptions", tables["supernet"])
+        bounds = [float(limit.bound) for limit in limits if limit.cost.column == own.cost]
+        if own.most is not None or not bounds:
+            return tables
+        return {**tables, "supernet": own.model_copy(update={"most": bounds[0]})}
 
     def axis(self, measure: Measure) -> Measure:
         """Return the metric with shared weights in place of the metric."""
