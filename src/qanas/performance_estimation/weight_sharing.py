@@ -141,7 +141,7 @@ class WeightSharing(Estimator):
         file = stages.file("supernet", "supernet", ".safetensors", "shared")
         checkpoint = stages.file("supernet", "checkpoint", ".safetensors", "shared")
         stages.keep_only([file, checkpoint])
-        stages.work_off("supernet", [SupernetUnit(self, file, checkpoint)])
+        stages.work_off("supernet", [SupernetUnit(file, self, checkpoint)])
         checkpoint.path.unlink(missing_ok=True)
         made = SharedWeights(self.procedure, self, file)
         return replace(made, gated=GatedSharedWeights(bench, stages, made, file, self.supernet.held_out))
@@ -257,27 +257,19 @@ class SupernetUnit(StageUnit):
 
     Attributes:
         settings: how.
-        made: what it leaves.
         checkpoint: on the way.
     """
 
     settings: WeightSharing
-    made: StageFile
     checkpoint: StageFile
-
-    @property
-    def file(self) -> StageFile:
-        """The supernet's weights."""
-        return self.made
 
     @property
     def label(self) -> str:
         """What is trained."""
         return "supernet"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train the supernet and keep its weights."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train the supernet and write its weights."""
         supernet = new_supernet(bench)
         seed = derive_seed(bench.seed, "supernet")
         self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,10 +289,8 @@ class SupernetUnit(StageUnit):
             checkpoint=self.checkpoint.path,
             watch=watch,
         )
-        write_atomically(self.made.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
-        note = {"cpu_seconds": time.process_time() - started}
-        self.made.finish(note)
-        return note
+        write_atomically(self.file.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
+        return {}
 
 
 @dataclass(frozen=True)
