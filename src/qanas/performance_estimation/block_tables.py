@@ -160,37 +160,47 @@ class BlockTables(Estimator):
         made_for = self._made_for(bench, decisive)
         files = [self._files(stages, block, made_for) for block in blocks]
         stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table, entry.replaced)])
-        replaced = self.score.name == "replace_one"
-        if not all(entry.table.finished and (entry.replaced.finished or not replaced) for entry in files):
+        awaited = [file for entry in files for file in (entry.table, *([entry.replaced] if self._replaces else []))]
+        if not all(file.finished for file in awaited):
             features = self._write_features(bench, stages, teacher)
-            stages.work_off(
-                "distillation",
-                [
-                    DistillationUnit(file, self, block, features, number)
-                    for block, entry in enumerate(files)
-                    for number, file in enumerate(entry.supernets)
-                ],
-            )
-            stages.work_off(
-                "tables",
-                [
-                    TableUnit(entry.table, self, block, features, entry.supernets, tuple(decisive))
-                    for block, entry in enumerate(files)
-                ],
-            )
-            if replaced:
-                taken = self.score.samples
-                stages.work_off(
-                    "replaced",
-                    [
-                        ReplacedUnit(entry.replaced, self.procedure, block, entry, features, teacher, taken)
-                        for block, entry in enumerate(files)
-                    ],
-                )
+            self._write_tables(stages, features, files, tuple(decisive))
+            if self._replaces:
+                self._write_replaced(stages, features, files, teacher)
         made = ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
         if not self.score.is_fitted:
             return made
         return replace(made, fitted=self._fitted(made, stages, measures))
+
+    @property
+    def _replaces(self) -> bool:
+        """Whether rows are scored by what they cost the teacher."""
+        return self.score.name == "replace_one"
+
+    def _write_tables(
+        self, stages: Stages, features: FeatureFolders, files: Sequence[BlockFiles], decisive: tuple[str, ...]
+    ) -> None:
+        """Distil, and score."""
+        supernets = [
+            DistillationUnit(file, self, block, features, number)
+            for block, entry in enumerate(files)
+            for number, file in enumerate(entry.supernets)
+        ]
+        tables = [
+            TableUnit(entry.table, self, block, features, entry.supernets, decisive)
+            for block, entry in enumerate(files)
+        ]
+        stages.work_off("distillation", supernets)
+        stages.work_off("tables", tables)
+
+    def _write_replaced(
+        self, stages: Stages, features: FeatureFolders, files: Sequence[BlockFiles], teacher: Path
+    ) -> None:
+        """Measure what each row costs the teacher."""
+        units = [
+            ReplacedUnit(entry.replaced, self.procedure, block, entry, features, teacher, self.score.samples)
+            for block, entry in enumerate(files)
+        ]
+        stages.work_off("replaced", units)
 
     def _fitted(self, tables: ScoredBlocks, stages: Stages, measures: Sequence[Measure]) -> FittedScore:
         """Retrain networks, and fit the score to how they come out."""
