@@ -132,7 +132,8 @@ def replaced(run: FinishedRun, candidates: Sequence[Candidate]) -> dict[str, lis
     features, scored = features_of_run(run), run.scored
     values: list[dict[Row, float]] = []
     for block, rows in enumerate(rows_by_block(run, candidates)):
-        unit = ReplacedUnit(scored.procedure, block, scored.files[block], features, scored.teacher, REPLACED_SAMPLES)
+        files = scored.files[block]
+        unit = ReplacedUnit(files.replaced, scored.procedure, block, files, features, scored.teacher, REPLACED_SAMPLES)
         losses = unit.losses(run.plan.bench, rows, lambda _: True)
         values.append(dict(zip(rows, losses.tolist(), strict=True)))
     return by_network(run, candidates, values)

@@ -177,3 +177,16 @@ def test_without_the_runner_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv(cmsis_nn.VARIABLE, raising=False)
     with pytest.raises(InputError, match=r"on an emulated Cortex-M55: .*(make emulator fetches one|on this machine)"):
         Device.named("cortex-m55").figure("instructions", [SMALL])
+
+
+def test_a_missing_runner_is_told_by_whoever_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda tool: tool)
+    monkeypatch.setenv(cmsis_nn.VARIABLE, __file__)
+    assert not cmsis_nn.lacking()
+    assert cmsis_nn.lacking("no/runner.axf").startswith(
+        "latency.runner names no mlek_inference_runner.axf but 'no/runner.axf'; "
+    )
+    monkeypatch.setenv(cmsis_nn.VARIABLE, "nor/here.axf")
+    assert cmsis_nn.lacking().startswith(f"${cmsis_nn.VARIABLE} names no mlek_inference_runner.axf but 'nor/here.axf'")
+    monkeypatch.delenv(cmsis_nn.VARIABLE)
+    assert cmsis_nn.lacking().startswith(f"${cmsis_nn.VARIABLE} is not set; make emulator fetches one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from qanas.core.errors import InputError
 from qanas.core.events import Event, go_on
+from qanas.core.measures import Cost, Limit
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.performance_estimation.weight_sharing import SupernetOptions, WeightSharing, cost_windows, new_supernet
 from qanas.search_space.start import Proposal
@@ -153,6 +154,16 @@ def test_windows_are_of_the_costs_of_networks_and_of_what_is_named(bench: Bench)
             WeightSharing(FullTraining(), SupernetOptions(**options)).check_bench(bench)
     with pytest.raises(InputError, match=r"supernet\.cost: macs: paths cost"):
         cost_windows(bench, SupernetOptions(cost="macs", most=1.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [({"cost": "macs"}, 900.0), ({"cost": "macs", "most": 5.0}, 5.0), ({"cost": "file_bytes"}, None), ({}, None)],
+)
+def test_windows_end_at_the_limit_on_their_cost(given: dict[str, Any], most: float | None) -> None:
+    limits = [Limit(Cost("packed_weight_bytes"), 70), Limit(Cost("macs"), 900)]
+    (options,) = WeightSharing.bounded({"supernet": SupernetOptions(**given)}, limits).values()
+    assert options == SupernetOptions(**given | {"most": most})
 
 
 class StopAfter:

@@ -31,3 +31,10 @@ def test_quantization_aware_epochs_are_counted_where_weights_have_few_bits(
     monkeypatch.setattr(FullTraining, "_epoch_seconds", seconds)
     trainings = 4 + 3 * (2 + 1)  # trials; finalists and the reference
     assert forecast(plan).hours == pytest.approx(trainings * epochs / 3600)
+
+
+def test_proxies_are_counted_as_no_trainings(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same clock: finalists and the reference are trained, and no candidate."""
+    monkeypatch.setattr(FullTraining, "_epoch_seconds", lambda *_: 1.0)
+    plan = make_plan(estimation={"name": "proxies", "epochs": 1}, strategy={"trials": 1000})
+    assert forecast(plan).hours == pytest.approx(3 * (2 + 1) / 3600)

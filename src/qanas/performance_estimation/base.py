@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
-from qanas.core.measures import Measure
+from qanas.core.measures import Limit, Measure
 from qanas.core.trials import CurvePoint, TrialRecord
 from qanas.execution.executors import Unit
 from qanas.performance_estimation.bench import Bench
@@ -40,18 +41,37 @@ class Estimate:
     curve: Sequence[CurvePoint] = ()
 
 
+@dataclass(frozen=True)
 class StageUnit(Unit[Bench, dict[str, Any]], ABC):
-    """A unit of a stage of preparation: leaves a file and returns a note on how it went, with its ``cpu_seconds``."""
+    """A unit of a stage of preparation: leaves a file and returns a note on how it went, with its ``cpu_seconds``.
 
-    @property
-    @abstractmethod
-    def file(self) -> StageFile:
-        """What it leaves; where that is finished, the unit is not run again."""
+    Attributes:
+        file: what it leaves; where that is finished, the unit is not run again.
+    """
+
+    file: StageFile
 
     @property
     @abstractmethod
     def label(self) -> str:
         """For people."""
+
+    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Write the file, and say that it is finished."""
+        started = time.process_time()
+        note = self.write(bench, watch)
+        note["cpu_seconds"] = time.process_time() - started
+        self.file.finish(note)
+        return note
+
+    @abstractmethod
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Do the work and write the file; return what its note says of it.
+
+        Args:
+            bench: what candidates are measured on.
+            watch: told how far it has come.
+        """
 
 
 class StageFile(Protocol):
@@ -142,6 +162,17 @@ class Estimator(ABC):
 
     offers: ClassVar[tuple[type[object], ...]] = ()
     """What a solver can ask of it, once it is prepared, see `offer`."""
+
+    @classmethod
+    def bounded(cls, tables: Mapping[str, BaseModel], limits: Sequence[Limit]) -> Mapping[str, BaseModel]:
+        """Return its own tables as the constructor takes them, with what limits on costs say where a table doesn't.
+
+        Args:
+            tables: of a recipe, those that `tables` names.
+            limits: of the same recipe, its device's among them.
+        """
+        del limits
+        return tables
 
     def keeping(self, folder: Path) -> Estimator:
         """Return the estimator that knows where the weights of trials are kept; itself where it keeps none."""

@@ -160,32 +160,47 @@ class BlockTables(Estimator):
         made_for = self._made_for(bench, decisive)
         files = [self._files(stages, block, made_for) for block in blocks]
         stages.keep_only([file for entry in files for file in (*entry.supernets, entry.table, entry.replaced)])
-        replaced = self.score.name == "replace_one"
-        if not all(entry.table.finished and (entry.replaced.finished or not replaced) for entry in files):
+        awaited = [file for entry in files for file in (entry.table, *([entry.replaced] if self._replaces else []))]
+        if not all(file.finished for file in awaited):
             features = self._write_features(bench, stages, teacher)
-            stages.work_off(
-                "distillation",
-                [
-                    DistillationUnit(self, block, entry, features, number)
-                    for block, entry in enumerate(files)
-                    for number in range(len(entry.supernets))
-                ],
-            )
-            units = [TableUnit(self, block, entry, features, tuple(decisive)) for block, entry in enumerate(files)]
-            stages.work_off("tables", units)
-            if replaced:
-                taken = self.score.samples
-                stages.work_off(
-                    "replaced",
-                    [
-                        ReplacedUnit(self.procedure, block, entry, features, teacher, taken)
-                        for block, entry in enumerate(files)
-                    ],
-                )
+            self._write_tables(stages, features, files, tuple(decisive))
+            if self._replaces:
+                self._write_replaced(stages, features, files, teacher)
         made = ScoredBlocks(self.procedure, self.score, bench, teacher, tuple(files))
         if not self.score.is_fitted:
             return made
         return replace(made, fitted=self._fitted(made, stages, measures))
+
+    @property
+    def _replaces(self) -> bool:
+        """Whether rows are scored by what they cost the teacher."""
+        return self.score.name == "replace_one"
+
+    def _write_tables(
+        self, stages: Stages, features: FeatureFolders, files: Sequence[BlockFiles], decisive: tuple[str, ...]
+    ) -> None:
+        """Distil, and score."""
+        supernets = [
+            DistillationUnit(file, self, block, features, number)
+            for block, entry in enumerate(files)
+            for number, file in enumerate(entry.supernets)
+        ]
+        tables = [
+            TableUnit(entry.table, self, block, features, entry.supernets, decisive)
+            for block, entry in enumerate(files)
+        ]
+        stages.work_off("distillation", supernets)
+        stages.work_off("tables", tables)
+
+    def _write_replaced(
+        self, stages: Stages, features: FeatureFolders, files: Sequence[BlockFiles], teacher: Path
+    ) -> None:
+        """Measure what each row costs the teacher."""
+        units = [
+            ReplacedUnit(entry.replaced, self.procedure, block, entry, features, teacher, self.score.samples)
+            for block, entry in enumerate(files)
+        ]
+        stages.work_off("replaced", units)
 
     def _fitted(self, tables: ScoredBlocks, stages: Stages, measures: Sequence[Measure]) -> FittedScore:
         """Retrain networks, and fit the score to how they come out."""
@@ -202,10 +217,10 @@ class BlockTables(Estimator):
             start = tables.finalist_start(bench, candidate, score.start)
             file = stages.file("retrained", f"network_{candidate.key}", ".parquet", "retrained", candidate.key)
             procedure = self.procedure.with_settings(epochs=score.epochs)
-            units.append(RetrainedUnit(candidate, procedure, start, file, score.held_out))
-        stages.keep_only([unit.made for unit in units])
+            units.append(RetrainedUnit(file, candidate, procedure, start, score.held_out))
+        stages.keep_only([unit.file for unit in units])
         stages.work_off("retrained", units)
-        losses = [metric.loss(metric_of_retrained(unit.made.path, metric.column)) for unit in units]
+        losses = [metric.loss(metric_of_retrained(unit.file.path, metric.column)) for unit in units]
         with stages.timed("fit"):
             rows = [tables.rows_of(candidate) for candidate in networks]
             model = score.model if score.name == "calibrated" else "ridge"
@@ -292,18 +307,16 @@ class BlockTables(Estimator):
 
 @dataclass(frozen=True)
 class BlockUnit(StageUnit):
-    """Work on one block; returns the note that it left.
+    """Work on one block.
 
     Attributes:
         settings: of the tables.
         block: its position.
-        files: where results go.
         features: the teacher's.
     """
 
     settings: BlockTables
     block: int
-    files: BlockFiles
     features: FeatureFolders
 
     @property
@@ -320,16 +333,10 @@ class DistillationUnit(BlockUnit):
         number: of the supernet.
     """
 
-    number: int = 0
+    number: int
 
-    @property
-    def file(self) -> StageFile:
-        """The supernet's weights."""
-        return self.files.supernets[self.number]
-
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train the supernet and keep its weights."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train the supernet and write its weights."""
         block = blocks_of(bench)[self.block]
         seed = derive_seed(bench.seed, "distillation", block.name, self.number)
         supernet = BlockSupernet.seeded(block, derive_seed(seed, "weights"))
@@ -342,9 +349,7 @@ class DistillationUnit(BlockUnit):
 
         distil(supernet, features, self.settings.distillation.settings, derive_seed(seed, "order"), noted)
         write_atomically(self.file.path, save(dict(supernet.state_dict())))
-        note = {"losses": losses, "cpu_seconds": time.process_time() - started}
-        self.file.finish(note)
-        return note
+        return {"losses": losses}
 
 
 @dataclass(frozen=True)
@@ -352,20 +357,16 @@ class TableUnit(BlockUnit):
     """The table of a block.
 
     Attributes:
+        supernets: of the block, distilled.
         decisive: the additive costs that a race keeps the front of, by column.
     """
 
-    decisive: tuple[str, ...] = ()
+    supernets: tuple[StageFile, ...]
+    decisive: tuple[str, ...]
 
-    @property
-    def file(self) -> StageFile:
-        """The table."""
-        return self.files.table
-
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Score paths and keep the table."""
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Score paths and write the table."""
         del watch
-        started = time.process_time()
         block = blocks_of(bench)[self.block]
         train = BlockFeatures.mapped(self.features.train, self.block)
         held_out = BlockFeatures.mapped(self.features.held_out, self.block)
@@ -374,7 +375,7 @@ class TableUnit(BlockUnit):
             held_out = held_out.part(divided(bench, score.held_out)[0])
         shape = tuple(train.inputs.shape[1:])
         supernets = []
-        for file in self.files.supernets:
+        for file in self.supernets:
             supernet = BlockSupernet(block)
             supernet.load_state_dict(load_file(file.path))
             supernets.append(BlockLayers.of(supernet.eval(), shape, bench.scheme))
@@ -383,11 +384,8 @@ class TableUnit(BlockUnit):
         builder = TableBuilder(supernets, train, held_out, settings, seed, bench.additive_costs)
         table = builder.build(self.decisive)
         table.write(self.file.path, [[option.name for option in options] for options in block.layers])
-        note = {
+        return {
             "rows": len(table.rows),
             "exact_rows": int(table.exact.sum()),
             "samples": int(table.samples.max()),
-            "cpu_seconds": time.process_time() - started,
         }
-        self.file.finish(note)
-        return note

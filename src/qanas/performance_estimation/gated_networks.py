@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -163,7 +162,7 @@ class GatedSharedWeights(GatedNetworks):
             )
             costs = self.option_costs(loss.columns)
             units.append(GatesUnit(file, checkpoint, self.shared, settings, loss, costs, self.share))
-        self.stages.keep_only([file for unit in units for file in (unit.made, unit.checkpoint)])
+        self.stages.keep_only([file for unit in units for file in (unit.file, unit.checkpoint)])
         self.stages.work_off("gates", units)
         for unit in units:
             unit.checkpoint.path.unlink(missing_ok=True)
@@ -198,36 +197,26 @@ class GatedSharedWeights(GatedNetworks):
 
 @dataclass(frozen=True)
 class OptionCostsUnit(StageUnit):
-    """What every option of every layer costs.
+    """What every option of every layer costs: a table a column, as JSON.
 
     Attributes:
-        made: a table a column, as JSON.
         models: how costs are had.
     """
 
-    made: StageFile
     models: tuple[CostModel, ...]
-
-    @property
-    def file(self) -> StageFile:
-        """The tables."""
-        return self.made
 
     @property
     def label(self) -> str:
         """Which costs."""
         return ", ".join(model.measure.column for model in self.models)
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
         """Cost one network for each option of each layer."""
         del watch
-        started = time.process_time()
         found, networks = option_costs_of(bench, self.models)
         tables = {name: costs.table() for name, costs in found.items()}
-        write_atomically(self.made.path, json.dumps(tables).encode())
-        note = {"networks": networks, "cpu_seconds": time.process_time() - started}
-        self.made.finish(note)
-        return note
+        write_atomically(self.file.path, json.dumps(tables).encode())
+        return {"networks": networks}
 
 
 def option_costs_of(bench: Bench, models: Sequence[CostModel]) -> tuple[dict[str, OptionCosts], int]:
@@ -294,7 +283,6 @@ class GatesUnit(StageUnit):
     """The training of gates by one loss; a killed one goes on from its last checkpoint.
 
     Attributes:
-        made: the gates.
         checkpoint: on the way.
         shared: weights to begin with.
         settings: how.
@@ -303,7 +291,6 @@ class GatesUnit(StageUnit):
         share: of the training samples that gates learn on.
     """
 
-    made: StageFile
     checkpoint: StageFile
     shared: StageFile
     settings: GateSettings
@@ -312,18 +299,12 @@ class GatesUnit(StageUnit):
     share: float
 
     @property
-    def file(self) -> StageFile:
-        """The gates."""
-        return self.made
-
-    @property
     def label(self) -> str:
         """How much costs count."""
         return f"alpha {self.loss.alpha:g}"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train gates and keep them."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train gates and write them."""
         trainer = gates_trainer(bench, self.settings, self.loss, self.costs)
         trainer.supernet.network.load_state_dict(load_file(self.shared.path))  # type: ignore[union-attr]
         parts = held_out(bench, self.share)
@@ -337,15 +318,13 @@ class GatesUnit(StageUnit):
         seed = derive_seed(bench.seed, "gates")
         history = train_gates(trainer, data, seed=seed, checkpoint=self.checkpoint.path, watch=watch)
         tensors = {name: values.contiguous() for name, values in trainer.gates.state_dict().items()}
-        write_atomically(self.made.path, save(tensors, {"history": json.dumps(history)}))
-        note = {**history[-1], "cpu_seconds": time.process_time() - started}
-        self.made.finish(note)
-        return note
+        write_atomically(self.file.path, save(tensors, {"history": json.dumps(history)}))
+        return dict(history[-1])
 
     def learnt(self, places: Places) -> LearntGates:
         """Return the gates."""
         gates = Gates(places)
-        gates.load_state_dict(load_file(self.made.path))
+        gates.load_state_dict(load_file(self.file.path))
         return gates.learnt(self.loss)
 
 
@@ -386,34 +365,24 @@ def forecast_gates(bench: Bench, asked: Sequence[GateSettings]) -> float:
 
 @dataclass(frozen=True)
 class ScoreUnit(StageUnit):
-    """The score of one network.
+    """The scores of one network, by column, as JSON.
 
     Attributes:
-        made: scores by column, as JSON.
         scorer: says them.
         candidate: the network.
     """
 
-    made: StageFile
     scorer: Estimator
     candidate: Candidate
-
-    @property
-    def file(self) -> StageFile:
-        """The scores."""
-        return self.made
 
     @property
     def label(self) -> str:
         """The network."""
         return self.candidate.key
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
         """Score it."""
-        started = time.process_time()
         seed = derive_seed(bench.seed, "score", self.candidate.key)
         estimate = self.scorer.estimate(bench, Proposal(self.candidate), seed, (), watch)
-        write_atomically(self.made.path, json.dumps(dict(estimate.scores)).encode())
-        note = {"cpu_seconds": time.process_time() - started}
-        self.made.finish(note)
-        return note
+        write_atomically(self.file.path, json.dumps(dict(estimate.scores)).encode())
+        return {}

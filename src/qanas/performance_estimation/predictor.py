@@ -94,7 +94,7 @@ class Predictor(Estimator):
             last = self.anchors if self.choose != "rounds" else round(self.anchors * (number + 1) / ROUNDS)
             chosen += self._more(bench, metrics, units, chosen, last - first)
             units += [
-                AnchorUnit(self.procedure, candidate, place, self._file(stages, candidate, place))
+                AnchorUnit(self._file(stages, candidate, place), self.procedure, candidate, place)
                 for place, candidate in enumerate(chosen[first:], first)
             ]
             stages.work_off("anchors", units)
@@ -242,26 +242,19 @@ class AnchorUnit(StageUnit):
         procedure: trains it.
         candidate: that is trained.
         place: among the anchors; its seed follows from it.
-        kept: where its scores go.
     """
 
     procedure: Procedure
     candidate: Candidate
     place: int
-    kept: StageFile
-
-    @property
-    def file(self) -> StageFile:
-        """Where its scores go."""
-        return self.kept
 
     @property
     def label(self) -> str:
         """For people."""
         return f"anchor {self.place + 1}"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train, score on validation data, and keep that."""
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train, score on validation data, and write that down."""
         started = time.process_time()
         seed = derive_seed(bench.seed, "anchor", self.place)
         try:
@@ -271,9 +264,8 @@ class AnchorUnit(StageUnit):
             note: dict[str, Any] = {"scores": scores}
         except TrainingFailed as error:
             note = {"scores": {}, "failed": str(error)}
-        note["cpu_seconds"] = time.process_time() - started
-        write_atomically(self.file.path, json.dumps({"config": self.candidate.config, **note}).encode())
-        self.file.finish(note)
+        content = {"config": self.candidate.config, **note, "cpu_seconds": time.process_time() - started}
+        write_atomically(self.file.path, json.dumps(content).encode())
         return note
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, unknown
 from qanas.core.events import Watch
-from qanas.core.measures import SHARED_PREFIX, Measure, Metric, Score
+from qanas.core.measures import SHARED_PREFIX, Limit, Measure, Metric, Score
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord
@@ -97,6 +97,15 @@ class WeightSharing(Estimator):
     starts = ("scratch", "shared")
     offers = (GatedNetworks,)
 
+    @classmethod
+    def bounded(cls, tables: Mapping[str, BaseModel], limits: Sequence[Limit]) -> Mapping[str, BaseModel]:
+        """Give windows of a cost the limit on it as their upper end: nothing over it need be trained."""
+        own = cast("SupernetOptions", tables["supernet"])
+        bounds = [float(limit.bound) for limit in limits if limit.cost.column == own.cost]
+        if own.most is not None or not bounds:
+            return tables
+        return {**tables, "supernet": own.model_copy(update={"most": bounds[0]})}
+
     def axis(self, measure: Measure) -> Measure:
         """Return the metric with shared weights in place of the metric."""
         if not isinstance(measure, Metric):
@@ -132,7 +141,7 @@ class WeightSharing(Estimator):
         file = stages.file("supernet", "supernet", ".safetensors", "shared")
         checkpoint = stages.file("supernet", "checkpoint", ".safetensors", "shared")
         stages.keep_only([file, checkpoint])
-        stages.work_off("supernet", [SupernetUnit(self, file, checkpoint)])
+        stages.work_off("supernet", [SupernetUnit(file, self, checkpoint)])
         checkpoint.path.unlink(missing_ok=True)
         made = SharedWeights(self.procedure, self, file)
         return replace(made, gated=GatedSharedWeights(bench, stages, made, file, self.supernet.held_out))
@@ -248,27 +257,19 @@ class SupernetUnit(StageUnit):
 
     Attributes:
         settings: how.
-        made: what it leaves.
         checkpoint: on the way.
     """
 
     settings: WeightSharing
-    made: StageFile
     checkpoint: StageFile
-
-    @property
-    def file(self) -> StageFile:
-        """The supernet's weights."""
-        return self.made
 
     @property
     def label(self) -> str:
         """What is trained."""
         return "supernet"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train the supernet and keep its weights."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train the supernet and write its weights."""
         supernet = new_supernet(bench)
         seed = derive_seed(bench.seed, "supernet")
         self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,10 +289,8 @@ class SupernetUnit(StageUnit):
             checkpoint=self.checkpoint.path,
             watch=watch,
         )
-        write_atomically(self.made.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
-        note = {"cpu_seconds": time.process_time() - started}
-        self.made.finish(note)
-        return note
+        write_atomically(self.file.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
+        return {}
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,8 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )
 
     # 3. How they are found, trained and estimated.
-    _bound_windows(own_tables, limits)
     pretraining = None if recipe.pretraining is None else _pretraining(recipe.pretraining, recipe.task, folder)
-    estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables, pretraining)
+    estimator, estimation_table, estimator_tables = _estimator(recipe.estimation, own_tables, pretraining, limits)
     check_meeting(strategy, estimator, (recipe.strategy.name, recipe.estimation.name))
     budget, budget_table = _budget(recipe, strategy)
     finalists = replace(_finalists(recipe.finalists, estimator.procedure), tune=_tuned(recipe))
@@ -232,14 +231,6 @@ def _measures(
     return objectives, limits, goals, costs
 
 
-def _bound_windows(own_tables: dict[str, Any], limits: Sequence[Limit]) -> None:
-    """Give windows of a supernet's cost the limit on it as their upper end: nothing over it need be trained."""
-    supernet = own_tables.get("supernet")
-    if isinstance(supernet, dict) and "cost" in supernet:
-        bound = next((float(limit.bound) for limit in limits if limit.cost.column == supernet["cost"]), None)
-        own_tables["supernet"] = {**({} if bound is None else {"most": bound}), **supernet}
-
-
 def _with_defaults(content: dict[str, Any], own_tables: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe that names its estimator, and a strategy where the estimator has one of its own.
 
@@ -310,7 +301,7 @@ def _resolved_pretraining(made: Pretraining | None) -> dict[str, Any]:
 
 
 def _estimator(
-    table: EstimationTable, own_tables: Mapping[str, Any], pretraining: Pretraining | None
+    table: EstimationTable, own_tables: Mapping[str, Any], pretraining: Pretraining | None, limits: Sequence[Limit]
 ) -> tuple[Estimator, dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the estimator with its procedure, the resolved ``[estimation]``, and its own tables, resolved.
 
@@ -327,7 +318,9 @@ def _estimator(
         procedure = PretrainedTraining(**vars(procedure), pretraining=pretraining)
     own = {key: value for key, value in extra.items() if key in arguments}
     options = options_of(kind, own, "estimation", also_known=own_keys, given=["procedure", *kind.tables])
-    tables = {name: validated(model, own_tables.get(name, {}), name) for name, model in kind.tables.items()}
+    tables = kind.bounded(
+        {name: validated(model, own_tables.get(name, {}), name) for name, model in kind.tables.items()}, limits
+    )
     estimator = made_from(kind, options, "estimation", table.name, procedure=procedure, **tables)
     resolved = {
         "name": table.name,

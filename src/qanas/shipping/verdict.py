@@ -141,31 +141,22 @@ def recommend(
     by_size = sorted(cards, key=lambda name: (*goals.size(cards[name], cost), name))
     alike = [name for name in by_size if name == best or (compared and differences[name]["val"].holds(0.0))]
     chosen = next((name for name in alike if goals.within(cards[name], limits)), alike[0])
-    sentences = []
     reaching = goals.smallest(scored, limits, wanted, cost) if wanted else None
-    if wanted:
-        sentences.append(_by_goals(scored, reaching, wanted))
-    if reaching is None:
-        sentences.append(_chosen(cards, chosen, best, metric, differences))
-    chosen = reaching or chosen
-    if compared:
-        sentences.append(_others(differences, alike, best, compared[best].intervals))
-    sentences += _unsound(shipped)
-    ranked = [card for card in compared.values() if card.kind != "baseline"]
-    tau = None
-    if len(ranked) >= FEWEST_RANKED:
-        means = [np.array([card.metric("deployed", split, metric.name).mean for card in ranked]) for split in SPLITS]
-        tau = rank_correlation(*means)
-        sentences.append(_ranking(tau, {n: c for n, c in compared.items() if c.kind != "baseline"}, metric))
-    early = sum(card.intervals is None for card in shipped.values())
-    if compared and early:
-        sentences.append(
-            f"Not compared, for they have no intervals (of an earlier version): {early} of {len(shipped)} models."
-        )
+    finalists = {name: card for name, card in compared.items() if card.kind != "baseline"}
+    tau = _agreement(finalists, metric)
+    sentences = (
+        _by_goals(scored, reaching, wanted) if wanted else "",
+        _chosen(cards, chosen, best, metric, differences) if reaching is None else "",
+        _others(differences, alike, best, compared[best].intervals) if compared else "",
+        _unsound(shipped),
+        _ranking(tau, finalists, metric),
+        _without_intervals(shipped) if compared else "",
+    )
     intervals = compared[best].intervals if compared else None
     unit, units = (intervals.unit, intervals.units) if intervals is not None else ("", {})
-    told = tuple(sentence for sentence in sentences if sentence)
-    return Recommendation(chosen, best, metric.name, unit, units, differences, tau, len(ranked), told)
+    told = tuple(filter(None, sentences))
+    taken = reaching or chosen
+    return Recommendation(taken, best, metric.name, unit, units, differences, tau, len(finalists), told)
 
 
 def _by_goals(cards: Mapping[str, Card], found: str | None, wanted: Sequence[Goal]) -> str:
@@ -197,6 +188,14 @@ def _by_luck(card: Card, wanted: Sequence[Goal]) -> str:
     return f"; this file does, its network not always: {', '.join(told)}" if told else ""
 
 
+def _agreement(finalists: Mapping[str, Card], metric: Metric) -> float | None:
+    """Return Kendall's tau of validation and test scores; None where finalists are too few, or all score the same."""
+    if len(finalists) < FEWEST_RANKED:
+        return None
+    means = [[card.metric("deployed", split, metric.name).mean for card in finalists.values()] for split in SPLITS]
+    return rank_correlation(*map(np.array, means))
+
+
 def _ranking(tau: float | None, cards: Mapping[str, Card], metric: Metric) -> str:
     """Tell whether validation and test data put the finalists in the same order."""
     if tau is None:
@@ -218,15 +217,23 @@ def _ranking(tau: float | None, cards: Mapping[str, Card], metric: Metric) -> st
     return f"The ranking does not hold on test data (tau {tau:.2f} over {len(cards)} finalists){turned}."
 
 
-def _unsound(cards: Mapping[str, Card]) -> list[str]:
+def _without_intervals(cards: Mapping[str, Card]) -> str:
+    """Tell how many of all shipped models there is nothing to compare of."""
+    early = sum(card.intervals is None for card in cards.values())
+    if not early:
+        return ""
+    return f"Not compared, for they have no intervals (of an earlier version): {early} of {len(cards)} models."
+
+
+def _unsound(cards: Mapping[str, Card]) -> str:
     """Tell which of all shipped models are no success, and why."""
     reasons = {name: card.degenerate.told() for name, card in cards.items() if card.degenerate is not None}
     if not reasons:
-        return []
+        return ""
     told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
     if len(reasons) == len(cards):
-        return [f"No shipped model is a success, the one above included: on validation data {told}."]
-    return [f"Degenerate, and out of the running, {len(reasons)} of {len(cards)} shipped models: {told}."]
+        return f"No shipped model is a success, the one above included: on validation data {told}."
+    return f"Degenerate, and out of the running, {len(reasons)} of {len(cards)} shipped models: {told}."
 
 
 def _loss(card: Card, metric: Metric) -> float:

@@ -48,13 +48,16 @@ def lacking(runner: str = "") -> str:
     """Say why it can't be run here; empty where it can.
 
     Args:
-        runner: its path; empty: the environment's.
+        runner: its path, a device's ``latency.runner``; empty: the environment's.
     """
     missing = [tool for tool in (EMULATOR, COMPILER) if shutil.which(tool) is None]
     if missing:
         return f"no {' and no '.join(missing)} on this machine"
-    named = runner or os.environ.get(VARIABLE, "")
-    return "" if Path(named).is_file() else f"${VARIABLE} names no mlek_inference_runner.axf; make emulator fetches one"
+    field, named = ("latency.runner", runner) if runner else (f"${VARIABLE}", os.environ.get(VARIABLE, ""))
+    if Path(named).is_file():
+        return ""
+    wrong = f"names no mlek_inference_runner.axf but '{named}'" if named else "is not set"
+    return f"{field} {wrong}; make emulator fetches one"
 
 
 @dataclass(frozen=True)

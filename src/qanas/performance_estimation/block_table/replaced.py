@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch
 from qanas.core.run_folder import write_parquet
 from qanas.core.seeds import derive_seed
-from qanas.performance_estimation.base import StageFile, StageUnit
+from qanas.performance_estimation.base import StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.block_table.files import BlockFiles, FeatureFolders, blocks_of
 from qanas.performance_estimation.block_table.layers import Row
@@ -60,25 +59,17 @@ class ReplacedUnit(StageUnit):
     samples: int
 
     @property
-    def file(self) -> StageFile:
-        """The losses."""
-        return self.files.replaced
-
-    @property
     def label(self) -> str:
         """The block."""
         return f"block {self.block + 1}"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Measure and keep."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Measure."""
         table = BlockTable.read(self.files.table.path)
         rows = [table.rows[position] for position in table.exact_rows()]
         losses = self.losses(bench, rows, watch)
         write_parquet(self.file.path, pl.DataFrame({"row": table.exact_rows(), "loss": losses}))
-        note = {"rows": len(rows), "cpu_seconds": time.process_time() - started}
-        self.file.finish(note)
-        return note
+        return {"rows": len(rows)}
 
     def losses(self, bench: Bench, rows: Sequence[Row], watch: Watch) -> NDArray[np.float64]:
         """Return by how much each row raises the quantized teacher's loss, shape (rows,); less than 0 where it helps.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.events import Watch
 from qanas.core.run_folder import write_parquet
 from qanas.core.seeds import derive_seed
-from qanas.performance_estimation.base import StageFile, StageUnit
+from qanas.performance_estimation.base import StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.scoring import part_of
@@ -107,29 +106,21 @@ class RetrainedUnit(StageUnit):
         candidate: the network.
         procedure: trains it.
         start: the weights that it starts from.
-        made: its metrics.
         share: see `divided`.
     """
 
     candidate: Candidate
     procedure: Procedure
     start: Start
-    made: StageFile
     share: float
-
-    @property
-    def file(self) -> StageFile:
-        """The metrics."""
-        return self.made
 
     @property
     def label(self) -> str:
         """The network."""
         return f"network {self.candidate.key}"
 
-    def run(self, bench: Bench, watch: Watch) -> dict[str, Any]:
-        """Train, score, and keep the metrics; a network that can't be trained has none."""
-        started = time.process_time()
+    def write(self, bench: Bench, watch: Watch) -> dict[str, Any]:
+        """Train, score, and write the metrics; a network that can't be trained has none."""
         seed = derive_seed(bench.seed, "retrained", self.candidate.key)
         _, samples = divided(bench, self.share)
         failure, scores = "", {}
@@ -140,10 +131,8 @@ class RetrainedUnit(StageUnit):
         except TrainingFailed as error:
             failure = str(error)
         frame = {"metric": list(scores), "value": list(scores.values())}
-        write_parquet(self.made.path, pl.DataFrame(frame, schema={"metric": pl.String, "value": pl.Float64}))
-        note = {"cpu_seconds": time.process_time() - started, **({"failure": failure} if failure else {})}
-        self.made.finish(note)
-        return note
+        write_parquet(self.file.path, pl.DataFrame(frame, schema={"metric": pl.String, "value": pl.Float64}))
+        return {"failure": failure} if failure else {}
 
 
 def metric_of_retrained(path: Path, column: str) -> float:
