@@ -36,7 +36,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
 from qanas.performance_estimation.stopping import Course, FrontChance, LearnedEnd, SizeAwareHalving, StoppingRule
 from qanas.planning.plan import Plan
-from qanas.regression.gaussian_process import ColumnGroup
+from qanas.regression.gaussian_process import ColumnGroup, GaussianProcess
 from qanas.regression.models import MODELS, ModelName, fitted
 from qanas.regression.ranking import bootstrap_interval, kendall_tau
 from qanas.search_space.encoding import Encoding
@@ -233,6 +233,46 @@ def predicted(model: ModelName, anchors: int, *, costs: bool) -> Way:
     return way
 
 
+ROUNDS = 4
+
+
+def predicted_in_rounds(anchors: int, *, front: bool) -> Way:
+    """Choose anchors in four rounds: of each later one half where a process knows least, half where it expects most.
+
+    Args:
+        anchors: that are trained.
+        front: what is expected of a front of predictions and sizes; else the lowest predictions.
+    """
+
+    def way(table: Table, draw: int) -> Said:
+        started = time.process_time()
+        rows = table.settings
+        groups = [ColumnGroup(*group) for group in table.encoding.groups]
+        generator = np.random.default_rng(derive_seed(draw, "anchors"))
+        chosen = generator.permutation(len(rows))[: anchors // ROUNDS].tolist()
+        for number in range(2, ROUNDS + 1):
+            wanted = anchors * number // ROUNDS - len(chosen)
+            process = GaussianProcess(groups, rows[chosen], table.full[chosen])
+            mean, sd = process.predict(rows)
+            mean[chosen] = table.full[chosen]
+            others = np.setdiff1d(np.arange(len(rows)), chosen)
+            unknown = others[np.argsort(-sd[others], kind="stable")[: wanted // 2]].tolist()
+            left = np.setdiff1d(others, unknown)
+            layers: list[int] = []
+            while front and len(layers) < wanted - len(unknown):  # the front, then what is behind it
+                rest = np.setdiff1d(left, layers)
+                layers += rest[non_dominated(np.column_stack([mean, table.sizes])[rest])].tolist()
+            best = layers or left[np.argsort(mean[left], kind="stable")].tolist()
+            chosen += unknown + best[: wanted - len(unknown)]
+        others = np.setdiff1d(np.arange(len(rows)), chosen)
+        losses = table.full.copy()
+        losses[others] = GaussianProcess(groups, rows[chosen], table.full[chosen]).predict(rows[others])[0]
+        seconds = float(table.seconds[chosen].sum()) + time.process_time() - started
+        return Said(losses, seconds, others.tolist(), anchors / len(rows))
+
+    return way
+
+
 def proxy(values: Sequence[float], seconds: float) -> Way:
     """Take a proxy; more is better."""
 
@@ -263,6 +303,11 @@ def ways(proxies: Mapping[str, Any], epochs: int, numbers: Sequence[int]) -> dic
         found[f"predictor, gaussian_process with costs, {anchors} anchors"] = (
             predicted("gaussian_process", anchors, costs=True), True,
         )  # fmt: skip
+        found[f"predictor, {anchors} anchors in rounds by the metric"] = (
+            predicted_in_rounds(anchors, front=False),
+            True,
+        )
+        found[f"predictor, {anchors} anchors in rounds by the front"] = (predicted_in_rounds(anchors, front=True), True)
     for name, kept in proxies.items():
         if all(value is not None for value in kept["values"]):
             found[f"proxies, {name}"] = (proxy(kept["values"], kept["seconds"]), False)

@@ -242,14 +242,14 @@ def points(folder: Path, plan: Plan, front: Sequence[Candidate], split: str) -> 
     return np.array(rows, np.float64).reshape(-1, 2)
 
 
-def measured(folder: Path, plan: Plan, seed: int, marks: Sequence[float]) -> list[dict[str, Any]]:
-    """Return our side's way of a seed until its front is worth every mark, or to its end."""
+def measured(folder: Path, plan: Plan, seed: int, marks: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return our side's way of a seed until its fronts have been worth every mark of every split, or to its end."""
     way = []
     for step in ours(folder, seed):
         worth = {split: hypervolume(points(folder, plan, step.front, split), WORST) for split in ("val", "test")}
         way.append({"trials": step.trials, "seconds": step.seconds, **worth, "front": len(step.front)})
         print(f"ours, seed {seed}: {way[-1]}", flush=True)
-        if worth["val"] >= max(marks):
+        if all(max(known[split] for known in way) >= mark for split, mark in marks.items()):
             break
     return way
 
@@ -285,7 +285,8 @@ def main() -> None:
     worths = [
         {split: hypervolume(points(folder, plan, end.front, split), WORST) for split in ("val", "test")} for end in ends
     ]
-    ways = [measured(folder, plan, seed, [worth["val"] for worth in worths]) for seed in range(arguments.seeds)]
+    marks = {split: max(worth[split] for worth in worths) for split in ("val", "test")}
+    ways = [measured(folder, plan, seed, marks) for seed in range(arguments.seeds)]
     found: dict[str, Any] = {
         "plain": [
             {"trials": end.trials, "seconds": end.seconds, **worth, "front": len(end.front)}
