@@ -13,6 +13,7 @@ from qanas.recipe import load_plan
 from qanas.tasks.segmentation import synthetic
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))
 
 
 @pytest.fixture(scope="module", params=RECIPES, ids=lambda path: path.stem)
@@ -42,3 +43,9 @@ def test_every_key_of_a_recipe_is_known_to_a_stage_or_to_none(shipped: tuple[str
     keys = flatten(plan.recipe)
     unknown = [k for k in keys if not any(k.startswith(p) if p.endswith(".") else k == p for p in patterns)]
     assert not unknown
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_every_recipe_of_a_benchmark_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QANAS_DATA", "/nowhere")
+    assert load_plan(path, ["task.data=synthetic"]).measures
