@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qanas.core.c_text import render
+
 RawType = Literal["double", "float", "int16_t", "uint8_t"]
 
 
@@ -26,6 +28,18 @@ class CForm:
 
     declarations: str
     definitions: str
+
+    @classmethod
+    def rendered(cls, package: str | None, template: str, **values: Any) -> CForm:  # noqa: ANN401 - of the templates
+        """Return what the templates ``TEMPLATE.h.jinja`` and ``TEMPLATE.c.jinja`` make of some values.
+
+        Args:
+            package: in whose folder they lie.
+            template: their name.
+            values: that they name.
+        """
+        header, source = (render(package or "", f"{template}.{suffix}.jinja", **values) for suffix in ("h", "c"))
+        return cls(header, source)
 
 
 @dataclass(frozen=True)

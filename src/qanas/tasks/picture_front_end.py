@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
 from qanas.tasks.frames import Frame
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
@@ -177,11 +176,7 @@ class PictureFrontEnd(FrontEnd):
             "means": self.means.astype(np.float32).tolist(),
             "factors": (1.0 / self.deviations).astype(np.float32).tolist(),
         }
-        package = __package__ or ""
-        return CForm(
-            render(package, "picture_front_end.h.jinja", **values),
-            render(package, "picture_front_end.c.jinja", **values),
-        )
+        return CForm.rendered(__package__, "picture_front_end", **values)
 
 
 def in_middle(inner: FloatArray, size: Size) -> FloatArray:

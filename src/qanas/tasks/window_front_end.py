@@ -8,7 +8,6 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.c_text import render
 from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost
 from qanas.tasks.windows import cut_windows, describe_windows, feature_multiply_adds, slope_weights
@@ -104,8 +103,4 @@ def window_c_form(
         "slope_weights": slope_weights(front_end.window).tolist(),
         "late": min(front_end.mean_window, front_end.window),
     }
-    package = __package__ or ""
-    return CForm(
-        render(package, "window_front_end.h.jinja", **values),
-        render(package, "window_front_end.c.jinja", **values),
-    )
+    return CForm.rendered(__package__, "window_front_end", **values)

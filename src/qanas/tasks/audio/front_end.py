@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.c_text import render
 from qanas.tasks.audio.features import FLOOR, MelFrames
 from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
@@ -113,8 +112,4 @@ class SoundFrontEnd(FrontEnd):
             "factors": self.factors.tolist(),
             "floor": FLOOR,
         }
-        package = __package__ or ""
-        return CForm(
-            render(package, "front_end.h.jinja", **values),
-            render(package, "front_end.c.jinja", **values),
-        )
+        return CForm.rendered(__package__, "front_end", **values)

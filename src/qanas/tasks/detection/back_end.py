@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qanas.core.c_text import render
 from qanas.tasks.back_end import BackEnd
 from qanas.tasks.detection.decoding import BOX, CLASSES, MOST_BOXES, OBJECTNESS, SHOWN_FROM, Decoder
 from qanas.tasks.front_end import CForm
@@ -45,11 +44,7 @@ class BoxesBackEnd(BackEnd):
             "parts": [(part, *labels[part], not axes[part]) for part in _there(labels)],
             "classes": self.decoder.classes,
         }  # fmt: skip
-        package = __package__ or ""
-        return CForm(
-            render(package, "back_end.h.jinja", **values),
-            render(package, "back_end.c.jinja", **values),
-        )
+        return CForm.rendered(__package__, "back_end", **values)
 
     def golden_form(self, name: str, labels: Mapping[str, str], outputs: Mapping[str, NDArray[Any]]) -> CForm:
         """Return the boxes of each picture, of other proportions than the input, whatever their score."""
@@ -66,11 +61,7 @@ class BoxesBackEnd(BackEnd):
             "parts": [labels[part] for part in _there(labels)],
             "least": self.decoder.least,
         }
-        package = __package__ or ""
-        return CForm(
-            render(package, "back_end_golden.h.jinja", **values),
-            render(package, "back_end_golden.c.jinja", **values),
-        )
+        return CForm.rendered(__package__, "back_end_golden", **values)
 
 
 def _there(labels: Mapping[str, object]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qanas.core.c_text import render
 from qanas.tasks.back_end import BackEnd
 from qanas.tasks.front_end import CForm
 
@@ -37,20 +36,11 @@ class ClassesBackEnd(BackEnd):
     def c_form(self, name: str, labels: Mapping[str, tuple[str, str]], axes: Mapping[str, tuple[int, ...]]) -> CForm:
         """Return ``NAME_classes``."""
         ((output, (_, kind)),) = labels.items()
-        return self._rendered("back_end", name=name, back_end=self, type=kind, planar=not axes[output])
+        return CForm.rendered(__package__, "back_end", name=name, back_end=self, type=kind, planar=not axes[output])
 
     def golden_form(self, name: str, labels: Mapping[str, str], outputs: Mapping[str, NDArray[Any]]) -> CForm:
         """Return the classes of each output's pixels."""
         ((output, label),) = labels.items()
         answers = outputs[output].argmax(axis=1)
-        return self._rendered(
-            "back_end_golden", name=name, label=label, answers=answers.reshape(len(answers), -1).tolist()
-        )
-
-    @staticmethod
-    def _rendered(template: str, **values: Any) -> CForm:  # noqa: ANN401 - of the template
-        package = __package__ or ""
-        return CForm(
-            render(package, f"{template}.h.jinja", **values),
-            render(package, f"{template}.c.jinja", **values),
-        )
+        flat = answers.reshape(len(answers), -1).tolist()
+        return CForm.rendered(__package__, "back_end_golden", name=name, label=label, answers=flat)
