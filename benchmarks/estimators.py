@@ -181,8 +181,7 @@ def summed_losses(epochs: int, last: int) -> Way:
 
 def learned(table: Table, draw: int) -> Said:
     """Replay what learns from finished trainings."""
-    groups = [ColumnGroup(*group) for group in table.encoding.groups]
-    return stopped(LearnedEnd(groups))(table, draw)
+    return stopped(LearnedEnd(table.encoding.groups))(table, draw)
 
 
 def stopped(rule: StoppingRule) -> Way:
@@ -218,7 +217,7 @@ def predicted(model: ModelName, anchors: int, *, costs: bool) -> Way:
     def way(table: Table, draw: int) -> Said:
         started = time.process_time()
         rows = table.settings
-        groups = [ColumnGroup(*group) for group in table.encoding.groups]
+        groups = list(table.encoding.groups)
         if costs:
             macs = np.log10(table.rows["macs"].cast(pl.Float64).to_numpy())
             groups += [ColumnGroup([rows.shape[1]], 1), ColumnGroup([rows.shape[1] + 1], 1)]
@@ -247,7 +246,7 @@ def predicted_in_rounds(anchors: int, *, front: bool) -> Way:
     def way(table: Table, draw: int) -> Said:
         started = time.process_time()
         rows = table.settings
-        groups = [ColumnGroup(*group) for group in table.encoding.groups]
+        groups = list(table.encoding.groups)
         generator = np.random.default_rng(derive_seed(draw, "anchors"))
         chosen = generator.permutation(len(rows))[: anchors // ROUNDS].tolist()
         for number in range(2, ROUNDS + 1):
@@ -383,7 +382,7 @@ MANY, MANY_ANCHORS, COSTED = 10_000, 30, 50
 
 def many(table: Table, bench: Bench) -> dict[str, float]:
     """Return what it takes to predict many candidates, CPU seconds and the process's peak memory; and to cost some."""
-    groups = [ColumnGroup(*group) for group in table.encoding.groups]
+    groups = list(table.encoding.groups)
     model = fitted("gaussian_process", groups, table.settings[:MANY_ANCHORS], table.full[:MANY_ANCHORS])
     generator = np.random.default_rng(0)
     started = time.process_time()

@@ -37,7 +37,7 @@ class Features:
         first = sum(entry.width for entry in encoding.columns)
         more = (len(SIZES) if self.costs else 0) + len(self.proxies)
         return [
-            *(ColumnGroup(*group) for group in encoding.groups),
+            *encoding.groups,
             *(ColumnGroup([first + number], 1) for number in range(more)),
         ]
 

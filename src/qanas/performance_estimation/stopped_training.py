@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Cost, Measure, Metric, Score
@@ -28,7 +27,6 @@ from qanas.performance_estimation.stopping import (
     StoppingRule,
     sum_of_losses,
 )
-from qanas.regression.gaussian_process import ColumnGroup
 from qanas.search_space.encoding import Encoding
 from qanas.search_space.space import SearchSpace
 from qanas.search_space.start import Proposal
@@ -130,7 +128,7 @@ class LearningCurves(_Stopping):
         chance = self.chance if self.chance is not None else LearnedEnd.chance if learns else FrontChance.chance
         if not learns:
             return FrontChance(self.first, chance)
-        return LearnedEnd([ColumnGroup(*group) for group in Encoding.of(space).groups], chance)
+        return LearnedEnd(Encoding.of(space).groups, chance)
 
     def axis(self, measure: Measure) -> Measure:
         """Return the training loss in place of a metric, where it stands for one."""
@@ -212,9 +210,10 @@ class StoppedTraining(Estimator):
         candidate, epochs = proposal.candidate, self.procedure.epochs
         task, data = bench.task_of(candidate), bench.data_of(candidate)
         samples = sample_of(data.val, MOST_SAMPLES)
-        encoding = Encoding.of(bench.space)
-        others = [self._course(record, encoding) for record in history if record.outcome == "measured"]
-        size, settings = self._size(bench, proposal), _settings(encoding, candidate)
+        records = [record for record in history if record.outcome == "measured"]
+        encoded = Encoding.of(bench.space).rows_of([*(record.candidate for record in records), candidate]).tolist()
+        others = [self._course(record, row) for record, row in zip(records, encoded, strict=False)]
+        size, settings = self._size(bench, proposal), encoded[-1]
         looked: dict[int, float] = {}
         at = set(self.rule.looks(epochs))
         stopped: list[int] = []
@@ -242,7 +241,7 @@ class StoppedTraining(Estimator):
         models = [model for model in bench.costs if model.measure == self.cost]
         return costs_of(bench.blueprint(proposal.candidate), models)[self.cost.column]
 
-    def _course(self, record: TrialRecord, encoding: Encoding) -> Course:
+    def _course(self, record: TrialRecord, settings: Sequence[float]) -> Course:
         """Return how an earlier trial went."""
         size = 0.0 if self.cost is None else record.costs[self.cost.column]
         looked = {
@@ -254,10 +253,4 @@ class StoppedTraining(Estimator):
         last = record.metrics.get(Metric(self.metric.name, "float", self.metric.better).column)
         final = None if last is None else self.metric.loss(last)
         stopped = bool(record.metrics.get(STOPPED, 0.0))
-        return Course(size, looked, final, stopped, _settings(encoding, record.candidate))
-
-
-def _settings(encoding: Encoding, candidate: Candidate) -> Sequence[float]:
-    """Return a candidate encoded."""
-    row: list[float] = encoding.rows_of([candidate])[0].tolist()
-    return row
+        return Course(size, looked, final, stopped, settings)

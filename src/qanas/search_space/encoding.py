@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from qanas.core.candidate import Candidate, Value
+from qanas.regression.gaussian_process import ColumnGroup
 from qanas.search_space.space import SearchSpace
 
 Rows = NDArray[np.float64]
@@ -90,8 +91,8 @@ class Encoding:
         return cls({s.name: s.distribution for s in free}, {s.name: s.group for s in free})
 
     @cached_property
-    def groups(self) -> list[tuple[list[int], int, bool]]:
-        """What is scaled alike: the columns, of how many settings, and whether those are numbers."""
+    def groups(self) -> list[ColumnGroup]:
+        """What is scaled alike."""
         found: dict[tuple[str, bool], tuple[list[int], list[str]]] = {}
         first = 0
         for entry in self.columns:
@@ -99,7 +100,7 @@ class Encoding:
             places.extend(range(first, first + entry.width))
             names.append(entry.name)
             first += entry.width
-        return [(places, len(names), ordered) for (_, ordered), (places, names) in found.items()]
+        return [ColumnGroup(places, len(names), ordered) for (_, ordered), (places, names) in found.items()]
 
     def rows(self, settings: Sequence[Mapping[str, Value]]) -> Rows:
         """Return shape (n, columns) for n settings by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -126,7 +126,7 @@ def points(space: SearchSpace, candidates: Sequence[Candidate]) -> tuple[list[Co
     places = np.zeros((len(candidates), 0)) if growth is None else scaled(distances(growth, candidates))
     width = places.shape[1]
     groups = [ColumnGroup(range(width), 1)] if width else []
-    groups += [ColumnGroup([width + c for c in columns], count, numbers) for columns, count, numbers in encoding.groups]
+    groups += [replace(group, columns=[width + column for column in group.columns]) for group in encoding.groups]
     rows = encoding.rows_of(candidates) if free else np.zeros((len(candidates), 0))
     return groups, np.hstack([places, rows])
 

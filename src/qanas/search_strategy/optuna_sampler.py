@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from qanas.core.pareto import non_dominated
 from qanas.core.seeds import derive_seed
-from qanas.regression.gaussian_process import ColumnGroup
 from qanas.search_space.encoding import Encoding
 from qanas.search_space.mutation import stepped
 from qanas.search_space.space import drawn
@@ -86,8 +85,8 @@ class SizeAwareSampler(BaseSampler):
         costs = [[self._costs[number](parameters) * signs[number] for number in exact] for parameters in pool]
         choices = Pool(encoding.rows(pool), np.array(costs, np.float64).reshape(len(pool), -1))
         seen = Pool(encoding.rows([found.params for found in finished]), losses[:, exact])
-        groups = [ColumnGroup(*group) for group in encoding.groups]
-        return pool[most_promising(groups, seen, losses[:, unknown], choices, int(generator.integers(2**31)))]
+        seed = int(generator.integers(2**31))
+        return pool[most_promising(encoding.groups, seen, losses[:, unknown], choices, seed)]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -16,7 +16,6 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit, Measure
 from qanas.core.pareto import non_dominated
 from qanas.core.trials import TrialRecord
-from qanas.regression.gaussian_process import ColumnGroup
 from qanas.search_space.encoding import Encoding
 from qanas.search_space.mutation import mutated
 from qanas.search_space.space import SearchSpace
@@ -122,8 +121,7 @@ def _chosen(space: SearchSpace, costs_of: CostsOf, history: History, generator: 
     costs = [[axes[number].loss(found[axes[number].column]) for number in exact] for _, found in pool]
     rows = encoding.rows_of([candidate for candidate, _ in pool])
     choices = Pool(rows, np.array(costs, np.float64).reshape(len(pool), -1))
-    groups = [ColumnGroup(*group) for group in encoding.groups]
-    place = most_promising(groups, seen, values[:, unknown], choices, int(generator.integers(2**31)))
+    place = most_promising(encoding.groups, seen, values[:, unknown], choices, int(generator.integers(2**31)))
     return pool[place][0]
 
 
