@@ -17,24 +17,15 @@ by a list of all models. The sign of two seeds is no interval.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
-import qanas
-from qanas.core.pareto import hypervolume
+from arms import Arm, Comparison, Overrides, Record, hours_of, volume_ratio
 from qanas.core.run_folder import write_atomically
-from qanas.hardware.device import Device
 
+METRIC = "miou"
 DEVICES = ("imx93-a55", "ethos-u55-256")
-RECIPES = Path(__file__).parents[1] / "recipes"
-Overrides = Mapping[str, Any]
 
 TINY: Overrides = {"task.data": "synthetic", "task.height": 32, "task.width": 48, "estimation.jobs": 1}
 TINY_SPACE: Overrides = {"width": 0.25, "layers": [1, 1, 1, 1, 1, 1], "kernels": [3, 5], "expansions": [3]}
@@ -42,136 +33,54 @@ TINY_GATES: Overrides = {"strategy.steps": 4, "strategy.alphas": [0.1, 1.0], "st
 TINY_SUPERNET: Overrides = {"supernet.steps": 20}
 LEAST_TRIALS = 20
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to search.
-
-    Attributes:
-        name: of it.
-        recipe: that it starts from.
-        costs: objectives beside the metric.
-        more: what else differs.
-        equal_to: the arm whose gates' CPU time it may take.
-    """
-
-    name: str
-    recipe: str
-    costs: tuple[str, ...]
-    more: Overrides = field(default_factory=dict)
-    equal_to: str = ""
-
-    @property
-    def by_gates(self) -> bool:
-        """Whether gates search."""
-        return self.recipe == "camvid_gradient" and "strategy.name" not in self.more
-
-
+GATES, TABLES = "camvid_gradient", "camvid_bwnas_int8"
 BITS = {"space.weight_bits": [4, 6, 8]}
+BY_MACS = Arm("gates, MACs", GATES, ("macs",))
+SPOS = Arm("SPOS, MACs", GATES, ("macs",), {"strategy.name": "nsga2"}, without=("strategy",))
+"""Over a supernet that is trained as the gates' is, and with the CPU time that `BY_MACS` took."""
+
 ARMS = (
-    Arm("gates, MACs", "camvid_gradient", ("macs",)),
-    *(Arm(f"gates, latency of {name}", "camvid_gradient", (f"latency_ms@{name}",)) for name in DEVICES),
-    Arm("exact, MACs", "camvid_bwnas_int8", ("macs",)),
-    Arm("SPOS, MACs", "camvid_gradient", ("macs",), {"strategy.name": "nsga2"}, equal_to="gates, MACs"),
-    Arm("gates, packed bytes", "camvid_gradient", ("packed_weight_bytes",), BITS),
+    BY_MACS,
+    *(Arm(f"gates, latency of {name}", GATES, (f"latency_ms@{name}",)) for name in DEVICES),
+    Arm("exact, MACs", TABLES, ("macs",)),
+    SPOS,
+    Arm("gates, packed bytes", GATES, ("packed_weight_bytes",), BITS),
     Arm("exact, packed bytes", "camvid_bwnas_bits", ("packed_weight_bytes",)),
 )
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Where runs lie and how large they are.
+def overrides(arm: Arm, epochs: int, kept: Mapping[str, Record], *, tiny: bool) -> dict[str, Any]:
+    """Return what differs from an arm's recipe beside the arm's own.
 
-    Attributes:
-        home: of all runs.
-        tiny: whether they only show that everything works.
-        epochs: of finalists and teachers.
+    Args:
+        arm: which.
+        epochs: of teachers and finalists.
+        kept: what is known of the same seed's arms, by name.
+        tiny: whether runs only show that everything works.
     """
-
-    home: Path
-    tiny: bool
-    epochs: int
-
-    def folder(self, arm: Arm, seed: int) -> Path:
-        """Return where a run lies."""
-        return self.home / f"{arm.name.replace(', ', '-').replace(' ', '_')}-s{seed}"
-
-    def summary(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Return what a finished run wrote."""
-        found: dict[str, Any] = json.loads((self.folder(arm, seed) / "summary.json").read_text("utf-8"))
-        return found
-
-    def recipe(self, arm: Arm, seed: int) -> Path:
-        """Write the recipe of an arm: that of the repository, with other objectives and strategy."""
-        text = (RECIPES / f"{arm.recipe}.toml").read_text("utf-8")
-        parts = text.split("\n[")
-        kept = [part for part in parts if not part.startswith("objectives]")]
-        if "strategy.name" in arm.more:
-            kept = [part for part in kept if not part.startswith("strategy]")]
-        costs = "\n".join(f'"{cost}" = "minimize"' for cost in arm.costs)
-        kept.append(f'objectives]\nmiou_quantized = "maximize"\n{costs}\n')
-        path = self.home / "recipes" / f"{self.folder(arm, seed).name}.toml"
-        write_atomically(path, "\n[".join(kept).encode())
-        return path
-
-    def overrides(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Return what differs from the recipe."""
-        found = {"run.seed": seed, "reference.tune": 0, "baselines.enabled": False, **arm.more}
-        found["estimation.cache"] = str(self.home.resolve() / "trainings")  # the reference is that of all arms
-        of_blocks = "bwnas" in arm.recipe
-        found["teacher.epochs" if of_blocks else "estimation.epochs"] = self.epochs
-        if of_blocks:
-            found["finalists.start"] = "scratch"
-        if self.tiny:
-            found |= {**TINY, **(TINY_GATES if arm.by_gates else {}), **({} if of_blocks else TINY_SUPERNET)}
-            for key, value in TINY_SPACE.items():
-                table = ("teacher" if key == "width" else "blocks") if of_blocks else "space"
-                found[f"{table}.{key}"] = value
-            found |= {"distillation.steps": 8} if of_blocks else {}
-        if arm.equal_to:
-            found["strategy.trials"] = self.trials(arm, seed)
-            found["supernet.held_out"] = 0.2  # as the gates' supernet was trained
-        return found
-
-    def trials(self, arm: Arm, seed: int) -> int:
-        """Return how many networks can be scored in the CPU time that gates took, at the price of theirs."""
-        other = next(each for each in ARMS if each.name == arm.equal_to)
-        summary = self.summary(other, seed)
-        effort = summary["effort_cpu_seconds"]
-        scored = len({tuple(row["options"]) for row in summary["gates"]})
-        networks = (effort["gates"] + effort["scores"]) / (effort["scores"] / scored)
-        return max(LEAST_TRIALS, int(networks))
-
-    def run(self, arm: Arm, seed: int) -> None:
-        """Run an arm; a finished one is looked up."""
-        qanas.run(self.recipe(arm, seed), self.overrides(arm, seed), self.folder(arm, seed))
-
-    def models(self, arm: Arm, seed: int) -> list[dict[str, Any]]:
-        """Return what shipped, with the latencies of the files on both devices."""
-        folder = self.folder(arm, seed)
-        told = pl.read_csv(folder / "finalists.csv").filter(pl.col("status") == "shipped").to_dicts()
-        rows = []
-        for row in told:
-            content = (folder / "models" / row["candidate"] / "model.tflite").read_bytes()
-            latency = {f"latency_ms@{name}": Device.named(name).figure("latency_ms", [content])[0] for name in DEVICES}
-            rows.append(
-                {
-                    "arm": arm.name,
-                    "seed": seed,
-                    "model": row["candidate"],
-                    "kind": row["kind"],
-                    **{name: row[name] for name in ("macs", "weight_bytes", "packed_weight_bytes")},
-                    **{split: row[f"miou_deployed_{split}_mean"] for split in ("val", "test")},
-                    **latency,
-                }
-            )
-        return rows
+    of_blocks = "bwnas" in arm.recipe
+    found: dict[str, Any] = {"teacher.epochs" if of_blocks else "estimation.epochs": epochs}
+    if of_blocks:
+        found["finalists.start"] = "scratch"
+    if tiny:
+        by_gates = arm.recipe == GATES and arm is not SPOS
+        found |= {**TINY, **(TINY_GATES if by_gates else {}), **({} if of_blocks else TINY_SUPERNET)}
+        for key, value in TINY_SPACE.items():
+            table = ("teacher" if key == "width" else "blocks") if of_blocks else "space"
+            found[f"{table}.{key}"] = value
+        found |= {"distillation.steps": 8} if of_blocks else {}
+    if arm is SPOS:
+        if BY_MACS.name not in kept:
+            raise SystemExit(f"{SPOS.name}: has as much time as {BY_MACS.name} took: run that of this seed first")
+        found |= {"strategy.trials": trials(kept[BY_MACS.name]), "supernet.held_out": 0.2}
+    return found
 
 
-def volume(rows: Sequence[Mapping[str, Any]], cost: str, beyond: Sequence[float]) -> float:
-    """Return the hypervolume of 1 - mIoU on test data and a cost, below a point of both."""
-    points = np.array([[1 - row["test"], row[cost]] for row in rows if row["kind"] == "found"]).reshape(-1, 2)
-    return hypervolume(points, beyond)
+def trials(gates: Record) -> int:
+    """Return how many networks can be scored in the CPU time that gates took, at the price of theirs."""
+    effort = gates["effort_cpu_seconds"]
+    networks = (effort["gates"] + effort["scores"]) / (effort["scores"] / gates["scored"])
+    return max(LEAST_TRIALS, int(networks))
 
 
 COMPARED = (
@@ -188,41 +97,38 @@ COMPARED = (
 """What is asked, one arm, the other, and the cost that both are measured by."""
 
 
-def comparisons(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def comparisons(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
     """Return each comparison's ratios of hypervolumes, a seed each; those of arms that are not done are left out."""
     found = []
     for asked, one, other, cost in COMPARED:
-        ratios = []
-        for seed in seeds:
-            own = [row for row in rows if row["seed"] == seed and row["arm"] in (one, other)]
-            if {row["arm"] for row in own} != {one, other}:
-                continue
-            beyond = [max(1 - row["test"] for row in own) * 1.01, max(row[cost] for row in own) * 1.01]
-            volumes = [volume([row for row in own if row["arm"] == arm], cost, beyond) for arm in (one, other)]
-            ratios.append(volumes[0] / volumes[1] if volumes[1] else float("inf"))
+        seeds = sorted(runs.get(one, {}).keys() & runs.get(other, {}).keys(), key=int)
+        ratios = [volume_ratio(runs[one][seed], runs[other][seed], cost) for seed in seeds]
         if ratios:
             found.append({"asked": asked, "one": one, "other": other, "cost": cost, "ratios": ratios})
     return found
 
 
-def written(rows: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]], efforts: Mapping[str, Any]) -> str:
+def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
     """Return the page."""
     lines = ["# Search by gradient on CamVid", "", *_PROTOCOL, "", "## Asked", ""]
     lines += ["| | one | other | by test mIoU and | hypervolume of one / other, a seed each |", "|---|---|---|---|--:|"]
-    for entry in asked:
+    for entry in comparisons(runs):
         ratios = ", ".join(f"{ratio:.2f}" for ratio in entry["ratios"])
         lines.append(f"| {entry['asked']} | {entry['one']} | {entry['other']} | {entry['cost']} | {ratios} |")
     lines += ["", "## Models", ""]
     head = ["arm", "seed", "model", "mIoU val", "mIoU test", "MMACs", "kB", "packed kB", *(f"ms {n}" for n in DEVICES)]
     lines += ["| " + " | ".join(head) + " |", "|---|--:|---|" + "--:|" * (len(head) - 3)]
-    for row in rows:
-        figures = [f"{100 * row['val']:.1f}", f"{100 * row['test']:.1f}", f"{row['macs'] / 1e6:.1f}",
-                   f"{row['weight_bytes'] / 1e3:.0f}", f"{row['packed_weight_bytes'] / 1e3:.0f}",
-                   *(f"{row[f'latency_ms@{name}']:.2f}" for name in DEVICES)]  # fmt: skip
-        lines.append(f"| {row['arm']} | {row['seed']} | {row['model']} | " + " | ".join(figures) + " |")
+    for arm, seeds in runs.items():
+        for seed, record in seeds.items():
+            for row in record["models"]:
+                figures = [f"{100 * row['val']:.1f}", f"{100 * row['test']:.1f}", f"{row['macs'] / 1e6:.1f}",
+                           f"{row['weight_bytes'] / 1e3:.0f}", f"{row['packed_weight_bytes'] / 1e3:.0f}",
+                           *(f"{row[f'latency_ms@{name}']:.2f}" for name in DEVICES)]  # fmt: skip
+                lines.append(f"| {arm} | {seed} | {row['model']} | " + " | ".join(figures) + " |")
     lines += ["", "## CPU hours of the searches, mean over seeds", "", "| arm | stages |", "|---|---|"]
-    for name, stages in efforts.items():
-        lines.append(f"| {name} | {', '.join(f'{stage} {hours:.2f}' for stage, hours in stages.items())} |")
+    for arm, seeds in runs.items():
+        told = [f"{stage} {hours:.2f}" for stage, hours in hours_of(list(seeds.values())).items()]
+        lines.append(f"| {arm} | {', '.join(told)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -230,7 +136,7 @@ _PROTOCOL = [line for line in (__doc__ or "").split("Protocol: ")[1].splitlines(
 
 
 def main() -> None:
-    """Run what is not done yet; write what is known after each run."""
+    """Run what is not kept yet; write what is known after each run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("home", type=Path)
     parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
@@ -239,30 +145,14 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--tiny", action="store_true")
     asked = parser.parse_args()
-    benchmark = Benchmark(asked.home, asked.tiny, 1 if asked.tiny else asked.epochs)
-    arms = [arm for arm in ARMS if arm.name in asked.arms]
-    rows: list[dict[str, Any]] = []
-    hours: dict[str, list[Mapping[str, float]]] = {}
+    comparison = Comparison(asked.home, asked.write, METRIC, DEVICES)
+    epochs = 1 if asked.tiny else asked.epochs
     for seed in asked.seeds:
-        for arm in arms:
-            benchmark.run(arm, seed)
-            rows += benchmark.models(arm, seed)
-            summary = benchmark.summary(arm, seed)
-            effort = dict(summary["effort_cpu_seconds"])
-            if arm.equal_to:
-                effort |= {"scores": summary["train_cpu_seconds"], "trials": summary["trials"]["measured"]}
-            hours.setdefault(arm.name, []).append(effort)
-            efforts = {
-                name: {
-                    stage: statistics.mean(each.get(stage, 0.0) for each in known) / (1 if stage == "trials" else 3600)
-                    for stage in known[0]
-                }
-                for name, known in hours.items()
-            }
-            told = comparisons(rows, asked.seeds)
-            content = {"models": rows, "asked": told, "effort": efforts, "gates": summary.get("gates")}
-            write_atomically(asked.write.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
-            write_atomically(asked.write.with_suffix(".md"), written(rows, told, efforts).encode())
+        for arm in (arm for arm in ARMS if arm.name in asked.arms):
+            runs = comparison.kept()
+            known = {name: seeds[str(seed)] for name, seeds in runs.items() if str(seed) in seeds}
+            comparison.once(arm, seed, overrides(arm, epochs, known, tiny=asked.tiny))
+            write_atomically(asked.write.with_suffix(".md"), written(comparison.kept()).encode())
 
 
 if __name__ == "__main__":

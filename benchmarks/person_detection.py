@@ -12,7 +12,8 @@ training    the reference trained for several numbers of epochs, each from sever
 schemes     the trained reference under every scheme: AP on validation and test data, latency by device
 profile     layer by layer
 search      MOTPE over AP as quantized and latency: the head and the input alone, and everything, from two seeds each
-rivals      the reference, and NXP's released head at its share of the width, 220 of 320, trained as finalists are
+rivals      NXP's released head at its share of the width, 220 of 320, trained as finalists are; the first search of
+            everything trains the reference with 1/4, 1/8 and 1/16 of its backbone's width so, too
 
 Every piece is kept in the folder as it is done, and a search that was killed goes on where it was. Figures: AP50 with
 its interval over test pictures, MACs, latency, and the cheapest model of each search that can't be told from the
@@ -93,7 +94,7 @@ class Size:
 
 SIZES = {
     "full": Size(),
-    "small": Size((8, 16, 32), 2, 20, 6, 24, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
+    "small": Size((10, 20, 40, 80), 2, 20, 10, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
     "tiny": Size((1, 2), 1, 2, 1, 1, 1, 1, ("finalists.count=1",)),
 }
 
@@ -144,7 +145,9 @@ class Study:
         trainings = [*[size.search_epochs] * size.trials, *[size.finalist_epochs] * ((count + 1) * size.finalist_seeds)]
         for seed, parts in itertools.product(range(size.search_seeds), ("head", "all")):
             name = f"{parts}-{seed}"
-            found[name] = self._searched("search", name, parts, seed, size.trials, trainings)
+            first = parts == "all" and seed == 0
+            more = ('baselines.names=["constant", "narrowed"]',) if first else ()
+            found[name] = self._searched("search", name, parts, seed, size.trials, trainings, *more)
         width = fitting_side(round(NXP_SHARE * task.width))
         keys = (
             'space.reference="nxp"', f"task.width={width}", f"task.widths=[{width}]", "task.aspect=1.0",
@@ -177,7 +180,7 @@ class Study:
         self, step: str, name: str, parts: str, seed: int, trials: int, trainings: Sequence[int], *keys: str
     ) -> Piece:
         make = functools.partial(self._run, name, parts, seed, trials, *keys)
-        return Piece(step, make, (self.out / name / "report.html").is_file, trainings)
+        return Piece(step, make, lambda: RunFolder(self.out / name).done, trainings)
 
     def plan(self) -> Plan:
         """Return the recipe's plan."""
@@ -249,10 +252,10 @@ class Study:
             f"estimation.epochs={size.search_epochs}", f"finalists.epochs={size.finalist_epochs}",
             f"finalists.seeds={size.finalist_seeds}", "reference.tune=0", 'baselines.names=["constant"]', *overrides,
         ]  # fmt: skip
-        if not (folder / "report.html").is_file():
+        if not RunFolder(folder).done:
             qanas.run(self.recipe, keys, folder)
         first = self.out / "head-0"
-        return figures(RunFolder(folder), RunFolder(first if first.is_dir() else folder))
+        return figures(RunFolder(folder), RunFolder(first if RunFolder(first).done else folder))
 
 
 def figures(folder: RunFolder, against: RunFolder) -> dict[str, Any]:

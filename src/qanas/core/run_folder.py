@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("qanas")
 
+DONE = "done"
+"""The status of a run that went to its end, in `summary.json`."""
+
 SEED_ID = "seed"
 """The folder of the reference under ``models/``."""
 
@@ -265,6 +268,11 @@ class RunFolder:
             return {}
         numbers = found.items() if isinstance(found, dict) else ()
         return {name: float(value) for name, value in numbers if isinstance(value, int | float)}
+
+    @property
+    def done(self) -> bool:
+        """Whether the run went to its end: all that it was asked for is here."""
+        return self.read_summary().get("status") == DONE
 
     def metric_directions(self) -> dict[str, Direction]:
         """Return which way each metric of the run's task is better; of early runs those of objectives alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.run_folder import DONE, RunFolder, write_atomically
 from qanas.reporting import headline
 from qanas.reporting.blocks import block_plot, stages
 from qanas.reporting.figures import render_page
@@ -61,6 +61,7 @@ def render(data: RunData, doing: str = "") -> str:
         heading=headline.heading(data),
         sentences=headline.sentences(data),
         status=data.summary.get("status", "no summary yet"),
+        done=data.summary.get("status") == DONE,
         missing=data.missing,
         doing=doing,
         written=datetime.now().astimezone().strftime("%H:%M:%S") if doing else "",

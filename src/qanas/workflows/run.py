@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import DONE, RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.execution.sharing import ALONE, one_at_a_time
 from qanas.performance_estimation.bench import Bench
@@ -166,7 +166,7 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
     found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
     write_summary(
-        "done",
+        DONE,
         finalists=_counted(result.shipments)
         | {
             "cpu_seconds": _cpu_seconds(trainings),

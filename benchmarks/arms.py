@@ -1,0 +1,175 @@
+"""Runs by recipe that are held against each other: the arms of a comparison, and what is kept of each that has run.
+
+Everything that a page tells of a run, its models, their draws on test data and its effort, is kept in the result's own
+JSON. So a comparison of many hours goes on from what was committed of it, on any machine, without the runs' folders;
+a run that was killed goes on in its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tomli_w
+from filelock import FileLock
+from numpy.typing import NDArray
+
+import qanas
+from qanas.core.pareto import hypervolume
+from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.hardware.device import Device
+from qanas.shipping.finalists import RESAMPLED
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+Overrides = Mapping[str, Any]
+Record = Mapping[str, Any]
+"""What is kept of a run: "models", "effort_cpu_seconds", "trials", "units" and "drawn"."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to search.
+
+    Attributes:
+        name: of it.
+        recipe: that it starts from, a name of `recipes/`.
+        costs: objectives beside the metric.
+        more: keys that differ.
+        without: tables of the recipe that are left out, such as a strategy whose keys another one doesn't know.
+    """
+
+    name: str
+    recipe: str
+    costs: tuple[str, ...]
+    more: Overrides = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where runs lie, and what is kept of them.
+
+    Attributes:
+        home: of all runs.
+        result: what is told, without .json and .md.
+        metric: that is held against costs; more of it is better.
+        devices: whose latency of each shipped file is kept.
+    """
+
+    home: Path
+    result: Path
+    metric: str
+    devices: tuple[str, ...] = ()
+
+    def kept(self) -> dict[str, dict[str, Record]]:
+        """Return what is kept, by the arm's name and the seed."""
+        path = self.result.with_suffix(".json")
+        found: dict[str, dict[str, Record]] = json.loads(path.read_text("utf-8"))["runs"] if path.is_file() else {}
+        return found
+
+    def once(self, arm: Arm, seed: int, overrides: Overrides) -> None:
+        """Run an arm and keep what it found, unless that is known."""
+        if str(seed) not in self.kept().get(arm.name, {}):
+            self._keep(arm, seed, self._run(arm, seed, overrides))
+
+    def _keep(self, arm: Arm, seed: int, record: Record) -> None:
+        """Add a run to what is kept; another process may have done so meanwhile."""
+        path = self.result.with_suffix(".json")
+        with FileLock(self.home / "result.lock"):
+            runs = self.kept()
+            runs.setdefault(arm.name, {})[str(seed)] = record
+            write_atomically(path, (json.dumps({"runs": runs}) + "\n").encode())
+
+    def folder(self, arm: Arm, seed: int) -> Path:
+        """Return where a run lies."""
+        return self.home / f"{arm.name.replace(', ', '-').replace(' ', '_')}-s{seed}"
+
+    def _run(self, arm: Arm, seed: int, overrides: Overrides) -> Record:
+        """Run an arm to its end, or go on with it; return what is to be kept.
+
+        Args:
+            arm: which.
+            seed: of the run.
+            overrides: of its recipe, beside its own.
+        """
+        content = tomllib.loads((RECIPES / f"{arm.recipe}.toml").read_text("utf-8"))
+        left = {name: table for name, table in content.items() if name not in arm.without}
+        left["objectives"] = {f"{self.metric}_quantized": "maximize", **dict.fromkeys(arm.costs, "minimize")}
+        folder = self.folder(arm, seed)
+        path = self.home / "recipes" / f"{folder.name}.toml"
+        write_atomically(path, tomli_w.dumps(left).encode())
+        # The reference is that of all arms of a seed.
+        shared = {"run.seed": seed, "estimation.cache": str(self.home.resolve() / "trainings")}
+        qanas.run(path, {**shared, "reference.tune": 0, "baselines.enabled": False, **overrides, **arm.more}, folder)
+        return self._record(RunFolder(folder))
+
+    def _record(self, folder: RunFolder) -> Record:
+        summary = folder.read_summary()
+        models = [self._model(folder, row) for row in pl.read_csv(folder.finalists).to_dicts() if _shipped(row)]
+        found = [own["model"] for own in models if own["kind"] == "found"]
+        card = folder.cards()[found[0]]
+        assert card.intervals is not None
+        drawn = np.mean([_drawn(folder, name, self.metric) for name in found], axis=0)
+        gates = {"scored": len({tuple(row["options"]) for row in summary["gates"]})} if "gates" in summary else {}
+        return {
+            "models": models,
+            "effort_cpu_seconds": summary["effort_cpu_seconds"],
+            "trials": summary["trials"]["measured"],
+            "trials_cpu_seconds": summary["train_cpu_seconds"],
+            "units": card.intervals.units["test"],
+            "drawn": [round(float(value), 5) for value in drawn],
+            **gates,
+        }
+
+    def _model(self, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+        content = (folder.model(row["candidate"]) / "model.tflite").read_bytes()
+        latency = {f"latency_ms@{name}": Device.named(name).figure("latency_ms", [content])[0] for name in self.devices}
+        return {
+            "model": row["candidate"],
+            "kind": row["kind"],
+            **{name: row[name] for name in ("macs", "weight_bytes", "packed_weight_bytes")},
+            **{split: row[f"{self.metric}_deployed_{split}_mean"] for split in ("val", "test")},
+            **latency,
+        }
+
+
+def _shipped(row: Mapping[str, Any]) -> bool:
+    return bool(row["status"] == "shipped")
+
+
+def _drawn(folder: RunFolder, name: str, metric: str) -> Floats:
+    """Return a model's deployed score on each draw of test units, shape (draws,); draws are those of all models."""
+    with np.load(folder.model(name) / "predictions.npz") as kept:
+        return np.asarray(kept[f"test_{RESAMPLED}{metric}"], np.float64)
+
+
+def hours_of(records: Sequence[Record]) -> dict[str, float]:
+    """Return the CPU hours of each stage of a search, and of its trials, means over runs of one arm."""
+    each = [{**own["effort_cpu_seconds"], "trials": own["trials_cpu_seconds"]} for own in records]
+    return {stage: statistics.mean(own.get(stage, 0.0) for own in each) / 3600 for stage in each[0]}
+
+
+def volume_ratio(one: Record, other: Record, cost: str) -> float:
+    """Return one search's hypervolume relative to another's, of 1 - metric on test data and a cost.
+
+    Below the worst of both, references included.
+    """
+    models = [row for record in (one, other) for row in record["models"]]
+    beyond = [max(1 - row["test"] for row in models) * 1.01, max(row[cost] for row in models) * 1.01]
+    volumes = [hypervolume(np.array([[1 - r["test"], r[cost]] for r in found_of(o)]), beyond) for o in (one, other)]
+    return volumes[0] / volumes[1] if volumes[1] else float("inf")
+
+
+def found_of(record: Record) -> Sequence[Mapping[str, Any]]:
+    """Return the models of a run that its search found."""
+    return [own for own in record["models"] if own["kind"] == "found"]

@@ -1,0 +1,134 @@
+"""QA-BWNAS against SPOS and FairNAS on CamVid: fronts for about equal CPU time, finalists trained alike.
+
+    python benchmarks/baselines.py runs/baselines --write docs/results/baselines      # goes on where it was killed
+    python benchmarks/baselines.py /tmp/tiny --tiny --write /tmp/tiny/baselines       # minutes, tells nothing
+
+Protocol: CamVid at 96 x 128, DeepLabv3 of width 0.5, 18 layers of 6 options (Lu et al. 2023, table I), INT8, weight
+bytes. QA-BWNAS: teacher of 40 epochs, 1,800 paths a block, tables, exact search. SPOS and FairNAS: one supernet of
+whole networks, 3,600 paths, uniform or strictly fair, `nsga2` over 300 networks, each scored as quantized with batch
+norms of its own. Three finalists of each run, spread over its front, are trained for 20 epochs from what their search
+left: distilled blocks, or the supernet. They are scored by LiteRT on test images, once. Held against each other are
+means over the finalists of a seed; their intervals are of the same draws of test images on both sides (95 %), and say
+nothing of other trainings. The volume is QA-BWNAS's hypervolume of (1 - mIoU on test data, weight bytes), below the
+worst of both sides, relative to the other's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arms import Arm, Comparison, Overrides, Record, found_of, hours_of, volume_ratio
+from qanas.core.run_folder import write_atomically
+from qanas.tasks.resampling import difference
+
+METRIC, COST = "miou", "weight_bytes"
+EPOCHS, TEACHER_EPOCHS = 20, 40
+
+OWN = Arm("QA-BWNAS", "camvid_bwnas_int8", (COST,), {"teacher.epochs": TEACHER_EPOCHS})
+OTHERS = (
+    Arm("SPOS", "camvid_spos", (COST,)),
+    Arm("FairNAS", "camvid_spos", (COST,), {"supernet.sampling": "fair"}),
+)
+
+TINY: Overrides = {
+    "task.data": "synthetic", "task.height": 32, "task.width": 48, "estimation.jobs": 1, "finalists.epochs": 1,
+}  # fmt: skip
+TINY_BLOCKS: Overrides = {
+    "teacher.epochs": 1, "teacher.width": 0.25, "blocks.layers": [1, 1, 1, 1, 1, 1], "distillation.steps": 8,
+}  # fmt: skip
+TINY_SUPERNET: Overrides = {
+    "estimation.epochs": 1, "space.width": 0.25, "space.layers": [1, 1, 1, 1, 1, 1], "supernet.steps": 12,
+    "strategy.trials": 8,
+}  # fmt: skip
+
+
+def against(runs: Mapping[str, Mapping[str, Record]]) -> Iterator[dict[str, Any]]:
+    """Yield what QA-BWNAS is ahead by of each other one, by seed; of runs that are not there nothing."""
+    for other in OTHERS:
+        for seed in sorted(runs.get(OWN.name, {}).keys() & runs.get(other.name, {}).keys(), key=int):
+            one, two = runs[OWN.name][seed], runs[other.name][seed]
+            gap = difference(np.array(one["drawn"]), np.array(two["drawn"]), one["units"])
+            yield {
+                "other": other.name,
+                "seed": seed,
+                "means": [_mean(record, "test") for record in (one, two)],
+                "interval": [gap.low, gap.high],
+                "bytes": [_mean(record, COST) for record in (one, two)],
+                "hypervolume": volume_ratio(one, two, COST),
+            }
+
+
+def _mean(record: Record, column: str) -> float:
+    return float(np.mean([own[column] for own in found_of(record)]))
+
+
+def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
+    """Return the page."""
+    lines = ["# QA-BWNAS, SPOS and FairNAS on CamVid", "", *_PROTOCOL, "", "## Against each other", ""]
+    lines += [
+        "| against | seed | mIoU test: QA-BWNAS | the other | ahead by | weight kB: QA-BWNAS | the other | volume |"
+    ]
+    lines += ["|---|--:|--:|--:|---|--:|--:|--:|"]
+    for entry in against(runs):
+        own, other = (100 * value for value in entry["means"])
+        low, high = (100 * value for value in entry["interval"])
+        kilobytes = [f"{value / 1e3:.0f}" for value in entry["bytes"]]
+        ahead = f"{own - other:+.1f} ({low:+.1f} to {high:+.1f})"
+        cells = [entry["other"], entry["seed"], f"{own:.1f}", f"{other:.1f}", ahead, *kilobytes]
+        lines.append("| " + " | ".join([*cells, f"{entry['hypervolume']:.2f}"]) + " |")
+    lines += [
+        "",
+        "## Effort",
+        "",
+        "CPU minutes by stage, means over seeds; `trials` is scoring networks of a supernet.",
+        "",
+    ]
+    lines += ["| arm | seeds | stages | all |", "|---|--:|---|--:|"]
+    for arm, seeds in runs.items():
+        minutes = {stage: 60 * hours for stage, hours in hours_of(list(seeds.values())).items()}
+        told = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items() if value)
+        lines.append(f"| {arm} | {len(seeds)} | {told} | {sum(minutes.values()):.1f} |")
+    lines += ["", "## Models", "", "| arm | seed | model | mIoU val | test | weight kB | MMACs |"]
+    lines += ["|---|--:|---|--:|--:|--:|--:|"]
+    lines += [
+        _row(arm, seed, row) for arm, seeds in runs.items() for seed, own in seeds.items() for row in own["models"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(arm: str, seed: str, row: Mapping[str, Any]) -> str:
+    scores = [f"{100 * row[split]:.1f}" for split in ("val", "test")]
+    cells = [arm, seed, row["model"], *scores, f"{row[COST] / 1e3:.0f}", f"{row['macs'] / 1e6:.1f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+_PROTOCOL: Sequence[str] = [line for line in (__doc__ or "").split("Protocol: ")[1].splitlines() if line]
+
+
+def main() -> None:
+    """Run what is not kept yet; write what is known after each run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arms = [OWN, *OTHERS]
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in arms], default=[arm.name for arm in arms])
+    parser.add_argument("--tiny", action="store_true")
+    asked = parser.parse_args()
+    comparison = Comparison(asked.home, asked.write, METRIC)
+    for seed in asked.seeds:
+        for arm in (arm for arm in arms if arm.name in asked.arms):
+            more: dict[str, Any] = {"finalists.epochs": EPOCHS}
+            if asked.tiny:
+                more |= {**TINY, **(TINY_BLOCKS if arm is OWN else TINY_SUPERNET)}
+            comparison.once(arm, seed, more)
+            write_atomically(asked.write.with_suffix(".md"), written(comparison.kept()).encode())
+
+
+if __name__ == "__main__":
+    main()
