@@ -22,6 +22,7 @@ from qanas.hardware.device import Device
 from qanas.hardware.footprint import FOOTPRINT_COSTS, footprints_described, taken_footprint
 from qanas.hardware.latency.base import random_inputs
 from qanas.hardware.latency.emulator import Emulator
+from qanas.hardware.latency.interpreter import Interpreter
 from qanas.hardware.latency.table import alone, distinct_operators
 from qanas.hardware.profile import profiled
 from qanas.networks.lstm import LSTMNetwork
@@ -177,6 +178,15 @@ def test_without_the_runner_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv(cmsis_nn.VARIABLE, raising=False)
     with pytest.raises(InputError, match=r"on an emulated Cortex-M55: .*(make emulator fetches one|on this machine)"):
         Device.named("cortex-m55").figure("instructions", [SMALL])
+
+
+def test_a_runner_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "board.toml"
+    head = 'version = 2\nname = "mine"\ndescription = "mine"\n'
+    file.write_text(head + '[latency]\nmethod = "interpreter"\nrunner = "runners/mine.axf"\n', "utf-8")
+    source = Device.read(file).latency
+    assert isinstance(source, Interpreter)
+    assert Path(source.runner) == tmp_path / "runners" / "mine.axf"
 
 
 def test_a_missing_runner_is_told_by_whoever_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

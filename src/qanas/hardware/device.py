@@ -92,6 +92,10 @@ class Published(BaseModel):
     source: str = Field(min_length=1)
 
 
+FILES = ("path", "networks", "runner")
+"""Keys of a device's ``[latency]`` that name a file; relative ones start from the device's file."""
+
+
 class Device(BaseModel):
     """A target device.
 
@@ -153,8 +157,8 @@ class Device(BaseModel):
         try:
             content = tomllib.loads(path.read_text("utf-8"))
             latency = content.get("latency")
-            for key in ("path", "networks"):
-                if isinstance(latency, dict) and isinstance(latency.get(key), str):
+            for key in FILES:
+                if isinstance(latency, dict) and isinstance(latency.get(key), str) and latency[key]:
                     latency[key] = str(path.parent / latency[key])
             return cls.model_validate(content)
         except OSError as error:

@@ -26,7 +26,8 @@ class Interpreter(LatencySource):
     more than one. What was counted is kept by the file's digest as long as the process lives.
 
     Attributes:
-        runner: the path of Arm's program; empty: that of $QANAS_CMSIS_NN, which ``make emulator`` fetches.
+        runner: the path of Arm's program, relative ones start from the device's file; empty: that of $QANAS_CMSIS_NN,
+            which ``make emulator`` fetches.
         timeout_s: seconds after which a run is stopped.
     """
 
