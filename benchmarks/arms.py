@@ -8,6 +8,8 @@ a run that was killed goes on in its folder.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import statistics
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -46,6 +48,8 @@ class Arm:
         costs: objectives beside the metric.
         more: keys that differ.
         without: tables of the recipe that are left out, such as a strategy whose keys another one doesn't know.
+        after: the arm whose supernets and trainings it may take; files are named by all that they depend on, so that
+            only what would be the same is. Its effort counts them as if it had made them.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Arm:
     costs: tuple[str, ...]
     more: Overrides = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ class Comparison:
             runs.setdefault(arm.name, {})[str(seed)] = record
             write_atomically(path, (json.dumps({"runs": runs}) + "\n").encode())
 
-    def folder(self, arm: Arm, seed: int) -> Path:
-        """Return where a run lies."""
-        return self.home / f"{arm.name.replace(', ', '-').replace(' ', '_')}-s{seed}"
+    def folder(self, name: str, seed: int) -> Path:
+        """Return where a run of an arm lies."""
+        return self.home / f"{name.replace(', ', '-').replace(' ', '_')}-s{seed}"
 
     def _run(self, arm: Arm, seed: int, overrides: Overrides) -> Record:
         """Run an arm to its end, or go on with it; return what is to be kept.
@@ -105,13 +110,22 @@ class Comparison:
         content = tomllib.loads((RECIPES / f"{arm.recipe}.toml").read_text("utf-8"))
         left = {name: table for name, table in content.items() if name not in arm.without}
         left["objectives"] = {f"{self.metric}_quantized": "maximize", **dict.fromkeys(arm.costs, "minimize")}
-        folder = self.folder(arm, seed)
+        folder = self.folder(arm.name, seed)
+        if arm.after and not folder.exists():
+            self._take(self.folder(arm.after, seed), folder)
         path = self.home / "recipes" / f"{folder.name}.toml"
         write_atomically(path, tomli_w.dumps(left).encode())
         # The reference is that of all arms of a seed.
         shared = {"run.seed": seed, "estimation.cache": str(self.home.resolve() / "trainings")}
         qanas.run(path, {**shared, "reference.tune": 0, "baselines.enabled": False, **overrides, **arm.more}, folder)
         return self._record(RunFolder(folder))
+
+    @staticmethod
+    def _take(source: Path, folder: Path) -> None:
+        for part in ("blocks", "features", "trainings"):
+            if (source / part).is_dir():
+                # Files are replaced as a whole, never written into.
+                shutil.copytree(source / part, folder / part, copy_function=os.link)
 
     def _record(self, folder: RunFolder) -> Record:
         summary = folder.read_summary()

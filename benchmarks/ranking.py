@@ -2,14 +2,16 @@
 
     python benchmarks/ranked_networks.py runs/camvid_s0
     python benchmarks/ranking.py runs/camvid_s0 --shared runs/camvid_spos runs/camvid_fairnas
+    python benchmarks/ranking.py runs/camvid_s0 --known docs/results/ranking.json --shared runs/camvid_fairnas
 
 Networks and their trainings are those of `ranked_networks.py`. Scores are of every network's own rows, over all
 validation images, whether a race left these rows or not; `--shared` are finished runs of `weight_sharing`. What
-fitting to retrained networks gains is told by `fitted_scores.py`. `assembled`
-is no sum over blocks: the metric of the network with its distilled blocks between the teacher's stem and head,
-quantized, before any training. A second table has each training twice more: its weights rounded to 4 bits in every
-block, and to bits drawn for each. Kendall's tau, its bootstrap interval over trainings. Scores lie in the run's
-`ranking.json`; `--write` takes the name of a result.
+fitting to retrained networks gains is told by `fitted_scores.py`. `assembled` is no sum over blocks: the metric of the
+network with its distilled blocks between the teacher's stem and head, quantized, before any training. A second table,
+of the scores that tables have, has each training twice more: its weights rounded to 4 bits in every block, and to bits
+drawn for each. Kendall's tau, its bootstrap interval over trainings. Scores lie in the run's `ranking.json`; `--write`
+takes the name of a result, and `--known` one that was written: what it tells of the same networks, trainings and
+scores, isn't done again.
 """
 
 from __future__ import annotations
@@ -42,7 +44,6 @@ from qanas.recipe import load_plan
 from qanas.regression.ranking import kendall_tau
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.start import Proposal
-from qanas.shipping.finalists import Training
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import BlockFeatures
 from qanas.training.trainer import refresh_batch_norms
@@ -50,9 +51,6 @@ from qanas.workflows.stages import RunStages
 from ranked_networks import ranked, unit_of
 
 Floats = NDArray[np.float64]
-
-ADDITIVE = ("nsr", "replace")
-"""What a block's share of a score is, by network and block."""
 
 REPLACED_SAMPLES = 128
 
@@ -63,13 +61,17 @@ class Scores:
     Args:
         run: finished.
         networks: that are ranked.
+        told: scores that a result tells already.
     """
 
-    def __init__(self, run: FinishedRun, networks: Sequence[Candidate]) -> None:
+    def __init__(self, run: FinishedRun, networks: Sequence[Candidate], told: Mapping[str, Mapping[str, Any]]) -> None:
         """Read what is known."""
         self.run, self.networks = run, networks
         self._path = run.folder.path / "ranking.json"
-        self.known: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        own = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self.known: dict[str, dict[str, Any]] = {
+            name: {**told.get(name, {}), **own.get(name, {})} for name in told.keys() | own.keys()
+        }
 
     def of(self, name: str, score: Callable[[list[Candidate]], Mapping[str, Any]]) -> dict[str, Any]:
         """Return a score by network's key; those that lack it are scored and kept."""
@@ -195,29 +197,32 @@ def shared(folder: Path, candidates: Sequence[Candidate]) -> dict[str, float]:
     return found
 
 
-def all_scores(scores: Scores, shared_runs: Sequence[Path]) -> dict[str, Floats]:
-    """Return every score of the networks, shape (networks,), lower is better."""
+def ratio_scores(scores: Scores) -> dict[str, Floats]:
+    """Return the sums of ratios of the networks and of their logarithms, shape (networks,), lower is better."""
+    by_key = scores.of("nsr", lambda c: ratios(scores.run, c))
+    shares = np.array([by_key[candidate.key] for candidate in scores.networks])
+    return {"nsr_sum": shares.sum(axis=1), "nsr_log_sum": np.log(shares).sum(axis=1)}
+
+
+def measured_scores(scores: Scores, shared_runs: Sequence[Path]) -> dict[str, Floats]:
+    """Return the scores for which networks are put together and run, shape (networks,), lower is better."""
     run, networks = scores.run, scores.networks
-    own = {
-        "nsr": scores.of("nsr", lambda c: ratios(run, c)),
-        "replace": scores.of("replace", lambda c: replaced(run, c)),
-    }
-    shares = {name: np.array([own[name][candidate.key] for candidate in networks]) for name in ADDITIVE}
-    logs = np.log(shares["nsr"])
-    found: dict[str, Floats] = {
-        "nsr_sum": shares["nsr"].sum(axis=1),
-        "nsr_log_sum": logs.sum(axis=1),
-        "replace_one": shares["replace"].sum(axis=1),
-    }
+    shares = scores.of("replace", lambda c: replaced(run, c))
+    found: dict[str, Floats] = {"replace_one": np.array([sum(shares[candidate.key]) for candidate in networks])}
     assembled_scores = scores.of("assembled", lambda c: assembled(run, c))
     found["assembled, not additive"] = np.array([assembled_scores[candidate.key] for candidate in networks])
     for folder in shared_runs:
         by_key = scores.of(folder.name, lambda c, folder=folder: shared(folder, c))  # type: ignore[misc]
         found[folder.name] = np.array([by_key[candidate.key] for candidate in networks])
-    costs = [run.plan.bench.costs_of(candidate) for candidate in networks]
-    for name in ("packed_weight_bytes", "macs"):
-        found[f"{name}, more is better"] = -np.array([cost[name] for cost in costs])
     return found
+
+
+def costs(scores: Scores) -> dict[str, Floats]:
+    """Return what networks cost as if it were a score, shape (networks,), lower is better."""
+    each = [scores.run.plan.bench.costs_of(candidate) for candidate in scores.networks]
+    return {
+        f"{name}, more is better": -np.array([cost[name] for cost in each]) for name in ("packed_weight_bytes", "macs")
+    }
 
 
 def tau(score: Floats, metric: Floats, groups: NDArray[np.intp]) -> str:
@@ -253,29 +258,33 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--shared", type=Path, nargs="*", default=[])
+    parser.add_argument("--known", type=Path, help="a result whose trainings and scores are taken over")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
+    known = json.loads(arguments.known.read_text("utf-8")) if arguments.known else {"trainings": {}, "scores": {}}
     torch.set_num_threads(1)
     run = opened(arguments.run, 1)
     name = run.plan.main_metric.name
     every = ranked(run, arguments.networks)
 
-    def finished(repetition: int) -> dict[str, Training]:
+    splits: tuple[SplitName, ...] = ("val", "test")
+
+    def finished(repetition: int) -> dict[str, dict[str, float]]:
         units = {candidate.key: unit_of(run, candidate, arguments.epochs, repetition) for candidate in every}
-        return {key: training for key, unit in units.items() if (training := unit.files.read()) is not None}
+        found = {key: told[repetition] for key, told in known["trainings"].items() if repetition < len(told)}
+        for key, unit in units.items():
+            if (training := unit.files.read()) is not None:
+                found[key] = {split: training.metrics["quantized"][split][name] for split in splits}
+        return {key: found[key] for key in units if key in found}
 
     trainings, second = finished(0), finished(1)
-    splits: tuple[SplitName, ...] = ("val", "test")
     networks = [candidate for candidate in every if candidate.key in trainings]
     alone = np.arange(len(networks))
     metrics: dict[str, Floats] = {
-        split: np.array([trainings[c.key].metrics["quantized"][split][name] for c in networks]) for split in splits
+        split: np.array([trainings[candidate.key][split] for candidate in networks]) for split in splits
     }
     both = np.array(
-        [
-            [of[key].metrics["quantized"][split][name] for of in (trainings, second) for split in splits]
-            for key in second.keys() & trainings.keys()
-        ]
+        [[of[key][split] for of in (trainings, second) for split in splits] for key in second.keys() & trainings.keys()]
     ).reshape(-1, 4)
     noise = {
         split: float(np.sqrt(np.mean((both[:, place] - both[:, place + 2]) ** 2) / 2))
@@ -283,7 +292,9 @@ def main() -> None:
         if len(both)
     }
     spread = {split: float(values.std(ddof=1)) for split, values in metrics.items()}
-    lines = table(all_scores(Scores(run, networks), arguments.shared), metrics, alone)
+    scores = Scores(run, networks, known["scores"])
+    every_score = {**ratio_scores(scores), **measured_scores(scores, arguments.shared), **costs(scores)}
+    lines = table(every_score, metrics, alone)
     print("\n".join(lines))
     print("of val with test:", tau(-metrics["val"], metrics["test"], alone), "noise:", noise, "spread:", spread)
 
@@ -292,14 +303,15 @@ def main() -> None:
     groups = np.concatenate([alone, np.repeat(alone, 2)])
     mixed = [*networks, *(other for c in networks for other in fewer[c.key])]
     files = {o.key: unit_of(run, c, arguments.epochs, 0).files.weights for c in networks for o in fewer[c.key]}
-    measured = Scores(run, mixed[len(networks) :]).of(
+    measured = Scores(run, mixed[len(networks) :], known["scores"]).of(
         "rounded", lambda some: {c.key: rounded(run, c, files[c.key]) for c in some}
     )
     of_bits: dict[str, Floats] = {
         split: np.concatenate([metrics[split], [measured[c.key][split] for c in mixed[len(networks) :]]])
         for split in splits
     }
-    more = table(all_scores(Scores(run, mixed), arguments.shared), of_bits, groups)
+    scores = Scores(run, mixed, known["scores"])
+    more = table({**ratio_scores(scores), **costs(scores)}, of_bits, groups)
     print("\n".join(more))
     print("of val with test:", tau(-of_bits["val"], of_bits["test"], groups))
     if arguments.write is not None:
@@ -313,14 +325,9 @@ def main() -> None:
             "val_with_test": tau(-metrics["val"], metrics["test"], alone),
             "table_with_fewer_bits": more,
             "val_with_test_with_fewer_bits": tau(-of_bits["val"], of_bits["test"], groups),
-            "scores": Scores(run, mixed).known,
+            "scores": scores.known,
             "trainings": {
-                key: [
-                    {split: done.metrics["quantized"][split][name] for split in splits}
-                    for done in (training, second.get(key))
-                    if done is not None
-                ]
-                for key, training in trainings.items()
+                key: [training, *([second[key]] if key in second else [])] for key, training in trainings.items()
             },
             "metrics": {c.key: [float(of_bits[split][place]) for split in splits] for place, c in enumerate(mixed)},
         }
