@@ -26,9 +26,10 @@ from qanas.performance_estimation.features import Features
 from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
-from qanas.performance_estimation.stopping import extrapolated
+from qanas.performance_estimation.stopping import LearnedEnd, extrapolated
 from qanas.planning.advice import Advice, Pilot, advise
 from qanas.planning.plan import Plan
+from qanas.regression.gaussian_process import ColumnGroup
 from qanas.regression.models import cross_validated
 from qanas.search_space.start import RANDOM
 
@@ -45,6 +46,8 @@ LOOKED_AT = (0.1, 1 / 3)
 FEWEST_FOR_PREDICTOR = 10
 MOST_SAMPLES = 2048
 PREDICTOR_ANCHORS = 60
+FEWEST_FINISHED = LearnedEnd.fewest
+"""Trainings that went to the end before a learned rule stops any."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,10 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
     losses = np.array([full[number]["loss"] for number in kept])
     seconds = float(np.mean([full[number]["seconds"] for number in kept]))
     chosen = [candidates[number] for number in kept]
-    estimates, shares = _estimates(bench, chosen, [full[number]["curve"] for number in kept], losses, seconds)
-    trials = plan.budget.trials
-    shares["predictor"] = min(1.0, PREDICTOR_ANCHORS / trials)
-    if shares["predictor"] >= 1:
-        estimates.pop("predictor", None)
+    trials, curves = plan.budget.trials, [full[number]["curve"] for number in kept]
+    estimates, shares = _estimates(bench, chosen, curves, seconds)
+    for name, own in _predicted(bench, chosen, curves, losses, trials).items():
+        estimates[name], shares[name] = own
     pilot = Pilot(losses, [values for values in repeated if len(values) > 1], pairs, estimates, shares, seconds)
     return advise(pilot, bench.space, trials, has_cost=any(isinstance(o, Cost) for o in plan.objectives))
 
@@ -206,17 +208,15 @@ def _work_off(
 
 
 def _estimates(
-    bench: Bench, candidates: Sequence[Candidate], curves: Sequence[Sequence[float]], losses: Array, seconds: float
+    bench: Bench, candidates: Sequence[Candidate], curves: Sequence[Sequence[float]], seconds: float
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """Return what cheaper ways say of candidates whose losses have the shape (n,), and what each takes."""
+    """Return what cheaper ways say of candidates by themselves, shape (n,), and what each takes."""
     estimates: dict[str, Array] = {}
     shares: dict[str, float] = {}
     total = min((len(curve) for curve in curves), default=0)
-    for share in LOOKED_AT:
-        epoch = max(1, round(share * total))
-        if 0 < epoch < total:
-            name = f"early_stopping, looked at after {epoch} of {total} epochs"
-            estimates[name], shares[name] = np.array([curve[epoch - 1] for curve in curves]), epoch / total
+    for epoch in _looked_at(total):
+        name = f"early_stopping, looked at after {epoch} of {total} epochs"
+        estimates[name], shares[name] = np.array([curve[epoch - 1] for curve in curves]), epoch / total
     third = total // 3
     if third >= 3:  # noqa: PLR2004 - points that a curve is fitted to
         at = np.arange(1.0, third + 1)
@@ -232,8 +232,37 @@ def _estimates(
         name = f"proxies, {proxy}"
         estimates[name] = np.array(values)
         shares[name] = (time.process_time() - started) / len(candidates) / max(seconds, 1e-9)
-    if len(candidates) >= FEWEST_FOR_PREDICTOR:
-        features = Features()
-        rows = features.rows(bench, candidates)
-        estimates["predictor"] = cross_validated("gaussian_process", features.groups(bench), rows, losses)
     return estimates, shares
+
+
+def _predicted(
+    bench: Bench, candidates: Sequence[Candidate], curves: Sequence[Sequence[float]], losses: Array, trials: int
+) -> dict[str, tuple[Array, float]]:
+    """Return what models of some candidates say of others that they haven't seen, and what so many trials take then.
+
+    Without and with the loss early in the training: `predictor`, and `learning_curve` with `method = "learned"`. Both
+    need trainings that went to the end.
+    """
+    if len(candidates) < FEWEST_FOR_PREDICTOR:
+        return {}
+    features = Features()
+    rows, groups = features.rows(bench, candidates), features.groups(bench)
+    found: dict[str, tuple[Array, float]] = {}
+    if trials > PREDICTOR_ANCHORS:
+        ends = cross_validated("gaussian_process", groups, rows, losses)
+        found["predictor"] = ends, PREDICTOR_ANCHORS / trials
+    total = min(map(len, curves))
+    in_full = min(1.0, FEWEST_FINISHED / trials)
+    for epoch in _looked_at(total):
+        now = np.array([curve[epoch - 1] for curve in curves])
+        if np.isfinite(now).all():
+            seen = np.column_stack([rows, (now - now.min()) / max(float(np.ptp(now)), 1e-9)])
+            ends = cross_validated("gaussian_process", [*groups, ColumnGroup([rows.shape[1]], 1)], seen, losses)
+            name = f'learning_curve, method = "learned", looked at after {epoch} of {total} epochs'
+            found[name] = ends, in_full + (1 - in_full) * epoch / total
+    return found
+
+
+def _looked_at(total: int) -> list[int]:
+    """Return the epochs after which a training of so many is looked at."""
+    return [epoch for share in LOOKED_AT if 0 < (epoch := max(1, round(share * total))) < total]
