@@ -92,7 +92,7 @@ class Size:
 
 SIZES = {
     "full": Size(),
-    "small": Size((10, 20, 40, 80), 2, 20, 10, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
+    "small": Size((8, 32, 80), 2, 20, 10, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
     "tiny": Size((1, 2), 1, 2, 1, 1, 1, 1, ("finalists.count=1",)),
 }
 

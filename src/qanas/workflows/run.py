@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
+from qanas.core.card import SplitName
 from qanas.core.run_folder import DONE, RunFolder
 from qanas.core.trials import TrialRecord
-from qanas.execution.sharing import ALONE, one_at_a_time
+from qanas.execution.sharing import ALONE, Sharing, one_at_a_time
 from qanas.performance_estimation.bench import Bench
 from qanas.planning.dependence import check_resumable, made_from
 from qanas.planning.plan import Plan
@@ -25,6 +26,7 @@ from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
 from qanas.shipping.verdict import recommend
+from qanas.workflows.account import Account, counted, cpu_seconds
 from qanas.workflows.coordinators import Session, use_shared_folder
 from qanas.workflows.following import Followed
 from qanas.workflows.rehearsal import rehearse
@@ -113,30 +115,69 @@ def _run(plan: Plan, folder: RunFolder, progress: Followed) -> RunResult:
 
 def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Session | None) -> RunResult:
     search = Search(plan, folder, progress, session)
-    finalist_seconds, baseline_seconds = _seconds_before(folder, "finalists"), _seconds_before(folder, "baselines")
+    account = Account(plan, folder, search)
+    _search(search, account, progress)
+    files = ALONE if session is None else session.files
+    found = _finalists(plan, search, account, progress, files)
+    compared = _baselines(found, account, progress, files)
+    timed = with_latency(plan.devices, folder, [*found.shipments, *compared.shipments], progress)
+    shipments, simple = timed[: len(found.shipments)], timed[len(found.shipments) :]
+    remove_stale_models(folder, timed)
+    folder.write_table(folder.front, front_rows(found.plan, found.front, shipments))
+    constants = [constant_row(found.constant)] if found.constant and "constant" in plan.baselines else []
+    folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
+    verdict = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
+    account.write(
+        DONE,
+        finalists={**counted(shipments), **found.told},
+        **({"baselines": counted(simple) | {"cpu_seconds": cpu_seconds(compared.trainings)}} if plan.baselines else {}),
+        **found.further,
+        **({} if verdict is None else {"verdict": verdict.as_json()}),
+    )
+    return RunResult(folder, found.front, shipments, simple)
 
-    def write_summary(status: str, **more: object) -> None:
-        found = search.summary()
-        seconds = {"search": found.pop("seconds"), "finalists": finalist_seconds}
-        if plan.baselines:
-            seconds["baselines"] = baseline_seconds
-        found |= {"metrics": dict(plan.bench.task.metrics)}
-        folder.write_summary(found | {"status": status, **more, "seconds": seconds})
 
-    def save(status: str) -> None:
-        search.write_tables()
-        folder.write_table(folder.front, front_rows(plan, search.front(), []))
-        write_summary(status)
-
-    progress.save = lambda: save("running")
+def _search(search: Search, account: Account, progress: Followed) -> None:
+    """Search, and leave what was found even where it ends early."""
+    progress.save = lambda: account.save("running")
     try:
         search.run()
     finally:
         progress.save = _nothing
-        save("interrupted")
+        account.save("interrupted")
     search.stop_clock()
-    started = time.monotonic()
-    files = ALONE if session is None else session.files
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What was trained to ship, before its latency is known.
+
+    Attributes:
+        plan: with what the reference was tuned to.
+        folder: of the run.
+        front: of the search, confirmed where that was asked for.
+        constant: scores of the best constant, by split.
+        finalists: the reference first.
+        trainings: of each by identity.
+        shipments: what became of them.
+        told: of the finalists in the summary.
+        further: tables of the summary.
+    """
+
+    plan: Plan
+    folder: RunFolder
+    front: Sequence[TrialRecord]
+    constant: Mapping[SplitName, Mapping[str, float]]
+    finalists: Sequence[Finalist]
+    trainings: Mapping[str, Sequence[Training]]
+    shipments: Sequence[Shipment]
+    told: Mapping[str, object]
+    further: Mapping[str, object]
+
+
+def _finalists(plan: Plan, search: Search, account: Account, progress: Followed, files: Sharing) -> _Trained:
+    """Confirm the front, tune the reference, and train what is to ship."""
+    started, folder = time.monotonic(), search.folder
     with one_at_a_time(files, "confirmation and tuning"):  # what each of them leaves is one file
         confirmation = Confirmation(plan, folder, search.records, progress)
         front = confirmation.front() if confirmation.budget else search.front()
@@ -149,61 +190,51 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     finalists = choose_finalists(plan, search.estimator, choice.front, choice.first)
     trainings, trained = train_finalists(plan, folder, finalists, progress, files)
     shipments = [ship(plan, folder, finalist, trainings[finalist.identity], constant) for finalist in finalists]
-    finalist_seconds += time.monotonic() - started if trained or tuned.trained or confirmation.trained else 0.0
-    started = time.monotonic()
-    baselines = baselines_of(plan)
-    simple, trained = train_baselines(plan, folder, baselines, finalists[0], progress, files)
-    compared = [
-        ship(replace(plan, bench=b.bench), folder, b.finalist, simple[b.finalist.identity], constant) for b in baselines
-    ]
-    baseline_seconds += time.monotonic() - started if trained else 0.0
-    timed = with_latency(plan.devices, folder, [*shipments, *compared], progress)
-    shipments, compared = timed[: len(shipments)], timed[len(shipments) :]
-    result = RunResult(folder, front, shipments, compared)
-    remove_stale_models(folder, timed)
-    folder.write_table(folder.front, front_rows(plan, front, shipments))
-    constants = [constant_row(constant)] if constant and "constant" in plan.baselines else []
-    folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
-    found = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
-    write_summary(
-        DONE,
-        finalists=_counted(result.shipments)
-        | {
-            "cpu_seconds": _cpu_seconds(trainings),
-            "further_cpu_seconds": _cpu_seconds(trainings) - _in_stages(search, finalists[0], trainings),
-        }
-        | ({"chosen": choice.reason} if choice.reason else {}),
-        **({"baselines": _counted(compared) | {"cpu_seconds": _cpu_seconds(simple)}} if plan.baselines else {}),
+    if trained or tuned.trained or confirmation.trained:
+        account.took("finalists", started)
+    seconds = cpu_seconds(trainings)
+    told: dict[str, object] = {
+        "cpu_seconds": seconds,
+        "further_cpu_seconds": seconds - _in_stages(search, finalists[0], trainings),
+        **({"chosen": choice.reason} if choice.reason else {}),
+    }
+    further: dict[str, object] = {
         **({"confirmation": confirmation.summary()} if confirmation.budget else {}),
         **({"reference_tuning": tuned.as_json()} if tuned.scores else {}),
-        **({} if found is None else {"verdict": found.as_json()}),
-    )
-    return result
+    }
+    return _Trained(plan, folder, front, constant, finalists, trainings, shipments, told, further)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The baselines' trainings by identity, and what became of them."""
+
+    trainings: Mapping[str, Sequence[Training]]
+    shipments: Sequence[Shipment]
+
+
+def _baselines(found: _Trained, account: Account, progress: Followed, files: Sharing) -> _Compared:
+    """Train what the finalists are held against."""
+    started, plan = time.monotonic(), found.plan
+    baselines = baselines_of(plan)
+    trainings, trained = train_baselines(plan, found.folder, baselines, found.finalists[0], progress, files)
+    shipments = [
+        ship(replace(plan, bench=b.bench), found.folder, b.finalist, trainings[b.finalist.identity], found.constant)
+        for b in baselines
+    ]
+    if trained:
+        account.took("baselines", started)
+    return _Compared(trainings, shipments)
 
 
 def _nothing() -> None:
     """All that is finished is in the folder."""
 
 
-def _cpu_seconds(trainings: Mapping[str, Sequence[Training]]) -> float:
-    return sum(training.cpu_seconds for each in trainings.values() for training in each)
-
-
 def _in_stages(search: Search, reference: Finalist, trainings: Mapping[str, Sequence[Training]]) -> float:
     """Return the CPU seconds of the finalists' trainings that a stage of the search has counted: the teacher's."""
     teacher = "teacher" in search.stages.effort and not reference.variant
     return trainings[reference.identity][0].cpu_seconds if teacher else 0.0
-
-
-def _seconds_before(folder: RunFolder, part: str) -> float:
-    """Return what a part has taken in earlier sessions."""
-    return folder.seconds_before("seconds").get(part, 0.0)
-
-
-def _counted(shipments: Sequence[Shipment]) -> dict[str, object]:
-    failed = [shipment for shipment in shipments if shipment.card is None]
-    failures = [{"candidate": s.finalist.identity, "reason": s.failure} for s in failed]
-    return {"shipped": len(shipments) - len(failed), "failed": len(failed), "failures": failures}
 
 
 class _LogFile(logging.FileHandler):
