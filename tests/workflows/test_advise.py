@@ -16,7 +16,7 @@ EARLY = "early_stopping, looked at after {} of 30 epochs"
 
 
 def crossing(unit: PilotUnit, *_: object) -> dict[str, Any]:
-    """Return a training whose end is the learning rate's place in its range, and whose curve begins with the reverse."""
+    """Return a training that ends at the learning rate, and whose curve begins with the reverse."""
     rate = float(unit.candidate.training["learning_rate"])
     curve = [1.0 - rate] * (EPOCHS - 1) + [rate]
     return {"loss": curve[-1], "curve": curve, "seconds": 1.0}
