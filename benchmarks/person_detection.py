@@ -7,6 +7,7 @@
     $R --steps rivals
     $R --hours 8                                     # whatever is left, no piece begun after 8 hours
     $R --write docs/results/person_detection         # .json and .md of what there is so far, after any session
+    $R --known docs/results/person_detection.json    # on another machine: what that tells isn't done again
 
 training    the reference trained for several numbers of epochs, each from several seeds: where is the same AP had
 schemes     the trained reference under every scheme: AP on validation and test data, latency by device
@@ -21,7 +22,8 @@ be worse than the reference of the first search. CPU seconds are of trainings. W
 known origin is at hand; --set pretraining.epochs=20 --set 'pretraining.classes=[]' has every candidate learn the
 photos' 20 classes first, at the cost of so many epochs more.
 
-Sizes: "full", 256 x 320 as published; "small", 128 x 160 with fewer epochs and trials; "tiny", only to see it run, with
+Sizes: "full", 256 x 320 as published; "small", 128 x 160 with fewer epochs and trials, searched with trainings as long
+as finalists'; "short", the same with a quarter of their epochs; "tiny", only to see it run, with
 recipes/person_quick.toml. An epoch of the reference over 752 photos took 6 s of CPU at 128 x 160 and 48 s at 256 x 320
 on another machine; --forecast times three steps where it is run.
 """
@@ -90,9 +92,11 @@ class Size:
     keys: tuple[str, ...] = ()
 
 
+SMALL = Size((8, 32, 80), 2, 16, 40, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2"))
 SIZES = {
     "full": Size(),
-    "small": Size((8, 32, 80), 2, 20, 10, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2")),
+    "small": SMALL,
+    "short": replace(SMALL, search_epochs=10, trials=20),
     "tiny": Size((1, 2), 1, 2, 1, 1, 1, 1, ("finalists.count=1",)),
 }
 
@@ -334,6 +338,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=float("inf"), help="no piece is begun after so many")
     parser.add_argument("--forecast", action="store_true", help="say how long each piece will take, and do nothing")
     parser.add_argument("--write", type=Path, help="write .json and .md of what there is, and do nothing")
+    parser.add_argument("--known", type=Path, help="a written .json, whose pieces are not done again")
     parser.add_argument("--set", action="append", default=[], help="a key of the recipe, in every step")
     asked = parser.parse_args()
     study = Study(asked.recipe, asked.out, SIZES[asked.size], asked.set)
@@ -344,18 +349,21 @@ def main() -> None:
         print(f"all              {sum(hours.values()):7.1f} h of CPU at most")
         return
     pieces = study.pieces()
+    known = json.loads(asked.known.read_text("utf-8")) if asked.known else {}
     unknown = sorted(set(asked.pieces) - pieces.keys())
     if unknown:
         parser.error(f"no piece is called {unknown[0]}; there are {', '.join(pieces)}")
     started = time.monotonic()
     for name, piece in pieces.items():
-        if asked.write or piece.done() or piece.step not in asked.steps or (asked.pieces and name not in asked.pieces):
+        wanted = name in asked.pieces if asked.pieces else piece.step in asked.steps
+        if asked.write or name in known or piece.done() or not wanted:
             continue
         if time.monotonic() - started > 3600 * asked.hours:
             print(f"{name} and what follows: not begun, the time is up")
             break
         piece.make()
-    found = {name: piece.make() for name, piece in pieces.items() if piece.done()}
+    made = {name: piece.make() for name, piece in pieces.items() if piece.done()}
+    found = {name: (known | made)[name] for name in pieces if name in known | made}
     write_atomically(asked.out / "person_detection.json", json.dumps(found, indent=1).encode())
     if asked.write:
         keys = "".join(f" --set {key}" for key in asked.set)
