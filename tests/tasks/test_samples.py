@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qanas.recipe.components import component
 from qanas.recipe.tables import NamedTable
-from qanas.tasks.base import DecodedSplit, FloatArray, Samples, Split, Task, TaskData, ragged
+from qanas.tasks.base import DecodedSplit, FloatArray, RememberedSplit, Samples, Split, Task, TaskData, ragged
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.testing.small import SmallTask
 
@@ -80,6 +80,21 @@ def test_only_what_is_asked_for_is_decoded_and_nothing_is_kept() -> None:
     split.batch(np.array([3, 1]))
     split.batch(np.array([3]))
     assert decoded == [0, 3, 1, 3]
+
+
+@pytest.mark.parametrize(("room", "expected"), [(4, [0, 3, 1]), (2, [0, 3, 1, 3]), (0, [0, 3, 1, 3, 1])])
+def test_what_a_training_repeats_is_decoded_once_as_far_as_there_is_room(room: int, expected: list[int]) -> None:
+    split = on_demand()
+    decoded.clear()
+    remembered = RememberedSplit(split, room * 4 * 5 * 4)
+    inputs, targets = remembered.batch(np.array([3, 1]))
+    inputs += 1  # whoever changes a batch changes no sample
+    again, _ = remembered.batch(np.array([3, 1]))
+    assert decoded == expected
+    np.testing.assert_array_equal(again, split.batch(np.array([3, 1]))[0])
+    np.testing.assert_array_equal(inputs - 1, again)
+    assert_rows(targets, [boxes()[3], boxes()[1]])
+    assert remembered.extras == split.extras
 
 
 def test_without_samples_there_is_no_shape() -> None:

@@ -193,6 +193,47 @@ class DecodedSplit(Split):
         return inputs, self.join([self.decode_target(source) for source in chosen])
 
 
+class RememberedSplit(DecodedSplit):
+    """The samples of a split, whose inputs are decoded once and kept as far as there is room: what a training repeats.
+
+    It lives as long as one training, as nobody knows which split is asked for next.
+    """
+
+    def __init__(self, split: DecodedSplit, most_bytes: int) -> None:
+        """Keep nothing yet but the room, which no page of memory is taken for before it is written to.
+
+        Args:
+            split: that is decoded.
+            most_bytes: of inputs that are kept, the first ones.
+        """
+        super().__init__(split.sources, split.decode_input, split.decode_target, split.extras, split.join)
+        first = self.decode_input(self.sources[0])
+        room = min(len(self), most_bytes // max(1, first.nbytes))
+        object.__setattr__(self, "_inputs", np.empty((room, *first.shape), first.dtype))
+        object.__setattr__(self, "_known", np.zeros(room, bool))
+
+    def batch(self, indices: Indices) -> Batch:
+        """Return inputs and targets of some samples, in the order asked for; decode what isn't kept.
+
+        Args:
+            indices: positions from 0, shape (batch,).
+        """
+        inputs = np.stack([self._input_of(int(index)) for index in indices])
+        return inputs, self.join([self.decode_target(self.sources[index]) for index in indices])
+
+    _inputs: FloatArray
+    _known: NDArray[np.bool_]
+
+    def _input_of(self, index: int) -> FloatArray:
+        if index >= len(self._known):
+            return self.decode_input(self.sources[index])
+        if not self._known[index]:
+            self._inputs[index] = self.decode_input(self.sources[index])
+            self._known[index] = True
+        kept: FloatArray = self._inputs[index]
+        return kept
+
+
 @dataclass(frozen=True)
 class TaskData:
     """A task's data, prepared.
