@@ -92,7 +92,7 @@ class Size:
     keys: tuple[str, ...] = ()
 
 
-SMALL = Size((8, 32, 80), 2, 16, 40, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2"))
+SMALL = Size((8, 32, 80), 1, 12, 40, 40, 3, 2, ("task.width=160", "task.widths=[]", "finalists.count=2"))
 SIZES = {
     "full": Size(),
     "small": SMALL,

@@ -75,7 +75,7 @@ def _profile(found: Pieces) -> list[str]:
         parts.setdefault(".".join(str(layer["part"]).split(".")[:2]), []).append(layer)
     rows = []
     for name, own in parts.items():
-        macs, weights, ms = (sum(layer[key] or 0 for layer in own) for key in ("macs", "weight_bytes", "latency_ms"))
+        macs, weights, ms = (sum(layer[key] or 0 for layer in own) for key in ("macs", "weight_bytes", "taken"))
         rows.append([name, f"{macs / 1e6:.2f}", f"{macs / whole:.0%}", weights, f"{ms:.1f}"])
     return _table("Where the time goes", ["part", "MMAC", "share", "weight bytes", "ms"], rows)
 
