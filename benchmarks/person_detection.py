@@ -278,13 +278,13 @@ def figures(folder: RunFolder, against: RunFolder) -> dict[str, Any]:
             gap = interval_of(_drawn(folder, name, split) - _drawn(against, "seed", split), intervals.units[split])
             model["against_reference"] |= {split: [gap.low, gap.high]}
     equal = [name for name, model in models.items() if model["against_reference"]["val"][1] >= 0]
-    cheapest = min(equal, key=lambda name: models[name][latency], default="seed")
+    cheapest = min(equal, key=lambda name: models[name][latency], default=None)
     summary = folder.read_summary()
     trained = [summary[part]["cpu_seconds"] for part in ("finalists", "baselines") if part in summary]
     return {
         "models": models,
         "cheapest": cheapest,
-        "saved": models[cheapest]["saved"],
+        "saved": models[cheapest]["saved"] if cheapest else 0.0,
         "search_cpu_seconds": summary["train_cpu_seconds"],
         "train_cpu_seconds": summary["train_cpu_seconds"] + sum(trained),
     }
