@@ -33,7 +33,7 @@ from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import DecodedSplit, RememberedSplit, Split, Task, TaskData
+from qanas.tasks.base import Split, Task, TaskData
 from qanas.tasks.front_end import FrontEnd
 from qanas.tasks.prepared import load_prepared, save_prepared
 from qanas.tasks.sound import sound
@@ -147,10 +147,8 @@ def training_set_of(task: Task, split: Split, seed: int) -> TrainingSet:
     generator = torch.Generator().manual_seed(seed)
     changes = type(task).augment is not Task.augment
     augment = functools.partial(task.augment, generator=generator) if changes else None
-    if isinstance(split, DecodedSplit):
-        return DecodedSet.of(RememberedSplit(split, MOST_REMEMBERED_BYTES), augment)
     if not split.in_memory:
-        return DecodedSet.of(split, augment)
+        return DecodedSet.of(split.remembering(MOST_REMEMBERED_BYTES), augment)
     return TrainingSet(torch.from_numpy(split.inputs), torch.from_numpy(split.targets), augment)
 
 

@@ -88,6 +88,15 @@ class Split:
         for first in range(0, len(self), size):
             yield self.inputs[first : first + size]
 
+    def remembering(self, most_bytes: int) -> Split:
+        """Return the same samples as a training repeats them; arrays are there already.
+
+        Args:
+            most_bytes: of inputs that may be kept once they are decoded.
+        """
+        del most_bytes
+        return self
+
 
 Join = Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
 """Makes one array of the targets of n samples, of n rows: `numpy.stack` or `ragged`."""
@@ -192,6 +201,10 @@ class DecodedSplit(Split):
         inputs = np.stack([self.decode_input(source) for source in chosen])
         return inputs, self.join([self.decode_target(source) for source in chosen])
 
+    def remembering(self, most_bytes: int) -> Split:
+        """Return the same samples, whose inputs are kept once they are decoded, up to so many bytes: the first ones."""
+        return RememberedSplit(self, most_bytes)
+
 
 class RememberedSplit(DecodedSplit):
     """The samples of a split, whose inputs are decoded once and kept as far as there is room: what a training repeats.
@@ -211,6 +224,8 @@ class RememberedSplit(DecodedSplit):
         room = min(len(self), most_bytes // max(1, first.nbytes))
         object.__setattr__(self, "_inputs", np.empty((room, *first.shape), first.dtype))
         object.__setattr__(self, "_known", np.zeros(room, bool))
+        if room:
+            self._inputs[0], self._known[0] = first, True
 
     def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets of some samples, in the order asked for; decode what isn't kept.
