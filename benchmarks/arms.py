@@ -7,12 +7,13 @@ a run that was killed goes on in its folder.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import statistics
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ import numpy as np
 import polars as pl
 import tomli_w
 from filelock import FileLock
-from numpy.typing import NDArray
 
 import qanas
 from qanas.core.pareto import hypervolume
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
-from qanas.shipping.finalists import RESAMPLED
+from qanas.shipping.verdict import draws_in
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -35,7 +35,8 @@ Overrides = Mapping[str, Any]
 Record = Mapping[str, Any]
 """What is kept of a run: "models", "effort_cpu_seconds", "trials", "units" and "drawn"."""
 
-Floats = NDArray[np.float64]
+Runs = dict[str, dict[str, Record]]
+"""What is kept, by the arm's name and the seed."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,33 @@ class Comparison:
     metric: str
     devices: tuple[str, ...] = ()
 
-    def kept(self) -> dict[str, dict[str, Record]]:
+    def kept(self) -> Runs:
         """Return what is kept, by the arm's name and the seed."""
         path = self.result.with_suffix(".json")
-        found: dict[str, dict[str, Record]] = json.loads(path.read_text("utf-8"))["runs"] if path.is_file() else {}
+        found: Runs = json.loads(path.read_text("utf-8"))["runs"] if path.is_file() else {}
         return found
 
-    def once(self, arm: Arm, seed: int, overrides: Overrides) -> None:
-        """Run an arm and keep what it found, unless that is known."""
-        if str(seed) not in self.kept().get(arm.name, {}):
-            self._keep(arm, seed, self._run(arm, seed, overrides))
+    def all(
+        self,
+        arms: Sequence[Arm],
+        asked: argparse.Namespace,
+        overrides: Callable[[Arm, Mapping[str, Record]], Overrides],
+        written: Callable[[Runs], str],
+    ) -> None:
+        """Run what is asked for and not kept yet; write the page after each run.
+
+        Args:
+            arms: in the order in which they are run.
+            asked: what `parser_of` read.
+            overrides: of an arm, given what is kept of the same seed by the arm's name.
+            written: the page.
+        """
+        for seed in asked.seeds:
+            for arm in (arm for arm in arms if arm.name in asked.arms):
+                known = {name: seeds[str(seed)] for name, seeds in self.kept().items() if str(seed) in seeds}
+                if arm.name not in known:
+                    self._keep(arm, seed, self._run(arm, seed, overrides(arm, known)))
+                write_atomically(self.result.with_suffix(".md"), written(self.kept()).encode())
 
     def _keep(self, arm: Arm, seed: int, record: Record) -> None:
         """Add a run to what is kept; another process may have done so meanwhile."""
@@ -133,7 +151,8 @@ class Comparison:
         found = [own["model"] for own in models if own["kind"] == "found"]
         card = folder.cards()[found[0]]
         assert card.intervals is not None
-        drawn = np.mean([_drawn(folder, name, self.metric) for name in found], axis=0)
+        files = [(folder.model(name) / "predictions.npz").read_bytes() for name in found]
+        drawn = np.mean([draws_in(file, "test")[self.metric] for file in files], axis=0)
         gates = {"scored": len({tuple(row["options"]) for row in summary["gates"]})} if "gates" in summary else {}
         return {
             "models": models,
@@ -161,10 +180,27 @@ def _shipped(row: Mapping[str, Any]) -> bool:
     return bool(row["status"] == "shipped")
 
 
-def _drawn(folder: RunFolder, name: str, metric: str) -> Floats:
-    """Return a model's deployed score on each draw of test units, shape (draws,); draws are those of all models."""
-    with np.load(folder.model(name) / "predictions.npz") as kept:
-        return np.asarray(kept[f"test_{RESAMPLED}{metric}"], np.float64)
+def parser_of(told: str, arms: Sequence[Arm], seeds: Sequence[int]) -> argparse.ArgumentParser:
+    """Return the options of a comparison's script.
+
+    Args:
+        told: the script's docstring, whose first line says what it does.
+        arms: that there are.
+        seeds: that are run where none is asked for.
+    """
+    parser = argparse.ArgumentParser(description=told.splitlines()[0])
+    names = [arm.name for arm in arms]
+    parser.add_argument("home", type=Path, help="of all runs")
+    parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--arms", nargs="+", choices=names, default=names)
+    parser.add_argument("--tiny", action="store_true", help="minutes, tells nothing")
+    return parser
+
+
+def protocol_of(told: str) -> list[str]:
+    """Return the lines of a script's docstring behind "Protocol: "."""
+    return [line for line in told.split("Protocol: ")[1].splitlines() if line]
 
 
 def hours_of(records: Sequence[Record]) -> dict[str, float]:

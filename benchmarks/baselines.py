@@ -15,15 +15,13 @@ worst of both sides, relative to the other's.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from arms import Arm, Comparison, Overrides, Record, found_of, hours_of, volume_ratio
-from qanas.core.run_folder import write_atomically
+from arms import Arm, Comparison, Overrides, Record, Runs, found_of, hours_of, parser_of, protocol_of, volume_ratio
 from qanas.tasks.resampling import difference
 
 METRIC, COST = "miou", "weight_bytes"
@@ -47,7 +45,7 @@ TINY_SUPERNET: Overrides = {
 }  # fmt: skip
 
 
-def against(runs: Mapping[str, Mapping[str, Record]]) -> Iterator[dict[str, Any]]:
+def against(runs: Runs) -> Iterator[dict[str, Any]]:
     """Yield what QA-BWNAS is ahead by of each other one, by seed; of runs that are not there nothing."""
     for other in OTHERS:
         for seed in sorted(runs.get(OWN.name, {}).keys() & runs.get(other.name, {}).keys(), key=int):
@@ -67,7 +65,7 @@ def _mean(record: Record, column: str) -> float:
     return float(np.mean([own[column] for own in found_of(record)]))
 
 
-def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
+def written(runs: Runs) -> str:
     """Return the page."""
     lines = ["# QA-BWNAS, SPOS and FairNAS on CamVid", "", *_PROTOCOL, "", "## Against each other", ""]
     lines += [
@@ -85,7 +83,7 @@ def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
         "",
         "## Effort",
         "",
-        "CPU minutes by stage, means over seeds; `trials` is scoring networks of a supernet.",
+        "CPU minutes by stage, means over seeds; `trials`: networks of a supernet scored.",
         "",
     ]
     lines += ["| arm | seeds | stages | all |", "|---|--:|---|--:|"]
@@ -107,27 +105,25 @@ def _row(arm: str, seed: str, row: Mapping[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-_PROTOCOL: Sequence[str] = [line for line in (__doc__ or "").split("Protocol: ")[1].splitlines() if line]
+_PROTOCOL = protocol_of(__doc__ or "")
+
+
+def overrides(arm: Arm, _kept: Mapping[str, Record], *, tiny: bool) -> Overrides:
+    """Return what differs from an arm's recipe beside the arm's own.
+
+    Args:
+        arm: which.
+        tiny: whether runs only show that everything works.
+    """
+    small = {**TINY, **(TINY_BLOCKS if arm is OWN else TINY_SUPERNET)} if tiny else {}
+    return {"finalists.epochs": EPOCHS, **small}
 
 
 def main() -> None:
     """Run what is not kept yet; write what is known after each run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("home", type=Path)
-    parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arms = [OWN, *OTHERS]
-    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in arms], default=[arm.name for arm in arms])
-    parser.add_argument("--tiny", action="store_true")
-    asked = parser.parse_args()
-    comparison = Comparison(asked.home, asked.write, METRIC)
-    for seed in asked.seeds:
-        for arm in (arm for arm in arms if arm.name in asked.arms):
-            more: dict[str, Any] = {"finalists.epochs": EPOCHS}
-            if asked.tiny:
-                more |= {**TINY, **(TINY_BLOCKS if arm is OWN else TINY_SUPERNET)}
-            comparison.once(arm, seed, more)
-            write_atomically(asked.write.with_suffix(".md"), written(comparison.kept()).encode())
+    asked = parser_of(__doc__ or "", arms, [0, 1, 2]).parse_args()
+    Comparison(asked.home, asked.write, METRIC).all(arms, asked, partial(overrides, tiny=asked.tiny), written)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.shipping.finalists import RESAMPLED, Finalist, FinalistUnit, Training, reference_finalist
+from qanas.shipping.finalists import Finalist, FinalistUnit, Training, reference_finalist
+from qanas.shipping.verdict import draws_in
 from qanas.tasks.resampling import difference
 from qanas.workflows.stages import RunStages
 
@@ -45,8 +46,7 @@ def controls_path(folder: RunFolder) -> Path:
 def drawn(run: FinishedRun, finalist: Finalist, repetition: int, split: SplitName, metric: str) -> Floats:
     """Return a training's deployed score over each draw of a split's units, shape (draws,)."""
     path = FinalistUnit.of(run.folder, finalist, repetition).files.predictions
-    with np.load(path) as arrays:
-        return np.asarray(arrays[f"{split}_{RESAMPLED}{metric}"], np.float64)
+    return draws_in(path.read_bytes(), split)[metric]
 
 
 @dataclass(frozen=True)

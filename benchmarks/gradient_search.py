@@ -16,13 +16,11 @@ by a list of all models. The sign of two seeds is no interval.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from arms import Arm, Comparison, Overrides, Record, hours_of, volume_ratio
-from qanas.core.run_folder import write_atomically
+from arms import Arm, Comparison, Overrides, Record, Runs, hours_of, parser_of, protocol_of, volume_ratio
 
 METRIC = "miou"
 DEVICES = ("imx93-a55", "ethos-u55-256")
@@ -49,13 +47,13 @@ ARMS = (
 )
 
 
-def overrides(arm: Arm, epochs: int, kept: Mapping[str, Record], *, tiny: bool) -> dict[str, Any]:
+def overrides(arm: Arm, kept: Mapping[str, Record], *, epochs: int, tiny: bool) -> dict[str, Any]:
     """Return what differs from an arm's recipe beside the arm's own.
 
     Args:
         arm: which.
-        epochs: of teachers and finalists.
         kept: what is known of the same seed's arms, by name.
+        epochs: of teachers and finalists.
         tiny: whether runs only show that everything works.
     """
     of_blocks = "bwnas" in arm.recipe
@@ -97,7 +95,7 @@ COMPARED = (
 """What is asked, one arm, the other, and the cost that both are measured by."""
 
 
-def comparisons(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
+def comparisons(runs: Runs) -> list[dict[str, Any]]:
     """Return each comparison's ratios of hypervolumes, a seed each; those of arms that are not done are left out."""
     found = []
     for asked, one, other, cost in COMPARED:
@@ -108,7 +106,7 @@ def comparisons(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]
     return found
 
 
-def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
+def written(runs: Runs) -> str:
     """Return the page."""
     lines = ["# Search by gradient on CamVid", "", *_PROTOCOL, "", "## Asked", ""]
     lines += ["| | one | other | by test mIoU and | hypervolume of one / other, a seed each |", "|---|---|---|---|--:|"]
@@ -132,27 +130,16 @@ def written(runs: Mapping[str, Mapping[str, Record]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_PROTOCOL = [line for line in (__doc__ or "").split("Protocol: ")[1].splitlines() if line]
+_PROTOCOL = protocol_of(__doc__ or "")
 
 
 def main() -> None:
     """Run what is not kept yet; write what is known after each run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("home", type=Path)
-    parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser = parser_of(__doc__ or "", ARMS, [0, 1])
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
-    parser.add_argument("--tiny", action="store_true")
     asked = parser.parse_args()
-    comparison = Comparison(asked.home, asked.write, METRIC, DEVICES)
-    epochs = 1 if asked.tiny else asked.epochs
-    for seed in asked.seeds:
-        for arm in (arm for arm in ARMS if arm.name in asked.arms):
-            runs = comparison.kept()
-            known = {name: seeds[str(seed)] for name, seeds in runs.items() if str(seed) in seeds}
-            comparison.once(arm, seed, overrides(arm, epochs, known, tiny=asked.tiny))
-            write_atomically(asked.write.with_suffix(".md"), written(comparison.kept()).encode())
+    own = partial(overrides, epochs=1 if asked.tiny else asked.epochs, tiny=asked.tiny)
+    Comparison(asked.home, asked.write, METRIC, DEVICES).all(ARMS, asked, own, written)
 
 
 if __name__ == "__main__":

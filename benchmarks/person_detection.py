@@ -45,7 +45,7 @@ import torch
 
 import qanas
 from person_detection_tables import METRIC, written
-from qanas.core.card import Card
+from qanas.core.card import Card, SplitName
 from qanas.core.errors import InputError
 from qanas.core.maps import fitting_side
 from qanas.core.measures import parse_cost
@@ -59,6 +59,7 @@ from qanas.planning.scheme_sweep import swept_schemes
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.recipe import load_plan
 from qanas.search_space.start import RANDOM
+from qanas.shipping.verdict import draws_in
 from qanas.tasks.detection import Detection
 from qanas.tasks.resampling import interval_of, resampled_metrics, units_of
 
@@ -260,6 +261,9 @@ class Study:
         return figures(RunFolder(folder), RunFolder(first if RunFolder(first).done else folder))
 
 
+SPLITS: tuple[SplitName, ...] = ("val", "test")
+
+
 def figures(folder: RunFolder, against: RunFolder) -> dict[str, Any]:
     """Return the models of a finished run, and the cheapest that validation pictures don't tell to be worse.
 
@@ -274,7 +278,7 @@ def figures(folder: RunFolder, against: RunFolder) -> dict[str, Any]:
     latency = "latency_ms" if reference["latency_ms"] else "macs"
     for name, model in models.items():
         model["saved"] = 1 - model[latency] / reference[latency]
-        for split in ("val", "test"):
+        for split in SPLITS:
             gap = interval_of(_drawn(folder, name, split) - _drawn(against, "seed", split), intervals.units[split])
             model["against_reference"] |= {split: [gap.low, gap.high]}
     equal = [name for name, model in models.items() if model["against_reference"]["val"][1] >= 0]
@@ -292,7 +296,7 @@ def figures(folder: RunFolder, against: RunFolder) -> dict[str, Any]:
 
 def _model(card: Card) -> dict[str, Any]:
     latency = card.latency_ms
-    scores = {split: card.metric("deployed", split, METRIC) for split in ("val", "test")}
+    scores = {split: card.metric("deployed", split, METRIC) for split in SPLITS}
     return {
         "kind": card.kind,
         "described": card.described,
@@ -310,9 +314,8 @@ def _model(card: Card) -> dict[str, Any]:
     }
 
 
-def _drawn(folder: RunFolder, name: str, split: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    with np.load(folder.model(name) / "predictions.npz") as kept:
-        return np.asarray(kept[f"{split}_resampled_{METRIC}"], np.float64)
+def _drawn(folder: RunFolder, name: str, split: SplitName) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return draws_in((folder.model(name) / "predictions.npz").read_bytes(), split)[METRIC]
 
 
 def _latency(bench: Bench, device: str) -> float | None:
@@ -363,7 +366,8 @@ def main() -> None:
             break
         piece.make()
     made = {name: piece.make() for name, piece in pieces.items() if piece.done()}
-    found = {name: (known | made)[name] for name in pieces if name in known | made}
+    every = known | made
+    found = {name: every[name] for name in pieces if name in every}
     write_atomically(asked.out / "person_detection.json", json.dumps(found, indent=1).encode())
     if asked.write:
         keys = "".join(f" --set {key}" for key in asked.set)
