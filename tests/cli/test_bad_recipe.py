@@ -98,6 +98,17 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
         ),
         pytest.param({"quantization": {"bits": 4}}, ["quantization.bits: ", "scheme"], id="key of the quantization"),
         pytest.param({"device": {"name": "hots"}}, ["device.name: ", "'host'"], id="device"),
+        # Tables of one estimator alone
+        pytest.param(
+            {"supernet": {"steps": 10}},
+            ["supernet: read by estimation.name = 'weight_sharing' alone, not by 'training'; leave it out"],
+            id="table of another estimator",
+        ),
+        pytest.param(
+            {"estimation": {"name": None}, "supernet": {"steps": 10}, "distillation": {"steps": 10}},
+            ["supernet: read by estimation.name = 'weight_sharing' alone, not by 'block_tables'; leave it out"],
+            id="tables of two estimators",
+        ),
         # Left out
         pytest.param({"task": {"data": None}}, ["task.data: missing"], id="no data"),
         pytest.param({"task": NO_TASK | {"name": None}}, ["task: missing"], id="no task"),

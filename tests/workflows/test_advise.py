@@ -33,7 +33,7 @@ def figures(make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_learnt_from_settings_and_early_losses_ranks_where_curves_cross(figures: dict[str, Any]) -> None:
     assert figures[EARLY.format(3)]["tau"] == pytest.approx(-1)
-    assert figures[LEARNED.format(3)]["tau"] > 0.8
+    assert figures[LEARNED.format(3)]["tau"] > 0.7
 
 
 def test_it_costs_the_trainings_that_it_learns_from_too(figures: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError, described, users_code
-from qanas.core.measures import FRONT_END_COSTS
+from qanas.core.measures import FRONT_END_COSTS, Cost
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import INPUT_COSTS, PROGRAM_COSTS, Blueprint, CostModel, costs_of
 from qanas.hardware.device import Device
@@ -355,6 +355,12 @@ class Bench:
     def costs_of(self, candidate: Candidate) -> dict[str, float]:
         """Return the candidate's costs by column, before any training."""
         return costs_of(self.blueprint(candidate), self.costs)
+
+    def size_of(self, candidate: Candidate, cost: Cost | None) -> float:
+        """Return one of the candidate's costs, by which it is compared with networks of its size; 0 where none is."""
+        if cost is None:
+            return 0.0
+        return costs_of(self.blueprint(candidate), [own for own in self.costs if own.measure == cost])[cost.column]
 
     @property
     def additive_costs(self) -> tuple[CostModel, ...]:

@@ -57,6 +57,10 @@ class Pretraining:
         """Pickle the fields alone."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    def as_table(self) -> dict[str, Any]:
+        """Return a recipe's table that says it, with the fingerprint of its data."""
+        return {"epochs": self.epochs, **self.changes, "fingerprint": self.fingerprint}
+
     @property
     def facts(self) -> dict[str, Any]:
         """What pretrained weights depend on beside candidate and seed."""

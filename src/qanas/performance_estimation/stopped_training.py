@@ -14,7 +14,6 @@ from qanas.core.errors import InputError
 from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Cost, Measure, Metric, Score
 from qanas.core.trials import TrialRecord
-from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator, Stages
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
@@ -213,7 +212,7 @@ class StoppedTraining(Estimator):
         records = [record for record in history if record.outcome == "measured"]
         encoded = Encoding.of(bench.space).rows_of([*(record.candidate for record in records), candidate]).tolist()
         others = [self._course(record, row) for record, row in zip(records, encoded, strict=False)]
-        size, settings = self._size(bench, proposal), encoded[-1]
+        size, settings = bench.size_of(candidate, self.cost), encoded[-1]
         looked: dict[int, float] = {}
         at = set(self.rule.looks(epochs))
         stopped: list[int] = []
@@ -234,12 +233,6 @@ class StoppedTraining(Estimator):
         scores |= {f"{LOOKED_AT}{epoch}": loss for epoch, loss in looked.items()}
         scores[STOPPED] = float(bool(stopped))
         return Estimate(scores, made.train_seconds, losses.values, made.curve)
-
-    def _size(self, bench: Bench, proposal: Proposal) -> float:
-        if self.cost is None:
-            return 0.0
-        models = [model for model in bench.costs if model.measure == self.cost]
-        return costs_of(bench.blueprint(proposal.candidate), models)[self.cost.column]
 
     def _course(self, record: TrialRecord, settings: Sequence[float]) -> Course:
         """Return how an earlier trial went."""

@@ -153,17 +153,7 @@ class LearnedEnd(StoppingRule):
         if len(known) < self.fewest or len(rivals) < FEWEST:
             return True
         known = sorted(known, key=lambda other: abs(math.log((other.size + 1) / (course.size + 1))))[:MOST_LEARNT]
-        ends = np.array([other.end for other in known], np.float64)
-        # Shape (n, settings + 2), the course itself last: settings, sizes and losses from 0 to 1 each.
-        rows = np.array([[*each.settings, each.size, each.losses[now]] for each in (*known, course)], np.float64)
-        columns = rows.shape[1]
-        if (rows[:, -2] > 0).all():
-            rows[:, -2] = np.log(rows[:, -2])
-        rows[:, -1] = _capped(rows[:, -1])
-        low, high = rows[:, -2:].min(axis=0), rows[:, -2:].max(axis=0)
-        rows[:, -2:] = (rows[:, -2:] - low) / np.where(high > low, high - low, 1.0)
-        groups = [*self.groups, ColumnGroup([columns - 2], 1), ColumnGroup([columns - 1], 1)]
-        mean, sd = GaussianProcess(groups, rows[:-1], _capped(ends)).predict(rows[-1:])
+        mean, sd = predicted_ends(self.groups, known, [course], now)
         return normal_below(min(rivals), float(mean[0]), float(sd[0])) >= self.chance
 
 
@@ -175,6 +165,30 @@ MOST_LEARNT = 80
 
 CAPPED = 3.0
 """Losses are cut off as far above the median as this many times the distance of the best below it."""
+
+
+def predicted_ends(
+    groups: Sequence[ColumnGroup], known: Sequence[Course], asked: Sequence[Course], epoch: int
+) -> tuple[Array, Array]:
+    """Return the losses that trainings are likely to end with, and standard deviations, shape (asked,) both.
+
+    Args:
+        groups: of the settings' columns.
+        known: trainings that went to the end.
+        asked: others, which were looked at after the epoch, too.
+        epoch: after which losses are compared.
+    """
+    ends = np.array([course.end for course in known], np.float64)
+    # Shape (known + asked, settings + 2): settings, sizes and losses from 0 to 1 each.
+    rows = np.array([[*each.settings, each.size, each.losses[epoch]] for each in (*known, *asked)], np.float64)
+    columns = rows.shape[1]
+    if (rows[:, -2] > 0).all():
+        rows[:, -2] = np.log(rows[:, -2])
+    rows[:, -1] = _capped(rows[:, -1])
+    low, high = rows[:, -2:].min(axis=0), rows[:, -2:].max(axis=0)
+    rows[:, -2:] = (rows[:, -2:] - low) / np.where(high > low, high - low, 1.0)
+    every = [*groups, ColumnGroup([columns - 2], 1), ColumnGroup([columns - 1], 1)]
+    return GaussianProcess(every, rows[: len(known)], _capped(ends)).predict(rows[len(known) :])
 
 
 def _capped(losses: Array) -> Array:

@@ -14,6 +14,7 @@ from qanas.regression.gaussian_process import ColumnGroup, GaussianProcess
 from qanas.regression.ranking import kendall_tau
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 ModelName = Literal["gaussian_process", "bayesian_ridge", "forest", "boosted_trees"]
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
@@ -101,6 +102,12 @@ def fitted(name: ModelName, groups: Sequence[ColumnGroup], rows: Array, targets:
     return model
 
 
+def folds(count: int, seed: int = 0) -> list[tuple[Places, Places]]:
+    """Return, for each of `FOLDS` folds that are drawn at random, the places of all others and its own."""
+    order = np.random.default_rng(seed).permutation(count)
+    return [(np.setdiff1d(order, fold), fold) for fold in np.array_split(order, min(FOLDS, count))]
+
+
 def cross_validated(
     name: ModelName, groups: Sequence[ColumnGroup], rows: Array, targets: Array, seed: int = 0
 ) -> Array:
@@ -113,10 +120,8 @@ def cross_validated(
         targets: shape (n,).
         seed: of what is random.
     """
-    order = np.random.default_rng(seed).permutation(len(rows))
     predicted = np.empty(len(rows))
-    for fold in np.array_split(order, min(FOLDS, len(rows))):
-        others = np.setdiff1d(order, fold)
+    for others, fold in folds(len(rows), seed):
         predicted[fold] = fitted(name, groups, rows[others], targets[others], seed).predict(rows[fold])
     return predicted
 

@@ -26,11 +26,10 @@ from qanas.performance_estimation.features import Features
 from qanas.performance_estimation.procedure import Procedure
 from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
-from qanas.performance_estimation.stopping import LearnedEnd, extrapolated
+from qanas.performance_estimation.stopping import Course, LearnedEnd, extrapolated, predicted_ends
 from qanas.planning.advice import Advice, Pilot, advise
 from qanas.planning.plan import Plan
-from qanas.regression.gaussian_process import ColumnGroup
-from qanas.regression.models import cross_validated
+from qanas.regression.models import cross_validated, folds
 from qanas.search_space.start import RANDOM
 
 logger = logging.getLogger("qanas")
@@ -147,10 +146,11 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
     chosen = [candidates[number] for number in kept]
     trials, curves = plan.budget.trials, [full[number]["curve"] for number in kept]
     estimates, shares = _estimates(bench, chosen, curves, seconds)
-    for name, own in _predicted(bench, chosen, curves, losses, trials).items():
+    cost = next((objective for objective in plan.objectives if isinstance(objective, Cost)), None)
+    for name, own in _predicted(bench, chosen, curves, losses, trials, cost).items():
         estimates[name], shares[name] = own
     pilot = Pilot(losses, [values for values in repeated if len(values) > 1], pairs, estimates, shares, seconds)
-    return advise(pilot, bench.space, trials, has_cost=any(isinstance(o, Cost) for o in plan.objectives))
+    return advise(pilot, bench.space, trials, has_cost=cost is not None)
 
 
 def _folder_of(folder: Path, plan: Plan) -> Path:
@@ -236,12 +236,25 @@ def _estimates(
 
 
 def _predicted(
-    bench: Bench, candidates: Sequence[Candidate], curves: Sequence[Sequence[float]], losses: Array, trials: int
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    curves: Sequence[Sequence[float]],
+    losses: Array,
+    trials: int,
+    cost: Cost | None,
 ) -> dict[str, tuple[Array, float]]:
     """Return what models of some candidates say of others that they haven't seen, and what so many trials take then.
 
     Without and with the loss early in the training: `predictor`, and `learning_curve` with `method = "learned"`. Both
     need trainings that went to the end.
+
+    Args:
+        bench: of the pilot.
+        candidates: that were trained.
+        curves: of their losses on validation data.
+        losses: that they ended with, shape (candidates,).
+        trials: of the search that is advised.
+        cost: that is an objective beside the metric.
     """
     if len(candidates) < FEWEST_FOR_PREDICTOR:
         return {}
@@ -253,11 +266,17 @@ def _predicted(
         found["predictor"] = ends, PREDICTOR_ANCHORS / trials
     total = min(map(len, curves))
     in_full = min(1.0, FEWEST_FINISHED / trials)
+    sizes = [bench.size_of(candidate, cost) for candidate in candidates]
     for epoch in _looked_at(total):
-        now = np.array([curve[epoch - 1] for curve in curves])
-        if np.isfinite(now).all():
-            seen = np.column_stack([rows, (now - now.min()) / max(float(np.ptp(now)), 1e-9)])
-            ends = cross_validated("gaussian_process", [*groups, ColumnGroup([rows.shape[1]], 1)], seen, losses)
+        if np.isfinite([curve[epoch - 1] for curve in curves]).all():
+            courses = [
+                Course(size, {epoch: curve[epoch - 1]}, float(loss), settings=row)
+                for size, curve, loss, row in zip(sizes, curves, losses, rows.tolist(), strict=True)
+            ]
+            ends = np.empty(len(courses))
+            for others, fold in folds(len(courses)):
+                known, asked = ([courses[place] for place in places] for places in (others, fold))
+                ends[fold], _ = predicted_ends(groups, known, asked, epoch)
             name = f'learning_curve, method = "learned", looked at after {epoch} of {total} epochs'
             found[name] = ends, in_full + (1 - in_full) * epoch / total
     return found
