@@ -17,7 +17,7 @@ from qanas.quantization.operators.arithmetic import repeated_shape
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.operators.moves import Move
 from qanas.quantization.operators.reductions import reduced_shape
-from qanas.quantization.operators.rescaling import append_quantize, requantized
+from qanas.quantization.operators.rescaling import QuantizedQuantize, append_quantize, requantized
 from qanas.quantization.program import COMMON_VERSIONS, DType, Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
@@ -196,26 +196,5 @@ class Clamp(Operator):
             source = result
 
 
-@dataclass(frozen=True)
-class QuantizedClamp(QuantizedOperator):
-    """Codes of other parameters, saturated.
-
-    Attributes:
-        input: parameters of the input's codes.
-        output: parameters of the output's codes.
-    """
-
-    input: Affine
-    output: Affine
-
-    def forward(self, *codes: Tensor) -> Tensor:
-        """Rescale the codes, shape (batch, *shape)."""
-        return requantized(codes[0], self.input, self.output)
-
-    def fast_kernel(self, inputs: Sequence[Affine], output: Affine) -> FastKernel:
-        """Look all codes up that there are."""
-        return tabulated(self.forward, inputs[0], output)
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append QUANTIZE."""
-        append_quantize(program, inputs[0], output)
+class QuantizedClamp(QuantizedQuantize):
+    """Codes of other parameters, which end where the values are cut off."""
