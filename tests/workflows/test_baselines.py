@@ -25,6 +25,7 @@ from qanas.reporting.live import LiveDisplay
 from qanas.reporting.report import write_report
 from qanas.shipping import baselines
 from qanas.shipping.baselines import baselines_of, constant_scores
+from qanas.shipping.finalists import training_files, variant_of
 from qanas.shipping.shipped import pick_model, verify_models
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.workflows.run import RunResult, run_search
@@ -234,3 +235,16 @@ def test_one_that_can_not_be_made_ends_nothing(
 def test_a_misspelt_one_is_refused(tmp_path: Path, table: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         plan_of(tmp_path, baselines=table)
+
+
+def test_their_trainings_are_no_candidates_of_the_same_key(tmp_path: Path) -> None:
+    """A dense network on features and the reference, four bits packed or not: other files of the same key."""
+    space = {**TABLES["space"], "seed_units": 4, "search": ["quantization"], "weight_bits": [8, 4]}
+    epochs = {"epochs": baselines.MOST_DENSE_EPOCHS}
+    plan = plan_of(tmp_path, space=space, estimation=epochs, reference={"tune": 0})
+    folder, procedure = RunFolder(tmp_path / "run"), plan.finalists.procedure
+    made = {baseline.finalist.identity: baseline.finalist for baseline in baselines_of(plan)}
+    assert made["baseline-dense-4"].candidate.key == plan.bench.reference.key
+    for own in (made["baseline-dense-4"], made["baseline-4-bits"]):
+        found = replace(own, identity=own.candidate.key, variant=variant_of(plan, procedure), described="")
+        assert training_files(folder, own, 0).folder != training_files(folder, found, 0).folder

@@ -94,7 +94,11 @@ class Baseline:
 
 
 def _finalist(plan: Plan, name: str, candidate: Candidate, procedure: Procedure, described: str) -> Finalist:
-    variant = variant_of(plan, procedure)
+    """Return a baseline as a finalist whose trainings nothing else has.
+
+    A candidate of the search may have the same key, and other data, or weights in another container.
+    """
+    variant = "-".join(part for part in (name, variant_of(plan, procedure)) if part)
     return Finalist(f"{PREFIX}{name}", candidate, RANDOM, procedure, variant, "baseline", described)
 
 
@@ -149,11 +153,10 @@ def _narrowed(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
         sizes.add(size)
         name, told = f"narrowed-{part}", f"the reference with 1/{part} of its widths"
         finalist = _finalist(plan, name, candidate, plan.finalists.of_reference, told)
-        if bench.costs_of(candidate)["weight_bytes"] == size:  # widths are settings: the run's own bench makes it
-            yield Baseline(finalist, bench)
-        else:  # only the variant tells its trainings from the reference's
-            variant = "-".join(part for part in (name, finalist.variant) if part)
-            yield Baseline(replace(finalist, variant=variant), own)
+        of_search = (
+            bench.costs_of(candidate)["weight_bytes"] == size
+        )  # widths are settings: the run's own bench makes it
+        yield Baseline(finalist, bench if of_search else own)
 
 
 def _fewer_bits(plan: Plan, features: FeatureBench) -> Iterator[Baseline]:
