@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
@@ -12,8 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
+from qanas.core.measures import Cost, Score
 from qanas.core.pareto import Points
+from qanas.search_space.additive import AdditiveScores, AdditiveTable
 from qanas.search_strategy.base import FrontSolver
 from qanas.search_strategy.solvers import DNATraversal, ExactSearch, traverse
 
@@ -218,3 +223,27 @@ def test_dna_traversal_is_exact_where_no_loop_lies_between_the_outermost_and_the
         assert front.losses[:, 1].min() > budget
     else:
         assert total(tables, tuple(found))[0] == front.losses[front.best_within(1, budget)][0]
+
+
+@dataclass
+class Offered(AdditiveScores):
+    """Two blocks of two rows, and a stem of 100 bytes."""
+
+    axis = Score("nsr_sum")
+    outside: Mapping[str, float] = field(default_factory=lambda: {"weight_bytes": 100.0})
+    tables: Sequence[AdditiveTable] = field(default_factory=lambda: [
+        AdditiveTable(np.arange(2), np.array([0.1, 0.3]), {"weight_bytes": np.array([8.0, 5.0])}) for _ in range(2)
+    ])  # fmt: skip
+
+    def candidate(self, rows: Sequence[int]) -> Candidate:
+        return Candidate({"rows": str(list(rows))}, {}, {})
+
+
+def test_a_budget_of_the_traversal_bounds_the_whole_network() -> None:
+    measures = [Score("nsr_sum"), Cost("weight_bytes")]
+    (found,) = DNATraversal(budgets=(114.0,)).front(Offered(), measures, ())
+    assert found.costs["weight_bytes"] == 113.0
+    with pytest.raises(InputError, match="no network was found within its budgets; raise them"):
+        DNATraversal(budgets=(16.0,)).front(Offered(), measures, ())
+    with pytest.raises(InputError, match=r"^strategy\.column = 2: there are 1 costs, weight_bytes$"):
+        DNATraversal(budgets=(114.0,), column=2).check(measures, ())

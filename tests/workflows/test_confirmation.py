@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,28 @@ def test_the_lucky_ones_leave_and_the_rest_has_means(make_plan: MakePlan, tmp_pa
     assert rest.front() == fresh.front()
     assert {record.origin["confirmed"] for record in rest.front()} == {4}
     assert rest.trained < fresh.trained == rest.spent < rest.budget
+
+
+def test_what_is_undefined_or_of_the_search_alone_throws_nobody_off(
+    make_plan: MakePlan, tmp_path: Path, scored: list[str]
+) -> None:
+    plan, folder = make_plan(finalists={"confirm": 2}), RunFolder(tmp_path / "run")
+    more = {"worst_small_quantized": float("nan"), "predicted_after_3": 9.0, "predicted_stopped": 0.0}
+    records = [replace(trial(size, TRUE[size]), metrics={**trial(size, TRUE[size]).metrics, **more}) for size in (3, 4)]
+    front = confirmed(plan, folder, records).front()
+    assert scored
+    assert [record.index for record in front] == [4, 3]
+    assert all(record.origin["confirmed"] and record.metrics["predicted_after_3"] == 9.0 for record in front)
+
+
+def test_a_front_of_networks_with_inherited_weights_is_not_confirmed(make_plan: MakePlan, tmp_path: Path) -> None:
+    growing = {"name": "growing"}
+    task = {"name": "images", "data": "synthetic"}
+    objectives = {"worst_quantized": None, "accuracy_quantized": "maximize"}
+    strategy = {"name": "hill_climbing", "trials": 3}
+    plan = make_plan(task=task, space=growing, strategy=strategy, finalists={"confirm": 1}, objectives=objectives)
+    with pytest.raises(InputError, match=r"^finalists\.confirm: .* set strategy\.inherit = false$"):
+        run_search(plan, RunFolder(tmp_path / "run"), LiveDisplay(Console(file=io.StringIO())))
 
 
 def test_a_run_ships_what_was_confirmed(make_plan: MakePlan, tmp_path: Path) -> None:

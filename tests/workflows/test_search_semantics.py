@@ -119,6 +119,20 @@ def test_rejected_trials_cost_no_training_and_do_not_count(
     assert all(point.measurement.costs["weight_bytes"] <= 100 for point in result.front)
 
 
+def test_where_all_that_the_limits_leave_is_measured_the_search_ends(make_plan: MakePlan, tmp_path: Path) -> None:
+    """Candidates that were rejected before are not rejected again, until the budget for that is spent."""
+    few = {"name": "sine:ConvOrLSTM", "search": ["architecture"]}
+    plan = make_plan(
+        space=few, limits={"weight_bytes": 110}, finalists={"count": 1, "seeds": 1}, strategy={"trials": 40}
+    )
+    run(plan, tmp_path)
+    found = records(plan, tmp_path)
+    keys = {name: [r.candidate.key for r in found if r.outcome == name] for name in ("measured", "rejected")}
+    assert 1 < len(keys["measured"]) < 40
+    assert keys["rejected"]
+    assert all(len(set(own)) == len(own) for own in keys.values())
+
+
 def test_the_seed_network_is_trial_0_and_exempt_from_rejection(make_plan: MakePlan, tmp_path: Path) -> None:
     plan = make_plan(limits={"weight_bytes": 100}, strategy={"trials": 3, "max_rejected": 40})
     result = run(plan, tmp_path)

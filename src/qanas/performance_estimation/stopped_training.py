@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.events import Event, Losses, Watch
 from qanas.core.measures import Cost, Measure, Metric, Score
 from qanas.core.trials import TrialRecord
@@ -134,9 +134,18 @@ class LearningCurves(_Stopping):
         return _sotl_axis(measure) if self.method == "sotl" else measure
 
     def check_bench(self, bench: Bench) -> None:
-        """Refuse losses that can't be compared."""
+        """Refuse losses that can't be compared, and networks that are trained without any."""
         if self.method != "sotl":
             super().check_bench(bench)
+        elif getattr(self.procedure, "cache", None) is not None:
+            raise InputError(
+                "estimation.cache: 'sotl' compares training losses, which kept weights come without; leave it out"
+            )
+        elif bench.reference_start.trained:
+            raise InputError(
+                "seed.weights: estimation.method = 'sotl' compares training losses, and a network with given weights "
+                "isn't trained; leave them out, or take another method"
+            )
         elif "training" in bench.search and len(bench.task.losses) > 1:
             raise InputError(
                 "estimation.method: 'sotl' compares training losses, of which the group training searches several "
@@ -180,7 +189,9 @@ class SummedLosses(Estimator):
         losses = Losses(watch)
         made = self.procedure.make(bench, proposal.candidate, proposal.start, seed, losses)
         scores = made.evaluate(bench.task_of(proposal.candidate), bench.data_of(proposal.candidate).val)
-        found = {**scores, "predicted_training_loss": sum_of_losses(losses.values or [0.0], self.last)}
+        if not losses.values:
+            raise TrainingFailed("it was trained without telling its losses, which 'sotl' compares")
+        found = {**scores, "predicted_training_loss": sum_of_losses(losses.values, self.last)}
         return Estimate(found, made.train_seconds, losses.values, made.curve)
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
+from qanas.core.errors import InputError
 from qanas.core.events import Losses, Watch
 from qanas.core.run_folder import write_atomically
 from qanas.core.trials import TrialRecord
@@ -58,5 +59,12 @@ class Training(Estimator):
 
     def finalist_start(self, bench: Bench, candidate: Candidate, kind: str) -> Start:
         """Return the weights that the candidate's last trial ended with, if asked for."""
-        path = None if kind != "search" or self._folder is None else last_weights(self._folder, candidate)
-        return bench.start_of(candidate) if path is None else KeptStart(path)
+        if kind != "search" or self._folder is None:
+            return bench.start_of(candidate)
+        path = last_weights(self._folder, candidate)
+        if path is None:
+            raise InputError(
+                f"finalists.start = 'search': no weights of candidate {candidate.key} were kept, as where trials were "
+                "trained before that was asked for; take 'scratch'"
+            )
+        return KeptStart(path)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qanas.core.errors import InputError
+from qanas.core.measures import Limit, Measure
 from qanas.core.pareto import Points, non_dominated
-from qanas.search_strategy.base import BlockFront, FrontSolver, check_tables
+from qanas.search_space.additive import AdditiveScores
+from qanas.search_strategy.base import BlockFront, FrontSolver, Solution, check_tables, decisive_costs
 
 
 class ExactSearch(FrontSolver):
@@ -79,12 +82,26 @@ class DNATraversal(FrontSolver):
     Use ``ExactSearch`` to search; this is what its results are compared with.
 
     Attributes:
-        budgets: bounds on the total of ``column``.
+        budgets: bounds on the total of ``column``, with what is in no block.
         column: the budgeted cost.
     """
 
     budgets: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
     column: Annotated[int, Field(ge=1)] = 1
+
+    def check(self, objectives: Sequence[Measure], limits: Sequence[Limit]) -> None:
+        """Refuse a column that there is not."""
+        super().check(objectives, limits)
+        columns = decisive_costs(objectives, limits)
+        if self.column > len(columns):
+            raise InputError(f"strategy.column = {self.column}: there are {len(columns)} costs, {', '.join(columns)}")
+
+    def front(self, offered: AdditiveScores, objectives: Sequence[Measure], limits: Sequence[Limit]) -> list[Solution]:
+        """Return the front within the limits on what adds up, sorted by score."""
+        columns = decisive_costs(objectives, [limit for limit in limits if limit.cost.column in offered.outside])
+        outside = offered.outside[columns[self.column - 1]]
+        left = replace(self, budgets=tuple(budget - outside for budget in self.budgets))
+        return super(DNATraversal, left).front(offered, objectives, limits)
 
     def solve(self, tables: Sequence[Points]) -> BlockFront:
         """Return the non-dominated networks found in tables of shape (rows, k), none where no budget can be kept."""

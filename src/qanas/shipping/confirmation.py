@@ -112,12 +112,17 @@ class Confirmation:
 
     def _means(self) -> list[TrialRecord]:
         """Return all trials; those that were trained again with the means of that, by which they are judged."""
+        axes = [axis.column for axis in self._plan.axes if isinstance(axis, Metric)]
         found = []
         for record in self._records:
             scores = self._scores.get(record.candidate.key)
             if scores and record.outcome == "measured":
-                means = {name: float(np.mean([entry.get(name, np.nan) for entry in scores])) for name in record.metrics}
-                judged = all(np.isfinite(value) for value in means.values())
+                # A training that failed has no scores, and what is no axis may be undefined, or of the search alone.
+                judged = all(np.isfinite(entry.get(name, np.nan)) for entry in scores for name in axes)
+                means = {
+                    name: float(np.mean([entry[name] for entry in scores])) if _in_all(scores, name) else value
+                    for name, value in record.metrics.items()
+                }
                 origin = {**record.origin, CONFIRMED: len(scores)}
                 found.append(replace(record, metrics=means, origin=origin, feasible=record.feasible and judged))
             else:
@@ -186,6 +191,10 @@ class Confirmation:
                     self._progress.unit_finished(unit.name)
         self.trained += len(waiting)
         return {unit.candidate.key: self._known[unit.name] for unit in units}
+
+
+def _in_all(scores: Sequence[Scores], name: str) -> bool:
+    return all(name in entry for entry in scores)
 
 
 def _read(path: Path) -> dict[str, Scores]:

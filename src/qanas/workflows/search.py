@@ -314,6 +314,11 @@ class Search:
         folder = self.folder.trained.absolute()  # workers may be elsewhere
         inheriting = sampler if growth_of(self.bench.space) is None else sampler.inheriting(folder)
         self._keeps = inheriting is not sampler or self.plan.finalists.start == KEPT
+        if inheriting is not sampler and self.plan.finalists.confirm:
+            raise InputError(
+                "finalists.confirm: further trainings begin from random weights, trials from inherited ones; leave it "
+                "out, or set strategy.inherit = false"
+            )
         if self._keeps:
             if self.plan.store is not None:
                 raise InputError(
@@ -392,7 +397,9 @@ class Search:
             return self.bench.costs_of(self.bench.reference), "", ""
 
     def _new_proposal(self, sampler: Sampler, index: int, attempt: int) -> Proposal | None:
-        """Return a proposal that was neither measured nor is being so: a second training would be another draw of it.
+        """Return a proposal that was neither measured nor rejected, nor is being measured.
+
+        A second training would be another draw of it, and a second rejection says nothing.
 
         The sampler is asked a few times, each with a seed of its own. What it always comes back to is known then, and
         what it doesn't may still be there: further candidates are drawn at random. None where those are known, too.
@@ -402,7 +409,7 @@ class Search:
         def is_known(proposal: Proposal) -> bool:
             training = _identity(proposal)
             known = training in running or training in self._known.measured or training == self._trial_0
-            return known or training in self.store.elsewhere
+            return known or training in self.store.elsewhere or proposal.candidate.key in self._known.rejected
 
         for again in range(ASKED_AGAIN):
             seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
@@ -414,7 +421,7 @@ class Search:
         for _ in range(DRAWN):
             candidate = self.bench.space.random(generator)
             proposal = Proposal(candidate)
-            if not is_known(proposal) and candidate.key not in self._known.rejected:
+            if not is_known(proposal):
                 return proposal
         return None
 
@@ -422,8 +429,8 @@ class Search:
         if self.exhausted:
             tried = len(self._known.counted)
             self.progress.message(
-                f"the search ends after {tried} of {self.plan.budget.trials} trials: the space has no other candidate, "
-                "and none is trained again"
+                f"the search ends after {tried} of {self.plan.budget.trials} trials: no other candidate "
+                f"was found in {ASKED_AGAIN} proposals and {DRAWN} draws, and none is trained again"
             )
             logger.info("the space is exhausted after %d trials", tried)
 
