@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,25 @@ def test_few_candidates_teach_nothing(make_plan: MakePlan, tmp_path: Path, monke
     monkeypatch.setattr(PilotUnit, "run", crossing)
     advice = run_pilot(make_plan(estimation={"epochs": EPOCHS}), tmp_path / "pilot", 6, lambda _: None)
     assert not [name for name in advice.figures["tau"] if "learned" in name]
+
+
+def test_trainings_of_another_recipe_or_other_data_are_not_taken(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def counted(unit: PilotUnit, *_: object) -> dict[str, Any]:
+        done.append(unit.name)
+        return crossing(unit)
+
+    monkeypatch.setattr(PilotUnit, "run", counted)
+    plan = make_plan(estimation={"epochs": EPOCHS})
+    other_data = replace(plan, recipe={**plan.recipe, "data_fingerprint": "other"})
+    other_candidates = make_plan(estimation={"epochs": EPOCHS}, strategy={"name": "gp"})
+    for changed in (plan, other_data, other_candidates):
+        before = len(done)
+        run_pilot(changed, tmp_path / "pilot", 6, lambda _: None)
+        assert len(done) > before
+        made = len(done)
+        run_pilot(changed, tmp_path / "pilot", 6, lambda _: None)
+        assert len(done) == made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,14 +12,13 @@ from rich.console import Console
 
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
+from qanas.hardware import devices
 from qanas.planning.dependence import check_resumable, made_from
 from qanas.recipe.begun import as_begun
 from qanas.reporting.live import LiveDisplay
 from qanas.workflows.run import run_search
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.workflows.conftest import MakePlan
 
 LATER = {"estimation": ("qat_epochs", "device"), "quantization": ("container",), "finalists": ("confirm",)}
@@ -60,3 +60,17 @@ def test_a_later_key_that_says_something_is_refused(make_plan: MakePlan, tmp_pat
 def test_a_new_folder_changes_nothing(make_plan: MakePlan, tmp_path: Path) -> None:
     plan = make_plan()
     assert as_begun(plan, RunFolder(tmp_path / "none")) is plan
+
+
+def test_figures_of_a_device_that_changed_are_not_mixed_with_earlier_ones(make_plan: MakePlan, tmp_path: Path) -> None:
+    board = tmp_path / "board.toml"
+    content = (Path(devices.__file__).parent / "imxrt1170.toml").read_text("utf-8")
+    named = {"device": {"name": "board.toml"}, "objectives": {"latency_ms": "minimize"}}
+    board.write_text(content, "utf-8")
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.write_recipe(make_plan(**named).recipe)
+    check_resumable(make_plan(**named), folder)
+    board.write_text(content.replace("convolution = 4.966", "convolution = 9.0"), "utf-8")
+    with pytest.raises(InputError, match=r"figures\.latency_ms was \w+ 1000(\.0)?, now "):
+        check_resumable(make_plan(**named), folder)

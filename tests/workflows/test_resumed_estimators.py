@@ -10,10 +10,16 @@ import tomli_w
 from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
+from qanas.testing.small import SmallSpace
 from qanas.workflows.search import Search
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
+
+    from qanas.core.candidate import Candidate
+    from qanas.search_space.network_space import TaskShape
 
 ESTIMATIONS: list[dict[str, Any]] = [
     {"name": "early_stopping", "epochs": 3, "rungs": [1, 2], "keep": 0.1},
@@ -22,13 +28,15 @@ ESTIMATIONS: list[dict[str, Any]] = [
 ]
 
 
-def searched(folder: Path, estimation: dict[str, Any], trials: int) -> list[tuple[int, str, dict[str, float]]]:
+def searched(
+    folder: Path, estimation: dict[str, Any], trials: int, space: str = "qanas.testing.small:SmallSpace"
+) -> list[tuple[int, str, dict[str, float]]]:
     """Search until there are so many trials, and return what was proposed and said."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.toml"
     tables = {
         "task": {"name": "qanas.testing.small:SmallTask"},
-        "space": {"name": "qanas.testing.small:SmallSpace"},
+        "space": {"name": space},
         "strategy": {"name": "size_aware", "trials": trials, "startup_trials": 3},
         "estimation": {"calibration_samples": 8, **estimation},
         "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
@@ -50,3 +58,18 @@ def test_a_resumed_search_equals_one_that_was_not_interrupted(tmp_path: Path, es
     assert resumed == whole
     if estimation["name"] != "predictor":
         assert any(metrics["predicted_stopped"] for _, _, metrics in whole)
+
+
+class Refusing(SmallSpace):
+    """Networks that begin with a narrow layer can't be built."""
+
+    def build(self, candidate: Candidate, shape: TaskShape) -> nn.Module:
+        if candidate.architecture["option_0_0"] == 0:
+            raise ZeroDivisionError
+        return super().build(candidate, shape)
+
+
+@pytest.mark.parametrize("choose", ["random", "spread"])
+def test_anchors_that_cannot_be_built_end_no_search(tmp_path: Path, choose: str) -> None:
+    estimation = {"name": "predictor", "epochs": 1, "anchors": 40, "min_tau": -1.0, "choose": choose}
+    assert searched(tmp_path, estimation, 4, "tests.workflows.test_resumed_estimators:Refusing")

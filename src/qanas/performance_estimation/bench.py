@@ -331,6 +331,16 @@ class Bench:
             mend = "name another scheme, or change quantization.layers" if self.scheme.layers else "name another scheme"
             raise InputError(f"quantization.scheme: {error}; {mend}") from error
 
+    def refusal(self, candidate: Candidate) -> str:
+        """Return why a candidate can't be built; empty where it can."""
+        try:
+            self.blueprint(candidate)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            return str(error) if isinstance(error, InputError) else described(error)
+        return ""
+
     def front_end_costs(self, candidate: Candidate) -> dict[str, int]:
         """Return what it costs to make the candidate's input of a raw one, by column; nothing where nobody knows."""
         if INPUT_COSTS[0] not in self.costs:

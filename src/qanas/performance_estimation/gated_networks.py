@@ -17,9 +17,9 @@ from torch import Tensor
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.events import Watch
-from qanas.core.run_folder import digest, write_atomically
+from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
-from qanas.hardware.costs import CostModel, DeviceCost, adding_up, costs_of
+from qanas.hardware.costs import CostModel, adding_up, costs_of
 from qanas.performance_estimation.base import Estimator, StageFile, Stages, StageUnit
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import seconds_of
@@ -142,9 +142,7 @@ class GatedSharedWeights(GatedNetworks):
 
     def _described(self, columns: Sequence[str]) -> list[Any]:
         """Return what costs depend on beside the networks, as JSON can hold it."""
-        models = [adding_up(name, self.bench.costs) for name in columns]
-        devices = [model.device.model_dump(mode="json") for model in models if isinstance(model, DeviceCost)]
-        return [*columns, digest(json.dumps(devices, sort_keys=True).encode())]
+        return [*columns, *(adding_up(name, self.bench.costs).digest for name in columns)]
 
     def learnt(self, settings: GateSettings, losses: Sequence[GateLoss]) -> list[LearntGates]:
         """Train gates by each loss, in a stage of as many units."""

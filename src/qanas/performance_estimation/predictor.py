@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qanas.core.candidate import Candidate
-from qanas.core.errors import InputError, TrainingFailed
+from qanas.core.errors import InputError, TrainingFailed, described
 from qanas.core.events import Watch
 from qanas.core.measures import Measure, Metric, Score, columns_of
 from qanas.core.run_folder import write_atomically
@@ -117,11 +117,13 @@ class Predictor(Estimator):
         known = {candidate.key for candidate in chosen}
         pool: dict[str, Candidate] = {}
         most = count * (1 if self.choose == "random" else POOL)
+        # What can't be built is no anchor; of a pool that is looked at without building it, it fails like a trial.
+        built = self.choose == "random" or self.costs
         for _ in range(3 * most):
             if len(pool) >= most:
                 break
             candidate = bench.space.random(generator)
-            if candidate.key not in known:
+            if candidate.key not in known and not (built and bench.refusal(candidate)):
                 pool[candidate.key] = candidate
         own = [] if chosen else [bench.reference]
         others = [candidate for candidate in pool.values() if candidate != bench.reference]
@@ -262,8 +264,10 @@ class AnchorUnit(StageUnit):
             made = self.procedure.make(bench, self.candidate, start, seed, watch)
             scores = made.evaluate(bench.task_of(self.candidate), bench.data_of(self.candidate).val)
             note: dict[str, Any] = {"scores": scores}
-        except TrainingFailed as error:
-            note = {"scores": {}, "failed": str(error)}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as a trial that fails, in whatever way, ends no search
+            note = {"scores": {}, "failed": str(error) if isinstance(error, TrainingFailed) else described(error)}
         content = {"config": self.candidate.config, **note, "cpu_seconds": time.process_time() - started}
         write_atomically(self.file.path, json.dumps(content).encode())
         return note

@@ -35,7 +35,7 @@ from qanas.recipe.tables import Recipe
 from qanas.search_strategy.base import Strategy
 from qanas.tasks.base import Task
 
-WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint")
+WRITTEN_BY_RUNS = ("versions", "source", "data_fingerprint", "figures")
 """Keys that a run adds to its recipe.toml; a recipe that has them is one that was resolved before."""
 
 RECORDED_PACKAGES = ("qanas", "torch", "numpy", "optuna", "ai-edge-litert")
@@ -125,6 +125,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "source": {"folder": str(folder)},
         "versions": _versions(),
         "data_fingerprint": fingerprint_of(task),
+        **measures.figures(),
     }
     store = None if recipe.store is None else store_of(recipe.store, resolved, folder)
     if store is not None:

@@ -68,6 +68,11 @@ class Measures:
         goals = {goal.metric.column: goal.bound for goal in self.goals}
         return {"limits": limits, **({"goals": goals} if goals else {})}
 
+    def figures(self) -> dict[str, dict[str, str]]:
+        """Return digests of what the figures of devices are had from: a table that grew makes other figures."""
+        found = {model.measure.column: model.digest for model in self.costs if model.digest}
+        return {"figures": found} if found else {}
+
 
 def measures_of(recipe: Recipe, task: Task, device: Device) -> Measures:
     """Return what a recipe asks of networks.

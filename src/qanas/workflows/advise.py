@@ -18,7 +18,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Cost, Metric
-from qanas.core.run_folder import digest, write_atomically
+from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
@@ -28,6 +28,7 @@ from qanas.performance_estimation.proxy_scores import PROXIES, proxies_of
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
 from qanas.performance_estimation.stopping import Course, LearnedEnd, extrapolated, predicted_ends
 from qanas.planning.advice import Advice, Pilot, advise
+from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.regression.models import cross_validated, folds
 from qanas.search_space.start import RANDOM
@@ -100,12 +101,10 @@ def pilot_candidates(bench: Bench, count: int) -> list[Candidate]:
         if len(found) >= count:
             break
         candidate = bench.space.random(generator)
-        try:
-            bench.blueprint(candidate)
-        except InputError as error:
-            logger.info("no candidate of the pilot: %s", error)
-            continue
-        found[candidate.key] = candidate
+        if refusal := bench.refusal(candidate):
+            logger.info("no candidate of the pilot: %s", refusal)
+        else:
+            found[candidate.key] = candidate
     return list(found.values())
 
 
@@ -124,7 +123,7 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
     bench = plan.bench
     candidates = pilot_candidates(bench, count)
     results = _work_off(plan, _folder_of(folder, plan), _units(plan, candidates), tell)
-    full = [results.get(f"full_{number:03d}", {}) for number in range(len(candidates))]
+    full = [results.get(f"full_{number:03d}_{each.key}", {}) for number, each in enumerate(candidates)]
     kept = [number for number, result in enumerate(full) if np.isfinite(result.get("loss", np.nan))]
     if len(kept) < 3:  # noqa: PLR2004 - two rank nothing
         raise InputError(
@@ -133,12 +132,12 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
     repeated = [
         [full[number]["loss"], *(results[name]["loss"] for name in names if "loss" in results.get(name, {}))]
         for number in kept
-        for names in [[f"again_{number:03d}_{again}" for again in range(REPETITIONS)]]
+        for names in [[f"again_{number:03d}_{candidates[number].key}_{again}" for again in range(REPETITIONS)]]
     ]
     pairs = [
         (full[number]["loss"], results[name]["loss"])
         for number in kept
-        for name in [f"reference_{number:03d}"]
+        for name in [f"reference_{number:03d}_{candidates[number].key}"]
         if "loss" in results.get(name, {})
     ]
     losses = np.array([full[number]["loss"] for number in kept])
@@ -154,9 +153,8 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
 
 
 def _folder_of(folder: Path, plan: Plan) -> Path:
-    """Return where trainings of this recipe are kept: those of another one are not taken for them."""
-    made_of = {name: plan.recipe.get(name) for name in ("task", "space", "estimation", "quantization", "run")}
-    home = folder / digest(json.dumps([made_of, plan.main_metric.column], sort_keys=True, default=str).encode())[:10]
+    """Return where trainings of this recipe on this data are kept: those of another one are not taken for them."""
+    home = folder / made_from("reference", plan.recipe, plan.main_metric.column)
     home.mkdir(parents=True, exist_ok=True)
     return home
 
@@ -168,13 +166,14 @@ def _units(plan: Plan, candidates: Sequence[Candidate]) -> list[PilotUnit]:
     def unit(name: str, candidate: Candidate, *purpose: str | int) -> PilotUnit:
         return PilotUnit(procedure, candidate, derive_seed(bench.seed, "pilot", *purpose), metric, name)
 
-    units = [unit(f"full_{number:03d}", candidate, number) for number, candidate in enumerate(candidates)]
+    units = [unit(f"full_{number:03d}_{each.key}", each, number) for number, each in enumerate(candidates)]
     for number, candidate in list(enumerate(candidates))[1 : 1 + REPEATED]:  # not the reference, mostly the largest
-        units += [unit(f"again_{number:03d}_{again}", candidate, number, again + 1) for again in range(REPETITIONS)]
+        name = f"again_{number:03d}_{candidate.key}"
+        units += [unit(f"{name}_{again}", candidate, number, again + 1) for again in range(REPETITIONS)]
     if "training" in bench.search:
         for number, candidate in list(enumerate(candidates))[1 : 1 + max(2, len(candidates) // 2)]:
             plain = replace(candidate, training=_reference_training(bench, candidate))
-            units.append(unit(f"reference_{number:03d}", plain, number))
+            units.append(unit(f"reference_{number:03d}_{candidate.key}", plain, number))
     return units
 
 
