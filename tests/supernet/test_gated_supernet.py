@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qanas.core.errors import TrainingFailed
 from qanas.core.events import Event, Watch, go_on
+from qanas.performance_estimation.bench import PreparedData
 from qanas.performance_estimation.gated_networks import candidate_of, gates_trainer, held_out, places_of
 from qanas.performance_estimation.weight_sharing import new_supernet
 from qanas.quantization.numbers.affine import QuantizedWeights
 from qanas.search_space.gates import Choice, GateLoss, GateSettings, OptionCosts, Places
 from qanas.supernet.gated_supernet import Gates, GatesTrainer, mixed_bits, train_gates
 from qanas.supernet.network_supernet import SharedStart
-from qanas.testing.small import SmallSpace, small_bench
+from qanas.tasks.base import Split
+from qanas.testing.small import SmallSpace, SmallTask, small_bench
 from qanas.training.trainer import PartOfSet, TrainingSet
 
 if TYPE_CHECKING:
@@ -196,6 +202,37 @@ def test_a_killed_training_goes_on_to_the_same_gates(bench: Bench, tmp_path: Pat
         state = other.state_dict()
         assert all(torch.equal(values, state[name]) for name, values in own.state_dict().items())
     assert whole.expected()["macs"].item() < 9 + 1.5 * 5
+
+
+def test_a_damaged_checkpoint_leaves_nothing_behind(bench: Bench, tmp_path: Path) -> None:
+    whole = trained(bench, tmp_path / "whole.safetensors", go_on)
+    path = tmp_path / "killed.safetensors"
+    with pytest.raises(TrainingFailed):
+        trained(bench, path, partial(stop_at, 11))
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = file.metadata()
+    # What optimizers have is of parameters that there are not: found out when the weights are loaded.
+    save_file({name.replace("/", "_gone/"): values for name, values in tensors.items()}, path, facts)
+    again = trained(bench, path, go_on)
+    for own, other in ((whole.gates, again.gates), (whole.supernet, again.supernet)):
+        state = other.state_dict()
+        assert all(torch.equal(values, state[name]) for name, values in own.state_dict().items())
+
+
+@dataclass(frozen=True)
+class InGroups(SmallTask):
+    """Samples of four at a time."""
+
+    def units(self, split: Split) -> NDArray[Any]:
+        return np.arange(len(split)) // 4
+
+
+def test_gates_see_other_units_than_weights() -> None:
+    weights_on, gates_on = held_out(small_bench(data=PreparedData(InGroups())), 0.25)
+    assert sorted([*weights_on.tolist(), *gates_on.tolist()]) == list(range(48))
+    assert len(gates_on) == 12
+    assert not {place // 4 for place in weights_on.tolist()} & {place // 4 for place in gates_on.tolist()}
 
 
 def test_gates_stay_while_they_are_frozen_and_see_other_samples_than_weights(bench: Bench) -> None:

@@ -38,6 +38,7 @@ from qanas.search_space.settings import Choice as ChoiceSetting
 from qanas.search_space.start import Proposal
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.gated_supernet import GatedSupernet, Gates, GatesTrainer, train_gates
+from qanas.tasks.resampling import units_of
 from qanas.training.trainer import PartOfSet, TrainingSet
 
 logger = logging.getLogger("qanas")
@@ -46,18 +47,24 @@ logger = logging.getLogger("qanas")
 def held_out(bench: Bench, share: float) -> tuple[Tensor, Tensor]:
     """Return the positions of the training samples that weights are trained on, and of those that gates are.
 
+    What is not independent of each other, a unit of the task, is kept together: windows that overlap with those that
+    weights are trained on would tell gates how well options memorise.
+
     Args:
         bench: with the data.
-        share: of the gates.
+        share: of the units, or of the samples of a single one, that gates are trained on.
 
     Returns:
         Shape (n - m,) and (m,), int64.
     """
-    samples = len(bench.data_of(bench.reference).train)
+    units = torch.from_numpy(units_of(bench.task, bench.data_of(bench.reference).train))
+    if not units.any():
+        units = torch.arange(len(units))
+    count = int(units.max()) + 1
     generator = torch.Generator().manual_seed(derive_seed(bench.seed, "held out"))
-    order = torch.randperm(samples, generator=generator)
-    kept = min(max(round(share * samples), 1), samples - 1)
-    return order[kept:].sort().values, order[:kept].sort().values
+    order = torch.randperm(count, generator=generator)
+    taken = torch.isin(units, order[: min(max(round(share * count), 1), count - 1)])
+    return (~taken).nonzero().flatten(), taken.nonzero().flatten()
 
 
 def places_of(bench: Bench) -> Places:

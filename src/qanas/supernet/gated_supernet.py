@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
@@ -379,7 +380,12 @@ def _keep(trainer: GatesTrainer, segments: int, history: Sequence[Mapping[str, f
 
 
 def _resumed(trainer: GatesTrainer, path: FilePath) -> tuple[int, list[dict[str, float]]]:
-    """Give a trainer what a checkpoint holds, if there is a sound one; return its segments and history."""
+    """Give a trainer what a checkpoint holds, if there is a sound one; return its segments and history.
+
+    Of one that isn't, nothing: training from the start gives the same gates then.
+    """
+    before = [copy.deepcopy(module.state_dict()) for module in (trainer.supernet, trainer.gates)]
+    places = ((_MOMENTUM, trainer.supernet, trainer.optimizer), (_ADAM, trainer.gates, trainer.gate_optimizer))
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -387,14 +393,16 @@ def _resumed(trainer: GatesTrainer, path: FilePath) -> tuple[int, list[dict[str,
         segments, steps, history = int(facts["segments"]), int(facts["steps"]), json.loads(facts["history"])
         trainer.supernet.load_state_dict(_part(tensors, _WEIGHTS))
         trainer.gates.load_state_dict(_part(tensors, _GATES))
-    except Exception:  # noqa: BLE001 - none, or damaged in any way: training from the start gives the same gates
+        for prefix, module, optimizer in places:
+            parameters = dict(module.named_parameters())
+            for name, values in _part(tensors, prefix).items():
+                parameter, field = name.rsplit("/", 1)
+                optimizer.state[parameters[parameter]][field] = values
+    except Exception:  # noqa: BLE001 - none, or damaged in any way
+        for state, (_, module, optimizer) in zip(before, places, strict=True):
+            module.load_state_dict(state)
+            optimizer.state.clear()
         return 0, []
-    places = ((_MOMENTUM, trainer.supernet, trainer.optimizer), (_ADAM, trainer.gates, trainer.gate_optimizer))
-    for prefix, module, optimizer in places:
-        parameters = dict(module.named_parameters())
-        for name, values in _part(tensors, prefix).items():
-            parameter, field = name.rsplit("/", 1)
-            optimizer.state[parameters[parameter]][field] = values
     trainer.steps = steps
     return segments, history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -203,13 +204,18 @@ def train_shared(
 
 
 def _resumed(supernet: NetworkSupernet, path: FilePath) -> tuple[int, dict[str, Tensor]]:
-    """Give a supernet the weights of a checkpoint, if there is a sound one; return its segments and momentum."""
+    """Give a supernet the weights of a checkpoint, if there is a sound one; return its segments and momentum.
+
+    Of one that isn't, nothing: training from the start gives the same weights then.
+    """
+    before = copy.deepcopy(supernet.state_dict())
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             segments = int(file.metadata()[_SEGMENTS_DONE])
         supernet.load_state_dict({name: v for name, v in tensors.items() if not name.startswith(_MOMENTUM)})
-    except Exception:  # noqa: BLE001 - none, or damaged in any way: training from the start gives the same weights
+    except Exception:  # noqa: BLE001 - none, or damaged in any way
+        supernet.load_state_dict(before)
         return 0, {}
     return segments, {n.removeprefix(_MOMENTUM): v for n, v in tensors.items() if n.startswith(_MOMENTUM)}
 
