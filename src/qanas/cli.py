@@ -339,7 +339,8 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     from qanas.exporting.folder import Place
     from qanas.exporting.source import NotShippedError, Source
 
-    place = Place.chosen(out, folder, file_format)
+    read = {"--calibration": calibration, "--check": check, "--weights": weights}
+    place = Place.chosen(out, folder, file_format, read)
     deploy = exporter(file_format, scheme, changes or (), avoid)
     try:
         source = Source.load(network, calibration, weights=weights, array=array, check=check)

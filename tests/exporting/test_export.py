@@ -32,7 +32,7 @@ from qanas.exporting.export import (
     require_folder_of,
     ship,
 )
-from qanas.exporting.folder import ship_folder
+from qanas.exporting.folder import Place, ship_folder
 from qanas.exporting.report import Export, ratios_about_mean, sqnr_db
 from qanas.exporting.scheme import ExportScheme
 from qanas.exporting.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
@@ -633,3 +633,41 @@ def test_what_a_network_prints_is_not_in_the_answer(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "(1, 4)" in printed.err
+
+
+def test_a_sample_that_sets_the_step_of_all_is_told() -> None:
+    samples = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    assert not [note for note in Source.of(network, samples).notes if "reaches to" in note]
+    samples[17, 1] = -9999
+    (note,) = [note for note in Source.of(network, samples).notes if "reaches to" in note]
+    assert note.startswith("sample 17 of 'input' reaches to 9999, 95% of the samples to 2.")
+    assert note.endswith("leave such samples out, or what stands for a missing value in them")
+
+
+def test_an_output_that_is_lost_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    samples = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
+    outlier = samples.copy()
+    outlier[17, 1] = -9999
+    for calibration, told in ((samples, False), (outlier, True)):
+        source = Source.of(network, calibration, check=samples)
+        notes = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "m.tflite").notes
+        assert any("hardly anything of what torch computes" in note for note in notes) == told
+
+
+def test_a_file_that_is_read_is_not_written_and_its_name_tells_the_format(tmp_path: Path) -> None:
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"weights")
+    (tmp_path / "link.pt").symlink_to(weights)
+    for out in (weights, tmp_path / "link.pt"):
+        with pytest.raises(InputError, match=rf"^--out .*{out.name}: would replace what --weights reads"):
+            Place.chosen(out, None, "tflite", {"--calibration": None, "--weights": weights})
+    for name, file_format, told in (
+        ("m.onnx", "tflite", r"name it m\.tflite, or give --format onnx"),
+        ("m.tflite", "onnx", r"name it m\.onnx, or give --format tflite"),
+    ):
+        with pytest.raises(InputError, match=told):
+            Place.chosen(tmp_path / name, None, file_format)
+    assert Place.chosen(tmp_path / "m.bin", None, "onnx").path.name == "m.bin"

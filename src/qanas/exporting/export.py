@@ -26,6 +26,7 @@ from qanas.exporting.report import (
     StoredTensor,
     coarse_parts,
     far_from_zero,
+    lost,
     ratios_about_mean,
     sqnr_db,
 )
@@ -297,7 +298,8 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
         if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
             continue
         wanted = source.compared_outputs[port.name]
-        note = far_from_zero(wanted, affine) or coarse_parts(wanted, deployed.outputs[port.name], affine)
+        got = deployed.outputs[port.name]
+        note = far_from_zero(wanted, affine) or coarse_parts(wanted, got, affine) or lost(wanted, got)
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,21 +34,29 @@ class Place:
     is_folder: bool
 
     @classmethod
-    def chosen(cls, out: Path | None, folder: Path | None, file_format: str) -> Place:
+    def chosen(
+        cls, out: Path | None, folder: Path | None, file_format: str, read: Mapping[str, Path | None] | None = None
+    ) -> Place:
         """Return the one place that is given, before anything is computed.
 
         Args:
             out: a file.
             folder: a folder, which is made.
             file_format: of the file, there or in it.
+            read: files that are read, by the option that names them.
 
         Raises:
-            InputError: not one of them is given, it can't be written, or the format is none of firmware's.
+            InputError: not one of them is given, it can't be written, it is a file that is read, its name is that of
+                another format, or the format is none of firmware's.
         """
         if (out is None) == (folder is None):
             raise InputError("export: give --out FILE, or --folder DIR, which has card and firmware as well")
         if out is not None:
             require_folder_of(out)
+            for option, path in (read or {}).items():
+                if path is not None and out.exists() and path.exists() and out.samefile(path):
+                    raise InputError(f"--out {out}: would replace what {option} reads; name another file")
+            _require_ending(out, file_format)
             return cls(out, is_folder=False)
         place = Path(folder or "")
         if file_format != "tflite":
@@ -61,6 +70,16 @@ class Place:
     def ship(self, source: Source, deployed: Deployed) -> Export:
         """Write what belongs there, unless the file failed; say what it is."""
         return ship_folder(source, deployed, self.path) if self.is_folder else ship(source, deployed, self.path)
+
+
+def _require_ending(out: Path, file_format: str) -> None:
+    """Refuse a name that tells another format than the file has."""
+    wanted = ".onnx" if file_format == "onnx" else ".tflite"
+    if out.suffix.lower() in {".onnx", ".tflite"} - {wanted}:
+        other = "onnx" if wanted == ".tflite" else "tflite"
+        raise InputError(
+            f"--out {out}: --format is {file_format}; name it {out.with_suffix(wanted).name}, or give --format {other}"
+        )
 
 
 def ship_folder(source: Source, deployed: Deployed, folder: Path) -> Export:

@@ -278,6 +278,8 @@ def far_from_zero(wanted: Reals, affine: Affine) -> str | None:
     (low, high), lowest, highest = affine.span, float(wanted.min()), float(wanted.max())
     if not 0.0 < highest - lowest < COARSE_SHARE * (high - low):
         return None
+    if max(highest, 0.0) - min(lowest, 0.0) < (high - low) / 2:
+        return None  # it isn't 0 that makes the codes reach so far
     return (
         f"its values reach from {lowest:.4g} to {highest:.4g}, but codes have to reach 0 as well: one step is "
         f"{affine.scale:.3g}; let the network put out the difference from a constant, and add that behind it"
@@ -292,6 +294,22 @@ COARSE_SHARE = 1 / 8
 
 NAMED_PARTS = 6
 """Parts that are named at most."""
+
+
+def lost(wanted: Reals, got: Reals) -> str | None:
+    """Return what to tell of an output of which quantization leaves hardly anything; None where it leaves more.
+
+    Args:
+        wanted: torch's, shape (n, ...).
+        got: the deployed file's, of the same shape.
+    """
+    ratio, *_ = ratios_about_mean(wanted, got)
+    if ratio >= COARSE_DB:
+        return None
+    return (
+        f"{ratio:.1f} dB about the mean are hardly anything of what torch computes: --noise tells the layers; "
+        "calibrate with samples as the network will see them, train it quantization-aware, or take --scheme int16"
+    )
 
 
 def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:

@@ -169,6 +169,9 @@ HOLDS_BACK_FROM = 256
 FEW_SAMPLES = 100
 """Less than these are few to take ranges from."""
 
+USUAL, FAR = 0.95, 16.0
+"""A sample that reaches so many times as far as this share of all costs the others four of their eight bits."""
+
 FURTHER = 1.1
 """How far compared samples may reach beyond those of the calibration, as a multiple."""
 
@@ -198,7 +201,9 @@ class _Split:
             others: the same, to compare on; None: none were given.
         """
         count = len(next(iter(samples.values())))
-        few = () if count >= FEW_SAMPLES else (f"{count} samples are few to calibrate on; give some hundreds",)
+        few = _far(samples)
+        if count < FEW_SAMPLES:
+            few = (f"{count} samples are few to calibrate on; give some hundreds", *few)
         if others is not None:
             chosen = _at(others, evenly_spread(len(next(iter(others.values()))), COMPARED_SAMPLES))
             return cls(samples, chosen, "of --check", (*few, *_further(samples, chosen)))
@@ -209,7 +214,22 @@ class _Split:
         back = np.zeros(count, dtype=bool)
         back[evenly_spread(count, min(count // 4, COMPARED_SAMPLES))] = True
         calibrating, held = _at(samples, np.flatnonzero(~back)), _at(samples, np.flatnonzero(back))
-        return cls(calibrating, held, "held back from the calibration", _further(calibrating, held))
+        return cls(calibrating, held, "held back from the calibration", (*few, *_further(calibrating, held)))
+
+
+def _far(samples: Mapping[str, Reals]) -> tuple[str, ...]:
+    """Return what to tell of a few samples that reach so far that they alone set the step of all."""
+    told = []
+    for name, values in samples.items():
+        reaches = np.abs(values).reshape(len(values), -1).max(axis=1)  # shape (n,)
+        usual, farthest = float(np.quantile(reaches, USUAL)), int(reaches.argmax())
+        if usual > 0 and reaches[farthest] > FAR * usual:
+            told.append(
+                f"sample {farthest} of '{name}' reaches to {reaches[farthest]:.4g}, {USUAL:.0%} of the samples to "
+                f"{usual:.4g} at most: codes cover the former, and have {usual / reaches[farthest]:.2%} of their steps "
+                "for the latter; leave such samples out, or what stands for a missing value in them"
+            )
+    return tuple(told)
 
 
 def _at(samples: Mapping[str, Reals], positions: NDArray[np.intp]) -> dict[str, Reals]:
