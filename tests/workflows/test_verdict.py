@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.core.test_card import make_card
 
 from qanas.core.card import SPLITS, Card, SplitName, Statistic
-from qanas.core.measures import Metric
+from qanas.core.measures import Cost, Limit, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.shipping.verdict import intervals_in, recommend
 from qanas.tasks.resampling import drawn_units
@@ -70,6 +70,17 @@ def test_the_smallest_that_is_not_told_from_the_best(tmp_path: Path) -> None:
     told = found.as_json()
     assert told["recommended"] == "as_good"
     assert told["difference_from_best"]["worse"]["val"][0] > 0
+
+
+def test_what_is_smaller_but_over_a_limit_is_not_said_to_be_worse(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    put(folder, "seed", 9000, {"val": 0.0, "test": 0.0}, 1)
+    slow = put(folder, "slow", 300, {"val": 0.05, "test": 0.05}, 2).model_copy(update={"macs": 10**9})
+    write_atomically(folder.model("slow") / "card.json", slow.to_json().encode())
+    found = recommend(folder, METRIC, [Limit(Cost("macs"), 10**8)])
+    assert found is not None
+    assert found.name == "seed"
+    assert "the best on validation data, and nothing smaller within the limits is as good: " in found.sentences[0]
 
 
 def test_models_of_early_runs_are_left_out(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def recommend(
     tau = _agreement(finalists, metric)
     sentences = (
         _by_goals(scored, reaching, wanted) if wanted else "",
-        _chosen(cards, chosen, best, metric, differences) if reaching is None else "",
+        _chosen(cards, chosen, best, metric, differences, smallest=alike[0]) if reaching is None else "",
         _others(differences, alike, best, compared[best].intervals) if compared else "",
         _unsound(shipped),
         _ranking(tau, finalists, metric),
@@ -281,7 +281,11 @@ def _chosen(
     best: str,
     metric: Metric,
     differences: Mapping[str, Mapping[SplitName, Interval]],
+    *,
+    smallest: str,
 ) -> str:
+    """Say which model to take, and why; ``smallest`` is as good, and another one where a limit leaves it out."""
+    limited = "" if smallest == chosen else " within the limits"
     card, intervals = cards[chosen], cards[chosen].intervals
     scores = []
     for split, word in (("val", "validation"), ("test", "test")):
@@ -295,15 +299,15 @@ def _chosen(
         return f"Take {named} unless something else decides: the best on validation data: {size}."
     told = f"in brackets {intervals.level:.0%} over {intervals.unit}s"
     if chosen == best:
-        return f"Take {named}: the best on validation data, and nothing smaller is as good: {size}; {told}."
+        return f"Take {named}: the best on validation data, and nothing smaller{limited} is as good: {size}; {told}."
     val, test = differences[chosen]["val"], differences[chosen]["test"]
     agrees, on_test = "test data says nothing", ""
     if test.known:
         agrees = "nor on test data" if test.holds(0.0) else "but on test data they differ"
         on_test = f", {test.low:+.3g} to {test.high:+.3g} on test"
     return (
-        f"Take {named} unless something else decides: the smallest that can't be told from the best, {best}, on "
-        f"{intervals.units['val']} validation {intervals.unit}s, {agrees} (difference {val.low:+.3g} to "
+        f"Take {named} unless something else decides: the smallest{limited} that can't be told from the best, {best}, "
+        f"on {intervals.units['val']} validation {intervals.unit}s, {agrees} (difference {val.low:+.3g} to "
         f"{val.high:+.3g}{on_test}): {size}; {told}."
     )
 
