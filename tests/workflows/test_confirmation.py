@@ -105,6 +105,15 @@ def test_what_is_undefined_or_of_the_search_alone_throws_nobody_off(
     assert all(record.origin["confirmed"] and record.metrics["predicted_after_3"] == 9.0 for record in front)
 
 
+def test_a_lucky_reference_is_trained_again_as_well(make_plan: MakePlan, tmp_path: Path, scored: list[str]) -> None:
+    plan, folder = make_plan(finalists={"confirm": 2}), RunFolder(tmp_path / "run")
+    records = [replace(trial(6, 1.0), is_seed=True), trial(5, 7.0), trial(3, 7.5)]
+    assert {record.index for record in confirmed(make_plan(), folder, records).front()} == {3, 5, 6}
+    front = confirmed(plan, folder, records).front()
+    assert [record.metrics["worst_quantized"] > 5 for record in front] == [True, True, True]
+    assert any(name.startswith(records[0].candidate.key) for name in scored)
+
+
 def test_a_front_of_networks_with_inherited_weights_is_not_confirmed(make_plan: MakePlan, tmp_path: Path) -> None:
     growing = {"name": "growing"}
     task = {"name": "images", "data": "synthetic"}

@@ -132,10 +132,11 @@ class Confirmation:
     def _wanted(self) -> list[ConfirmationUnit]:
         """Return the next round: front points that weren't trained again, else the less certain half of them.
 
-        The reference has trainings of its own.
+        The reference, which a lucky training may put on the front as well, only where it is trained.
         """
         left = self.budget - self.spent
-        front = [record for record in front_of(self._means(), self._plan.axes) if not record.is_seed]
+        given = self._plan.bench.reference_start.trained
+        front = [r for r in front_of(self._means(), self._plan.axes) if not (given and r.is_seed)]
         chosen = [record for record in front if not self._repetitions(record)]
         if not chosen:
             by_doubt = [position for _, position in sorted((-d, i) for i, d in enumerate(self._doubts(front)))]
