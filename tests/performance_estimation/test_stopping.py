@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
+import tomli_w
 
+from qanas.core.errors import InputError
 from qanas.performance_estimation.stopping import Course, FrontChance, LearnedEnd, SizeAwareHalving, extrapolated
+from qanas.recipe import load_plan
 from qanas.regression.gaussian_process import ColumnGroup
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_halving_compares_with_networks_of_about_the_size_or_smaller() -> None:
@@ -75,3 +83,33 @@ def test_one_training_that_failed_hides_no_difference() -> None:
     others = [crossing(setting) for setting in np.random.default_rng(0).uniform(0.1, 1.0, 12).tolist()]
     burst = Course(100.0, {1: 1e9}, 1e9, settings=(0.5,))
     assert not rule.goes_on(crossing(0.9, ended=False), [*others, burst], 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"space": {"name": "lstm", "search": ["architecture", "training"]}},
+            r"estimation\.method: 'sotl' compares training losses, to which \w+_1 of",
+        ),
+        ({"estimation": {"cache": "kept"}}, r"estimation\.cache: 'sotl' compares training losses, which kept weights"),
+        ({"seed": {"weights": "seed.safetensors"}}, r"seed\.weights: estimation\.method = 'sotl' compares"),
+    ],
+)
+def test_training_losses_that_cannot_be_compared_are_refused(
+    tmp_path: Path, changes: dict[str, dict[str, Any]], told: str
+) -> None:
+    (tmp_path / "seed.safetensors").write_bytes(b"weights")
+    tables: dict[str, dict[str, Any]] = {
+        "task": {"name": "timeseries", "data": "synthetic"},
+        "space": {"name": "lstm", "search": ["architecture"]},
+        "strategy": {"name": "random", "trials": 2},
+        "estimation": {"name": "learning_curve", "method": "sotl", "epochs": 3},
+        "objectives": {"accuracy_quantized": "maximize", "weight_bytes": "minimize"},
+    }
+    for name, table in changes.items():
+        tables[name] = {**tables.get(name, {}), **table}
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(tomli_w.dumps(tables), "utf-8")
+    with pytest.raises(InputError, match=told):
+        load_plan(recipe)

@@ -27,8 +27,10 @@ from qanas.performance_estimation.stopping import (
     sum_of_losses,
 )
 from qanas.search_space.encoding import Encoding
+from qanas.search_space.settings import Choice
 from qanas.search_space.space import SearchSpace
 from qanas.search_space.start import Proposal
+from qanas.search_space.training_group import REGULARIZERS
 
 LOOKED_AT = "predicted_after_"
 """In front of the columns of losses at rungs, followed by the epoch."""
@@ -151,12 +153,23 @@ class LearningCurves(_Stopping):
                 "estimation.method: 'sotl' compares training losses, of which the group training searches several "
                 f"kinds ({', '.join(bench.task.losses)}); leave 'training' out of space.search"
             )
+        elif "training" in bench.search and (penalty := _penalty(bench)):
+            raise InputError(
+                f"estimation.method: 'sotl' compares training losses, to which {penalty} of the group training adds "
+                "a penalty; leave 'training' out of space.search"
+            )
 
     def prepare(self, bench: Bench, stages: Stages, measures: Sequence[Measure]) -> Estimator:
         """Note what trainings are compared by."""
         if self.method == "sotl":
             return SummedLosses(self.procedure, self.first)
         return super().prepare(bench, stages, measures)
+
+
+def _penalty(bench: Bench) -> str:
+    """Return the first setting that adds a penalty to the training loss; empty where there is none."""
+    found = (s.name for s in bench.space.settings if isinstance(s, Choice) and s.options == REGULARIZERS)
+    return next(found, "")
 
 
 def _sotl_axis(measure: Measure) -> Measure:
