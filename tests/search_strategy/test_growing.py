@@ -16,6 +16,7 @@ from qanas.search_space.growth import growth_of, weights_of_trial
 from qanas.search_strategy.morphism_bo import distances, points
 from qanas.testing import check_start
 from qanas.workflows.search import Search
+from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,20 @@ def told(search: Search) -> list[tuple[int, str, object, dict[str, float]]]:
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory: pytest.TempPathFactory) -> Search:
     return searched(tmp_path_factory.mktemp("climbed"), 6, CLIMBING)
+
+
+def test_two_at_a_time_are_both_of_the_generation(climbed: Search) -> None:
+    """While the parent is trained on, the next to be asked for is its neighbour, and no stranger."""
+    sampler = climbed.plan.strategy.inheriting(climbed.folder.trained)  # type: ignore[attr-defined]
+    store = TrialStore(None, climbed.plan.axes, climbed.plan.limits)
+    (reference,) = [record for record in climbed.store.records if record.is_seed]
+    store.tell(climbed.bench.space, None, reference)
+    first = sampler.ask(climbed.bench.space, store, 1)
+    assert first.candidate == reference.candidate
+    assert store.begin(climbed.bench.space, 1, first, (first.candidate.key, first.parent))
+    second = sampler.ask(climbed.bench.space, store, 2)
+    assert second.candidate != first.candidate
+    assert second.parent == first.parent
 
 
 def best(records: list[TrialRecord]) -> TrialRecord:

@@ -38,6 +38,10 @@ class History(Protocol):
     def records(self) -> Sequence[TrialRecord]:
         """Every finished trial, in the order in which they ended."""
 
+    @property
+    def under_way(self) -> Mapping[int, tuple[str, str]]:
+        """What is trained now, by the trial's index: the candidate's key, and the trial that it was made from."""
+
     def suggest(self, space: SearchSpace, sampler: BaseSampler) -> Proposal:
         """Return a new trial of the study, proposed by one of Optuna's samplers."""
 

@@ -109,7 +109,9 @@ class HillClimbing(GrowingSampler):
         parent = self._parent(history, ended)
         candidate = space.reference if parent is None else parent.candidate
         if number == 0 and self._folder is not None and parent is not None and parent.feasible:
-            return self.child(space, parent, Grown(candidate, ()))
+            trained_on = self.child(space, parent, Grown(candidate, ()))
+            if not _was_begun(history, trained_on):
+                return trained_on
         return self.child(space, parent, neighbour(space, candidate, generator, self.morphisms))
 
     def _parent(self, history: History, ended: Sequence[int]) -> TrialRecord | None:
@@ -123,6 +125,13 @@ class HillClimbing(GrowingSampler):
             key=lambda record: (not record.feasible, axis.loss(record.measurement.value(axis)), record.index),
             default=None,
         )
+
+
+def _was_begun(history: History, proposal: Proposal) -> bool:
+    """Tell whether a candidate is, or was, trained from the weights of the same trial."""
+    training = proposal.candidate.key, proposal.parent
+    before = ((r.candidate.key, r.origin.get("parent")) for r in history.records if r.outcome != "rejected")
+    return training in history.under_way.values() or training in before
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class SharedTrialStore(TrialStore):
             self._patient.close(own, TrialState.PRUNED)
             return False
         self._begun[index] = own
-        return True
+        return super().begin(space, index, proposal, training)
 
     def _is_done_elsewhere(self, training: tuple[str, str], own: int) -> bool:
         """Tell whether a row before one's own is of the same training: of two at the same moment the first has it."""
@@ -185,6 +185,7 @@ class SharedTrialStore(TrialStore):
         if record.outcome == "rejected":
             self._reject(space, number, record)
             return True
+        self.under_way.pop(record.index, None)
         row, unit = self._begun.pop(record.index), f"{_TRIAL}{record.index}"
         values = self._values(record) if record.outcome == "measured" else None
         kept = self._patient.note(row, RECORD, stored(record)) and self._patient.close(

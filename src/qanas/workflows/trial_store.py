@@ -76,6 +76,7 @@ class TrialStore:
     Attributes:
         study: in memory; what samplers see.
         records: of every trial that ended, in that order.
+        under_way: what is trained now, by the trial's index, see `begin`.
     """
 
     @interrupts_deferred()
@@ -86,6 +87,7 @@ class TrialStore:
         self.limits = limits
         self.study = optuna.create_study(study_name=STUDY, directions=[axis.direction for axis in axes])
         self.records: list[TrialRecord] = []
+        self.under_way: dict[int, tuple[str, str]] = {}
         self._asked: dict[int, Trial] = {}
         self._kept: Study | None = None
         self._ended = 0
@@ -178,7 +180,8 @@ class TrialStore:
             proposal: what is trained.
             training: what tells it from others.
         """
-        del space, index, proposal, training
+        del space, proposal
+        self.under_way[index] = training
         return True
 
     def wait(self) -> bool:
@@ -201,6 +204,8 @@ class TrialStore:
             number: of the trial that it was proposed for; None where it is no sampler's of Optuna.
             record: what became of it.
         """
+        if record.outcome != "rejected":
+            self.under_way.pop(record.index, None)
         if number is None:
             trial = self._trial(record, *space.parameters(record.candidate))
             self.study.add_trial(trial)
