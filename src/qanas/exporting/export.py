@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_
 from qanas.quantization.border import Border
 from qanas.quantization.layer_noise import layer_noise, samples_affordable
 from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.operators.convolution import QuantizedConvolution
+from qanas.quantization.operators.transposed import QuantizedTransposedConvolution
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 
@@ -285,7 +288,7 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         },
         samples=source.compared_count,
         checked_on=source.checked_on,
-        notes=(*source.notes, *_coarse(source, deployed)),
+        notes=(*source.notes, *_coarse(source, deployed), *_uneven(deployed)),
     )
 
 
@@ -303,6 +306,33 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found
+
+
+def _uneven(deployed: Deployed) -> list[str]:
+    """Return what to tell of convolutions whose one scale leaves most of their channels hardly a step.
+
+    So it is where a batch norm was folded that a channel hardly varied before: its weights are hundreds of times the
+    others' (docs/results/person_detection.md).
+    """
+    found = []
+    for name, operator in {} if deployed.quantized is None else deployed.quantized.operators.items():
+        if not isinstance(operator, QuantizedConvolution | QuantizedTransposedConvolution):
+            continue
+        weights = operator.weights
+        if len(weights.scales) > 1 or len(weights.codes) == 1:
+            continue
+        steps = statistics.median(weights.reaches.tolist())
+        most = (1 << (weights.bits - 1)) - 1
+        if steps < FEWEST_STEPS and steps * UNEVEN < most:
+            found.append(
+                f"layer '{name}': half of its channels have {steps:g} of {most} steps, as one scale serves all; "
+                f"a scale a channel: --set layers.{name}.weight_scales=kernel"
+            )
+    return found
+
+
+FEWEST_STEPS, UNEVEN = 8, 4
+"""A channel whose weights use fewer, and less than this part of those that there are, has next to nothing of them."""
 
 
 def require_folder_of(path: Path) -> None:

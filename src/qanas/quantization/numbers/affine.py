@@ -157,6 +157,12 @@ class QuantizedWeights:
     axis: int = 0
     container: Container = "int8"
 
+    @property
+    def reaches(self) -> NDArray[np.int16]:
+        """The largest magnitude of each output channel's codes, shape (channels,)."""
+        found: NDArray[np.int16] = np.abs(self.codes.astype(np.int16)).reshape(len(self.codes), -1).max(axis=1)
+        return found
+
     @classmethod
     def from_float(
         cls,
