@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qanas.core.errors import InputError, find_first_in
+from qanas.core.errors import InputError
 from qanas.core.keys import read_tables, set_key
+from qanas.core.own_modules import find_first_in, hiding_libraries
 from qanas.execution.executors import LOCAL
 from qanas.hardware.device import Device
 from qanas.performance_estimation.bench import Bench, PreparedData
@@ -79,6 +80,12 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     make_absolute(recipe.task, "task", "data", folder)
     make_absolute(recipe.estimation, "estimation", "cache", folder)
     find_first_in(folder)
+    hiding = hiding_libraries(folder) if recipe.estimation.jobs > 1 else []
+    if hiding:
+        raise InputError(
+            f"estimation.jobs: {hiding[0]} has the name of a module of Python or a library, and worker processes would "
+            "take it for that: rename it, or take one job"
+        )
 
     # 2. What candidates are measured on.
     task, task_table = component(recipe.task, "task", Task)

@@ -8,8 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from qanas.core.card import SplitName
+from qanas.core.own_modules import find_first_in
 from qanas.core.run_folder import DONE, RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.execution.sharing import ALONE, Sharing, one_at_a_time
@@ -75,6 +77,7 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
     Raises:
         InputError: the folder holds another run, or another process works in it.
     """
+    find_first_in(Path(plan.recipe["source"]["folder"]))  # other recipes may have been read since this one
     check_resumable(plan, folder)
     remarks = rehearse(plan)
     with folder.locked():
