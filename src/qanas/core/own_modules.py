@@ -1,7 +1,7 @@
-"""Modules of a person's own folder: found there first, and each folder's kept apart from another's of the same name.
+"""Modules of a person's own folder: found there first, each folder's apart from another's of the same name.
 
-Python keeps a module by its name alone, and so does a pickle's reader: of two recipes with a ``mine.py`` beside each, the
-second would be answered with the first one's.
+Python keeps a module by its name alone, and so does a pickle's reader: of two recipes with a ``mine.py`` beside each,
+the second would be answered with the first one's.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def _gaps(table: Table, rows: NDArray[np.intp], time: str | None) -> list[int]:
     if time is None or len(rows) < 2:  # noqa: PLR2004 - no step
         return []
     column = table.named(time, "time")
-    times = _seconds(table, column)[rows]
+    times = seconds_of(table, column)[rows]
     steps = np.diff(times)
     wrong = np.flatnonzero(~(steps > 0))
     if len(wrong):
@@ -273,7 +273,7 @@ _DATES = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y 
 """Forms of dates beside those of ISO 8601."""
 
 
-def _seconds(table: Table, column: str) -> Floats:
+def seconds_of(table: Table, column: str) -> Floats:
     """Return times in seconds, of numbers or dates, NaN where there is none, shape (rows,)."""
     series = table.frame[column]
     if series.dtype.is_temporal():
