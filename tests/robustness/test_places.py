@@ -185,3 +185,18 @@ def test_a_log_that_cannot_be_written_is_no_traceback(tmp_path: Path, capsys: py
     with _logged_to(folder, ["nothing of this has room"]):
         logging.getLogger("qanas").info("nor of this")
     assert capsys.readouterr().err == ""
+
+
+def test_a_latency_that_cannot_be_had_is_told_at_once_and_kept_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text(
+        'version = 2\nname = "b"\ndescription = "d"\n[latency]\nmethod = "table"\npath = "no.json"\n', "utf-8"
+    )
+    path = recipe(tmp_path, device={"name": "b.toml"})
+    result, lines = run(path, tmp_path / "out", strategy__trials=1)
+    told = [line for line in lines if line.startswith("latency: b: device.latency.path: ")]
+    assert len(told) >= 1
+    assert "no.json: No such file" in told[0]
+    assert told[0] in (result.folder / "log.txt").read_text("utf-8")
+    assert len(result.models) == 1
+    with pytest.raises(InputError, match=r"device\.also: unknown device 'stm32l4r6': did you mean 'stm32l4r5'"):
+        load_plan(path, ["device.also=['stm32l4r6']"])

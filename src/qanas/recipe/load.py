@@ -94,7 +94,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     start, seed_table = reference_start(seed_key, recipe.seed, folder)
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
     device = Device.named(recipe.device.name, folder)
-    measures = measures_of(recipe, task, device)
+    measures = measures_of(recipe, task, device, folder)
     scheme = scheme_of(recipe.quantization)
     bench = Bench(
         data=PreparedData(task),
@@ -143,7 +143,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         bench, strategy, estimator, budget, measures.objectives, measures.limits, finalists, scheme,
         recipe.estimation.jobs, resolved, recipe.baselines.wanted, measures.goals, store,
         LOCAL if recipe.execution is None else recipe.execution.chosen(),
-        tuple(Device.named(name, folder) for name in recipe.device.also),
+        tuple(Device.named(name, folder, "device.also") for name in recipe.device.also),
     )  # fmt: skip
     plan.check_combination()
     return plan
