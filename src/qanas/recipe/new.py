@@ -17,7 +17,7 @@ from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
-from qanas.tasks.audio.reader import SOUND_SUFFIXES
+from qanas.tasks.audio.reader import SOUND_SUFFIXES, opened
 from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
@@ -217,8 +217,8 @@ def _sounds(folder: Path, files: Sequence[Path]) -> Suggestion:
     seconds = []
     for path in files:
         try:
-            told = soundfile.info(path)
-        except RuntimeError as error:
+            told = soundfile.info(opened(path))
+        except (RuntimeError, OSError) as error:
             raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
         rates[told.samplerate] += 1
         seconds.append(told.duration)

@@ -158,7 +158,11 @@ def _plain_files(data: Path, wanted: Wanted) -> list[Sample]:
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
     """Return the columns that networks are given."""
     if columns.channels:
-        return tuple(table.named(name, "channels") for name in columns.channels)
+        named = tuple(table.named(name, "channels") for name in columns.channels)
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"task.channels: '{twice}' is there twice: name each column once")
+        return named
     meant = {
         table.named(name, key)
         for key, name in (("recording", columns.recording), ("time", columns.time), ("group", columns.group))
