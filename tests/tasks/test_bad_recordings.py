@@ -58,7 +58,7 @@ def without_sizes(path: Path) -> bytes:
 
 
 def whole(data: Any) -> bool:  # noqa: ANN401
-    return clips(10)(data) and undisturbed("shorter")(data)
+    return bool(clips(10)(data) and undisturbed("shorter")(data))
 
 
 def untouched(folder: Path) -> None:

@@ -307,8 +307,9 @@ def _of_column(
         alone: whether it is the only one.
     """
     target, kind = named[1][1], named[0][1]
-    recording = _recording_column(table, time, target)
-    keys, others = list(named), list(_FORECAST) if kind == "number" else []
+    recording = _recording_column(table, time, target) if alone else None  # others may use the same names
+    keys = list(named)
+    others: list[tuple[str, Any, str]] = list(_FORECAST) if kind == "number" else []
     if recording is not None:
         rows = len(table) // len(set(table.texts(recording)))
         keys.append(("recording", recording, "tells recordings apart"))

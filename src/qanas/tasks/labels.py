@@ -119,8 +119,7 @@ def _by_folders(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
     inner = visible_folders(folder)
     splits = [SPLIT_NAMES.get(path.name.lower(), "") for path in inner]
     if not inner or not all(splits):
-        samples, remarks = _classes_of(folder, folder, wanted, "")
-        return _with_listed_splits(folder, samples, remarks)
+        return _with_listed_splits(folder, *_classes_of(folder, folder, wanted, ""))
     if len(set(splits)) < len(splits):
         raise InputError(f"{folder}: two folders for {max(splits, key=splits.count)}: put their files together")
     if "train" not in splits:

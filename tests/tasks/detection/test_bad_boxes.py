@@ -147,9 +147,8 @@ def changed(part: str, at: int, **values: Any) -> Any:  # noqa: ANN401
 
 
 def appended(folder: Path, part: str, entry: object) -> None:
-    own: dict[str, list[object]] = tables()
-    own[part].append(entry)
-    (folder / "annotations.json").write_text(json.dumps(own))
+    own = tables()
+    (folder / "annotations.json").write_text(json.dumps({**own, part: [*own[part], entry]}))
 
 
 def ids_as_texts(folder: Path) -> None:

@@ -57,10 +57,10 @@ class Division:
         # A recording of several classes counts once for each; it is one group all the same.
         classes = _classes(series)
         entries = [(place, label) for place, name in enumerate(names) for label in sorted(classes[name])]
-        labels, own = [label for _, label in entries], [groups[place] for place, _ in entries]
+        labels, whole = [label for _, label in entries], [groups[place] for place, _ in entries]
         given = [owners[names[place]].split for place, _ in entries]
         try:
-            dealt, said = completed(labels, own, given, self.shares, self.seed, self.place)
+            dealt, said = completed(labels, whole, given, self.shares, self.seed, self.place)
         except InputError as error:
             raise InputError(f"{error}; or take task.split = 'time'") from error
         split_of = {names[place]: split for (place, _), split in zip(entries, dealt, strict=True)}
@@ -88,16 +88,13 @@ class Division:
                 raise InputError(
                     f"{self.place}: {name}: no series is longer than task.horizon: take less than {self.horizon}"
                 )
-        there = {name: set().union(*_classes(own).values()) for name, own in parts.items()}
-        every = set().union(*there.values())
-        lacking = {name: sorted(every - own) for name, own in there.items()}
-        told = {
-            "train": "it can't be learnt",
-            "val": "nothing is known of it there",
-            "test": "nothing is known of it there",
-        }
+        held = {name: set().union(*_classes(own).values()) for name, own in parts.items()}
+        every = set().union(*held.values())
+        lacking = {name: sorted(every - own) for name, own in held.items() if every - own}
         return parts, [
-            f"{name} has no {', '.join(lacking[name][:_TOLD])}: {told[name]}" for name in SPLITS if lacking[name]
+            f"{name} has no {', '.join(own[:_TOLD])}: "
+            + ("it can't be learnt" if name == "train" else "nothing is known of it there")
+            for name, own in lacking.items()
         ]
 
 
