@@ -183,7 +183,7 @@ def check_told(recipe: Path, plan: Plan, expected: Forecast) -> dict[str, Any]:
         "recipe": recipe,
         "task": plan.recipe["task"]["name"],
         "data": plan.recipe["task"].get("data"),
-        "remarks": list(expected.remarks),
+        "remarks": [*expected.remarks, *(f"latency: {why}" for why in plan.lacking_latency())],
         "reference_costs": dict(expected.reference_costs),
         "over_limit": list(expected.over_limit),
         "not_built": list(expected.not_built),
@@ -206,6 +206,7 @@ def check_lines(recipe: Path, plan: Plan, expected: Forecast, probed: int) -> li
 
     lines = [f"{recipe} is valid; data: {plan.recipe['task'].get('data', '-')}"]
     lines += [f"data: {remark}" for remark in expected.remarks]
+    lines += [f"latency: {why}" for why in plan.lacking_latency()]
     for name, value in expected.reference_costs.items():
         over = "  over its limit: the reference is measured, but marked infeasible"
         lines.append(f"reference {name} {number(value)}{over if name in expected.over_limit else ''}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import tomli_w
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.keys import flatten
+from qanas.core.own_modules import callers_modules_kept
 from qanas.core.run_folder import RunFolder, read_table
 
 if TYPE_CHECKING:
@@ -163,13 +163,13 @@ def _process_left_as_it_was() -> Iterator[None]:
     """
     import optuna
 
-    here, path, verbosity = Path.cwd(), list(sys.path), optuna.logging.get_verbosity()
+    here, verbosity = Path.cwd(), optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        yield
+        with callers_modules_kept():
+            yield
     finally:
         os.chdir(here)
-        sys.path[:] = path
         optuna.logging.set_verbosity(verbosity)
 
 
@@ -232,12 +232,13 @@ def profile(subject: FilePath, overrides: Overrides = (), device: str | None = N
 
     path, settings = Path(subject), override_texts(overrides)
     if path.suffix != ".tflite":
-        plan = load_plan(path, settings)
-        plan.check()
-        bench = plan.bench
-        parts = [name for name, _ in bench.build(bench.reference, 0).named_children()]
-        chosen = bench.device if device is None else Device.named(device)
-        return profiled(bench.blueprint(bench.reference).program, chosen, parts)
+        with _process_left_as_it_was():
+            plan = load_plan(path, settings)
+            plan.check()
+            bench = plan.bench
+            parts = [name for name, _ in bench.build(bench.reference, 0).named_children()]
+            chosen = bench.device if device is None else Device.named(device)
+            return profiled(bench.blueprint(bench.reference).program, chosen, parts)
     if settings:
         raise InputError(f"{path}: a file has no settings; leave them out, or name a recipe")
     try:

@@ -70,6 +70,41 @@ def test_a_target_may_be_named(tmp_path: Path) -> None:
         suggestion_for(tmp_path, "tear")
 
 
+def _table(path: Path, label: Callable[[int, int], object], recordings: int = 8, rows: int = 30) -> Path:
+    """Write a table of recordings, one below the other, each with a label a row."""
+    values = np.random.default_rng(0).normal(size=(recordings, rows, 2)).round(3)
+    lines = [
+        f"{one},{row},{values[one, row, 0]},{values[one, row, 1]},{label(one, row)}"
+        for one in range(recordings)
+        for row in range(rows)
+    ]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["id,t,x,y,label", *lines]) + "\n", "utf-8")
+    return path.parent
+
+
+@pytest.mark.parametrize(
+    ("label", "recordings", "expected"),
+    [
+        (lambda one, _: one % 2, 8, ('predict = "class"', 'recording = "id"', 'time = "t"')),
+        (lambda _, row: row / 7, 8, ('predict = "number"', 'recording = "id"', 'time = "t"')),
+        (lambda one, _: "fault" if one % 2 else "ok", 8, ('predict = "class"', 'recording = "id"')),
+        (lambda _, row: row // 2 % 2, 1, ('predict = "class"', 'split = "time"', 'time = "t"')),
+        (lambda _, row: row // 2 % 2, 2, ('predict = "class"', 'split = "time"', '# time = "t"')),
+    ],
+    ids=["0 and 1", "numbers", "words", "one recording", "times that go back"],
+)
+def test_a_recipe_of_one_table_passes_its_own_check(
+    tmp_path: Path, label: Callable[[int, int], object], recordings: int, expected: tuple[str, ...]
+) -> None:
+    data, path = _table(tmp_path / "data" / "d.csv", label, recordings, 240 // recordings), tmp_path / "mine.toml"
+    write_recipe(data, path, target="label")
+    written = path.read_text("utf-8")
+    for line in expected:
+        assert f"\n{line}" in written
+    assert len(load_plan(path).bench.task.load().train) > 0
+
+
 def test_a_table_of_labels_of_another_name_is_found(tmp_path: Path) -> None:
     write_pictures(tmp_path, 0)
     files = sorted(tmp_path.glob("*/*.png"))

@@ -675,9 +675,10 @@ def test_a_file_that_is_read_is_not_written_and_its_name_tells_the_format(tmp_pa
 
 def test_a_channel_that_leaves_the_others_no_steps_is_told(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3)).eval()
+    first = nn.Conv2d(2, 6, 3)
+    network = nn.Sequential(first, nn.ReLU(), nn.Conv2d(6, 2, 3)).eval()
     with torch.no_grad():
-        network[0].weight[4] *= 400  # as of a batch norm whose variance is next to nothing
+        first.weight[4] *= 400  # as of a batch norm whose variance is next to nothing
     source = Source.of(network, samples_of((2, 8, 8), 100))
     tensor, kernel = "symmetric_per_tensor", ["layers._0.weight_scales=kernel"]
     for scheme, told in (

@@ -387,7 +387,7 @@ def test_every_operator_alone_is_a_file_that_runs(kernels: MeasuredKernels) -> N
 def test_a_device_file_with_a_mistake_is_one_line(tmp_path: Path) -> None:
     path = own_device(tmp_path)
     path.write_text(path.read_text().replace("ram_bytes = 9000", "ram_bytes = -1"))
-    with pytest.raises(InputError, match=r"board\.toml: memory\.ram_bytes: Input should be greater than 0"):
+    with pytest.raises(InputError, match=r"board\.toml: memory\.ram_bytes: -1: input should be greater than 0"):
         Device.named(str(path))
     with pytest.raises(InputError, match=r"no\.toml: No such file"):
         Device.named(str(tmp_path / "no.toml"))

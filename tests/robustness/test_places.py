@@ -50,6 +50,30 @@ def test_a_module_that_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.Monkey
     assert Path.cwd() == tmp_path / "here"
 
 
+def test_a_file_beside_the_recipe_that_is_called_like_a_library(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    (tmp_path / "random.py").write_text("", "utf-8")
+    with pytest.raises(InputError, match=r"estimation\.jobs: .*/random\.py has the name of .*: rename it, or take one"):
+        load_plan(path, ["estimation.jobs=2"])
+    assert load_plan(path).jobs == 1
+    with pytest.raises(InputError, match=r"task\.name: 'random:MyTask' can't be imported: .*/random\.py has .*; ren"):
+        load_plan(path, ["task.name='random:MyTask'"])
+
+
+def test_recipes_whose_modules_have_one_name(tmp_path: Path) -> None:
+    paths = [recipe(tmp_path / name) for name in ("a", "b")]
+    for place, path in enumerate(paths):
+        (module,) = path.parent.glob("mine_*.py")
+        module.rename(path.parent / "mine.py")
+        path.write_text(path.read_text("utf-8").replace(module.stem, "mine"), "utf-8")
+        with (path.parent / "mine.py").open("a") as code:
+            code.write(f"\nMyTask.place = {place}\n")
+    first, second = map(load_plan, paths)
+    assert [getattr(type(plan.bench.task), "place", None) for plan in (first, second)] == [0, 1]
+    result, _ = run(paths[0], tmp_path / "out", strategy__trials=1)
+    assert len(result.models) == 1
+
+
 @pytest.mark.parametrize("text", ["a.b=" + "[" * 5000, ".".join("a" * 5000) + "=1", "a.b=" + "{x=" * 3000])
 def test_overrides_nested_without_end(tmp_path: Path, text: str) -> None:
     Assignment.parse(text)
@@ -161,3 +185,18 @@ def test_a_log_that_cannot_be_written_is_no_traceback(tmp_path: Path, capsys: py
     with _logged_to(folder, ["nothing of this has room"]):
         logging.getLogger("qanas").info("nor of this")
     assert capsys.readouterr().err == ""
+
+
+def test_a_latency_that_cannot_be_had_is_told_at_once_and_kept_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text(
+        'version = 2\nname = "b"\ndescription = "d"\n[latency]\nmethod = "table"\npath = "no.json"\n', "utf-8"
+    )
+    path = recipe(tmp_path, device={"name": "b.toml"})
+    result, lines = run(path, tmp_path / "out", strategy__trials=1)
+    told = [line for line in lines if line.startswith("latency: b: device.latency.path: ")]
+    assert len(told) >= 1
+    assert "no.json: No such file" in told[0]
+    assert told[0] in (result.folder / "log.txt").read_text("utf-8")
+    assert len(result.models) == 1
+    with pytest.raises(InputError, match=r"device\.also: unknown device 'stm32l4r6': did you mean 'stm32l4r5'"):
+        load_plan(path, ["device.also=['stm32l4r6']"])

@@ -112,6 +112,35 @@ def one_of_each(folder: Path) -> None:
         path.unlink()
 
 
+def within_itself(folder: Path) -> None:
+    """Put all into a folder of the folder's own name, as archives do."""
+    (folder / folder.name).mkdir()
+    for label in ("cat", "dog"):
+        (folder / label).rename(folder / folder.name / label)
+
+
+def linked(name: str, target: str) -> Any:  # noqa: ANN401
+    """Return a change that adds a link."""
+    return lambda folder: (folder / name).symlink_to(folder / target)
+
+
+def listed(name: str, text: str) -> Any:  # noqa: ANN401
+    """Return a change that writes a list of files."""
+    return lambda folder: write(folder / name, text)
+
+
+def without_suffixes(folder: Path) -> None:
+    path = folder / "labels.csv"
+    path.write_text(path.read_text("utf-8").replace(".png", ""), "utf-8")
+
+
+def of_a_mac(folder: Path) -> None:
+    """Call a class by an accent of its own in the table, and by a letter that has it in the folder."""
+    (folder / "cat").rename(folder / "caf\u00e9")
+    TABLE(folder)
+    in_table("caf\u00e9", "cafe\u0301")(folder)
+
+
 def in_table(old: str, new: str) -> Any:  # noqa: ANN401
     """Return a change of what is in the table of labels."""
 
@@ -145,6 +174,12 @@ CASES = [
     refused("a file", both(shutil.rmtree, lambda f: f.write_text("x")), "task.data", "is not a folder"),
     refused("nothing in it", both(shutil.rmtree, Path.mkdir), "no pictures", "labels.csv"),
     refused("one class", lambda f: shutil.rmtree(f / "dog"), "one class, 'cat'", "add another"),
+    refused("unpacked into a folder of its own name", within_itself, "one class, 'data'", "did you mean", "data/data?"),
+    taken("a link that goes round", linked("cat/loop", "."), check=total(10)),
+    taken("links that go round together", both(linked("cat/x", "dog"), linked("dog/y", "cat")),
+          check=classes("cat", "dog")),
+    taken("a link to another folder", both(save("../apart/x.png", noise(50)), linked("cat/more", "../apart")),
+          check=total(11)),
     refused("an empty class", lambda f: (f / "eel").mkdir(), "eel: empty", "take the folder away"),
     refused("a class of texts", lambda f: write(f / "eel/a.txt", "x"), "eel: none of its 1 files ends in .bmp"),
     refused("capitals", save("Cat/0.png", noise(50)), "one name", "cat"),
@@ -170,6 +205,15 @@ CASES = [
         "nothing is left for val", "2 samples",
     ),
     # Splits
+    taken("lists of splits", both(listed("validation_list.txt", "cat/0.png\ndog/0.png\ndog/gone.png\n"),
+                                  listed("testing_list.txt", "cat/1.png\r\n./dog/1.png\r\ncat\\2.png\r\n")),
+          "val is what validation_list.txt lists: 2 files, 1 of its files aren't here",
+          lambda data: [len(split) for split in (data.train, data.val, data.test)] == [5, 2, 3]),
+    taken("a list of one split", listed("testing_list.txt", "cat/1.png\ndog/1.png\n"),
+          check=lambda data: len(data.test) == 2 and len(data.val) > 0),
+    taken("a list of other files", listed("testing_list.txt", "0.png\n"), "names none of the files", total(10)),
+    refused("a file in two lists", both(listed("testing_list.txt", "cat/1.png\n"),
+                                        listed("validation_list.txt", "cat/1.png\n")), "cat/1.png is in another list"),
     taken("three splits", into_splits("train", "val", "test"), check=lambda data: len(data.val) == 2),
     taken("other names of splits", into_splits("Training", "valid", "testing"), check=lambda data: len(data.val) == 2),
     taken("no validation", into_splits("train", "train", "train", "train", "test"), check=lambda d: len(d.test) == 2),
@@ -218,6 +262,10 @@ CASES = [
     taken("long and thin", save("cat/0.png", noise(5, 1, 300, 3)), check=total(10), fit="crop"),
     # Tables of labels
     taken("a table", table("file,label\n{all}"), check=classes("cat", "dog")),
+    taken("names without suffix", both(TABLE, without_suffixes), check=total(10)),
+    refused("a name of two files", both(TABLE, without_suffixes, save("cat/0.jpg", noise(60))), "line 2",
+            "is 0 0.jpg or 0.png? Write its whole name"),
+    taken("names of a Mac", of_a_mac, check=total(10)),
     taken("semicolons", both(TABLE, in_table(",", ";")), check=total(10)),
     taken("a byte order mark", table("\ufefffile,label\n{all}"), check=total(10)),
     taken("other names of columns", table("Filename,Class\n{all}"), check=total(10)),

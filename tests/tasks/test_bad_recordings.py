@@ -46,6 +46,21 @@ def clips(count: int) -> Any:  # noqa: ANN401
     return lambda data: len(data.train) + len(data.val) + len(data.test) == count
 
 
+def undisturbed(word: str) -> Any:  # noqa: ANN401
+    return lambda data: not any(word in line for line in data.remarks)
+
+
+def without_sizes(path: Path) -> bytes:
+    """Return a WAV file as a program writes it into a pipe."""
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    return content[:4] + bytes(4) + content[8:place] + bytes(4) + content[place + 4 :]
+
+
+def whole(data: Any) -> bool:  # noqa: ANN401
+    return bool(clips(10)(data) and undisturbed("shorter")(data))
+
+
 def untouched(folder: Path) -> None:
     pass
 
@@ -55,6 +70,13 @@ CASES = [
     taken("another rate", save("bark/0.wav", sound(1, 4800), 48000), "resampled to 8000 Hz: 1 of 48000 Hz"),
     taken("a lower rate", save("bark/0.wav", sound(1, 400), 4000), "task.sample_rate = 4000 is enough"),
     taken("stereo", save("bark/0.wav", sound(1, channels=2)), "1 recordings have several channels"),
+    taken(
+        "stereo that cancels",
+        save("bark/0.wav", np.outer(sound(1), [1, -1])),
+        "the channels of 1 recordings cancel each other, such as bark/0.wav",
+    ),
+    taken("one channel of two", save("bark/0.wav", np.outer(sound(1), [1, 0])), check=undisturbed("cancel")),
+    taken("a stream without sizes", lambda f: write(f / "bark/0.wav", without_sizes(f / "bark/0.wav")), check=whole),
     taken("short", save("bark/0.wav", sound(1, 100)), "1 recordings are shorter than 0.1 s"),
     taken("one sample", save("bark/0.wav", sound(1, 1)), "shorter"),
     taken("long", save("bark/0.wav", sound(1, 2500)), "1 recordings are longer than 0.1 s", clips(12)),

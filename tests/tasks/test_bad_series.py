@@ -147,6 +147,7 @@ CASES = [
     refused("a column twice", edit("t,x,y", "t,x,x"), "the column 'x' is there twice"),
     refused("a column without name", edit("t,x,y", "t,,y"), "column 2 has no name"),
     refused("a channel that isn't there", untouched, "task.channels", "no column 'w'", channels=("w",)),
+    refused("a channel twice", untouched, "task.channels: 'x' is there twice", channels=("x", "y", "X")),
     refused("all of it constant", everywhere(lambda _: CONSTANT), "channel is constant", split="time"),
     # Time
     taken("a gap", line(13, "99,0.1,0.2"), "1 gaps in time"),

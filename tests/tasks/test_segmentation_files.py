@@ -77,6 +77,12 @@ IMAGE, MASK = "train/train_1.png", "trainannot/train_1.png"
             ["and those of 3 more"],
             id="all",
         ),
+        pytest.param(
+            lambda f: (f / MASK).rename((f / MASK).with_suffix(".jpg")),
+            MASK.replace(".png", ".jpg"),
+            ["masks have to be PNG", "JPEG mixes the ids"],
+            id="a mask as JPEG",
+        ),
         pytest.param(lambda f: (f / IMAGE).unlink(), MASK, ["no image of that name"], id="image missing"),
         pytest.param(lambda f: shutil.rmtree(f / "valannot"), "valannot", ["missing"], id="folder of masks missing"),
         pytest.param(lambda f: shutil.rmtree(f / "test"), "test", ["missing"], id="folder of images missing"),

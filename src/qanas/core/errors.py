@@ -7,11 +7,12 @@ import importlib
 import logging
 import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from qanas.core.own_modules import OURS, is_library, library_instead_of
 
 logger = logging.getLogger("qanas")
 
@@ -53,19 +54,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}"
 
 
-def find_first_in(folder: Path) -> None:
-    """Let modules be found in a folder before anywhere else."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-
 def import_object(name: str) -> object:
     """Return what ``module:Name`` names, without writing ``__pycache__``: a user's folder is not ours to write into.
 
     Raises:
         Exception: no such module, no such name in it, or whatever the module raises while it is imported.
+        ImportError: a library's module hides that of the person.
     """
     module, _, attribute = name.partition(":")
+    hidden = library_instead_of(module)
+    if hidden:
+        raise ImportError(hidden)
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     place = Path.cwd()
     try:
@@ -74,10 +73,6 @@ def import_object(name: str) -> object:
         sys.dont_write_bytecode = before
         os.chdir(place)  # a module may go elsewhere; paths of ours are relative to where we are
     return found
-
-
-OURS = str(Path(__file__).parents[1])
-"""The package's folder."""
 
 
 @contextmanager
@@ -101,13 +96,6 @@ def users_code(what: str) -> Iterator[None]:
         raise InputError(f"{what}: {described(error, OURS)}") from error
 
 
-_LIBRARIES = tuple({OURS} | {sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")})
-
-
-def _is_library(file: str) -> bool:
-    return file.startswith(_LIBRARIES)
-
-
 def described(error: BaseException, *callers: str) -> str:
     """Return an error of a user's code with its place: the screen spares them the traceback.
 
@@ -119,7 +107,7 @@ def described(error: BaseException, *callers: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [frame for frame in frames if not frame.filename.startswith(ours)]
     # Where a library raised it, the place to look at is what called the library.
-    places = [frame for frame in places if not _is_library(frame.filename)] or places
+    places = [frame for frame in places if not is_library(frame.filename)] or places
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {told(error)}{place}"
 

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qanas.core.errors import InputError, described, find_first_in, import_object, unknown
+from qanas.core.errors import InputError, described, import_object, unknown
 from qanas.core.even_spread import evenly_spread
+from qanas.core.own_modules import find_first_in
 from qanas.exporting.report import Reals
 from qanas.quantization.border import INPUT, named_parts
 from qanas.quantization.graph import Graph, OtherNetworkError, UnsupportedNetworkError

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 from qanas.core.errors import InputError
@@ -264,22 +265,23 @@ def adding_up(column: str, models: Iterable[CostModel]) -> CostModel:
     return found
 
 
-def cost_models(asked: Iterable[Cost], device: Device) -> tuple[CostModel, ...]:
+def cost_models(asked: Iterable[Cost], device: Device, folder: Path | None = None) -> tuple[CostModel, ...]:
     """Return how every candidate's costs are had: all that are known from shapes, latency only where it is asked for.
 
     Args:
         asked: costs that objectives and limits name.
         device: the recipe's, for those that name none.
+        folder: that paths of devices' files are relative to; the current one by default.
 
     Raises:
         InputError: no device has that name, or it is not had of that device.
     """
     of_devices = {cost.column: cost for cost in asked if cost.of_device}
-    return (*PROGRAM_COSTS, *(_device_cost(cost, device) for cost in of_devices.values()))
+    return (*PROGRAM_COSTS, *(_device_cost(cost, device, folder) for cost in of_devices.values()))
 
 
-def _device_cost(cost: Cost, device: Device) -> DeviceCost | FootprintCost:
-    found = Device.named(cost.device) if cost.device else device
+def _device_cost(cost: Cost, device: Device, folder: Path | None) -> DeviceCost | FootprintCost:
+    found = Device.named(cost.device, folder, cost.column) if cost.device else device
     if cost.name in FOOTPRINT_COSTS:
         if found.built_for is None:
             raise InputError(f"{cost.column}: the device {found.name} names no core that C can be compiled for")

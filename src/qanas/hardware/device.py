@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Cost, Limit
+from qanas.core.validation import first_mistake, message, place_of
 from qanas.deployment.boards.board import Core
 from qanas.deployment.standalone.footprint import Optimized
 from qanas.hardware.latency.analytic import Analytic, Term
@@ -49,8 +51,19 @@ _TERMS: Mapping[Term, str] = {
 }
 
 
+def _bytes(value: object) -> object:
+    """Return a number of bytes with a unit behind it as a number, as limits of recipes are read."""
+    if not isinstance(value, str):
+        return value
+    bound = Limit.parse(Cost("file_bytes"), value).bound
+    return int(bound) if bound.is_integer() else bound
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+
+
 class Memory(BaseModel):
-    """What there is on a device, in bytes.
+    """What there is on a device, in bytes, or with a unit such as "2 MB".
 
     Attributes:
         flash_bytes: for programs and constants.
@@ -61,11 +74,20 @@ class Memory(BaseModel):
     """
 
     model_config = STRICT
-    flash_bytes: int = Field(gt=0)
-    ram_bytes: int = Field(gt=0)
-    runtime_flash_bytes: int = Field(default=0, ge=0)
-    runtime_ram_bytes: int = Field(default=0, ge=0)
+    flash_bytes: Bytes = Field(gt=0)
+    ram_bytes: Bytes = Field(gt=0)
+    runtime_flash_bytes: Bytes = Field(default=0, ge=0)
+    runtime_ram_bytes: Bytes = Field(default=0, ge=0)
     source: str = Field(min_length=1)
+
+    @field_validator("runtime_flash_bytes", "runtime_ram_bytes")
+    @classmethod
+    def _leaves_some(cls, taken: int, info: ValidationInfo) -> int:
+        key = str(info.field_name).removeprefix("runtime_")
+        whole = info.data.get(key)  # none where it is wrong itself
+        if whole is not None and taken >= whole:
+            raise ValueError(f"nothing is left of memory.{key} = {whole}: give less, of the same unit")
+        return taken
 
     def limits(self) -> tuple[Limit, ...]:
         """Return what a network may cost at most, with what makes its input."""
@@ -87,8 +109,8 @@ class Published(BaseModel):
 
     model_config = STRICT
     network: str
-    ms: float = Field(gt=0)
-    counts: Mapping[Term, float]
+    ms: float = Field(gt=0, allow_inf_nan=False)
+    counts: Mapping[Term, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     source: str = Field(min_length=1)
 
 
@@ -116,10 +138,10 @@ class Device(BaseModel):
 
     model_config = STRICT
     version: Literal[2]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    name: str
     description: str
     part: str = ""
-    clock_mhz: float | None = Field(default=None, gt=0)
+    clock_mhz: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     runtime: str = ""
     memory: Memory | None = None
     latency: LatencySources
@@ -128,47 +150,62 @@ class Device(BaseModel):
     published: tuple[Published, ...] = Field(default=(), strict=False)
     caution: str = ""
 
+    @field_validator("name")
     @classmethod
-    def named(cls, name: str, folder: Path | None = None) -> Device:
+    def _is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
+            raise ValueError("give small letters, digits, '.', '_' and '-', such as 'my-board'")
+        return name
+
+    @classmethod
+    def named(cls, name: str, folder: Path | None = None, key: str = "device.name") -> Device:
         """Return a device that qanas ships, or that of a file of one's own.
 
         Args:
             name: of it, or the path of a .toml file.
             folder: that a relative path starts from; the current one by default.
+            key: of the recipe that names it, for messages.
 
         Raises:
             InputError: no device has that name, or the file is none.
         """
         if name.endswith(".toml"):
-            return cls.read((folder or Path()) / name)
+            return cls.read((folder or Path()) / name, key)
         known = device_names()
         if name not in known:
-            raise InputError(f"device.name: {unknown('device', name, known)}")
+            raise InputError(f"{key}: {unknown('device', name, known)}, or a .toml file of your own")
         text = resources.files("qanas.hardware.devices").joinpath(f"{name}.toml").read_text("utf-8")
         return cls.model_validate(tomllib.loads(text))
 
     @classmethod
-    def read(cls, path: Path) -> Device:
+    def read(cls, path: Path, key: str = "device.name") -> Device:
         """Return the device of a file.
+
+        Args:
+            path: of the file.
+            key: of the recipe that names it, for messages.
 
         Raises:
             InputError: it can't be read; one line that names the file and the field.
         """
         try:
-            content = tomllib.loads(path.read_text("utf-8"))
+            content = tomllib.loads(path.read_text("utf-8-sig"))  # some editors put a byte order mark in front
             latency = content.get("latency")
-            for key in FILES:
-                if isinstance(latency, dict) and isinstance(latency.get(key), str) and latency[key]:
-                    latency[key] = str(path.parent / latency[key])
+            for file in FILES:
+                if isinstance(latency, dict) and isinstance(latency.get(file), str) and latency[file]:
+                    latency[file] = str(path.parent / latency[file])
             return cls.model_validate(content)
         except OSError as error:
-            raise InputError(f"device.name: {path}: {error.strerror}; name a device or a .toml file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"device.name: {path} is no TOML: {error}") from error
+            raise InputError(f"{key}: {path}: {error.strerror}; name a device or a .toml file") from error
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise InputError(f"{key}: {path} is no TOML: {error}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{key}: {path} is no TOML: {error}; save it as UTF-8") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"device.name: {path}: {field}: {first['msg']}") from error
+            mistake = first_mistake(error)
+            location, known = place_of(mistake, cls)
+            field = ".".join(location)
+            raise InputError(f"{key}: {path}: {field}: {message(field, known, mistake)}") from error
 
     def scheme(self, asked: Scheme) -> Scheme:
         """Return a scheme for this device: with what it has to avoid, where the scheme itself avoids nothing."""

@@ -159,6 +159,10 @@ class Plan:
         every = (self.bench.device, *self.also_on, *named)
         return tuple({device.name: device for device in reversed(every)}.values())[::-1]
 
+    def lacking_latency(self) -> list[str]:
+        """Return what lacks for the latency of what ships, a line for each device that it can't be had of."""
+        return [f"{device.name}: {device.latency.lacking}" for device in self.devices if device.latency.lacking]
+
     @cached_property
     def axes(self) -> tuple[Measure, ...]:
         """The axes of the search's front: the objectives, or what the estimator has in their place."""

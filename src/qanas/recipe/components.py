@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
-from qanas.core.errors import InputError, described, import_object, nearest, unknown
+from qanas.core.errors import InputError, described, import_object, unknown
+from qanas.core.validation import first_mistake, message, place_of
 from qanas.recipe.registry import REGISTRIES
 from qanas.recipe.tables import STRICT, NamedTable
 
@@ -176,53 +177,22 @@ def validated(
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # A misspelt key is told before the missing one that it was meant to be.
-        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-        location = [str(part) for part in first["loc"] if part != "[key]"]
+        mistake = first_mistake(error)
+        location, own = place_of(mistake, model)
         table = tables.get(location[0], prefix)
         key = ".".join([table, *location] if table else location)
-        known = [*_known_keys(model, location), *also_known]
-        raise InputError(f"{key}: {_message(key, known, first)}") from error
+        raise InputError(f"{key}: {_message(key, [*own, *also_known], mistake)}") from error
 
 
-def _message(key: str, known: Iterable[str], error: Mapping[str, Any]) -> str:
-    """Say what is wrong with one key, and the mend.
+def _message(key: str, known: Iterable[str], mistake: Mapping[str, Any]) -> str:
+    """Say what is wrong with one key, and the mend: a missing name is one of a registry, or a class of one's own.
 
     Args:
         key: dotted.
         known: keys of the table that it is in.
-        error: as pydantic reports it.
+        mistake: as pydantic reports it.
     """
-    given = error.get("input")
-    match str(error["type"]):
-        case "extra_forbidden":
-            close = nearest(key.rpartition(".")[2], known)
-            hint = f"did you mean '{close}'?" if close else f"known here: {', '.join(sorted(known))}"
-            return f"unknown key; {hint}"
-        case "missing":
-            registry = REGISTRIES.get(key.removesuffix(".name"), {}) if key.endswith(".name") else {}
-            return f"missing; give {', '.join([*registry, 'or module:Class'])}" if registry else "missing; add it"
-        case "literal_error":
-            expected = error["ctx"]["expected"]
-            close = nearest(str(given), re.findall(r"'([^']*)'", expected))
-            hint = f"; did you mean '{close}'?" if close else ""
-            return f"{given!r} is not {expected}{hint}"
-        case "model_type" | "dict_type":
-            return f"{given!r} is not a table; write [{key}] and its keys below"
-        case "too_short":
-            return "empty; give at least one"
-    text = str(error["msg"])
-    return f"{given!r}: {text[0].lower()}{text[1:]}"
-
-
-def _known_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """Return the keys of the table in which a key was found wrong."""
-    for table in location[:-1]:
-        field = model.model_fields.get(table)
-        if field is None:
-            continue
-        # A table of tables has keys of its user's own, and one kind of table for all of them.
-        found = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
-        if inspect.isclass(found) and issubclass(found, BaseModel):
-            model = found
-    return list(model.model_fields)
+    registry = REGISTRIES.get(key.removesuffix(".name"), {}) if key.endswith(".name") else {}
+    if mistake["type"] == "missing" and registry:
+        return f"missing; give {', '.join([*registry, 'or module:Class'])}"
+    return message(key, known, mistake)

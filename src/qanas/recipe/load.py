@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qanas.core.errors import InputError, find_first_in
+from qanas.core.errors import InputError
 from qanas.core.keys import read_tables, set_key
+from qanas.core.own_modules import find_first_in, hiding_libraries
 from qanas.execution.executors import LOCAL
 from qanas.hardware.device import Device
 from qanas.performance_estimation.bench import Bench, PreparedData
@@ -79,6 +80,12 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     make_absolute(recipe.task, "task", "data", folder)
     make_absolute(recipe.estimation, "estimation", "cache", folder)
     find_first_in(folder)
+    hiding = hiding_libraries(folder) if recipe.estimation.jobs > 1 else []
+    if hiding:
+        raise InputError(
+            f"estimation.jobs: {hiding[0]} has the name of a module of Python or a library, and worker processes would "
+            "take it for that: rename it, or take one job"
+        )
 
     # 2. What candidates are measured on.
     task, task_table = component(recipe.task, "task", Task)
@@ -87,7 +94,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     start, seed_table = reference_start(seed_key, recipe.seed, folder)
     strategy, strategy_table = component(recipe.strategy, "strategy", Strategy)
     device = Device.named(recipe.device.name, folder)
-    measures = measures_of(recipe, task, device)
+    measures = measures_of(recipe, task, device, folder)
     scheme = scheme_of(recipe.quantization)
     bench = Bench(
         data=PreparedData(task),
@@ -136,7 +143,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         bench, strategy, estimator, budget, measures.objectives, measures.limits, finalists, scheme,
         recipe.estimation.jobs, resolved, recipe.baselines.wanted, measures.goals, store,
         LOCAL if recipe.execution is None else recipe.execution.chosen(),
-        tuple(Device.named(name, folder) for name in recipe.device.also),
+        tuple(Device.named(name, folder, "device.also") for name in recipe.device.also),
     )  # fmt: skip
     plan.check_combination()
     return plan

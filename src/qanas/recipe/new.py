@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +12,20 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
-from qanas.tasks.audio.reader import SOUND_SUFFIXES
+from qanas.tasks.audio.reader import SOUND_SUFFIXES, opened
 from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
-from qanas.tasks.splits import SPLIT_NAMES
-from qanas.tasks.tables import TABLE_SUFFIXES, TEXT_SUFFIXES, read_table
+from qanas.tasks.splits import SPLIT_NAMES, SPLITS
+from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table
+from qanas.tasks.timeseries.reader import seconds_of
+from qanas.tasks.timeseries.targets import MOST_CLASSES
 
 LOOKED_AT = 64
 """Files whose sizes are looked at, spread over all."""
@@ -213,8 +217,8 @@ def _sounds(folder: Path, files: Sequence[Path]) -> Suggestion:
     seconds = []
     for path in files:
         try:
-            told = soundfile.info(path)
-        except RuntimeError as error:
+            told = soundfile.info(opened(path))
+        except (RuntimeError, OSError) as error:
             raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
         rates[told.samplerate] += 1
         seconds.append(told.duration)
@@ -261,13 +265,11 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
         raise InputError(f"--target: {files[0]} has no column {target}: it has {', '.join(table.columns)}")
     numbers = [name for name in table.columns if table.is_numeric(name)]
     time = table.has(("time", "timestamp", "date", "datetime", "t"))
-    keys: list[tuple[str, Any, str]] = [("time", time, "the column of times")] if time else []
     classes = bool(_class_folders(folder)) or (folder / "labels.csv").is_file()
     rows = int(np.median([len(read_table(path)) for path in files[:8]]))
-    seen = f"rows that the network sees; a table has {rows} in the middle"
-    window = ("window", int(np.clip(rows // 4, 2, 100)), seen)
     if classes and target is None:
-        return Suggestion("timeseries", [*keys, window], ("accuracy", "maximize"))
+        keys = [("time", time, "the column of times")] if time else []
+        return Suggestion("timeseries", [*keys, _window(rows, "table")], ("accuracy", "maximize"))
     others = [name for name in numbers if name != time]
     if not others:
         raise InputError(f"{files[0]}: no column of numbers: it has {', '.join(table.columns)}")
@@ -276,16 +278,81 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
         raise InputError(
             f"{files[0]}: columns without names: say which is predicted: qanas new {folder} --target COLUMN"
         )
-    kind = "number" if target is None or target in numbers else "class"
     named = ("target", others[-1], said) if target is None else ("target", target, "")
-    if kind == "number":
-        window = ("window", min(window[1], _NUMBER_WINDOW), seen)
-    keys = [("predict", kind, ""), named, *keys, window]
-    if len(files) == 1:
+    if named[1] not in numbers:
+        kind = ("predict", "class", "")
+    elif _is_class(table.texts(named[1])):
+        kind = ("predict", "class", "its numbers are whole and few; or number")
+    else:
+        kind = ("predict", "number", "")
+    return _of_column(table, [kind, named], time, rows, alone=len(files) == 1)
+
+
+def _window(rows: int, what: str, most: int = 100) -> tuple[str, int, str]:
+    """Return the key of the window where what has rows has so many in the middle."""
+    size = min(most, int(np.clip(rows // 4, 2, 100)))
+    return ("window", size, f"rows that the network sees; a {what} has {rows} in the middle")
+
+
+def _of_column(
+    table: Table, named: Sequence[tuple[str, Any, str]], time: str | None, rows: int, *, alone: bool
+) -> Suggestion:
+    """Return what predicts a column.
+
+    Args:
+        table: the first one.
+        named: keys that say which column is predicted, and as what.
+        time: the column of times.
+        rows: that a table has in the middle.
+        alone: whether it is the only one.
+    """
+    target, kind = named[1][1], named[0][1]
+    recording = _recording_column(table, time, target) if alone else None  # others may use the same names
+    keys = list(named)
+    others: list[tuple[str, Any, str]] = list(_FORECAST) if kind == "number" else []
+    if recording is not None:
+        rows = len(table) // len(set(table.texts(recording)))
+        keys.append(("recording", recording, "tells recordings apart"))
+    if time is not None and (recording is not None or _goes_on(table, time, np.zeros(len(table), np.intp))):
+        keys.append(("time", time, "the column of times"))
+    elif time is not None:
+        others.insert(0, ("time", time, "the column of times: here it goes back; see the key recording"))
+    keys.append(
+        _window(rows, "table" if recording is None else "recording", _NUMBER_WINDOW if kind == "number" else 100)
+    )
+    if alone and recording is None:
         keys.append(("split", "time", "one recording: its last part is held out; see the key recording for several"))
-    if kind == "class":
-        return Suggestion("timeseries", keys, ("accuracy", "maximize"))
-    return Suggestion("timeseries", keys, ("mae", "minimize"), _FORECAST)
+    objective = ("accuracy", "maximize") if kind == "class" else ("mae", "minimize")
+    return Suggestion("timeseries", keys, objective, others)
+
+
+def _is_class(texts: Sequence[str]) -> bool:
+    """Tell whether the numbers of a column are those of classes: whole ones, and few."""
+    there = {text for text in texts if text.lower() not in MISSING}
+    return len(there) <= MOST_CLASSES and all(re.fullmatch(r"[+-]?\d+([.,]0*)?", text) for text in there)
+
+
+_RECORDINGS = ("recording", "record", "id", "unit", "machine", "device", "engine", "run", "session", "trial", "subject")
+"""What people call the column that tells recordings apart."""
+
+
+def _recording_column(table: Table, time: str | None, target: str) -> str | None:
+    """Return the column that tells recordings apart; None where rows are of one, or no column is seen to."""
+    name = table.has(_RECORDINGS)
+    if name is None or name in (time, target):
+        return None
+    _, numbers = np.unique(np.array(table.texts(name)), return_inverse=True)
+    several = len(SPLITS) <= len(set(numbers.tolist())) < len(table)
+    return name if several and (time is None or _goes_on(table, time, numbers)) else None
+
+
+def _goes_on(table: Table, time: str, numbers: NDArray[np.intp]) -> bool:
+    """Tell whether times go forward in each recording; ``numbers``, shape (rows,), says of which each row is."""
+    try:
+        times = seconds_of(table, time)
+    except InputError:
+        return False
+    return all((np.diff(times[numbers == number]) > 0).all() for number in range(numbers.max() + 1))
 
 
 _FORECAST = (

@@ -74,8 +74,14 @@ class Measures:
         return {"figures": found} if found else {}
 
 
-def measures_of(recipe: Recipe, task: Task, device: Device) -> Measures:
+def measures_of(recipe: Recipe, task: Task, device: Device, folder: Path) -> Measures:
     """Return what a recipe asks of networks.
+
+    Args:
+        recipe: asks it.
+        task: has the metrics.
+        device: the recipe's own.
+        folder: that paths of further devices' files are relative to.
 
     Raises:
         InputError: names the key and the mend.
@@ -94,7 +100,7 @@ def measures_of(recipe: Recipe, task: Task, device: Device) -> Measures:
     for cost in asked:
         if cost.name in FRONT_END_COSTS and not has_front_end:
             raise InputError(f"{cost.column}: {type(task).__name__} has no front end: leave it out of the recipe")
-    costs = (*cost_models(asked, device), *(INPUT_COSTS if has_front_end else ()))
+    costs = (*cost_models(asked, device, folder), *(INPUT_COSTS if has_front_end else ()))
     return Measures(objectives, limits, goals, costs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from qanas.hardware.device import Device
 from qanas.hardware.footprint import footprints_described, taken_footprint
 from qanas.planning.progress import Progress
 from qanas.shipping.models import Shipment
+
+logger = logging.getLogger("qanas")
 
 
 def with_latency(
@@ -31,12 +34,13 @@ def with_latency(
     """
     cards = {shipment.finalist.identity: shipment.card for shipment in shipments if shipment.card is not None}
     for device in devices:
-        if all(_has_it(card, device) for card in cards.values()):
-            continue
         try:
+            if all(_has_it(card, device) for card in cards.values()):
+                continue
             taken = take(device, folder, list(cards))
         except InputError as error:
-            progress.message(f"latency: {error}")
+            logger.warning("latency: %s: %s", device.name, error)
+            progress.message(f"latency: {device.name}: {error}")
             if device is devices[0]:  # the first one on a card is the recipe's own
                 break
             continue

@@ -385,7 +385,10 @@ def _resumed(trainer: GatesTrainer, path: FilePath) -> tuple[int, list[dict[str,
     Of one that isn't, nothing: training from the start gives the same gates then.
     """
     before = [copy.deepcopy(module.state_dict()) for module in (trainer.supernet, trainer.gates)]
-    places = ((_MOMENTUM, trainer.supernet, trainer.optimizer), (_ADAM, trainer.gates, trainer.gate_optimizer))
+    places: tuple[tuple[str, nn.Module, torch.optim.Optimizer], ...] = (
+        (_MOMENTUM, trainer.supernet, trainer.optimizer),
+        (_ADAM, trainer.gates, trainer.gate_optimizer),
+    )
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -393,15 +396,15 @@ def _resumed(trainer: GatesTrainer, path: FilePath) -> tuple[int, list[dict[str,
         segments, steps, history = int(facts["segments"]), int(facts["steps"]), json.loads(facts["history"])
         trainer.supernet.load_state_dict(_part(tensors, _WEIGHTS))
         trainer.gates.load_state_dict(_part(tensors, _GATES))
-        for prefix, module, optimizer in places:
+        for prefix, module, made in places:
             parameters = dict(module.named_parameters())
             for name, values in _part(tensors, prefix).items():
                 parameter, field = name.rsplit("/", 1)
-                optimizer.state[parameters[parameter]][field] = values
+                made.state[parameters[parameter]][field] = values
     except Exception:  # noqa: BLE001 - none, or damaged in any way
-        for state, (_, module, optimizer) in zip(before, places, strict=True):
+        for state, (_, module, made) in zip(before, places, strict=True):
             module.load_state_dict(state)
-            optimizer.state.clear()
+            made.state.clear()
         return 0, []
     trainer.steps = steps
     return segments, history

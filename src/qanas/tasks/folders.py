@@ -37,8 +37,20 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """Return a folder's folders by name, hidden ones left out, and those of odds and ends, whose name begins with _."""
-    return sorted(path for path in _entries(folder) if path.is_dir() and not is_hidden(path) and path.name[0] != "_")
+    """Return a folder's folders by name, hidden ones left out, and those of odds and ends, whose name begins with _.
+
+    A link to a folder that it is in itself, which would go on without end, is left out as well.
+    """
+    found = [path for path in _entries(folder) if path.is_dir() and not is_hidden(path) and path.name[0] != "_"]
+    return sorted(path for path in found if not _goes_round(path))
+
+
+def _goes_round(path: Path) -> bool:
+    """Tell whether a folder is a link to one that it is in, by whatever way one came."""
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return any(above.resolve().is_relative_to(target) for above in path.absolute().parents)
 
 
 def all_files(folder: Path) -> list[Path]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,6 +88,7 @@ def find_samples(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]
         samples, remarks = _by_table(folder, wanted, folder / (wanted.table or LABEL_TABLE))
     else:
         samples, remarks = _by_folders(folder, wanted)
+        _require_whole(folder, samples)
         if wanted.group is not None:
             raise InputError(
                 f"task.group: {folder} has no table with a column '{wanted.group}'; see task.group_pattern"
@@ -115,7 +119,7 @@ def _by_folders(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
     inner = visible_folders(folder)
     splits = [SPLIT_NAMES.get(path.name.lower(), "") for path in inner]
     if not inner or not all(splits):
-        return _classes_of(folder, folder, wanted, "")
+        return _with_listed_splits(folder, *_classes_of(folder, folder, wanted, ""))
     if len(set(splits)) < len(splits):
         raise InputError(f"{folder}: two folders for {max(splits, key=splits.count)}: put their files together")
     if "train" not in splits:
@@ -131,6 +135,41 @@ def _by_folders(folder: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
         if sample.label not in trained and wanted.normal in (None, sample.label):
             raise InputError(f"{sample.path.parent}: train/ has no '{sample.label}': add it there, or take it away")
     return samples, remarks
+
+
+_SPLIT_LISTS = {"validation_list.txt": "val", "testing_list.txt": "test"}
+"""Lists of files, a line each, by which Speech Commands is split; what neither has is trained on."""
+
+
+def _with_listed_splits(folder: Path, samples: list[Sample], remarks: list[str]) -> tuple[list[Sample], list[str]]:
+    """Return samples with the splits that lists beside the classes' folders give, and remarks on that, too."""
+    listed: dict[str, str] = {}
+    told = []
+    names = {_composed(sample.path.relative_to(folder).as_posix()) for sample in samples}
+    for name, split in _SPLIT_LISTS.items():
+        if not (folder / name).is_file():
+            continue
+        lines = read_bytes(folder / name).decode("utf-8-sig", "replace").splitlines()
+        own = {_composed(line.strip().replace("\\", "/").removeprefix("./")) for line in lines if line.strip()}
+        there = own & names
+        if not there:
+            told.append(f"{name} names none of the files that are here: not followed")
+            continue
+        torn = sorted(there & listed.keys())
+        if torn:
+            raise InputError(f"{folder / name}: {torn[0]} is in another list, too: take it out of one")
+        listed |= dict.fromkeys(there, split)
+        absent = f", {len(own) - len(there)} of its files aren't here" if len(own) > len(there) else ""
+        told.append(f"{split} is what {name} lists: {len(there)} files{absent}")
+    if not listed:
+        return samples, [*remarks, *told]
+    splits = [listed.get(_composed(sample.path.relative_to(folder).as_posix()), "train") for sample in samples]
+    return [replace(sample, split=split) for sample, split in zip(samples, splits, strict=True)], [*remarks, *told]
+
+
+def _composed(name: str) -> str:
+    """Return a name with each letter and its accent as one: macOS writes them as two, which are other bytes."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _classes_of(top: Path, folder: Path, wanted: Wanted, split: str) -> tuple[list[Sample], list[str]]:
@@ -178,11 +217,12 @@ def _by_table(folder: Path, wanted: Wanted, path: Path) -> tuple[list[Sample], l
     split = table.has(SPLIT_COLUMNS)
     groups = table.texts(grouped) if grouped else [""] * len(table)
     splits = table.texts(split) if split else [""] * len(table)
+    places = _Places(folder, wanted)
     seen: dict[Path, int] = {}
     samples: list[Sample] = []
     twice = 0
     for row, (name, label, group, told) in enumerate(zip(files, labels, groups, splits, strict=True)):
-        found = _file_of(table, row, folder, name, wanted)
+        found = places.file_of(table, row, name)
         if not label:
             raise InputError(f"{table.place(row)}: {name} has no label: give it one, or take the line away")
         if found in seen:
@@ -216,17 +256,67 @@ def _column(table: Table, names: Sequence[str], what: str) -> str:
     return found
 
 
-def _file_of(table: Table, row: int, folder: Path, name: str, wanted: Wanted) -> Path:
-    if not name:
-        raise InputError(f"{table.place(row)}: no file is named: name one, or take the line away")
-    path = table.path.parent / name.replace("\\", "/")
-    if not path.is_file():
-        path = folder / name.replace("\\", "/")
-    if not path.is_file():
-        raise InputError(f"{table.place(row)}: {path} is missing: put the file there, or take the line away")
-    if path.suffix.lower() not in wanted.suffixes:
-        raise InputError(f"{table.place(row)}: {name} is not one of {wanted.what}, which end in {_ends(wanted)}")
-    return path
+class _Places:
+    """Where the files are that a table names, however it writes them.
+
+    Args:
+        folder: of the data.
+        wanted: the files.
+    """
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        """Look through the folder only once a name is no file."""
+        self.folder, self.wanted = folder, wanted
+
+    def file_of(self, table: Table, row: int, name: str) -> Path:
+        """Return the file that a line names.
+
+        Raises:
+            InputError: it is missing, it is none that is looked for, or there are two.
+        """
+        if not name:
+            raise InputError(f"{table.place(row)}: no file is named: name one, or take the line away")
+        tried = [place / name.replace("\\", "/") for place in (table.path.parent, self.folder)]
+        path = next((path for path in tried if path.is_file()), None)
+        if path is None:
+            path = self._like(table, row, tried)
+        if path.suffix.lower() not in self.wanted.suffixes:
+            raise InputError(
+                f"{table.place(row)}: {name} is not one of {self.wanted.what}, which end in {_ends(self.wanted)}"
+            )
+        return path
+
+    def _like(self, table: Table, row: int, tried: Sequence[Path]) -> Path:
+        """Return the one file whose name is that of a line but for its suffix, or for how accents are written."""
+        for path in tried:
+            key = _composed(os.path.normpath(path))
+            found = self._whole.get(key) or self._stems.get(key, [])
+            if len(found) > 1:
+                raise InputError(
+                    f"{table.place(row)}: is {path.name} {found[0].name} or {found[1].name}? Write its whole name"
+                )
+            if found:
+                return found[0]
+        raise InputError(f"{table.place(row)}: {tried[-1]} is missing: put the file there, or take the line away")
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        return all_files(self.folder)
+
+    @cached_property
+    def _whole(self) -> dict[str, list[Path]]:
+        return _by_key(self._files, lambda path: path)
+
+    @cached_property
+    def _stems(self) -> dict[str, list[Path]]:
+        return _by_key(_fitting(self._files, self.wanted), lambda path: path.with_suffix(""))
+
+
+def _by_key(files: Sequence[Path], part: Callable[[Path], Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(_composed(os.path.normpath(part(path))), []).append(path)
+    return found
 
 
 def _split_of(table: Table, row: int, told: str) -> str:
@@ -258,6 +348,20 @@ def grouped(samples: list[S], wanted: Wanted) -> list[S]:
             )
         found.append(replace(sample, group=match[1]))
     return found
+
+
+def _require_whole(folder: Path, samples: Sequence[Sample]) -> None:
+    """Refuse a folder whose only class is a folder of classes, as archives unpack into one of their own name."""
+    labels = {sample.label for sample in samples}
+    inner = folder
+    while len(folders := visible_folders(inner)) == 1:
+        inner = folders[0]
+    if len(labels) == 1 and folders and inner != folder:
+        names = ", ".join(path.name for path in folders[:3])
+        raise InputError(
+            f"task.data: {folder}: one class, '{min(labels)}', whose folder has further ones ({names}): did you mean "
+            f"{inner}? Else add another class"
+        )
 
 
 def _require_classes(folder: Path, samples: Sequence[Sample]) -> None:

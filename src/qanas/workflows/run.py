@@ -8,8 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from qanas.core.card import SplitName
+from qanas.core.own_modules import find_first_in
 from qanas.core.run_folder import DONE, RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.execution.sharing import ALONE, Sharing, one_at_a_time
@@ -75,14 +77,16 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
     Raises:
         InputError: the folder holds another run, or another process works in it.
     """
+    find_first_in(Path(plan.recipe["source"]["folder"]))  # other recipes may have been read since this one
     check_resumable(plan, folder)
-    remarks = rehearse(plan)
+    remarks = [f"data: {remark}" for remark in rehearse(plan)]
+    remarks += [f"latency: {why}" for why in plan.lacking_latency()]
     with folder.locked():
         folder.write_recipe(plan.recipe)
         followed = Followed(progress, follower)
         follower.show(followed.doing)
         for remark in remarks:
-            progress.message(f"data: {remark}")
+            progress.message(remark)
         try:
             with _logged_to(folder, remarks), _shared(plan, folder) as bench:
                 return _run(with_scheme_chosen(replace(plan, bench=bench), folder, followed), folder, followed)
@@ -261,7 +265,7 @@ class _logged_to:  # noqa: N801 - used as a function
         logger.setLevel(logging.INFO)
         logger.addHandler(self._handler)
         for line in self._first:
-            logger.info("data: %s", line)
+            logger.info("%s", line)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:

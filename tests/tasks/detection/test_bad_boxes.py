@@ -146,6 +146,18 @@ def changed(part: str, at: int, **values: Any) -> Any:  # noqa: ANN401
     return change
 
 
+def appended(folder: Path, part: str, entry: object) -> None:
+    own = tables()
+    (folder / "annotations.json").write_text(json.dumps({**own, part: [*own[part], entry]}))
+
+
+def ids_as_texts(folder: Path) -> None:
+    own = tables()
+    for entry in own["annotations"]:
+        entry.update(image_id=str(entry["image_id"]), category_id=float(entry["category_id"]))
+    (folder / "annotations.json").write_text(json.dumps(own))
+
+
 BOX = "the box from"
 CASES = [
     taken("sound", lambda folder: None, "boxes of 1 other classes"),  # noqa: ARG005
@@ -160,6 +172,20 @@ CASES = [
     refused("unknown image", changed("annotations", 3, image_id=77), "annotation 4", "no image 77"),
     refused("missing", changed("images", 3, file_name="gone.png"), "image 3", "gone.png is missing"),
     refused("other size", changed("images", 3, width=41), "image 3", "41 x 20", "40 x 20"),
+    refused(
+        "two classes of one id",
+        lambda folder: appended(folder, "categories", {"id": 1, "name": "car"}),
+        "'categories': the id 1 is that of",
+        "'car'",
+        "give each its own",
+    ),
+    refused(
+        "two pictures of one id", changed("images", 3, id=1), "'images': the id 1 is that of '1.png' and of '3.png'"
+    ),
+    refused(
+        "a class that is no entry", lambda folder: appended(folder, "categories", "car"), "'categories' holds 'car'"
+    ),
+    taken("ids as texts", ids_as_texts),
     refused("twice", changed("images", 3, file_name="4.png"), "4.png is named twice"),
     refused("no such class", lambda folder: None, "task.classes", "persn", "person", classes=("persn",)),  # noqa: ARG005
     refused("no JSON", lambda folder: (folder / "annotations.json").write_text("{"), "annotations.json", "no JSON"),
@@ -191,6 +217,14 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             find_pictures(folder, [])
         assert "3.txt: line 2" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_number(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "data")
+    expected = find_pictures(folder, [])
+    for path in [*folder.glob("labels/*.txt"), folder / "data.yaml"]:
+        path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert find_pictures(folder, []) == expected
 
 
 def test_boxes_tell_who_is_present(tmp_path: Path) -> None:

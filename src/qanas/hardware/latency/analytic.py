@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from qanas.core.errors import InputError
 from qanas.deployment.tflite_reader import read_tflite
@@ -37,7 +37,14 @@ class Analytic(LatencySource):
 
     method: Literal["analytic"]
     source: str = Field(min_length=1)
-    cycles: Mapping[Term, float]
+    cycles: Mapping[Term, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+    @field_validator("cycles")
+    @classmethod
+    def _takes_some(cls, cycles: Mapping[Term, float]) -> Mapping[Term, float]:
+        if not any(cycles.values()):
+            raise ValueError("a network would take no time: give cycles of a multiply-accumulate of a convolution")
+        return cycles
 
     @property
     def figure(self) -> Figure:

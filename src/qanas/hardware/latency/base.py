@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from qanas.core.errors import InputError
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.quantization.program import Program, RuntimeTensor
 
@@ -23,6 +24,10 @@ STRICT = ConfigDict(extra="forbid", frozen=True)
 
 Figure = Literal["latency_ms", "cycles", "instructions"]
 """What a source counts, as costs are called: milliseconds, cycles and instructions are never mixed."""
+
+
+Figured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number of one: nothing takes less than no time."""
 
 
 class LatencySource(BaseModel, ABC):
@@ -54,6 +59,14 @@ class LatencySource(BaseModel, ABC):
     def overhead(self) -> float | None:
         """What every inference has once, whatever the network, in the figure's unit; None where nobody knows."""
         return None
+
+    @property
+    def lacking(self) -> str:
+        """Why no figure can be had here; empty where nothing is seen to lack, which is looked at without running."""
+        try:
+            return "" if self.figure and self.described else "nothing is counted"
+        except InputError as error:
+            return str(error)
 
     @property
     def digest(self) -> str:

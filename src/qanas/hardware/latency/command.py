@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,13 @@ class Command(LatencySource):
     def repeatable(self) -> bool:
         """It is measured."""
         return False
+
+    @property
+    def lacking(self) -> str:
+        """The program."""
+        if shutil.which(self.argv[0]) is not None:
+            return ""
+        return f"device.latency.argv: no program '{self.argv[0]}' on this machine: mend its name, or install it"
 
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Run the command for each file.

@@ -64,14 +64,19 @@ class Compiler(LatencySource):
         """Whether the compiler is installed."""
         return importlib.util.find_spec("ethosu") is not None
 
+    @property
+    def lacking(self) -> str:
+        """The compiler."""
+        return "" if self.available else f"device: {self.accelerator} needs Arm's Vela; pip install 'qanas[{EXTRA}]'"
+
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the cycles of each file.
 
         Raises:
             InputError: Vela is not installed, refuses a file, dies of it, or leaves to the CPU what may not run there.
         """
-        if not self.available:
-            raise InputError(f"device: {self.accelerator} needs Arm's Vela; pip install 'qanas[{EXTRA}]'")
+        if self.lacking:
+            raise InputError(self.lacking)
         with tempfile.TemporaryDirectory(prefix="vela-") as name:
             folder = Path(name)
             paths = written(contents, folder)

@@ -56,18 +56,25 @@ class Emulator(LatencySource):
         board = f"an emulated {self.core} ({BOARDS[self.core].machine})"
         return f"qanas' C on {board}, counted by QEMU {emulator}, gcc {compiler} {self.optimized}"
 
+    @property
+    def lacking(self) -> str:
+        """The compiler, or QEMU."""
+        missing = lacking((COMPILER, EMULATOR))
+        if not missing:
+            return ""
+        return (
+            f"device: an emulated {self.core} needs {' and '.join(missing)}; make emulator, or on Debian and Ubuntu "
+            f"apt-get install {PACKAGES}"
+        )
+
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the instructions of each file.
 
         Raises:
             InputError: a tool isn't there, there is no C form of a file, or it doesn't fit or run on the board.
         """
-        missing = lacking((COMPILER, EMULATOR))
-        if missing:
-            raise InputError(
-                f"device: an emulated {self.core} needs {' and '.join(missing)}; make emulator, or on Debian and "
-                f"Ubuntu apt-get install {PACKAGES}"
-            )
+        if self.lacking:
+            raise InputError(self.lacking)
         return [self._counted(content) for content in contents]
 
     def _counted(self, content: bytes) -> float:

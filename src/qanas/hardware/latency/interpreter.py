@@ -13,6 +13,7 @@ from pydantic import Field
 from qanas.core.errors import InputError
 from qanas.deployment.boards.board import EMULATOR, BoardError, version
 from qanas.deployment.boards.cmsis_nn import Interpreted, Runner
+from qanas.deployment.boards.cmsis_nn import lacking as lacking_here
 from qanas.deployment.tflite import write_tflite
 from qanas.deployment.tflite_reader import read_tflite
 from qanas.hardware.latency.base import Figure, LatencySource, random_inputs
@@ -44,6 +45,12 @@ class Interpreter(LatencySource):
     def described(self) -> str:
         """The interpreter, its kernels, and what it runs on."""
         return f"TFLite Micro with CMSIS-NN on an emulated Cortex-M55, counted by QEMU {version(EMULATOR) or 'lacking'}"
+
+    @property
+    def lacking(self) -> str:
+        """The runner, or a tool."""
+        why = lacking_here(self.runner)
+        return f"device: on an emulated Cortex-M55: {why}" if why else ""
 
     def of(self, contents: Sequence[bytes]) -> list[float]:
         """Return the instructions of each file.

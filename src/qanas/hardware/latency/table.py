@@ -16,7 +16,7 @@ import numpy as np
 from qanas.core.errors import InputError
 from qanas.deployment.tflite import write_tflite
 from qanas.deployment.tflite_reader import read_tflite
-from qanas.hardware.latency.base import Figure, LatencySource
+from qanas.hardware.latency.base import Figure, Figured, LatencySource
 from qanas.hardware.latency.figures_file import FiguresFile
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 
@@ -41,7 +41,7 @@ class TableFile(FiguresFile):
     held: ClassVar[str] = "table"
     made_by: ClassVar[str] = "qanas table"
     values: dict[str, float]
-    overhead: float = 0.0
+    overhead: Figured = 0.0
     wholes: int = 0
     off: float = 0.0
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from qanas.core.errors import InputError
 from qanas.deployment.tflite_reader import read_tflite
-from qanas.hardware.latency.base import STRICT, Figure, LatencySource
+from qanas.hardware.latency.base import STRICT, Figure, Figured, LatencySource
 from qanas.hardware.latency.figures_file import FiguresFile
 from qanas.hardware.latency.table import TableFile, signature
 from qanas.hardware.latency.transfer import Transfer
@@ -36,7 +36,7 @@ class MeasuredNetwork(BaseModel):
     model_config = STRICT
     operators: dict[str, int]
     kinds: dict[str, str]
-    value: float
+    value: Figured
 
 
 class NetworksFile(FiguresFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Recording:
         channels: in the file.
         seconds: of the file.
         silent: whether every sample is the same.
+        cancelled: whether there is something in its channels, and next to nothing in their mean, which is heard.
     """
 
     clips: Samples
@@ -39,6 +41,7 @@ class Recording:
     channels: int
     seconds: float
     silent: bool
+    cancelled: bool = False
 
 
 def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
@@ -56,6 +59,7 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     duration = len(values) / rate
     count = max(1, int(duration / seconds + _ALMOST))
     mono = values.mean(axis=1)
+    silent, cancelled = bool(np.ptp(values) == 0), _cancelled(values)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
     length = round(seconds * sample_rate)
@@ -64,13 +68,53 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     whole[:kept] = mono[:kept]
     clips = (whole.astype(np.float64) * 32768).round().clip(-32768, 32767).astype(np.int16).reshape(count, length)
     starts = tuple(seconds * place for place in range(count))
-    return Recording(clips, starts, rate, values.shape[1], duration, bool(np.ptp(values) == 0))
+    return Recording(clips, starts, rate, values.shape[1], duration, silent, cancelled)
+
+
+_LEAST_LEFT = 1e-2
+"""Of the channels' amplitude: below, their mean is what is left of signals in opposite phase."""
+
+
+def _cancelled(values: FloatArray) -> bool:
+    """Tell whether a recording's channels, shape (samples, channels), cancel each other."""
+    moving = values - values.mean(axis=0)
+    return bool(moving.mean(axis=1).std() < _LEAST_LEFT * moving.std())
+
+
+_RIFF, _HEADER = 12, 8
+"""Bytes in front of a WAV file's chunks, and of a chunk in front of its content."""
+
+_LARGEST = 2**32 - 1
+"""Bytes that such a file can have."""
+
+
+def opened(path: Path) -> Path | io.BytesIO:
+    """Return a sound file for `soundfile`; a WAV stream's, whose sizes are 0, with those that it has.
+
+    A program that writes into a pipe can't go back and put them in.
+    """
+    with path.open("rb") as file:
+        start, whole = file.read(_RIFF), path.stat().st_size
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return path
+        place = _RIFF
+        while len(header := file.read(_HEADER)) == _HEADER and header[:4] != b"data":
+            size = int.from_bytes(header[4:], "little")
+            place += _HEADER + size + size % 2
+            file.seek(place)
+        told = int.from_bytes(start[4:8], "little") + _HEADER
+        if header != b"data\0\0\0\0" or told == whole or whole > _LARGEST:
+            return path
+    content = bytearray(path.read_bytes())
+    content[4:8] = (whole - _HEADER).to_bytes(4, "little")
+    content[place + 4 : place + _HEADER] = (whole - place - _HEADER).to_bytes(4, "little")
+    return io.BytesIO(bytes(content))
 
 
 def _decoded(path: Path) -> tuple[FloatArray, int]:
     """Return samples, shape (samples, channels), and how many there are in a second."""
     try:
-        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        values, rate = soundfile.read(opened(path), dtype="float32", always_2d=True)
     except (RuntimeError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a readable sound file: fetch it again, or take it away") from error
     if not len(values):
@@ -123,6 +167,7 @@ class Heard:
     rates: dict[int, int]
     stereo: int = 0
     silent: Sequence[str] = ()
+    cancelled: Sequence[str] = ()
     short: int = 0
     long: int = 0
 
@@ -131,6 +176,7 @@ class Heard:
         self.rates[recording.rate] = self.rates.get(recording.rate, 0) + 1
         self.stereo += recording.channels > 1
         self.silent = [*self.silent, name] if recording.silent else self.silent
+        self.cancelled = [*self.cancelled, name] if recording.cancelled else self.cancelled
         self.short += recording.seconds < seconds * (1 - _ALMOST)
         self.long += len(recording.starts) > 1
 
@@ -153,6 +199,11 @@ class Heard:
         if self.long:
             lines.append(
                 f"{self.long} recordings are longer than {seconds:g} s: cut into clips, what is left over is not heard"
+            )
+        if self.cancelled:
+            lines.append(
+                f"the channels of {len(self.cancelled)} recordings cancel each other, such as {self.cancelled[0]}: "
+                "next to nothing is heard of them: save one channel"
             )
         if self.silent:
             lines.append(f"{len(self.silent)} recordings are silent, such as {self.silent[0]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from PIL import Image
 from qanas.core.errors import InputError, unknown
 from qanas.tasks.archives import archives_in, unpacked
 from qanas.tasks.detection.boxes import IGNORED, OBJECT
-from qanas.tasks.detection.yolo import are_boxes, class_names, lines_of
+from qanas.tasks.detection.yolo import are_boxes, class_names, lines_of, text_of
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files
 from qanas.tasks.labels import Sample
 from qanas.tasks.pictures import IMAGE_SUFFIXES, ORIENTATION, readable_name
@@ -275,6 +276,8 @@ def _coco(folder: Path) -> list[_Raw]:
         lacking = [key for key in ("images", "annotations", "categories") if not _is_list(table, key)]
         if lacking:
             raise InputError(f"{path}: no list '{lacking[0]}': a table in COCO's form has one, or take the file away")
+        for key in ("images", "annotations", "categories"):
+            table[key] = [_coco_entry(path, key, entry) for entry in table[key]]
         raws += _coco_pictures(path, table, _named_split(path.stem) if len(files) > 1 else "")
     return raws
 
@@ -283,10 +286,52 @@ def _is_list(table: object, key: str) -> bool:
     return isinstance(table, Mapping) and isinstance(table.get(key), list)
 
 
+_COCO_IDS = ("id", "image_id", "category_id")
+
+
+def _coco_entry(path: Path, key: str, entry: object) -> dict[str, Any]:
+    """Return an entry with its ids as numbers where they are written as texts: some tools do one, some the other."""
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{path}: '{key}' holds {str(entry)[:40]!r}: an entry in COCO's form is an object with an id")
+    return {name: _coco_id(value) if name in _COCO_IDS else value for name, value in entry.items()}
+
+
+def _coco_id(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\d+", value.strip(), re.ASCII):
+        return int(value)
+    return value if isinstance(value, int | str) or value is None else repr(value)
+
+
+def _one_of_each_id(path: Path, entries: Sequence[Mapping[str, Any]], key: str, name: str) -> dict[Any, str]:
+    """Return what each id stands for.
+
+    Args:
+        path: of the table.
+        entries: of one of its lists.
+        key: of the list.
+        name: of what an entry's id stands for.
+
+    Raises:
+        InputError: an id stands for two.
+    """
+    found: dict[Any, str] = {}
+    for entry in entries:
+        own = str(entry.get(name))
+        before = found.setdefault(entry.get("id"), own)
+        if before != own:
+            raise InputError(
+                f"{path}: '{key}': the id {entry.get('id')} is that of '{before}' and of '{own}': give each its own, "
+                "there and in 'annotations'"
+            )
+    return found
+
+
 def _coco_pictures(path: Path, table: Mapping[str, Any], split: str) -> Iterator[_Raw]:
-    names = {entry.get("id"): str(entry.get("name")) for entry in table["categories"]}
+    names = _one_of_each_id(path, table["categories"], "categories", "name")
+    known = _one_of_each_id(path, table["images"], "images", "file_name")
     boxes: dict[Any, list[Any]] = {}
-    known = {entry.get("id") for entry in table["images"]}
     for entry in table["annotations"]:
         place = f"{path}: annotation {entry.get('id')}"
         if entry.get("category_id") not in names:
@@ -373,7 +418,7 @@ def _image_sets(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in visible_files(place) if place.is_dir() else ():
         if path.suffix == ".txt" and path.stem in SPLIT_NAMES:
-            lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+            lines = text_of(path).splitlines()
             found |= {line.split()[0]: SPLIT_NAMES[path.stem] for line in lines if line.strip()}
     return found
 

@@ -14,6 +14,11 @@ NUMBERS = 5
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
+def text_of(path: Path) -> str:
+    """Return a file's text, without the byte order mark that some editors put in front."""
+    return read_bytes(path).decode("utf-8-sig", "replace")
+
+
 def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
     """Return the boxes of a file: number of the line, class, and x, y, width, height.
 
@@ -21,7 +26,7 @@ def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
         InputError: a line is something else; names it.
     """
     found = []
-    for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -52,10 +57,10 @@ def class_names(folder: Path) -> tuple[list[str], str]:
     for place in (folder, folder / "labels"):
         for path in visible_files(place) if place.is_dir() else ():
             if path.name in _NAME_LISTS:
-                lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+                lines = text_of(path).splitlines()
                 return [line.strip() for line in lines if line.strip()], path.name
             if path.suffix in (".yaml", ".yml"):
-                names = _names_in(read_bytes(path).decode("utf-8", "replace"))
+                names = _names_in(text_of(path))
                 if names:
                     return names, path.name
     return [], ""

@@ -289,6 +289,12 @@ def _with_masks(pairs: list[Pair]) -> list[Pair]:
     """
     lacking = [pair for pair in pairs if not pair.mask.is_file()]
     if lacking:
+        beside = [path for path in visible_files(lacking[0].mask.parent) if path.stem == lacking[0].mask.stem]
+        if beside:
+            raise InputError(
+                f"{beside[0]}: masks have to be PNG: save them anew from what they were made of, for JPEG mixes the "
+                "ids of neighbouring pixels"
+            )
         others = f" (and those of {len(lacking) - 1} more)" if len(lacking) > 1 else ""
         raise InputError(
             f"{lacking[0].mask} is missing{others}: put it there, or take the image {lacking[0].image.name} away"

@@ -43,7 +43,7 @@ class Division:
         Raises:
             InputError: a split would be empty.
         """
-        return (self._in_time(series), []) if self.by == "time" else self._by_recording(series)
+        return self._in_time(series) if self.by == "time" else self._by_recording(series)
 
     def _by_recording(self, series: Sequence[Series]) -> tuple[Parts, list[str]]:
         owners = {one.recording: one for one in reversed(series)}
@@ -54,12 +54,17 @@ class Division:
         alike = likeness(_prints(series, names), [digests[name] for name in names], most)
         keys = [given_groups, names, [digests[name] for name in names]]
         groups = together(*keys) if any(given_groups) else together(*keys, alike.keys)
-        labels, given = [owners[name].label for name in names], [owners[name].split for name in names]
+        # A recording of several classes counts once for each; it is one group all the same.
+        classes = _classes(series)
+        entries = [(place, label) for place, name in enumerate(names) for label in sorted(classes[name])]
+        labels, whole = [label for _, label in entries], [groups[place] for place, _ in entries]
+        given = [owners[names[place]].split for place, _ in entries]
         try:
-            splits, said = completed(labels, groups, given, self.shares, self.seed, self.place)
+            dealt, said = completed(labels, whole, given, self.shares, self.seed, self.place)
         except InputError as error:
             raise InputError(f"{error}; or take task.split = 'time'") from error
-        split_of = dict(zip(names, splits, strict=True))
+        split_of = {names[place]: split for (place, _), split in zip(entries, dealt, strict=True)}
+        splits = [split_of[name] for name in names]
         said = [*near_remarks("recordings", names, given_groups, splits, alike), *said]
         owner_of = {name: names[group] for name, group in zip(names, groups, strict=True)}
         parts: Parts = {name: [] for name in SPLITS}
@@ -68,7 +73,7 @@ class Division:
             parts[split_of[one.recording]].append(own)
         return parts, said
 
-    def _in_time(self, series: Sequence[Series]) -> Parts:
+    def _in_time(self, series: Sequence[Series]) -> tuple[Parts, list[str]]:
         parts: Parts = {name: [] for name in SPLITS}
         for one in series:
             last = round(len(one) * (1 - self.shares["test"]))
@@ -83,7 +88,27 @@ class Division:
                 raise InputError(
                     f"{self.place}: {name}: no series is longer than task.horizon: take less than {self.horizon}"
                 )
-        return parts
+        held = {name: set().union(*_classes(own).values()) for name, own in parts.items()}
+        every = set().union(*held.values())
+        lacking = {name: sorted(every - own) for name, own in held.items() if every - own}
+        return parts, [
+            f"{name} has no {', '.join(own[:_TOLD])}: "
+            + ("it can't be learnt" if name == "train" else "nothing is known of it there")
+            for name, own in lacking.items()
+        ]
+
+
+_TOLD = 8
+"""Classes that a remark names."""
+
+
+def _classes(series: Sequence[Series]) -> dict[str, set[str]]:
+    """Return the classes of every recording: that of its file, or those of its rows; one without a name of numbers."""
+    found: dict[str, set[str]] = {one.recording: set() for one in series}
+    for one in series:
+        by_row = one.targets is not None and one.targets.dtype == object
+        found[one.recording] |= set(one.targets) - {""} if one.targets is not None and by_row else {one.label}
+    return {name: own or {""} for name, own in found.items()}
 
 
 def _digests(series: Sequence[Series]) -> dict[str, str]:

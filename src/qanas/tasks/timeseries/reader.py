@@ -158,7 +158,11 @@ def _plain_files(data: Path, wanted: Wanted) -> list[Sample]:
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
     """Return the columns that networks are given."""
     if columns.channels:
-        return tuple(table.named(name, "channels") for name in columns.channels)
+        named = tuple(table.named(name, "channels") for name in columns.channels)
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"task.channels: '{twice}' is there twice: name each column once")
+        return named
     meant = {
         table.named(name, key)
         for key, name in (("recording", columns.recording), ("time", columns.time), ("group", columns.group))
@@ -255,7 +259,7 @@ def _gaps(table: Table, rows: NDArray[np.intp], time: str | None) -> list[int]:
     if time is None or len(rows) < 2:  # noqa: PLR2004 - no step
         return []
     column = table.named(time, "time")
-    times = _seconds(table, column)[rows]
+    times = seconds_of(table, column)[rows]
     steps = np.diff(times)
     wrong = np.flatnonzero(~(steps > 0))
     if len(wrong):
@@ -273,7 +277,7 @@ _DATES = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y 
 """Forms of dates beside those of ISO 8601."""
 
 
-def _seconds(table: Table, column: str) -> Floats:
+def seconds_of(table: Table, column: str) -> Floats:
     """Return times in seconds, of numbers or dates, NaN where there is none, shape (rows,)."""
     series = table.frame[column]
     if series.dtype.is_temporal():

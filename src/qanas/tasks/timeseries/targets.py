@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.tasks.classification import ClassWeights, require_weights
+from qanas.tasks.tables import MISSING
 from qanas.tasks.timeseries.reader import Floats, Series
 
 Integers = NDArray[np.int64]
@@ -21,6 +22,30 @@ Parts = Mapping[str, Sequence[Series]]
 
 Windows = Mapping[str, Sequence[Integers]]
 """The rows at which their windows end."""
+
+
+MOST_CLASSES = 10
+"""Different numbers up to which they may be anything."""
+
+
+def are_measured(texts: Sequence[str]) -> bool:
+    """Tell whether a column's values are a measurement's, no classes: many numbers, with fractions or each of few rows.
+
+    Args:
+        texts: of all rows; an empty one is none.
+
+    >>> are_measured(["0", "1", "1", "0"])
+    False
+    >>> are_measured([f"{row / 7:.3f}" for row in range(40)])
+    True
+    """
+    there = [text for text in texts if text.lower() not in MISSING]
+    try:
+        numbers = {float(text.replace(",", ".")) for text in set(there)}
+    except ValueError:
+        return False
+    whole = all(number.is_integer() for number in numbers)
+    return len(numbers) > MOST_CLASSES and (not whole or len(numbers) * MOST_CLASSES > len(there))
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,19 @@ class Targets:
             return ends
         kept: Integers = ends[np.isfinite(self._numbers(series, ends))]
         return kept
+
+    def check_classes(self, series: Sequence[Series]) -> None:
+        """Refuse a column of measurements as one of classes: each value would be a class of its own.
+
+        Raises:
+            InputError: its values are numbers, as those of a measurement are.
+        """
+        texts = [text for one in series if one.targets is not None for text in one.targets.tolist()]
+        if are_measured(texts):
+            raise InputError(
+                f"{self.place}: column '{self.name}' has {len(set(texts))} different numbers in {len(texts)} rows, and "
+                "each would be a class: write task.predict = 'number', or name its classes by words"
+            )
 
     def of(self, parts: Parts, windows: Windows) -> Told:
         """Return all targets.
