@@ -80,6 +80,18 @@ def in_front(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     return found
 
 
+def with_constants(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """A positional encoding, weights, places and a token, all of which have torch's axis of the batch."""
+    y = x.transpose(0, 1)
+    time = torch.linspace(-1.0, 1.0, len(y)).view(-1, 1, 1)
+    y = (torch.sin(time * torch.arange(1.0, 5.0)) + y) * (2.0 + time)
+    y = torch.where(time > 0, y, 0.5).masked_fill(time < -0.9, 0.0) + torch.linspace(0, 1, 4)
+    y = torch.cat([torch.full((1, y.size(1), 4), 0.3), y], 0)
+    found: Tensor = layers.linear(y.transpose(0, 1))
+    joined = x.flatten(0, 1) * torch.linspace(0, 1, 4) + torch.ones(1, 1)
+    return found[:, 1:] + joined.view(x.shape)
+
+
 def attended(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     """Attention and an encoder with the positions in front, and what attention looked at."""
     y = x.transpose(0, 1)
@@ -111,6 +123,7 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         TOKENS,
     ),
+    "constants with the batch in between": (Layered(with_constants, linear=nn.Linear(4, 4)), TOKENS),
     "a stack in front": (Layered(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
     "the batch in between": (Layered(in_front, linear=nn.Linear(4, 3)), TOKENS),
     "all in one": (Layered(lambda _, x: x.view(-1).view_as(x) * x.ravel().reshape(x.shape)), TOKENS),
@@ -142,6 +155,7 @@ def test_parts_one_after_the_other_have_the_same_weights() -> None:
         (lambda m, x: m.conv(x.transpose(0, 1)), "put the batch in front"),
         (lambda _, x: x.flatten(0, 1)[0], "take the whole batch"),
         (lambda m, x: m.attention(*[x.flatten(2)] * 3)[0], "put the positions in front"),
+        (lambda _, x: x.transpose(0, 1) + torch.ones(4, 2, 1, 1), r"\(4, 2, 1, 1\) with a value whose batch is axis 1"),
     ],
 )
 def test_what_would_mix_samples_is_refused(function: Callable[[Any, Tensor], object], message: str) -> None:

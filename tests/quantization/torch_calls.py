@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
+from tests.quantization.functions import Layered
+
 IMAGE, SERIES, VECTOR = (4, 6, 5), (3, 12), (6,)
 
 
@@ -236,7 +238,19 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.ConvTranspose2d(4, 3, 2, 2, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
         IMAGE,
     ),
+    "ConvTranspose2d to a size": (
+        lambda: Layered(
+            lambda m, x: m["up"](m["down"](x), output_size=x.size()),
+            down=nn.Conv2d(4, 3, 3, 2, 1),
+            up=nn.ConvTranspose2d(3, 2, 3, 2, 1),
+        ),
+        IMAGE,
+    ),
     "ConvTranspose1d": (lambda: nn.ConvTranspose1d(3, 4, 4, 2, 1), SERIES),
+    "ConvTranspose1d to a size": (
+        lambda: Layered(lambda m, x: m["up"](x, output_size=[24]), up=nn.ConvTranspose1d(3, 4, 3, 2, 1)),
+        SERIES,
+    ),
     "MaxPool1d": (lambda: nn.MaxPool1d(2), SERIES),
     "AvgPool1d": (lambda: nn.AvgPool1d(3, 1, 1), SERIES),
     "Upsample of series": (lambda: nn.Upsample(scale_factor=3), SERIES),

@@ -96,6 +96,8 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     _require_alike(function, values)
     if function in AXES and not (len(given) > 1 and isinstance(given[1], Value | Tensor)):
         return _over_axes(function, call, first, given, dict(options))
+    if function in ALIKE:
+        given, options = _constants_in_front((given, options), first)
     lasts = LAST.get(function, len(first.torch) + 1)
     if function in ALIKE or function in AXES or first.batch <= len(first.torch) - lasts:
         return _back(call((*module, *_front(given)), _front(options)), first, first.batch)
@@ -152,6 +154,30 @@ def _front(entry: Any) -> Any:  # noqa: ANN401 - in any structure
     return mapped(entry, Value, lambda value: value.apart if value.beside else replace(value, batch=0))
 
 
+def _constants_in_front(entry: Any, first: Value) -> Any:  # noqa: ANN401 - in any structure
+    """Return constants beside a value with the axis that torch repeats along its batch where `_front` has that axis.
+
+    Raises:
+        ValueError: they differ from sample to sample.
+    """
+    rank = len(first.torch) + 1
+
+    def moved(constant: Tensor) -> Tensor:
+        if constant.ndim > rank:
+            return constant
+        whole = constant.reshape((1,) * (rank - constant.ndim) + tuple(constant.shape))
+        if first.beside:
+            return whole.movedim(first.batch, 0)
+        if whole.shape[first.batch] != 1:
+            raise ValueError(
+                f"a constant of shape {tuple(constant.shape)} with a value whose batch is axis {first.batch}; give it "
+                "the size 1 there"
+            )
+        return whole.squeeze(first.batch)
+
+    return mapped(entry, Tensor, moved)
+
+
 def _back(result: Any, first: Value, batch: int) -> Any:  # noqa: ANN401 - values in any structure
     """Return results as torch has them, alike the value that they were computed from."""
     return mapped(result, Value, lambda value: replace(value.joined if first.beside else value, batch=batch))
@@ -182,8 +208,10 @@ def _over_axes(function: str, call: Call, first: Value, given: list[Any], named:
         given[place] = told
     else:
         named[name] = told
-    if function == "cat" and first.beside:
-        given[0] = mapped(given[0], Tensor, lambda constant: constant[None])
+    if function == "cat":  # constants have every axis, the batch among them
+        given[0] = mapped(given[0], Tensor, lambda constant: constant.movedim(first.batch, 0))
+        if first.beside:
+            given[0] = mapped(given[0], Tensor, lambda constant: constant[None])
     result = call(tuple(_front(given)), _front(named))
     rank = len(first.torch) + 1 + further
     left = len(_values([result])[0].torch) - bool(first.beside)
