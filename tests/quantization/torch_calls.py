@@ -38,6 +38,22 @@ class TimeInFront(nn.Module):
         return torch.cat([self.encoder(x + found).transpose(0, 1), shares], 2)
 
 
+class Learned(nn.Module):
+    """Attention of which a part is learned: queries that look at the input, or keys that it looks at."""
+
+    def __init__(self, attention: nn.Module, read: Callable[[Any, Tensor, Tensor], Tensor], count: int) -> None:
+        super().__init__()
+        self.attention, self.read, self.learned = attention, read, nn.Parameter(torch.randn(count, 1, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.attention, self.learned.expand(-1, len(x), -1), x)
+
+
+def pooled(attention: Any, learned: Tensor, x: Tensor) -> Tensor:  # noqa: ANN401 - a module
+    found, shares = attention(learned.transpose(0, 1), x, x)
+    return torch.cat([found, shares], 2)
+
+
 class Causal(nn.Module):
     """`nn.TransformerEncoder` that looks back."""
 
@@ -168,6 +184,11 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "mm": (lambda x: torch.mm(x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
     "addmm": (lambda x: torch.addmm(torch.ones(2), x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
     "matmul with a constant": (lambda x: x @ torch.linspace(-1, 1, 24).reshape(12, 2), SERIES),
+    "matmul with a constant for each channel": (lambda x: x @ torch.linspace(-1, 1, 60).reshape(4, 5, 3), IMAGE),
+    "a constant matmul for one axis": (
+        lambda x: torch.linspace(-1, 1, 36).reshape(3, 1, 2, 6) @ x.unsqueeze(1),
+        IMAGE,
+    ),
     "a constant matmul": (lambda x: torch.linspace(-1, 1, 6).reshape(2, 3) @ x, SERIES),
     # two values
     "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
@@ -322,6 +343,48 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "MultiheadAttention of padded keys": (
         lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
+        (7, 12),
+    ),
+    "attention of a learned query": (
+        lambda: Learned(nn.MultiheadAttention(12, 3, batch_first=True), pooled, 2),
+        (7, 12),
+    ),
+    "attention of many learned queries": (
+        lambda: Learned(nn.MultiheadAttention(12, 3, batch_first=True, bias=False), pooled, 9),
+        (7, 12),
+    ),
+    "attention of learned queries with the time in front": (
+        lambda: Learned(
+            nn.MultiheadAttention(12, 2),
+            lambda m, learned, x: m(learned, x.transpose(0, 1), x.transpose(0, 1))[0].transpose(0, 1),
+            3,
+        ),
+        (7, 12),
+    ),
+    "attention to learned keys": (
+        lambda: Learned(
+            nn.MultiheadAttention(12, 2, batch_first=True),
+            lambda m, learned, x: m(x, learned.transpose(0, 1), 0.5 * learned.transpose(0, 1))[0],
+            5,
+        ),
+        (7, 12),
+    ),
+    "scaled_dot_product_attention of learned queries": (
+        lambda: Learned(
+            nn.Linear(12, 12),
+            lambda m, learned, x: F.scaled_dot_product_attention(
+                learned.view(3, -1, 2, 6).permute(1, 2, 0, 3), m(x).view(-1, 7, 2, 6).transpose(1, 2), x[:, None]
+            ),
+            3,
+        ),
+        (7, 12),
+    ),
+    "TransformerDecoderLayer with learned queries": (
+        lambda: Learned(
+            nn.TransformerDecoderLayer(12, 2, 20, batch_first=True),
+            lambda m, learned, x: m(learned.transpose(0, 1), x),
+            4,
+        ),
         (7, 12),
     ),
     "attention with the time in front": (TimeInFront, (7, 12)),

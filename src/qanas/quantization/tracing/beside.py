@@ -84,6 +84,19 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     Raises:
         ValueError: what an axis of the batch has no meaning for.
     """
+    values = _values([arguments, options])
+    if function in RESHAPED or not any(value.inner for value in values):
+        return _of_outer(function, call, builder, arguments, options)
+    # The batch is behind what is beside it: each is computed alike in either order.
+    if not all(value.inner for value in values):
+        raise ValueError(f"{function} of values of which one has axes joined to the batch; take them apart before it")
+    outer = mapped((tuple(arguments), dict(options)), Value, lambda value: replace(value, inner=False))
+    result = _of_outer(function, call, builder, *outer)
+    return mapped(result, Value, lambda value: replace(value, inner=bool(value.beside)))
+
+
+def _of_outer(function: str, call: Call, builder: Builder, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - values in any structure
+    """Translate a call on values with the batch in front of what is beside it, see `of_placed`."""
     module = [entry for entry in arguments[:1] if isinstance(entry, nn.Module)]
     given = list(arguments[len(module) :])
     values = _values([given, options])
@@ -91,7 +104,7 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     if function in _RELABELS:
         return _RELABELS[function](call, first, *given[1:], **options)
     everywhere = function in EVERYWHERE and not any(value.beside for value in values)
-    if function in NOTHING or everywhere or (not first.batch and _knows_rows(function, module)):
+    if function in NOTHING or everywhere or function in RESHAPED or (not first.batch and _knows_rows(function, module)):
         return call(arguments, options)
     _require_alike(function, values)
     if function in AXES and not (len(given) > 1 and isinstance(given[1], Value | Tensor)):
@@ -125,8 +138,7 @@ def _beside_alone(
 
 def _knows_rows(function: str, module: Sequence[nn.Module]) -> bool:
     """Tell whether a function itself knows what is beside the batch."""
-    zeros = all(getattr(one, "padding_mode", "zeros") == "zeros" for one in module)
-    return function in RESHAPED or (function in ROWS and zeros)
+    return function in ROWS and all(getattr(one, "padding_mode", "zeros") == "zeros" for one in module)
 
 
 def _refuse(function: str, value: Value) -> NoReturn:

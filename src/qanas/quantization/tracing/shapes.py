@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.quantization.operators.moves import DepthToSpace, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
-from qanas.quantization.tracing.values import Value, new_axis
+from qanas.quantization.tracing.values import Value, new_axis, size_of
 
 
 def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> Value:
@@ -24,9 +25,35 @@ def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> V
     if -1 in sizes:
         rest = prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = numbers // rest if rest > 0 else 0
+    if value.batch or value.inner:
+        return _reshaped_around(builder, value, sizes)
     if sizes[0] == 1 and not value.beside:
         return builder.reshaped(value, tuple(sizes[1:]))
     return builder.reshaped(value.apart, tuple(sizes)).joined
+
+
+def _reshaped_around(builder: Builder, value: Value, sizes: list[int]) -> Value:
+    """Return a reshape of a value with axes in front of the batch, which stay there or are joined to it."""
+    if value.batch and value.beside:
+        raise ValueError(f"a reshape of a value of shape {value.whole_shape}; put the batch in front before it")
+    axes = (value.beside, *value.torch) if value.inner else value.torch
+    border = 1 if value.inner else value.batch
+    front, behind = prod(map(size_of, axes[:border])), prod(map(size_of, axes[border:]))
+    places = [
+        place
+        for place, size in enumerate(sizes)
+        if size == 1 and prod(sizes[:place]) == front and prod(sizes[place + 1 :]) == behind
+    ]
+    alone = Value(value.name, axes, value.stored)
+    if places:  # axes of size 1 can't be told from the batch; most often as many are in front of it as before
+        place = border if border in places else places[0]
+        return replace(builder.reshaped(alone, (*sizes[:place], *sizes[place + 1 :])), batch=place)
+    if sizes[0] == front and prod(sizes[1:]) == behind:
+        return replace(builder.reshaped(alone, tuple(sizes)).joined, inner=True)
+    raise ValueError(
+        f"a reshape from {value.whole_shape}, with the batch as axis {value.batch}, to {tuple(sizes)}; put the batch "
+        "in front before it"
+    )
 
 
 def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int = -1) -> Value:
@@ -37,6 +64,8 @@ def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int 
         last = end_dim % rank
         return reshape(builder, value, prod(shape[: last + 1]), *shape[last + 1 :])
     first, last = value.axis(start_dim), value.axis(end_dim)
+    if start_dim % rank < value.batch < end_dim % rank:
+        raise ValueError(f"a flatten over the batch, which is axis {value.batch}; put the batch in front before it")
     joined = tuple(factor for axis in value.torch[first : last + 1] for factor in axis)
     return value.with_torch_axes((*value.torch[:first], joined, *value.torch[last + 1 :]))
 
