@@ -134,6 +134,12 @@ class Called(nn.Module):
         return result
 
 
+def written_where(x: Tensor) -> Tensor:
+    y = 0.5 * x
+    y[y > 0.4] = 0.2
+    return y
+
+
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     # of one row
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), SERIES),
@@ -221,6 +227,26 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "minimum": (lambda x: torch.minimum(x, x.mean(1, keepdim=True)), IMAGE),
     "glu": (lambda x: F.glu(x, 1), IMAGE),
     "addcmul": (lambda x: torch.addcmul(x, x, x, value=0.5), IMAGE),
+    # conditions
+    "comparisons": (lambda x: (x >= 0.1).float() - (x.lt(-1)).type_as(x) + x * (x <= 0.5), IMAGE),
+    "comparisons with constants": (
+        lambda x: x * (x > torch.linspace(-1, 1, 4).view(4, 1, 1)) * torch.ge(torch.zeros(5), x).float(),
+        IMAGE,
+    ),
+    "comparisons of values": (lambda x: x * (x == F.max_pool2d(x, 3, 1, 1)) + (x > x.flip(1)).float(), IMAGE),
+    "comparisons with 0": (lambda x: (F.relu(x) != 0).float() + 2.0 * (F.relu(-x) == 0), IMAGE),
+    "conditions together": (
+        lambda x: torch.where((x > 0) & ~(x > 1) | (x <= -1), x, 0.5 * x) + ((x > 0) ^ torch.logical_not(x < 0.5)),
+        IMAGE,
+    ),
+    "a condition and a constant one": (lambda x: ((x > 0) & (torch.arange(5) > 2)) * x, IMAGE),
+    "a choice of constants": (lambda x: torch.where(x > 0, 0.7, torch.linspace(-1, 1, 5)), IMAGE),
+    "masked_fill where a condition holds": (lambda x: x.masked_fill(x < -0.5, 0.3).masked_fill(x > 1, 0.0), IMAGE),
+    "writing where a condition holds": (written_where, IMAGE),
+    "comparisons of the time in front": (
+        lambda x: (x.transpose(0, 1) * (x.transpose(0, 1) > torch.zeros(3, 1, 1))).transpose(0, 1),
+        SERIES,
+    ),
     # over axes
     "sum": (lambda x: x.sum((2, 3)), IMAGE),
     "sum of the last axis": (lambda x: x.sum(-1, keepdim=True), IMAGE),

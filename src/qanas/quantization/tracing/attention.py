@@ -296,7 +296,7 @@ def _heads(builder: Builder, part: Operand, weight: Tensor, bias: Tensor, heads:
 
 
 def _folded_scores(builder: Builder, asked: Operand, key: Value, weight: Tensor) -> Value:
-    """Return the scores of few constant queries, shape (heads, positions, keys), as a linear layer of what has the keys.
+    """Return the scores of few constant queries, shape (heads, positions, keys), as a linear layer of the features.
 
     The keys' bias adds the same to all scores of a query, which a softmax doesn't see.
 

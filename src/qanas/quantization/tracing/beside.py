@@ -40,7 +40,8 @@ ALIKE = names_in(
     "add mul sub rsub div neg pow square maximum minimum clamp clamp_min clamp_max relu relu6 hardtanh leaky_relu "
     "sigmoid tanh hardswish hardsigmoid silu gelu elu celu selu mish softplus softsign logsigmoid abs exp log sqrt "
     "rsqrt sin cos erf sign reciprocal masked_fill where addcmul lerp ReLU ReLU6 Hardtanh LeakyReLU Sigmoid Tanh "
-    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid"
+    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid gt ge lt le eq ne and or xor invert "
+    "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not"
 )
 """What computes number by number."""
 

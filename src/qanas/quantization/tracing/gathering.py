@@ -15,7 +15,7 @@ from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
 from qanas.quantization.tracing.joining import cat, padded, stacked
 from qanas.quantization.tracing.layers import conv2d, linear
 from qanas.quantization.tracing.parts import along, part, split
-from qanas.quantization.tracing.pointwise import Operand, add, multiply
+from qanas.quantization.tracing.pointwise import Operand, add, multiply, where
 from qanas.quantization.tracing.shapes import flatten, flip, permute, reshape, transpose, unflatten
 from qanas.quantization.tracing.values import Value
 
@@ -26,6 +26,8 @@ MOST_PARTS = 64
 def indexed(builder: Builder, value: Value, index: object, /) -> Value:
     """Take ``value[index]``, where one axis may have a list of positions, the same for all samples."""
     entries = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(entry, Value) for entry in entries):
+        raise ValueError("an index that depends on the input; multiply by a mask, or choose by torch.where")
     lists = [place for place, entry in enumerate(entries) if _is_list(entry)]
     if not lists:
         return part(builder, value, index)
@@ -92,6 +94,8 @@ def _run(builder: Builder, value: Value, dim: int, run: Sequence[int]) -> Value:
 def written(builder: Builder, target: Operand, index: object, filling: Operand, /) -> Value:
     """Take a value, or a constant, with a value or a number at some places: what is around them stays there."""
     assert isinstance(target, Value | Tensor)  # noqa: S101 - nothing else is written into
+    if isinstance(index, Value) and not isinstance(filling, Value) and torch.as_tensor(filling).numel() == 1:
+        return where(builder, index, filling, target)
     size = target.shape if isinstance(target, Value) else tuple(target.shape[1:])
     entries = _written_entries(index, len(size) + 1)
     bounds = []
@@ -122,6 +126,8 @@ def written(builder: Builder, target: Operand, index: object, filling: Operand, 
 def _written_entries(index: object, rank: int) -> list[Any]:
     """Return the whole numbers and slices of an index, one for each axis of a sample."""
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(entry, Value) for entry in entries):
+        raise ValueError("writing at places that depend on the input; choose by torch.where(mask, y, x)")
     if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
         raise ValueError(f"writing at {_told(index)}; write at whole numbers and slices")
     if ... in entries:

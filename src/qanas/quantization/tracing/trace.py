@@ -19,6 +19,7 @@ from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
+from qanas.quantization.tracing.comparisons import TRANSLATORS as OF_CONDITIONS
 from qanas.quantization.tracing.contractions import TRANSLATORS as OF_CONTRACTIONS
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.gathering import TRANSLATORS as OF_POSITIONS
@@ -232,6 +233,7 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 KINDS = (
     OF_AXES,
     OF_CELLS,
+    OF_CONDITIONS,
     OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
