@@ -258,6 +258,47 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "std": (lambda x: x.std((2, 3), unbiased=False), IMAGE),
     "norm": (lambda x: x.norm(dim=1), IMAGE),
     "normalize": (lambda x: F.normalize(x, dim=1), IMAGE),
+    "var_mean": (lambda x: torch.cat(torch.var_mean(x, 1), 1), IMAGE),
+    "std_mean": (lambda x: torch.cat(torch.std_mean(x, dim=(2, 3), correction=0, keepdim=True), 1), IMAGE),
+    "var_mean of the time in front": (
+        lambda x: torch.cat(torch.var_mean(x.transpose(0, 1), 0, keepdim=True), 0).transpose(0, 1),
+        SERIES,
+    ),
+    "linalg.norm": (lambda x: torch.linalg.norm(x, dim=-1, keepdim=True), IMAGE),
+    "linalg.norm of matrices": (lambda x: torch.linalg.norm(x, "fro", (2, 3)), IMAGE),
+    "vector_norm": (lambda x: torch.linalg.vector_norm(x, dim=(1, 2)), IMAGE),
+    "norm of sizes": (lambda x: x.norm(1, 1) + torch.linalg.vector_norm(x, torch.inf, 1), IMAGE),
+    "norm of the time in front": (lambda x: x.transpose(0, 1).norm(2, 0), SERIES),
+    "cosine_similarity": (lambda x: F.cosine_similarity(x, x.flip(1) + 0.5, 2), IMAGE),
+    "cosine_similarity to a constant": (
+        lambda x: F.cosine_similarity(x.unsqueeze(1), torch.linspace(-1, 1, 12).view(2, 6), -1),
+        VECTOR,
+    ),
+    "pairwise_distance": (lambda x: F.pairwise_distance(x, 0.5 * x.flip(1), keepdim=True), VECTOR),
+    "a mean over one of many axes": (lambda x: x.view(-1, 2, 3, 2, 2, 3, 2).mean(2).flatten(1), (24, 6)),
+    # neighbours
+    "diff": (lambda x: torch.diff(x, dim=1, prepend=x[:, :1]), SERIES),
+    "diff twice": (lambda x: x.diff(2), SERIES),
+    "diff of the time in front": (lambda x: x.transpose(0, 1).diff(dim=0).transpose(0, 1), SERIES),
+    "fliplr": (torch.fliplr, IMAGE),
+    "squeeze of all": (lambda x: x.mean((1, 3), keepdim=True).squeeze() * 2.0, IMAGE),
+    "squeeze of all with the time in front": (
+        lambda x: x.transpose(0, 1).mean(2, keepdim=True).squeeze().transpose(0, 1),
+        SERIES,
+    ),
+    "expand in front of the batch": (
+        lambda x: x.expand(2, -1, -1, -1).permute(1, 0, 2, 3) - torch.linspace(-1, 1, 6).view(1, 2, 3, 1),
+        SERIES,
+    ),
+    "expand with the time in front": (
+        lambda x: x.transpose(0, 1).mean(0, keepdim=True).expand(3, -1, -1).transpose(0, 1) - x,
+        SERIES,
+    ),
+    "area": (lambda x: F.interpolate(x, (3, 5), mode="area"), IMAGE),
+    "area of a series": (lambda x: F.interpolate(x, scale_factor=0.25, mode="area"), SERIES),
+    "rows and columns": (lambda x: (x @ x.mT)[(slice(None), *torch.triu_indices(3, 3, 1))], SERIES),
+    "rows from behind and columns, each with the rest": (lambda x: x[:, [-1, 0, 2], [2, 1, -6]], IMAGE),
+    "gather of the last": (lambda x: x.gather(1, torch.full((len(x), 1, 12), 2)), SERIES),
     # single values
     "clamp": (lambda x: x.clamp(-0.5, 1.5), IMAGE),
     "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
@@ -346,6 +387,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (6, 4),
     ),
+    "RNN": (lambda: Recurrent(nn.RNN(12, 5, batch_first=True), output_of), SERIES),
+    "RNN of two layers in both directions": (
+        lambda: Recurrent(
+            nn.RNN(4, 3, 2, nonlinearity="relu", bias=False, batch_first=True, bidirectional=True),
+            lambda output, hidden: output.mean(1) + torch.cat([hidden[-2], hidden[-1]], 1),
+        ),
+        (4, 4),
+    ),
+    "RNN from constant states": (lambda: FromStates(nn.RNN(4, 3, batch_first=True), learned=True), (4, 4)),
     "LSTM from constant states": (lambda: FromStates(nn.LSTM(4, 3, batch_first=True), learned=True), (5, 4)),
     "LSTM of two layers from states of the input": (
         lambda: FromStates(nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True), learned=False),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder
 from qanas.quantization.tracing.joining import stacked
-from qanas.quantization.tracing.parts import along
+from qanas.quantization.tracing.parts import along, told
 from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Stacked, Unavailable, Value, mapped, size_of
 
@@ -24,7 +24,7 @@ Call = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 RESHAPED = names_in("flatten Flatten unflatten Unflatten reshape view reshape_as view_as ravel")
 """What says anew which axis a number belongs to; it knows what is beside the batch by itself."""
 
-EVERYWHERE = names_in("einsum tensordot")
+EVERYWHERE = names_in("einsum tensordot expand broadcast_to")
 """What knows where the batch is."""
 
 NOTHING = names_in("clone dropout Dropout Dropout1d Dropout2d Identity")
@@ -40,8 +40,8 @@ ALIKE = names_in(
     "add mul sub rsub div neg pow square maximum minimum clamp clamp_min clamp_max relu relu6 hardtanh leaky_relu "
     "sigmoid tanh hardswish hardsigmoid silu gelu elu celu selu mish softplus softsign logsigmoid abs exp log sqrt "
     "rsqrt sin cos erf sign reciprocal masked_fill where addcmul lerp ReLU ReLU6 Hardtanh LeakyReLU Sigmoid Tanh "
-    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid gt ge lt le eq ne and or xor invert "
-    "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not"
+    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid gt ge lt le eq ne and or xor "
+    "invert logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not"
 )
 """What computes number by number."""
 
@@ -56,16 +56,25 @@ OWN_AXIS = names_in("Softmax LogSoftmax Softmin GLU")
 
 AXES: Mapping[str, tuple[str, int]] = {
     **dict.fromkeys(
-        names_in("softmax log_softmax mean sum amax amin var std max min norm select narrow glu"), ("dim", 1)
+        names_in("softmax log_softmax mean sum amax amin var std var_mean std_mean max min select narrow glu"),
+        ("dim", 1),
     ),
     **dict.fromkeys(names_in("unbind cat stack"), ("dim", 1)),
-    **dict.fromkeys(names_in("chunk split tensor_split normalize repeat_interleave"), ("dim", 2)),
+    **dict.fromkeys(
+        names_in("chunk split tensor_split normalize repeat_interleave norm linalg_norm linalg_vector_norm diff"),
+        ("dim", 2),
+    ),
     "flip": ("dims", 1),
     "roll": ("dims", 2),
 }
 """What names axes: the argument's name and place."""
 
-USUAL_AXES = {"glu": -1, "normalize": 1, **dict.fromkeys(names_in("cat stack chunk split tensor_split unbind"), 0)}
+USUAL_AXES = {
+    "glu": -1,
+    "diff": -1,
+    "normalize": 1,
+    **dict.fromkeys(names_in("cat stack chunk split tensor_split unbind"), 0),
+}
 """Axes that torch takes where none is named."""
 
 MOST_UNROLLED = 64
@@ -249,7 +258,7 @@ def picked(call: Call, value: Value, index: Any) -> Value:  # noqa: ANN401
             continue
         if seen == value.batch:
             if entry != slice(None):
-                raise ValueError(f"the index {index}; take the whole batch, which is axis {value.batch}")
+                raise ValueError(f"the index {told(index)}; take the whole batch, which is axis {value.batch}")
         else:
             others.append(entry)
             batch += seen < value.batch and not isinstance(entry, int)
@@ -274,9 +283,9 @@ def unsqueezed(call: Call, value: Value, dim: int) -> Value:
 def _squeezed(call: Call, value: Value, dim: int | Sequence[int] | None = None) -> Value:
     """Return a value without some axes of size 1, maybe in front of the batch."""
     del call
-    if dim is None:
-        raise ValueError("squeeze() of every axis, maybe the batch; name the axis: x.squeeze(1)")
     rank = len(value.torch) + 1
+    if dim is None:
+        dim = [number for number in range(rank) if number != value.batch]
     numbers = [number % rank for number in ([dim] if isinstance(dim, int) else dim)]
     gone = {number for number in numbers if not value.torch[value.axis(number)]}
     left = tuple(axis for place, axis in enumerate(value.torch) if place + (place >= value.batch) not in gone)

@@ -112,16 +112,18 @@ def move_axes(
 
 
 def expand(builder: Builder, value: Value, /, *sizes: int | Sequence[int]) -> Value:
-    """Take axes of size 1 repeated; -1 is for a size that stays."""
+    """Take axes of size 1 repeated, and new ones in front, maybe of the batch; -1 is for a size that stays."""
     wanted = listed(sizes)
     rank = len(value.torch) + 1
-    if len(wanted) != rank or wanted[0] not in (-1, 1):
-        raise ValueError(
-            f"a value of {rank} axes expanded to {tuple(wanted)}; the batch stays, as many axes as there are"
-        )
-    return repeated(
-        builder, value, [size if own == -1 else own for own, size in zip(wanted[1:], value.shape, strict=True)]
-    )
+    more = len(wanted) - rank
+    place = more + value.batch
+    if more < 0 or wanted[place] not in (-1, 1):
+        raise ValueError(f"a value of {rank} axes expanded to {tuple(wanted)}; the batch stays, and so do all axes")
+    alone = Value(value.name, (*((),) * more, *value.torch), value.stored)
+    shape = [
+        size if own == -1 else own for own, size in zip(wanted[:place] + wanted[place + 1 :], alone.shape, strict=True)
+    ]
+    return replace(repeated(builder, alone, shape), batch=place)
 
 
 def expand_as(builder: Builder, value: Value, other: Value, /) -> Value:
@@ -244,10 +246,10 @@ def unsqueeze(builder: Builder, value: Value, /, dim: int) -> Value:
 
 
 def squeeze(builder: Builder, value: Value, /, dim: int | Sequence[int] | None = None) -> Value:
-    """Take an axis of size 1 away."""
+    """Take axes of size 1 away; where none is named all of them, but for the batch, which is of several samples."""
     del builder
     if dim is None:
-        raise ValueError("squeeze() of every axis, maybe the batch; name the axis: x.squeeze(1)")
+        return value.with_torch_axes(axis for axis in value.torch if axis)
     axes = {value.axis(number) for number in ([dim] if isinstance(dim, int) else dim)}
     return value.with_torch_axes(axis for number, axis in enumerate(value.torch) if number not in axes or axis)
 
@@ -323,6 +325,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.tile, "repeat", "tile"), repeat),
         **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), repeat_interleave),
         **dict.fromkeys((torch.flip, "flip"), flip),
+        **dict.fromkeys((torch.fliplr, "fliplr"), lambda builder, value: flip(builder, value, 1)),
+        **dict.fromkeys((torch.flipud, "flipud"), lambda builder, value: flip(builder, value, 0)),
         F.pixel_shuffle: pixel_shuffle,
         F.pixel_unshuffle: pixel_unshuffle,
         **dict.fromkeys((torch.channel_shuffle, F.channel_shuffle), shuffled),
