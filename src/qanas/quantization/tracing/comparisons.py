@@ -71,10 +71,10 @@ TRANSLATORS = Translators(
             )
             for target in (compare, getattr(operator, name), name)
         },
-        **dict.fromkeys((torch.logical_and, torch.bitwise_and, operator.and_, "logical_and", "and"), multiply),
-        **dict.fromkeys((torch.logical_or, torch.bitwise_or, operator.or_, "logical_or", "or"), maximum),
-        **dict.fromkeys((torch.logical_xor, torch.bitwise_xor, operator.xor, "logical_xor", "xor"), either_alone),
-        **dict.fromkeys((torch.logical_not, torch.bitwise_not, operator.invert, "logical_not", "invert"), negated),
+        **dict.fromkeys((torch.logical_and, torch.bitwise_and, operator.and_, "logical_and"), multiply),
+        **dict.fromkeys((torch.logical_or, torch.bitwise_or, operator.or_, "logical_or"), maximum),
+        **dict.fromkeys((torch.logical_xor, torch.bitwise_xor, operator.xor, "logical_xor"), either_alone),
+        **dict.fromkeys((torch.logical_not, torch.bitwise_not, operator.invert, "logical_not"), negated),
     },
     modules={},
 )
