@@ -454,12 +454,13 @@ def test_states_of_an_lstm(function: Callable[[Any, Tensor], object], message: s
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("convert", [False, True])
 def test_what_torch_has_quantized_is_refused_for_the_float_network(convert: bool) -> None:
-    network: Any = nn.Sequential(torch.ao.quantization.QuantStub(), nn.Linear(4, 3), nn.ReLU())
-    network.qconfig = torch.ao.quantization.get_default_qconfig("qnnpack")
+    quantization: Any = torch.ao.quantization
+    network: Any = nn.Sequential(quantization.QuantStub(), nn.Linear(4, 3), nn.ReLU())
+    network.qconfig = quantization.get_default_qconfig("qnnpack")
     trace(network.eval(), (4,))  # stubs change nothing
-    prepared = torch.ao.quantization.prepare(network)
+    prepared = quantization.prepare(network)
     prepared(torch.randn(8, 4))
-    refused = torch.ao.quantization.convert(prepared) if convert else prepared
+    refused = quantization.convert(prepared) if convert else prepared
     with pytest.raises(UnsupportedNetworkError, match=r"0.*give the float network that it was made from"):
         trace(refused, (4,))
 

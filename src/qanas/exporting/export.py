@@ -150,7 +150,7 @@ def _fewer_axes(program: Program, reason: str) -> str:
     many = {
         operator.kind
         for operator in program.operators
-        if any(len(tensor.shape) > MOST_AXES for tensor in operator.inputs)
+        if any(tensor is not None and len(tensor.shape) > MOST_AXES for tensor in operator.inputs)
     }
     kind = next((kind for kind in sorted(many) if kind in reason), None)
     return (

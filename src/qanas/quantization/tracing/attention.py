@@ -120,11 +120,15 @@ def add_matmul(
     return add(builder, multiply(builder, product, alpha) if alpha != 1 else product, beta * bias)
 
 
+Part = Value | Tensor
+"""Of attention: queries, keys or values; those that are learned are constants."""
+
+
 def attention(  # noqa: PLR0913 - as torch has it
     builder: Builder,
-    query: Operand,
-    key: Operand,
-    value: Operand,
+    query: Part,
+    key: Part,
+    value: Part,
     /,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
@@ -146,7 +150,7 @@ def attention(  # noqa: PLR0913 - as torch has it
     return _attended(builder, scores, value, masks)[0]
 
 
-def _scores(builder: Builder, query: Operand, key: Operand) -> Value:
+def _scores(builder: Builder, query: Part, key: Part) -> Value:
     """Return how scaled queries, shape (..., positions, width), and keys, shape (..., keys, width), agree.
 
     Raises:
@@ -157,7 +161,7 @@ def _scores(builder: Builder, query: Operand, key: Operand) -> Value:
     return matmul(builder, query, key.mT if isinstance(key, Tensor) else transpose(builder, key, -2, -1))
 
 
-def _attended(builder: Builder, scores: Value, value: Operand, masks: Sequence[Tensor | None]) -> tuple[Value, Value]:
+def _attended(builder: Builder, scores: Value, value: Part, masks: Sequence[Tensor | None]) -> tuple[Value, Value]:
     """Return what is found by scores, and by which shares, both of shape (..., positions, keys).
 
     Args:
@@ -198,9 +202,9 @@ def _constant_mask(name: str, mask: object) -> Tensor | None:
 def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     builder: Builder,
     module: nn.MultiheadAttention,
-    query: Operand,
-    key: Operand,
-    value: Operand,
+    query: Part,
+    key: Part,
+    value: Part,
     /,
     key_padding_mask: object = None,
     need_weights: bool = True,
@@ -218,7 +222,7 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     return replace(found, batch=batch), shares if need_weights else None
 
 
-def _of_a_sample(part: Operand, batch: int) -> Operand:
+def _of_a_sample(part: Part, batch: int) -> Part:
     """Return queries, keys or values with the batch in front; constants, such as learned queries, without it.
 
     Raises:
@@ -226,7 +230,7 @@ def _of_a_sample(part: Operand, batch: int) -> Operand:
     """
     if isinstance(part, Value):
         return replace(part, batch=0)
-    constant = torch.as_tensor(part).detach()
+    constant = part.detach()
     if constant.ndim != 3 or constant.shape[batch] != 1:  # noqa: PLR2004 - the batch, positions, width
         raise ValueError(
             f"attention with a constant of shape {tuple(constant.shape)}; give it an axis for the batch, of the size "
@@ -235,7 +239,7 @@ def _of_a_sample(part: Operand, batch: int) -> Operand:
     return constant.squeeze(batch)
 
 
-def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *values: Operand) -> int:
+def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *values: Part) -> int:
     """Return where a module has the batch.
 
     Raises:
@@ -255,7 +259,7 @@ def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *value
 def _by_heads(
     builder: Builder,
     module: nn.MultiheadAttention,
-    values: Sequence[Operand],
+    values: Sequence[Part],
     key_padding_mask: object,
     attn_mask: object,
 ) -> tuple[Value, Value]:
@@ -288,14 +292,14 @@ def _by_heads(
     return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
 
 
-def _heads(builder: Builder, part: Operand, weight: Tensor, bias: Tensor, heads: int) -> Operand:
+def _heads(builder: Builder, part: Part, weight: Tensor, bias: Tensor, heads: int) -> Part:
     """Return a projection of shape (positions, width), head by head: (heads, positions, width / heads)."""
     if isinstance(part, Tensor):
-        return F.linear(part, weight, bias).unflatten(-1, (heads, -1)).transpose(0, 1)
+        return F.linear(part, weight, bias).reshape(len(part), heads, -1).transpose(0, 1)
     return transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (heads, -1)), 1, 2)
 
 
-def _folded_scores(builder: Builder, asked: Operand, key: Value, weight: Tensor) -> Value:
+def _folded_scores(builder: Builder, asked: Part, key: Value, weight: Tensor) -> Value:
     """Return the scores of few constant queries, shape (heads, positions, keys), as a linear layer of the features.
 
     The keys' bias adds the same to all scores of a query, which a softmax doesn't see.
@@ -308,7 +312,7 @@ def _folded_scores(builder: Builder, asked: Operand, key: Value, weight: Tensor)
     """
     assert isinstance(asked, Tensor)  # noqa: S101 - looked at before
     heads, positions, width = asked.shape
-    folded = asked @ weight.unflatten(0, (heads, width))
+    folded = asked @ weight.reshape(heads, width, -1)
     scores = transpose(builder, linear(builder, key, folded.flatten(0, 1).contiguous()), 1, 2)
     return unflatten(builder, scores, 1, (heads, positions))
 

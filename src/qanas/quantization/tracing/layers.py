@@ -148,16 +148,17 @@ def conv_transpose_module(
 ) -> Value:
     """Take an `nn.ConvTranspose1d` or `nn.ConvTranspose2d`, of whose outputs' sizes one may be asked for."""
     translate, axes = (conv_transpose1d, 1) if isinstance(module, nn.ConvTranspose1d) else (conv_transpose2d, 2)
+    assert not isinstance(module.padding, str)  # noqa: S101 - torch takes numbers alone
     further: Sizes = module.output_padding
     if output_size is not None:  # torch's own rule, which reads no more than the shape of what comes in
         further = module._output_padding(
             torch.empty(value.whole_shape),
             list(output_size),
-            module.stride,
-            module.padding,
-            module.kernel_size,
+            list(module.stride),
+            list(module.padding),
+            list(module.kernel_size),
             axes,
-            module.dilation,
+            list(module.dilation),
         )
     return translate(
         builder,
