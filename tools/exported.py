@@ -36,15 +36,20 @@ def lines() -> list[str]:
     """Return the part of the page between the marks."""
     modules = [kind.__name__ for kind in MODULES if getattr(nn, kind.__name__, None) is kind]
     known = set(FUNCTIONS)
-    of_torch, functional = ([name for name in _public(home) if getattr(home, name) in known] for home in (torch, F))
+    of_torch, functional, algebra = (
+        [name for name in _public(home) if getattr(home, name) in known] for home in (torch, F, torch.linalg)
+    )
     methods = [name for name in known if isinstance(name, str)]
     python = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "@": "matmul", "**": "pow", "[]": "getitem"}
+    python |= {">": "gt", ">=": "ge", "<": "lt", "<=": "le", "==": "eq", "!=": "ne"}
+    python |= {"&": "and_", "|": "or_", "^": "xor", "~": "invert"}
     signs = [sign for sign, name in python.items() if getattr(operator, name) in known or name in known]
     wide, narrow = _by_bits()
     return [
         *_paragraph("Modules of `torch.nn`", modules),
         *_paragraph("Functions of `torch.nn.functional`", functional),
         *_paragraph("Functions of `torch`", of_torch),
+        *_paragraph("Functions of `torch.linalg`", algebra),
         *_paragraph("Methods of tensors", methods),
         *_paragraph("Python's own", signs),
         *_paragraph("Operators that a file is made of", list(OPERATOR_KINDS)),

@@ -105,6 +105,22 @@ class LogGamma(nn.Module):
         return torch.lgamma(x * x + 1.0)
 
 
+class ManyAxes(nn.Module):
+    """A concatenation of seven axes, or a product of matrices in six of them, the batch among them."""
+
+    def __init__(self, product: bool = False) -> None:
+        super().__init__()
+        self.product = product
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.view(-1, 2, 3, 2, 2, 2) if self.product else x.view(-1, 2, 3, 2, 2, 2, 1)
+        return y @ y.mT if self.product else torch.cat([y, y.relu()], 3)
+
+
+def many_axes() -> nn.Module:
+    return ManyAxes(product=True)
+
+
 def nothing() -> None:
     return None
 

@@ -589,6 +589,16 @@ def test_weights_of_sizes_that_no_runtime_takes_are_refused(tmp_path: Path) -> N
         shipped(tmp_path, "very_uneven", x=samples_of((4,)) * columns)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("ManyAxes", "CONCATENATION"), ("many_axes", "BATCH_MATMUL")])
+def test_operators_of_too_many_axes_are_told_as_such(tmp_path: Path, name: str, kind: str) -> None:
+    samples = samples_of((48,), 64)
+    try:
+        reason = shipped(tmp_path, name, x=samples)[0].failure
+    except InputError as error:
+        reason = str(error)
+    assert f"{kind} has no kernel of so many axes; view what it gets with fewer" in reason
+
+
 # What it is compared on
 
 

@@ -80,6 +80,37 @@ def in_front(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     return found
 
 
+def with_constants(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """A positional encoding, weights, places and a token, all of which have torch's axis of the batch."""
+    y = x.transpose(0, 1)
+    time = torch.linspace(-1.0, 1.0, len(y)).view(-1, 1, 1)
+    y = (torch.sin(time * torch.arange(1.0, 5.0)) + y) * (2.0 + time)
+    y = torch.where(time > 0, y, 0.5).masked_fill(time < -0.9, 0.0) + torch.linspace(0, 1, 4)
+    y = torch.cat([torch.full((1, y.size(1), 4), 0.3), y], 0)
+    found: Tensor = layers.linear(y.transpose(0, 1))
+    joined = x.flatten(0, 1) * torch.linspace(0, 1, 4) + torch.ones(1, 1)
+    return found[:, 1:] + joined.view(x.shape)
+
+
+def sequence_wise(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """Layers over every step of every sample, the time in front, as CRNNs and Deep Speech have them."""
+    y = x.transpose(0, 1)
+    t, n = y.size(0), y.size(1)
+    joined = y.reshape(t * n, -1) * torch.linspace(0.5, 1, 4)
+    joined = joined[:, :2].repeat(1, 2) + layers.each(joined) + y.flatten(0, 1).flatten(1)
+    apart = F.pad(joined.unsqueeze(1), (1, 1)).max(1)[0][:, 1:-1].view(t, n, -1)
+    found: Tensor = apart.view(t, n, 2, 2).view(-1, 2, 2).sum(2).view(t, n, 2).permute(1, 0, 2)
+    return found
+
+
+def layers_and_directions(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
+    """The last states of an LSTM, layer by layer."""
+    _, (hidden, _) = layers.lstm(x)
+    last = hidden.view(2, 2, x.size(0), 3)[-1]
+    found: Tensor = torch.cat([last[0], last[1]], 1) + hidden.reshape(4, len(x), 3).sum(0).repeat(1, 2)
+    return found
+
+
 def attended(layers: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `ModuleDict`
     """Attention and an encoder with the positions in front, and what attention looked at."""
     y = x.transpose(0, 1)
@@ -109,6 +140,15 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
             ),
             batch_first=nn.MultiheadAttention(4, 2, batch_first=True),
         ),
+        TOKENS,
+    ),
+    "constants with the batch in between": (Layered(with_constants, linear=nn.Linear(4, 4)), TOKENS),
+    "time joined to the batch behind it": (
+        Layered(sequence_wise, each=nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.PReLU(4), nn.Softmax(1))),
+        TOKENS,
+    ),
+    "layers and directions of an LSTM": (
+        Layered(layers_and_directions, lstm=nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)),
         TOKENS,
     ),
     "a stack in front": (Layered(stacked, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), TOKENS),
@@ -142,6 +182,11 @@ def test_parts_one_after_the_other_have_the_same_weights() -> None:
         (lambda m, x: m.conv(x.transpose(0, 1)), "put the batch in front"),
         (lambda _, x: x.flatten(0, 1)[0], "take the whole batch"),
         (lambda m, x: m.attention(*[x.flatten(2)] * 3)[0], "put the positions in front"),
+        (lambda _, x: x.transpose(0, 1).reshape(2, -1), "with the batch as axis 1, to"),
+        (lambda _, x: x.transpose(0, 1).flatten(0, 1), "joined to the batch; take them apart"),
+        (lambda _, x: x.permute(1, 2, 0, 3).flatten(1, 3), "a flatten over the batch, which is axis 2"),
+        (lambda _, x: x.transpose(0, 1).flatten(0, 1) + x.flatten(0, 1), "one has axes joined to the batch"),
+        (lambda _, x: x.transpose(0, 1) + torch.ones(4, 2, 1, 1), r"\(4, 2, 1, 1\) with a value whose batch is axis 1"),
     ],
 )
 def test_what_would_mix_samples_is_refused(function: Callable[[Any, Tensor], object], message: str) -> None:

@@ -232,6 +232,27 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Layered(lambda _, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT)),
         "every sample is of one length",
     ),
+    "constant queries of constant keys": (
+        Layered(lambda _, x: F.scaled_dot_product_attention(torch.ones(1, 1, 6), torch.ones(1, 8, 6), x[:, 0])),
+        "take its shares as a constant matrix",
+    ),
+    "learned queries of no batch": (
+        Layered(
+            lambda m, x: m.a(torch.ones(2, 6), x[:, 0], x[:, 0])[0], a=nn.MultiheadAttention(6, 2, batch_first=True)
+        ),
+        "give it an axis for the batch",
+    ),
+    "matrices for another number of channels": (
+        Layered(lambda _, x: x @ torch.ones(3, 6, 6)),
+        "leading axes must be equal, or 1",
+    ),
+    "exactly a number": (Layered(lambda _, x: (x == 1.0).float()), "take >= and <= around it"),
+    "a mask of the input's in front of a softmax": (
+        Layered(lambda _, x: x.masked_fill(x > 0, -1e9).softmax(-1)),
+        "every sample is of one length",
+    ),
+    "positions by a condition": (Layered(lambda _, x: x[x > 0]), "choose by torch.where"),
+    "writing values by a condition": (Layered(lambda _, x: x.clone().__setitem__((0, x > 0), 0.0)), "torch.where"),
     "minus infinity without a softmax": (
         Layered(lambda _, x: x + torch.full((8, 6), -torch.inf).triu(1)),
         "right in front of a softmax",

@@ -384,7 +384,23 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "a flatten over the batch": (lambda _, x: torch.flatten(x), "joined to the batch"),
     "a permutation of the batch": (lambda _, x: x.permute(1, 0, 2, 3), "the batch is axis 1"),
     "a transposition of the batch": (lambda _, x: x.transpose(0, 1), "the batch is axis 1"),
-    "a squeeze of everything": (lambda _, x: x.squeeze(), "name the axis"),
+    "an expansion of the batch": (lambda _, x: x.expand(3, -1, -1, -1), "the batch stays"),
+    "positions of largest values": (lambda _, x: x.argmax(1), "return the scores, and take argmax outside"),
+    "a guard on numbers": (lambda _, x: x if torch.isnan(x).any() else -x, "leave the check to whoever calls"),
+    "noise": (lambda _, x: x + torch.randn_like(x), "a file computes the same each time"),
+    "positions that depend on the input": (lambda _, x: x.gather(1, x), "take constant ones"),
+    "positions that differ": (lambda _, x: x.gather(1, torch.arange(120).view(1, 4, 6, 5) % 4), "index_select"),
+    "positions of three axes": (lambda _, x: x[:, [0], [1], [2]], r"the index \[:, \[0\], \[1\], \[2\]\]; take a list"),
+    "rows without columns": (
+        lambda _, x: x[:, torch.arange(3), torch.arange(2)],
+        r"\[:, a tensor of shape \(3,\), a tensor of shape \(2,\)\]; take lists of rows and columns",
+    ),
+    "rows that aren't there": (lambda _, x: x[:, torch.tensor([4]), torch.tensor([0])], "of axes of 4 and 6"),
+    "a resize that smooths": (
+        lambda _, x: F.interpolate(x, (3, 3), mode="bilinear", antialias=True),
+        "with antialias; take one without",
+    ),
+    "a norm of matrices": (lambda _, x: torch.linalg.norm(x, 2, (2, 3)), "take ord = 'fro'"),
     "a missing axis": (lambda _, x: x.transpose(1, 4), "axis 4 of a value of 4 axes"),
     "an option that is not known": (lambda _, x: x.transpose(1, 2, copy=True), "copy"),  # type: ignore[call-arg]
     "an attribute that is not known": (lambda m, x: m.layers.conv(x.imag), "the attribute imag of a value"),
@@ -433,6 +449,26 @@ def test_states_of_an_lstm(function: Callable[[Any, Tensor], object], message: s
     else:
         with pytest.raises(UnsupportedNetworkError, match=message):
             trace(network, (7, 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("convert", [False, True])
+def test_what_torch_has_quantized_is_refused_for_the_float_network(convert: bool) -> None:
+    quantization: Any = torch.ao.quantization
+    network: Any = nn.Sequential(quantization.QuantStub(), nn.Linear(4, 3), nn.ReLU())
+    network.qconfig = quantization.get_default_qconfig("qnnpack")
+    trace(network.eval(), (4,))  # stubs change nothing
+    prepared = quantization.prepare(network)
+    prepared(torch.randn(8, 4))
+    refused = quantization.convert(prepared) if convert else prepared
+    with pytest.raises(UnsupportedNetworkError, match=r"0.*give the float network that it was made from"):
+        trace(refused, (4,))
+
+
+def test_further_operators_of_a_call_are_numbered() -> None:
+    names = [node.name for node in trace(Function(lambda _, x: x.cumsum(1).roll(1, 1).roll(2, 2)), (4, 6)).nodes]
+    assert any(name.endswith("__3") for name in names)
+    assert not any(name.endswith("_") for name in names)
 
 
 def test_a_function_inside_a_layer_is_named_by_the_layers_path() -> None:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
+from tests.quantization.functions import Layered
+
 IMAGE, SERIES, VECTOR = (4, 6, 5), (3, 12), (6,)
 
 
@@ -34,6 +36,22 @@ class TimeInFront(nn.Module):
         x = x.transpose(0, 1)
         found, shares = self.attention(x, x, x)
         return torch.cat([self.encoder(x + found).transpose(0, 1), shares], 2)
+
+
+class Learned(nn.Module):
+    """Attention of which a part is learned: queries that look at the input, or keys that it looks at."""
+
+    def __init__(self, attention: nn.Module, read: Callable[[Any, Tensor, Tensor], Tensor], count: int) -> None:
+        super().__init__()
+        self.attention, self.read, self.learned = attention, read, nn.Parameter(torch.randn(count, 1, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.attention, self.learned.expand(-1, len(x), -1), x)
+
+
+def pooled(attention: Any, learned: Tensor, x: Tensor) -> Tensor:  # noqa: ANN401 - a module
+    found, shares = attention(learned.transpose(0, 1), x, x)
+    return torch.cat([found, shares], 2)
 
 
 class Causal(nn.Module):
@@ -116,6 +134,12 @@ class Called(nn.Module):
         return result
 
 
+def written_where(x: Tensor) -> Tensor:
+    y = 0.5 * x
+    y[y > 0.4] = 0.2
+    return y
+
+
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     # of one row
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), SERIES),
@@ -166,6 +190,11 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "mm": (lambda x: torch.mm(x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
     "addmm": (lambda x: torch.addmm(torch.ones(2), x, torch.linspace(-1, 1, 12).reshape(6, 2)), VECTOR),
     "matmul with a constant": (lambda x: x @ torch.linspace(-1, 1, 24).reshape(12, 2), SERIES),
+    "matmul with a constant for each channel": (lambda x: x @ torch.linspace(-1, 1, 60).reshape(4, 5, 3), IMAGE),
+    "a constant matmul for one axis": (
+        lambda x: torch.linspace(-1, 1, 36).reshape(3, 1, 2, 6) @ x.unsqueeze(1),
+        IMAGE,
+    ),
     "a constant matmul": (lambda x: torch.linspace(-1, 1, 6).reshape(2, 3) @ x, SERIES),
     # two values
     "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
@@ -198,6 +227,26 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "minimum": (lambda x: torch.minimum(x, x.mean(1, keepdim=True)), IMAGE),
     "glu": (lambda x: F.glu(x, 1), IMAGE),
     "addcmul": (lambda x: torch.addcmul(x, x, x, value=0.5), IMAGE),
+    # conditions
+    "comparisons": (lambda x: (x >= 0.1).float() - (x.lt(-1)).type_as(x) + x * (x <= 0.5), IMAGE),
+    "comparisons with constants": (
+        lambda x: x * (x > torch.linspace(-1, 1, 4).view(4, 1, 1)) * torch.ge(torch.zeros(5), x).float(),
+        IMAGE,
+    ),
+    "comparisons of values": (lambda x: x * (x == F.max_pool2d(x, 3, 1, 1)) + (x > x.flip(1)).float(), IMAGE),
+    "comparisons with 0": (lambda x: (F.relu(x) != 0).float() + 2.0 * (F.relu(-x) == 0), IMAGE),
+    "conditions together": (
+        lambda x: torch.where((x > 0) & ~(x > 1) | (x <= -1), x, 0.5 * x) + ((x > 0) ^ torch.logical_not(x < 0.5)),
+        IMAGE,
+    ),
+    "a condition and a constant one": (lambda x: ((x > 0) & (torch.arange(5) > 2)) * x, IMAGE),
+    "a choice of constants": (lambda x: torch.where(x > 0, 0.7, torch.linspace(-1, 1, 5)), IMAGE),
+    "masked_fill where a condition holds": (lambda x: x.masked_fill(x < -0.5, 0.3).masked_fill(x > 1, 0.0), IMAGE),
+    "writing where a condition holds": (written_where, IMAGE),
+    "comparisons of the time in front": (
+        lambda x: (x.transpose(0, 1) * (x.transpose(0, 1) > torch.zeros(3, 1, 1))).transpose(0, 1),
+        SERIES,
+    ),
     # over axes
     "sum": (lambda x: x.sum((2, 3)), IMAGE),
     "sum of the last axis": (lambda x: x.sum(-1, keepdim=True), IMAGE),
@@ -209,6 +258,47 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "std": (lambda x: x.std((2, 3), unbiased=False), IMAGE),
     "norm": (lambda x: x.norm(dim=1), IMAGE),
     "normalize": (lambda x: F.normalize(x, dim=1), IMAGE),
+    "var_mean": (lambda x: torch.cat(torch.var_mean(x, 1), 1), IMAGE),
+    "std_mean": (lambda x: torch.cat(torch.std_mean(x, dim=(2, 3), correction=0, keepdim=True), 1), IMAGE),
+    "var_mean of the time in front": (
+        lambda x: torch.cat(torch.var_mean(x.transpose(0, 1), 0, keepdim=True), 0).transpose(0, 1),
+        SERIES,
+    ),
+    "linalg.norm": (lambda x: torch.linalg.norm(x, dim=-1, keepdim=True), IMAGE),
+    "linalg.norm of matrices": (lambda x: torch.linalg.norm(x, "fro", (2, 3)), IMAGE),
+    "vector_norm": (lambda x: torch.linalg.vector_norm(x, dim=(1, 2)), IMAGE),
+    "norm of sizes": (lambda x: x.norm(1, 1) + torch.linalg.vector_norm(x, torch.inf, 1), IMAGE),
+    "norm of the time in front": (lambda x: x.transpose(0, 1).norm(2, 0), SERIES),
+    "cosine_similarity": (lambda x: F.cosine_similarity(x, x.flip(1) + 0.5, 2), IMAGE),
+    "cosine_similarity to a constant": (
+        lambda x: F.cosine_similarity(x.unsqueeze(1), torch.linspace(-1, 1, 12).view(2, 6), -1),
+        VECTOR,
+    ),
+    "pairwise_distance": (lambda x: F.pairwise_distance(x, 0.5 * x.flip(1), keepdim=True), VECTOR),
+    "a mean over one of many axes": (lambda x: x.view(-1, 2, 3, 2, 2, 3, 2).mean(2).flatten(1), (24, 6)),
+    # neighbours
+    "diff": (lambda x: torch.diff(x, dim=1, prepend=x[:, :1]), SERIES),
+    "diff twice": (lambda x: x.diff(2), SERIES),
+    "diff of the time in front": (lambda x: x.transpose(0, 1).diff(dim=0).transpose(0, 1), SERIES),
+    "fliplr": (torch.fliplr, IMAGE),
+    "squeeze of all": (lambda x: x.mean((1, 3), keepdim=True).squeeze() * 2.0, IMAGE),
+    "squeeze of all with the time in front": (
+        lambda x: x.transpose(0, 1).mean(2, keepdim=True).squeeze().transpose(0, 1),
+        SERIES,
+    ),
+    "expand in front of the batch": (
+        lambda x: x.expand(2, -1, -1, -1).permute(1, 0, 2, 3) - torch.linspace(-1, 1, 6).view(1, 2, 3, 1),
+        SERIES,
+    ),
+    "expand with the time in front": (
+        lambda x: x.transpose(0, 1).mean(0, keepdim=True).expand(3, -1, -1).transpose(0, 1) - x,
+        SERIES,
+    ),
+    "area": (lambda x: F.interpolate(x, (3, 5), mode="area"), IMAGE),
+    "area of a series": (lambda x: F.interpolate(x, scale_factor=0.25, mode="area"), SERIES),
+    "rows and columns": (lambda x: (x @ x.mT)[(slice(None), *torch.triu_indices(3, 3, 1))], SERIES),
+    "rows from behind and columns, each with the rest": (lambda x: x[:, [-1, 0, 2], [2, 1, -6]], IMAGE),
+    "gather of the last": (lambda x: x.gather(1, torch.full((len(x), 1, 12), 2)), SERIES),
     # single values
     "clamp": (lambda x: x.clamp(-0.5, 1.5), IMAGE),
     "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
@@ -236,7 +326,19 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.ConvTranspose2d(4, 3, 2, 2, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
         IMAGE,
     ),
+    "ConvTranspose2d to a size": (
+        lambda: Layered(
+            lambda m, x: m["up"](m["down"](x), output_size=x.size()),
+            down=nn.Conv2d(4, 3, 3, 2, 1),
+            up=nn.ConvTranspose2d(3, 2, 3, 2, 1),
+        ),
+        IMAGE,
+    ),
     "ConvTranspose1d": (lambda: nn.ConvTranspose1d(3, 4, 4, 2, 1), SERIES),
+    "ConvTranspose1d to a size": (
+        lambda: Layered(lambda m, x: m["up"](x, output_size=[24]), up=nn.ConvTranspose1d(3, 4, 3, 2, 1)),
+        SERIES,
+    ),
     "MaxPool1d": (lambda: nn.MaxPool1d(2), SERIES),
     "AvgPool1d": (lambda: nn.AvgPool1d(3, 1, 1), SERIES),
     "Upsample of series": (lambda: nn.Upsample(scale_factor=3), SERIES),
@@ -285,6 +387,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (6, 4),
     ),
+    "RNN": (lambda: Recurrent(nn.RNN(12, 5, batch_first=True), output_of), SERIES),
+    "RNN of two layers in both directions": (
+        lambda: Recurrent(
+            nn.RNN(4, 3, 2, nonlinearity="relu", bias=False, batch_first=True, bidirectional=True),
+            lambda output, hidden: output.mean(1) + torch.cat([hidden[-2], hidden[-1]], 1),
+        ),
+        (4, 4),
+    ),
+    "RNN from constant states": (lambda: FromStates(nn.RNN(4, 3, batch_first=True), learned=True), (4, 4)),
     "LSTM from constant states": (lambda: FromStates(nn.LSTM(4, 3, batch_first=True), learned=True), (5, 4)),
     "LSTM of two layers from states of the input": (
         lambda: FromStates(nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True), learned=False),
@@ -308,6 +419,48 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "MultiheadAttention of padded keys": (
         lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
+        (7, 12),
+    ),
+    "attention of a learned query": (
+        lambda: Learned(nn.MultiheadAttention(12, 3, batch_first=True), pooled, 2),
+        (7, 12),
+    ),
+    "attention of many learned queries": (
+        lambda: Learned(nn.MultiheadAttention(12, 3, batch_first=True, bias=False), pooled, 9),
+        (7, 12),
+    ),
+    "attention of learned queries with the time in front": (
+        lambda: Learned(
+            nn.MultiheadAttention(12, 2),
+            lambda m, learned, x: m(learned, x.transpose(0, 1), x.transpose(0, 1))[0].transpose(0, 1),
+            3,
+        ),
+        (7, 12),
+    ),
+    "attention to learned keys": (
+        lambda: Learned(
+            nn.MultiheadAttention(12, 2, batch_first=True),
+            lambda m, learned, x: m(x, learned.transpose(0, 1), 0.5 * learned.transpose(0, 1))[0],
+            5,
+        ),
+        (7, 12),
+    ),
+    "scaled_dot_product_attention of learned queries": (
+        lambda: Learned(
+            nn.Linear(12, 12),
+            lambda m, learned, x: F.scaled_dot_product_attention(
+                learned.view(3, -1, 2, 6).permute(1, 2, 0, 3), m(x).view(-1, 7, 2, 6).transpose(1, 2), x[:, None]
+            ),
+            3,
+        ),
+        (7, 12),
+    ),
+    "TransformerDecoderLayer with learned queries": (
+        lambda: Learned(
+            nn.TransformerDecoderLayer(12, 2, 20, batch_first=True),
+            lambda m, learned, x: m(learned.transpose(0, 1), x),
+            4,
+        ),
         (7, 12),
     ),
     "attention with the time in front": (TimeInFront, (7, 12)),

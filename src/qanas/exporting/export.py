@@ -39,6 +39,7 @@ from qanas.quantization.layer_noise import layer_noise, samples_affordable
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.transposed import QuantizedTransposedConvolution
+from qanas.quantization.program import Program
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 
@@ -101,8 +102,9 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         InputError: there is no such scheme, or the network can't have it.
     """
     quantized = scheme.quantize(source)
-    content = write_tflite(quantized.program())
-    model = _loaded(source, content)
+    program = quantized.program()
+    content = write_tflite(program)
+    model = _loaded(source, program, content)
     simulated = _simulated(quantized, source)  # first: it tells what a kernel would abort on, with the whole process
     codes = model.codes(source.compared)
     parity = _parity(simulated, codes)
@@ -116,12 +118,14 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         outputs=_real(quantized, codes),
         costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
-        failure=f"outside parity: {reasons[0]}" if reasons else _refusal(content),
+        failure=f"outside parity: {reasons[0]}" if reasons else _refusal(program, content),
         quantized=quantized,
     )
 
 
-def _loaded(source: Source, content: bytes, kernels: Sequence[Kernels] = ("reference",)) -> LiteRTModel:
+def _loaded(
+    source: Source, program: Program, content: bytes, kernels: Sequence[Kernels] = ("reference",)
+) -> LiteRTModel:
     """Return a file in LiteRT, with the first kernels that load it: the reference ones lack ELU in float32.
 
     Raises:
@@ -133,22 +137,38 @@ def _loaded(source: Source, content: bytes, kernels: Sequence[Kernels] = ("refer
             return LiteRTModel(content, chosen, source.graph.border)
         except ValueError as error:
             refusals.append(error)
-    raise InputError(
-        f"'{source.name}' can't be exported: {' '.join(str(refusals[0]).split())}; {_ALIKE}, or quantize less of it"
-    ) from refusals[0]
+    reason = " ".join(str(refusals[0]).split())
+    mend = _fewer_axes(program, reason) or f"{_ALIKE}, or quantize less of it"
+    raise InputError(f"'{source.name}' can't be exported: {reason}; {mend}") from refusals[0]
 
 
 _ALIKE = "bring columns of the input and channels of layers to sizes that are alike"
 
 
-def _refusal(content: bytes) -> str:
+MOST_AXES = 5
+"""The batch among them: operators of more have no kernel here and there."""
+
+
+def _fewer_axes(program: Program, reason: str) -> str:
+    """Return what to do where a runtime names an operator of many axes as the one that it can't load; else empty."""
+    many = {
+        operator.kind
+        for operator in program.operators
+        if any(tensor is not None and len(tensor.shape) > MOST_AXES for tensor in operator.inputs)
+    }
+    kind = next((kind for kind in sorted(many) if kind in reason), None)
+    return (
+        "" if kind is None else f"{kind} has no kernel of so many axes; view what it gets with fewer: x.flatten(1, 2)"
+    )
+
+
+def _refusal(program: Program, content: bytes) -> str:
     """Return why the kernels that LiteRT takes by default can't run a file; empty where they can."""
     reason = default_kernels_refusal(content)
     if reason is None:
         return ""
-    return (
-        f"LiteRT's default kernels can't load the file ({reason}); {_ALIKE}: a rescaling by 256 or more has no kernel"
-    )
+    mend = _fewer_axes(program, reason) or f"{_ALIKE}: a rescaling by 256 or more has no kernel"
+    return f"LiteRT's default kernels can't load the file ({reason}); {mend}"
 
 
 def float_tflite(source: Source) -> Deployed:
@@ -158,10 +178,11 @@ def float_tflite(source: Source) -> Deployed:
         InputError: LiteRT has no kernel of float32 for an operator, or refuses the file.
     """
     try:
-        content = write_tflite(source.graph.program())
+        program = source.graph.program()
+        content = write_tflite(program)
     except ValueError as error:
         raise InputError(f"'{source.name}' can't be exported: {error}") from error
-    model = _loaded(source, content, ("reference", "optimized"))
+    model = _loaded(source, program, content, ("reference", "optimized"))
     outputs = model.predict(source.compared)
     ratios = {name: sqnr_db(wanted, outputs[name]) for name, wanted in source.compared_outputs.items()}
     worst = min(ratios, key=lambda name: ratios[name])
@@ -178,7 +199,7 @@ def float_tflite(source: Source) -> Deployed:
         outputs=outputs,
         costs=floating,
         parity={},
-        failure=_refusal(content) if ratios[worst] >= MIN_FLOAT_SQNR_DB else low,
+        failure=_refusal(program, content) if ratios[worst] >= MIN_FLOAT_SQNR_DB else low,
     )
 
 

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
-from qanas.quantization.numbers.affine import Affine
+from qanas.quantization.numbers.affine import ActivationBits, Affine
 from qanas.quantization.numbers.expm1 import expm1
+from qanas.quantization.operators.arithmetic import FINE_STEPS, QuantizedAdd, QuantizedWithConstant
 from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.shapes import Reshape, Slice
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
+from tests.quantization.functions import Function
 
 
 class Tokens(nn.Module):
@@ -84,6 +86,38 @@ def test_a_softmax_that_would_abort_is_refused_before() -> None:
     codes[0, 0] = 127.0
     steep, _ = Softmax().quantize([Affine(0.1, 0)], Ranges((0.0, 1.0), {}), Scheme())
     assert steep.forward(codes)[0, 0] == 127
+
+
+SUMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "of zeros": lambda x: torch.zeros_like(x) + 1e-3 * x,
+    "of zeros to a constant value": lambda x: torch.zeros_like(x) + 0.0 * x,
+    "that leaves little": lambda x: (x + 1e6) + -1e6,
+    "of little": lambda x: (x + 1e9) - (x * 1e-2 + 1e9),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_far_finer_than_what_is_added_does_not_abort(name: str, bits: ActivationBits) -> None:
+    samples = torch.randn(8, 4, 6, 5, generator=torch.Generator().manual_seed(0))
+    scheme = Scheme(activation_bits=bits)
+    graph = trace(Function(SUMS[name]), (4, 6, 5))
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples, scheme), scheme)
+    for kernel in quantized.operators.values():
+        added = kernel.operator if isinstance(kernel, QuantizedWithConstant) else kernel
+        if isinstance(added, QuantizedAdd):  # before LiteRT ends the process
+            assert max(added.first.scale, added.second.scale) < 0.5 * FINE_STEPS[bits] * added.output.scale
+    codes = LiteRTModel(write_tflite(quantized.program()), border=graph.border).codes(samples.numpy())
+    assert np.array_equal(codes, quantized.codes(samples).numpy())
+    assert np.array_equal(codes, quantized.codes(samples, "fast").numpy())
+
+
+def test_zeros_that_are_added_change_no_code() -> None:
+    samples = 1e-3 * torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    scheme = Scheme(activation_bits=16)
+    graph = trace(Function(lambda x: x + torch.zeros_like(x)), (6,))
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(samples, scheme), scheme)
+    assert torch.equal(quantized.codes(samples), quantized.input.quantize(samples))
 
 
 def test_the_exponential_is_the_c_librarys() -> None:

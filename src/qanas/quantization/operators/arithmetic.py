@@ -111,6 +111,10 @@ class QuantizedBinaryOperator(QuantizedOperator):
 FINE_STEPS: Mapping[int, float] = {8: 2.0**20, 16: 2.0**15}
 """Steps into which the kernels divide one of their inputs' codes before they add, by the bits of the codes."""
 
+LARGEST_FACTOR_OF_SUMS: Mapping[int, float] = {bits: (0.5 - 2.0**-20) * steps for bits, steps in FINE_STEPS.items()}
+"""From the coarser input's codes to the output's: at half of the steps that output is as fine as they are, and LiteRT
+aborts the whole process."""
+
 
 @dataclass(frozen=True)
 class Add(BinaryOperator):
@@ -137,8 +141,10 @@ class Add(BinaryOperator):
         return one + other
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Rescale both inputs to the output's scale."""
+        """Rescale both inputs to the output's scale, which is no finer than the kernel's steps."""
         output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
+        coarser = max(affine.scale for affine in inputs)
+        output = with_reachable_scale(output, coarser, LARGEST_FACTOR_OF_SUMS[scheme.activation_bits])
         return QuantizedAdd(self, inputs[0], inputs[1], output), output
 
 
@@ -299,9 +305,11 @@ class WithConstant(Operator):
         return self.operator.forward(inputs[0], self.constant)
 
     def quantize(self, inputs: Sequence[Affine], ranges: Ranges, scheme: Scheme) -> tuple[QuantizedOperator, Affine]:
-        """Quantize the constant by its own range."""
+        """Quantize the constant by its own range; zeros, which any scale has, are added in the input's steps."""
         low, high = (float(bound) for bound in torch.aminmax(self.constant))
         affine = Affine.from_range(low, high, bits=scheme.activation_bits)
+        if isinstance(self.operator, Add) and not bool(affine.quantize(self.constant).any()):
+            affine = replace(affine, scale=inputs[0].scale)
         quantized, output = self.operator.quantize([inputs[0], affine], ranges, scheme)
         return QuantizedWithConstant(quantized, affine.quantize(self.constant), affine), output
 

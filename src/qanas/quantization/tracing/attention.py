@@ -16,8 +16,10 @@ from qanas.quantization.operators.matrix import MatrixProduct
 from qanas.quantization.passes.masks import BLOCKING, blocked
 from qanas.quantization.tracing.builder import Builder, Translators
 from qanas.quantization.tracing.functions import gelu, relu, softmax
+from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.layers import linear
 from qanas.quantization.tracing.norms import layer_norm_module
+from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import Operand, add, multiply
 from qanas.quantization.tracing.reductions import mean
 from qanas.quantization.tracing.shapes import flatten, repeated, transpose, unflatten
@@ -26,12 +28,9 @@ from qanas.quantization.tracing.values import Value, new_axis
 
 def matmul(builder: Builder, one: Operand, other: Operand, /) -> Value:
     """Take a product of two matrices, or of one with a constant, which is a linear layer."""
-    if isinstance(other, Tensor) and isinstance(one, Value):
-        return linear(builder, one, _matrix(other).T.contiguous())
-    if isinstance(one, Tensor) and isinstance(other, Value):
-        if len(other.torch) == 1:  # the batch is what torch multiplies over
-            raise ValueError("a product over the batch; each sample must be computed by itself")
-        return transpose(builder, linear(builder, transpose(builder, other, -2, -1), _matrix(one)), -2, -1)
+    for value, constant in ((one, other), (other, one)):
+        if isinstance(constant, Tensor) and isinstance(value, Value):
+            return _with_matrix(builder, value, _within(constant, len(value.torch)), in_front=constant is one)
     assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
     assert isinstance(other, Value)  # noqa: S101 - likewise
     if min(len(one.torch), len(other.torch)) < 2:  # noqa: PLR2004 - rows and columns
@@ -47,6 +46,60 @@ def matmul(builder: Builder, one: Operand, other: Operand, /) -> Value:
     # Both may be made of the same axis (a sequence and itself): columns are another one.
     axes = (*outer, rows, new_axis(other.shape[-1]))
     return builder.emit(MatrixProduct(), [first, second], axes, axes)
+
+
+def _with_matrix(builder: Builder, value: Value, constant: Tensor, *, in_front: bool) -> Value:
+    """Return the product of a value with a constant: a linear layer, or one for each part that has a matrix of its own.
+
+    Args:
+        builder: appends the operators.
+        value: shape (..., rows, columns), or (features,) in front of the constant.
+        constant: shape (..., rows, columns), leading axes of size 1 left out.
+        in_front: whether the constant is the first of both.
+    """
+    if constant.ndim > 2:  # noqa: PLR2004 - rows and columns
+        place = len(value.torch) - constant.ndim
+        if value.shape[place] not in {1, len(constant)}:
+            raise ValueError(
+                f"a matrix product of shape {value.shape} with a constant of shape {tuple(constant.shape)}; "
+                "leading axes must be equal, or 1"
+            )
+        if len(constant) > MOST_MATRICES:
+            raise ValueError(
+                f"a matrix product with {len(constant)} constant matrices, one after the other; {MOST_MATRICES} at most"
+            )
+        parts = [
+            along(builder, value, place + 1, 0 if value.shape[place] == 1 else number)
+            for number in range(len(constant))
+        ]
+        found = [
+            _with_matrix(builder, part, _within(matrix, len(part.torch)), in_front=in_front)
+            for part, matrix in zip(parts, constant, strict=True)
+        ]
+        return stacked(builder, found, place + 1)
+    if not in_front:
+        return linear(builder, value, _matrix(constant).T.contiguous())
+    if len(value.torch) == 1:  # the batch is what torch multiplies over
+        raise ValueError("a product over the batch; each sample must be computed by itself")
+    return transpose(builder, linear(builder, transpose(builder, value, -2, -1), _matrix(constant)), -2, -1)
+
+
+MOST_MATRICES = 64
+"""Parts of a value that a constant has matrices of their own for."""
+
+
+def _within(constant: Tensor, rank: int) -> Tensor:
+    """Return a constant without leading axes of size 1, the batch of 1 among them.
+
+    Raises:
+        ValueError: it has more axes than a sample of so many.
+    """
+    whole = constant
+    while constant.ndim > 2 and constant.shape[0] == 1:  # noqa: PLR2004 - rows and columns
+        constant = constant[0]
+    if constant.ndim > max(rank, 2):
+        raise ValueError(f"a matrix product with a constant of shape {tuple(whole.shape)}; take rows and columns")
+    return constant
 
 
 def _matrix(constant: Tensor) -> Tensor:
@@ -67,11 +120,15 @@ def add_matmul(
     return add(builder, multiply(builder, product, alpha) if alpha != 1 else product, beta * bias)
 
 
+Part = Value | Tensor
+"""Of attention: queries, keys or values; those that are learned are constants."""
+
+
 def attention(  # noqa: PLR0913 - as torch has it
     builder: Builder,
-    query: Value,
-    key: Value,
-    value: Value,
+    query: Part,
+    key: Part,
+    value: Part,
     /,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
@@ -89,22 +146,30 @@ def attention(  # noqa: PLR0913 - as torch has it
     if mask is not None and mask.dtype == torch.bool:
         mask = ~mask
     masks = [mask, _later(query.shape[-2], key.shape[-2]) if is_causal else None]
-    return _attended(builder, multiply(builder, query, factor), key, value, masks)[0]
+    scores = _scores(builder, factor * query if isinstance(query, Tensor) else multiply(builder, query, factor), key)
+    return _attended(builder, scores, value, masks)[0]
 
 
-def _attended(
-    builder: Builder, query: Value, key: Value, value: Value, masks: Sequence[Tensor | None]
-) -> tuple[Value, Value]:
-    """Return what scaled queries find, and by which shares, shape (..., positions, keys).
+def _scores(builder: Builder, query: Part, key: Part) -> Value:
+    """Return how scaled queries, shape (..., positions, width), and keys, shape (..., keys, width), agree.
+
+    Raises:
+        ValueError: neither of them depends on the input.
+    """
+    if not isinstance(query, Value) and not isinstance(key, Value):
+        raise ValueError("attention of constant queries to constant keys; take its shares as a constant matrix")  # noqa: TRY004
+    return matmul(builder, query, key.mT if isinstance(key, Tensor) else transpose(builder, key, -2, -1))
+
+
+def _attended(builder: Builder, scores: Value, value: Part, masks: Sequence[Tensor | None]) -> tuple[Value, Value]:
+    """Return what is found by scores, and by which shares, both of shape (..., positions, keys).
 
     Args:
         builder: appends the operators.
-        query: shape (..., positions, width).
-        key: shape (..., keys, width).
-        value: likewise.
-        masks: of shape (..., positions, keys): bool, True where a key doesn't count, or numbers to be added.
+        scores: of queries and keys.
+        value: shape (..., keys, width).
+        masks: of the scores' shape: bool, True where a key doesn't count, or numbers to be added.
     """
-    scores = matmul(builder, query, transpose(builder, key, -2, -1))
     given = [mask for mask in masks if mask is not None]
     out = [mask for mask in given if mask.dtype == torch.bool]
     for mask in given:
@@ -137,9 +202,9 @@ def _constant_mask(name: str, mask: object) -> Tensor | None:
 def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     builder: Builder,
     module: nn.MultiheadAttention,
-    query: Value,
-    key: Value,
-    value: Value,
+    query: Part,
+    key: Part,
+    value: Part,
     /,
     key_padding_mask: object = None,
     need_weights: bool = True,
@@ -150,14 +215,31 @@ def multihead_attention(  # noqa: PLR0913, PLR0917 - as torch has it
     """Take an `nn.MultiheadAttention` over (positions, width), and the shares that it gives out with them."""
     del is_causal  # a hint: torch demands the mask with it
     batch = _batch_of(module, query, key, value)
-    query, key, value = (replace(part, batch=0) for part in (query, key, value))
-    found, shares = _by_heads(builder, module, (query, key, value), key_padding_mask, attn_mask)
+    given = [_of_a_sample(part, batch) for part in (query, key, value)]
+    found, shares = _by_heads(builder, module, given, key_padding_mask, attn_mask)
     if average_attn_weights and need_weights:
         shares = mean(builder, shares, 1)
     return replace(found, batch=batch), shares if need_weights else None
 
 
-def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *values: Value) -> int:
+def _of_a_sample(part: Part, batch: int) -> Part:
+    """Return queries, keys or values with the batch in front; constants, such as learned queries, without it.
+
+    Raises:
+        ValueError: a constant of several samples.
+    """
+    if isinstance(part, Value):
+        return replace(part, batch=0)
+    constant = part.detach()
+    if constant.ndim != 3 or constant.shape[batch] != 1:  # noqa: PLR2004 - the batch, positions, width
+        raise ValueError(
+            f"attention with a constant of shape {tuple(constant.shape)}; give it an axis for the batch, of the size "
+            "of the other's"
+        )
+    return constant.squeeze(batch)
+
+
+def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *values: Part) -> int:
     """Return where a module has the batch.
 
     Raises:
@@ -165,7 +247,7 @@ def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *value
     """
     attention = module if isinstance(module, nn.MultiheadAttention) else module.self_attn
     batch = 0 if attention.batch_first else 1
-    wrong = next((value.batch for value in values if value.batch != batch), None)
+    wrong = next((value.batch for value in values if isinstance(value, Value) and value.batch != batch), None)
     if wrong is not None:
         raise ValueError(
             f"attention with batch_first = {attention.batch_first} and the batch as axis {wrong}; take batch_first = "
@@ -177,7 +259,7 @@ def _batch_of(module: nn.MultiheadAttention | nn.TransformerEncoderLayer, *value
 def _by_heads(
     builder: Builder,
     module: nn.MultiheadAttention,
-    values: Sequence[Value],
+    values: Sequence[Part],
     key_padding_mask: object,
     attn_mask: object,
 ) -> tuple[Value, Value]:
@@ -194,13 +276,45 @@ def _by_heads(
     # The queries' factor goes into their weights: one operator less.
     factor = 1.0 / math.sqrt(module.head_dim)
     weights[0], biases[0] = weights[0] * factor, biases[0] * factor
-    asked, keys, contents = (
-        transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (module.num_heads, -1)), 1, 2)
-        for part, weight, bias in zip(values, weights, biases, strict=True)
-    )
-    found, shares = _attended(builder, asked, keys, contents, masks)
+    query, key, value = values
+    contents = _heads(builder, value, weights[2], biases[2], module.num_heads)
+    if isinstance(query, Tensor) and isinstance(key, Value) and module.num_heads * len(query) <= module.embed_dim:
+        asked = _heads(builder, query, weights[0], biases[0], module.num_heads)
+        scores = _folded_scores(builder, asked, key, weights[1])
+    else:
+        asked, keys = (
+            _heads(builder, part, weight, bias, module.num_heads)
+            for part, weight, bias in zip((query, key), weights[:2], biases[:2], strict=True)
+        )
+        scores = _scores(builder, asked, keys)
+    found, shares = _attended(builder, scores, contents, masks)
     found = flatten(builder, transpose(builder, found, 1, 2), 2, 3)
     return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
+
+
+def _heads(builder: Builder, part: Part, weight: Tensor, bias: Tensor, heads: int) -> Part:
+    """Return a projection of shape (positions, width), head by head: (heads, positions, width / heads)."""
+    if isinstance(part, Tensor):
+        return F.linear(part, weight, bias).reshape(len(part), heads, -1).transpose(0, 1)
+    return transpose(builder, unflatten(builder, linear(builder, part, weight, bias), -1, (heads, -1)), 1, 2)
+
+
+def _folded_scores(builder: Builder, asked: Part, key: Value, weight: Tensor) -> Value:
+    """Return the scores of few constant queries, shape (heads, positions, keys), as a linear layer of the features.
+
+    The keys' bias adds the same to all scores of a query, which a softmax doesn't see.
+
+    Args:
+        builder: appends the operators.
+        asked: constant, shape (heads, positions, width / heads).
+        key: shape (keys, features).
+        weight: of the keys' projection, shape (width, features).
+    """
+    assert isinstance(asked, Tensor)  # noqa: S101 - looked at before
+    heads, positions, width = asked.shape
+    folded = asked @ weight.reshape(heads, width, -1)
+    scores = transpose(builder, linear(builder, key, folded.flatten(0, 1).contiguous()), 1, 2)
+    return unflatten(builder, scores, 1, (heads, positions))
 
 
 def _projections(module: nn.MultiheadAttention) -> tuple[list[Tensor], list[Tensor]]:

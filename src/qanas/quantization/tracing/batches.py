@@ -210,5 +210,5 @@ ORDERS: Mapping[str, Callable[[Value, Sequence[Any], Mapping[str, Any]], Sequenc
 }
 """What changes nothing but the order of the axes: the order, by the function's name."""
 
-SEQUENCES = names_in("LSTM GRU MultiheadAttention TransformerEncoderLayer TransformerEncoder")
+SEQUENCES = names_in("LSTM GRU RNN MultiheadAttention TransformerEncoderLayer TransformerEncoder")
 """Modules that take a batch behind the time."""

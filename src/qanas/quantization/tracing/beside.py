@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder
 from qanas.quantization.tracing.joining import stacked
-from qanas.quantization.tracing.parts import along
+from qanas.quantization.tracing.parts import along, told
 from qanas.quantization.tracing.torch_calls import names_in
 from qanas.quantization.tracing.values import Stacked, Unavailable, Value, mapped, size_of
 
@@ -24,7 +24,7 @@ Call = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 RESHAPED = names_in("flatten Flatten unflatten Unflatten reshape view reshape_as view_as ravel")
 """What says anew which axis a number belongs to; it knows what is beside the batch by itself."""
 
-EVERYWHERE = names_in("einsum tensordot")
+EVERYWHERE = names_in("einsum tensordot expand broadcast_to")
 """What knows where the batch is."""
 
 NOTHING = names_in("clone dropout Dropout Dropout1d Dropout2d Identity")
@@ -40,7 +40,8 @@ ALIKE = names_in(
     "add mul sub rsub div neg pow square maximum minimum clamp clamp_min clamp_max relu relu6 hardtanh leaky_relu "
     "sigmoid tanh hardswish hardsigmoid silu gelu elu celu selu mish softplus softsign logsigmoid abs exp log sqrt "
     "rsqrt sin cos erf sign reciprocal masked_fill where addcmul lerp ReLU ReLU6 Hardtanh LeakyReLU Sigmoid Tanh "
-    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid"
+    "Hardswish Hardsigmoid SiLU GELU ELU CELU SELU Mish Softplus Softsign LogSigmoid gt ge lt le eq ne and or xor "
+    "invert logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not"
 )
 """What computes number by number."""
 
@@ -55,16 +56,25 @@ OWN_AXIS = names_in("Softmax LogSoftmax Softmin GLU")
 
 AXES: Mapping[str, tuple[str, int]] = {
     **dict.fromkeys(
-        names_in("softmax log_softmax mean sum amax amin var std max min norm select narrow glu"), ("dim", 1)
+        names_in("softmax log_softmax mean sum amax amin var std var_mean std_mean max min select narrow glu"),
+        ("dim", 1),
     ),
     **dict.fromkeys(names_in("unbind cat stack"), ("dim", 1)),
-    **dict.fromkeys(names_in("chunk split tensor_split normalize repeat_interleave"), ("dim", 2)),
+    **dict.fromkeys(
+        names_in("chunk split tensor_split normalize repeat_interleave norm linalg_norm linalg_vector_norm diff"),
+        ("dim", 2),
+    ),
     "flip": ("dims", 1),
     "roll": ("dims", 2),
 }
 """What names axes: the argument's name and place."""
 
-USUAL_AXES = {"glu": -1, "normalize": 1, **dict.fromkeys(names_in("cat stack chunk split tensor_split unbind"), 0)}
+USUAL_AXES = {
+    "glu": -1,
+    "diff": -1,
+    "normalize": 1,
+    **dict.fromkeys(names_in("cat stack chunk split tensor_split unbind"), 0),
+}
 """Axes that torch takes where none is named."""
 
 MOST_UNROLLED = 64
@@ -84,6 +94,19 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     Raises:
         ValueError: what an axis of the batch has no meaning for.
     """
+    values = _values([arguments, options])
+    if function in RESHAPED or not any(value.inner for value in values):
+        return _of_outer(function, call, builder, arguments, options)
+    # The batch is behind what is beside it: each is computed alike in either order.
+    if not all(value.inner for value in values):
+        raise ValueError(f"{function} of values of which one has axes joined to the batch; take them apart before it")
+    outer = mapped((tuple(arguments), dict(options)), Value, lambda value: replace(value, inner=False))
+    result = _of_outer(function, call, builder, *outer)
+    return mapped(result, Value, lambda value: replace(value, inner=bool(value.beside)))
+
+
+def _of_outer(function: str, call: Call, builder: Builder, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - values in any structure
+    """Translate a call on values with the batch in front of what is beside it, see `of_placed`."""
     module = [entry for entry in arguments[:1] if isinstance(entry, nn.Module)]
     given = list(arguments[len(module) :])
     values = _values([given, options])
@@ -91,11 +114,13 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
     if function in _RELABELS:
         return _RELABELS[function](call, first, *given[1:], **options)
     everywhere = function in EVERYWHERE and not any(value.beside for value in values)
-    if function in NOTHING or everywhere or (not first.batch and _knows_rows(function, module)):
+    if function in NOTHING or everywhere or function in RESHAPED or (not first.batch and _knows_rows(function, module)):
         return call(arguments, options)
     _require_alike(function, values)
     if function in AXES and not (len(given) > 1 and isinstance(given[1], Value | Tensor)):
         return _over_axes(function, call, first, given, dict(options))
+    if function in ALIKE:
+        given, options = _constants_in_front((given, options), first)
     lasts = LAST.get(function, len(first.torch) + 1)
     if function in ALIKE or function in AXES or first.batch <= len(first.torch) - lasts:
         return _back(call((*module, *_front(given)), _front(options)), first, first.batch)
@@ -123,8 +148,7 @@ def _beside_alone(
 
 def _knows_rows(function: str, module: Sequence[nn.Module]) -> bool:
     """Tell whether a function itself knows what is beside the batch."""
-    zeros = all(getattr(one, "padding_mode", "zeros") == "zeros" for one in module)
-    return function in RESHAPED or (function in ROWS and zeros)
+    return function in ROWS and all(getattr(one, "padding_mode", "zeros") == "zeros" for one in module)
 
 
 def _refuse(function: str, value: Value) -> NoReturn:
@@ -150,6 +174,30 @@ def _values(entry: object) -> list[Value]:
 def _front(entry: Any) -> Any:  # noqa: ANN401 - in any structure
     """Return values taken apart; those with nothing beside the batch have no axis for it."""
     return mapped(entry, Value, lambda value: value.apart if value.beside else replace(value, batch=0))
+
+
+def _constants_in_front(entry: Any, first: Value) -> Any:  # noqa: ANN401 - in any structure
+    """Return constants beside a value with the axis that torch repeats along its batch where `_front` has that axis.
+
+    Raises:
+        ValueError: they differ from sample to sample.
+    """
+    rank = len(first.torch) + 1
+
+    def moved(constant: Tensor) -> Tensor:
+        if constant.ndim > rank:
+            return constant
+        whole = constant.reshape((1,) * (rank - constant.ndim) + tuple(constant.shape))
+        if first.beside:
+            return whole.movedim(first.batch, 0)
+        if whole.shape[first.batch] != 1:
+            raise ValueError(
+                f"a constant of shape {tuple(constant.shape)} with a value whose batch is axis {first.batch}; give it "
+                "the size 1 there"
+            )
+        return whole.squeeze(first.batch)
+
+    return mapped(entry, Tensor, moved)
 
 
 def _back(result: Any, first: Value, batch: int) -> Any:  # noqa: ANN401 - values in any structure
@@ -182,8 +230,10 @@ def _over_axes(function: str, call: Call, first: Value, given: list[Any], named:
         given[place] = told
     else:
         named[name] = told
-    if function == "cat" and first.beside:
-        given[0] = mapped(given[0], Tensor, lambda constant: constant[None])
+    if function == "cat":  # constants have every axis, the batch among them
+        given[0] = mapped(given[0], Tensor, lambda constant: constant.movedim(first.batch, 0))
+        if first.beside:
+            given[0] = mapped(given[0], Tensor, lambda constant: constant[None])
     result = call(tuple(_front(given)), _front(named))
     rank = len(first.torch) + 1 + further
     left = len(_values([result])[0].torch) - bool(first.beside)
@@ -208,7 +258,7 @@ def picked(call: Call, value: Value, index: Any) -> Value:  # noqa: ANN401
             continue
         if seen == value.batch:
             if entry != slice(None):
-                raise ValueError(f"the index {index}; take the whole batch, which is axis {value.batch}")
+                raise ValueError(f"the index {told(index)}; take the whole batch, which is axis {value.batch}")
         else:
             others.append(entry)
             batch += seen < value.batch and not isinstance(entry, int)
@@ -233,9 +283,9 @@ def unsqueezed(call: Call, value: Value, dim: int) -> Value:
 def _squeezed(call: Call, value: Value, dim: int | Sequence[int] | None = None) -> Value:
     """Return a value without some axes of size 1, maybe in front of the batch."""
     del call
-    if dim is None:
-        raise ValueError("squeeze() of every axis, maybe the batch; name the axis: x.squeeze(1)")
     rank = len(value.torch) + 1
+    if dim is None:
+        dim = [number for number in range(rank) if number != value.batch]
     numbers = [number % rank for number in ([dim] if isinstance(dim, int) else dim)]
     gone = {number for number in numbers if not value.torch[value.axis(number)]}
     left = tuple(axis for place, axis in enumerate(value.torch) if place + (place >= value.batch) not in gone)

@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -237,8 +238,8 @@ class Builder:
         return origin
 
     def _append(self, name: str, operator: Operator, inputs: Sequence[str], origin: str = "") -> str:
-        while name in self._shapes:
-            name += "_"
+        if name in self._shapes:  # two underscores: `head_2` is of a module `head.2`
+            name = next(other for number in count(2) if (other := f"{name}__{number}") not in self._shapes)
         self._shapes[name] = operator.output_shape(*(self._shapes[source] for source in inputs))
         self._nodes.append(Node(name, operator, tuple(inputs), origin))
         return name

@@ -68,6 +68,19 @@ def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], s
     return [add(builder, new, multiply(builder, update, subtract(builder, hidden, new)))]
 
 
+def rnn_step(activation: Callable[[Builder, Value], Value]) -> Step:
+    """Return the step of a plain recurrence with an activation."""
+
+    def step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+        return [activation(builder, add(builder, from_input, _product(builder, states[0], *recurrent)))]
+
+    return step
+
+
+RNN_STEPS = {"tanh": rnn_step(tanh), "relu": rnn_step(relu)}
+"""By the module's nonlinearity."""
+
+
 def _zero(operand: Operand) -> bool:
     return isinstance(operand, Tensor) and not bool(operand.any())
 
@@ -117,7 +130,7 @@ def lstm_weights(module: nn.LSTM | nn.LSTMCell, suffix: str) -> tuple[list[Tenso
     return [kernel, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0])], [recurrent]
 
 
-def gru_weights(module: nn.GRU | nn.GRUCell | nn.RNNCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
+def gru_weights(module: nn.GRU | nn.GRUCell | nn.RNN | nn.RNNCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
     """Return weights and biases of the input, and those of the state."""
     kernel, recurrent, *biases = weights_of(module, suffix)
     one, other = biases or (torch.zeros_like(kernel[:, 0]),) * 2
@@ -133,9 +146,9 @@ def weights_of(module: nn.Module, suffix: str) -> list[Tensor]:
 def rnn_cell(builder: Builder, module: nn.RNNCell, value: Value, /, hx: object = None) -> Value:
     """Take an `nn.RNNCell`."""
     kernel, recurrent = gru_weights(module, "")
-    state = _state_of_cell(hx, module.hidden_size)
-    gates = add(builder, linear(builder, value, *kernel), _product(builder, state, *recurrent))
-    return tanh(builder, gates) if module.nonlinearity == "tanh" else relu(builder, gates)
+    states = [_state_of_cell(hx, module.hidden_size)]
+    (hidden,) = RNN_STEPS[module.nonlinearity](builder, linear(builder, value, *kernel), recurrent, states)
+    return hidden
 
 
 def lstm_cell(builder: Builder, module: nn.LSTMCell, value: Value, /, hx: object = None) -> tuple[Value, Value]:
@@ -196,7 +209,7 @@ def states_of_layers(builder: Builder, given: object, layers: int) -> list[Opera
 
 
 def from_states(
-    builder: Builder, module: nn.LSTM | nn.GRU, value: Value, given: Sequence[object]
+    builder: Builder, module: nn.LSTM | nn.GRU | nn.RNN, value: Value, given: Sequence[object]
 ) -> tuple[Value, list[Stacked]]:
     """Append every layer and direction of a recurrence that starts from given states.
 
@@ -223,7 +236,8 @@ def from_states(
             if isinstance(module, nn.LSTM):
                 output, found = unrolled(builder, source, lstm_step, *lstm_weights(module, suffix), states)
             else:
-                output, found = unrolled(builder, source, gru_step, *gru_weights(module, suffix), states)
+                step = gru_step if isinstance(module, nn.GRU) else RNN_STEPS[module.nonlinearity]
+                output, found = unrolled(builder, source, step, *gru_weights(module, suffix), states)
             outputs.append(flip(builder, output, 1) if direction else output)
             for kind, state in zip(last, found, strict=True):
                 kind.append(state)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
 from qanas.quantization.tracing.joining import cat, padded, stacked
 from qanas.quantization.tracing.layers import conv2d, linear
-from qanas.quantization.tracing.parts import along, part, split
-from qanas.quantization.tracing.pointwise import Operand, add, multiply
+from qanas.quantization.tracing.parts import along, part, split, told
+from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract, where
 from qanas.quantization.tracing.shapes import flatten, flip, permute, reshape, transpose, unflatten
 from qanas.quantization.tracing.values import Value
 
@@ -26,11 +26,15 @@ MOST_PARTS = 64
 def indexed(builder: Builder, value: Value, index: object, /) -> Value:
     """Take ``value[index]``, where one axis may have a list of positions, the same for all samples."""
     entries = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(entry, Value) for entry in entries):
+        raise ValueError("an index that depends on the input; multiply by a mask, or choose by torch.where")
     lists = [place for place, entry in enumerate(entries) if _is_list(entry)]
     if not lists:
         return part(builder, value, index)
+    if lists == [lists[0], lists[0] + 1] and all(isinstance(entry, slice) for entry in entries[: lists[0]]):
+        return _pairs(builder, value, entries, lists[0])
     if len(lists) > 1 or lists[0] == 0 or any(isinstance(entry, int) for entry in entries):
-        raise ValueError(f"the index {_told(index)}; take a list of positions of one axis, and no number beside it")
+        raise ValueError(f"the index {told(index)}; take a list of positions of one axis, and no number beside it")
     (place,) = lists
     positions = entries[place]
     entries[place] = slice(None)
@@ -46,8 +50,24 @@ def _is_list(entry: object) -> bool:
     return isinstance(entry, list)
 
 
-def _told(index: object) -> str:
-    return " ".join(str(index).split())[:80]
+def _pairs(builder: Builder, value: Value, entries: Sequence[Any], place: int) -> Value:
+    """Return positions of two axes by lists of rows and columns, as `torch.triu_indices` gives them: of both as one."""
+    rows, columns = (torch.as_tensor(entry).detach() for entry in entries[place : place + 2])
+    behind = entries[place + 2 :]
+    if (
+        place == 0
+        or rows.dtype == torch.bool
+        or len(rows) != len(columns)
+        or any(isinstance(one, int) for one in behind)
+    ):
+        raise ValueError(
+            f"the index {told(tuple(entries))}; take lists of rows and columns behind the batch, alike long"
+        )
+    found = part(builder, value, (*entries[:place], slice(None), slice(None), *behind))
+    high, wide = found.shape[place - 1 : place + 1]
+    if any(bool(((one < -size) | (one >= size)).any()) for one, size in ((rows, high), (columns, wide))):
+        raise ValueError(f"the index {told(tuple(entries))} of axes of {high} and {wide}")
+    return index_select(builder, flatten(builder, found, place, place + 1), place, rows % high * wide + columns % wide)
 
 
 def index_select(builder: Builder, value: Value, /, dim: int, index: Tensor) -> Value:
@@ -58,7 +78,8 @@ def index_select(builder: Builder, value: Value, /, dim: int, index: Tensor) -> 
         wanted = wanted.nonzero().flatten()
     positions = [int(place) % size if -size <= int(place) < size else size for place in wanted]
     if not positions or max(positions) >= size:
-        raise ValueError(f"positions {_told(wanted.tolist())} of an axis of {size}")
+        reach = f"{int(wanted.min())} to {int(wanted.max())}" if positions else "that are none"
+        raise ValueError(f"positions {reach} of an axis of {size}")
     runs = _runs(positions)
     if len(runs) > MOST_PARTS:
         raise ValueError(f"{len(positions)} positions of an axis in {len(runs)} pieces; {MOST_PARTS} are put together")
@@ -92,13 +113,15 @@ def _run(builder: Builder, value: Value, dim: int, run: Sequence[int]) -> Value:
 def written(builder: Builder, target: Operand, index: object, filling: Operand, /) -> Value:
     """Take a value, or a constant, with a value or a number at some places: what is around them stays there."""
     assert isinstance(target, Value | Tensor)  # noqa: S101 - nothing else is written into
+    if isinstance(index, Value) and not isinstance(filling, Value) and torch.as_tensor(filling).numel() == 1:
+        return where(builder, index, filling, target)
     size = target.shape if isinstance(target, Value) else tuple(target.shape[1:])
     entries = _written_entries(index, len(size) + 1)
     bounds = []
     for entry, whole in zip(entries, size, strict=True):
         places = range(whole)[entry if isinstance(entry, slice) else slice(entry % whole, entry % whole + 1)]
         if places.step != 1 or not places:
-            raise ValueError(f"writing at {_told(index)}; write at positions that follow each other")
+            raise ValueError(f"writing at {told(index)}; write at positions that follow each other")
         bounds.append((places.start, places.stop))
     shape = [stop - start for start, stop in bounds]
     kept = [own for own, entry in zip(shape, entries, strict=True) if isinstance(entry, slice)]
@@ -122,14 +145,16 @@ def written(builder: Builder, target: Operand, index: object, filling: Operand, 
 def _written_entries(index: object, rank: int) -> list[Any]:
     """Return the whole numbers and slices of an index, one for each axis of a sample."""
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(entry, Value) for entry in entries):
+        raise ValueError("writing at places that depend on the input; choose by torch.where(mask, y, x)")
     if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
-        raise ValueError(f"writing at {_told(index)}; write at whole numbers and slices")
+        raise ValueError(f"writing at {told(index)}; write at whole numbers and slices")
     if ... in entries:
         place = entries.index(...)
         entries[place : place + 1] = [slice(None)] * (rank - len(entries) + 1)
     entries += [slice(None)] * (rank - len(entries))
     if entries[0] != slice(None):
-        raise ValueError(f"writing at {_told(index)}; write into the whole batch: x[:, ...] = y")
+        raise ValueError(f"writing at {told(index)}; write into the whole batch: x[:, ...] = y")
     return entries[1:]
 
 
@@ -181,6 +206,38 @@ def cumsum(builder: Builder, value: Value, /, dim: int, *, dtype: object = None)
     size = value.shape[value.axis(dim)]
     found = linear(builder, transpose(builder, value, dim, -1), torch.ones(size, size).tril())
     return transpose(builder, found, dim, -1)
+
+
+def diff(
+    builder: Builder,
+    value: Value,
+    /,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Operand | None = None,
+    append: Operand | None = None,
+) -> Value:
+    """Take differences of neighbours along an axis, ``n`` times."""
+    parts = [part for part in (prepend, value, append) if isinstance(part, Value | Tensor)]
+    value = cat(builder, parts, dim)
+    for _ in range(n):
+        behind, before = (along(builder, value, dim, kept) for kept in (slice(1, None), slice(0, -1)))
+        value = subtract(builder, behind, before)
+    return value
+
+
+def gather(builder: Builder, value: Value, /, dim: int, index: Operand, *, sparse_grad: bool = False) -> Value:
+    """Take positions of an axis that are the same ones wherever it is taken."""
+    del sparse_grad
+    if not isinstance(index, Tensor):
+        raise ValueError("gather at positions that depend on the input; take constant ones")  # noqa: TRY004
+    number = value.axis(dim)
+    sizes = [size for place, size in enumerate(index.shape[1:]) if place != number]
+    places = index.detach().movedim(number + 1, 0).flatten(1)
+    wanted = [size for place, size in enumerate(value.shape) if place != number]
+    if sizes != wanted or bool((places != places[:, :1]).any()):
+        raise ValueError("gather at positions that differ along other axes; take the same ones: index_select")
+    return index_select(builder, value, dim, places[:, 0])
 
 
 def windows(builder: Builder, value: Value, /, dimension: int, size: int, step: int) -> Value:
@@ -236,6 +293,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.index_select, "index_select"), index_select),
         **dict.fromkeys((torch.tensor_split, "tensor_split"), tensor_split),
         **dict.fromkeys((torch.cumsum, "cumsum"), cumsum),
+        **dict.fromkeys((torch.diff, "diff"), diff),
+        **dict.fromkeys((torch.gather, "gather"), gather),
         "unfold": windows,
         F.unfold: unfold,
         F.fold: fold,

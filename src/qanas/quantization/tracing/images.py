@@ -200,20 +200,24 @@ def interpolate(
 ) -> Value:
     """Take a resize to the nearest pixels or between them."""
     del recompute_scale_factor
-    if len(value.torch) != 3 or antialias:  # noqa: PLR2004 - channels, rows, columns
-        raise ValueError(f"a resize of {value.shape}; it takes (channels, rows, columns), without antialias")
+    if len(value.torch) != 3:  # noqa: PLR2004 - channels, rows, columns
+        raise ValueError(f"a resize of {value.shape}; it takes (channels, rows, columns)")
+    if antialias:
+        raise ValueError("a resize with antialias; take one without, or mode='area'")
     channels, rows, columns = value.torch
     before = (size_of(rows), size_of(columns))
     wanted = pair(size) if size is not None else _scaled(before, scale_factor)
     if wanted == before:
         return value
+    if mode == "area":
+        return adaptive_avg_pool2d(builder, value, wanted)
     operators = {
         "nearest": ResizeNearest(*wanted),
         "nearest-exact": ResizeNearest(*wanted, from_centres=True),
         "bilinear": ResizeBilinear(*wanted, aligns_corners=bool(align_corners)),
     }
     if mode not in operators:
-        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(operators)}")
+        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(operators)}, area")
     source, order = builder.last(value, (rows, columns), channels)
     down, across = map(new_axis, wanted)
     return builder.emit(operators[mode], [source], (channels, down, across), (down, across, order))

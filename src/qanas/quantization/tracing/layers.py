@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,7 @@ from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import BatchNorm, Dense
 from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import Window
-from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
+from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
 from qanas.quantization.tracing.images import as_row
 from qanas.quantization.tracing.joining import pad
 from qanas.quantization.tracing.values import Factors, OtherwiseError, Value, new_axis, positions, size_of
@@ -138,7 +139,38 @@ def conv_transpose1d(  # noqa: PLR0913, PLR0917 - as torch has it
     )
 
 
-CONV_TRANSPOSE = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+def conv_transpose_module(
+    builder: Builder,
+    module: nn.ConvTranspose1d | nn.ConvTranspose2d,
+    value: Value,
+    /,
+    output_size: Sequence[int] | None = None,
+) -> Value:
+    """Take an `nn.ConvTranspose1d` or `nn.ConvTranspose2d`, of whose outputs' sizes one may be asked for."""
+    translate, axes = (conv_transpose1d, 1) if isinstance(module, nn.ConvTranspose1d) else (conv_transpose2d, 2)
+    assert not isinstance(module.padding, str)  # noqa: S101 - torch takes numbers alone
+    further: Sizes = module.output_padding
+    if output_size is not None:  # torch's own rule, which reads no more than the shape of what comes in
+        further = module._output_padding(
+            torch.empty(value.whole_shape),
+            list(output_size),
+            list(module.stride),
+            list(module.padding),
+            list(module.kernel_size),
+            axes,
+            list(module.dilation),
+        )
+    return translate(
+        builder,
+        value,
+        module.weight,
+        module.bias,
+        module.stride,
+        module.padding,
+        further,
+        module.groups,
+        module.dilation,
+    )
 
 
 def same_conv2d(builder: Builder, module: SameConv2d, value: Value, /) -> Value:
@@ -315,8 +347,7 @@ TRANSLATORS = Translators(
     },
     modules={
         **dict.fromkeys((nn.Conv1d, nn.Conv2d), conv_module),
-        nn.ConvTranspose2d: with_settings(conv_transpose2d, *CONV_TRANSPOSE),
-        nn.ConvTranspose1d: with_settings(conv_transpose1d, *CONV_TRANSPOSE),
+        **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), conv_transpose_module),
         SameConv2d: same_conv2d,
         Conv1xK: conv_1xk,
         nn.Linear: linear_module,

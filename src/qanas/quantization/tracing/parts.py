@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 import torch
+from torch import Tensor
 
 from qanas.quantization.operators.shapes import Index, Slice
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
@@ -72,16 +73,34 @@ def _expanded(index: object, rank: int) -> list[Index | None]:
     """Return an index without the batch and without ``...``."""
     entries = index if isinstance(index, tuple) else (index,)
     if not all(map(_known, entries)):
-        raise ValueError(f"the index {index}; take whole numbers and slices of a positive step")
+        raise ValueError(f"the index {told(index)}; take whole numbers and slices of a positive step")
     given = sum(entry is not None and entry is not ... for entry in entries)
     if ... in entries:
         place = entries.index(...)
         entries = (*entries[:place], *[slice(None)] * (rank + 1 - given), *entries[place + 1 :])
     if entries[:1] != (slice(None),):
-        raise ValueError(f"the index {index}; take the whole batch: x[:, ...]")
+        raise ValueError(f"the index {told(index)}; take the whole batch: x[:, ...]")
     if len([entry for entry in entries if entry is not None]) > rank + 1:
         raise ValueError(f"{given} indices into a value of {rank + 1} axes")
     return list(entries[1:])
+
+
+def told(index: object) -> str:
+    """Return an index as code has it, tensors by their shape alone.
+
+    >>> told((slice(None), ..., slice(0, None, 2), None, torch.zeros(3, 2), 5))
+    '[:, ..., 0::2, None, a tensor of shape (3, 2), 5]'
+    """
+    return f"[{', '.join(map(_entry_told, index if isinstance(index, tuple) else (index,)))}]"
+
+
+def _entry_told(entry: object) -> str:
+    if isinstance(entry, Tensor):
+        return f"a tensor of shape {tuple(entry.shape)}"
+    if isinstance(entry, slice):
+        bounds = [entry.start, entry.stop, entry.step]
+        return ":".join("" if bound is None else str(bound) for bound in bounds[: 2 + (entry.step is not None)])
+    return "..." if entry is ... else " ".join(str(entry).split())[:80]
 
 
 def _known(entry: object) -> bool:

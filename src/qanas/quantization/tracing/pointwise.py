@@ -13,12 +13,14 @@ from qanas.quantization.operators.arithmetic import Add, BinaryOperator, Multipl
 from qanas.quantization.operators.extremes import ExtremeOfTwo
 from qanas.quantization.operators.masked_softmax import BLOCKED
 from qanas.quantization.operators.tables import TabulatedFunction
-from qanas.quantization.passes.masks import blocked
+from qanas.quantization.passes.masks import BLOCKING, blocked
 from qanas.quantization.tracing.builder import Builder, Translators, numbers, of_module
 from qanas.quantization.tracing.shapes import repeated
 from qanas.quantization.tracing.values import OtherwiseError, Value, size_of
 
 Operand = Value | Tensor | float
+
+NEGATION = TabulatedFunction("a negation", lambda values: (values == 0.0).to(torch.float32))
 
 RECIPROCAL = TabulatedFunction("a reciprocal", torch.reciprocal)
 
@@ -45,17 +47,15 @@ def _plus_constant(builder: Builder, value: Value, constant: Tensor) -> Value:
 
 
 def masked_fill(builder: Builder, value: Operand, mask: Operand, filling: Operand, /) -> Value:
-    """Take a value with another one at some places that are always the same ones."""
-    if not isinstance(mask, Tensor):
-        raise ValueError("a mask that depends on the input; take a constant one")  # noqa: TRY004
-    return where(builder, ~mask.to(torch.bool), value, filling)
+    """Take a value with another one at some places."""
+    return where(builder, mask, filling, value)
 
 
 def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /) -> Value:
-    """Take a choice between two values, or a value and a constant, at places that are always the same ones."""
-    if not isinstance(condition, Tensor):
-        raise ValueError("a choice that depends on the input; take a constant one")  # noqa: TRY004
-    chosen = condition.detach().to(torch.bool)
+    """Take a choice between two values, or a value and a constant, at places that are always the same ones or not."""
+    if isinstance(condition, Value):
+        return _chosen(builder, condition, one, other)
+    chosen = torch.as_tensor(condition).detach().to(torch.bool)
     if isinstance(other, Value) and not isinstance(one, Value):
         chosen, one, other = ~chosen, other, one
     assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
@@ -67,6 +67,28 @@ def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /)
         return add(builder, one, rest)
     kept = multiply(builder, one, chosen.float())
     return add(builder, kept, rest) if bool(rest.any()) else kept
+
+
+def _chosen(builder: Builder, condition: Value, one: Operand, other: Operand) -> Value:
+    """Return a choice at places that depend on the input: each choice times 1 or 0, added up."""
+    total: Value | None = None
+    for first, given in ((True, one), (False, other)):
+        choice = given if isinstance(given, Value) else torch.as_tensor(given, dtype=torch.float32).detach()
+        if isinstance(choice, Tensor) and (bool((choice <= BLOCKING).any()) or not bool(choice.isfinite().all())):
+            raise ValueError(
+                "a mask that depends on the input and keeps values out of a softmax; take a constant one: every sample "
+                "is of one length"
+            )
+        if isinstance(choice, Tensor) and not bool(choice.any()):
+            continue
+        part = multiply(builder, condition if first else negated(builder, condition), choice)
+        total = part if total is None else of_two(builder, Add(), total, part)
+    return multiply(builder, condition, 0.0) if total is None else total
+
+
+def negated(builder: Builder, condition: Value, /) -> Value:
+    """Take 1 where a condition is 0, and 0 elsewhere."""
+    return builder.unary(NEGATION, condition)
 
 
 def multiply(builder: Builder, one: Operand, other: Operand, /) -> Value:

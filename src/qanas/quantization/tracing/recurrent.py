@@ -49,6 +49,15 @@ def gru(builder: Builder, module: nn.GRU, value: Value, /, hx: object = None) ->
     return _recurrence(builder, module, value, _gru_of)
 
 
+def rnn(builder: Builder, module: nn.RNN, value: Value, /, hx: object = None) -> tuple[Value, Stacked]:
+    """Take an `nn.RNN`, which no runtime has as a whole: step by step."""
+    _check(module, value)
+    if hx is None:
+        hx = torch.zeros(module.num_layers * (1 + module.bidirectional), 1, module.hidden_size)
+    output, (hidden,) = from_states(builder, module, replace(value, batch=0), [hx])
+    return replace(output, batch=value.batch), hidden
+
+
 def _lstm_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> LSTM:
     return LSTM(kernel, recurrent, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0]))
 
@@ -57,7 +66,7 @@ def _gru_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> GRU:
     return GRU(kernel, recurrent, *(biases or (torch.zeros_like(kernel[:, 0]),) * 2))
 
 
-def _check(module: nn.LSTM | nn.GRU, value: Value) -> None:
+def _check(module: nn.LSTM | nn.GRU | nn.RNN, value: Value) -> None:
     """Refuse what no operator covers.
 
     Raises:
@@ -119,5 +128,6 @@ TRANSLATORS = Translators(
         OneBiasLSTM: one_bias_lstm,
         nn.LSTM: lstm,
         nn.GRU: gru,
+        nn.RNN: rnn,
     },
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from math import prod
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -12,9 +13,9 @@ from qanas.quantization.operators.extremes import Extreme, Side
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.tracing.builder import Builder, Translators, with_settings
-from qanas.quantization.tracing.functions import BY_FUNCTION, maximum, minimum, over_axis, tabulated
+from qanas.quantization.tracing.functions import BY_FUNCTION, absolute, maximum, minimum, over_axis, tabulated
 from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
-from qanas.quantization.tracing.values import Value
+from qanas.quantization.tracing.values import Axes, Factor, Value, flat
 
 Dims = int | Sequence[int] | None
 
@@ -45,7 +46,7 @@ def amin(builder: Builder, value: Value, /, dim: Dims = None, keepdim: bool = Fa
     return _reduced(builder, value, "smallest", dim, keepdim=keepdim)
 
 
-def variance(
+def variance_and_mean(
     builder: Builder,
     value: Value,
     /,
@@ -54,29 +55,91 @@ def variance(
     keepdim: bool = False,
     *,
     correction: int | None = None,
-) -> Value:
-    """Take the variance over some axes."""
+) -> tuple[Value, Value]:
+    """Take `torch.var_mean`: the variance over some axes, and the mean that it is about."""
     if not isinstance(unbiased, bool):
         raise ValueError("a variance without named axes; name them: x.var((2, 3))")  # noqa: TRY004
-    apart = subtract(builder, value, mean(builder, value, dim, True))
+    middle = mean(builder, value, dim, True)
+    apart = subtract(builder, value, middle)
     result = mean(builder, multiply(builder, apart, apart), dim, keepdim)
+    if not keepdim:
+        gone = {value.axis(number) for number in ([dim] if isinstance(dim, int) else dim or ())}
+        middle = middle.with_torch_axes(axis for number, axis in enumerate(middle.torch) if number not in gone)
     count = prod(value.shape) // prod(result.shape)
     lacking = int(unbiased) if correction is None else correction
-    return result if lacking == 0 else multiply(builder, result, count / (count - lacking))
+    return result if lacking == 0 else multiply(builder, result, count / (count - lacking)), middle
 
 
-def deviation(builder: Builder, value: Value, /, *arguments: Dims, **settings: int | None) -> Value:
+def variance(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401 - as above
+    """Take the variance over some axes."""
+    return variance_and_mean(builder, value, *arguments, **settings)[0]
+
+
+def deviation_and_mean(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> tuple[Value, Value]:  # noqa: ANN401 - as above
+    """Take `torch.std_mean`."""
+    found, middle = variance_and_mean(builder, value, *arguments, **settings)
+    return BY_FUNCTION[torch.sqrt](builder, found), middle
+
+
+def deviation(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401 - as above
     """Take the standard deviation over some axes."""
-    return BY_FUNCTION[torch.sqrt](builder, variance(builder, value, *arguments, **settings))  # type: ignore[arg-type]
+    return deviation_and_mean(builder, value, *arguments, **settings)[0]
 
 
 def norm(
-    builder: Builder, value: Value, /, p: float | str | None = 2, dim: Dims = None, keepdim: bool = False
+    builder: Builder,
+    value: Value,
+    /,
+    p: float | str | None = 2,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Value:
-    """Take the square root of the sum of squares over some axes."""
+    """Take the square root of the sum of squares over some axes, the sum of sizes or the largest one."""
+    del dtype
+    if p == 1:
+        return total(builder, absolute(builder, value), dim, keepdim)
+    if p == math.inf:
+        return amax(builder, absolute(builder, value), dim, keepdim)
     if p not in {2, None, "fro"}:
-        raise ValueError(f"a norm with p = {p}; take p = 2")
+        raise ValueError(f"a norm with p = {p}; take p = 1, 2 or inf")
     return BY_FUNCTION[torch.sqrt](builder, total(builder, multiply(builder, value, value), dim, keepdim))
+
+
+def matrix_or_vector_norm(
+    builder: Builder,
+    value: Value,
+    /,
+    ord: float | str | None = None,  # noqa: A002 - as torch has it
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Value:
+    """Take `torch.linalg.norm`: over one axis as a vector, over two as a matrix."""
+    if not isinstance(dim, int) and len(dim or ()) > 1 and ord not in {None, "fro"}:
+        raise ValueError(f"a norm of matrices with ord = {ord}; take ord = 'fro', or torch.linalg.vector_norm")
+    return norm(builder, value, ord, dim, keepdim, dtype=dtype)
+
+
+def cosine_similarity(builder: Builder, x1: Operand, x2: Operand, /, dim: int = 1, eps: float = 1e-8) -> Value:
+    """Take products of values over their norms, added up along an axis."""
+    one, other = (
+        normalize(builder, part, 2.0, dim, eps)
+        if isinstance(part, Value)
+        else torch.nn.functional.normalize(torch.as_tensor(part), 2.0, dim, eps)
+        for part in (x1, x2)
+    )
+    return total(builder, multiply(builder, one, other), dim)
+
+
+def pairwise_distance(
+    builder: Builder, x1: Operand, x2: Operand, /, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Value:
+    """Take the norm of differences along the last axis; what torch adds to them is far below a step."""
+    del eps
+    return norm(builder, subtract(builder, x1, x2), p, -1, keepdim)
 
 
 def normalize(builder: Builder, value: Value, /, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Value:
@@ -147,6 +210,21 @@ Extremes = NamedTuple("Extremes", [("values", Value), ("indices", NoIndices)])  
 """What `torch.max` returns: values, and where they were."""
 
 
+MOST_REDUCED_AXES = 5
+"""Beside the batch: XNNPACK loads no file with a MEAN of more."""
+
+
+def _in_runs(stored: Axes, reduced: Collection[Factor]) -> Axes:
+    """Return stored axes with those that follow each other as one where all of them are reduced, or none."""
+    runs: list[list[Factor]] = []
+    for factor in flat(stored):
+        if runs and (runs[-1][-1] in reduced) == (factor in reduced):
+            runs[-1].append(factor)
+        else:
+            runs.append([factor])
+    return tuple(map(tuple, runs))
+
+
 def _reduced(builder: Builder, value: Value, side: Side | None, dim: Dims, *, keepdim: bool) -> Value:
     """Append a mean, or an extreme of a side."""
     if dim is None:
@@ -160,6 +238,8 @@ def _reduced(builder: Builder, value: Value, side: Side | None, dim: Dims, *, ke
     source = value
     if any(factors.intersection(axis) and not factors.issuperset(axis) for axis in value.stored):
         source = builder.natural(value)
+    if len(source.stored) > MOST_REDUCED_AXES:
+        source = builder.arranged(source, _in_runs(source.stored, factors))
     reduced = [number for number, axis in enumerate(source.stored) if factors.intersection(axis)]
     stored = [() if number in reduced else axis for number, axis in enumerate(source.stored)]
     if not keepdim:
@@ -180,8 +260,13 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.min, "min"), smallest),
         **dict.fromkeys((torch.var, "var"), variance),
         **dict.fromkeys((torch.std, "std"), deviation),
-        **dict.fromkeys((torch.norm, "norm"), norm),
+        torch.var_mean: variance_and_mean,
+        torch.std_mean: deviation_and_mean,
+        **dict.fromkeys((torch.norm, "norm", torch.linalg.vector_norm), norm),
+        torch.linalg.norm: matrix_or_vector_norm,
         torch.nn.functional.normalize: normalize,
+        **dict.fromkeys((torch.cosine_similarity, torch.nn.functional.cosine_similarity), cosine_similarity),
+        **dict.fromkeys((torch.pairwise_distance, torch.nn.functional.pairwise_distance), pairwise_distance),
         **dict.fromkeys((torch.log_softmax, torch.nn.functional.log_softmax, "log_softmax"), log_softmax),
     },
     modules={torch.nn.LogSoftmax: with_settings(log_softmax, "dim")},

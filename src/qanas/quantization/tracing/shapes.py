@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from qanas.quantization.operators.moves import DepthToSpace, Repeat, Reverse, SpaceToDepth
 from qanas.quantization.tracing.builder import Builder, Translators, numbers
-from qanas.quantization.tracing.values import Value, new_axis
+from qanas.quantization.tracing.values import Value, new_axis, size_of
 
 
 def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> Value:
@@ -24,9 +25,35 @@ def reshape(builder: Builder, value: Value, /, *shape: int | Sequence[int]) -> V
     if -1 in sizes:
         rest = prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = numbers // rest if rest > 0 else 0
+    if value.batch or value.inner:
+        return _reshaped_around(builder, value, sizes)
     if sizes[0] == 1 and not value.beside:
         return builder.reshaped(value, tuple(sizes[1:]))
     return builder.reshaped(value.apart, tuple(sizes)).joined
+
+
+def _reshaped_around(builder: Builder, value: Value, sizes: list[int]) -> Value:
+    """Return a reshape of a value with axes in front of the batch, which stay there or are joined to it."""
+    if value.batch and value.beside:
+        raise ValueError(f"a reshape of a value of shape {value.whole_shape}; put the batch in front before it")
+    axes = (value.beside, *value.torch) if value.inner else value.torch
+    border = 1 if value.inner else value.batch
+    front, behind = prod(map(size_of, axes[:border])), prod(map(size_of, axes[border:]))
+    places = [
+        place
+        for place, size in enumerate(sizes)
+        if size == 1 and prod(sizes[:place]) == front and prod(sizes[place + 1 :]) == behind
+    ]
+    alone = Value(value.name, axes, value.stored)
+    if places:  # axes of size 1 can't be told from the batch; most often as many are in front of it as before
+        place = border if border in places else places[0]
+        return replace(builder.reshaped(alone, (*sizes[:place], *sizes[place + 1 :])), batch=place)
+    if sizes[0] == front and prod(sizes[1:]) == behind:
+        return replace(builder.reshaped(alone, tuple(sizes)).joined, inner=True)
+    raise ValueError(
+        f"a reshape from {value.whole_shape}, with the batch as axis {value.batch}, to {tuple(sizes)}; put the batch "
+        "in front before it"
+    )
 
 
 def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int = -1) -> Value:
@@ -37,6 +64,8 @@ def flatten(builder: Builder, value: Value, /, start_dim: int = 0, end_dim: int 
         last = end_dim % rank
         return reshape(builder, value, prod(shape[: last + 1]), *shape[last + 1 :])
     first, last = value.axis(start_dim), value.axis(end_dim)
+    if start_dim % rank < value.batch < end_dim % rank:
+        raise ValueError(f"a flatten over the batch, which is axis {value.batch}; put the batch in front before it")
     joined = tuple(factor for axis in value.torch[first : last + 1] for factor in axis)
     return value.with_torch_axes((*value.torch[:first], joined, *value.torch[last + 1 :]))
 
@@ -83,16 +112,18 @@ def move_axes(
 
 
 def expand(builder: Builder, value: Value, /, *sizes: int | Sequence[int]) -> Value:
-    """Take axes of size 1 repeated; -1 is for a size that stays."""
+    """Take axes of size 1 repeated, and new ones in front, maybe of the batch; -1 is for a size that stays."""
     wanted = listed(sizes)
     rank = len(value.torch) + 1
-    if len(wanted) != rank or wanted[0] not in (-1, 1):
-        raise ValueError(
-            f"a value of {rank} axes expanded to {tuple(wanted)}; the batch stays, as many axes as there are"
-        )
-    return repeated(
-        builder, value, [size if own == -1 else own for own, size in zip(wanted[1:], value.shape, strict=True)]
-    )
+    more = len(wanted) - rank
+    place = more + value.batch
+    if more < 0 or wanted[place] not in (-1, 1):
+        raise ValueError(f"a value of {rank} axes expanded to {tuple(wanted)}; the batch stays, and so do all axes")
+    alone = Value(value.name, (*((),) * more, *value.torch), value.stored)
+    shape = [
+        size if own == -1 else own for own, size in zip(wanted[:place] + wanted[place + 1 :], alone.shape, strict=True)
+    ]
+    return replace(repeated(builder, alone, shape), batch=place)
 
 
 def expand_as(builder: Builder, value: Value, other: Value, /) -> Value:
@@ -215,10 +246,10 @@ def unsqueeze(builder: Builder, value: Value, /, dim: int) -> Value:
 
 
 def squeeze(builder: Builder, value: Value, /, dim: int | Sequence[int] | None = None) -> Value:
-    """Take an axis of size 1 away."""
+    """Take axes of size 1 away; where none is named all of them, but for the batch, which is of several samples."""
     del builder
     if dim is None:
-        raise ValueError("squeeze() of every axis, maybe the batch; name the axis: x.squeeze(1)")
+        return value.with_torch_axes(axis for axis in value.torch if axis)
     axes = {value.axis(number) for number in ([dim] if isinstance(dim, int) else dim)}
     return value.with_torch_axes(axis for number, axis in enumerate(value.torch) if number not in axes or axis)
 
@@ -294,6 +325,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.tile, "repeat", "tile"), repeat),
         **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), repeat_interleave),
         **dict.fromkeys((torch.flip, "flip"), flip),
+        **dict.fromkeys((torch.fliplr, "fliplr"), lambda builder, value: flip(builder, value, 1)),
+        **dict.fromkeys((torch.flipud, "flipud"), lambda builder, value: flip(builder, value, 0)),
         F.pixel_shuffle: pixel_shuffle,
         F.pixel_unshuffle: pixel_unshuffle,
         **dict.fromkeys((torch.channel_shuffle, F.channel_shuffle), shuffled),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
 from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
+from qanas.quantization.tracing.comparisons import TRANSLATORS as OF_CONDITIONS
 from qanas.quantization.tracing.contractions import TRANSLATORS as OF_CONTRACTIONS
 from qanas.quantization.tracing.functions import TRANSLATORS as OF_SINGLE_VALUES
 from qanas.quantization.tracing.gathering import TRANSLATORS as OF_POSITIONS
@@ -32,6 +33,7 @@ from qanas.quantization.tracing.recording import RECORDING, Call, Known, Recorde
 from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
+from qanas.quantization.tracing.torch_calls import plain
 from qanas.quantization.tracing.values import Value, mapped
 
 InputShapes = Shape | Mapping[str, Shape]
@@ -116,6 +118,7 @@ class Trace:
             UnsupportedNetworkError: as `trace`.
         """
         network = unwrapped(network)
+        _require_float(network)
         if type(network) in MODULES:
             network = nn.Sequential(network)
         shapes = _by_argument(network, given)
@@ -153,6 +156,24 @@ def unwrapped(network: nn.Module) -> nn.Module:
             )
         else:
             return network
+
+
+TORCHS_INTEGERS = re.compile(r"torch\.ao\..*(\.qat\.|\.quantized\.|\.observer$|\.fake_quantize$)")
+"""Files of torch whose modules hold its own integers, or what comes before them."""
+
+
+def _require_float(network: nn.Module) -> None:
+    """Refuse a network that torch has quantized, or prepared for that.
+
+    Raises:
+        UnsupportedNetworkError: it has such a module.
+    """
+    for path, module in network.named_modules():
+        if TORCHS_INTEGERS.match(type(module).__module__) is not None:
+            raise UnsupportedNetworkError(
+                f"{path or type(network).__name__}: {type(module).__name__} of a network that torch has quantized or "
+                "prepared for it; give the float network that it was made from"
+            )
 
 
 def _by_argument(network: nn.Module, given: InputShapes) -> Mapping[str, Shape]:
@@ -232,6 +253,7 @@ def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Gr
 KINDS = (
     OF_AXES,
     OF_CELLS,
+    OF_CONDITIONS,
     OF_CONTRACTIONS,
     OF_IMAGES,
     OF_LAYERS,
@@ -252,17 +274,39 @@ FUNCTIONS: FunctionTranslators = {target: made for kind in KINDS for target, mad
 
 MODULES: ModuleTranslators = {target: made for kind in KINDS for target, made in kind.modules.items()}
 
-_INSTEAD: dict[Any, str] = {
-    nn.RNN: "LSTM or GRU",
+_INSTEAD: dict[str, str] = {
+    **dict.fromkeys(
+        ("argmax", "argmin", "topk", "sort", "argsort", "msort", "median", "kthvalue", "mode"),
+        "return the scores, and take {} outside of the network, on its output",
+    ),
+    **dict.fromkeys(
+        ("isnan", "isinf", "isfinite", "isposinf", "isneginf", "isclose", "any", "all", "count_nonzero"),
+        "what a forward does can't depend on numbers; leave the check to whoever calls the network",
+    ),
+    **dict.fromkeys(
+        ("randn_like", "rand_like", "randint_like", "bernoulli", "normal", "uniform", "multinomial", "poisson"),
+        "a file computes the same each time; leave noise to training (if self.training), or give it as an input",
+    ),
+    **dict.fromkeys(
+        ("scatter", "scatter_add", "index_add", "index_copy", "index_fill", "index_put", "masked_select", "nonzero"),
+        "positions must be constants: write x[:, a:b] = y, take index_select, or choose by torch.where",
+    ),
+    **dict.fromkeys(("take_along_dim", "take"), "positions must be constants; take index_select"),
+    **dict.fromkeys(
+        ("_pack_padded_sequence", "_pad_packed_sequence"),
+        "a file's samples are of one length; give the recurrence the whole sequence",
+    ),
 }
-"""What to use in place of what some networks have and no runtime here."""
+"""What to do in place of calls that some networks have and no runtime here, by the function's name."""
 
 
 def instead_of(target: object) -> str:
     """Return what to use in place of an unknown module's class, function or method."""
-    if isinstance(target, Hashable) and target in _INSTEAD:
-        return f"use {_INSTEAD[target]}"
-    name = str(getattr(target, "__name__", target)).strip("_")
+    raw = str(getattr(target, "__name__", target))
+    known = _INSTEAD.get(plain(raw))
+    if known is not None:
+        return known.format(plain(raw))
+    name = raw.strip("_")
     if isinstance(target, type):
         close = nearest(name, [known.__name__ for known in MODULES])
     else:

@@ -92,6 +92,7 @@ class Value:
         stored: its axes as they are stored: the same factors in any order and grouping.
         batch: where torch has the batch among all axes; a file has it in front.
         beside: what torch has joined to the batch, behind it in the same axis: the windows of images as samples.
+        inner: whether the batch is behind it instead: ``x.view(time * batch, ...)`` of a value with the time in front.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Value:
     stored: Axes
     batch: int = 0
     beside: Factors = ()
+    inner: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -113,7 +115,7 @@ class Value:
     @property
     def apart(self) -> Value:
         """The value with what is beside the batch as an axis of its own, in front of the others."""
-        return replace(self, torch=(self.beside, *self.torch), batch=0, beside=())
+        return replace(self, torch=(self.beside, *self.torch), batch=0, beside=(), inner=False)
 
     @property
     def joined(self) -> Value:
@@ -137,8 +139,8 @@ class Value:
         """Return stored numbers, shape (n, *stored), as torch has them, shape (n, *shape), the batch where it is."""
         factors = flat(self.stored)
         split = numbers.reshape(len(numbers), *(factor.size for factor in factors))
-        order = (*self.beside, *flat(self.torch))
-        ordered = split.permute(0, *(factors.index(factor) + 1 for factor in order))
+        beside, rest = ([factors.index(factor) + 1 for factor in part] for part in (self.beside, flat(self.torch)))
+        ordered = split.permute(*((*beside, 0) if self.inner else (0, *beside)), *rest)
         return ordered.reshape(len(numbers) * size_of(self.beside), *self.shape).movedim(0, self.batch)
 
     def with_torch_axes(self, axes: Iterable[Factors]) -> Value:
