@@ -272,6 +272,7 @@ number = 3
     [
         ("nowhere:Task", ["'nowhere:Task' can't be imported", "nowhere"]),
         ("mine:Nothing", ["'mine:Nothing' can't be imported", "Nothing"]),
+        ("mine.py:Mine", ["'mine.py:Mine' can't be imported", "leave out the file's ending: mine:Mine"]),
         ("mine:number", ["'mine:number' is no class"]),
         ("mine:Half", ["'mine:Half' lacks", "evaluate", "loss", "losses"]),
         ("mine:Odd", ["'mine:Odd' lacks"]),

@@ -69,6 +69,10 @@ def import_object(name: str) -> object:
     place = Path.cwd()
     try:
         found: object = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if not module.endswith(".py"):
+            raise
+        raise ImportError(f"leave out the file's ending: {module.removesuffix('.py')}:{attribute}") from error
     finally:
         sys.dont_write_bytecode = before
         os.chdir(place)  # a module may go elsewhere; paths of ours are relative to where we are
