@@ -72,20 +72,12 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         content: of the recipe.
         folder: that paths are relative to.
     """
-    # 1. The tables, each where it belongs. A user's classes are looked for in the recipe's folder first.
+    # 1. The tables, each where it belongs.
     content, form = as_space(content)
     own_tables = {name: content.pop(name) for name in OWN_TABLES if name in content}
     content = with_defaults(content, own_tables)
     recipe = validated(Recipe, content, "")
-    make_absolute(recipe.task, "task", "data", folder)
-    make_absolute(recipe.estimation, "estimation", "cache", folder)
-    find_first_in(folder)
-    hiding = hiding_libraries(folder) if recipe.estimation.jobs > 1 else []
-    if hiding:
-        raise InputError(
-            f"estimation.jobs: {hiding[0]} has the name of a module of Python or a library, and worker processes would "
-            "take it for that: rename it, or take one job"
-        )
+    _place(recipe, folder)
 
     # 2. What candidates are measured on.
     task, task_table = component(recipe.task, "task", Task)
@@ -125,14 +117,12 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         **estimator_tables,
         "strategy": strategy_table | budget_table,
         "estimation": estimation_table,
-        "objectives": dict(recipe.objectives),
-        **measures.bounds(),
+        **measures.as_tables(),
         "reference": {"tune": finalists.tune},
         **_plain_tables(recipe),
         "source": {"folder": str(folder)},
         "versions": _versions(),
         "data_fingerprint": fingerprint_of(task),
-        **measures.figures(),
     }
     store = None if recipe.store is None else store_of(recipe.store, resolved, folder)
     if store is not None:
@@ -147,6 +137,23 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
     )  # fmt: skip
     plan.check_combination()
     return plan
+
+
+def _place(recipe: Recipe, folder: Path) -> None:
+    """Make paths absolute ones, and let a person's classes be found in the recipe's folder first.
+
+    Raises:
+        InputError: a path can't be had, or worker processes would take a file of the folder for a library's.
+    """
+    make_absolute(recipe.task, "task", "data", folder)
+    make_absolute(recipe.estimation, "estimation", "cache", folder)
+    find_first_in(folder)
+    hiding = hiding_libraries(folder) if recipe.estimation.jobs > 1 else []
+    if hiding:
+        raise InputError(
+            f"estimation.jobs: {hiding[0]} has the name of a module of Python or a library, and worker processes would "
+            "take it for that: rename it, or take one job"
+        )
 
 
 def _network_tables(
@@ -177,6 +184,7 @@ def _network_tables(
 def _plain_tables(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Return the tables that name no component, with their defaults."""
     return {
+        "objectives": dict(recipe.objectives),
         "quantization": recipe.quantization.resolved(),
         "device": recipe.device.model_dump(mode="json", exclude_defaults=True) | {"name": recipe.device.name},
         "finalists": recipe.finalists.model_dump(exclude_none=True),

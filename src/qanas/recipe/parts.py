@@ -62,16 +62,17 @@ class Measures:
     goals: tuple[Goal, ...]
     costs: tuple[CostModel, ...]
 
-    def bounds(self) -> dict[str, dict[str, float]]:
-        """Return the recipe's tables of bounds, limits of the device among them."""
-        limits = {limit.cost.column: limit.bound for limit in self.limits}
-        goals = {goal.metric.column: goal.bound for goal in self.goals}
-        return {"limits": limits, **({"goals": goals} if goals else {})}
+    def as_tables(self) -> dict[str, dict[str, Any]]:
+        """Return a resolved recipe's tables of bounds, limits of the device among them, and of devices' figures.
 
-    def figures(self) -> dict[str, dict[str, str]]:
-        """Return digests of what the figures of devices are had from: a table that grew makes other figures."""
-        found = {model.measure.column: model.digest for model in self.costs if model.digest}
-        return {"figures": found} if found else {}
+        Of figures there are digests: a table that grew makes others.
+        """
+        tables: dict[str, dict[str, Any]] = {"limits": {limit.cost.column: limit.bound for limit in self.limits}}
+        if self.goals:
+            tables["goals"] = {goal.metric.column: goal.bound for goal in self.goals}
+        if figures := {model.measure.column: model.digest for model in self.costs if model.digest}:
+            tables["figures"] = figures
+        return tables
 
 
 def measures_of(recipe: Recipe, task: Task, device: Device, folder: Path) -> Measures:
