@@ -202,20 +202,20 @@ class _Split:
             others: the same, to compare on; None: none were given.
         """
         count = len(next(iter(samples.values())))
-        few = _far(samples)
+        told = _far(samples)
         if count < FEW_SAMPLES:
-            few = (f"{count} samples are few to calibrate on; give some hundreds", *few)
+            told = (f"{count} samples are few to calibrate on; give some hundreds", *told)
         if others is not None:
             chosen = _at(others, evenly_spread(len(next(iter(others.values()))), COMPARED_SAMPLES))
-            return cls(samples, chosen, "of --check", (*few, *_further(samples, chosen)))
+            return cls(samples, chosen, "of --check", (*told, *_further(samples, chosen)))
         if count < HOLDS_BACK_FROM:
             alike = "sqnr_db is of samples that calibrated, others may do worse: give some with --check"
             chosen = _at(samples, evenly_spread(count, COMPARED_SAMPLES))
-            return cls(samples, chosen, OF_CALIBRATION, (*few, alike))
+            return cls(samples, chosen, OF_CALIBRATION, (*told, alike))
         back = np.zeros(count, dtype=bool)
         back[evenly_spread(count, min(count // 4, COMPARED_SAMPLES))] = True
         calibrating, held = _at(samples, np.flatnonzero(~back)), _at(samples, np.flatnonzero(back))
-        return cls(calibrating, held, "held back from the calibration", (*few, *_further(calibrating, held)))
+        return cls(calibrating, held, "held back from the calibration", (*told, *_further(calibrating, held)))
 
 
 def _far(samples: Mapping[str, Reals]) -> tuple[str, ...]:

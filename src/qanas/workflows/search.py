@@ -404,11 +404,10 @@ class Search:
         The sampler is asked a few times, each with a seed of its own. What it always comes back to is known then, and
         what it doesn't may still be there: further candidates are drawn at random. None where those are known, too.
         """
-        running = {_identity(unit.proposal) for unit in self.running.values()}
 
         def is_known(proposal: Proposal) -> bool:
             training = _identity(proposal)
-            known = training in running or training in self._known.measured or training == self._trial_0
+            known = training in {self._trial_0, *self.store.under_way.values()} or training in self._known.measured
             return known or training in self.store.elsewhere or proposal.candidate.key in self._known.rejected
 
         for again in range(ASKED_AGAIN):

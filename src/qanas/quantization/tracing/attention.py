@@ -94,18 +94,22 @@ def _within(constant: Tensor, rank: int) -> Tensor:
     Raises:
         ValueError: it has more axes than a sample of so many.
     """
-    whole = constant
+    inner = _without_ones(constant)
+    if inner.ndim > max(rank, 2):
+        raise ValueError(f"a matrix product with a constant of shape {tuple(constant.shape)}; take rows and columns")
+    return inner
+
+
+def _without_ones(constant: Tensor) -> Tensor:
+    """Return a constant without axes of size 1 in front of its rows and columns."""
     while constant.ndim > 2 and constant.shape[0] == 1:  # noqa: PLR2004 - rows and columns
         constant = constant[0]
-    if constant.ndim > max(rank, 2):
-        raise ValueError(f"a matrix product with a constant of shape {tuple(whole.shape)}; take rows and columns")
     return constant
 
 
 def _matrix(constant: Tensor) -> Tensor:
-    while constant.ndim > 2 and constant.shape[0] == 1:  # noqa: PLR2004 - rows and columns
-        constant = constant[0]
-    if constant.ndim != 2:  # noqa: PLR2004 - likewise
+    constant = _without_ones(constant)
+    if constant.ndim != 2:  # noqa: PLR2004 - rows and columns
         raise ValueError(f"a matrix product with a constant of shape {tuple(constant.shape)}; take rows and columns")
     return constant.detach()
 
