@@ -6,6 +6,7 @@
 Protocol: CamVid at 96 x 128, DeepLabv3 of width 0.5, 18 layers of 6 options (Lu et al. 2023, table I). Each arm is a
 run of its own by recipe: its finalists are trained from scratch for as many epochs as all others', exported, and
 scored by LiteRT on validation and test images; latencies are those of the exported files, by formula or compiler.
+Gates and SPOS begin with a supernet of 2,400 steps; gates are trained for 120 steps an alpha, four alphas.
 Arms: gates by MACs, by the latency of each of two devices, and by packed bytes with 4, 6 or 8 bits a block; `exact`
 over block tables, by MACs and with bits by packed bytes; SPOS (`nsga2` over a supernet of as many steps) by MACs, with
 as many trials as take the CPU time that gates took. Claims of Shaw et al. (ICCVW 2019) that are tested: networks found
@@ -32,7 +33,11 @@ TINY_SUPERNET: Overrides = {"supernet.steps": 20}
 LEAST_TRIALS = 20
 
 GATES, TABLES = "camvid_gradient", "camvid_bwnas_int8"
-BITS = {"space.weight_bits": [4, 6, 8]}
+SUPERNET: Overrides = {"supernet.steps": 2400}
+SHORT: Overrides = {**SUPERNET, "strategy.steps": 120, "strategy.gate_learning_rate": 0.1}
+"""A third of the recipe's steps, so that both seeds of all arms take five CPU hours; fewer steps want larger ones."""
+
+BITS: Overrides = {"space.weight_bits": [4, 6, 8]}
 BY_MACS = Arm("gates, MACs", GATES, ("macs",))
 SPOS = Arm("SPOS, MACs", GATES, ("macs",), {"strategy.name": "nsga2"}, ("strategy",), after=BY_MACS.name)
 """Over a supernet that is trained as the gates' is, and with the CPU time that `BY_MACS` took."""
@@ -60,8 +65,9 @@ def overrides(arm: Arm, kept: Mapping[str, Record], *, epochs: int, tiny: bool) 
     found: dict[str, Any] = {"teacher.epochs" if of_blocks else "estimation.epochs": epochs}
     if of_blocks:
         found["finalists.start"] = "scratch"
+    by_gates = arm.recipe == GATES and arm is not SPOS
+    found |= SHORT if by_gates else {} if of_blocks else SUPERNET
     if tiny:
-        by_gates = arm.recipe == GATES and arm is not SPOS
         found |= {**TINY, **(TINY_GATES if by_gates else {}), **({} if of_blocks else TINY_SUPERNET)}
         for key, value in TINY_SPACE.items():
             table = ("teacher" if key == "width" else "blocks") if of_blocks else "space"
