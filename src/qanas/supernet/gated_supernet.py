@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from qanas.core.errors import TrainingFailed
 from qanas.core.events import Watch
-from qanas.core.run_folder import write_atomically
 from qanas.quantization.numbers.affine import SMALLEST_NORMAL
 from qanas.search_space.blockwise_space import Block
 from qanas.search_space.gates import Draw, GateLoss, GateSettings, LearntGates, OptionCosts, Places
 from qanas.supernet.block_supernet import BlockSupernet, Path
 from qanas.supernet.paths import GRADIENT_CLIP, MOMENTUM
-from qanas.supernet.segments import train_in_segments
+from qanas.supernet.segments import Checkpoint, train_in_segments
 from qanas.training.loop import Passes
 from qanas.training.torch_trainer import channels_last
 from qanas.training.trainer import TrainingSet
@@ -333,7 +327,13 @@ def train_gates(
         TrainingFailed: a loss became NaN or infinite, or ``watch`` said stop.
     """
     settings = trainer.settings
-    first, history = _resumed(trainer, checkpoint)
+    kept = Checkpoint(
+        checkpoint,
+        {"supernet": (trainer.supernet, trainer.optimizer), "gates": (trainer.gates, trainer.gate_optimizer)},
+    )
+    first, facts = kept.restored()
+    trainer.steps = facts.get("steps", 0)
+    history: list[dict[str, float]] = facts.get("history", [])
 
     def begin(changes: int, generator: torch.Generator) -> tuple[GatesTrainer, Passes]:
         weights_on, gates_on = data(changes)
@@ -343,7 +343,7 @@ def train_gates(
 
     def keep(segments: int) -> None:
         history.append(_seen(trainer))
-        _keep(trainer, segments, history, checkpoint)
+        kept.write(segments, {"steps": trainer.steps, "history": history})
 
     if not train_in_segments(first, begin, keep, seed=seed, watch=watch):
         raise TrainingFailed("the training of gates was stopped")
@@ -357,58 +357,3 @@ def _seen(trainer: GatesTrainer) -> dict[str, float]:
         likeliest = [float(p.max()) for p in (*options, *bits) if len(p) > 1]
         expected = {name: float(value) for name, value in trainer.expected().items()}
     return {"step": trainer.steps, **expected, "likeliest": sum(likeliest) / max(len(likeliest), 1)}
-
-
-# ------------------------------------------------ checkpoints
-
-_WEIGHTS, _GATES, _MOMENTUM, _ADAM = "weights/", "gates/", "momentum/", "adam/"
-
-
-def _keep(trainer: GatesTrainer, segments: int, history: Sequence[Mapping[str, float]], path: FilePath) -> None:
-    """Write what a training goes on from."""
-    tensors = {f"{_WEIGHTS}{name}": values for name, values in trainer.supernet.state_dict().items()}
-    tensors |= {f"{_GATES}{name}": values for name, values in trainer.gates.state_dict().items()}
-    for name, parameter in trainer.supernet.named_parameters():
-        for field, values in trainer.optimizer.state.get(parameter, {}).items():
-            if values is not None:
-                tensors[f"{_MOMENTUM}{name}/{field}"] = values
-    for name, parameter in trainer.gates.named_parameters():
-        for field, values in trainer.gate_optimizer.state.get(parameter, {}).items():
-            tensors[f"{_ADAM}{name}/{field}"] = values
-    facts = {"segments": str(segments), "steps": str(trainer.steps), "history": json.dumps(list(history))}
-    write_atomically(path, save({name: values.contiguous() for name, values in tensors.items()}, facts))
-
-
-def _resumed(trainer: GatesTrainer, path: FilePath) -> tuple[int, list[dict[str, float]]]:
-    """Give a trainer what a checkpoint holds, if there is a sound one; return its segments and history.
-
-    Of one that isn't, nothing: training from the start gives the same gates then.
-    """
-    before = [copy.deepcopy(module.state_dict()) for module in (trainer.supernet, trainer.gates)]
-    places: tuple[tuple[str, nn.Module, torch.optim.Optimizer], ...] = (
-        (_MOMENTUM, trainer.supernet, trainer.optimizer),
-        (_ADAM, trainer.gates, trainer.gate_optimizer),
-    )
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts: dict[str, Any] = file.metadata()
-        segments, steps, history = int(facts["segments"]), int(facts["steps"]), json.loads(facts["history"])
-        trainer.supernet.load_state_dict(_part(tensors, _WEIGHTS))
-        trainer.gates.load_state_dict(_part(tensors, _GATES))
-        for prefix, module, made in places:
-            parameters = dict(module.named_parameters())
-            for name, values in _part(tensors, prefix).items():
-                parameter, field = name.rsplit("/", 1)
-                made.state[parameters[parameter]][field] = values
-    except Exception:  # noqa: BLE001 - none, or damaged in any way
-        for state, (_, module, made) in zip(before, places, strict=True):
-            module.load_state_dict(state)
-            made.state.clear()
-        return 0, []
-    trainer.steps = steps
-    return segments, history
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
 from qanas.core.events import Watch
-from qanas.core.run_folder import write_atomically
 from qanas.search_space.blockwise_space import Block, BlockwiseSpace
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import Start
 from qanas.supernet.block_supernet import BlockSupernet, Path, outside, path_state
-from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, paths_a_step
-from qanas.supernet.segments import train_in_segments
+from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, path_optimizer, paths_a_step
+from qanas.supernet.segments import Checkpoint, train_in_segments
 from qanas.training.loop import Passes
 from qanas.training.trainer import Loss, TrainingSet
-
-_MOMENTUM = "momentum."
-"""In front of a parameter's name in a checkpoint: its momentum, which the optimizer has under `_BUFFER`."""
-
-_BUFFER = "momentum_buffer"
-_SEGMENTS_DONE = "segments"
 
 
 class _PathBlock(BlockSupernet):
@@ -172,11 +163,11 @@ def train_shared(
     """
     options = supernet.options
     a_step = paths_a_step(settings.sampling, options)
-    first, momentum = _resumed(supernet, checkpoint)
-    optimizer: torch.optim.Optimizer
+    optimizer = path_optimizer(supernet)
+    kept = Checkpoint(checkpoint, {"supernet": (supernet, optimizer)})
+    first, _ = kept.restored()
 
     def begin(changes: int, generator: torch.Generator) -> tuple[PathsTrainer, Passes]:
-        nonlocal optimizer
         changed = data(changes)
         trainer = PathsTrainer(
             supernet,
@@ -186,42 +177,12 @@ def train_shared(
             sampling=settings.sampling,
             generator=generator,
             windows=settings.windows,
+            optimizer=optimizer,
         )
-        optimizer = trainer.optimizer
-        for name, parameter in supernet.named_parameters():
-            if name in momentum:
-                optimizer.state[parameter][_BUFFER] = momentum[name]
         passes = Passes(len(changed), settings.batch_size, settings.learning_rate, settings.passes, a_step, generator)
         return trainer, passes
 
     def keep(segments: int) -> None:
-        nonlocal momentum
-        state = optimizer.state
-        momentum = {name: state[p][_BUFFER] for name, p in supernet.named_parameters() if _BUFFER in state[p]}
-        _keep(supernet, momentum, segments, checkpoint)
+        kept.write(segments, {})
 
     return train_in_segments(first, begin, keep, seed=seed, watch=watch)
-
-
-def _resumed(supernet: NetworkSupernet, path: FilePath) -> tuple[int, dict[str, Tensor]]:
-    """Give a supernet the weights of a checkpoint, if there is a sound one; return its segments and momentum.
-
-    Of one that isn't, nothing: training from the start gives the same weights then.
-    """
-    before = copy.deepcopy(supernet.state_dict())
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            segments = int(file.metadata()[_SEGMENTS_DONE])
-        supernet.load_state_dict({name: v for name, v in tensors.items() if not name.startswith(_MOMENTUM)})
-    except Exception:  # noqa: BLE001 - none, or damaged in any way
-        supernet.load_state_dict(before)
-        return 0, {}
-    return segments, {n.removeprefix(_MOMENTUM): v for n, v in tensors.items() if n.startswith(_MOMENTUM)}
-
-
-def _keep(supernet: NetworkSupernet, momentum: Mapping[str, Tensor], segments: int, path: FilePath) -> None:
-    """Write what a training goes on from."""
-    tensors = {name: values.contiguous() for name, values in supernet.state_dict().items()}
-    tensors |= {f"{_MOMENTUM}{name}": values.contiguous() for name, values in momentum.items()}
-    write_atomically(path, save(tensors, {_SEGMENTS_DONE: str(segments)}))

@@ -137,6 +137,11 @@ GRADIENT_CLIP = 1.0
 """Bound on the norm of the gradient: first steps of a block whose teacher has channels of little variance are wild."""
 
 
+def path_optimizer(supernet: nn.Module) -> torch.optim.Optimizer:
+    """Return what trains the weights that paths share: SGD with momentum, its learning rate set at every step."""
+    return torch.optim.SGD(supernet.parameters(), momentum=MOMENTUM)
+
+
 class PathsTrainer:
     """The weights that paths share: the gradients of a step's paths on one batch are summed (SGD with momentum).
 
@@ -148,6 +153,7 @@ class PathsTrainer:
         sampling: which paths.
         windows: of the paths' cost that they are drawn in, in place of ``sampling``.
         generator: of the paths; where the schedule draws its batches from it too, a step's paths are drawn after them.
+        optimizer: of the supernet's weights, that goes on; None: a new one.
     """
 
     def __init__(
@@ -160,15 +166,16 @@ class PathsTrainer:
         sampling: Sampling,
         generator: torch.Generator,
         windows: CostWindows | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
-        """Create the optimizer."""
+        """Train nothing yet."""
         self.supernet = supernet
         self.data = data
         self.loss = loss
         self.options = options
         self.sample = SAMPLERS[sampling] if windows is None else windows
         self.generator = generator
-        self.optimizer = torch.optim.SGD(supernet.parameters(), momentum=MOMENTUM)
+        self.optimizer = optimizer or path_optimizer(supernet)
 
     def step(self, indices: Tensor, learning_rate: float) -> float:
         """Train some paths on one batch and return the mean of their losses.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from qanas.core.events import Event, Watch
+from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.training.loop import Passes, Round, fit
 from qanas.training.trainer import Trainer
@@ -40,6 +47,67 @@ class Segment:
         for part in self.passes.rounds():
             if -(-part.done * SEGMENTS // self.total) - 1 == self.number:
                 yield part
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a killed training goes on from: modules, their optimizers, and facts.
+
+    Attributes:
+        path: of the file, safetensors.
+        trained: modules and what trains them, by name.
+    """
+
+    path: Path
+    trained: Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]
+
+    def write(self, segments: int, facts: Mapping[str, Any]) -> None:
+        """Write all as it is now.
+
+        Args:
+            segments: that are done.
+            facts: whatever else a training goes on from, as JSON can hold it.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, (module, optimizer) in self.trained.items():
+            tensors |= {f"{name}/{_WEIGHTS}/{key}": values for key, values in module.state_dict().items()}
+            for parameter, place in module.named_parameters():
+                state = optimizer.state.get(place, {})
+                tensors |= {f"{name}/{_STATE}/{parameter}/{k}": v for k, v in state.items() if v is not None}
+        told = {_SEGMENTS_DONE: str(segments), _FACTS: json.dumps(dict(facts))}
+        write_atomically(self.path, save({name: values.contiguous() for name, values in tensors.items()}, told))
+
+    def restored(self) -> tuple[int, dict[str, Any]]:
+        """Give the modules and optimizers what the file holds; return the segments that are done, and the facts.
+
+        Of a file that is not there, or damaged in any way, they are given nothing: (0, {}) then.
+        """
+        before = {name: copy.deepcopy(module.state_dict()) for name, (module, _) in self.trained.items()}
+        try:
+            with safe_open(self.path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                told: dict[str, str] = file.metadata()
+            segments, facts = int(told[_SEGMENTS_DONE]), dict(json.loads(told[_FACTS]))
+            for name, (module, optimizer) in self.trained.items():
+                module.load_state_dict(_part(tensors, f"{name}/{_WEIGHTS}/"))
+                parameters = dict(module.named_parameters())
+                for key, values in _part(tensors, f"{name}/{_STATE}/").items():
+                    parameter, field = key.rsplit("/", 1)
+                    optimizer.state[parameters[parameter]][field] = values
+        except Exception:  # noqa: BLE001 - none, or damaged in any way
+            for name, (module, optimizer) in self.trained.items():
+                module.load_state_dict(before[name])
+                optimizer.state.clear()
+            return 0, {}
+        return segments, facts
+
+
+_WEIGHTS, _STATE = "weights", "optimizer"
+_SEGMENTS_DONE, _FACTS = "segments", "facts"
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
 def train_in_segments(first: int, begin: Begin, keep: Callable[[int], None], *, seed: int, watch: Watch) -> bool:
