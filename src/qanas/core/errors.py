@@ -28,6 +28,10 @@ class InputError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class NotBuilt(InputError):  # noqa: N818 - it names what happened to the candidate, not a defect
+    """A candidate whose network can't be built, with the reason: it is rejected, and nothing ends with it."""
+
+
 class TrainingFailed(Exception):  # noqa: N818 - it names what happened to the training, not a defect
     """One training that cannot be scored, with its reason: it fails the trial, never the run."""
 
@@ -98,6 +102,23 @@ def users_code(what: str) -> Iterator[None]:
     except BaseException as error:
         logger.debug("%s", what, exc_info=error)
         raise InputError(f"{what}: {described(error, OURS)}") from error
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Turn whatever a network raises where it is built, costed or traced into the reason; a Ctrl-C is none.
+
+    Raises:
+        NotBuilt: what it raised, on one line: what qanas itself says as it is, anything else with its place.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except InputError as error:
+        raise NotBuilt(str(error)) from error
+    except BaseException as error:  # a user's network may refuse its settings in any way
+        raise NotBuilt(described(error)) from error
 
 
 def described(error: BaseException, *callers: str) -> str:

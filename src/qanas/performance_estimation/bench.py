@@ -20,7 +20,7 @@ from filelock import FileLock
 from torch import nn
 
 from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
-from qanas.core.errors import InputError, described, users_code
+from qanas.core.errors import InputError, NotBuilt, building, described, users_code
 from qanas.core.measures import FRONT_END_COSTS, Cost
 from qanas.core.run_folder import folder_written_atomically
 from qanas.hardware.costs import INPUT_COSTS, PROGRAM_COSTS, Blueprint, CostModel, costs_of
@@ -334,11 +334,10 @@ class Bench:
     def refusal(self, candidate: Candidate) -> str:
         """Return why a candidate can't be built; empty where it can."""
         try:
-            self.blueprint(candidate)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
-            return str(error) if isinstance(error, InputError) else described(error)
+            with building():
+                self.blueprint(candidate)
+        except NotBuilt as error:
+            return str(error)
         return ""
 
     def front_end_costs(self, candidate: Candidate) -> dict[str, int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.errors import InputError
+from qanas.core.errors import InputError, NotBuilt, building
 from qanas.core.measures import Cost
 from qanas.core.seeds import derive_seed
 from qanas.hardware.costs import PROGRAM_COSTS, Blueprint
@@ -111,10 +111,9 @@ def drawn(bench: Bench, samples: int) -> Iterator[Blueprint | None]:
     for _ in range(samples):
         candidate = bench.space.random(generator)
         try:
-            blueprint = bench.blueprint(candidate)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - a user's network may refuse its settings in any way
+            with building():
+                blueprint = bench.blueprint(candidate)
+        except NotBuilt:
             yield None
         else:
             yield blueprint

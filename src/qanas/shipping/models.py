@@ -23,7 +23,7 @@ from qanas.core.card import (
     Statistic,
 )
 from qanas.core.classes import Degenerate
-from qanas.core.errors import described
+from qanas.core.errors import NotBuilt, building
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import FRONT_END_COSTS, PRECISIONS, Precision
 from qanas.core.run_folder import RunFolder, digest, folder_written_atomically
@@ -150,12 +150,11 @@ def ship(plan: Plan, folder: RunFolder, finalist: Finalist, trainings: list[Trai
         constant: what a constant answer scores: a model that is no better is told to be degenerate.
     """
     try:
-        blueprint = plan.bench.blueprint(finalist.candidate)
-        costs = costs_of(blueprint, plan.bench.costs)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - what a user's class builds once it may refuse to build again
-        return Shipment(finalist, None, {}, {}, f"it can't be built: {described(error, __file__)}")
+        with building():  # what a user's class builds once it may refuse to build again
+            blueprint = plan.bench.blueprint(finalist.candidate)
+            costs = costs_of(blueprint, plan.bench.costs)
+    except NotBuilt as error:
+        return Shipment(finalist, None, {}, {}, f"it can't be built: {error}")
     told = finalist.described or plan.bench.describe(finalist.candidate)
     scored = [training for training in trainings if training.metrics]
     if not scored:

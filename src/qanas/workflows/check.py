@@ -10,7 +10,7 @@ import optuna
 import torch
 
 from qanas.core.candidate import Candidate
-from qanas.core.errors import InputError, described
+from qanas.core.errors import NotBuilt, building
 from qanas.core.seeds import derive_seed
 from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
@@ -79,13 +79,10 @@ def _forecast(plan: Plan) -> Forecast:
     not_built: list[str] = []
     for candidate in candidates:
         try:
-            found = bench.costs_of(candidate)
-        except InputError as error:
+            with building():
+                found = bench.costs_of(candidate)
+        except NotBuilt as error:
             not_built.append(str(error))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
-            not_built.append(described(error))
         else:
             built.append(candidate)
             if all(limit.excess(found) <= 0 for limit in plan.limits):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qanas.core.candidate import Candidate, Value
-from qanas.core.errors import InputError, described, users_code
+from qanas.core.errors import InputError, NotBuilt, building, users_code
 from qanas.core.events import Event, Watch
 from qanas.core.measures import Measure, columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
@@ -445,22 +445,18 @@ class Search:
         if known is not None:
             return dict(known.costs), known.reason, known.blamed
         try:
-            blueprint = self.bench.blueprint(candidate)
-            limited = {limit.cost.column for limit in self.plan.limits}
-            first = [model for model in self.bench.costs if model.at_once or model.measure.column in limited]
-            costs = costs_of(blueprint, first)
-            over = {limit: limit.excess(costs) for limit in self.plan.limits}
-            worst = max(over, key=lambda limit: over[limit], default=None)
-            if worst is not None and over[worst] > 0:
-                column = worst.cost.column
-                return costs, worst.told(costs), column
-            costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
-        except InputError as error:
+            with building():
+                blueprint = self.bench.blueprint(candidate)
+                limited = {limit.cost.column for limit in self.plan.limits}
+                first = [model for model in self.bench.costs if model.at_once or model.measure.column in limited]
+                costs = costs_of(blueprint, first)
+                over = {limit: limit.excess(costs) for limit in self.plan.limits}
+                worst = max(over, key=lambda limit: over[limit], default=None)
+                if worst is not None and over[worst] > 0:
+                    return costs, worst.told(costs), worst.cost.column
+                costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
+        except NotBuilt as error:
             return {}, f"it can't be built: {error}", ""
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a user's network may refuse its settings in any way
-            return {}, f"it can't be built: {described(error)}", ""
         costs = {model.measure.column: costs[model.measure.column] for model in self.bench.costs}
         return costs, self.estimator.refusal(self.bench, candidate), ""
 
@@ -470,11 +466,10 @@ class Search:
         if by_shape not in self._shapes:
             models = [model for model in self.bench.costs if model.repeatable and model.measure in self.plan.measures]
             try:
-                self._shapes[by_shape] = costs_of(self.bench.blueprint(candidate), models)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - as below
-                logger.info("not proposed, it can't be built: %s", described(error))
+                with building():
+                    self._shapes[by_shape] = costs_of(self.bench.blueprint(candidate), models)
+            except NotBuilt as error:
+                logger.info("not proposed, it can't be built: %s", error)
                 self._shapes[by_shape] = {}
         return self._shapes[by_shape]
 
