@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qanas.planning.advice import Pilot, advise, candidates_of, noise_of
-from qanas.regression.ranking import bootstrap_interval
+from qanas.regression.ranking import best_by_chance, bootstrap_interval, kendall_tau
 from qanas.search_space.settings import Choice, Float, Integer
 from qanas.search_space.space import SearchSpace, space_of
 
@@ -73,3 +73,27 @@ def test_the_interval_of_a_tau_holds_as_often_as_it_says() -> None:
         low, high = bootstrap_interval(one, 0.7 * one + np.sqrt(1 - 0.7**2) * generator.normal(size=20), draws=200)
         held += low <= true <= high
     assert 0.91 <= held / 200 <= 0.99
+
+
+def test_the_best_of_many_that_know_nothing_is_seldom_better_than_its_bar() -> None:
+    generator = np.random.default_rng(0)
+    passed = 0
+    for number in range(100):
+        truth = generator.normal(size=16)
+        estimates = [generator.normal(size=16) for _ in range(12)]
+        bar = best_by_chance(estimates, truth, draws=100, seed=number)
+        passed += max(kendall_tau(own, truth) for own in estimates) > bar
+    assert passed <= 10
+
+
+def test_an_estimator_that_is_good_by_luck_among_many_is_not_recommended(space: SearchSpace) -> None:
+    """Of twelve that know nothing of eight candidates one has a tau whose own interval is above 0."""
+    generator = np.random.default_rng(16)
+    losses = np.arange(8.0)
+    estimates = {f"proxy {number}": generator.normal(size=8) for number in range(12)}
+    pilot = Pilot(losses, [(0.0, 3.0)], [], estimates, dict.fromkeys(estimates, 0.01), 1.0)
+    found = advise(pilot, space, 100, has_cost=False)
+    best = max(found.figures["tau"].values(), key=lambda own: own["tau"])
+    assert best["interval"][0] > 0
+    assert 0.8 * found.figures["ceiling"] < best["tau"] < found.figures["best_by_chance"]
+    assert found.estimator == "training"

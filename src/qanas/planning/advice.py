@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from qanas.regression.ranking import bootstrap_interval, kendall_tau
+from qanas.regression.ranking import best_by_chance, bootstrap_interval, kendall_tau
 from qanas.search_space.space import SearchSpace
 
 Array = NDArray[np.float64]
@@ -153,17 +153,23 @@ def _search_training(pilot: Pilot, noise: float) -> tuple[bool | None, str]:
 
 
 def _estimator(pilot: Pilot, ceiling: float, figures: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return the cheapest estimator that ranks well enough, told by the lower end of its interval."""
+    """Return the cheapest estimator that ranks well enough, and better than the best of all would by luck."""
     lines, good = [], []
     figures["tau"] = {}
+    luck = best_by_chance(list(pilot.estimates.values()), pilot.losses) if pilot.estimates else 0.0
+    figures["best_by_chance"] = luck
     for name, losses in pilot.estimates.items():
         tau, (low, high) = kendall_tau(losses, pilot.losses), bootstrap_interval(losses, pilot.losses)
         share = pilot.cost_shares[name]
         figures["tau"][name] = {"tau": tau, "interval": [low, high], "cost_share": share}
         lines.append(f"{name}: tau {tau:.2f} ({low:.2f} to {high:.2f}) for {share:.2%} of full training")
-        if tau >= ENOUGH * ceiling and low > 0:
+        if tau >= ENOUGH * ceiling and tau > luck:
             good.append((share, name))
+    bar = (
+        f"{ENOUGH:g} times the tau of two trainings, and more than the {luck:.2f} that the best of {len(lines)} "
+        "that know nothing exceeds in one of twenty pilots"
+    )
     if not good:
-        return "training", [*lines, f"none reaches {ENOUGH:g} times the tau of two trainings: train in full"]
+        return "training", [*lines, f"none reaches {bar}: train in full"]
     share, name = min(good)
-    return name, [*lines, f"{name} is the cheapest that reaches {ENOUGH:g} times the tau of two trainings"]
+    return name, [*lines, f"{name} is the cheapest that reaches {bar}"]
