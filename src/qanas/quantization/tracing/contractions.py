@@ -27,13 +27,16 @@ MOST_UNROLLED = 64
 
 
 def einsum(builder: Builder, equation: str, /, *operands: Operand | Sequence[Operand]) -> Value:
-    """Take a sum of products of one or two operands."""
+    """Take a sum of products; of more than two operands two at a time, from the left."""
     given: list[Operand] = []
     for entry in operands:
         given += [entry] if isinstance(entry, Value | Tensor) else entry
     terms, result = _parsed(equation, [_rank(one) for one in given])
     if len(given) > 2:  # noqa: PLR2004 - a product
-        raise ValueError(f"einsum of {len(given)} operands; multiply two at a time")
+        needed = {*result, *"".join(terms[2:])}
+        kept = "".join(name for name in dict.fromkeys(terms[0] + terms[1]) if name in needed)
+        first = _pair(builder, given[0], terms[0], given[1], terms[1], kept)
+        return einsum(builder, f"{','.join([kept, *terms[2:]])}->{result}", first, *given[2:])
     batch = next(term[one.batch] for term, one in zip(terms, given, strict=True) if isinstance(one, Value))
     for term, one in zip(terms, given, strict=True):
         if len(set(term)) < len(term):
@@ -50,6 +53,16 @@ def einsum(builder: Builder, equation: str, /, *operands: Operand | Sequence[Ope
     found = permute(builder, found, [0, *(axes.index(name) + 1 for name in wanted)])
     place = result.index(batch)
     return permuted(found, [*range(1, place + 1), 0, *range(place + 1, len(wanted) + 1)]) if place else found
+
+
+def _pair(builder: Builder, one: Operand, left: str, other: Operand, right: str, kept: str) -> Operand:
+    """Return a sum of products of two operands, axes named by letters; of constants a constant."""
+    if isinstance(one, Value) or isinstance(other, Value):
+        return einsum(builder, f"{left},{right}->{kept}", one, other)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(left + right))}
+    axes = [[numbers[name] for name in names] for names in (left, right, kept)]
+    product: Tensor = torch.einsum(one.detach(), axes[0], other.detach(), axes[1], axes[2])
+    return product
 
 
 def tensordot(builder: Builder, one: Operand, other: Operand, /, dims: int | Sequence[Sequence[int]] = 2) -> Value:
