@@ -14,6 +14,7 @@ from qanas.core.even_spread import evenly_spread
 from qanas.quantization.border import alone, named_parts
 from qanas.quantization.ranges import joined
 from qanas.tasks.base import Outputs, Split, Task
+from qanas.training.trainer import channels_last
 
 CHUNK_BYTES = 8 << 20
 CHUNK_SAMPLES = 1024
@@ -29,7 +30,7 @@ def float_outputs(network: nn.Module, split: Split) -> Outputs:
         split: its n samples.
     """
     chunks = split.chunks(chunk_size(split))
-    outputs = joined([named_parts(network(torch.from_numpy(chunk)), Tensor) for chunk in chunks])
+    outputs = joined([named_parts(network(channels_last(torch.from_numpy(chunk))), Tensor) for chunk in chunks])
     return alone({name: values.numpy() for name, values in outputs.items()})
 
 

@@ -17,8 +17,7 @@ from qanas.supernet.block_supernet import BlockSupernet, Path
 from qanas.supernet.paths import GRADIENT_CLIP, MOMENTUM
 from qanas.supernet.segments import Checkpoint, train_in_segments
 from qanas.training.loop import Passes
-from qanas.training.torch_trainer import channels_last
-from qanas.training.trainer import TrainingSet
+from qanas.training.trainer import TrainingSet, channels_last
 
 UNROUNDED = (8,)
 """Bits at which weights are left as they are: what rounding to 8 bits changes is lost in what gates see."""

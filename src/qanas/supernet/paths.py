@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qanas.training.torch_trainer import channels_last
-from qanas.training.trainer import TrainingSet
+from qanas.training.trainer import TrainingSet, channels_last
 
 Sampling = Literal["fair", "uniform"]
 

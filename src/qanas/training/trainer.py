@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from qanas.core.even_spread import evenly_spread
 from qanas.search_space.training_group import Penalty
@@ -155,6 +154,18 @@ class PartOfSet(TrainingSet):
         return self.whole.drawn(self.chosen[indices])
 
 
+IMAGE_AXES = 4
+
+
+def channels_last(values: Tensor) -> Tensor:
+    """Return images, shape (batch, channels, height, width), with the channels next to each other in memory.
+
+    Convolutions on a CPU train 1.2 to 1.6 times faster on them (DeepLabv3 of width 0.5 at 96 x 128, one thread).
+    Values of any other shape are returned as they are.
+    """
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == IMAGE_AXES else values
+
+
 def ema_weight(decay: float, step: int) -> float:
     """Return the weight of the new value in the moving average after ``step`` steps (from 1).
 
@@ -169,17 +180,20 @@ STATISTICS_SAMPLES = 8192
 SNAPSHOT_SAMPLES = 1024
 """As many for a look on the way: all of them take longer than an epoch of a compiled trainer."""
 
-STATISTICS_CHUNK = 1024
-"""Of them, computed at a time."""
+STATISTICS_CHUNK, STATISTICS_FEWEST, STATISTICS_BYTES = 1024, 32, 8 << 20
+"""Of them, computed at a time: as many as take so many bytes, within bounds. All of a chunk is in memory at once, and
+convolutions are twice as fast on what stays in a processor's cache (DeepLabv3 at 96 x 128: 56 instead of 128)."""
 
 
+@torch.no_grad()
 def refresh_batch_norms(
     network: nn.Module, data: TrainingSet, device: str = "cpu", most: int = STATISTICS_SAMPLES
 ) -> None:
     """Give every batch norm the statistics that training data has under the network's present weights.
 
     Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
-    spread over the data as a whole is, so that the mean of their variances is that of all samples.
+    spread over the data as a whole is; variances are those of all samples: the mean of the chunks' variances and the
+    variance of their means.
 
     Args:
         network: with or without batch norms; its mode stays as it is.
@@ -187,8 +201,56 @@ def refresh_batch_norms(
         device: of the network.
         most: samples, spread evenly.
     """
-    if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        chosen = torch.from_numpy(evenly_spread(len(data), most))
-        chunks = -(-len(chosen) // STATISTICS_CHUNK)
-        drawn = (data.drawn(chosen[first::chunks])[0] for first in range(chunks))
-        update_bn(drawn, network, torch.device(device))
+    norms = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.running_mean is not None]
+    if not norms:
+        return
+    mode, momenta = network.training, [norm.momentum for norm in norms]
+    gathered = [_Moments(norm) for norm in norms]
+    network.train()
+    for norm in norms:
+        norm.momentum = None  # the plain mean over a chunk's calls: some networks call one norm several times
+    for chosen in _statistics_chunks(data, most):
+        for norm in norms:
+            norm.reset_running_stats()
+        network(channels_last(data.drawn(chosen)[0].to(device)))
+        for moments in gathered:
+            moments.add(len(chosen))
+    for moments, momentum in zip(gathered, momenta, strict=True):
+        moments.write()
+        moments.norm.momentum = momentum
+    network.train(mode)
+
+
+def _statistics_chunks(data: TrainingSet, most: int) -> list[Tensor]:
+    """Return the samples that are computed at a time, by their positions, shape (chunk,) each."""
+    chosen = torch.from_numpy(evenly_spread(len(data), most))
+    sample_bytes = data.inputs[0].numel() * data.inputs.element_size()
+    size = min(STATISTICS_CHUNK, max(STATISTICS_FEWEST, STATISTICS_BYTES // max(sample_bytes, 1)))
+    chunks = -(-len(chosen) // size)
+    return [chosen[first::chunks] for first in range(chunks)]
+
+
+class _Moments:
+    """Mean and variance of what a batch norm sees, over chunks of samples."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        self.norm = norm
+        self.samples = 0
+        # Sums over samples of the chunk's mean, of its square and of the chunk's variance, shape (3, channels).
+        self.sums = torch.zeros(3, norm.num_features, dtype=torch.float64)
+
+    def add(self, samples: int) -> None:
+        """Take the statistics that the norm has of a chunk; none where it was not called."""
+        if self.norm.num_batches_tracked:
+            mean, variance = (values.cpu().double() for values in (self.norm.running_mean, self.norm.running_var))
+            self.samples += samples
+            self.sums += samples * torch.stack([mean, mean.square(), variance])
+
+    def write(self) -> None:
+        """Give the norm the statistics of all chunks; as new where there were none."""
+        self.norm.reset_running_stats()
+        if self.samples:
+            mean, square, variance = self.sums / self.samples
+            self.norm.running_mean.copy_(mean)
+            self.norm.running_var.copy_(variance + (square - mean.square()).clamp_min(0))
+            self.norm.num_batches_tracked.fill_(1)

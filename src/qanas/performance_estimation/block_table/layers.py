@@ -26,7 +26,7 @@ from qanas.quantization.tracing import trace_unfolded
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
-from qanas.training.torch_trainer import channels_last
+from qanas.training.trainer import channels_last
 
 CHUNK_NUMBERS = 1 << 16
 """Numbers of a block's input that are computed at a time: with what a layer makes of them they fit into a cache."""

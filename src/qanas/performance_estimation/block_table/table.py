@@ -34,7 +34,7 @@ from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.quantization_group import BitsPer
 from qanas.supernet.distillation import NoiseToSignal
 from qanas.supernet.teacher_features import BlockFeatures
-from qanas.training.torch_trainer import channels_last
+from qanas.training.trainer import channels_last
 
 
 @dataclass(frozen=True)
