@@ -17,6 +17,7 @@ from qanas.supernet.block_supernet import BlockSupernet, Path
 from qanas.supernet.paths import GRADIENT_CLIP, MOMENTUM
 from qanas.supernet.segments import Checkpoint, train_in_segments
 from qanas.training.loop import Passes
+from qanas.training.pointwise import strides_first
 from qanas.training.trainer import TrainingSet, channels_last
 
 UNROUNDED = (8,)
@@ -276,7 +277,9 @@ class GatesTrainer:
     ) -> Tensor:
         """Return the loss of a batch, shape (batch,), with shares of options and bits."""
         inputs, targets = (channels_last(values) for values in data.batch(indices))
-        return self.loss(self.supernet(inputs, *shares), targets).mean()
+        with strides_first(self.supernet):
+            outputs = self.supernet(inputs, *shares)
+        return self.loss(outputs, targets).mean()
 
     def _gate_step(self, batch: int) -> Tensor:
         indices = torch.randint(len(self.gates_on), (batch,), generator=self.generator)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from qanas.training.pointwise import strides_first
 from qanas.training.trainer import TrainingSet, channels_last
 
 Sampling = Literal["fair", "uniform"]
@@ -191,7 +192,9 @@ class PathsTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for path in self.sample(self.options, self.generator):
-            loss = self.loss(self.supernet(inputs, path), targets).mean()
+            with strides_first(self.supernet):
+                outputs = self.supernet(inputs, path)
+            loss = self.loss(outputs, targets).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.item())
         nn.utils.clip_grad_norm_(self.supernet.parameters(), GRADIENT_CLIP)

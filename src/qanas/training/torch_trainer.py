@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
+from qanas.training.pointwise import strides_first
 from qanas.training.trainer import (
     IMAGE_AXES,
     NO_PENALTIES,
@@ -142,7 +143,8 @@ class TorchTrainer:
         inputs = channels_last(inputs)
         if len(indices) == 1 and self._lacks_statistics(inputs):
             return self._untrained_loss(inputs, targets)
-        outputs: Any = alone(named_parts(self.network(inputs), Tensor))
+        with strides_first(self.network):
+            outputs: Any = alone(named_parts(self.network(inputs), Tensor))
         loss = self.loss(self.settings.loss, outputs, targets)
         for weights, penalty in self.penalties:
             loss = loss + penalty.l1 * weights.abs().sum() + penalty.l2 * weights.square().sum()
