@@ -22,6 +22,7 @@ from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
+from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS
 from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table
 from qanas.tasks.timeseries.reader import seconds_of
@@ -43,6 +44,9 @@ _ENOUGH_CLIPS = 20
 
 _TRAINED = 0.7
 """Share of files that are trained on, where nobody says which."""
+
+_HELD_OUT = 0.15
+"""Share of images with masks that is validated on, and that is tested on, likewise."""
 
 _NUMBER_WINDOW = 16
 """Rows in front of a number that is predicted: the first ones of every recording can't be, so few are better."""
@@ -150,10 +154,11 @@ def suggestion_for(folder: Path, target: str | None = None) -> Suggestion:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no folder: give the one that holds pictures, recordings or tables")
-    if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
-        return _masks(all_files(folder / "trainannot"))
     if has_boxes(folder):
         return _boxes(folder)
+    if has_masks(folder):
+        pairs, _ = find_folders(folder, Division(_HELD_OUT, _HELD_OUT, 0))
+        return _masks([pair.mask for pair in pairs["train"]])
     files = all_files(folder)
     kinds = {
         "images": [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES],
@@ -371,8 +376,6 @@ def _masks(files: Sequence[Path]) -> Suggestion:
                 numbers |= set(np.unique(np.asarray(mask)).tolist())
         except OSError as error:
             raise InputError(f"{path}: not a readable mask: fetch it again, or take it away") from error
-    if not sizes:
-        raise InputError("no masks in trainannot: see docs/block-wise.md")
     count = max(2, 1 + max((number for number in numbers if number != _VOID), default=1))
     names = ["background", *(f"class_{number}" for number in range(1, count))]
     typical = np.median(np.array(sizes), axis=0)

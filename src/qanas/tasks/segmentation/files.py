@@ -169,6 +169,12 @@ def labels_of(dataset: Dataset, classes: Sequence[str], void_id: int) -> Labels:
 
 SPLITS = ("train", "val", "test")
 MASK_SUFFIX = ".png"
+MASK_SUFFIXES = (MASK_SUFFIX, ".bmp", ".tif", ".tiff", ".gif")
+"""Of files that keep every number as it is."""
+
+_MASK_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_gt", "_label", "_labels", "_L", "-mask")
+_IMAGE_ENDINGS = ("_image", "_img", "_sat")
+"""What people put behind a name that image and mask share."""
 
 CITYSCAPES_IMAGE = "_leftImg8bit.png"
 CITYSCAPES_MASK = "_gtFine_labelIds.png"
@@ -195,7 +201,7 @@ def find_pairs(folder: Path) -> Pairs:
         InputError: a folder, an image or a mask is missing.
     """
     require_folder(folder, "train/, trainannot/, val/, valannot/, test/ and testannot/")
-    return {split: _pairs_of(folder / split, folder / f"{split}annot") for split in SPLITS}
+    return {split: pairs_of(folder / split, folder / f"{split}annot") for split in SPLITS}
 
 
 def find_cityscapes_pairs(folder: Path) -> Pairs:
@@ -243,25 +249,37 @@ def _files(folder: Path) -> list[Path]:
     return visible_files(folder)
 
 
-def _pairs_of(images: Path, masks: Path) -> list[Pair]:
-    """Return the pairs of one split; names are equal up to the suffix."""
+def pairs_of(images: Path, masks: Path) -> list[Pair]:
+    """Return the pairs of one split; names are equal up to the suffix, and to `_mask` and the like.
+
+    Raises:
+        InputError: a folder, an image or a mask is missing.
+    """
     found = [path for path in _files(images) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise InputError(f"{images}: no images: put files there that end in {', '.join(IMAGE_SUFFIXES)}")
     for path, following in itertools.pairwise(found):
         if path.stem == following.stem:
             raise InputError(f"{following}: {path.name} is beside it and has the same mask; take one of them away")
-    stems = {path.stem for path in found}
+    stems = {_without(path.stem, _IMAGE_ENDINGS): path.stem for path in found} | {
+        path.stem: path.stem for path in found
+    }
     named: dict[str, Path] = {}
     for path in _files(masks):
-        if path.suffix.lower() != MASK_SUFFIX:
+        if path.suffix.lower() not in MASK_SUFFIXES:
             continue
-        if path.stem not in stems:
+        stem = stems.get(path.stem) or stems.get(_without(path.stem, _MASK_ENDINGS))
+        if stem is None:
             raise InputError(f"{path}: {images} has no image of that name; put it there, or take the mask away")
-        if path.stem in named:
-            raise InputError(f"{path}: {named[path.stem].name} is beside it; an image has one mask: take one away")
-        named[path.stem] = path
+        if stem in named:
+            raise InputError(f"{path}: {named[stem].name} is beside it; an image has one mask: take one away")
+        named[stem] = path
     return _with_masks([Pair(path, named.get(path.stem, masks / f"{path.stem}{MASK_SUFFIX}")) for path in found])
+
+
+def _without(stem: str, endings: Sequence[str]) -> str:
+    """Return a name without the first of some endings that it has."""
+    return next((stem.removesuffix(ending) for ending in endings if stem.endswith(ending)), stem)
 
 
 def _cities(folder: Path, part: str) -> dict[str, list[Pair]]:

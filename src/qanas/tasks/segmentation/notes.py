@@ -14,6 +14,7 @@ from qanas.tasks.frames import CUT
 from qanas.tasks.pictures import Size
 from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS, Augmentation
+from qanas.tasks.segmentation.layouts import Division
 from qanas.tasks.segmentation.reader import RESIZING, Read
 
 
@@ -63,20 +64,27 @@ def feature_notes() -> dict[str, Any]:
     }
 
 
-def source_notes(dataset: str, synthetic: bool) -> dict[str, str]:
+def source_notes(dataset: str, synthetic: bool, division: Division) -> dict[str, str]:
     """Return where images come from, and which of them are held out.
 
     Args:
         dataset: its name.
         synthetic: whether they are generated ones in its layout.
+        division: of a user's folders where nobody tells splits.
     """
     names = {"camvid": "CamVid", "cityscapes": "Cityscapes", "folders": "images and masks of the user's"}
     held_out = "the last tenth of the training cities by name" if dataset == "cityscapes" else "the val folder"
+    folders = {"val": held_out, "test": "the official val folder" if dataset == "cityscapes" else "the test folder"}
+    if dataset == "folders":
+        cut = "of the images where there is none, equal ones together"
+        folders["val"] += f"; {division.val_fraction:g} {cut}"
+        folders["test"] += f"; {division.test_fraction:g} {cut}; split_seed {division.split_seed}"
+        if division.group_pattern is not None:
+            folders["groups"] = f"by {division.group_pattern} of an image's name, whole"
     return {
         "dataset": "synthetic street scenes in CamVid's classes" if synthetic else names[dataset],
         "source": "synthetic" if synthetic else "real",
-        "val": held_out,
-        "test": "the official val folder" if dataset == "cityscapes" else "the test folder",
+        **folders,
     }
 
 

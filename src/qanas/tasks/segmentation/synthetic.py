@@ -24,6 +24,7 @@ from qanas.tasks.segmentation.files import (
     find_cityscapes_pairs,
     find_pairs,
 )
+from qanas.tasks.segmentation.layouts import Division, find_folders
 
 SYNTHETIC = "synthetic"
 """In place of a folder: generated scenes."""
@@ -275,19 +276,26 @@ def _pole(scene: Scene, row: float) -> None:
 
 
 @contextmanager
-def data_set(data: str, dataset: Dataset) -> Iterator[tuple[Path, Pairs]]:
-    """Yield a data set's folder and its files; generated ones live as long as the context.
+def data_set(data: str, dataset: Dataset, division: Division) -> Iterator[tuple[Path, Pairs, list[str]]]:
+    """Yield a data set's folder, its files, and remarks; generated ones live as long as the context.
 
     Args:
         data: the folder, or `SYNTHETIC`.
         dataset: its layout.
+        division: of a user's folders where nobody tells splits.
 
     Raises:
         InputError: files are missing.
     """
-    if data != SYNTHETIC:
-        yield Path(data), find_cityscapes_pairs(Path(data)) if dataset == "cityscapes" else find_pairs(Path(data))
-        return
-    with tempfile.TemporaryDirectory(prefix="segmentation-") as name:
-        write_synthetic(Path(name), _SEED)
-        yield Path(name), find_pairs(Path(name))
+    folder = Path(data)
+    match "synthetic" if data == SYNTHETIC else dataset:
+        case "synthetic":
+            with tempfile.TemporaryDirectory(prefix="segmentation-") as name:
+                write_synthetic(Path(name), _SEED)
+                yield Path(name), find_pairs(Path(name)), []
+        case "cityscapes":
+            yield folder, find_cityscapes_pairs(folder), []
+        case "folders":
+            yield folder, *find_folders(folder, division)
+        case _:
+            yield folder, find_pairs(folder), []

@@ -22,6 +22,7 @@ from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched,
 from qanas.tasks.segmentation.back_end import ClassesBackEnd
 from qanas.tasks.segmentation.files import OWN_VOID, VOID, Dataset, Labels, digest, labels_of
 from qanas.tasks.segmentation.images import Augmentation, pixel_features
+from qanas.tasks.segmentation.layouts import Division
 from qanas.tasks.segmentation.losses import LossName, pixel_loss
 from qanas.tasks.segmentation.metrics import Scores, examples, score, score_draws
 from qanas.tasks.segmentation.notes import (
@@ -35,6 +36,7 @@ from qanas.tasks.segmentation.reader import Read, read_pairs, require_usable, wi
 from qanas.tasks.segmentation.synthetic import SYNTHETIC, data_set
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
 
 
@@ -52,7 +54,8 @@ class Segmentation(Task):
     Attributes:
         data: the folder of the data set, or "synthetic" for generated scenes in CamVid's layout and classes.
         dataset: "camvid" and "folders" have ``train/``, ``trainannot/``, ``val/``, ... with an image and a .png mask
-            of equal names; "cityscapes" has ``leftImg8bit/`` and ``gtFine/``.
+            of equal names; "folders" may have ``images/`` and ``masks/`` as well, see
+            `qanas.tasks.segmentation.layouts.find_folders`; "cityscapes" has ``leftImg8bit/`` and ``gtFine/``.
         height: pixels that the network sees; images are resized.
         width: likewise.
         frame: height and width of the frames that the device's camera gives. Images are brought to it before all else,
@@ -79,6 +82,11 @@ class Segmentation(Task):
             cross-entropy, and where ``training`` is searched the hard one, too.
         features: "none" gives the network the colours; "pixels" has the colours around each pixel and its place
             besides, see `qanas.tasks.segmentation.images.pixel_features`: baselines look at nothing else.
+        val_fraction: share of the images of "folders" that is validated on, where no folder tells splits.
+        test_fraction: share that is tested on, likewise.
+        split_seed: which ones.
+        group_pattern: a regular expression whose one group (...) tells from an image's name what it belongs to, such as
+            a drive, which stays in one split and is one unit of the intervals.
 
     The input that can be searched is ``height`` and ``width``: this task's own, half, three and five quarters of it.
     Whatever the candidate's, masks of val and test have this task's own size; training masks have the candidate's.
@@ -103,6 +111,10 @@ class Segmentation(Task):
     features: Literal["none", "pixels"] = "none"
     frame: FrameSize | None = None
     frame_pixels: Pixels = "bytes"
+    val_fraction: Fraction = 0.15
+    test_fraction: Fraction = 0.15
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    group_pattern: str | None = None
 
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
     unit: ClassVar[str] = "image"
@@ -135,7 +147,7 @@ class Segmentation(Task):
             InputError: a file is missing, or the settings don't fit together.
         """
         self._require_settings()
-        with data_set(self.data, self.dataset) as (folder, pairs):
+        with data_set(self.data, self.dataset, self._division) as (folder, pairs, _):
             return digest(folder, pairs)
 
     def load(self) -> TaskData:
@@ -150,7 +162,7 @@ class Segmentation(Task):
         """
         self._require_settings()
         names = self.labels.names
-        with data_set(self.data, self.dataset) as (folder, pairs):
+        with data_set(self.data, self.dataset, self._division) as (folder, pairs, dealt):
             sizes = {split: self.size if split == "train" else self.scored_size for split in pairs}
             found = {
                 split: read_pairs(pairs[split], self.labels, self.size, sizes[split], self._camera) for split in pairs
@@ -173,7 +185,7 @@ class Segmentation(Task):
             output_size=len(names),
             preprocessing=preprocessing | frame,
             protocol=self._protocol(splits),
-            remarks=(*binary, *remarks(found, names), *told),
+            remarks=(*dealt, *binary, *remarks(found, names), *told),
         )
 
     def input_settings(self) -> tuple[Choice, Choice]:
@@ -222,7 +234,7 @@ class Segmentation(Task):
         if self._framing not in _FRAMES:
             self.load()
         frame = _FRAMES[self._framing]
-        with data_set(self.data, self.dataset) as (_, pairs):
+        with data_set(self.data, self.dataset, self._division) as (_, pairs, _):
             return [self._camera.raw(pairs["val"][int(index)].image, frame) for index in indices]
 
     def back_end(
@@ -267,6 +279,12 @@ class Segmentation(Task):
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
         return self._augmentation(inputs, targets, generator)
+
+    def units(self, split: Split) -> NDArray[Any]:
+        """Return what each image belongs to, shape (n,); each is by itself without a `group_pattern`."""
+        if self.group_pattern is None:
+            return super().units(split)
+        return np.array([self._division.group_of(str(name)) for name in split.extras["image"]])
 
     def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
         """Return the metrics over all pixels of the split that aren't void.
@@ -317,6 +335,10 @@ class Segmentation(Task):
         return self.scored_height or self.height, self.scored_width or self.width
 
     @property
+    def _division(self) -> Division:
+        return Division(self.val_fraction, self.test_fraction, self.split_seed, self.group_pattern)
+
+    @property
     def _augmentation(self) -> Augmentation:
         scales = self.min_scale, self.max_scale
         return Augmentation(scales, self.mirror, self.brightness, self.contrast, self.saturation)
@@ -328,7 +350,7 @@ class Segmentation(Task):
     @property
     def _framing(self) -> tuple[object, ...]:
         """What frames follow from."""
-        return (self.data, self.dataset, self.frame, self.frame_pixels)
+        return (self.data, self.dataset, self._division, self.frame, self.frame_pixels)
 
     def _framed(self, found: Mapping[str, Read]) -> tuple[dict[str, Any], list[str]]:
         """Return the frame's notes, where all images are of one size and of bytes, else why there are none."""
@@ -349,7 +371,7 @@ class Segmentation(Task):
     def _protocol(self, splits: Mapping[str, Split]) -> dict[str, Any]:
         """Return how the numbers come about."""
         return {
-            **source_notes(self.dataset, self.data == SYNTHETIC),
+            **source_notes(self.dataset, self.data == SYNTHETIC, self._division),
             **scoring_notes((self.size, self.scored_size), self.labels.names, splits, self._augmentation),
             **({"training_loss": self.training_loss} if self.training_loss else {}),
             **({"class_weights": list(self._weights() or ())} if self.class_weights else {}),
