@@ -80,7 +80,8 @@ class Twice(nn.Module):
         self.idle.get_buffer("running_mean").fill_(5.0)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.norm(inputs) + self.norm(2 + 3 * inputs)
+        outputs: Tensor = self.norm(inputs) + self.norm(2 + 3 * inputs)
+        return outputs
 
 
 def test_a_norm_that_is_called_twice_has_the_mean_of_both() -> None:

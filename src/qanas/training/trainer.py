@@ -242,7 +242,7 @@ class _Moments:
     def add(self, samples: int) -> None:
         """Take the statistics that the norm has of a chunk; none where it was not called."""
         if self.norm.num_batches_tracked:
-            mean, variance = (values.cpu().double() for values in (self.norm.running_mean, self.norm.running_var))
+            mean, variance = (self.norm.get_buffer(name).cpu().double() for name in ("running_mean", "running_var"))
             self.samples += samples
             self.sums += samples * torch.stack([mean, mean.square(), variance])
 
@@ -251,6 +251,6 @@ class _Moments:
         self.norm.reset_running_stats()
         if self.samples:
             mean, square, variance = self.sums / self.samples
-            self.norm.running_mean.copy_(mean)
-            self.norm.running_var.copy_(variance + (square - mean.square()).clamp_min(0))
-            self.norm.num_batches_tracked.fill_(1)
+            self.norm.get_buffer("running_mean").copy_(mean)
+            self.norm.get_buffer("running_var").copy_(variance + (square - mean.square()).clamp_min(0))
+            self.norm.get_buffer("num_batches_tracked").fill_(1)
