@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.anomaly.metrics import roc_area
+from qanas.tasks.base import Split
+from qanas.tasks.resampling import drawn_units, resampled_metrics
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -30,3 +33,20 @@ def test_areas_are_scikit_learns_where_scores_tell_nothing(seed: int, values: in
 
 def test_one_kind_alone_has_none() -> None:
     assert np.isnan(roc_area(np.arange(3.0), np.zeros(3, bool)))
+
+
+def test_a_recording_counts_in_a_draw_as_often_as_it_was_drawn() -> None:
+    recordings, inputs = 12, 3
+    errors = np.random.default_rng(0).exponential(1.0, recordings)
+    number, anomalous = np.arange(recordings).repeat(inputs), np.arange(recordings) % 3 == 0
+    nothing = np.zeros((recordings * inputs, 4), np.float32)
+    extras = {"recording": number, "group": number // 2, "anomalous": anomalous.repeat(inputs)}
+    split = Split(nothing, nothing, extras)
+    outputs = nothing + np.sqrt(errors[number])[:, None].astype(np.float32)
+    found = resampled_metrics(Anomaly("synthetic"), outputs, split)
+    for place, draw in enumerate(drawn_units(recordings // 2)):
+        chosen = np.concatenate([[2 * unit, 2 * unit + 1] for unit in draw])
+        normal = chosen[~anomalous[chosen]]
+        assert found["error"][place] == pytest.approx(errors[normal].mean())
+        area = roc_auc_score(anomalous[chosen], errors[chosen]) if anomalous[chosen].any() else np.nan
+        assert found["auc"][place] == pytest.approx(area, nan_ok=True)

@@ -526,7 +526,8 @@ class Task(ABC):
     ) -> Mapping[str, NDArray[np.float64]] | None:
         """Return every metric over units drawn with replacement, each of shape (draws,), or None: then by `evaluate`.
 
-        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit.
+        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit. So does one
+        whose `evaluate` tells units apart by an extra: one that is drawn several times has to count as often.
 
         Args:
             outputs: shape (n, output_size, ...).
