@@ -179,7 +179,8 @@ def refresh_batch_norms(
     """Give every batch norm the statistics that training data has under the network's present weights.
 
     Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
-    spread over the data as a whole is, so that the mean of their variances is that of all samples.
+    spread over the data as a whole is, so that the mean of their variances is that of all samples. What layers draw,
+    such as a dropout's masks, is the same each time, and leaves the global generators as they were.
 
     Args:
         network: with or without batch norms; its mode stays as it is.
@@ -191,4 +192,6 @@ def refresh_batch_norms(
         chosen = torch.from_numpy(evenly_spread(len(data), most))
         chunks = -(-len(chosen) // STATISTICS_CHUNK)
         drawn = (data.drawn(chosen[first::chunks])[0] for first in range(chunks))
-        update_bn(drawn, network, torch.device(device))
+        with torch.random.fork_rng(devices=[] if device == "cpu" else None):
+            torch.manual_seed(0)
+            update_bn(drawn, network, torch.device(device))
