@@ -57,7 +57,7 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     """
     values, rate = _decoded(path)
     duration = len(values) / rate
-    count = max(1, int(duration / seconds + _ALMOST))
+    count = _clips(duration, seconds)
     mono = values.mean(axis=1)
     silent, cancelled = bool(np.ptp(values) == 0), _cancelled(values)
     if rate != sample_rate:
@@ -69,6 +69,25 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     clips = (whole.astype(np.float64) * 32768).round().clip(-32768, 32767).astype(np.int16).reshape(count, length)
     starts = tuple(seconds * place for place in range(count))
     return Recording(clips, starts, rate, values.shape[1], duration, silent, cancelled)
+
+
+def clips_in(path: Path, seconds: float) -> int:
+    """Return how many clips a recording is cut into.
+
+    Args:
+        path: of the file.
+        seconds: of a clip.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    values, rate = _decoded(path)
+    return _clips(len(values) / rate, seconds)
+
+
+def _clips(duration: float, seconds: float) -> int:
+    """Return how many clips of some seconds are heard of a duration in seconds."""
+    return max(1, int(duration / seconds + _ALMOST))
 
 
 _LEAST_LEFT = 1e-2
