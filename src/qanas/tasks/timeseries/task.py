@@ -138,7 +138,10 @@ class TimeSeries(Task):
         total = hashlib.sha256()
         if self._plain and self.predict == "class" and self.split == "recording":
             total.update(b"dealt by the classes of rows")  # earlier versions dealt such recordings otherwise
-        for series in self._found().series:
+        found = self._found()
+        if self.split == "time" and found.gaps:
+            total.update(b"the last part of recordings")  # earlier versions took that of each piece between gaps
+        for series in found.series:
             total.update(repr((series.recording, series.group, series.split, series.label)).encode("utf-8", "replace"))
             total.update(np.ascontiguousarray(series.values).tobytes())
             if series.targets is not None:
@@ -428,7 +431,7 @@ class TimeSeries(Task):
     def _protocol(self, splits: Mapping[str, Split], classes: Sequence[str]) -> dict[str, Any]:
         held_out = {
             "recording": "recordings, or groups of them, held out whole",
-            "time": "the last part of each series; windows don't reach over the border",
+            "time": "the last part of each recording; windows don't reach over the border",
         }[self.split]
         return {
             "dataset": "synthetic series" if self.data == SYNTHETIC else "series of the user's",
