@@ -101,7 +101,7 @@ class Pretraining:
             other.task_of(candidate), self.samples(bench, candidate), derive_seed(seed, "pretraining augmentation")
         )
         settings = TrainingSettings.from_group(candidate.training)
-        trainer = make_trainer(pupil, data, other.task.loss, settings, device=device)
+        trainer = make_trainer(pupil, data, other.task_of(candidate).loss, settings, device=device)
         fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "pretraining order")))
         network.load_state_dict(kept_of(pupil.state_dict(), network.state_dict()))
 
