@@ -326,6 +326,11 @@ class TimeSeries(Task):
             raise InputError("task.horizon: a file's class is the same later: name task.target, or leave it out")
         if self.change and not (self.horizon and self.predict == "number"):
             raise InputError("task.change: only of numbers with a task.horizon: else there is no change")
+        if self.target is not None and not self.horizon and self.target.lower() in map(str.lower, self.channels):
+            raise InputError(
+                f"task.channels: '{self.target}' is what is predicted, of the row where it would be given: leave it "
+                "out, or give a task.horizon"
+            )
         given = self.horizon > 0 and self.predict == "number"
         group = self.group if self._plain else None
         life = self.life_cap or np.inf if self.predict == "life" else None
