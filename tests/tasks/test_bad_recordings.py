@@ -126,7 +126,7 @@ def anomalies(val: int, test: int) -> Any:  # noqa: ANN401
 
 ANOMALIES = [
     taken("normal ones and others", untouched, check=anomalies(3, 2)),
-    taken("normal ones to train with", normal_in_train, check=anomalies(3, 2)),
+    taken("normal ones to train with", normal_in_train, "test alone has anomalies: they are dealt", anomalies(3, 2)),
     refused("nothing called so", untouched, "task.normal", "but bark, meow", normal="purr"),
     refused("anomalies to train with", both(normal_in_train, save("train/meow/9.wav", sound(50))), "'meow' in train"),
     refused("normal ones alone", lambda f: shutil.rmtree(f / "meow"), "one class, 'bark'"),

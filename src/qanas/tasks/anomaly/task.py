@@ -213,6 +213,9 @@ class Anomaly(LabelledFiles):
         if {"val", "test"} <= given:
             splits |= {at: samples[at].split for at in free}
         else:
+            alone = sorted(given - {""})
+            if alone:
+                said.append(f"{alone[0]} alone has anomalies: they are dealt out over val and test, a half each")
             dealt = divided([samples[at].label for at in free], [groups[at] for at in free], _EVEN, self.split_seed)
             splits |= dict(zip(free, dealt, strict=True))
         for name in ("val", "test"):
