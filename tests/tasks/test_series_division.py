@@ -91,3 +91,15 @@ def test_what_is_held_out_in_time_is_behind_what_is_trained_on_whatever_gaps_the
             7,
             7,
         )  # the first one ends at a piece's third row, or last one
+
+
+def test_raw_inputs_are_those_of_the_samples_where_files_have_recordings_of_one_name(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        lines = [f"{one},{row},{generator.normal():.3f},{row}" for one in range(8) for row in range(ROWS)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,t,x,y", *lines]) + "\n", "utf-8")
+    task = TimeSeries(str(tmp_path), predict="number", target="y", recording="id", time="t", window=6, hop=3)
+    data = task.load()
+    front_end = task.front_end(data.preprocessing)
+    for wanted, raw in zip(data.val.inputs, task.raw_inputs(data.val, np.arange(len(data.val))), strict=True):
+        assert front_end.input_of(raw) == pytest.approx(wanted, abs=1e-6)

@@ -250,15 +250,17 @@ class TimeSeries(Task):
             val: the split.
             indices: of its samples, from 0, shape (batch,).
         """
-        found = self._found()
-        parts, _ = self._division.of(found.series)
+        del val
+        parts, _ = self._division.of(self._found().series)
         kept = self._kept(parts)
+        # Samples are in the order of series and of the rows where windows end: files may have recordings of one name.
+        ends = [self._ends(series) for series in parts["val"]]
+        borders = np.cumsum([0, *map(len, ends)])
         rows = []
         for index in indices:
-            name, line = str(val.extras["recording"][index]), int(val.extras["line"][index])
-            series = next(one for one in parts["val"] if one.recording == name and line in one.lines)
-            end = int(np.flatnonzero(series.lines == line)[0])
-            rows.append(series.values[max(0, end + 1 - self.window) : end + 1, kept])
+            number = int(np.searchsorted(borders, index, side="right")) - 1
+            end = int(ends[number][index - borders[number]])
+            rows.append(parts["val"][number].values[max(0, end + 1 - self.window) : end + 1, kept])
         return rows
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
