@@ -164,6 +164,21 @@ class NotANumber(SmallTask):
         return {**super().evaluate(outputs, split), "error": float("nan")}
 
 
+class CountedOnce(SmallTask):
+    """Metrics over what an extra tells apart: once each, however often it is there."""
+
+    def load(self) -> TaskData:
+        data = super().load()
+        own = {name: getattr(data, name) for name in ("train", "val", "test")}
+        return replace(
+            data, **{name: replace(split, extras={"number": np.arange(len(split))}) for name, split in own.items()}
+        )
+
+    def evaluate(self, outputs: FloatArray, split: Split) -> dict[str, float]:
+        _, first = np.unique(split.extras["number"], return_index=True)
+        return super().evaluate(outputs[first], Split(split.inputs[first], split.targets[first]))
+
+
 class Backwards(SmallTask):
     metrics: ClassVar[Any] = {"accuracy": "minimize", "error": "maximize"}
 
@@ -236,6 +251,7 @@ class Local(SmallTask):
         (GloballyRandom(), "Augmentation takes all its random numbers from its generator: the batch[0] has"),
         (Undeclared(), "val: ['accuracy', 'error', 'f1'] for ['accuracy', 'error']"),
         (NotANumber(), "val: error is nan"),
+        (CountedOnce(), "metrics are the same: write evaluate_draws"),
         (Backwards(), "accuracy: 1 for targets,"),
         (OtherTargets(), "{'side': 4}: val.targets has"),
         (Fronted(factor=0.4), "val 0: off by"),

@@ -77,7 +77,9 @@ class Faulty(TorchTrainer):
         if self.fault == "impatient":
             learning_rate += 1e-3
         if self.fault == "random":
-            indices = indices[torch.randperm(len(indices))[: len(indices) // 2]]
+            own = torch.Generator()
+            own.seed()  # torch's global one follows from the schedule's seed
+            indices = indices[torch.randperm(len(indices), generator=own)[: len(indices) // 2]]
         if self.fault == "standing":
             learning_rate = 0.0
         if self.fault == "writing":

@@ -1,6 +1,6 @@
 """Full training with weights of few bits, with and without quantization-aware training."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.performance_estimation.given import bench_of
+from torch import Tensor
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError, TrainingFailed
@@ -15,12 +16,13 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
 from qanas.networks.lstm import LSTMSpace
 from qanas.networks.tcn import TCNSpace
-from qanas.performance_estimation.bench import RANDOM
+from qanas.performance_estimation.bench import RANDOM, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
 from qanas.tasks.base import Split
 from qanas.tasks.turbofan.task import Turbofan
+from qanas.testing.small import SIDES, SmallTask, small_bench
 
 TASK = Turbofan("synthetic", stride=24)
 DATA = TASK.load()
@@ -106,3 +108,22 @@ def test_candidates_that_can_not_be_quantized_fail_with_the_reason() -> None:
     candidate = space_of(SPACES["lstm"].settings(bench.shape), ["architecture"]).reference
     with pytest.raises(TrainingFailed, match="nan"):
         FullTraining(epochs=1).make(bench, candidate, RANDOM, 0)
+
+
+@dataclass(frozen=True)
+class Placed(SmallTask):
+    """A loss that depends on the input, as that of boxes does, which lie in it."""
+
+    def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
+        assert self.side == SIDES[1]
+        return super().loss(kind, outputs, targets)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_candidates_loss_is_that_of_its_own_input(bits: int) -> None:
+    bench = small_bench(data=PreparedData(Placed()))
+    few = dict.fromkeys(bench.reference.quantization, bits)
+    candidate = replace(bench.reference, input={"side": SIDES[1]}, quantization=few)
+    procedure = FullTraining(epochs=1, qat_epochs=1)
+    assert procedure.make(bench, candidate, RANDOM, 0).curve
+    assert procedure.forecast(bench, candidate) > 0

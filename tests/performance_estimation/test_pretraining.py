@@ -16,6 +16,7 @@ from qanas.performance_estimation.pretraining import PretrainedTraining, Pretrai
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.recipe import load_plan
 from qanas.tasks.images import Images
+from qanas.tasks.images.synthetic import write_pictures
 from qanas.testing.small import small_bench
 
 if TYPE_CHECKING:
@@ -47,6 +48,22 @@ def test_it_sees_what_the_task_trains_on_and_nothing_else() -> None:
     np.testing.assert_allclose(looks(samples.inputs), looks(train.inputs), atol=1e-3)
     apart = replace(OTHER, same_files=False)
     assert len(apart.samples(BENCH, BENCH.reference)) == len(other.train)
+
+
+def test_it_sees_them_whichever_of_its_splits_is_decoded_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, 0)
+    task = replace(TASK, data=str(tmp_path))
+    bench, other = replace(BENCH, data=PreparedData(task)), replace(task, split_seed=5)
+    expected = replace(OTHER, task=other).samples(bench, bench.reference)
+    largest = max(split.inputs.nbytes for split in (other.load().val, other.load().test))
+    monkeypatch.setattr("qanas.tasks.images.reader.MOST_IN_MEMORY", largest)
+    mixed = replace(OTHER, task=other)
+    assert [split.in_memory for split in (mixed.data.of({}).train, mixed.data.of({}).val)] == [False, True]
+    samples = mixed.samples(bench, bench.reference)
+    np.testing.assert_allclose(samples.inputs, expected.inputs, atol=1e-6)
+    assert np.array_equal(samples.targets, expected.targets)
 
 
 def test_only_what_fits_is_taken() -> None:

@@ -56,6 +56,16 @@ def test_training_settings_that_differ_by_noise_alone_are_left_out(pilot: Pilot,
     assert advise(replace(pilot, own_and_reference=[]), space, 100, has_cost=True).search_training is None
 
 
+def test_repetitions_may_be_equal_or_lack(pilot: Pilot, space: SearchSpace) -> None:
+    equal = replace(pilot, repeated=[(5.0, 5.0), (6.0, 6.0)])
+    assert advise(equal, space, 100, has_cost=True).search_training is True
+    same = advise(replace(equal, own_and_reference=[(8.0, 8.0)]), space, 100, has_cost=True)
+    assert same.search_training is False
+    assert any("0.0 times what repetitions do" in line for line in same.reasons)
+    alone = advise(replace(pilot, repeated=[(5.0,)]), space, 100, has_cost=True)
+    assert alone.search_training is None
+
+
 def test_random_search_is_enough_for_small_spaces_and_where_all_is_noise(pilot: Pilot, space: SearchSpace) -> None:
     small = space_of([Choice("kernel", "architecture", 3, options=(3, 5, 7))], ("architecture",))
     assert candidates_of(small) == 3

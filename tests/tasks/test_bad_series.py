@@ -88,6 +88,15 @@ def one_file(folder: Path) -> None:
     write(folder / "wear.csv", "\n".join(rows) + "\n")
 
 
+def classes_in_parquet(folder: Path) -> None:
+    """Write classes as numbers, one of them missing as data frames have it: NaN."""
+    table = pl.read_csv(folder / "wear.csv").with_columns((pl.col("wear") % 2).cast(pl.Float64))
+    missing = (pl.col("machine") == "m0") & (pl.col("t") == ROWS - 1)
+    column = pl.when(missing).then(float("nan")).otherwise(pl.col("wear")).alias("wear")
+    table.with_columns(column).write_parquet(folder / "wear.parquet")
+    (folder / "wear.csv").unlink()
+
+
 NUMBER = {"predict": "number", "target": "wear", "recording": "machine", "time": "t"}
 DATES = [f"2026-11-29 12:{row:02d}:00" for row in range(ROWS)]
 
@@ -148,6 +157,11 @@ CASES = [
     refused("a column without name", edit("t,x,y", "t,,y"), "column 2 has no name"),
     refused("a channel that isn't there", untouched, "task.channels", "no column 'w'", channels=("w",)),
     refused("a channel twice", untouched, "task.channels: 'x' is there twice", channels=("x", "y", "X")),
+    refused("the target as a channel", one_file, "task.channels: 'wear' is what is predicted", channels=("x", "WEAR"),
+            **NUMBER),
+    taken("the target's past", one_file, check=shape(4, 2), channels=("x", "wear"), horizon=2, **NUMBER),
+    refused("a class missing in Parquet", both(one_file, classes_in_parquet), "column 'wear': no class",
+            target="wear", recording="machine", time="t"),
     refused("all of it constant", everywhere(lambda _: CONSTANT), "channel is constant", split="time"),
     # Time
     taken("a gap", line(13, "99,0.1,0.2"), "1 gaps in time"),

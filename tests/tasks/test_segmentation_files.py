@@ -1,6 +1,8 @@
 """Layouts, reading, resizing, and every way in which files can be damaged."""
 
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +205,34 @@ def test_masks_with_a_palette_or_in_black_and_white(scenes: Path) -> None:
     Image.fromarray(np.eye(12, 16) > 0).save(scenes / MASK)
     assert mode_of(scenes / MASK) == "1"
     np.testing.assert_array_equal(task_of(scenes).load().train.targets[1], np.eye(12, 16))
+
+
+def grey_png(ids: NDArray[np.uint8], bits: int) -> bytes:
+    """Return a PNG file of grey values that have a few bits, which Pillow doesn't write."""
+    height, width = ids.shape
+    lines = np.unpackbits(ids[..., None], axis=2)[..., -bits:].reshape(height, width * bits)
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), np.packbits(lines, axis=1)], axis=1)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_masks_of_few_bits_hold_ids_and_no_greys(scenes: Path, bits: int) -> None:
+    pairs = find_pairs(scenes)["train"]
+    labels = numbered_labels(("a", "b", "c"), 3)
+    expected = read_pairs(pairs, labels, (12, 16), (12, 16), Camera()).masks
+    for pair in pairs:
+        pair.mask.write_bytes(grey_png(np.asarray(Image.open(pair.mask)), bits))
+    assert np.array_equal(read_pairs(pairs, labels, (12, 16), (12, 16), Camera()).masks, expected)
+    black_and_white = np.where(expected[0] == 0, 0, (1 << bits) - 1).astype(np.uint8)
+    pairs[0].mask.write_bytes(grey_png(black_and_white, bits))
+    only = read_pairs(pairs[:1], numbered_labels(("a", "b"), VOID), (12, 16), (12, 16), Camera()).masks
+    assert set(np.unique(only).tolist()) == {0, VOID}
 
 
 def test_images_of_any_mode_and_order(scenes: Path) -> None:

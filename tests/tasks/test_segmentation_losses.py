@@ -98,6 +98,9 @@ def test_a_task_has_the_loss_and_the_weights_that_it_names(scenes: Path) -> None
     )
     assert data.protocol["class_weights"] == pytest.approx((1 / (3 * shares)).tolist())
     assert data.protocol["training_loss"] == "dice"
+    smaller = balanced.with_input({"height": 8})
+    assert smaller.load().protocol["class_weights"] == data.protocol["class_weights"]
+    assert balanced.with_input({}) is balanced
     outputs = torch.randn(4, 3, 12, 16)
     targets = torch.from_numpy(data.train.targets)
     heavy = task_of(scenes, class_weights=(0.0, 0.0, 1.0))

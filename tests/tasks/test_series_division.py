@@ -72,3 +72,34 @@ def test_a_column_of_measurements_is_no_column_of_classes(
         return
     with pytest.raises(InputError, match=r"column 'label' has .* different numbers in 240 rows, .*task\.predict = 'nu"):
         task.fingerprint()
+
+
+def test_what_is_held_out_in_time_is_behind_what_is_trained_on_whatever_gaps_there_are(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 60))
+    for number, own in enumerate(values):
+        lines = [f"{1000 * (row // 20) + row},{own[row]:.3f},{own[row - 1]:.3f}" for row in range(60)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["t,x,y", *lines]) + "\n", "utf-8")
+    task = TimeSeries(str(tmp_path), predict="number", target="y", time="t", split="time", window=3, hop=1)
+    data = task.load()
+    for name in ("0.csv", "1.csv"):
+        train, val, test = (
+            split.extras["line"][split.extras["recording"] == name] for split in (data.train, data.val, data.test)
+        )
+        assert train.max() < val.min() <= val.max() < test.min()
+        assert (len(train), len(val), len(test)) == (
+            18 + 18 + 1,
+            7,
+            7,
+        )  # the first one ends at a piece's third row, or last one
+
+
+def test_raw_inputs_are_those_of_the_samples_where_files_have_recordings_of_one_name(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        lines = [f"{one},{row},{generator.normal():.3f},{row}" for one in range(8) for row in range(ROWS)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,t,x,y", *lines]) + "\n", "utf-8")
+    task = TimeSeries(str(tmp_path), predict="number", target="y", recording="id", time="t", window=6, hop=3)
+    data = task.load()
+    front_end = task.front_end(data.preprocessing)
+    for wanted, raw in zip(data.val.inputs, task.raw_inputs(data.val, np.arange(len(data.val))), strict=True):
+        assert front_end.input_of(raw) == pytest.approx(wanted, abs=1e-6)

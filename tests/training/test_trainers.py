@@ -359,6 +359,31 @@ def test_torchs_step_has_all_that_it_computes_with_on_its_device(
     assert trainer.steps == 1
 
 
+# What layers draw
+
+
+@pytest.mark.parametrize("schedule", ["epochs", "passes"])
+def test_a_dropouts_masks_follow_from_the_seed_and_not_from_what_was_drawn_before(schedule: str) -> None:
+    _, data = small_convolutions()
+    layers = nn.Conv2d(2, 4, 3), nn.Dropout2d(0.5), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)
+    initial = nn.Sequential(*layers)
+
+    def weights(state: int, seed: int = SEED) -> dict[str, Tensor]:
+        torch.manual_seed(state)
+        network = copy.deepcopy(initial)
+        trainer = TorchTrainer(network, data, loss, settings())
+        passes = Passes(len(data), 32, 5e-3, 12, 1, torch.Generator().manual_seed(seed))
+        before = torch.random.get_rng_state()
+        fit(trainer, Epochs(len(data), settings(), EPOCHS, seed) if schedule == "epochs" else passes)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        return network.state_dict()
+
+    first, second = weights(state=0), weights(state=1)
+    for key, values in first.items():
+        assert torch.equal(values, second[key]), key
+    assert not torch.equal(first["0.weight"], weights(state=0, seed=SEED + 1)["0.weight"])
+
+
 # The training of paths
 
 

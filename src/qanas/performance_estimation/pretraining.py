@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from qanas.performance_estimation.bench import Bench, PreparedData, training_set
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import DecodedSplit, Split, Task
+from qanas.tasks.base import DecodedSplit, FloatArray, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
 
@@ -101,7 +101,7 @@ class Pretraining:
             other.task_of(candidate), self.samples(bench, candidate), derive_seed(seed, "pretraining augmentation")
         )
         settings = TrainingSettings.from_group(candidate.training)
-        trainer = make_trainer(pupil, data, other.task.loss, settings, device=device)
+        trainer = make_trainer(pupil, data, other.task_of(candidate).loss, settings, device=device)
         fit(trainer, Epochs(len(data), settings, self.epochs, derive_seed(seed, "pretraining order")))
         network.load_state_dict(kept_of(pupil.state_dict(), network.state_dict()))
 
@@ -143,15 +143,25 @@ def _joined(parts: tuple[Split, ...], chosen: list[NDArray[np.intp]]) -> Split:
         parts: of the same data.
         chosen: of each, positions from 0, shape (n,).
     """
-    first = parts[0]
-    if isinstance(first, DecodedSplit):
-        sources = [
-            part.sources[at] for part, own in zip(parts, chosen, strict=True) if isinstance(part, DecodedSplit)
-            for at in own
-        ]  # fmt: skip
-        return DecodedSplit(sources, first.decode_input, first.decode_target, join=first.join)
+    decoded = next((part for part in parts if isinstance(part, DecodedSplit)), None)
+    if decoded is not None:  # others may be small enough to be in memory
+        sources = [(number, int(at)) for number, own in enumerate(chosen) for at in own]
+        return DecodedSplit(sources, partial(_input_of, parts), partial(_target_of, parts), join=decoded.join)
     batches = [part.batch(own) for part, own in zip(parts, chosen, strict=True) if len(own)]
     return Split(np.concatenate([inputs for inputs, _ in batches]), np.concatenate([targets for _, targets in batches]))
+
+
+def _input_of(parts: tuple[Split, ...], source: tuple[int, int]) -> FloatArray:
+    """Return the input, shape input_shape, of a sample of one of several splits: number of the split, and position."""
+    part, at = parts[source[0]], source[1]
+    found: FloatArray = part.decode_input(part.sources[at]) if isinstance(part, DecodedSplit) else part.inputs[at]
+    return found
+
+
+def _target_of(parts: tuple[Split, ...], source: tuple[int, int]) -> NDArray[Any]:
+    """Return its target, shape (...)."""
+    part, at = parts[source[0]], source[1]
+    return part.decode_target(part.sources[at]) if isinstance(part, DecodedSplit) else np.asarray(part.targets[at])
 
 
 @dataclass(frozen=True)

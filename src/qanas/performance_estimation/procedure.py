@@ -392,7 +392,7 @@ class FullTraining(Procedure):
         data = bench.training_set(candidate, derive_seed(seed, "augmentation"))
         settings = TrainingSettings.from_group(candidate.training)
         penalties = bench.networks.penalties(candidate, network)
-        trainer = make_trainer(network, data, bench.task.loss, settings, penalties, self.device)
+        trainer = make_trainer(network, data, bench.task_of(candidate).loss, settings, penalties, self.device)
         looks = curve.watching(trainer, network, watch)
         if look is not None:
             followed, asked = looks, look
@@ -415,7 +415,7 @@ class FullTraining(Procedure):
             settings = replace(settings, learning_rate=QAT_RATE * settings.learning_rate, scheduler="cosine")
             data = bench.training_set(candidate, derive_seed(seed, "quantization-aware augmentation"))
             # Weights are rounded in NumPy: on the CPU, whatever the device.
-            trainer = make_trainer(rounded, data, bench.task.loss, settings)
+            trainer = make_trainer(rounded, data, bench.task_of(candidate).loss, settings)
             fit(trainer, Epochs(len(data), settings, epochs, derive_seed(seed, "quantization-aware order")))
             graph = rounded.graph()
         return QuantizedGraph.quantize(graph, _ranges(graph, samples, scheme), scheme)
@@ -456,7 +456,7 @@ class FullTraining(Procedure):
         """Return the seconds of one pass over the data, from a few steps; they change the network."""
         data = bench.training_set(candidate, 0)
         settings = TrainingSettings.from_group(candidate.training)
-        trainer = make_trainer(network, data, bench.task.loss, settings, device=self.device)
+        trainer = make_trainer(network, data, bench.task_of(candidate).loss, settings, device=self.device)
         indices = torch.arange(min(settings.batch_size, len(data)))
         step: Callable[[], float] = lambda: trainer.step(indices, 0.0)  # noqa: E731 - named for the timing below
         return seconds_of(step) * len(data) / settings.batch_size

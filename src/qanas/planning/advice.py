@@ -136,14 +136,21 @@ def _search_training(pilot: Pilot, noise: float) -> tuple[bool | None, str]:
     pairs = np.array(pilot.own_and_reference, np.float64).reshape(-1, 2)
     if not len(pairs):
         return None, "training settings are not searched, or were not tried: nothing to say about them"
+    if not math.isfinite(noise):
+        return (
+            None,
+            "no training was repeated, so that noise isn't known: nothing to say about training settings",
+        )
     differences = pairs[:, 1] - pairs[:, 0]
     typical = float(np.sqrt(np.mean(differences**2)))
     # Two trainings of the very same settings differ by noise * sqrt(2).
     matters = typical > MATTERS * math.sqrt(2) * noise
     won = int((differences > 0).sum())
+    # Repetitions of a coarse metric may all be equal.
+    times = typical / (math.sqrt(2) * noise) if noise else math.inf if typical else 0.0
     told = (
         f"the same architecture with random and with the reference's training settings differs by {typical:.3g}, "
-        f"{typical / (math.sqrt(2) * noise):.1f} times what repetitions do; random ones won {won} of {len(pairs)}"
+        f"{times:.1f} times what repetitions do; random ones won {won} of {len(pairs)}"
     )
     if not matters:
         return False, f"{told}: leave 'training' out of space.search"

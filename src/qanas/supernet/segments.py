@@ -42,6 +42,11 @@ class Segment:
         """Of the whole schedule."""
         return self.passes.total
 
+    @property
+    def seed(self) -> int:
+        """Of this part."""
+        return self.passes.seed
+
     def rounds(self) -> Iterator[Round]:
         """Yield the rounds that end in this part."""
         for part in self.passes.rounds():

@@ -360,7 +360,7 @@ class Task(ABC):
         """
         return self._replaced(values)
 
-    def _replaced(self, values: Mapping[str, Value], **further: Value) -> Self:
+    def _replaced(self, values: Mapping[str, Value], **further: object) -> Self:
         """Return the task with input settings, and where there are any with further arguments changed."""
         unknown = set(values) - {setting.name for setting in self.input_settings()}
         if unknown:
@@ -415,7 +415,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean training loss of a batch, a scalar.
+        """Return the mean training loss of a batch, a scalar; of a candidate, that of the task `with_input` of its own.
 
         Args:
             kind: one of `losses`.
@@ -526,7 +526,8 @@ class Task(ABC):
     ) -> Mapping[str, NDArray[np.float64]] | None:
         """Return every metric over units drawn with replacement, each of shape (draws,), or None: then by `evaluate`.
 
-        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit.
+        A task whose `evaluate` is slow offers it: it adds up what its metrics are made of, unit by unit. So does one
+        whose `evaluate` tells units apart by an extra: one that is drawn several times has to count as often.
 
         Args:
             outputs: shape (n, output_size, ...).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from qanas.tasks.classification import (
     require_weights,
 )
 from qanas.tasks.labelled_files import Divided, LabelledFiles
+from qanas.tasks.labels import Sample
 
 _COUNTS: dict[tuple[object, ...], tuple[int, ...]] = {}
 """Training samples by class, of every data set that this process has divided."""
@@ -63,8 +65,24 @@ class ClassifiedFiles(LabelledFiles):
     def _divide(self, folder: Path) -> Divided:
         found = super()._divide(folder)
         require_weights(self.class_weights, found.classes)
-        _COUNTS[self._source] = found.training_counts
+        if self.class_weights == "balanced":
+            _COUNTS[self._source] = self._training_counts(found)
         return found
+
+    def samples_in(self, sample: Sample) -> int:
+        """Return how many samples a file is cut into, which have its class each: by default it is one.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        del sample
+        return 1
+
+    def _training_counts(self, found: Divided) -> tuple[int, ...]:
+        counts: Counter[str] = Counter()
+        for sample in found.samples["train"]:
+            counts[sample.label] += self.samples_in(sample)
+        return tuple(counts[name] for name in found.classes)
 
     def division_notes(self, found: Divided) -> dict[str, Any]:
         """Return how splits and scores come about, for protocols."""

@@ -55,12 +55,6 @@ class Divided:
         """Return names and groups of a split's samples, each of shape (n,)."""
         return {"file": np.array([sample.name for sample in self.samples[split]]), "group": self.groups[split]}
 
-    @property
-    def training_counts(self) -> tuple[int, ...]:
-        """Training samples of each class."""
-        counts = Counter(sample.label for sample in self.samples["train"])
-        return tuple(counts[name] for name in self.classes)
-
 
 @dataclass(frozen=True)
 class LabelledFiles(Task):

@@ -146,10 +146,24 @@ def resampled_metrics(task: Task, outputs: Outputs, split: Split, draws: int = D
     units = int(unit_of.max()) + 1
     if units == 1:
         return {}
-    chosen = drawn_units(units, draws)
-    found = task.evaluate_draws(outputs, split, unit_of, chosen)
+    return metrics_of_draws(task, outputs, split, unit_of, drawn_units(units, draws))
+
+
+def metrics_of_draws(
+    task: Task, outputs: Outputs, split: Split, unit_of: Integers, draws: Integers
+) -> dict[str, Floats]:
+    """Return every metric over draws of units, each of shape (draws,); none where that is slow.
+
+    Args:
+        task: evaluates.
+        outputs: on all samples of the split, shape (n, output_size, ...); several by name.
+        split: the samples.
+        unit_of: the unit of each sample, numbered from 0, shape (n,).
+        draws: which units each draw has, shape (draws, units).
+    """
+    found = task.evaluate_draws(outputs, split, unit_of, draws)
     if found is None:
-        found = _evaluated(task, outputs, split, unit_of, chosen)
+        found = _evaluated(task, outputs, split, unit_of, draws)
     return {name: np.asarray(values, np.float64) for name, values in found.items() if name in task.metrics}
 
 

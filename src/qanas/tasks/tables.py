@@ -85,11 +85,10 @@ class Table:
         return found
 
     def texts(self, column: str) -> list[str]:
-        """Return a column as texts without blanks around; a missing one is empty."""
-        return [
-            "" if value is None else value.strip()
-            for value in self.frame[column].cast(pl.String, strict=False).to_list()
-        ]
+        """Return a column as texts without blanks around; a missing one is empty, and so is what is no number there."""
+        series = self.frame[column]
+        known = series.fill_nan(None) if series.dtype.is_float() else series
+        return ["" if value is None else value.strip() for value in known.cast(pl.String, strict=False).to_list()]
 
     def is_numeric(self, column: str) -> bool:
         """Tell whether of the first values of a column that aren't missing more than half are numbers."""

@@ -21,7 +21,7 @@ from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.tasks.prepared import SPLITS, load_prepared, save_prepared
-from qanas.tasks.resampling import units_of
+from qanas.tasks.resampling import metrics_of_draws, units_of
 from qanas.testing.front_ends import check_front_end
 from qanas.testing.properties import difference, expect, extremes, hold, random_samples, refusal, through_pickle
 
@@ -340,6 +340,28 @@ def units_are_a_row_a_sample(case: TaskCase) -> None:
         units_of(case.task, split)
 
 
+def units_count_as_often_as_they_are_drawn(case: TaskCase) -> None:
+    """In the draws that intervals are had of, a unit counts as often as it was drawn."""
+    split = case.splits["val"]
+    unit_of, outputs = units_of(case.task, split), case.outputs(len(split)).numpy()
+    units = int(unit_of.max()) + 1
+    if units < FEWEST_DRAWN:
+        return
+    # All but one, of which the next one is there twice, or the one behind it: of the same units, not as often.
+    order = (np.arange(min(units, MOST_LEFT_OUT))[:, None] + np.arange(units)) % units
+    draws = [np.concatenate([order[:, 1:], order[:, [twice]]], axis=1) for twice in (1, 2)]
+    found = metrics_of_draws(case.task, outputs, split, unit_of, np.concatenate(draws))
+    scores = np.nan_to_num(np.stack([*found.values()] or [np.zeros(2 * len(order))], axis=1))
+    first, second = np.split(scores, 2)
+    if (first == first[0]).all():  # of random outputs, as average precision may be
+        return
+    expect((first != second).any(), "whichever unit is there twice, metrics are the same: write evaluate_draws")
+
+
+FEWEST_DRAWN, MOST_LEFT_OUT = 3, 8
+"""Units that can be drawn unevenly without one of them, and those that are left out in turn."""
+
+
 def _other_inputs(settings: Sequence[Setting]) -> list[dict[str, Value]]:
     """Return the inputs at both ends of every setting."""
     if not settings:
@@ -395,5 +417,6 @@ PROPERTIES = (
     features_keep_what_is_scored,
     front_ends_make_the_inputs,
     units_are_a_row_a_sample,
+    units_count_as_often_as_they_are_drawn,
 )
 """What a task owes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from qanas.core.errors import TrainingFailed
 from qanas.core.events import Event, Watch, go_on
+from qanas.core.seeds import derive_seed
 from qanas.search_space.training_group import Scheduler, TrainingSettings
 from qanas.training.trainer import Trainer
 
@@ -53,6 +55,10 @@ class Schedule(Protocol):
     @property
     def total(self) -> int:
         """Units of the whole training."""
+
+    @property
+    def seed(self) -> int:
+        """Of the order of the samples, and of what layers draw."""
 
     def rounds(self) -> Iterator[Round]:
         """Yield the rounds in their order; a round's steps are taken before the next one is asked for."""
@@ -137,6 +143,11 @@ class Passes:
     passes_a_step: int
     generator: torch.Generator
 
+    @property
+    def seed(self) -> int:
+        """That the generator began with."""
+        return self.generator.initial_seed()
+
     def rounds(self) -> Iterator[Round]:
         """Yield about a hundred rounds, at least a step each."""
         steps = -(-self.total // self.passes_a_step)
@@ -157,7 +168,8 @@ def fit(trainer: Trainer, schedule: Schedule, watch: Watch = go_on) -> bool:
     """Train, and leave the network with its final weights.
 
     They are the moving average over the steps where a trainer keeps one. The average is scored at the end instead of
-    the best epoch on validation data, which would select on noise.
+    the best epoch on validation data, which would select on noise. What layers draw, such as a dropout's masks, follows
+    from the schedule's seed, whatever was drawn before in this process.
 
     Args:
         trainer: takes the steps.
@@ -170,6 +182,20 @@ def fit(trainer: Trainer, schedule: Schedule, watch: Watch = go_on) -> bool:
     Raises:
         TrainingFailed: the loss became NaN or infinite.
     """
+    with _drawing_from(derive_seed(schedule.seed, "layers")):
+        return _fit(trainer, schedule, watch)
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Let what is drawn inside from torch's global generator follow from a seed; afterwards it is as it was before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _fit(trainer: Trainer, schedule: Schedule, watch: Watch) -> bool:
+    """Take the steps of `fit`."""
     done = steps = 0
     for part in schedule.rounds():
         summed, weight = 0.0, 0

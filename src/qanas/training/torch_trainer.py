@@ -177,8 +177,7 @@ class TorchTrainer:
         """Return a copy of the network as `finish` would leave it now."""
         network = copy.deepcopy(self.network)
         self.flat.copy_to(network, self.average)
-        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None):  # statistics may draw dropout's masks
-            refresh_batch_norms(network, self.data, self.device, SNAPSHOT_SAMPLES)
+        refresh_batch_norms(network, self.data, self.device, SNAPSHOT_SAMPLES)
         return network.cpu().eval()
 
     def finish(self) -> None:

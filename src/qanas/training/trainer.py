@@ -193,7 +193,8 @@ def refresh_batch_norms(
 
     Those gathered while training are of other weights than the averaged ones (Izmailov et al. 2018). Chunks are
     spread over the data as a whole is; variances are those of all samples: the mean of the chunks' variances and the
-    variance of their means.
+    variance of their means. What layers draw, such as a dropout's masks, is the same each time, and leaves the global
+    generators as they were.
 
     Args:
         network: with or without batch norms; its mode stays as it is.
@@ -209,12 +210,14 @@ def refresh_batch_norms(
     network.train()
     for norm in norms:
         norm.momentum = None  # the plain mean over a chunk's calls: some networks call one norm several times
-    for chosen in _statistics_chunks(data, most):
-        for norm in norms:
-            norm.reset_running_stats()
-        network(channels_last(data.drawn(chosen)[0].to(device)))
-        for moments in gathered:
-            moments.add(len(chosen))
+    with torch.random.fork_rng(devices=[] if device == "cpu" else None):
+        torch.manual_seed(0)
+        for chosen in _statistics_chunks(data, most):
+            for norm in norms:
+                norm.reset_running_stats()
+            network(channels_last(data.drawn(chosen)[0].to(device)))
+            for moments in gathered:
+                moments.add(len(chosen))
     for moments, momentum in zip(gathered, momenta, strict=True):
         moments.write()
         moments.norm.momentum = momentum

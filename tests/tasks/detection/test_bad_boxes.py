@@ -236,3 +236,21 @@ def test_boxes_tell_who_is_present(tmp_path: Path) -> None:
     assert list(labels.values()).count("person") == COUNT - 1
     with pytest.raises(InputError, match=r"all 11 pictures .* are of 'no_dog'"):
         Images(str(folder), size=8, present="dog").load()
+
+
+@pytest.mark.parametrize("seen", [{"fit": "crop"}, {"frame": (16, 16)}], ids=["crop", "frame"])
+def test_who_is_present_is_who_is_seen(tmp_path: Path, seen: dict[str, Any]) -> None:
+    folder = coco(tmp_path / "data")
+    changed = tables()
+    changed["annotations"][4]["bbox"] = [0, 2, 8, 12]  # of picture 5, beside the square in the middle
+    changed["annotations"][5]["bbox"] = [0, 2, 12, 12]  # of picture 6, hardly in it
+    (folder / "annotations.json").write_text(json.dumps(changed))
+    kept = {}
+    for name, settings in (("whole", {}), ("seen", seen)):
+        task = Images(str(folder), size=8, present="person", val_fraction=0.2, test_fraction=0.2, **settings)
+        with task.divided() as found:
+            kept[name] = {sample.path.name: sample.label for own in found.samples.values() for sample in own}
+    assert (kept["whole"]["5.png"], kept["whole"]["6.png"]) == ("person", "person")
+    assert kept["seen"]["5.png"] == "no_person"
+    assert "6.png" not in kept["seen"]
+    assert kept["seen"]["1.png"] == "person"

@@ -71,6 +71,17 @@ def test_what_is_right_decodes_to_the_truth_and_scores_1(fit: Fitting) -> None:
         task.evaluate(joined[:, :4], split)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("picture", [PICTURE, (576, 441), (480, 640), (1, 300)])
+def test_boxes_are_trained_on_where_they_are_decoded(fit: Fitting, picture: tuple[int, int]) -> None:
+    size = (160, 192)
+    across, down, left, top = placed(size, picture, fit)
+    whole = targets((0, 0, picture[1], picture[0], 0, OBJECT, 9), picture=picture)
+    shares = in_shares(torch.from_numpy(whole)[None], size, fit)[0, 1, :4].numpy()
+    expected = np.array([left, top, left + across * picture[1], top + down * picture[0]])
+    assert shares * [192, 160, 192, 160] == pytest.approx(expected, abs=1e-3)
+
+
 def test_several_classes_are_told_apart() -> None:
     task = Detection("nowhere", width=96, aspect=2 / 3)
     rows = targets((*BOX, 1, OBJECT, 640))

@@ -32,7 +32,8 @@ def roc_area(scores: NDArray[np.float64], anomalous: NDArray[np.bool_], most_ala
     found = np.concatenate([[0.0], np.cumsum(anomalous[order])[last] / positives])
     alarms = np.concatenate([[0.0], np.cumsum(~anomalous[order])[last] / negatives])
     at_most = float(np.interp(most_alarms, alarms, found))
-    inside = alarms < most_alarms
+    # Those at the border, too: where the curve rises there, what is in front of it lies lower.
+    inside = alarms <= most_alarms
     x, y = np.append(alarms[inside], most_alarms), np.append(found[inside], at_most)
     area = float(((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum())
     chance = most_alarms**2 / 2

@@ -152,13 +152,26 @@ class Anomaly(LabelledFiles):
             outputs: shape (n, context * bands).
             split: the samples.
         """
+        return _metrics(*recording_scores(outputs, split))
+
+    def evaluate_draws(
+        self, outputs: FloatArray, split: Split, unit_of: NDArray[np.intp], draws: NDArray[np.intp]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return every metric over recordings drawn with replacement, each of shape (draws,).
+
+        By its number, a recording that is drawn several times would count once.
+
+        Args:
+            outputs: shape (n, context * bands).
+            split: the samples.
+            unit_of: the unit of each input, numbered from 0, shape (n,).
+            draws: which units each draw has, shape (draws, units).
+        """
         scores, anomalous = recording_scores(outputs, split)
-        normal = scores[~anomalous]
-        return {
-            "error": float(normal.mean()) if len(normal) else float("nan"),
-            "auc": roc_area(scores, anomalous),
-            "pauc": roc_area(scores, anomalous, FEW_ALARMS),
-        }
+        _, first = np.unique(split.extras["recording"], return_index=True)
+        times = [np.bincount(draw, minlength=draws.shape[1])[unit_of[first]] for draw in draws]
+        found = [_metrics(scores.repeat(often), anomalous.repeat(often)) for often in times]
+        return {name: np.array([one[name] for one in found]) for name in self.metrics}
 
     def predictions(self, outputs: FloatArray, split: Split, preprocessing: Mapping[str, Any]) -> Arrays:
         """Return score and kind of every recording, each of shape (recordings,): outputs are as large as the data."""
@@ -200,6 +213,9 @@ class Anomaly(LabelledFiles):
         if {"val", "test"} <= given:
             splits |= {at: samples[at].split for at in free}
         else:
+            alone = sorted(given - {""})
+            if alone:
+                said.append(f"{alone[0]} alone has anomalies: they are dealt out over val and test, a half each")
             dealt = divided([samples[at].label for at in free], [groups[at] for at in free], _EVEN, self.split_seed)
             splits |= dict(zip(free, dealt, strict=True))
         for name in ("val", "test"):
@@ -256,6 +272,16 @@ class Anomaly(LabelledFiles):
 
 
 _EVEN = {"val": 0.5, "test": 0.5}
+
+
+def _metrics(scores: NDArray[np.float64], anomalous: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the metrics of recordings' scores and kinds, both of shape (recordings,)."""
+    normal = scores[~anomalous]
+    return {
+        "error": float(normal.mean()) if len(normal) else float("nan"),
+        "auc": roc_area(scores, anomalous),
+        "pauc": roc_area(scores, anomalous, FEW_ALARMS),
+    }
 
 
 def recording_scores(outputs: FloatArray, split: Split) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -33,6 +33,7 @@ class Recording:
         seconds: of the file.
         silent: whether every sample is the same.
         cancelled: whether there is something in its channels, and next to nothing in their mean, which is heard.
+        cut_off: whether much of it is beyond full scale, which 16 bits don't hold.
     """
 
     clips: Samples
@@ -42,6 +43,7 @@ class Recording:
     seconds: float
     silent: bool
     cancelled: bool = False
+    cut_off: bool = False
 
 
 def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
@@ -57,9 +59,10 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     """
     values, rate = _decoded(path)
     duration = len(values) / rate
-    count = max(1, int(duration / seconds + _ALMOST))
+    count = _clips(duration, seconds)
     mono = values.mean(axis=1)
     silent, cancelled = bool(np.ptp(values) == 0), _cancelled(values)
+    cut_off = bool((np.abs(values) > 1).mean() > _MOST_CUT_OFF)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
     length = round(seconds * sample_rate)
@@ -68,8 +71,30 @@ def read_recording(path: Path, sample_rate: int, seconds: float) -> Recording:
     whole[:kept] = mono[:kept]
     clips = (whole.astype(np.float64) * 32768).round().clip(-32768, 32767).astype(np.int16).reshape(count, length)
     starts = tuple(seconds * place for place in range(count))
-    return Recording(clips, starts, rate, values.shape[1], duration, silent, cancelled)
+    return Recording(clips, starts, rate, values.shape[1], duration, silent, cancelled, cut_off)
 
+
+def clips_in(path: Path, seconds: float) -> int:
+    """Return how many clips a recording is cut into.
+
+    Args:
+        path: of the file.
+        seconds: of a clip.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    values, rate = _decoded(path)
+    return _clips(len(values) / rate, seconds)
+
+
+def _clips(duration: float, seconds: float) -> int:
+    """Return how many clips of some seconds are heard of a duration in seconds."""
+    return max(1, int(duration / seconds + _ALMOST))
+
+
+_MOST_CUT_OFF = 1e-3
+"""Share of a recording's samples: single ones are beyond full scale where files with losses are decoded."""
 
 _LEAST_LEFT = 1e-2
 """Of the channels' amplitude: below, their mean is what is left of signals in opposite phase."""
@@ -168,6 +193,7 @@ class Heard:
     stereo: int = 0
     silent: Sequence[str] = ()
     cancelled: Sequence[str] = ()
+    cut_off: Sequence[str] = ()
     short: int = 0
     long: int = 0
 
@@ -177,6 +203,7 @@ class Heard:
         self.stereo += recording.channels > 1
         self.silent = [*self.silent, name] if recording.silent else self.silent
         self.cancelled = [*self.cancelled, name] if recording.cancelled else self.cancelled
+        self.cut_off = [*self.cut_off, name] if recording.cut_off else self.cut_off
         self.short += recording.seconds < seconds * (1 - _ALMOST)
         self.long += len(recording.starts) > 1
 
@@ -204,6 +231,11 @@ class Heard:
             lines.append(
                 f"the channels of {len(self.cancelled)} recordings cancel each other, such as {self.cancelled[0]}: "
                 "next to nothing is heard of them: save one channel"
+            )
+        if self.cut_off:
+            lines.append(
+                f"{len(self.cut_off)} recordings go beyond full scale, such as {self.cut_off[0]}: what does is cut "
+                "off; save them from -1 to 1, or in 16 bits"
             )
         if self.silent:
             lines.append(f"{len(self.silent)} recordings are silent, such as {self.silent[0]}")

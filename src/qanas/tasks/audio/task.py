@@ -15,7 +15,7 @@ from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice, Setting
 from qanas.tasks.audio.features import MelFrames
 from qanas.tasks.audio.front_end import SoundFrontEnd
-from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, print_of_recording, read_recording
+from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, clips_in, print_of_recording, read_recording
 from qanas.tasks.audio.synthetic import write_recordings
 from qanas.tasks.base import FloatArray, Indices, Split, TaskData
 from qanas.tasks.classified import ClassifiedFiles
@@ -74,6 +74,10 @@ class Audio(ClassifiedFiles):
     def print_of(self, path: Path) -> FloatArray:
         """Return what is alike in copies of a file, shape (192,)."""
         return print_of_recording(path)
+
+    def samples_in(self, sample: Sample) -> int:
+        """Return how many clips a recording is cut into."""
+        return clips_in(sample.path, self.seconds)
 
     def load(self) -> TaskData:
         """Read every recording, cut it into clips, compute their features and standardise them.
@@ -161,6 +165,11 @@ class Audio(ClassifiedFiles):
                 clips = read_recording(path, self.sample_rate, self.seconds).clips
                 found.append(clips[round(start / self.seconds)][:, None])
         return found
+
+    @property
+    def _source(self) -> tuple[object, ...]:
+        """Of clips, how long they are, too."""
+        return (*super()._source, self.seconds)
 
     def _frames(self) -> MelFrames:
         """Return how clips become frames.

@@ -103,8 +103,9 @@ def in_shares(targets: Tensor, size: Size, fit: Fitting) -> Tensor:
     if fit == "stretch":
         offset, factor = torch.zeros(len(targets), 2, device=targets.device), torch.stack([1 / wide, 1 / high], 1)
     else:
-        scale = torch.minimum(size[1] / wide, size[0] / high)
-        own = torch.stack([(wide * scale).round().clamp(min=1), (high * scale).round().clamp(min=1)], 1)
+        exact = torch.stack([wide, high], 1).double()  # to whole pixels as `letterboxed` does, ties included
+        scale = torch.minimum(size[1] / exact[:, 0], size[0] / exact[:, 1])
+        own = (exact * scale[:, None]).round().clamp(min=1).to(targets.dtype)
         whole = torch.tensor([size[1], size[0]], device=targets.device)
         offset = ((whole - own) / 2).floor() / whole
         factor = own / whole / torch.stack([wide, high], 1)

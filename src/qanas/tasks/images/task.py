@@ -94,7 +94,7 @@ class Images(ClassifiedFiles):
         """Return the labelled pictures of a folder, and remarks; with ``present`` their boxes tell the labels."""
         if self.present is None:
             return super().found_in(folder)
-        pictures, remarks = presence(folder, self.present)
+        pictures, remarks = presence(folder, self.present, self.frame, square=self.fit == "crop")
         return grouped(pictures, self._wanted), remarks
 
     def load(self) -> TaskData:
@@ -186,8 +186,8 @@ class Images(ClassifiedFiles):
 
     @property
     def _source(self) -> tuple[object, ...]:
-        """Of labels by boxes, which class, too."""
-        return (*super()._source, self.present)
+        """Of labels by boxes, which class, too, and what of it is seen."""
+        return (*super()._source, self.present, *((self.frame, self.fit) if self.present is not None else ()))
 
     @property
     def _framing(self) -> tuple[object, ...]:

@@ -32,6 +32,9 @@ RESIZING = (
 MASK_MODES = ("L", "P", "1")
 """Pillow's names of one number a pixel: grey, palette, black and white."""
 
+FEW_BITS: Mapping[str, int] = {"L;2": 85, "L;4": 17}
+"""Pillow's names of how grey pixels of 2 and 4 bits are stored, and what it multiplies them with: white is 255."""
+
 
 @dataclass(frozen=True)
 class Read:
@@ -142,6 +145,8 @@ def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: La
             "save it as grey or with a palette"
         )
     ids = np.asarray(mask).astype(np.uint8)
+    if not np.isin(ids, (0, 255)).all():  # else black and white, as masks of two classes are saved
+        ids //= _factor(path)
     classes = table[ids]
     unknown = classes == UNKNOWN
     if unknown.any():
@@ -151,6 +156,13 @@ def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: La
             "mend the mask, or change task.classes or task.void_id"
         )
     return classes.astype(np.uint8)
+
+
+def _factor(path: Path) -> int:
+    """Return what a mask's ids were multiplied with when it was decoded."""
+    with Image.open(path) as image:
+        stored = str(image.tile)
+    return next((factor for name, factor in FEW_BITS.items() if f"'{name}'" in stored), 1)
 
 
 def require_usable(folder: Path, found: Mapping[str, Read], classes: Sequence[str]) -> None:

@@ -196,7 +196,7 @@ class Segmentation(Task):
         )
 
     def with_input(self, values: Mapping[str, Value]) -> Self:
-        """Return the task with images of another size, scored on this one's masks.
+        """Return the task with images of another size, scored on this one's masks and with the same weights of classes.
 
         Args:
             values: of ``height`` and ``width``.
@@ -204,8 +204,10 @@ class Segmentation(Task):
         Raises:
             ValueError: no such input setting.
         """
+        if not values:
+            return self
         height, width = self.scored_size
-        return self._replaced(values, scored_height=height, scored_width=width)
+        return self._replaced(values, scored_height=height, scored_width=width, class_weights=self._weights())
 
     def with_features(self) -> Self:
         """Return the task with every pixel's colours, surroundings and place as input, seen as they are in training.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Division:
 
     Attributes:
         place: the data, for messages.
-        by: "recording": recordings, or groups of them, are held out whole; "time": the last part of each series is.
+        by: "recording": recordings, or groups of them, are held out whole; "time": the last part of each recording is.
         shares: of val and test.
         seed: of which recordings.
         horizon: rows behind a window at which there has to be a target.
@@ -75,14 +75,19 @@ class Division:
 
     def _in_time(self, series: Sequence[Series]) -> tuple[Parts, list[str]]:
         parts: Parts = {name: [] for name in SPLITS}
-        for one in series:
-            last = round(len(one) * (1 - self.shares["test"]))
-            middle = round(len(one) * (1 - self.shares["test"] - self.shares["val"]))
-            pieces = {"train": slice(0, middle), "val": slice(middle, last), "test": slice(last, None)}
-            for name, rows in pieces.items():
-                piece = one.part(rows, group=one.group or one.recording)
-                if len(piece) > self.horizon:
-                    parts[name].append(piece)
+        for recording in _recordings(series):
+            rows = sum(map(len, recording))
+            last = round(rows * (1 - self.shares["test"]))
+            middle = round(rows * (1 - self.shares["test"] - self.shares["val"]))
+            borders = {"train": (0, middle), "val": (middle, last), "test": (last, rows)}
+            begin = 0
+            for one in recording:
+                for name, (low, high) in borders.items():
+                    kept = slice(max(0, low - begin), max(0, high - begin))
+                    piece = one.part(kept, group=one.group or one.recording)
+                    if len(piece) > self.horizon:
+                        parts[name].append(piece)
+                begin += len(one)
         for name, there in parts.items():
             if not there:
                 raise InputError(
@@ -96,6 +101,18 @@ class Division:
             + ("it can't be learnt" if name == "train" else "nothing is known of it there")
             for name, own in lacking.items()
         ]
+
+
+def _recordings(series: Sequence[Series]) -> Iterator[list[Series]]:
+    """Yield the series of each recording of a file, between whose gaps they are, in the order of its rows."""
+    found: list[Series] = []
+    for one in series:
+        if found and not (one.recording == found[-1].recording and one.lines[0] > found[-1].lines[-1]):
+            yield found
+            found = []
+        found.append(one)
+    if found:
+        yield found
 
 
 _TOLD = 8

@@ -138,7 +138,10 @@ class TimeSeries(Task):
         total = hashlib.sha256()
         if self._plain and self.predict == "class" and self.split == "recording":
             total.update(b"dealt by the classes of rows")  # earlier versions dealt such recordings otherwise
-        for series in self._found().series:
+        found = self._found()
+        if self.split == "time" and found.gaps:
+            total.update(b"the last part of recordings")  # earlier versions took that of each piece between gaps
+        for series in found.series:
             total.update(repr((series.recording, series.group, series.split, series.label)).encode("utf-8", "replace"))
             total.update(np.ascontiguousarray(series.values).tobytes())
             if series.targets is not None:
@@ -247,15 +250,17 @@ class TimeSeries(Task):
             val: the split.
             indices: of its samples, from 0, shape (batch,).
         """
-        found = self._found()
-        parts, _ = self._division.of(found.series)
+        del val
+        parts, _ = self._division.of(self._found().series)
         kept = self._kept(parts)
+        # Samples are in the order of series and of the rows where windows end: files may have recordings of one name.
+        ends = [self._ends(series) for series in parts["val"]]
+        borders = np.cumsum([0, *map(len, ends)])
         rows = []
         for index in indices:
-            name, line = str(val.extras["recording"][index]), int(val.extras["line"][index])
-            series = next(one for one in parts["val"] if one.recording == name and line in one.lines)
-            end = int(np.flatnonzero(series.lines == line)[0])
-            rows.append(series.values[max(0, end + 1 - self.window) : end + 1, kept])
+            number = int(np.searchsorted(borders, index, side="right")) - 1
+            end = int(ends[number][index - borders[number]])
+            rows.append(parts["val"][number].values[max(0, end + 1 - self.window) : end + 1, kept])
         return rows
 
     def loss(self, kind: str, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -323,6 +328,11 @@ class TimeSeries(Task):
             raise InputError("task.horizon: a file's class is the same later: name task.target, or leave it out")
         if self.change and not (self.horizon and self.predict == "number"):
             raise InputError("task.change: only of numbers with a task.horizon: else there is no change")
+        if self.target is not None and not self.horizon and self.target.lower() in map(str.lower, self.channels):
+            raise InputError(
+                f"task.channels: '{self.target}' is what is predicted, of the row where it would be given: leave it "
+                "out, or give a task.horizon"
+            )
         given = self.horizon > 0 and self.predict == "number"
         group = self.group if self._plain else None
         life = self.life_cap or np.inf if self.predict == "life" else None
@@ -428,7 +438,7 @@ class TimeSeries(Task):
     def _protocol(self, splits: Mapping[str, Split], classes: Sequence[str]) -> dict[str, Any]:
         held_out = {
             "recording": "recordings, or groups of them, held out whole",
-            "time": "the last part of each series; windows don't reach over the border",
+            "time": "the last part of each recording; windows don't reach over the border",
         }[self.split]
         return {
             "dataset": "synthetic series" if self.data == SYNTHETIC else "series of the user's",

@@ -173,8 +173,7 @@ class CompiledTrainer(ABC):
     def snapshot(self) -> nn.Module:
         """Return a copy of the network as `finish` would leave it now."""
         network = copy.deepcopy(self.network)
-        with torch.random.fork_rng(devices=[]):
-            self._complete(network, SNAPSHOT_SAMPLES)
+        self._complete(network, SNAPSHOT_SAMPLES)
         return network
 
     def finish(self) -> None:
