@@ -150,6 +150,13 @@ def test_a_summary_round_trips_and_is_empty_before(tmp_path: Path) -> None:
     assert folder.read_summary() == {"trials": 3}
 
 
+def test_numbers_that_are_not_finite_are_null_in_a_summary(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_summary({"scores": {"3": [float("nan"), 1.0]}, "tau": float("inf")})
+    assert "NaN" not in folder.summary.read_text()
+    assert folder.read_summary() == {"scores": {"3": [None, 1.0]}, "tau": None}
+
+
 def test_a_damaged_card_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.model("seed").mkdir(parents=True)

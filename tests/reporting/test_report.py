@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 from tests.reporting.page import Page, coloured, unpacked
 
-from qanas.core.card import Card, Latency, Learning
+from qanas.core.card import Card, Latency, Learning, Statistic
 from qanas.core.classes import Classes
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_parquet
+from qanas.reporting.models import model_table
 from qanas.reporting.report import write_report
+from qanas.reporting.run_data import read_run
 from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Split
 
@@ -569,3 +572,36 @@ def test_of_runs_without_predictions_no_mistakes_are_told(run: RunFolder) -> Non
     for path in run.models.glob("*/predictions.npz"):
         path.unlink()
     assert "Where models are wrong" not in _page(run).text
+
+
+def _with_metrics(run: RunFolder, name: str, held: Statistic) -> None:
+    card = run.cards()[name]
+    metrics = {
+        precision: {split: dict.fromkeys(metrics, held) for split, metrics in splits.items()}
+        for precision, splits in card.metrics.items()
+    }
+    (run.model(name) / "card.json").write_text(card.model_copy(update={"metrics": metrics}).to_json())
+
+
+@pytest.mark.parametrize("name", ["seed", "m0"])
+def test_scores_that_are_not_defined_leave_gaps(run: RunFolder, name: str) -> None:
+    _with_metrics(run, name, Statistic.of([float("nan"), 1.0], 0))
+    page = _page(run)
+    assert page.plots == ALL_PLOTS
+    assert None in [value for trace in page.plot("shipped")["traces"] for value in trace["y"]]
+    assert "+not finite" not in page.text
+
+
+def test_small_numbers_are_not_0(run: RunFolder) -> None:
+    _with_metrics(run, "m0", Statistic.of([3.1e-5, 3.3e-5], 0))
+    verdict = {"metric": "mae", "best": "seed", "difference_from_best": {"m0": {"val": [0.0021, 0.0043]}}}
+    run.write_summary(run.read_summary() | {"verdict": verdict})
+    cells = {column.title: column.cells[1].text for column in model_table(read_run(run)).columns}
+    assert cells["MAE, validation"] == "0.0000320 ± 0.0000014 (2)"
+    assert cells["from the best, validation"] == "+0.0021 to +0.0043"
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_told(run: RunFolder) -> None:
+    recipe = run.read_recipe()
+    run.write_recipe(recipe | {"task": {**recipe["task"], "data": os.fsdecode(b"/data/caf\xe9")}})
+    assert "/data/caf?" in _page(run).text

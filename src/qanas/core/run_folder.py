@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
+from qanas.core.json_values import json_value
 from qanas.core.measures import Direction, Metric, measure_of
 
 if TYPE_CHECKING:
@@ -237,8 +238,8 @@ class RunFolder:
         write_atomically(path, pl.DataFrame(data, strict=False).write_csv().encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write counts and times."""
-        write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+        """Write counts and times; what is not defined is null."""
+        write_atomically(self.summary, (json.dumps(json_value(summary), indent=2, allow_nan=False) + "\n").encode())
 
     def read_summary(self) -> dict[str, Any]:
         """Return counts and times; empty before the search has ended once.

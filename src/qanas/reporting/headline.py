@@ -219,7 +219,8 @@ def _against_reference(data: RunData) -> str:
     ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
     compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
-    scored = f" with {signed(own.mean - its.mean)} in validation {words(str(metric))}" if own and its else ""
+    apart = None if own is None or its is None else finite(own.mean - its.mean)
+    scored = "" if apart is None else f" with {signed(apart)} in validation {words(str(metric))}"
     return f"Against the reference ({sized(cost, reference)}{_scored(data, reference)}) it is {compared}{scored}."
 
 
@@ -234,7 +235,7 @@ def _as_good(data: RunData) -> str:
         if name != SEED_ID and name not in data.useful:
             continue
         found = statistic(card, "deployed", "val", metric)
-        if found is not None:
+        if found is not None and finite(found.mean) is not None:
             losses[name] = searched.loss(found.mean)
     limit = losses.pop(SEED_ID, None)
     if limit is None or not losses:
@@ -259,7 +260,7 @@ def _tuned(data: RunData) -> str:
     scores = tuning.get("scores", {}) if isinstance(tuning, dict) else {}
     if not scores:
         return ""
-    tried = [f"{epochs}: {number(float(np.mean(found)))}" for epochs, found in scores.items()]
+    tried = [f"{epochs}: {number(float(np.mean(np.array(found, float))))}" for epochs, found in scores.items()]
     trainings = max(len(found) for found in scores.values())
     chosen = count(int(tuning["epochs"]), "epoch")
     return (

@@ -93,5 +93,5 @@ def render(data: RunData, doing: str = "") -> str:
         versions=versions(data),
         outcomes=data.outcomes,
         reasons=reasons(data),
-        recipe=data.folder.recipe.read_text("utf-8"),
+        recipe=data.folder.recipe.read_text("utf-8", "surrogateescape"),
     )

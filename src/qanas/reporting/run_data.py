@@ -436,5 +436,6 @@ def _deployed_loss(data: RunData, name: str) -> float:
     metrics = data.cards[name].metrics.get("deployed", {}).get("val", {})
     for objective in data.scores:
         if objective.name in metrics:
-            return objective.loss(metrics[objective.name].mean)
+            mean = finite(metrics[objective.name].mean)
+            return math.inf if mean is None else objective.loss(mean)
     return 0.0
