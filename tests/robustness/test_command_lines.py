@@ -19,6 +19,8 @@ from qanas import cli
         ("pick somewhere --limit", "Option '--limit' requires an argument"),
         ("devices host two", "unexpected extra argument"),
         ("run nowhere.toml", "nowhere.toml: no such file"),
+        ("profile m.tflite --out m.tflite", "--out m.tflite: a page is written there; name it *.html, such as m.html"),
+        ("space a.toml --out a.toml", "--out a.toml: a page is written there"),
     ],
 )
 def test_it_is_told_in_one_line(
