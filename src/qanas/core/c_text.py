@@ -42,15 +42,16 @@ _TARGETS = frozenset({"all", "clean", "edit_cache", "help", "install", "m", "pac
 """Targets that CMake has itself, and C's library, which firmware links. Keywords of C can't clash: no identifier is a
 name alone."""
 
-_HEADERS = frozenset(
-    """
-    alloca arduino arm_acle arm_neon assert client complex cpio ctype dirent endian errno fcntl features fenv float
-    getopt glob iconv inttypes ipaddress iso646 langinfo libgen limits locale malloc math memory monetary netdb newlib
-    nl_types poll print printable pthread regex reent sched search semaphore server setjmp signal spawn spi stdalign
-    stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn stream string strings syslog tar termios tgmath
-    threads time uchar udp ulimit unistd utime values version wait wchar wctype wire wordexp wstring
-    """.split()
-)
+_HEADERS = frozenset({
+    "alloca", "arduino", "arm_acle", "arm_neon", "assert", "client", "complex", "cpio", "ctype", "dirent",
+    "endian", "errno", "fcntl", "features", "fenv", "float", "getopt", "glob", "iconv", "inttypes", "ipaddress",
+    "iso646", "langinfo", "libgen", "limits", "locale", "malloc", "math", "memory", "monetary", "netdb", "newlib",
+    "nl_types", "poll", "print", "printable", "pthread", "regex", "reent", "sched", "search", "semaphore",
+    "server", "setjmp", "signal", "spawn", "spi", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint",
+    "stdio", "stdlib", "stdnoreturn", "stream", "string", "strings", "syslog", "tar", "termios", "tgmath",
+    "threads", "time", "uchar", "udp", "ulimit", "unistd", "utime", "values", "version", "wait", "wchar", "wctype",
+    "wire", "wordexp", "wstring",
+})  # fmt: skip
 """Headers of C, POSIX, compilers and Arduino: NAME.h, where compilers look first, would stand in for them."""
 
 

@@ -86,7 +86,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Return all that the page tells as plain values, null where none is defined; ``docs/analysis.md`` lists the keys."""
+    """Return all that the page tells as plain values, null where none is; ``docs/analysis.md`` lists the keys."""
     runs = []
     for place, (label, data) in enumerate(zip(comparison.labels, comparison.runs, strict=True)):
         runs.append(
