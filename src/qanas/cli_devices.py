@@ -68,6 +68,7 @@ def space(
         look_at(recipe, settings or [])
     tell_at_once(f"reading {', '.join(map(str, recipes))}")
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     from qanas.planning.space_quality import space_quality
@@ -78,7 +79,7 @@ def space(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for recipe in recipes:
             plan = load_plan(recipe, settings or [])
-            bar = progress.add_task(recipe.stem, total=samples)
+            bar = progress.add_task(escape(recipe.stem), total=samples)
             told = partial(_advance, progress, bar)
             found.append(space_quality(recipe.stem, plan, samples, told))
     if not json_asked():

@@ -605,3 +605,28 @@ def test_a_folder_whose_name_is_no_utf_8_is_told(run: RunFolder) -> None:
     recipe = run.read_recipe()
     run.write_recipe(recipe | {"task": {**recipe["task"], "data": os.fsdecode(b"/data/caf\xe9")}})
     assert "/data/caf?" in _page(run).text
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.999])
+def test_predictions_that_were_cut_off_are_named(run: RunFolder, kept: float) -> None:
+    path = run.model("m0") / "predictions.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(InputError, match=r"m0/predictions\.npz: .*; it was damaged, run again to write it anew"):
+        _page(run)
+
+
+@pytest.mark.parametrize("name", ["summary", "importance"])
+def test_a_file_that_holds_no_table_is_named(run: RunFolder, name: str) -> None:
+    path: Path = getattr(run, name)
+    path.write_text("[]")
+    with pytest.raises(InputError, match=rf"{name}\.json: it holds no table; "):
+        _page(run)
+
+
+def test_names_of_classes_are_no_tags_on_axes(run: RunFolder) -> None:
+    for name, card in run.cards().items():
+        told = card.model_copy(update={"preprocessing": {"classes": ["<b>", "b"]}})
+        (run.model(name) / "card.json").write_text(told.to_json())
+        np.savez(run.model(name) / "predictions.npz", test_confusion=np.array([[3, 1], [0, 2]]))
+    assert _page(run).plot("confusion")["traces"][0]["x"] == ["&lt;b&gt;", "b"]

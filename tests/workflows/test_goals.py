@@ -60,6 +60,8 @@ def test_what_is_over_a_limit_of_the_recipe_is_picked_only_where_nothing_else_is
     assert pick_model(run, []).identity == "good"
     assert "of the 2 of 3 shipped models with weight_bytes <= 1000" in pick_model(run, []).reason
     assert pick_model(run, [parse_limit("weight_bytes=10 kB")]).identity == "seed"  # in place of the recipe's
+    run.write_recipe(run.read_recipe() | {"limits": {"weight_bytes": 1048576.0}})
+    assert "with weight_bytes <= 1048576;" in pick_model(run, []).reason  # not 1.04858e+06
     run.write_recipe(run.read_recipe() | {"limits": {"weight_bytes": 10.0}})
     picked = pick_model(run, [])
     assert picked.identity == "seed"

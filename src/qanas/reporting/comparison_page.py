@@ -175,7 +175,7 @@ def search_plot(comparison: Comparison) -> Figure:
     for place, label in enumerate(comparison.labels):
         line: Spec = {"type": "scatter", "legendgroup": label, "mode": "lines", "hoverinfo": "skip"}
         traces.append(line | {"showlegend": False, "line": {"shape": "hv", "width": 2, "color": run_colour(place)}})
-        named = f"{label} ({count(len(overlay.fronts[place]), 'front point')})"
+        named = hover([f"{label} ({count(len(overlay.fronts[place]), 'front point')})"])
         dots: Spec = {"type": "scatter", "legendgroup": label, "mode": "markers", "name": named}
         texts = [hover((f"{label}: {entry.lines[0]}", *entry.lines[1:])) for entry in overlay.fronts[place]]
         traces.append(dots | {"text": texts, "hovertemplate": HOVER, "marker": _marker(place)})
@@ -241,10 +241,12 @@ def shipped_plot(comparison: Comparison) -> Figure | None:
         models = comparison.shipped(place)
         costs += [model.cost for model in models]
         values = [(model, model.val) for model in models]
-        traces.append(_marks(values, place, label, metric) | {"name": f"{label}, validation", "legendgroup": label})
+        traces.append(
+            _marks(values, place, label, metric) | {"name": hover([f"{label}, validation"]), "legendgroup": label}
+        )
         tested = [(model, model.test) for model in models if model.test is not None]
         open_marker = _marker(place) | {"symbol": f"{_marker(place)['symbol']}-open", "size": 8}
-        changes = {"name": f"{label}, test", "legendgroup": label, "marker": open_marker, "opacity": 0.75}
+        changes = {"name": hover([f"{label}, test"]), "legendgroup": label, "marker": open_marker, "opacity": 0.75}
         traces.append(_marks(tested, place, label, metric) | changes)
     layout = {
         "xaxis": value_axis(cost, costs),

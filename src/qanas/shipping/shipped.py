@@ -12,7 +12,7 @@ import polars as pl
 from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName, sound
 from qanas.core.errors import InputError, unknown
-from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, measure_of
+from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.scoring import metrics_of
@@ -209,7 +209,7 @@ def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = 
     if not within:
         closest = min(cards, key=lambda name: _excess(cards[name], limits))
         costs = cards[closest].costs_everywhere()
-        told = ", ".join(f"{limit.cost.column} {costs.get(limit.cost.column, math.nan):g}" for limit in limits)
+        told = ", ".join(f"{limit.cost.column} {counted(costs.get(limit.cost.column, math.nan))}" for limit in limits)
         raise InputError(f"no shipped model is within the limits; the closest is {closest} with {told}")
     own = limits_of(folder, limits)
     fitting = {name: card for name, card in within.items() if goals.within(card, own)}
@@ -294,7 +294,7 @@ def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:
 
 
 def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, total: int) -> str:
-    bounds = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in limits) or "no limit"
+    bounds = " and ".join(f"{limit.cost.column} <= {counted(limit.bound)}" for limit in limits) or "no limit"
     best = "smallest"
     if score is not None:
         found = card.metric("deployed", "val", score.name)

@@ -275,7 +275,7 @@ def _draws_of(folder: RunFolder, name: str, split: SplitName) -> Draws:
     path = folder.model(name) / "predictions.npz"
     try:
         return draws_in(path.read_bytes(), split)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
 
 
