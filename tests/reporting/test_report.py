@@ -630,3 +630,8 @@ def test_names_of_classes_are_no_tags_on_axes(run: RunFolder) -> None:
         (run.model(name) / "card.json").write_text(told.to_json())
         np.savez(run.model(name) / "predictions.npz", test_confusion=np.array([[3, 1], [0, 2]]))
     assert _page(run).plot("confusion")["traces"][0]["x"] == ["&lt;b&gt;", "b"]
+
+
+def test_the_next_commands_can_be_typed_as_they_stand(run: RunFolder) -> None:
+    named = RunFolder(run.path.rename(run.path.with_name("my run")))
+    assert "qanas pick 'my run' names one" in _page(named).text
