@@ -55,6 +55,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            if sys.platform == "win32":
+                file.close()  # no open file is renamed there
             partial.replace(path)
         except OSError:
             partial.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
