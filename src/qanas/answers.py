@@ -12,7 +12,6 @@ import functools
 import inspect
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO
 
 import typer
+
+from qanas.core.json_values import json_value
 
 if TYPE_CHECKING:
     from qanas.core.card import Card
@@ -123,21 +124,8 @@ class Answering:
         if self.as_json:
             command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
             whole = {"command": command, "version": VERSION, **told}
-            self._out.write(json.dumps(_plain(whole), indent=2, allow_nan=False) + "\n")
+            self._out.write(json.dumps(json_value(whole), indent=2, allow_nan=False) + "\n")
             self._out.flush()
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - of an answer
-    """Return a value as JSON has it: paths as text, numbers that aren't finite as null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def usage_message(error: Any) -> str:  # noqa: ANN401 - typer has no public name for its class

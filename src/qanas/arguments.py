@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from qanas.core.errors import InputError
+
 RUN_FILE = "recipe.toml"
 """What the folder of every run has."""
 
@@ -98,6 +100,16 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="Set one key of the recipe; may be repeated."),
 ]
+
+
+def require_page(out: Path | None) -> None:
+    """Refuse a page that isn't called so, before anything is computed: it would replace a model, or a recipe.
+
+    Raises:
+        InputError: its name ends otherwise.
+    """
+    if out is not None and out.suffix != ".html":
+        raise InputError(f"--out {out}: a page is written there; name it *.html, such as {out.with_suffix('.html')}")
 
 
 def tell_at_once(text: str) -> None:

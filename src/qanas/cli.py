@@ -80,7 +80,7 @@ def run(
     """
     if recipe.is_dir():  # data in place of a recipe: as `qanas new` does, unless that was done
         begun = _recipe_of(recipe)
-        recipe = begun if begun.exists() else _new(recipe, begun)
+        recipe = _of_data(begun, recipe) if begun.exists() else _new(recipe, begun)
     look_at(recipe, settings or [])
     tell_at_once(f"reading {recipe}")
     try:
@@ -134,6 +134,25 @@ def new(
 
 def _recipe_of(data: Path) -> Path:
     return Path(f"{data.resolve().name}.toml")
+
+
+def _of_data(recipe: Path, data: Path) -> Path:
+    """Return a recipe that was begun with a folder; another folder's may have the same name.
+
+    Raises:
+        InputError: it is of other data.
+    """
+    from qanas.core.keys import read_tables
+
+    task = read_tables(recipe).get("task")
+    named = task.get("data") if isinstance(task, dict) else None
+    place = recipe.parent / Path(os.path.expandvars(named)).expanduser() if isinstance(named, str) else None
+    if place is None or place.resolve() != data.resolve():
+        raise InputError(
+            f"{recipe}: it is of other data ({named or 'none is named'}), not of {data}; write another one with "
+            f"qanas new {data} --out NAME.toml, and run that"
+        )
+    return recipe
 
 
 def _new(data: Path, path: Path, device: str = "host", target: str | None = None) -> Path:

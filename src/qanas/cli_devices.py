@@ -17,6 +17,7 @@ from qanas.arguments import (
     SetOption,
     SubjectArgument,
     look_at,
+    require_page,
     tell_at_once,
 )
 from qanas.core.errors import InputError
@@ -37,6 +38,7 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
 ) -> Answer:
     """Layer by layer: parameters, bytes, multiply-accumulates, memory, latency on a device, and the bottleneck."""
+    require_page(out)
     from rich.console import Console
 
     from qanas import api
@@ -61,10 +63,12 @@ def space(
     out: Annotated[Path | None, typer.Option(help="Also draw it: a page's name (*.html).")] = None,
 ) -> Answer:
     """Which search space to take, by costs alone: how much of it fits the device, and how much that computes."""
+    require_page(out)
     for recipe in recipes:
         look_at(recipe, settings or [])
     tell_at_once(f"reading {', '.join(map(str, recipes))}")
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     from qanas.planning.space_quality import space_quality
@@ -75,7 +79,7 @@ def space(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for recipe in recipes:
             plan = load_plan(recipe, settings or [])
-            bar = progress.add_task(recipe.stem, total=samples)
+            bar = progress.add_task(escape(recipe.stem), total=samples)
             told = partial(_advance, progress, bar)
             found.append(space_quality(recipe.stem, plan, samples, told))
     if not json_asked():
@@ -132,8 +136,9 @@ def devices(
     if pairs is not None and name != "fit":
         raise InputError(f"devices: got unexpected extra argument ({pairs}); of two, the first one is fit")
     if pairs is not None:
-        from qanas.hardware.fitting import fit, read_pairs, write_device
+        from qanas.hardware.fitting import fit, read_pairs, require_own, write_device
 
+        require_own(out)
         write_device(out, fit(read_pairs(pairs), clock_mhz), clock_mhz)
         name = str(out)
     if name is not None:

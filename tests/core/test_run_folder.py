@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,20 @@ def test_killed_before_the_rename_the_old_file_is_there(
     write_atomically(path, b"next")
     assert path.read_bytes() == b"next"
     assert [entry.name for entry in tmp_path.iterdir()] == ["front.csv"]
+
+
+def test_who_writes_the_same_file_waits(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+
+    def write(letter: bytes) -> None:
+        for _ in range(40):
+            write_atomically(path, letter * 200_000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, (b"a", b"b", b"c", b"d")))
+    assert len(path.read_bytes()) == 200_000
+    assert len(set(path.read_bytes())) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_folder_appears_as_a_whole(tmp_path: Path) -> None:
@@ -148,6 +163,13 @@ def test_a_summary_round_trips_and_is_empty_before(tmp_path: Path) -> None:
     assert folder.read_summary() == {}
     folder.write_summary({"trials": 3})
     assert folder.read_summary() == {"trials": 3}
+
+
+def test_numbers_that_are_not_finite_are_null_in_a_summary(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_summary({"scores": {"3": [float("nan"), 1.0]}, "tau": float("inf")})
+    assert "NaN" not in folder.summary.read_text()
+    assert folder.read_summary() == {"scores": {"3": [None, 1.0]}, "tau": None}
 
 
 def test_a_damaged_card_is_named(tmp_path: Path) -> None:

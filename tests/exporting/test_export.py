@@ -252,6 +252,18 @@ def test_the_layer_of_few_bits_makes_the_noise(tmp_path: Path) -> None:
     assert noise_by_layer(source, float_tflite(source)) == ()
 
 
+def test_an_export_into_the_same_folder_leaves_no_file_of_the_model_before(tmp_path: Path) -> None:
+    source, folder = source_of("mlp", tmp_path), tmp_path / "first"
+    ship_folder(source, integer_tflite(source, ExportScheme.parse(None, [], None)), folder)
+    assert (folder / "firmware" / "standalone" / "first_standalone.c").is_file()
+    (folder / "firmware" / "mine.c").write_text("int mine;")
+    folder = folder.rename(tmp_path / "second")
+    ship_folder(source, integer_tflite(source, ExportScheme.parse("int16", [], None)), folder)
+    left = [path.name for path in (folder / "firmware").rglob("*") if path.is_file()]
+    assert not [name for name in left if "first" in name or "standalone" in name]
+    assert {"mine.c", "second.c"} <= set(left)
+
+
 def test_a_file_outside_parity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(program: Program) -> bytes:
         weights = next(tensor for tensor in program.constants() if tensor.dtype == "int8")

@@ -10,7 +10,7 @@ from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.hardware.device import Device
-from qanas.hardware.fitting import fit, read_pairs, write_device
+from qanas.hardware.fitting import fit, read_pairs, require_own, write_device
 from qanas.hardware.latency.analytic import Analytic
 from qanas.testing.costs import blueprint_of
 
@@ -44,6 +44,20 @@ def test_a_formula_is_found_again_and_the_file_says_how_far_off_it_is(tmp_path: 
     assert said.count("published: n") == 8
     content = (tmp_path / "n3.tflite").read_bytes()
     assert device.figure("cycles", [content]) == pytest.approx(TRUE.of([content]), rel=1e-4)
+
+
+def test_a_file_that_no_fit_wrote_is_not_replaced(tmp_path: Path) -> None:
+    path = pairs(tmp_path, 8)
+    with pytest.raises(InputError, match=r"pairs\.csv: a device's file is written there; name it \*\.toml"):
+        require_own(path)
+    own = tmp_path / "own.toml"
+    require_own(own)
+    for content in ('description = "our board"', "no TOML", ""):
+        own.write_text(content)
+        with pytest.raises(InputError, match=r"own\.toml: something is there that no fit wrote; name another file"):
+            require_own(own)
+    write_device(own, fit(read_pairs(path), 100.0), 100.0)
+    require_own(own)
 
 
 def test_of_few_pairs_fewer_numbers_are_told_and_of_too_few_none(tmp_path: Path) -> None:

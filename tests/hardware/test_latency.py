@@ -372,9 +372,23 @@ def test_another_devices_table_and_a_few_networks_rank_a_third_device(tmp_path: 
     alone_tau, tau = (kendalltau(said, truth).statistic for said in (known.of(networks[1::2]), found))
     assert tau > max(alone_tau, 0.9)
     assert np.median(np.abs(np.array(found) / np.array(truth) - 1)) < 0.1
+    (tmp_path / "networks.json").unlink()
     measure_networks("new", other, networks[:2], tmp_path / "networks.json")
     with pytest.raises(InputError, match="2 measured networks; measure 5 at least"):
         device.figure("cycles", networks)
+
+
+def test_measured_networks_are_added_to_their_own_file_and_to_no_other(tmp_path: Path) -> None:
+    source = Analytic(method="analytic", source="made up", cycles={"convolution": 1.0, "operator": 50.0})
+    networks = [blueprint_of(nn.Conv2d(3, channels, 3)).file for channels in (2, 3, 4)]
+    path = tmp_path / "networks.json"
+    measure_networks("new", source, networks[:2], path)
+    assert len(measure_networks("new", source, networks[1:], path).networks) == 3
+    with pytest.raises(InputError, match=r"networks\.json: it is of new, .*; name another file for other"):
+        measure_networks("other", source, networks, path)
+    make_table("new", source, networks, tmp_path / "table.json")
+    with pytest.raises(InputError, match=r"table\.json is no file of measured networks"):
+        measure_networks("new", source, networks, tmp_path / "table.json")
 
 
 @pytest.mark.parametrize("kernels", ["reference", "optimized"])

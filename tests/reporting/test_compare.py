@@ -306,3 +306,15 @@ def test_the_terminal_tells_numbers_scales_and_unfairness(make_named: MakeNamed)
     assert text.count(f"{comparison.search.volumes[0]:.4f}") == 2
     assert "Reference point: 1.1" in text
     assert "not a fair comparison: data_fingerprint is" in text
+
+
+def test_a_run_whose_cards_lack_the_cost_shows_its_front_alone(make_named: MakeNamed, tmp_path: Path) -> None:
+    objectives = {"objectives": {"mae_quantized": "minimize", "latency_ms": "minimize"}}
+    runs = [make_named(name, **objectives) for name in ("timed", "untimed")]
+    for run in runs:
+        run.front.write_text(run.front.read_text().replace(",macs,", ",latency_ms,", 1))
+    for name, card in runs[1].cards().items():
+        (runs[1].model(name) / "card.json").write_text(card.model_copy(update={"latency_ms": {}}).to_json())
+    comparison = compare_runs(runs)
+    assert [len(comparison.shipped(place)) > 0 for place in (0, 1)] == [True, False]
+    write_comparison(comparison, tmp_path / "compared.html")

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 from tests.reporting.page import Page, coloured, unpacked
 
-from qanas.core.card import Card, Latency, Learning
+from qanas.core.card import Card, Latency, Learning, Statistic
 from qanas.core.classes import Classes
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_parquet
+from qanas.reporting.models import model_table
 from qanas.reporting.report import write_report
+from qanas.reporting.run_data import read_run
 from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Split
 
@@ -569,3 +572,66 @@ def test_of_runs_without_predictions_no_mistakes_are_told(run: RunFolder) -> Non
     for path in run.models.glob("*/predictions.npz"):
         path.unlink()
     assert "Where models are wrong" not in _page(run).text
+
+
+def _with_metrics(run: RunFolder, name: str, held: Statistic) -> None:
+    card = run.cards()[name]
+    metrics = {
+        precision: {split: dict.fromkeys(metrics, held) for split, metrics in splits.items()}
+        for precision, splits in card.metrics.items()
+    }
+    (run.model(name) / "card.json").write_text(card.model_copy(update={"metrics": metrics}).to_json())
+
+
+@pytest.mark.parametrize("name", ["seed", "m0"])
+def test_scores_that_are_not_defined_leave_gaps(run: RunFolder, name: str) -> None:
+    _with_metrics(run, name, Statistic.of([float("nan"), 1.0], 0))
+    page = _page(run)
+    assert page.plots == ALL_PLOTS
+    assert None in [value for trace in page.plot("shipped")["traces"] for value in trace["y"]]
+    assert "+not finite" not in page.text
+
+
+def test_small_numbers_are_not_0(run: RunFolder) -> None:
+    _with_metrics(run, "m0", Statistic.of([3.1e-5, 3.3e-5], 0))
+    verdict = {"metric": "mae", "best": "seed", "difference_from_best": {"m0": {"val": [0.0021, 0.0043]}}}
+    run.write_summary(run.read_summary() | {"verdict": verdict})
+    cells = {column.title: column.cells[1].text for column in model_table(read_run(run)).columns}
+    assert cells["MAE, validation"] == "0.0000320 ± 0.0000014 (2)"
+    assert cells["from the best, validation"] == "+0.0021 to +0.0043"
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_told(run: RunFolder) -> None:
+    recipe = run.read_recipe()
+    run.write_recipe(recipe | {"task": {**recipe["task"], "data": os.fsdecode(b"/data/caf\xe9")}})
+    assert "/data/caf?" in _page(run).text
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.999])
+def test_predictions_that_were_cut_off_are_named(run: RunFolder, kept: float) -> None:
+    path = run.model("m0") / "predictions.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(InputError, match=r"m0/predictions\.npz: .*; it was damaged, run again to write it anew"):
+        _page(run)
+
+
+@pytest.mark.parametrize("name", ["summary", "importance"])
+def test_a_file_that_holds_no_table_is_named(run: RunFolder, name: str) -> None:
+    path: Path = getattr(run, name)
+    path.write_text("[]")
+    with pytest.raises(InputError, match=rf"{name}\.json: it holds no table; "):
+        _page(run)
+
+
+def test_names_of_classes_are_no_tags_on_axes(run: RunFolder) -> None:
+    for name, card in run.cards().items():
+        told = card.model_copy(update={"preprocessing": {"classes": ["<b>", "b"]}})
+        (run.model(name) / "card.json").write_text(told.to_json())
+        np.savez(run.model(name) / "predictions.npz", test_confusion=np.array([[3, 1], [0, 2]]))
+    assert _page(run).plot("confusion")["traces"][0]["x"] == ["&lt;b&gt;", "b"]
+
+
+def test_the_next_commands_can_be_typed_as_they_stand(run: RunFolder) -> None:
+    named = RunFolder(run.path.rename(run.path.with_name("my run")))
+    assert "qanas pick 'my run' names one" in _page(named).text

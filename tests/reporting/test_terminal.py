@@ -44,3 +44,13 @@ def test_failures_are_printed_with_their_reason(run: RunFolder) -> None:
 
 def test_a_run_that_shipped_nothing_says_so(bare_run: RunFolder) -> None:
     assert "no model has shipped yet" in _printed(bare_run)
+
+
+def test_a_latency_that_was_searched_is_shown_before_other_costs_and_called_fast(run: RunFolder) -> None:
+    objectives = {"mae_quantized": "minimize", "latency_ms": "minimize"}
+    run.write_recipe(run.read_recipe() | {"objectives": objectives})
+    printed = _printed(run, 52)
+    assert "latency" not in next(line for line in printed.splitlines() if line.startswith("No room for "))
+    sentences = " ".join(printed.split())
+    assert "The fastest, m0, has " in sentences
+    assert " times faster with " in sentences

@@ -12,7 +12,7 @@ from tests.workflows.test_verdict import METRIC, put
 from qanas.core.card import Statistic
 from qanas.core.errors import InputError
 from qanas.core.measures import Goal
-from qanas.core.run_folder import RunFolder
+from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.trials import TrialRecord
 from qanas.reporting.headline import sentences
 from qanas.reporting.models import model_table
@@ -53,6 +53,32 @@ def run(tmp_path: Path) -> RunFolder:
     put(folder, "good", 900, {"val": 0.5, "test": 3.0}, 2)
     put(folder, "small", 90, {"val": 2.0, "test": 2.0}, 3)
     return folder
+
+
+def test_what_is_over_a_limit_of_the_recipe_is_picked_only_where_nothing_else_is_left(run: RunFolder) -> None:
+    run.write_recipe(run.read_recipe() | {"limits": {"weight_bytes": 1000.0}})
+    assert pick_model(run, []).identity == "good"
+    assert "of the 2 of 3 shipped models with weight_bytes <= 1000" in pick_model(run, []).reason
+    assert pick_model(run, [parse_limit("weight_bytes=10 kB")]).identity == "seed"  # in place of the recipe's
+    run.write_recipe(run.read_recipe() | {"limits": {"weight_bytes": 1048576.0}})
+    assert "with weight_bytes <= 1048576;" in pick_model(run, []).reason  # not 1.04858e+06
+    run.write_recipe(run.read_recipe() | {"limits": {"weight_bytes": 10.0}})
+    picked = pick_model(run, [])
+    assert picked.identity == "seed"
+    assert picked.warning == "seed is over the recipe's limits: weight_bytes 9000 > 10"
+
+
+def test_a_score_that_is_not_defined_is_the_worst(run: RunFolder) -> None:
+    seed = run.cards()["seed"]
+    undefined = {"deployed": {split: {"mae": Statistic.of([float("nan")], 0)} for split in ("val", "test")}}
+    write_atomically(run.model("seed") / "card.json", seed.model_copy(update={"metrics": undefined}).to_json().encode())
+    assert pick_model(run, []).identity == "good"
+
+
+def test_a_model_of_which_a_cost_is_not_known_is_over_any_limit_on_it(run: RunFolder) -> None:
+    good = run.cards()["good"].model_copy(update={"latency_ms": {}})
+    write_atomically(run.model("good") / "card.json", good.to_json().encode())
+    assert pick_model(run, [parse_limit("latency_ms=1"), parse_limit("latency_ms@host=1")]).identity == "seed"
 
 
 def test_the_smallest_that_reaches_it_is_recommended_and_picked(run: RunFolder) -> None:

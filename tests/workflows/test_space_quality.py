@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from qanas.core.errors import InputError
 from qanas.core.measures import Cost, Limit
 from qanas.planning.plan import Plan
 from qanas.planning.space_quality import SpaceQuality, best_space, space_quality
 from qanas.recipe import load_plan
-from qanas.reporting.space_page import spaces_json, write_spaces
+from qanas.reporting.space_page import print_spaces, spaces_json, write_spaces
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "turbofan_quick.toml"
 SAMPLES = 40
@@ -53,3 +55,10 @@ def test_nothing_that_fits_is_no_choice(plan: Plan) -> None:
 def test_a_limit_that_is_measured_is_refused(plan: Plan) -> None:
     with pytest.raises(InputError, match=r"limits\.latency_ms: it is measured"):
         space_quality("slow", replace(plan, limits=(Limit(Cost("latency_ms"), 1.0),)), 3)
+
+
+def test_a_recipe_with_brackets_in_its_name_is_told_by_it() -> None:
+    console = Console(file=StringIO(), width=120)
+    print_spaces(console, [SpaceQuality("a [red]b", 2, 0, np.array([1.0, 2.0]), (), {}, 1.0)])
+    assert isinstance(console.file, StringIO)
+    assert console.file.getvalue().count("a [red]b") == 2

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.core.test_card import make_card
 
-from qanas.core.card import SPLITS, Card, SplitName, Statistic
+from qanas.core.card import SPLITS, Card, Latency, SplitName, Statistic
 from qanas.core.measures import Cost, Limit, Metric
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.shipping.verdict import intervals_in, recommend
@@ -81,6 +81,34 @@ def test_what_is_smaller_but_over_a_limit_is_not_said_to_be_worse(tmp_path: Path
     assert found is not None
     assert found.name == "seed"
     assert "the best on validation data, and nothing smaller within the limits is as good: " in found.sentences[0]
+
+
+def test_a_better_model_over_a_limit_is_none_to_take_where_another_is_within(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    put(folder, "seed", 9000, {"val": 0.0, "test": 0.0}, 1)
+    put(folder, "small", 300, {"val": 2.0, "test": 2.0}, 2)
+    put(folder, "smallest", 200, {"val": 9.0, "test": 9.0}, 3)
+    found = recommend(folder, METRIC, [Limit(Cost("weight_bytes"), 1000)])
+    assert found is not None
+    assert (found.name, found.best) == ("small", "small")
+    assert found.sentences[0].startswith("Take small: the best on validation data, and nothing smaller")
+    assert found.sentences[1] == "Better on validation data, but over the limits: seed."
+    beyond = recommend(folder, METRIC, [Limit(Cost("weight_bytes"), 100)])
+    assert beyond is not None
+    assert (beyond.name, beyond.sentences[1]) == ("seed", "No shipped model that is a success is within the limits.")
+
+
+def test_a_limit_on_another_device_holds(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for place, (name, ms) in enumerate((("seed", 50.0), ("found", 2.0))):
+        card = put(folder, name, 9000, {"val": place, "test": place}, place)
+        latency = {**card.latency_ms, "board": Latency(ms=ms, kernels="by a table")}
+        write_atomically(
+            folder.model(name) / "card.json", card.model_copy(update={"latency_ms": latency}).to_json().encode()
+        )
+    found = recommend(folder, METRIC, [Limit(Cost("latency_ms", "board"), 10)])
+    assert found is not None
+    assert found.name == "found"
 
 
 def test_models_of_early_runs_are_left_out(tmp_path: Path) -> None:

@@ -21,9 +21,12 @@ def identifier(*parts: str) -> str:
 
     >>> identifier("2026 Störung", "baseline-dense-4")
     'model_2026_st_rung_baseline_dense_4'
+    >>> identifier("m"), identifier("signal")
+    ('model_m', 'model_signal')
     """
     name = "_".join(filter(None, map(plain, parts)))
-    return name if name[:1].isalpha() and name not in _TAKEN else f"model_{name}".rstrip("_")
+    taken = name in _TARGETS or name in _HEADERS
+    return name if name[:1].isalpha() and not taken else f"model_{name}".rstrip("_")
 
 
 def plain(name: str) -> str:
@@ -35,8 +38,21 @@ def plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
 
 
-_TAKEN = frozenset({"all", "clean", "help", "install", "package", "test"})
-"""Targets that CMake has itself. Keywords of C can't clash: no identifier is a name alone."""
+_TARGETS = frozenset({"all", "clean", "edit_cache", "help", "install", "m", "package", "rebuild_cache", "test"})
+"""Targets that CMake has itself, and C's library, which firmware links. Keywords of C can't clash: no identifier is a
+name alone."""
+
+_HEADERS = frozenset({
+    "alloca", "arduino", "arm_acle", "arm_neon", "assert", "client", "complex", "cpio", "ctype", "dirent",
+    "endian", "errno", "fcntl", "features", "fenv", "float", "getopt", "glob", "iconv", "inttypes", "ipaddress",
+    "iso646", "langinfo", "libgen", "limits", "locale", "malloc", "math", "memory", "monetary", "netdb", "newlib",
+    "nl_types", "poll", "print", "printable", "pthread", "regex", "reent", "sched", "search", "semaphore",
+    "server", "setjmp", "signal", "spawn", "spi", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint",
+    "stdio", "stdlib", "stdnoreturn", "stream", "string", "strings", "syslog", "tar", "termios", "tgmath",
+    "threads", "time", "uchar", "udp", "ulimit", "unistd", "utime", "values", "version", "wait", "wchar", "wctype",
+    "wire", "wordexp", "wstring",
+})  # fmt: skip
+"""Headers of C, POSIX, compilers and Arduino: NAME.h, where compilers look first, would stand in for them."""
 
 
 Side = Literal["input", "output"]
@@ -47,6 +63,8 @@ def labels(side: Side, names: Sequence[str]) -> dict[str, str]:
 
     >>> labels("output", ["boxes", "class-scores"])
     {'boxes': 'output_boxes', 'class-scores': 'output_class_scores'}
+    >>> labels("output", ["life", "life_steps"])
+    {'life': 'output_life', 'life_steps': 'output_life_steps_'}
     """
     if len(names) == 1:
         return {names[0]: side}
@@ -55,10 +73,15 @@ def labels(side: Side, names: Sequence[str]) -> dict[str, str]:
         plain = re.sub(r"\W", "_", name, flags=re.ASCII).lower()
         # An output that is called output_0 already isn't called so twice.
         label = plain if plain.startswith(f"{side}_") else f"{side}_{plain}"
-        while label in found.values():
+        known = found.values()
+        while {label, label.removesuffix(_STEPS), f"{label}{_STEPS}"} & set(known):
             label += "_"
         found[name] = label
     return found
+
+
+_STEPS = "_steps"
+"""Behind an output's label: the function that holds it against its golden vectors."""
 
 
 def real(value: float, suffix: str = "f") -> str:

@@ -318,6 +318,13 @@ class Card(BaseModel):
             known |= {name: made[name] for name in FRONT_END_COSTS if name in made}
         return {name: float(value) for name, value in known.items()} | figures
 
+    def costs_everywhere(self) -> Mapping[str, float]:
+        """Return the costs by column: with ``@`` and a device's name behind, what it takes there."""
+        devices = self.latency_ms.items()
+        return {f"{n}@{device}": value for device, entry in devices for n, value in entry.figures().items()} | {
+            **self.costs()
+        }
+
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
         absent = {name for name in _OPTIONAL if not getattr(self, name)}

@@ -261,6 +261,15 @@ def cost_columns() -> list[str]:
     return [*shapes, *floats, *sorted(DEVICE_COSTS)]
 
 
+def counted(cost: float) -> str:
+    """Write a cost: counts with all their digits, so that a bound and what is just above it differ.
+
+    >>> counted(1048577.0), counted(0.0512345)
+    ('1048577', '0.0512345')
+    """
+    return str(int(cost)) if float(cost).is_integer() else f"{cost:g}"
+
+
 @dataclass(frozen=True)
 class Limit:
     """An upper bound on a cost: ``cost <= bound``, checked before any training.
@@ -314,8 +323,8 @@ class Limit:
         'arena_bytes 90 + front_end_ram_bytes 20 > 100'
         """
         column, besides = self.cost.column, self._besides(costs)
-        more = f" + {self.beside.column} {besides:g}" if self.beside is not None and besides else ""
-        return f"{column} {costs[column]:g}{more} > {self.bound:g}"
+        more = f" + {self.beside.column} {counted(besides)}" if self.beside is not None and besides else ""
+        return f"{column} {counted(costs[column])}{more} > {counted(self.bound)}"
 
     def _besides(self, costs: Mapping[str, float]) -> float:
         return costs.get(self.beside.column, 0.0) if self.beside is not None else 0.0

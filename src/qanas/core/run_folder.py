@@ -9,13 +9,14 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import polars as pl
 import tomli_w
@@ -23,7 +24,11 @@ from filelock import FileLock, Timeout
 
 from qanas.core.card import Card
 from qanas.core.errors import InputError
+from qanas.core.json_values import json_value
 from qanas.core.measures import Direction, Metric, measure_of
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,19 +44,48 @@ SEED_ID = "seed"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, killed at any moment, either the old or the new content is there."""
+    """Write a file so that, killed at any moment, either the old or the new content is there.
+
+    Processes that write the same file wait for each other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with naming(path):
+    with naming(path), _held(partial) as file:
         try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if sys.platform == "win32":
+                file.close()  # no open file is renamed there
             partial.replace(path)
         except OSError:
             partial.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
             raise
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[BinaryIO]:
+    """Open a file, made empty, that no other process writes meanwhile; without locks, that is as it comes."""
+    while True:
+        with partial.open("ab") as file:
+            _lock(file)
+            there = os.fstat(file.fileno())
+            try:
+                same = os.path.samestat(there, partial.stat())
+            except FileNotFoundError:
+                same = False
+            if same:  # else who held it before has put it into its place
+                if there.st_size:
+                    file.truncate(0)  # left by a process that was killed
+                yield file
+                return
+
+
+def _lock(file: BinaryIO) -> None:
+    """Wait for an open file until nobody else holds it; it is free when it is closed, or its process dies."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -237,8 +271,8 @@ class RunFolder:
         write_atomically(path, pl.DataFrame(data, strict=False).write_csv().encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write counts and times."""
-        write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+        """Write counts and times; what is not defined is null."""
+        write_atomically(self.summary, (json.dumps(json_value(summary), indent=2, allow_nan=False) + "\n").encode())
 
     def read_summary(self) -> dict[str, Any]:
         """Return counts and times; empty before the search has ended once.

@@ -104,9 +104,21 @@ def ship_folder(source: Source, deployed: Deployed, folder: Path) -> Export:
         warning=BY_ITSELF,
     )
     written = {f"firmware/{name}": text.encode() for name, text in firmware.files().items()}
+    for name in _left_by_earlier(folder) - written.keys():  # it is of another model
+        (folder / name).unlink(missing_ok=True)
     for name, content in written.items():
         write_atomically(folder / name, content)
     told = {name: value for name, value in export.as_json().items() if name not in {"path", "failure"}}
     card = {**told, "files": {name: digest(content) for name, content in written.items()}}
     write_atomically(folder / "card.json", json.dumps(card, indent=2, allow_nan=False).encode() + b"\n")
     return export
+
+
+def _left_by_earlier(folder: Path) -> set[str]:
+    """Return the files of the firmware that an earlier export into a folder wrote, by its card."""
+    try:
+        files = json.loads((folder / "card.json").read_text("utf-8"))["files"]
+        names = {str(name) for name in files}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
+    return {name for name in names if name.startswith("firmware/") and ".." not in Path(name).parts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ PAIRS_A_TERM = 2
 """That a further number wants."""
 
 COLUMNS = ("network", "ms")
+
+FITTED = "networks that were measured on it"
+"""How the description of a device's file ends that was fitted: one may be fitted anew."""
 
 CYCLES_OF_A_MS = 1e3
 """At 1 MHz."""
@@ -153,13 +157,31 @@ def _terms(pairs: Sequence[Pair]) -> list[Term]:
     return ["convolution", *by_work[:1], *others[:1], *by_work[1:], *others[1:]]
 
 
+def require_own(path: Path) -> None:
+    """Refuse to write a device's file where another one is, before anything is fitted.
+
+    Raises:
+        InputError: the name is none of a device's file, or something is there that no fit wrote.
+    """
+    if path.suffix != ".toml":
+        raise InputError(f"--out {path}: a device's file is written there; name it *.toml")
+    if not path.exists():
+        return
+    try:
+        told = tomllib.loads(path.read_text("utf-8")).get("description")
+    except (OSError, ValueError, RecursionError):
+        told = None
+    if not (isinstance(told, str) and told.endswith(FITTED)):
+        raise InputError(f"--out {path}: something is there that no fit wrote; name another file")
+
+
 def write_device(path: Path, found: Fit, clock_mhz: float) -> None:
     """Write a device's file of a fit, each pair among its published points; it is called as the file."""
     name = re.sub(r"[^a-z0-9_.-]+", "-", path.stem.lower()).lstrip("-_.") or "device"
     content = {
         "version": 2,
         "name": name,
-        "description": f"{path.stem}, by a formula of {len(found.pairs)} networks that were measured on it",
+        "description": f"{path.stem}, by a formula of {len(found.pairs)} {FITTED}",
         "clock_mhz": clock_mhz,
         "latency": {"method": "analytic", "source": found.described, "cycles": dict(found.cycles)},
         "published": [

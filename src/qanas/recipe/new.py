@@ -424,5 +424,9 @@ def write_recipe(folder: Path, path: Path, device: str = "host", target: str | N
         raise InputError(f"{path}: there is such a file: give another name by --out, or take it away")
     suggestion = suggestion_for(folder, target)
     place = os.path.relpath(folder.resolve(), path.resolve().parent)
-    path.write_text(suggestion.recipe(place, device), "utf-8")
+    content = suggestion.recipe(place, device)
+    try:
+        path.write_bytes(content.encode())
+    except UnicodeEncodeError as error:
+        raise InputError(f"{folder}: it, or what is in it, has a name that is no UTF-8; TOML can't hold it") from error
     return suggestion

@@ -197,9 +197,10 @@ class Comparison:
         metric, cost = self.shipped_axes
         joint = {entry.name for entry in self.deployed.joint[run]}
         models = [
-            Shipped(name, card, card.costs()[cost], val, statistic(card, "deployed", "test", metric), name in joint)
+            Shipped(name, card, paid, val, statistic(card, "deployed", "test", metric), name in joint)
             for name, card in self.runs[run].shipped.items()
             if (val := statistic(card, "deployed", "val", metric)) is not None
+            and (paid := card.costs_everywhere().get(cost)) is not None
         ]
         return sorted(models, key=lambda model: (model.cost, model.name))
 
@@ -347,9 +348,9 @@ def _deployed(data: RunData, axes: Sequence[Measure]) -> list[Entry]:
 
 def _on_card(card: Card, measure: Measure) -> float | None:
     if isinstance(measure, Cost):
-        return card.costs().get(measure.column)
+        return card.costs_everywhere().get(measure.column)
     found = statistic(card, "deployed", "val", measure.name)
-    return None if found is None else found.mean
+    return None if found is None else finite(found.mean)
 
 
 def _labels(folders: Sequence[RunFolder]) -> tuple[str, ...]:

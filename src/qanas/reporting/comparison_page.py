@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from qanas.core.json_values import json_value
 from qanas.core.measures import Cost, Goal, Measure, Metric, Score
 from qanas.core.pareto import non_dominated
 from qanas.core.run_folder import write_atomically
@@ -85,7 +86,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Return everything that the page tells as plain values; ``docs/analysis.md`` lists the keys."""
+    """Return all that the page tells as plain values, null where none is; ``docs/analysis.md`` lists the keys."""
     runs = []
     for place, (label, data) in enumerate(zip(comparison.labels, comparison.runs, strict=True)):
         runs.append(
@@ -98,7 +99,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "models": [_model(model) for model in comparison.shipped(place)],
             }
         )
-    return {
+    told = {
         "schema_version": SCHEMA_VERSION,
         "fair": not comparison.unfair,
         "unfair": comparison.unfair,
@@ -110,6 +111,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             for difference in comparison.differences
         },
     }
+    plain: dict[str, Any] = json_value(told)
+    return plain
 
 
 def _axes(overlay: Overlay) -> list[dict[str, Any]]:
@@ -172,7 +175,7 @@ def search_plot(comparison: Comparison) -> Figure:
     for place, label in enumerate(comparison.labels):
         line: Spec = {"type": "scatter", "legendgroup": label, "mode": "lines", "hoverinfo": "skip"}
         traces.append(line | {"showlegend": False, "line": {"shape": "hv", "width": 2, "color": run_colour(place)}})
-        named = f"{label} ({count(len(overlay.fronts[place]), 'front point')})"
+        named = hover([f"{label} ({count(len(overlay.fronts[place]), 'front point')})"])
         dots: Spec = {"type": "scatter", "legendgroup": label, "mode": "markers", "name": named}
         texts = [hover((f"{label}: {entry.lines[0]}", *entry.lines[1:])) for entry in overlay.fronts[place]]
         traces.append(dots | {"text": texts, "hovertemplate": HOVER, "marker": _marker(place)})
@@ -238,10 +241,12 @@ def shipped_plot(comparison: Comparison) -> Figure | None:
         models = comparison.shipped(place)
         costs += [model.cost for model in models]
         values = [(model, model.val) for model in models]
-        traces.append(_marks(values, place, label, metric) | {"name": f"{label}, validation", "legendgroup": label})
+        traces.append(
+            _marks(values, place, label, metric) | {"name": hover([f"{label}, validation"]), "legendgroup": label}
+        )
         tested = [(model, model.test) for model in models if model.test is not None]
         open_marker = _marker(place) | {"symbol": f"{_marker(place)['symbol']}-open", "size": 8}
-        changes = {"name": f"{label}, test", "legendgroup": label, "marker": open_marker, "opacity": 0.75}
+        changes = {"name": hover([f"{label}, test"]), "legendgroup": label, "marker": open_marker, "opacity": 0.75}
         traces.append(_marks(tested, place, label, metric) | changes)
     layout = {
         "xaxis": value_axis(cost, costs),
@@ -330,7 +335,9 @@ def _shared_goals(comparison: Comparison) -> tuple[Goal, ...]:
 def _smallest_reaching(data: RunData, goals: Sequence[Goal], comparison: Comparison) -> str:
     """Return the smallest successful model of a run that reaches some goals, with its cost."""
     cost = comparison.shipped_axes[1] if comparison.shipped_axes is not None else "file_bytes"
-    found = {name: c.costs()[cost] for name, c in data.cards.items() if not c.degenerate and c.reaches(goals)}
+    reaching = {name: card for name, card in data.cards.items() if not card.degenerate and card.reaches(goals)}
+    costs = {name: card.costs_everywhere() for name, card in reaching.items()}
+    found = {name: known[cost] for name, known in costs.items() if cost in known}
     name = min(found, key=lambda name: (found[name], name), default=None)
     return "none" if name is None else f"{name}: {number(found[name])}"
 

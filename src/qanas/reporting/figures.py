@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from qanas.core.json_values import json_value
 from qanas.core.measures import Cost, Measure
 from qanas.reporting.wording import number, title
 
@@ -80,7 +81,7 @@ class Figure:
     least: int = 0
 
     def script(self) -> Markup:
-        """Return the plot as packed JSON."""
+        """Return the plot as packed JSON; where a number is not finite there is a gap."""
         spec = {
             "traces": list(self.traces),
             "layout": self.layout,
@@ -90,7 +91,7 @@ class Figure:
                 for choice in self.choices
             ],
         }
-        return packed(json.dumps(spec, allow_nan=False, separators=(",", ":")))
+        return packed(json.dumps(json_value(spec), allow_nan=False, separators=(",", ":")))
 
 
 def packed(text: str) -> Markup:

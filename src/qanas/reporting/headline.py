@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from qanas.core.measures import Metric
+from qanas.core.measures import DEVICE_COSTS, Metric
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.blocks import stages
 from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _WIDEST, _NARROWEST = 32, 14  # characters of a column of words
 _GAP = 2  # between columns
 _LAST = 9  # the rank of columns that have room after the words for what a model is
+_TIMES = ("latency_ms", "cycles", "instructions")
 _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 
@@ -207,7 +208,12 @@ def _smallest(data: RunData) -> str:
         return "None of the models that the search found is a success: see below." if data.shipped else ""
     cost = main_cost(data)
     name, card = min(data.useful.items(), key=lambda item: item[1].costs()[cost])
-    return f"The smallest, {named(data, name)}, has {sized(cost, card)}{_scored(data, card)}."
+    return f"The {_comparison(cost)[2]}, {named(data, name)}, has {sized(cost, card)}{_scored(data, card)}."
+
+
+def _comparison(cost: str) -> tuple[str, str, str]:
+    """Return what is said of less of a cost, of more of it, and of the least."""
+    return ("faster", "slower", "fastest") if cost in _TIMES else ("smaller", "larger", "smallest")
 
 
 def _against_reference(data: RunData) -> str:
@@ -217,9 +223,11 @@ def _against_reference(data: RunData) -> str:
     cost, metric = main_cost(data), main_metric(data)
     card = min(data.useful.values(), key=lambda shipped: shipped.costs()[cost])
     ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
-    compared = f"{_ratio(ratio)} smaller" if ratio >= 1 else f"{_ratio(1 / ratio)} larger"
+    less, more, _ = _comparison(cost)
+    compared = f"{_ratio(ratio)} {less}" if ratio >= 1 else f"{_ratio(1 / ratio)} {more}"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
-    scored = f" with {signed(own.mean - its.mean)} in validation {words(str(metric))}" if own and its else ""
+    apart = None if own is None or its is None else finite(own.mean - its.mean)
+    scored = "" if apart is None else f" with {signed(apart)} in validation {words(str(metric))}"
     return f"Against the reference ({sized(cost, reference)}{_scored(data, reference)}) it is {compared}{scored}."
 
 
@@ -234,7 +242,7 @@ def _as_good(data: RunData) -> str:
         if name != SEED_ID and name not in data.useful:
             continue
         found = statistic(card, "deployed", "val", metric)
-        if found is not None:
+        if found is not None and finite(found.mean) is not None:
             losses[name] = searched.loss(found.mean)
     limit = losses.pop(SEED_ID, None)
     if limit is None or not losses:
@@ -248,8 +256,8 @@ def _as_good(data: RunData) -> str:
         return f"None scores as well as the reference; the best, {named(data, best)}, has {told}."
     name = min(good, key=lambda name: data.cards[name].costs()[cost])
     return (
-        f"The smallest that scores at least as well as the reference on validation, {named(data, name)}, has "
-        f"{sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
+        f"The {_comparison(cost)[2]} that scores at least as well as the reference on validation, {named(data, name)}, "
+        f"has {sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
     )
 
 
@@ -259,7 +267,7 @@ def _tuned(data: RunData) -> str:
     scores = tuning.get("scores", {}) if isinstance(tuning, dict) else {}
     if not scores:
         return ""
-    tried = [f"{epochs}: {number(float(np.mean(found)))}" for epochs, found in scores.items()]
+    tried = [f"{epochs}: {number(float(np.mean(np.array(found, float))))}" for epochs, found in scores.items()]
     trainings = max(len(found) for found in scores.values())
     chosen = count(int(tuning["epochs"]), "epoch")
     return (
@@ -332,8 +340,9 @@ def _table(data: RunData, width: int) -> tuple[Table, list[str]]:
 def _rank(data: RunData, column: Column) -> int:
     """Return how soon a column is given room: scores, the cost that was searched, flash and RAM, then the rest."""
     first = [COST_WORDS[main_cost(data)], COST_WORDS["file_bytes"], COST_WORDS["arena_bytes"]]
-    if column.title in first:
-        return 1 + first.index(column.title)
+    kind = column.title.partition(", ")[0] if main_cost(data) in DEVICE_COSTS else column.title  # a device is behind
+    if kind in first:
+        return 1 + first.index(kind)
     metric = main_metric(data)
     scores = [f"{words(metric)}, {SPLITS[split]}" for split in SPLITS] if metric is not None else []
     return 0 if column.title in scores else _LAST

@@ -230,7 +230,8 @@ def _differences(data: RunData, metric: str) -> list[Column]:
                 cells.append(Cell(EMPTY))
             else:
                 low, high = (float(bound) for bound in bounds)
-                text = f"{signed(low, 2)} to {signed(high, 2)}"
+                places = max(decimals(max(abs(low), abs(high))), 2)
+                text = f"{signed(low, places)} to {signed(high, places)}"
                 cells.append(Cell(text, f"{low!r} to {high!r}", "" if low <= 0 <= high else "apart"))
         columns.append(Column(f"from the best, {word}", f"{words(metric)}, paired", cells, brief=False))
     return columns

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qanas.core.run_folder import write_atomically
 from qanas.hardware.profile import LayerProfile, Profile
@@ -31,15 +32,16 @@ def print_profile(console: Console, profile: Profile) -> None:
     for heading in ("parameters", "bytes", "MACs", "RAM", *([_UNITS[profile.figure]] if time else [])):
         table.add_column(heading, justify="right")
     for layer in (layer for layer in profile.layers if layer in chosen):
-        row = [layer.layer, layer.kind.lower(), f"{layer.parameters:,}",
-               f"{layer.weight_bytes:,}", f"{layer.macs:,}", f"{layer.live_bytes:,}"]  # fmt: skip
-        table.add_row(*row, *([_number(profile, layer.taken or 0.0)] if time else []))
+        row = [f"{layer.parameters:,}", f"{layer.weight_bytes:,}", f"{layer.macs:,}", f"{layer.live_bytes:,}"]
+        table.add_row(
+            Text(layer.layer), layer.kind.lower(), *row, *([_number(profile, layer.taken or 0.0)] if time else [])
+        )
     console.print(table)
     if len(profile.layers) > MOST_LAYERS:
         console.print(f"... and {len(profile.layers) - MOST_LAYERS} layers that take less")
     for measure, layer in profile.bottlenecks().items():
         share = _share(profile, measure, layer)
-        console.print(f"most {measure}: {layer.layer} ({layer.kind.lower()}){share}")
+        console.print(Text(f"most {measure}: {layer.layer} ({layer.kind.lower()}){share}"))
     if not time:
         console.print(
             f"latency by layer isn't told: {profile.device} takes networks whole; `qanas devices` lists others"
@@ -77,7 +79,7 @@ def _parts(profile: Profile) -> Table:
         for heading, values in sums.items():
             cells += [_number(profile, values[part]) if heading == _UNITS[profile.figure] else f"{values[part]:,.0f}",
                       f"{values[part] / totals[heading]:.1%}"]  # fmt: skip
-        table.add_row(part, *cells)
+        table.add_row(Text(part), *cells)
     return table
 
 

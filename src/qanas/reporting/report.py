@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ def render(data: RunData, doing: str = "") -> str:
         _TEMPLATE,
         [front, shipped, quantization, noise, *learning, blocks, *predictions, progress, importance, parallel],
         name=data.folder.path.resolve().name,
+        typed=shlex.quote(data.folder.path.resolve().name),
         heading=headline.heading(data),
         sentences=headline.sentences(data),
         status=data.summary.get("status", "no summary yet"),
@@ -93,5 +95,5 @@ def render(data: RunData, doing: str = "") -> str:
         versions=versions(data),
         outcomes=data.outcomes,
         reasons=reasons(data),
-        recipe=data.folder.recipe.read_text("utf-8"),
+        recipe=data.folder.recipe.read_text("utf-8", "surrogateescape"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -322,9 +323,11 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        content: Any = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}; the file was damaged, run again to write it anew") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: it holds no table; the file was damaged, run again to write it anew")
     return content
 
 
@@ -425,9 +428,9 @@ def read_predictions(data: RunData) -> list[Predictions]:
 
 def _arrays(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
 
 
@@ -436,5 +439,6 @@ def _deployed_loss(data: RunData, name: str) -> float:
     metrics = data.cards[name].metrics.get("deployed", {}).get("val", {})
     for objective in data.scores:
         if objective.name in metrics:
-            return objective.loss(metrics[objective.name].mean)
+            mean = finite(metrics[objective.name].mean)
+            return math.inf if mean is None else objective.loss(mean)
     return 0.0

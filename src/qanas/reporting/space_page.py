@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qanas.core.run_folder import write_atomically
 from qanas.planning.space_quality import SpaceQuality, best_space
@@ -26,7 +27,7 @@ def print_spaces(console: Console, found: Sequence[SpaceQuality]) -> None:
     for quality in found:
         figures = [quality.mean_macs, *(quality.quantile(share) for share in QUANTILES)]
         table.add_row(
-            quality.name, f"{quality.sampled:,}", f"{len(quality.macs):,}", f"{quality.share:.1%}",
+            Text(quality.name), f"{quality.sampled:,}", f"{len(quality.macs):,}", f"{quality.share:.1%}",
             *(f"{value / 1e6:.3g} M" if np.isfinite(value) else "-" for value in figures),
             f"{60 * quality.sampled / max(quality.seconds, 1e-9):,.0f}",
         )  # fmt: skip
@@ -34,17 +35,19 @@ def print_spaces(console: Console, found: Sequence[SpaceQuality]) -> None:
     for quality in found:
         over = ", ".join(f"{column} {count / quality.sampled:.0%}" for column, count in quality.blamed.items() if count)
         limits = "; ".join(quality.limits) or "none: name a device or [limits], or all that is large wins"
-        console.print(f"{quality.name}: limits {limits}" + (f"; over: {over}" if over else ""))
+        # Plain text, not markup: recipes may be called as they like.
+        console.print(Text(f"{quality.name}: limits {limits}" + (f"; over: {over}" if over else "")))
         if quality.refused:
-            console.print(f"{quality.name}: {quality.refused} candidates give no network")
+            console.print(Text(f"{quality.name}: {quality.refused} candidates give no network"))
     best = best_space(found)
     if best is None:
         console.print("nothing fits: loosen the limits, or make the space's networks smaller")
     elif len(found) > 1:
-        console.print(
+        told = (
             f"take {best.name}: what fits of it computes most, {best.mean_macs / 1e6:.3g} million multiply-accumulates "
             "on average: more capacity in the same memory (MCUNet's rule; it looks at no score)"
         )
+        console.print(Text(told))
 
 
 def write_spaces(found: Sequence[SpaceQuality], page: Path) -> None:

@@ -37,6 +37,8 @@ _SPELLED = {part.lower(): part for part in ("AUC", "F1", "IoU", "MAE", "mIoU", "
 _MINUTE, _HOUR = 60, 3600
 _TENTHS_BELOW = 10  # seconds
 _COUNTABLE = 10**7
+_FOUR_TELL = 1e-3  # from here on four decimals tell enough
+_MOST_DECIMALS = 12
 
 EMPTY = "\N{EN DASH}"
 """What an empty cell shows."""
@@ -75,8 +77,14 @@ def listed(texts: Sequence[str]) -> str:
 
 
 def decimals(value: float) -> int:
-    """Return how many decimals tell values of this size apart."""
+    """Return how many decimals tell values of this size apart.
+
+    >>> decimals(250.0), decimals(0.5), decimals(0.0), decimals(0.000031)
+    (1, 3, 4, 7)
+    """
     size = abs(value)
+    if 0 < size < _FOUR_TELL:
+        return min(2 - math.floor(math.log10(size)), _MOST_DECIMALS)
     steps = ((1000.0, 0), (100.0, 1), (1.0, 2), (0.1, 3))
     return next((places for bound, places in steps if size >= bound), 4)
 
@@ -105,6 +113,8 @@ def signed(value: float, places: int | None = None) -> str:
     ('+0.250', '+1.5')
     """
     text = number(abs(value), places)
+    if not math.isfinite(value):
+        return text
     return f"\N{MINUS SIGN}{text}" if value < 0 else f"+{text}"
 
 

@@ -20,7 +20,7 @@ def scores(card: Card, goals: Sequence[Goal], split: SplitName = "val") -> str:
 
 def within(card: Card, limits: Sequence[Limit]) -> bool:
     """Tell whether a model is within the limits, as far as its card has the costs that they are on."""
-    costs = card.costs()
+    costs = card.costs_everywhere()
     return all(limit.excess(costs) <= 0 for limit in limits if limit.cost.column in costs)
 
 

@@ -17,6 +17,8 @@ from qanas.shipping.models import Shipment
 
 logger = logging.getLogger("qanas")
 
+_KEPT_IN = {"flash_bytes": "flash", "ram_bytes": "RAM"}
+
 
 def with_latency(
     devices: Sequence[Device], folder: RunFolder, shipments: Sequence[Shipment], progress: Progress
@@ -88,6 +90,12 @@ def told_latency(device: Device, folder: RunFolder, identities: Sequence[str]) -
         return [f"latency: {error}"]
     lines = [f"latency on {device.name}, {_told(device)}:"]
     for identity, latency in zip(identities, taken, strict=True):
-        figures = ", ".join(f"{value:.3g} {COST_UNITS[name]}" for name, value in latency.figures().items())
-        lines.append(f"  {identity} {figures}")
+        lines.append(f"  {identity} {', '.join(_figure(name, value) for name, value in latency.figures().items())}")
     return lines
+
+
+def _figure(name: str, value: float) -> str:
+    """Write what a model takes: milliseconds with three digits, counts with all; bytes are of flash or of RAM."""
+    unit = COST_UNITS[name]
+    told = f"{value:.3g}" if unit == "ms" else f"{value:,.0f}"
+    return f"{told} bytes of {_KEPT_IN[name]}" if name in _KEPT_IN else f"{told} {unit}"

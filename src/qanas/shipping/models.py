@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -417,12 +418,30 @@ def _ports(alone: BorderTensor | None, several: Sequence[NamedTensor], usual: st
 
 
 def remove_stale_models(folder: RunFolder, shipments: list[Shipment]) -> None:
-    """Remove models of earlier sessions that are no finalists any more, and what a killed export left."""
+    """Remove models of earlier sessions that are no finalists any more, and what a killed export left.
+
+    What no run wrote stays: the folder may be one that had a ``models`` before.
+    """
     current = {shipment.finalist.identity for shipment in shipments if shipment.card is not None}
     if folder.models.is_dir():
         for entry in folder.models.iterdir():
-            if entry.name not in current:
+            if entry.name not in current and entry.is_dir() and (_is_model(entry) or _is_partial(entry)):
                 shutil.rmtree(entry)
+
+
+def _is_partial(entry: Path) -> bool:
+    return entry.name.startswith(".") and entry.name.endswith(".partial")
+
+
+def _is_model(entry: Path) -> bool:
+    """Tell whether a folder is a shipped model's, damaged or not."""
+    try:
+        told = json.loads((entry / "card.json").read_bytes())
+    except OSError:
+        return False
+    except ValueError:
+        return (entry / "model.tflite").is_file()
+    return isinstance(told, dict) and told.get("candidate") == entry.name
 
 
 def front_rows(plan: Plan, front: Sequence[TrialRecord], shipments: list[Shipment]) -> list[dict[str, Value | None]]:

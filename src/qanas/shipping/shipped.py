@@ -12,7 +12,7 @@ import polars as pl
 from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName, sound
 from qanas.core.errors import InputError, unknown
-from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, measure_of
+from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.scoring import metrics_of
@@ -171,16 +171,28 @@ def goals_of(folder: RunFolder) -> list[Goal]:
     return [Goal.parse(name, bound, known, f"{folder.recipe}: goals.") for name, bound in found.items()]
 
 
+def limits_of(folder: RunFolder, named: Sequence[Limit] = ()) -> list[Limit]:
+    """Return the limits of a run's recipe, its device's among them.
+
+    Args:
+        folder: of the run.
+        named: limits that stand in place of the recipe's on the same costs.
+    """
+    found = ((Cost.parse(column), bound) for column, bound in folder.read_recipe().get("limits", {}).items())
+    given = {limit.cost for limit in named}
+    return [Limit(cost, float(bound)) for cost, bound in found if cost is not None and cost not in given]
+
+
 def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = ()) -> Pick:
     """Return the best shipped model within the limits, from the run's files alone; with goals the smallest there.
 
     The best one has the best deployed validation score, in the metric of the first objective that is about one;
-    of equal ones the smaller. Where all objectives are costs, the smallest model is the best. A degenerate model is
-    picked only where all within the limits are, with a warning.
+    of equal ones the smaller. Where all objectives are costs, the smallest model is the best. A degenerate model, or
+    one over a limit of the recipe, is picked only where all within the limits are, with a warning.
 
     Args:
         folder: of the run.
-        limits: bounds on costs of the cards.
+        limits: bounds on costs of the cards, in place of the recipe's on the same costs.
         wanted: goals: bounds on scores.
 
     Raises:
@@ -189,29 +201,48 @@ def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = 
     cards = folder.cards()
     if not cards:
         raise InputError(f"{folder.models}: no model was shipped; run the recipe first")
+    known = dict.fromkeys(column for card in cards.values() for column in card.costs_everywhere())
     for limit in limits:
-        known = next(iter(cards.values())).costs()
         if limit.cost.column not in known:
             raise InputError(f"--limit {limit.cost.column}: {unknown('cost', limit.cost.column, known)}")
-    within = {name: card for name, card in cards.items() if all(limit.excess(card.costs()) <= 0 for limit in limits)}
+    within = {name: card for name, card in cards.items() if _excess(card, limits) <= 0}
     if not within:
-        closest = min(cards, key=lambda name: max(limit.excess(cards[name].costs()) for limit in limits))
-        costs = ", ".join(f"{limit.cost.column} {cards[closest].costs()[limit.cost.column]:g}" for limit in limits)
-        raise InputError(f"no shipped model is within the limits; the closest is {closest} with {costs}")
-    score = _score(folder, cards)
+        closest = min(cards, key=lambda name: _excess(cards[name], limits))
+        costs = cards[closest].costs_everywhere()
+        told = ", ".join(f"{limit.cost.column} {counted(costs.get(limit.cost.column, math.nan))}" for limit in limits)
+        raise InputError(f"no shipped model is within the limits; the closest is {closest} with {told}")
+    own = limits_of(folder, limits)
+    fitting = {name: card for name, card in within.items() if goals.within(card, own)}
     if wanted:
-        return _smallest(folder, within, wanted)
+        return _smallest(folder, fitting or within, wanted, own)
+    score = _score(folder, cards)
 
     def rank(name: str) -> tuple[float, int]:
         loss = score.loss(cards[name].metric("deployed", "val", score.name).shipped) if score is not None else 0.0
-        return loss, cards[name].weight_bytes
+        return math.inf if math.isnan(loss) else loss, cards[name].weight_bytes
 
-    best = min(sound(within), key=rank)
-    return Pick(best, _reason(cards[best], score, limits, len(within), len(cards)), _warning(best, cards[best]))
+    best = min(sound(fitting or within), key=rank)
+    bounds = [*limits, *own] if fitting else limits
+    reason = _reason(cards[best], score, bounds, len(fitting or within), len(cards))
+    return Pick(best, reason, _warning(best, cards[best], own))
 
 
-def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goal]) -> Pick:
-    """Return the smallest model that reaches every goal."""
+def _excess(card: Card, limits: Sequence[Limit]) -> float:
+    """Return how far a model is over the limits at most; what isn't known of it is over any."""
+    costs = card.costs_everywhere()
+    known = (limit.excess(costs) if limit.cost.column in costs else math.inf for limit in limits)
+    return max(known, default=0.0)
+
+
+def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goal], own: Sequence[Limit]) -> Pick:
+    """Return the smallest model that reaches every goal.
+
+    Args:
+        folder: of the run.
+        cards: of the models that are asked about.
+        wanted: goals.
+        own: limits of the recipe.
+    """
     cost = _main_cost(folder)
     found = goals.smallest(cards, (), wanted, cost)
     if found is None:
@@ -225,11 +256,17 @@ def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goa
         f"smallest by {cost} of the {reaching} of {len(cards)} shipped models within the limits that reach "
         f"{goals.told(wanted)} on validation data ({goals.scores(card, wanted)}); {_sizes(card)}"
     )
-    return Pick(found, reason, _warning(found, card))
+    return Pick(found, reason, _warning(found, card, own))
 
 
-def _warning(name: str, card: Card) -> str:
-    return f"{name} is degenerate on validation data: it {card.degenerate.told()}" if card.degenerate else ""
+def _warning(name: str, card: Card, own: Sequence[Limit]) -> str:
+    """Return why a model is no success: it is degenerate, or over limits of the recipe."""
+    costs = card.costs_everywhere()
+    over = [limit.told(costs) for limit in own if not goals.within(card, [limit])]
+    broken = f"is degenerate on validation data: it {card.degenerate.told()}" if card.degenerate else ""
+    unfit = f"is over the recipe's limits: {', '.join(over)}" if over else ""
+    told = "; it ".join(filter(None, [broken, unfit]))
+    return f"{name} {told}" if told else ""
 
 
 def _main_cost(folder: RunFolder) -> str:
@@ -257,7 +294,7 @@ def _score(folder: RunFolder, cards: Mapping[str, Card]) -> Metric | None:
 
 
 def _reason(card: Card, score: Metric | None, limits: list[Limit], within: int, total: int) -> str:
-    bounds = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in limits) or "no limit"
+    bounds = " and ".join(f"{limit.cost.column} <= {counted(limit.bound)}" for limit in limits) or "no limit"
     best = "smallest"
     if score is not None:
         found = card.metric("deployed", "val", score.name)

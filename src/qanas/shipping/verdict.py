@@ -65,7 +65,7 @@ class Recommendation:
 
     Attributes:
         name: of the smallest shipped one that can't be told from the best.
-        best: by its deployed validation score.
+        best: by its deployed validation score, of those within the limits.
         metric: that was compared.
         unit: what is independent of what.
         units: how many there are, by split.
@@ -113,13 +113,14 @@ def recommend(
 ) -> Recommendation | None:
     """Name the network to take: with goals the smallest that reaches them, else the smallest that is as good as any.
 
-    Networks are compared pair by pair over the same resampled units, as far as something was kept to do so. Everything
-    is decided on validation data; what test data says of the decision stands beside it.
+    Networks are compared pair by pair over the same resampled units, as far as something was kept to do so, with the
+    best one within the limits. Everything is decided on validation data; what test data says of the decision stands
+    beside it.
 
     Args:
         folder: of a run, its models shipped.
         metric: that decides.
-        limits: of the recipe, within which the smallest is to be, where any model is.
+        limits: of the recipe, within which the best and the smallest are to be, where any model is.
         wanted: goals of the recipe.
         cost: the column by which one is smaller than another.
 
@@ -136,17 +137,20 @@ def recommend(
         if card.intervals is not None and metric.name in card.intervals.deployed.get("val", {})
     }
     cards = sound(compared or scored)
-    best = min(cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
+    fitting = {name: card for name, card in cards.items() if goals.within(card, limits)}
+    # However good, a network that doesn't fit is none to take while another one fits.
+    best = min(fitting or cards, key=lambda name: (_loss(cards[name], metric), cards[name].weight_bytes, name))
     differences = _differences(folder, compared, best, metric)
     by_size = sorted(cards, key=lambda name: (*goals.size(cards[name], cost), name))
     alike = [name for name in by_size if name == best or (compared and differences[name]["val"].holds(0.0))]
-    chosen = next((name for name in alike if goals.within(cards[name], limits)), alike[0])
+    chosen = next((name for name in alike if name in fitting), alike[0])
     reaching = goals.smallest(scored, limits, wanted, cost) if wanted else None
     finalists = {name: card for name, card in compared.items() if card.kind != "baseline"}
     tau = _agreement(finalists, metric)
     sentences = (
         _by_goals(scored, reaching, wanted) if wanted else "",
         _chosen(cards, chosen, best, metric, differences, smallest=alike[0]) if reaching is None else "",
+        _unfitting(cards, fitting, best, metric),
         _others(differences, alike, best, compared[best].intervals) if compared else "",
         _unsound(shipped),
         _ranking(tau, finalists, metric),
@@ -157,6 +161,16 @@ def recommend(
     told = tuple(filter(None, sentences))
     taken = reaching or chosen
     return Recommendation(taken, best, metric.name, unit, units, differences, tau, len(finalists), told)
+
+
+def _unfitting(cards: Mapping[str, Card], fitting: Mapping[str, Card], best: str, metric: Metric) -> str:
+    """Tell which models score better than the best one within the limits, or that none is within them."""
+    if not fitting:
+        return "No shipped model that is a success is within the limits."
+    better = [
+        name for name, card in cards.items() if name not in fitting and _loss(card, metric) < _loss(cards[best], metric)
+    ]
+    return f"Better on validation data, but over the limits: {', '.join(better)}." if better else ""
 
 
 def _by_goals(cards: Mapping[str, Card], found: str | None, wanted: Sequence[Goal]) -> str:
@@ -261,7 +275,7 @@ def _draws_of(folder: RunFolder, name: str, split: SplitName) -> Draws:
     path = folder.model(name) / "predictions.npz"
     try:
         return draws_in(path.read_bytes(), split)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise InputError(f"{path}: {error}; it was damaged, run again to write it anew") from error
 
 

@@ -14,6 +14,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from qanas.core.json_values import json_value
 from qanas.core.measures import Cost, Measure, Metric
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
@@ -69,7 +70,7 @@ def write_importance(
         content["good_trials"] = math.ceil(found.quantile * measured)
         content["targets"] = found.shares(study)
         content |= {"level": LEVEL, "draws": DRAWS, "intervals": found.intervals(study, trials)}
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(json_value(content), indent=2, allow_nan=False) + "\n").encode())
 
 
 class _Importance:

@@ -128,10 +128,19 @@ def measure_networks(name: str, source: LatencySource, contents: Sequence[bytes]
         name: of the device.
         source: what takes them.
         contents: .tflite files.
-        path: to write.
+        path: to write; to a file of the same device and protocol they are added, in place of equal networks.
+
+    Raises:
+        InputError: there is another file, or one of another device or protocol.
     """
+    before = NetworksFile.read(path) if path.exists() else None
+    now = NetworksFile.taken(name, source, networks=[])
+    if before is not None and (before.device, before.figure, before.protocol) != (now.device, now.figure, now.protocol):
+        raise InputError(f"{path}: it is of {before.device}, {before.protocol}; name another file for {name}")
     values = source.of(contents)
     networks = [described_network(read_tflite(c).operators, v) for c, v in zip(contents, values, strict=True)]
-    made = NetworksFile.taken(name, source, networks=networks)
+    anew = [network.operators for network in networks]
+    kept = [network for network in (before.networks if before is not None else []) if network.operators not in anew]
+    made = now.model_copy(update={"networks": [*kept, *networks]})
     made.write(path)
     return made

@@ -73,4 +73,5 @@ def _shares(counts: NDArray[np.int64], names: Sequence[str]) -> Spec:
         ]
         for true, row in enumerate(shares)
     ]
-    return {"x": list(names), "y": list(names), "z": np.round(shares, 4).tolist(), "text": texts}
+    labels = [hover([name]) for name in names]
+    return {"x": labels, "y": labels, "z": np.round(shares, 4).tolist(), "text": texts}
