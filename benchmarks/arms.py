@@ -28,6 +28,7 @@ from qanas.core.pareto import hypervolume
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.hardware.device import Device
 from qanas.shipping.verdict import draws_in
+from qanas.tasks.resampling import difference
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -207,6 +208,39 @@ def hours_of(records: Sequence[Record]) -> dict[str, float]:
     """Return the CPU hours of each stage of a search, and of its trials, means over runs of one arm."""
     each = [{**own["effort_cpu_seconds"], "trials": own["trials_cpu_seconds"]} for own in records]
     return {stage: statistics.mean(own.get(stage, 0.0) for own in each) / 3600 for stage in each[0]}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One search beside another one, of the same seed.
+
+    Attributes:
+        seed: of both.
+        one: a search's record.
+        other: the other's.
+    """
+
+    seed: str
+    one: Record
+    other: Record
+
+    @classmethod
+    def of(cls, runs: Runs, one: str, other: str) -> list[Pair]:
+        """Return two arms by seed, as far as both have run."""
+        seeds = sorted(runs.get(one, {}).keys() & runs.get(other, {}).keys(), key=int)
+        return [cls(seed, runs[one][seed], runs[other][seed]) for seed in seeds]
+
+    def means(self, column: str) -> tuple[float, float]:
+        """Return the means of a column over what each search found."""
+        one, other = (float(np.mean([own[column] for own in found_of(r)])) for r in (self.one, self.other))
+        return one, other
+
+    @property
+    def ahead(self) -> str:
+        """By how many points the one's mean score on test data is ahead, with 95 % over the same draws of its units."""
+        one, other = self.means("test")
+        gap = difference(np.array(self.one["drawn"]), np.array(self.other["drawn"]), self.one["units"])
+        return f"{100 * (one - other):+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
 
 
 def volume_ratio(one: Record, other: Record, cost: str) -> float:

@@ -16,14 +16,11 @@ ahead by; the reference (`seed`), trained for the same 20 epochs from random wei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from arms import Arm, Comparison, Overrides, Record, Runs, found_of, hours_of, parser_of, protocol_of, volume_ratio
-from qanas.tasks.resampling import difference
+from arms import Arm, Comparison, Overrides, Pair, Record, Runs, hours_of, parser_of, protocol_of, volume_ratio
 
 METRIC, COST = "miou", "weight_bytes"
 EPOCHS, TEACHER_EPOCHS = 20, 40
@@ -46,26 +43,6 @@ TINY_SUPERNET: Overrides = {
 }  # fmt: skip
 
 
-def against(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Yield what QA-BWNAS is ahead by of each other one, by seed; of runs that are not there nothing."""
-    for other in OTHERS:
-        for seed in sorted(runs.get(OWN.name, {}).keys() & runs.get(other.name, {}).keys(), key=int):
-            one, two = runs[OWN.name][seed], runs[other.name][seed]
-            gap = difference(np.array(one["drawn"]), np.array(two["drawn"]), one["units"])
-            yield {
-                "other": other.name,
-                "seed": seed,
-                "means": [_mean(record, "test") for record in (one, two)],
-                "interval": [gap.low, gap.high],
-                "bytes": [_mean(record, COST) for record in (one, two)],
-                "hypervolume": volume_ratio(one, two, COST),
-            }
-
-
-def _mean(record: Record, column: str) -> float:
-    return float(np.mean([own[column] for own in found_of(record)]))
-
-
 def written(runs: Runs) -> str:
     """Return the page."""
     lines = ["# QA-BWNAS, SPOS and FairNAS on CamVid", "", *_PROTOCOL, "", "## Against each other", ""]
@@ -73,13 +50,13 @@ def written(runs: Runs) -> str:
         "| against | seed | mIoU test: QA-BWNAS | the other | ahead by | weight kB: QA-BWNAS | the other | volume |"
     ]
     lines += ["|---|--:|--:|--:|---|--:|--:|--:|"]
-    for entry in against(runs):
-        own, other = (100 * value for value in entry["means"])
-        low, high = (100 * value for value in entry["interval"])
-        kilobytes = [f"{value / 1e3:.0f}" for value in entry["bytes"]]
-        ahead = f"{own - other:+.1f} ({low:+.1f} to {high:+.1f})"
-        cells = [entry["other"], entry["seed"], f"{own:.1f}", f"{other:.1f}", ahead, *kilobytes]
-        lines.append("| " + " | ".join([*cells, f"{entry['hypervolume']:.2f}"]) + " |")
+    for other in OTHERS:
+        for pair in Pair.of(runs, OWN.name, other.name):
+            scores = [f"{100 * value:.1f}" for value in pair.means("test")]
+            kilobytes = [f"{value / 1e3:.0f}" for value in pair.means(COST)]
+            cells = [other.name, pair.seed, *scores, pair.ahead, *kilobytes]
+            volume = volume_ratio(pair.one, pair.other, COST)
+            lines.append("| " + " | ".join([*cells, f"{volume:.2f}"]) + " |")
     lines += [
         "",
         "## Effort",
