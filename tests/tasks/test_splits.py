@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qanas.tasks.splits import SPLITS, divided, together
+from qanas.core.errors import InputError
+from qanas.tasks.anomaly.task import Anomaly
+from qanas.tasks.base import Task
+from qanas.tasks.images.task import Images
+from qanas.tasks.splits import SPLITS, divided, together, told_group
+from qanas.tasks.timeseries.task import TimeSeries
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -42,3 +49,19 @@ def test_persons_of_several_classes_are_dealt_out() -> None:
 
 def test_chains_of_equal_files_and_persons_are_one_group() -> None:
     assert together(["p", "", "p", "q", "q"], ["1", "2", "3", "3", "4"]) == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("of", [Anomaly, Images, TimeSeries])
+def test_something_is_left_for_training(of: Callable[..., Task]) -> None:
+    task = of("synthetic", val_fraction=0.6, test_fraction=0.4)
+    with pytest.raises(InputError, match=r"task.val_fraction: .*: nothing is left for training"):
+        task.load()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(", "no regular expression"), ("p.", "it has 0 groups"), ("(p)(.)", "it has 2 groups"), ("()p", "no group")],
+)
+def test_patterns_that_tell_no_group(pattern: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"task.group_pattern: .*{message}"):
+        told_group(pattern, "p1_left.png", "people/p1_left.png")

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qanas.core.errors import InputError
 from qanas.tasks.base import FloatArray, Split, Task
 from qanas.tasks.labels import Sample, Wanted, digests_of, find_samples, fingerprint_of
 from qanas.tasks.likeness import Likeness, likeness, near_remarks
-from qanas.tasks.splits import SPLITS, completed, together
+from qanas.tasks.splits import SPLITS, completed, shares_held_out, together
 
 SYNTHETIC = "synthetic"
 _LIKENESS: dict[tuple[str, str, int], Likeness] = {}
@@ -131,8 +130,7 @@ class LabelledFiles(Task):
         Raises:
             InputError: files are missing, or labels or settings don't fit.
         """
-        if self.val_fraction + self.test_fraction >= 1:
-            raise InputError("task.val_fraction: with task.test_fraction it is 1 or more: nothing is left for training")
+        self._held_out()
         if self.data != SYNTHETIC:
             yield self._divide(Path(self.data))
             return
@@ -181,11 +179,14 @@ class LabelledFiles(Task):
     def _wanted(self) -> Wanted:
         return Wanted(self.what, self.suffixes, self.labels, self.group, self.group_pattern)
 
+    def _held_out(self) -> dict[str, float]:
+        """Return the shares of files that are validated and tested on."""
+        return shares_held_out(self.val_fraction, self.test_fraction)
+
     def _splits(self, samples: Sequence[Sample], groups: Sequence[int], place: str) -> tuple[list[str], list[str]]:
         """Return the split of each sample, and remarks."""
-        held_out = {"val": self.val_fraction, "test": self.test_fraction}
         labels, given = [sample.label for sample in samples], [sample.split for sample in samples]
-        return completed(labels, groups, given, held_out, self.split_seed, place)
+        return completed(labels, groups, given, self._held_out(), self.split_seed, place)
 
     def division_notes(self, found: Divided) -> dict[str, Any]:
         """Return how splits come about, for protocols."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import TypeVar
 from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
 from qanas.tasks.pictures import readable_name
-from qanas.tasks.splits import SPLIT_NAMES, SPLITS
+from qanas.tasks.splits import SPLIT_NAMES, SPLITS, told_group
 from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table
 
 LABEL_TABLE = "labels.csv"
@@ -331,23 +330,10 @@ def _split_of(table: Table, row: int, told: str) -> str:
 
 def grouped(samples: list[S], wanted: Wanted) -> list[S]:
     """Return samples with the groups that a pattern tells."""
-    if wanted.group_pattern is None:
+    pattern = wanted.group_pattern
+    if pattern is None:
         return samples
-    try:
-        pattern = re.compile(wanted.group_pattern)
-    except re.error as error:
-        raise InputError(f"task.group_pattern: no regular expression: {error}") from error
-    if pattern.groups != 1:
-        raise InputError(f"task.group_pattern: it has {pattern.groups} groups (...): give it the one that is wanted")
-    found = []
-    for sample in samples:
-        match = pattern.search(sample.name)
-        if match is None or not match[1]:
-            raise InputError(
-                f"task.group_pattern: {sample.path}: its name tells no group: mend the pattern or the name"
-            )
-        found.append(replace(sample, group=match[1]))
-    return found
+    return [replace(sample, group=told_group(pattern, sample.name, str(sample.path))) for sample in samples]
 
 
 def _require_whole(folder: Path, samples: Sequence[Sample]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,43 @@ SPLIT_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 """What people call them, in small letters."""
+
+
+def told_group(pattern: str, name: str, place: str) -> str:
+    r"""Return what a sample belongs to, by its name: what the one group (...) of ``task.group_pattern`` finds in it.
+
+    Args:
+        pattern: a regular expression.
+        name: of the sample.
+        place: the sample, for messages.
+
+    Raises:
+        InputError: the pattern is none, or finds nothing.
+
+    >>> told_group(r"(person\d)_", "person3_left.png", "person3_left.png")
+    'person3'
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"task.group_pattern: no regular expression: {error}") from error
+    if compiled.groups != 1:
+        raise InputError(f"task.group_pattern: it has {compiled.groups} groups (...): give it the one that is wanted")
+    match = compiled.search(name)
+    if match is None or not match[1]:
+        raise InputError(f"task.group_pattern: {place}: its name tells no group: mend the pattern or the name")
+    return match[1]
+
+
+def shares_held_out(val_fraction: float, test_fraction: float) -> dict[str, float]:
+    """Return the shares of samples that are validated and tested on, by split.
+
+    Raises:
+        InputError: nothing is left for training.
+    """
+    if val_fraction + test_fraction >= 1:
+        raise InputError("task.val_fraction: with task.test_fraction it is 1 or more: nothing is left for training")
+    return {"val": val_fraction, "test": test_fraction}
 
 
 def together(*keys: Sequence[str]) -> list[int]:

@@ -194,13 +194,12 @@ class Anomaly(LabelledFiles):
             raise InputError(
                 f"task.normal: {place} has no '{self.normal}', but {', '.join(labels)}: name what is normal"
             )
-        held_out = {"val": self.val_fraction, "test": self.test_fraction}
         normal = [at for at, sample in enumerate(samples) if sample.label == self.normal]
         own, said = completed(
             [self.normal] * len(normal),
             [groups[at] for at in normal],
             [samples[at].split for at in normal],
-            held_out,
+            self._held_out(),
             self.split_seed,
             place,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import read_bytes, require_folder, visible_files, visible_folders
 from qanas.tasks.pictures import IMAGE_SUFFIXES, readable_name
 from qanas.tasks.segmentation.files import MASK_SUFFIXES, SPLITS, Pair, Pairs, find_pairs, pairs_of
-from qanas.tasks.splits import SPLIT_NAMES, completed, together
+from qanas.tasks.splits import SPLIT_NAMES, completed, shares_held_out, together, told_group
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "photos", "pictures", "frames", "rgb", "inputs", "jpegimages")
 MASK_FOLDERS = (
@@ -49,18 +48,7 @@ class Division:
         """
         if self.group_pattern is None:
             return ""
-        try:
-            pattern = re.compile(self.group_pattern)
-        except re.error as error:
-            raise InputError(f"task.group_pattern: no regular expression: {error}") from error
-        if pattern.groups != 1:
-            raise InputError(
-                f"task.group_pattern: it has {pattern.groups} groups (...): give it the one that is wanted"
-            )
-        match = pattern.search(name)
-        if match is None or not match[1]:
-            raise InputError(f"task.group_pattern: {name} tells no group: mend the pattern or the name")
-        return match[1]
+        return told_group(self.group_pattern, name, name)
 
 
 def has_masks(folder: Path) -> bool:
@@ -98,12 +86,10 @@ def find_folders(folder: Path, division: Division) -> tuple[Pairs, list[str]]:
 
 def _dealt(folder: Path, given: Sequence[tuple[str, Pair]], division: Division) -> tuple[Pairs, list[str]]:
     """Return pairs by split, those that nobody told dealt: equal images and groups stay together."""
-    if division.val_fraction + division.test_fraction >= 1:
-        raise InputError("task.val_fraction: with task.test_fraction it is 1 or more: nothing is left for training")
+    shares = shares_held_out(division.val_fraction, division.test_fraction)
     pairs = [pair for _, pair in given]
     contents = [hashlib.sha256(read_bytes(pair.image)).hexdigest() for pair in pairs]
     groups = together([division.group_of(readable_name(pair.image.stem)) for pair in pairs], contents)
-    shares = {"val": division.val_fraction, "test": division.test_fraction}
     told = [split for split, _ in given]
     splits, remarks = completed(["image"] * len(pairs), groups, told, shares, division.split_seed, str(folder))
     copies = len(contents) - len(set(contents))

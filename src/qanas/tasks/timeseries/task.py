@@ -29,7 +29,7 @@ from qanas.tasks.classification import (
 from qanas.tasks.labelled_files import SYNTHETIC, Fraction
 from qanas.tasks.labels import Wanted
 from qanas.tasks.regression import NUMBER_LOSSES, NUMBER_METRICS, number_loss, number_loss_gradient, number_metrics
-from qanas.tasks.splits import SPLITS
+from qanas.tasks.splits import SPLITS, shares_held_out
 from qanas.tasks.timeseries.division import Division, numbered_groups
 from qanas.tasks.timeseries.front_end import SeriesFrontEnd
 from qanas.tasks.timeseries.notes import channel_notes, counted, seen
@@ -350,7 +350,7 @@ class TimeSeries(Task):
 
     @property
     def _division(self) -> Division:
-        shares = {"val": self.val_fraction, "test": self.test_fraction}
+        shares = shares_held_out(self.val_fraction, self.test_fraction)
         return Division(self.data, self.split, shares, self.split_seed, self.horizon)
 
     @contextmanager
