@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, Statistic, card_schema
+from qanas.core.card import BorderTensor, Card, Latency, NamedTensor, Parity, Statistic, card_schema, common_cost
+from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder, write_atomically
 
 
@@ -139,3 +140,23 @@ def test_cards_of_a_run_come_seed_first_then_by_size(tmp_path: Path) -> None:
         write_atomically(folder.model(name) / "card.json", make_card(name, size).to_json().encode())
     assert list(folder.cards()) == ["seed", "b", "c", "a"]
     assert folder.cards()["a"] == make_card("a", 700)
+
+
+@pytest.mark.parametrize(
+    ("searched", "known"),
+    [
+        ([Cost("macs"), Cost("weight_bytes")], Cost("macs")),
+        ([Cost("latency_ms", "host"), Cost("macs")], Cost("latency_ms", "host")),
+        ([Cost("latency_ms", "board"), Cost("macs")], Cost("macs")),
+        ([Cost("macs", float_=True)], Cost("macs")),
+        ([], Cost("file_bytes")),
+    ],
+    ids=["the first", "a device's", "one that a card lacks", "before quantization", "none"],
+)
+def test_models_are_compared_by_what_was_searched(searched: list[Cost], known: Cost) -> None:
+    elsewhere = {"board": Latency(ms=3.0, kernels="a formula"), "host": Latency(ms=2.0, kernels="LiteRT")}
+    cards = [make_card(), make_card().model_copy(update={"latency_ms": elsewhere})]
+    cost = common_cost(searched, cards)
+    assert cost == known
+    if cost.device:
+        assert [card.paid(cost) for card in cards] == [0.05, 2.0]

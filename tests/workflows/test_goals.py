@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.workflows.test_verdict import METRIC, put
 
-from qanas.core.card import Statistic
+from qanas.core.card import Latency, Statistic
 from qanas.core.errors import InputError
-from qanas.core.measures import Goal
+from qanas.core.measures import Cost, Goal
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.trials import TrialRecord
 from qanas.reporting.headline import sentences
@@ -126,6 +126,23 @@ def test_tables_and_headline_follow_it(run: RunFolder) -> None:
     assert told[0] == found.sentences[0]
     assert any(sentence.startswith("The smallest, good, has") for sentence in told)
     assert "mae &lt;= 11" in write_report(run).read_text("utf-8")
+
+
+def test_where_a_devices_latency_is_searched_the_fastest_is_taken(run: RunFolder) -> None:
+    cost = Cost("latency_ms", "board")
+    run.write_recipe(run.read_recipe() | {"objectives": {"mae_quantized": "minimize", cost.column: "minimize"}})
+    for name, ms in {"seed": 5.0, "good": 4.0, "small": 3.0}.items():
+        card = run.cards()[name]
+        slower = {"host": card.latency_ms["host"], cost.device: Latency(ms=ms, kernels="a formula")}
+        larger = card.model_copy(update={"latency_ms": slower, "file_bytes": 10**5 - card.file_bytes})
+        write_atomically(run.model(name) / "card.json", larger.to_json().encode())
+    goals = [parse_goal("mae=20", run)]
+    found = recommend(run, METRIC, (), goals, [cost])
+    assert found is not None
+    assert found.name == pick_model(run, [], goals).identity == "small"
+    run.write_summary({"status": "done"})
+    told = sentences(read_run(run))
+    assert any(sentence.startswith("The fastest, good, has 4 ms of latency on board") for sentence in told)
 
 
 def test_without_intervals_the_best_is_recommended(run: RunFolder) -> None:

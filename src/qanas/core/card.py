@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -23,7 +24,7 @@ from pydantic import (
 
 from qanas.core.candidate import Value
 from qanas.core.classes import Classes, Degenerate
-from qanas.core.measures import FRONT_END_COSTS, Goal, Precision
+from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Precision
 
 SCHEMA_VERSION = 1
 
@@ -325,10 +326,29 @@ class Card(BaseModel):
             **self.costs()
         }
 
+    def paid(self, cost: Cost) -> float:
+        """Return what it costs, of a cost that it holds."""
+        return self.costs_everywhere()[cost.column]
+
     def to_json(self) -> str:
         """Return the file's text; what there isn't is left out."""
         absent = {name for name in _OPTIONAL if not getattr(self, name)}
         return json.dumps(self.model_dump(mode="json", exclude=absent), indent=2, allow_nan=False) + "\n"
+
+
+def common_cost(costs: Iterable[Cost], cards: Iterable[Card]) -> Cost:
+    """Return by what one model is smaller than another.
+
+    Args:
+        costs: that were searched for, the first one first.
+        cards: of the models.
+
+    Returns:
+        The first of the costs, as it ships, that all cards hold; the file's bytes where there is none.
+    """
+    held = [card.costs_everywhere() for card in cards]
+    shipped = (replace(cost, float_=False) for cost in costs)
+    return next((cost for cost in shipped if all(cost.column in known for known in held)), Cost("file_bytes"))
 
 
 def sound(cards: Mapping[str, Card]) -> dict[str, Card]:

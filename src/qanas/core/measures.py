@@ -42,7 +42,8 @@ MULTIPLES: Mapping[str, Mapping[str, float]] = {
 }
 """By a cost's unit: what people write in its place, and how much that is."""
 
-DEVICE_COSTS = frozenset({"latency_ms", "cycles", "instructions", "flash_bytes", "ram_bytes"})
+_TIMES = frozenset({"latency_ms", "cycles", "instructions"})
+DEVICE_COSTS = frozenset({*_TIMES, "flash_bytes", "ram_bytes"})
 """Costs of a device, not of the network alone; they are never mixed."""
 
 FRONT_END_COSTS = ("front_end_macs", "front_end_ram_bytes", "front_end_flash_bytes")
@@ -149,6 +150,11 @@ class Cost(Measure):
     def of_device(self) -> bool:
         """Whether it is a device's: not known from shapes alone."""
         return self.name in DEVICE_COSTS
+
+    @property
+    def of_time(self) -> bool:
+        """Whether less of it is faster, not smaller."""
+        return self.name in _TIMES
 
     @classmethod
     def parse(cls, column: str) -> Cost | None:

@@ -181,11 +181,9 @@ class Plan:
         return replace(next(named, Metric(name, better=direction)), precision="quantized")
 
     @property
-    def main_cost(self) -> str:
-        """The column of the cost by which one shipped model is smaller than another: the first objective's."""
-        named = (objective for objective in self.objectives if isinstance(objective, Cost))
-        cost = next((cost for cost in named if not (cost.float_ or cost.device)), None)
-        return cost.column if cost is not None else "file_bytes"
+    def costs(self) -> tuple[Cost, ...]:
+        """The objectives that are costs."""
+        return tuple(objective for objective in self.objectives if isinstance(objective, Cost))
 
     def check_combination(self) -> None:
         """Refuse, before any data is read, networks, objectives, limits and finalists that don't go with the search.

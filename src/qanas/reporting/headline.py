@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from qanas.core.measures import DEVICE_COSTS, Metric
+from qanas.core.measures import Cost, Metric
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.blocks import stages
 from qanas.reporting.models import main_cost, main_metric, model_table, sized, statistic
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _WIDEST, _NARROWEST = 32, 14  # characters of a column of words
 _GAP = 2  # between columns
 _LAST = 9  # the rank of columns that have room after the words for what a model is
-_TIMES = ("latency_ms", "cycles", "instructions")
 _WHOLE_FROM = 10  # ratios from here on are written without decimals
 
 
@@ -207,13 +206,13 @@ def _smallest(data: RunData) -> str:
     if not data.useful:
         return "None of the models that the search found is a success: see below." if data.shipped else ""
     cost = main_cost(data)
-    name, card = min(data.useful.items(), key=lambda item: item[1].costs()[cost])
+    name, card = min(data.useful.items(), key=lambda item: item[1].paid(cost))
     return f"The {_comparison(cost)[2]}, {named(data, name)}, has {sized(cost, card)}{_scored(data, card)}."
 
 
-def _comparison(cost: str) -> tuple[str, str, str]:
+def _comparison(cost: Cost) -> tuple[str, str, str]:
     """Return what is said of less of a cost, of more of it, and of the least."""
-    return ("faster", "slower", "fastest") if cost in _TIMES else ("smaller", "larger", "smallest")
+    return ("faster", "slower", "fastest") if cost.of_time else ("smaller", "larger", "smallest")
 
 
 def _against_reference(data: RunData) -> str:
@@ -221,8 +220,8 @@ def _against_reference(data: RunData) -> str:
     if reference is None or not data.useful:
         return ""
     cost, metric = main_cost(data), main_metric(data)
-    card = min(data.useful.values(), key=lambda shipped: shipped.costs()[cost])
-    ratio = reference.costs()[cost] / max(card.costs()[cost], 1e-12)
+    card = min(data.useful.values(), key=lambda shipped: shipped.paid(cost))
+    ratio = reference.paid(cost) / max(card.paid(cost), 1e-12)
     less, more, _ = _comparison(cost)
     compared = f"{_ratio(ratio)} {less}" if ratio >= 1 else f"{_ratio(1 / ratio)} {more}"
     own, its = (None if metric is None else statistic(c, "deployed", "val", metric) for c in (card, reference))
@@ -254,7 +253,7 @@ def _as_good(data: RunData) -> str:
         card = data.cards[best]
         told = f"{sized(cost, card)}{_scored(data, card)}"
         return f"None scores as well as the reference; the best, {named(data, best)}, has {told}."
-    name = min(good, key=lambda name: data.cards[name].costs()[cost])
+    name = min(good, key=lambda name: data.cards[name].paid(cost))
     return (
         f"The {_comparison(cost)[2]} that scores at least as well as the reference on validation, {named(data, name)}, "
         f"has {sized(cost, data.cards[name])}{_scored(data, data.cards[name])}."
@@ -339,8 +338,9 @@ def _table(data: RunData, width: int) -> tuple[Table, list[str]]:
 
 def _rank(data: RunData, column: Column) -> int:
     """Return how soon a column is given room: scores, the cost that was searched, flash and RAM, then the rest."""
-    first = [COST_WORDS[main_cost(data)], COST_WORDS["file_bytes"], COST_WORDS["arena_bytes"]]
-    kind = column.title.partition(", ")[0] if main_cost(data) in DEVICE_COSTS else column.title  # a device is behind
+    cost = main_cost(data)
+    first = [COST_WORDS[name] for name in (cost.name, "file_bytes", "arena_bytes")]
+    kind = column.title.partition(", ")[0] if cost.of_device else column.title  # a device is behind
     if kind in first:
         return 1 + first.index(kind)
     metric = main_metric(data)

@@ -70,7 +70,7 @@ def _shipped_costs(data: RunData) -> list[str]:
         for name in entry.figures()
         if name in _COUNTED
     )
-    first = [main_cost(data)] if data.scored_for else []
+    first = [main_cost(data).column] if data.scored_for else []
     return [*first, *(cost for cost in devices if cost not in first)]
 
 
@@ -104,16 +104,8 @@ def _shipped_caption(data: RunData, cost: str) -> str:
 
 def _deployed(cards: Mapping[str, Card], cost: str) -> list[_Network]:
     """Return the networks whose cost is known."""
-    found = [(name, _cost_of(card, cost), card) for name, card in cards.items()]
+    found = [(name, card.costs_everywhere().get(cost), card) for name, card in cards.items()]
     return [_Network(name, value, card, "deployed") for name, value, card in found if value is not None]
-
-
-def _cost_of(card: Card, cost: str) -> float | None:
-    """Return what a shipped network costs; with a device's name, there."""
-    if "@" not in cost:
-        return card.costs().get(cost)
-    entry = _latency_of(card, cost)
-    return None if entry is None else entry.figures().get(cost.partition("@")[0])
 
 
 def _latency_of(card: Card, cost: str) -> Latency | None:

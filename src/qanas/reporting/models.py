@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qanas.core.measures import COST_UNITS, DEVICE_COSTS, Precision
+from qanas.core.card import common_cost
+from qanas.core.measures import COST_UNITS, DEVICE_COSTS, Cost, Precision
 from qanas.core.run_folder import SEED_ID
 from qanas.reporting.wording import COST_WORDS, EMPTY, SPLITS, count, decimals, number, signed, words
 
@@ -77,30 +78,30 @@ def main_metric(data: RunData) -> str | None:
     return next((name for name in [*wanted, *held] if name in held), None)
 
 
-def main_cost(data: RunData) -> str:
-    """Return the first cost among the objectives that the cards hold, or else the bytes of the weights."""
-    named = [replace(cost, float_=False).column for cost in data.costs]
-    cards = data.cards.values()
-    return next((name for name in named if all(name in card.costs() for card in cards)), "weight_bytes")
+def main_cost(data: RunData) -> Cost:
+    """Return the cost by which one model is smaller than another."""
+    return common_cost(data.costs, data.cards.values())
 
 
-def sized(cost: str, card: Card) -> str:
+def sized(cost: Cost, card: Card) -> str:
     """Write what a model costs, in words."""
-    value, kind, unit = number(card.costs()[cost]), COST_WORDS[cost], COST_UNITS[cost]
-    return f"{value} {kind}" if kind == unit else f"{value} {unit} of {kind}"
+    value, kind = number(card.paid(cost)), COST_WORDS[cost.name]
+    told = f"{value} {kind}" if kind == cost.unit else f"{value} {cost.unit} of {kind}"
+    return f"{told} on {cost.device}" if cost.device else told
 
 
 def model_table(data: RunData) -> ModelTable:
     """Return the table of shipped models, the reference first."""
     cards = list(data.cards.values())
     named = [name for name in COST_WORDS if name not in DEVICE_COSTS and any(name in c.costs() for c in cards)]
-    columns = [_cost(name, cards, brief=name in _BRIEF or name == main_cost(data)) for name in named]
+    first = main_cost(data)
+    columns = [_cost(name, cards, brief=name in _BRIEF or name == first.column) for name in named]
     figures = dict.fromkeys(
         (d, name) for card in cards for d, entry in card.latency_ms.items() for name in entry.figures()
     )
     latencies = [_latency(device, name, cards) for device, name in figures]
     # What was searched for stands first: a narrow terminal has room for few.
-    columns = [*latencies, *columns] if main_cost(data) in DEVICE_COSTS else [*columns, *latencies]
+    columns = [*latencies, *columns] if first.of_device else [*columns, *latencies]
     metric = main_metric(data)
     if metric is not None:
         columns += [_score(metric, split, cards) for split in SPLITS]

@@ -106,8 +106,10 @@ def _by_goals(plan: Plan, front: Sequence[TrialRecord]) -> Choice:
     def lacking(record: TrialRecord) -> float:
         return max(goal.lacking(record.metrics[goal.metric.column]) for goal in plan.goals)
 
-    cost = plan.main_cost
-    reaching = sorted((r for r in front if lacking(r) <= 0), key=lambda record: record.costs.get(cost, math.inf))
+    def size(record: TrialRecord) -> tuple[float, ...]:
+        return tuple(record.costs.get(cost.column, math.inf) for cost in plan.costs)
+
+    reaching = sorted((record for record in front if lacking(record) <= 0), key=size)
     missing = sorted((r for r in front if lacking(r) > 0), key=lacking)
     room = max(plan.finalists.count - len(reaching), 0)
     reason = f"{len(reaching)} of {len(front)} front points reach {told} in the search"

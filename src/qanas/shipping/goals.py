@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qanas.core.card import Card, SplitName, sound
-from qanas.core.measures import Goal, Limit
+from qanas.core.measures import Cost, Goal, Limit
 
 
 def told(goals: Sequence[Goal]) -> str:
@@ -24,19 +24,19 @@ def within(card: Card, limits: Sequence[Limit]) -> bool:
     return all(limit.excess(costs) <= 0 for limit in limits if limit.cost.column in costs)
 
 
-def size(card: Card, cost: str) -> tuple[float, int, int]:
-    """Return by what one model is smaller than another: a cost's column, or else the file, and then its parts."""
-    return card.costs().get(cost, card.file_bytes), card.weight_bytes, card.file_bytes
+def size(card: Card, cost: Cost) -> tuple[float, int, int]:
+    """Return by what one model is smaller than another: a cost, and of equals the weights, and then the file."""
+    return card.paid(cost), card.weight_bytes, card.file_bytes
 
 
-def smallest(cards: Mapping[str, Card], limits: Sequence[Limit], goals: Sequence[Goal], cost: str) -> str | None:
+def smallest(cards: Mapping[str, Card], limits: Sequence[Limit], goals: Sequence[Goal], cost: Cost) -> str | None:
     """Return the smallest model within the limits that is a success and reaches every goal; None where none does.
 
     Args:
         cards: by name.
         limits: bounds on costs.
         goals: bounds on scores, on validation data.
-        cost: the column by which one is smaller than another.
+        cost: by which one is smaller than another.
     """
     found = [name for name, card in sound(cards).items() if within(card, limits) and card.reaches(goals)]
     return min(found, key=lambda name: (*size(cards[name], cost), name), default=None)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from qanas.core.candidate import Candidate
-from qanas.core.card import Card, SplitName, sound
+from qanas.core.card import Card, SplitName, common_cost, sound
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
 from qanas.core.run_folder import RunFolder, digest
@@ -243,7 +243,8 @@ def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goa
         wanted: goals.
         own: limits of the recipe.
     """
-    cost = _main_cost(folder)
+    searched = (Cost.parse(column) for column in folder.read_recipe()["objectives"])
+    cost = common_cost(filter(None, searched), folder.cards().values())
     found = goals.smallest(cards, (), wanted, cost)
     if found is None:
         near = goals.closest(cards, wanted)
@@ -253,7 +254,7 @@ def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goa
         )
     card, reaching = cards[found], sum(other.reaches(wanted) for other in cards.values())
     reason = (
-        f"smallest by {cost} of the {reaching} of {len(cards)} shipped models within the limits that reach "
+        f"smallest by {cost.column} of the {reaching} of {len(cards)} shipped models within the limits that reach "
         f"{goals.told(wanted)} on validation data ({goals.scores(card, wanted)}); {_sizes(card)}"
     )
     return Pick(found, reason, _warning(found, card, own))
@@ -267,12 +268,6 @@ def _warning(name: str, card: Card, own: Sequence[Limit]) -> str:
     unfit = f"is over the recipe's limits: {', '.join(over)}" if over else ""
     told = "; it ".join(filter(None, [broken, unfit]))
     return f"{name} {told}" if told else ""
-
-
-def _main_cost(folder: RunFolder) -> str:
-    """Return the column of the first objective that every card has as a cost."""
-    known = next(iter(folder.cards().values())).costs()
-    return next((column for column in folder.read_recipe()["objectives"] if column in known), "file_bytes")
 
 
 def _sizes(card: Card) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName, sound
+from qanas.core.card import SPLITS, Bounds, Card, Intervals, SplitName, common_cost, sound
 from qanas.core.errors import InputError
-from qanas.core.measures import Goal, Limit, Metric
+from qanas.core.measures import Cost, Goal, Limit, Metric
 from qanas.core.run_folder import SEED_ID, RunFolder
 from qanas.regression.ranking import rank_correlation
 from qanas.shipping import goals
@@ -109,7 +109,7 @@ def recommend(
     metric: Metric,
     limits: Sequence[Limit] = (),
     wanted: Sequence[Goal] = (),
-    cost: str = "weight_bytes",
+    costs: Sequence[Cost] = (),
 ) -> Recommendation | None:
     """Name the network to take: with goals the smallest that reaches them, else the smallest that is as good as any.
 
@@ -122,7 +122,7 @@ def recommend(
         metric: that decides.
         limits: of the recipe, within which the best and the smallest are to be, where any model is.
         wanted: goals of the recipe.
-        cost: the column by which one is smaller than another.
+        costs: that were searched for: by the first that all models have, one is smaller than another.
 
     Returns:
         None where no shipped model has such a score.
@@ -131,6 +131,7 @@ def recommend(
     scored = {name: card for name, card in shipped.items() if metric.name in card.metrics["deployed"].get("val", {})}
     if not scored:
         return None
+    cost = common_cost(costs, shipped.values())
     compared = {
         name: card
         for name, card in scored.items()

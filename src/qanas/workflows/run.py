@@ -130,7 +130,7 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     folder.write_table(folder.front, front_rows(found.plan, found.front, shipments))
     constants = [constant_row(found.constant)] if found.constant and "constant" in plan.baselines else []
     folder.write_table(folder.finalists, [*(shipment.row() for shipment in timed), *constants])
-    verdict = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.main_cost)
+    verdict = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.costs)
     account.write(
         DONE,
         finalists={**counted(shipments), **found.told},

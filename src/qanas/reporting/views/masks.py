@@ -103,7 +103,7 @@ def shown_models(data: RunData, models: Sequence[Predictions]) -> list[Predictio
     seed = [model for model in models if model.name == SEED_ID]
     found = [model for model in models if model.name in data.shipped]
     cost = main_cost(data)
-    smallest = sorted(found, key=lambda model: (data.cards[model.name].costs()[cost], model.name))
+    smallest = sorted(found, key=lambda model: (data.cards[model.name].paid(cost), model.name))
     chosen = [*seed, *found[:1], *smallest[:1]]
     return list({model.name: model for model in chosen}.values())
 
