@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from qanas.core.run_folder import RunFolder
@@ -27,6 +30,9 @@ def test_it_says_what_goes_on_and_is_loaded_anew_until_the_end(run: RunFolder) -
     page = run.report.read_text("utf-8")
     assert "search: 3 of 60 trials done" in page
     assert "location.reload()" in page
+    assert '<span id="silent" hidden>' in page, "shown once nobody writes the page any more"
+    (written,) = re.findall(r'<time datetime="(.*?)">', page)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(written)) < timedelta(minutes=10)
     assert not report.due()
     clock.now += following.SECONDS
     assert report.due()

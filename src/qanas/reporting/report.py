@@ -66,7 +66,7 @@ def render(data: RunData, doing: str = "") -> str:
         done=data.summary.get("status") == DONE,
         missing=data.missing,
         doing=doing,
-        written=datetime.now().astimezone().strftime("%H:%M:%S") if doing else "",
+        written=datetime.now().astimezone(),
         front=front,
         stages=stages(data),
         shipped=shipped,
