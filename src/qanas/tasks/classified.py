@@ -23,9 +23,10 @@ from qanas.tasks.classification import (
 )
 from qanas.tasks.labelled_files import Divided, LabelledFiles
 from qanas.tasks.labels import Sample
+from qanas.tasks.remembered import Remembered
 
-_COUNTS: dict[tuple[object, ...], tuple[int, ...]] = {}
-"""Training samples by class, of every data set that this process has divided."""
+_COUNTS = Remembered[tuple[int, ...]]()
+"""Training samples by class."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ClassifiedFiles(LabelledFiles):
         found = super()._divide(folder)
         require_weights(self.class_weights, found.classes)
         if self.class_weights == "balanced":
-            _COUNTS[self._source] = self._training_counts(found)
+            _COUNTS.keep(self._source, self._training_counts(found))
         return found
 
     def samples_in(self, sample: Sample) -> int:
@@ -101,7 +102,8 @@ class ClassifiedFiles(LabelledFiles):
     def _weights(self) -> tuple[float, ...] | None:
         if self.class_weights is None or isinstance(self.class_weights, tuple):
             return self.class_weights
-        if self._source not in _COUNTS:
-            with self.divided():
-                pass
-        return balanced_weights(_COUNTS[self._source])
+        return balanced_weights(_COUNTS.of(self._source, self._count))
+
+    def _count(self) -> None:
+        with self.divided():
+            pass  # that counts

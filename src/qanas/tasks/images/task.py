@@ -24,6 +24,7 @@ from qanas.tasks.labelled_files import Divided, counted
 from qanas.tasks.labels import Sample, grouped
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import GREY, IMAGE_SUFFIXES, Side, channel_statistics, print_of_picture, sides_searched
+from qanas.tasks.remembered import Remembered
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
@@ -33,8 +34,7 @@ CELLS = 8
 
 _SYNTHETIC_SEED = 0
 
-_FRAMES: dict[tuple[object, ...], Frame] = {}
-"""Of every data set that this process has read."""
+_FRAMES = Remembered[Frame]()
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,7 @@ class Images(ClassifiedFiles):
             indices: of its samples, from 0, shape (batch,).
         """
         del val
-        if self._framing not in _FRAMES:
-            self.load()
-        frame = _FRAMES[self._framing]
+        frame = _FRAMES.of(self._framing, self.load)
         with self.divided() as files:
             return [self._look.camera.raw(files.samples["val"][int(index)].path, frame) for index in indices]
 
@@ -206,7 +204,7 @@ class Images(ClassifiedFiles):
         frame, told = self._look.camera.framed(frames, grey=all(found.grey for found in read))
         if frame is None:
             return {}, told
-        _FRAMES[self._framing] = frame
+        _FRAMES.keep(self._framing, frame)
         return {"frame": frame.notes}, []
 
     def _require_one_kind(self, paths: Mapping[str, list[Path]], read: Mapping[str, Read]) -> None:

@@ -19,6 +19,7 @@ from qanas.tasks.classification import ClassWeights, balanced_weights, require_w
 from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched, standardise
+from qanas.tasks.remembered import Remembered
 from qanas.tasks.segmentation.back_end import ClassesBackEnd
 from qanas.tasks.segmentation.files import OWN_VOID, VOID, Dataset, Labels, digest, labels_of
 from qanas.tasks.segmentation.images import Augmentation, pixel_features
@@ -40,11 +41,9 @@ Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]
 
 
-_FRAMES: dict[tuple[object, ...], Frame] = {}
-"""Of every data set that this process has read."""
-
-_TRAINING_PIXELS: "dict[Segmentation, tuple[int, ...]]" = {}
-"""Of each task that this process has loaded: training pixels by class, from which balanced weights follow."""
+_FRAMES = Remembered[Frame]()
+_TRAINING_PIXELS = Remembered[tuple[int, ...]]()
+"""By class: balanced weights follow from them."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class Segmentation(Task):
             preprocessing |= feature_notes()
         splits = {split: self._split(read, means, deviations) for split, read in found.items()}
         counts = np.bincount(found["train"].masks.reshape(-1), minlength=VOID + 1)[: len(names)]
-        _TRAINING_PIXELS[self] = tuple(map(int, counts))
+        _TRAINING_PIXELS.keep(self, tuple(map(int, counts)))
         return TaskData(
             train=splits["train"],
             val=splits["val"],
@@ -233,9 +232,7 @@ class Segmentation(Task):
             indices: of its samples, from 0, shape (batch,).
         """
         del val
-        if self._framing not in _FRAMES:
-            self.load()
-        frame = _FRAMES[self._framing]
+        frame = _FRAMES.of(self._framing, self.load)
         with data_set(self.data, self.dataset, self._division) as (_, pairs, _):
             return [self._camera.raw(pairs["val"][int(index)].image, frame) for index in indices]
 
@@ -274,9 +271,7 @@ class Segmentation(Task):
         """Return the classes' weights; balanced ones follow from the training masks."""
         if self.class_weights is None or isinstance(self.class_weights, tuple):
             return self.class_weights
-        if self not in _TRAINING_PIXELS:
-            self.load()
-        return balanced_weights(_TRAINING_PIXELS[self])
+        return balanced_weights(_TRAINING_PIXELS.of(self, self.load))
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a batch, images (batch, 3, h, w) and classes (batch, h, w), randomly placed and coloured."""
@@ -362,7 +357,7 @@ class Segmentation(Task):
         frame, told = self._camera.framed(sizes, grey=all(read.grey for read in found.values()))
         if frame is None:
             return {}, told
-        _FRAMES[self._framing] = frame
+        _FRAMES.keep(self._framing, frame)
         return {"frame": frame.notes}, []
 
     @property

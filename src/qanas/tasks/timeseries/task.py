@@ -29,6 +29,7 @@ from qanas.tasks.classification import (
 from qanas.tasks.labelled_files import SYNTHETIC, Fraction
 from qanas.tasks.labels import Wanted
 from qanas.tasks.regression import NUMBER_LOSSES, NUMBER_METRICS, number_loss, number_loss_gradient, number_metrics
+from qanas.tasks.remembered import Remembered
 from qanas.tasks.splits import SPLITS, shares_held_out
 from qanas.tasks.timeseries.division import Division, numbered_groups
 from qanas.tasks.timeseries.front_end import SeriesFrontEnd
@@ -43,8 +44,7 @@ _FEATURES: FeatureNames = "mean+slope+deviation+last"
 _SEARCHED_THINNING = 3
 
 
-_LEARNT: dict[tuple[object, ...], Learnt] = {}
-"""Of every data set that this process has loaded."""
+_LEARNT = Remembered[Learnt]()
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class TimeSeries(Task):
                 raise InputError(f"{self.data}: {name} has no window with a target: give longer recordings")
         told = self._told.of(parts, windows)
         classes, mean = told.classes, told.mean
-        _LEARNT[self._source] = told.learnt
+        _LEARNT.keep(self._source, told.learnt)
         numbers = numbered_groups(parts)
         channels = tuple(found.channels[place] for place in kept)
         late = min(self.mean_window, self.window)
@@ -308,9 +308,7 @@ class TimeSeries(Task):
 
     @property
     def _learnt(self) -> Learnt:
-        if self._source not in _LEARNT:
-            self.load()
-        return _LEARNT[self._source]
+        return _LEARNT.of(self._source, self.load)
 
     def _weights(self) -> tuple[float, ...] | None:
         if self.class_weights is None or isinstance(self.class_weights, tuple):
