@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,7 @@ import pytest
 from qanas.core.errors import import_object
 from qanas.core.own_modules import callers_modules_kept, find_first_in, hiding_libraries
 
-
-@pytest.fixture(autouse=True)
-def _left_as_it_was() -> Iterator[None]:
-    path, modules = list(sys.path), dict(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in sys.modules.keys() - modules.keys():
-        del sys.modules[name]
-    sys.modules.update(modules)
+pytestmark = pytest.mark.usefixtures("modules_as_they_were")
 
 
 def _folder(at: Path, name: str, **files: str) -> Path:

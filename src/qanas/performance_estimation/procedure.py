@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import logging
-import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -31,6 +29,7 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch, go_on
 from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
+from qanas.core.sources import digests_of_sources
 from qanas.core.trials import CurvePoint
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.learning import LearningCurve, Look
@@ -146,27 +145,9 @@ def _description(component: object) -> Mapping[str, Any]:
     kind = type(component)
     return {
         "class": f"{kind.__module__}:{kind.__qualname__}",
-        "source": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _sources(kind)],
+        "source": digests_of_sources(kind),  # type: ignore[arg-type]  # mypy takes no class for hashable
         "arguments": {name: repr(value) for name, value in sorted(vars(component).items())},
     }
-
-
-def _sources(kind: type) -> list[Path]:
-    """Return the file of a class and those beside or below it that its module takes something from, and so on."""
-    first = Path(inspect.getfile(kind))
-    found: dict[str, Path] = {}
-    waiting = [kind.__module__]
-    while waiting:
-        name = waiting.pop()
-        module = sys.modules.get(name)
-        path = Path(getattr(module, "__file__", None) or "/")
-        if name in found or first.parent not in path.parents or not path.is_file():
-            continue
-        found[name] = path
-        for value in list(vars(module).values()):
-            own = value.__name__ if inspect.ismodule(value) else str(getattr(value, "__module__", ""))
-            waiting += [own, *(base.__module__ for base in (value.mro() if inspect.isclass(value) else ()))]
-    return [found[name] for name in sorted(found)] or [first]
 
 
 QAT_RATE = 0.3
