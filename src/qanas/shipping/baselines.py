@@ -291,7 +291,7 @@ def _repeated(sample: Outputs, count: int) -> Outputs:
 
 def _constant(data: TaskData) -> NDArray[np.float32] | None:
     """Return the constant output of a sample, or of each of its pixels, shape (output_size,)."""
-    if not data.train.in_memory:
+    if not data.train.targets_in_memory:
         return None
     targets = np.asarray(data.train.targets)
     if np.issubdtype(targets.dtype, np.floating) and targets.shape == (len(data.train), data.output_size):

@@ -75,6 +75,9 @@ class Split:
     in_memory: ClassVar[bool] = True
     """Whether `inputs` is there at no cost; where it isn't, loops go by `chunks` and `batch`."""
 
+    targets_in_memory: ClassVar[bool] = True
+    """Whether `targets` is."""
+
     def batch(self, indices: Indices) -> Batch:
         """Return inputs and targets of some samples, in the order asked for.
 
@@ -185,6 +188,7 @@ class DecodedSplit(Split):
         return self.join([self.decode_target(source) for source in self.sources])
 
     in_memory = False
+    targets_in_memory = False
 
     def chunks(self, size: int) -> Iterator[FloatArray]:
         """Decode and yield all inputs, at most ``size`` samples at a time, each of shape (size, *input_shape)."""

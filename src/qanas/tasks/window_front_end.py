@@ -14,6 +14,8 @@ from qanas.tasks.windows import cut_windows, describe_windows, feature_multiply_
 
 Integers = NDArray[np.int64]
 
+_DESCRIBED_BYTES = 2**26
+
 
 @dataclass(frozen=True)
 class WindowFrontEnd(FrontEnd):
@@ -45,8 +47,16 @@ class WindowFrontEnd(FrontEnd):
             first: the first row of each window's series, shape (windows,).
             ends: the last row of each window, shape (windows,).
         """
-        windows = cut_windows(rows, first, ends, self.window, 1 if self.features else self.thinning)
-        return describe_windows(windows, self.features, self.mean_window) if self.features else windows
+        if not self.features:
+            return cut_windows(rows, first, ends, self.window, self.thinning)
+        # A description is a few numbers a sensor; its window, in double precision, is not: so many are cut at a time.
+        count = max(1, _DESCRIBED_BYTES // max(1, 8 * self.window * rows.shape[1]))
+        places = [slice(at, at + count) for at in range(0, len(ends), count)] or [slice(0)]
+        described = [
+            describe_windows(cut_windows(rows, first[at], ends[at], self.window), self.features, self.mean_window)
+            for at in places
+        ]
+        return np.concatenate(described)
 
 
 def window_cost(front_end: WindowFrontEnd, sensors: int, conditions: int = 0, settings: int = 0) -> FrontEndCost:

@@ -283,7 +283,7 @@ def look(data: TaskData, *, told: bool = False) -> list[str]:
 
 def _targets(split: Split) -> NDArray[Any] | None:
     """Return the targets, shape (n, ...), where they are at hand as one array of numbers."""
-    if not split.in_memory or split.targets.dtype == object:
+    if not split.targets_in_memory or split.targets.dtype == object:
         return None
     return split.targets
 

@@ -37,6 +37,7 @@ from qanas.tasks.timeseries.notes import channel_notes, counted, seen
 from qanas.tasks.timeseries.reader import SERIES_SUFFIXES, Columns, Floats, Found, Series, find_series
 from qanas.tasks.timeseries.synthetic import write_activities, write_machines
 from qanas.tasks.timeseries.targets import Integers, Learnt, Predicted, Targets
+from qanas.tasks.window_split import Windows
 from qanas.tasks.windows import LONGEST_WINDOW, FeatureNames, feature_notes
 
 _SYNTHETIC_SEED = 0
@@ -394,13 +395,15 @@ class TimeSeries(Task):
         groups: Sequence[int],
     ) -> Split:
         front_end, kept = scaling
-        inputs = [
-            front_end.windows(front_end.scaled(series.values[:, kept]), np.zeros(len(ends), np.int64), ends)
-            for series, ends in zip(parts, windows, strict=True)
-        ]
         counts = [len(ends) for ends in windows]
-        return Split(
-            np.concatenate(inputs),
+        starts = np.cumsum([0, *map(len, parts)])[:-1]
+        placed = Windows(
+            front_end,
+            rows=np.concatenate([front_end.scaled(series.values[:, kept]) for series in parts]),
+            first=np.repeat(starts, counts),
+            ends=np.concatenate([start + ends for start, ends in zip(starts, windows, strict=True)]),
+        )
+        return placed.split(
             targets,
             {
                 "recording": np.repeat(np.array([series.recording for series in parts]), counts),
