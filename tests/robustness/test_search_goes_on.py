@@ -7,9 +7,13 @@ from threading import Thread
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from qanas.recipe import load_plan
 from tests.robustness.small import recipe, run
 
+NETWORK = "return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))"
 BUILD = '        w = candidate.architecture["width"]\n'
 
 
@@ -46,6 +50,35 @@ def test_no_network_is_trained_twice(tmp_path: Path, strategy: str) -> None:
     result, lines = run(path, tmp_path / "out")
     assert sorted(result.trials["width"]) == [2, 4, 8]
     assert any("ends after 3 of 12 trials" in line for line in lines)
+
+
+SHARED = {
+    "a layer that is there twice": "a = nn.Linear(8, 8); return nn.Sequential(a, nn.ReLU(), a, nn.Linear(8, 2))",
+    "weights of two layers": "a, b = nn.Linear(8, 8), nn.Linear(8, 8); b.weight = a.weight; "
+    "return nn.Sequential(a, nn.ReLU(), b, nn.Linear(8, 2))",
+}
+
+
+@pytest.mark.parametrize("build", SHARED.values(), ids=SHARED)
+def test_networks_that_share_weights_between_layers_ship(tmp_path: Path, build: str) -> None:
+    path = recipe(tmp_path, (NETWORK, build), strategy={"trials": 1}, estimation={"cache": str(tmp_path / "cache")})
+    first, _ = run(path, tmp_path / "first")
+    again, _ = run(path, tmp_path / "again")  # from the cache
+    assert list(first.models) == list(again.models) == ["seed"]
+    weights = load_file(tmp_path / "first/models/seed/weights.safetensors")
+    shared = [name for name in weights if name.endswith("weight") and weights[name].shape == (8, 8)]
+    assert len(shared) == 2
+    assert torch.equal(weights[shared[0]], weights[shared[1]])
+    assert first.models["seed"].file_bytes == (tmp_path / "first/models/seed/model.tflite").stat().st_size
+
+
+def test_what_numpy_draws_in_a_network_follows_from_the_seed(tmp_path: Path) -> None:
+    drawn = "n = {}; n[0].weight.data.copy_(torch.from_numpy(np.random.randn(w, 8))); return n"
+    path = recipe(tmp_path, (NETWORK, drawn.format(NETWORK.removeprefix("return "))))
+    bench = load_plan(path).bench
+    first, again, other = (bench.build(bench.reference, seed)[0].weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_a_resumed_search_finds_the_same_duplicates(tmp_path: Path) -> None:
