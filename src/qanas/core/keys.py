@@ -88,19 +88,40 @@ class Assignment:
 
         >>> Assignment.parse("strategy.trials=20"), Assignment.parse("container = int4")
         (Assignment(parts=('strategy', 'trials'), value=20), Assignment(parts=('container',), value='int4'))
+        >>> Assignment.parse('layers."head.0".weight_bits=4').parts
+        ('layers', 'head.0', 'weight_bits')
         """
         key, equals, value = text.partition("=")
-        parts = tuple(key.strip().split("."))
-        if not equals:
-            return cls(parts, None)
-        if len(parts) > MOST_PARTS:
+        parts = _parts(key)
+        if not equals or len(parts) > MOST_PARTS:
             return cls(parts, None)
         try:
-            return cls(parts, tomllib.loads(f"value = {value}")["value"])
+            found = tomllib.loads(f"value = {value}")
         except (tomllib.TOMLDecodeError, RecursionError):
             return cls(parts, value.strip())
+        return cls(parts, found["value"] if len(found) == 1 else value.strip())  # a line break may begin another key
 
     @property
     def complete(self) -> bool:
         """Whether there is a key and a value."""
         return self.value is not None and all(self.parts)
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    """Return the parts of a dotted key: between its dots, as TOML reads it where some are quoted.
+
+    >>> _parts('objectives.latency_ms@host'), _parts(' a . "b.c"')
+    (('objectives', 'latency_ms@host'), ('a', 'b.c'))
+    """
+    parts = tuple(part.strip() for part in key.split("."))
+    if len(parts) > MOST_PARTS or not {'"', "'"} & set(key):
+        return parts
+    try:
+        table: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return parts
+    found = []
+    while isinstance(table, dict) and len(table) == 1:
+        [(part, table)] = table.items()
+        found.append(part)
+    return tuple(found) if table == 0 else parts

@@ -80,8 +80,10 @@ def message(key: str, known: Iterable[str], mistake: Mapping[str, Any]) -> str:
             told = "empty; give at least one"
         case "value_error":
             told = _of_validator(given, text.removeprefix("Value error, "))
-        case "tuple_type":
+        case "tuple_type" | "list_type":
             told = f'{given!r}: input should be a valid list; write ["...", "..."]'
+        case "bool_type":
+            told = f"{given!r}: input should be a valid boolean; write true or false"
         case _:
             told = f"{given!r}: {text[0].lower()}{text[1:]}"
     return told

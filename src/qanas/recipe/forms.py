@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from qanas.core.errors import InputError
-from qanas.recipe.components import find, made_from, options_of, validated
+from qanas.recipe.components import find, made_from, options_of, require_free, validated
+from qanas.recipe.declared import to_toml
 from qanas.recipe.registry import OWN_TABLES
-from qanas.recipe.tables import BlocksTable, TeacherTable
+from qanas.recipe.tables import BlocksTable, SpaceTable, TeacherTable
 from qanas.search_space.blockwise_space import BlockwiseSpace
 from qanas.search_space.network_space import NetworkSpace
 
@@ -36,7 +37,7 @@ class SpaceForm:
     section: str = "space"
     key: str = "name"
     moved: Mapping[str, str] = field(default_factory=dict)
-    own_keys: tuple[str, ...] = ()
+    own_keys: tuple[str, ...] = tuple(SpaceTable.model_fields)
     unwritten: tuple[str, ...] = ()
 
     def networks(self, name: str, values: Mapping[str, Any]) -> tuple[NetworkSpace, dict[str, dict[str, Any]]]:
@@ -50,11 +51,11 @@ class SpaceForm:
             InputError: names the key and the mend.
         """
         family = find(name, self.section, self.family, self.key)
+        require_free(family, self.section, self.own_keys)
         options: BaseModel = options_of(family, values, self.section, self.moved, self.own_keys)
         made = made_from(family, options, self.section, name)
         resolved: dict[str, dict[str, Any]] = {table: {} for table in (self.section, *self.moved.values())}
-        # As TOML gives it back: a list is a list, or a resumed run would seem another one.
-        for key, value in options.model_dump(mode="json", exclude_none=True).items():
+        for key, value in to_toml(options).items():
             if key not in self.unwritten:
                 resolved[self.moved.get(key, self.section)][key] = value
         return made, resolved

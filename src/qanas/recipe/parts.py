@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qanas.core.errors import InputError, unknown, users_code
+from qanas.core.errors import InputError, told, unknown, users_code
 from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, Measure, parse_cost, parse_objective
 from qanas.hardware.costs import INPUT_COSTS, CostModel, cost_models
 from qanas.hardware.device import Device
@@ -22,7 +22,8 @@ from qanas.planning.dependence import made_from as stage_digest
 from qanas.planning.plan import SWEEP, FinalistsPlan, SchemeChoice, SearchBudget
 from qanas.planning.sharing import SharedStudy, checked_url
 from qanas.quantization.scheme import named_schemes
-from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
+from qanas.recipe.components import arguments_of, component, find, made_from, options_of, require_free, validated
+from qanas.recipe.declared import to_toml
 from qanas.recipe.tables import (
     EstimationTable,
     FinalistsTable,
@@ -134,6 +135,7 @@ def estimator_of(
     """
     kind = find(table.name, "estimation", Estimator)
     own_keys = list(type(table).model_fields)
+    require_free(kind, "estimation", own_keys)
     arguments = [name for name in arguments_of(kind) if name != "procedure" and name not in kind.tables]
     extra = table.model_extra or {}
     others = {key: value for key, value in extra.items() if key not in arguments}
@@ -150,8 +152,8 @@ def estimator_of(
     resolved = {
         "name": table.name,
         "jobs": table.jobs,
-        **procedure_options.model_dump(mode="json", exclude_none=True),
-        **options.model_dump(mode="json", exclude_none=True),
+        **to_toml(procedure_options),
+        **to_toml(options),
     }
     return estimator, resolved, {name: value.model_dump(exclude_none=True) for name, value in tables.items()}
 
@@ -259,7 +261,10 @@ def _absolute(key: str, path: str, folder: Path) -> Path:
         raise InputError(
             f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
         )
-    found = (folder / Path(expanded).expanduser()).resolve()
+    try:
+        found = (folder / Path(expanded).expanduser()).resolve()
+    except RuntimeError as error:  # of ~somebody
+        raise InputError(f"{key}: {path!r}: {told(error)}; give the whole path") from error
     try:
         os.fspath(found).encode()
     except UnicodeEncodeError as error:
