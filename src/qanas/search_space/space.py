@@ -127,6 +127,16 @@ def _require_sound(setting: object) -> None:
     if isinstance(setting, Choice) and (isinstance(setting.options, str) or not isinstance(setting.options, Sequence)):
         kind = type(setting.options).__name__  # the order of a set may be another one in each process
         raise ValueError(f"the options of '{name}' are a {kind}; give a list or a tuple, whose order stays")  # noqa: TRY004
+    if isinstance(setting, Choice):
+        _require_distinct(name, setting.options)
+
+
+def _require_distinct(name: str, options: Sequence[Value]) -> None:
+    """Refuse options that samplers can't tell apart, such as 8 and 8.0: a choice is known by its place among them."""
+    for place, option in enumerate(options):
+        first = next(other for other in options if other == option)
+        if options.index(first) != place:
+            raise ValueError(f"the options of '{name}' have {first!r} and {option!r}, which are equal; give each once")
 
 
 def _require_range(setting: Setting) -> None:
