@@ -5,6 +5,8 @@ Nothing here takes long to import: a mistake in it is told at once.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +32,27 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not TOML: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}; save it as UTF-8") from error
+
+
+def path_named(text: str, folder: Path) -> Path:
+    """Return what a path of a recipe names: what is called just so, else with environment variables and ~ put in.
+
+    Args:
+        text: of the recipe.
+        folder: that relative paths start from.
+
+    Raises:
+        LookupError: names an environment variable that isn't set.
+        RuntimeError: nobody is called as behind the ~.
+    """
+    as_it_stands = folder / text
+    if os.path.exists(as_it_stands):  # noqa: PTH110 - of a name that no file can have it is false
+        return as_it_stands
+    expanded = os.path.expandvars(text)
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise LookupError(missing[1])
+    return folder / Path(expanded).expanduser()
 
 
 def set_key(content: dict[str, Any], override: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qanas.core.errors import InputError, told, unknown, users_code
+from qanas.core.keys import path_named
 from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, Measure, parse_cost, parse_objective
 from qanas.hardware.costs import INPUT_COSTS, CostModel, cost_models
 from qanas.hardware.device import Device
@@ -252,21 +252,18 @@ def make_absolute(table: NamedTable, section: str, key: str, folder: Path) -> No
 
 
 def _absolute(key: str, path: str, folder: Path) -> Path:
-    """Return a path of a recipe as an absolute one: environment variables first, then relative to the recipe."""
+    """Return a path of a recipe as an absolute one, relative to the recipe."""
     if "\0" in path:
         raise InputError(f"{key}: {path!r}: no path has the character 0; leave it out")
-    expanded = os.path.expandvars(path)
-    missing = re.search(r"\$\{?(\w+)", expanded)
-    if missing:
-        raise InputError(
-            f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
-        )
     try:
-        found = (folder / Path(expanded).expanduser()).resolve()
-    except RuntimeError as error:  # of ~somebody
-        raise InputError(f"{key}: {path!r}: {told(error)}; give the whole path") from error
-    try:
+        found = path_named(path, folder).resolve()
         os.fspath(found).encode()
+    except LookupError as error:
+        raise InputError(
+            f"{key}: the environment variable {error.args[0]} of '{path}' is not set; set it or give the path"
+        ) from error
+    except RuntimeError as error:  # of ~somebody
+        raise InputError(f"{key}: {path!r}: {told(error).rstrip('.')}; give the whole path") from error
     except UnicodeEncodeError as error:
         raise InputError(f"{key}: {found}: its name is no UTF-8, which cards have to be: rename it") from error
     return found

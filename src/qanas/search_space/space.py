@@ -57,6 +57,8 @@ class SearchSpace:
                 raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
             for value in setting.values:
                 _require_plain(setting.name, value)
+            if isinstance(setting, Choice):
+                _require_distinct(setting.name, setting.options)
             _require_range(setting)
             seen.add(setting.name)
         if not any(setting.group in self.free for setting in self.settings):
@@ -127,8 +129,6 @@ def _require_sound(setting: object) -> None:
     if isinstance(setting, Choice) and (isinstance(setting.options, str) or not isinstance(setting.options, Sequence)):
         kind = type(setting.options).__name__  # the order of a set may be another one in each process
         raise ValueError(f"the options of '{name}' are a {kind}; give a list or a tuple, whose order stays")  # noqa: TRY004
-    if isinstance(setting, Choice):
-        _require_distinct(name, setting.options)
 
 
 def _require_distinct(name: str, options: Sequence[Value]) -> None:
