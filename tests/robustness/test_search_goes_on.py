@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from threading import Thread
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qanas.core.errors import InputError
 from qanas.recipe import load_plan
 from tests.robustness.small import recipe, run
 
@@ -70,6 +72,41 @@ def test_networks_that_share_weights_between_layers_ship(tmp_path: Path, build: 
     assert len(shared) == 2
     assert torch.equal(weights[shared[0]], weights[shared[1]])
     assert first.models["seed"].file_bytes == (tmp_path / "first/models/seed/model.tflite").stat().st_size
+
+
+STRATEGY = """
+from qanas.core.candidate import Candidate
+from qanas.search_space.start import Proposal
+from qanas.search_strategy.base import Sampler
+
+
+class MyStrategy(Sampler):
+    def ask(self, space, history, seed):
+        {}
+
+
+class MySpace(NetworkSpace):"""
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        ("raise LookupError('nothing left')", "MyStrategy.ask: LookupError: nothing left (mine_"),
+        ("exit(3)", "MyStrategy.ask: SystemExit: 3 (mine_"),
+        ("return space.reference", "MyStrategy.ask: TypeError: it returns a Candidate; return a Proposal"),
+        ("return None", "MyStrategy.ask: TypeError: it returns a NoneType; return a Proposal"),
+        ("return Proposal(Candidate({'width': np.int64(5)}))", "'width' can be np.int64(5), a int64: values are "),
+    ],
+)
+def test_what_is_wrong_with_a_strategy_of_ones_own_is_told_in_a_line(tmp_path: Path, ask: str, expected: str) -> None:
+    path = recipe(tmp_path, ("class MySpace(NetworkSpace):", STRATEGY.format(ask)), baselines={"enabled": False})
+    path.write_text(
+        re.sub('name = "random"', f'name = "{next(tmp_path.glob("mine_*")).stem}:MyStrategy"', path.read_text())
+    )
+    with pytest.raises(InputError) as caught:
+        run(path, tmp_path / "out")
+    assert str(caught.value).startswith("strategy: ")
+    assert expected in str(caught.value)
 
 
 def test_what_numpy_draws_in_a_network_follows_from_the_seed(tmp_path: Path) -> None:

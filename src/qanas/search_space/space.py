@@ -56,7 +56,7 @@ class SearchSpace:
                 named = setting.condition.setting
                 raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
             for value in setting.values:
-                _require_plain(setting.name, value)
+                require_plain(setting.name, value)
             if isinstance(setting, Choice):
                 _require_distinct(setting.name, setting.options)
             _require_range(setting)
@@ -150,7 +150,7 @@ def _require_range(setting: Setting) -> None:
         raise ValueError(f"'{setting.name}' has the range {bounds}; both ends have to be finite")
 
 
-def _require_plain(name: str, value: object) -> None:
+def require_plain(name: str, value: object) -> None:
     """Refuse a value that neither tables nor JSON hold as it is."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"'{name}' can be {value}, which is no number; give it a name, and make it in build")

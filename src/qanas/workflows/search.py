@@ -27,9 +27,11 @@ from qanas.performance_estimation.bench import Bench
 from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
+from qanas.search_space.encoding import values_of
 from qanas.search_space.growth import growth_of, weights_of_trial
+from qanas.search_space.space import SearchSpace, require_plain
 from qanas.search_space.start import Proposal
-from qanas.search_strategy.base import Sampler, Solution, Solver
+from qanas.search_strategy.base import History, Sampler, Solution, Solver
 from qanas.workflows.coordinators import Session
 from qanas.workflows.importance import write_importance
 from qanas.workflows.shared_store import SharedTrialStore
@@ -94,6 +96,29 @@ class TrialUnit(Unit[Bench, Estimate]):
 def _identity(proposal: Proposal) -> tuple[str, str]:
     """Return what tells a training from others: of a candidate, from the weights of a parent."""
     return proposal.candidate.key, proposal.parent
+
+
+def _asked(sampler: Sampler, space: SearchSpace, history: History, seed: int) -> Proposal:
+    """Return what a sampler proposes; whatever is wrong with one of a user's own is told in a line.
+
+    Args:
+        sampler: that is asked.
+        space: of the candidates.
+        history: of the search.
+        seed: of the proposal.
+
+    Raises:
+        InputError: names the place in the user's code.
+    """
+    if type(sampler).__module__.startswith("qanas."):
+        return sampler.ask(space, history, seed)
+    with users_code(f"strategy: {type(sampler).__name__}.ask"):
+        proposal = sampler.ask(space, history, seed)
+        if not isinstance(proposal, Proposal):
+            raise TypeError(f"it returns a {type(proposal).__name__}; return a Proposal (qanas.search_space.start)")
+        for name, value in values_of(proposal.candidate).items():
+            require_plain(name, value)
+        return proposal
 
 
 @dataclass
@@ -412,7 +437,7 @@ class Search:
 
         for again in range(ASKED_AGAIN):
             seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
-            proposal = sampler.ask(self.bench.space, self.store, seed)
+            proposal = _asked(sampler, self.bench.space, self.store, seed)
             if not is_known(proposal):
                 return proposal
             self.store.drop(proposal.number)
