@@ -109,6 +109,38 @@ def test_what_is_wrong_with_a_strategy_of_ones_own_is_told_in_a_line(tmp_path: P
     assert expected in str(caught.value)
 
 
+ESTIMATOR = """
+from qanas.performance_estimation.base import Estimate
+from qanas.performance_estimation.training import Training
+
+
+class MyEstimator(Training):
+    def estimate(self, bench, proposal, seed, history, watch):
+        {}
+
+
+class MySpace(NetworkSpace):"""
+
+
+@pytest.mark.parametrize(
+    ("estimate", "expected"),
+    [
+        ("return Estimate({'accuracy_quantized': np.float32(0.5)}, train_losses=np.ones(2, np.float32))", ""),
+        ("return Estimate({'accuracy_quantized': torch.tensor([0.5])})", ""),
+        ("return {'accuracy_quantized': 0.5}", "MyEstimator.estimate returns a dict; return a qanas."),
+        ("return None", "MyEstimator.estimate returns a NoneType; return a qanas."),
+        ("return Estimate({'accuracy_quantized': np.ones(3)})", "accuracy_quantized is a ndarray, not a number"),
+    ],
+)
+def test_what_an_estimator_of_ones_own_says_is_numbers(tmp_path: Path, estimate: str, expected: str) -> None:
+    path = recipe(tmp_path, ("class MySpace(NetworkSpace):", ESTIMATOR.format(estimate)))
+    named = f'[estimation]\nname = "{next(tmp_path.glob("mine_*")).stem}:MyEstimator"\n'
+    path.write_text(path.read_text().replace("[estimation]\n", named))
+    result, _ = run(path, tmp_path / "out", strategy__trials=2)
+    assert set(result.trials["outcome"]) == ({"failed"} if expected else {"measured"})
+    assert all(expected in (reason or "") for reason in result.trials["reason"])
+
+
 def test_what_numpy_draws_in_a_network_follows_from_the_seed(tmp_path: Path) -> None:
     drawn = "n = {}; n[0].weight.data.copy_(torch.from_numpy(np.random.randn(w, 8))); return n"
     path = recipe(tmp_path, (NETWORK, drawn.format(NETWORK.removeprefix("return "))))

@@ -122,7 +122,8 @@ def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Sett
 
 @pytest.mark.parametrize("setting", [RATE, replace(RATE, log=False), LAYERS, RULE])
 def test_a_step_leads_to_another_value_of_the_range(setting: Setting) -> None:
-    ends = {Float: (1e-4, 1e-1), Integer: (1, 3), Choice: ("adam", "sgd")}[type(setting)]
+    ranges: dict[type[Setting], tuple[Value, Value]] = {Float: (1e-4, 1e-1), Integer: (1, 3), Choice: ("adam", "sgd")}
+    ends = ranges[type(setting)]
     for end in ends:
         for seed in range(40):
             moved = stepped(setting.distribution, end, np.random.default_rng(seed))

@@ -51,7 +51,7 @@ def test_what_layers_share_is_kept_by_one_name(tmp_path: Path) -> None:
         return nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 1))
 
     source, target = tied(), tied()
-    save_model(source, tmp_path / "weights.safetensors")
+    save_model(source, str(tmp_path / "weights.safetensors"))
     load_weights(target, tmp_path / "weights.safetensors")
     for name, tensor in source.state_dict().items():
         torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)

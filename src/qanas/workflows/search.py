@@ -24,6 +24,7 @@ from qanas.execution.sharing import ALONE
 from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.scoring import number_of
 from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
@@ -75,7 +76,16 @@ class TrialUnit(Unit[Bench, Estimate]):
     def run(self, bench: Bench, watch: Watch) -> Estimate:
         """Estimate, from a seed that follows from the index."""
         seed = derive_seed(bench.seed, "trial", self.index)
-        return self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
+        found = self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
+        place = f"{type(self.estimator).__name__}.estimate"
+        if not isinstance(found, Estimate):
+            raise TypeError(
+                f"{place} returns a {type(found).__name__}; return a qanas.performance_estimation.base.Estimate"
+            )
+        # Numbers of NumPy or torch, which no study keeps, are as good as Python's.
+        scores = {column: number_of(f"{place}: {column}", value) for column, value in found.scores.items()}
+        losses = [number_of(f"{place}: train_losses", value) for value in found.train_losses]
+        return replace(found, scores=scores, train_losses=losses)
 
     def record(self, outcome: Outcome, **more: Any) -> TrialRecord:  # noqa: ANN401 - fields of the record
         """Return what is known of it so far as a trial."""
