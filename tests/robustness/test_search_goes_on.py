@@ -145,7 +145,7 @@ def test_what_numpy_draws_in_a_network_follows_from_the_seed(tmp_path: Path) -> 
     drawn = "n = {}; n[0].weight.data.copy_(torch.from_numpy(np.random.randn(w, 8))); return n"
     path = recipe(tmp_path, (NETWORK, drawn.format(NETWORK.removeprefix("return "))))
     bench = load_plan(path).bench
-    first, again, other = (bench.build(bench.reference, seed)[0].weight for seed in (1, 1, 2))
+    first, again, other = (bench.build(bench.reference, seed).get_parameter("0.weight") for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
