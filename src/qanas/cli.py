@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -142,11 +143,13 @@ def _of_data(recipe: Path, data: Path) -> Path:
     Raises:
         InputError: it is of other data.
     """
-    from qanas.core.keys import read_tables
+    from qanas.core.keys import path_named, read_tables
 
     task = read_tables(recipe).get("task")
     named = task.get("data") if isinstance(task, dict) else None
-    place = recipe.parent / Path(os.path.expandvars(named)).expanduser() if isinstance(named, str) else None
+    place = None
+    with suppress(LookupError, RuntimeError):  # a variable that isn't set, ~nobody
+        place = path_named(named, recipe.parent) if isinstance(named, str) else None
     if place is None or place.resolve() != data.resolve():
         raise InputError(
             f"{recipe}: it is of other data ({named or 'none is named'}), not of {data}; write another one with "

@@ -189,6 +189,14 @@ def test_a_folder_for_a_recipe(workplace: Workplace) -> None:
         ("strategy.trial=3", "strategy.trial: unknown key; did you mean 'trials'?"),
         ("strategy.trials=many", "strategy.trials: 'many'"),
         ("task.data=$NOPE/cmapss", "the environment variable NOPE"),
+        ("task.data=~nobody-is-called-so/x", "task.data: '~nobody-is-called-so/x': Could not determine home directory"),
+        ("strategy.trials=4\nhours=3", "strategy.trials: '4\\nhours=3': input should be a valid integer"),
+        ("baselines.enabled=False", "baselines.enabled: 'False': input should be a valid boolean; write true or false"),
+        ("space.search=training", "space.search: 'training': input should be a valid list; write ["),
+        (
+            'quantization.layers."head.0".weight_bit=4',
+            "layers.head.0.weight_bit: unknown key; did you mean 'weight_bits'",
+        ),
     ],
 )
 def test_a_mistake_in_set(workplace: Workplace, setting: str, expected: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,35 @@ def test_what_holds_nothing_is_refused(tmp_path: Path) -> None:
         write_recipe(tmp_path, tmp_path / "mine.toml")
     with pytest.raises(InputError, match="no folder"):
         write_recipe(tmp_path / "gone", tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    "name", ["synthetic", "$HOME", "cost$", "~nobody-is-called-so", "new\nline", 'a "quoted\\ one', "日本", "tab\t[x]"]
+)
+def test_any_name_of_a_folder_is_found_again(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).mkdir()
+    write_pictures(tmp_path / name, 0)
+    monkeypatch.chdir(tmp_path)
+    write_recipe(Path(name), Path("below/mine.toml"))
+    assert load_plan(Path("below/mine.toml")).recipe["task"]["data"] == str(tmp_path / name)
+    write_recipe(Path(name), Path("mine.toml"))
+    assert load_plan(Path("mine.toml")).recipe["task"]["data"] == str(tmp_path / name)
+
+
+def test_what_is_asked_in_vain_leaves_no_recipe(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 0)
+    with pytest.raises(InputError, match=r"^--device: unknown device 'hots': did you mean 'host'"):
+        write_recipe(tmp_path, tmp_path / "mine.toml", "hots")
+    with pytest.raises(InputError, match=r"^--target wear: a column of tables, and .* is for the task images"):
+        write_recipe(tmp_path, tmp_path / "mine.toml", target="wear")
+    assert not (tmp_path / "mine.toml").exists()
+
+
+def test_a_devices_file_is_named_from_the_recipe_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    write_pictures(tmp_path / "data", 0)
+    monkeypatch.chdir(tmp_path)
+    device = resources.files("qanas.hardware.devices").joinpath("nrf5340.toml").read_text("utf-8")
+    Path("mine.toml").write_text(device, "utf-8")
+    write_recipe(Path("data"), Path("below/recipe.toml"), "mine.toml")
+    assert load_plan(Path("below/recipe.toml")).bench.device.name == "nrf5340"

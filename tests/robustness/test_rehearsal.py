@@ -16,6 +16,8 @@ LOSS = "return F.cross_entropy(outputs, targets)"
 DATA = "return TaskData(part(96), part(40), part(41), output_size=2)"
 TARGETS = "(x[:, 0] > 0).astype(np.int64)"
 METHOD = "    def fingerprint(self)"
+BUILD = "    def build(self, candidate, shape):"
+NETWORK = "return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))"
 
 
 def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
@@ -106,6 +108,28 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
         ),
         pytest.param([("own = T", "exit(3); own = T")], "settings of MySpace can't be had: SystemExit", id="settings"),
         pytest.param([("w = c", "exit(3); w = c")], "MySpace can't be built: SystemExit: 3 (mine_", id="build exits"),
+        pytest.param(
+            [(NETWORK, f"{NETWORK}.requires_grad_(False)")], "has no weights to be trained", id="frozen weights"
+        ),
+        pytest.param([(NETWORK, "return nn.Softmax(1)")], "has no weights to be trained", id="no weights"),
+        pytest.param(
+            [
+                ("class MySpace", "LAYER = nn.Linear(8, 8)\n\n\nclass MySpace"),
+                ("nn.Linear(8, w)", "LAYER, nn.Linear(8, w)"),
+            ],
+            "networks of MySpace share layers",
+            id="layers of all networks",
+        ),
+        pytest.param(
+            [(BUILD, "    def penalties(self, candidate, network): return {'0.weigth': None}\n\n" + BUILD)],
+            "MySpace.penalties: ValueError: the network has no weight '0.weigth'; it has 0.weight, 0.bias, 2.weight",
+            id="penalty on nothing",
+        ),
+        pytest.param(
+            [(BUILD, "    def penalties(self, candidate, network): return {'0.weight': 0.1}\n\n" + BUILD)],
+            "MySpace.penalties: TypeError: '0.weight' has a float; give a Penalty",
+            id="penalty that is a number",
+        ),
         pytest.param([("MyTask(Task)", "MyTask")], "is no Task; derive it from", id="no task"),
         pytest.param([(TARGETS, "x[:, 0].astype(str)")], "train: targets are of type <U", id="targets of texts"),
         pytest.param([(TARGETS, "(x[1:, 0] > 0)")], "train: targets: 95 rows for 96 samples", id="too few targets"),

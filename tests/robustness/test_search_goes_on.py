@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from threading import Thread
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from qanas.core.errors import InputError
+from qanas.recipe import load_plan
 from tests.robustness.small import recipe, run
 
+NETWORK = "return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))"
 BUILD = '        w = candidate.architecture["width"]\n'
 
 
@@ -46,6 +52,102 @@ def test_no_network_is_trained_twice(tmp_path: Path, strategy: str) -> None:
     result, lines = run(path, tmp_path / "out")
     assert sorted(result.trials["width"]) == [2, 4, 8]
     assert any("ends after 3 of 12 trials" in line for line in lines)
+
+
+SHARED = {
+    "a layer that is there twice": "a = nn.Linear(8, 8); return nn.Sequential(a, nn.ReLU(), a, nn.Linear(8, 2))",
+    "weights of two layers": "a, b = nn.Linear(8, 8), nn.Linear(8, 8); b.weight = a.weight; "
+    "return nn.Sequential(a, nn.ReLU(), b, nn.Linear(8, 2))",
+}
+
+
+@pytest.mark.parametrize("build", SHARED.values(), ids=SHARED)
+def test_networks_that_share_weights_between_layers_ship(tmp_path: Path, build: str) -> None:
+    path = recipe(tmp_path, (NETWORK, build), strategy={"trials": 1}, estimation={"cache": str(tmp_path / "cache")})
+    first, _ = run(path, tmp_path / "first")
+    again, _ = run(path, tmp_path / "again")  # from the cache
+    assert list(first.models) == list(again.models) == ["seed"]
+    weights = load_file(tmp_path / "first/models/seed/weights.safetensors")
+    shared = [name for name in weights if name.endswith("weight") and weights[name].shape == (8, 8)]
+    assert len(shared) == 2
+    assert torch.equal(weights[shared[0]], weights[shared[1]])
+    assert first.models["seed"].file_bytes == (tmp_path / "first/models/seed/model.tflite").stat().st_size
+
+
+STRATEGY = """
+from qanas.core.candidate import Candidate
+from qanas.search_space.start import Proposal
+from qanas.search_strategy.base import Sampler
+
+
+class MyStrategy(Sampler):
+    def ask(self, space, history, seed):
+        {}
+
+
+class MySpace(NetworkSpace):"""
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        ("raise LookupError('nothing left')", "MyStrategy.ask: LookupError: nothing left (mine_"),
+        ("exit(3)", "MyStrategy.ask: SystemExit: 3 (mine_"),
+        ("return space.reference", "MyStrategy.ask: TypeError: it returns a Candidate; return a Proposal"),
+        ("return None", "MyStrategy.ask: TypeError: it returns a NoneType; return a Proposal"),
+        ("return Proposal(Candidate({'width': np.int64(5)}))", "'width' can be np.int64(5), a int64: values are "),
+    ],
+)
+def test_what_is_wrong_with_a_strategy_of_ones_own_is_told_in_a_line(tmp_path: Path, ask: str, expected: str) -> None:
+    path = recipe(tmp_path, ("class MySpace(NetworkSpace):", STRATEGY.format(ask)), baselines={"enabled": False})
+    path.write_text(
+        re.sub('name = "random"', f'name = "{next(tmp_path.glob("mine_*")).stem}:MyStrategy"', path.read_text())
+    )
+    with pytest.raises(InputError) as caught:
+        run(path, tmp_path / "out")
+    assert str(caught.value).startswith("strategy: ")
+    assert expected in str(caught.value)
+
+
+ESTIMATOR = """
+from qanas.performance_estimation.base import Estimate
+from qanas.performance_estimation.training import Training
+
+
+class MyEstimator(Training):
+    def estimate(self, bench, proposal, seed, history, watch):
+        {}
+
+
+class MySpace(NetworkSpace):"""
+
+
+@pytest.mark.parametrize(
+    ("estimate", "expected"),
+    [
+        ("return Estimate({'accuracy_quantized': np.float32(0.5)}, train_losses=np.ones(2, np.float32))", ""),
+        ("return Estimate({'accuracy_quantized': torch.tensor([0.5])})", ""),
+        ("return {'accuracy_quantized': 0.5}", "MyEstimator.estimate returns a dict; return a qanas."),
+        ("return None", "MyEstimator.estimate returns a NoneType; return a qanas."),
+        ("return Estimate({'accuracy_quantized': np.ones(3)})", "accuracy_quantized is a ndarray, not a number"),
+    ],
+)
+def test_what_an_estimator_of_ones_own_says_is_numbers(tmp_path: Path, estimate: str, expected: str) -> None:
+    path = recipe(tmp_path, ("class MySpace(NetworkSpace):", ESTIMATOR.format(estimate)))
+    named = f'[estimation]\nname = "{next(tmp_path.glob("mine_*")).stem}:MyEstimator"\n'
+    path.write_text(path.read_text().replace("[estimation]\n", named))
+    result, _ = run(path, tmp_path / "out", strategy__trials=2)
+    assert set(result.trials["outcome"]) == ({"failed"} if expected else {"measured"})
+    assert all(expected in (reason or "") for reason in result.trials["reason"])
+
+
+def test_what_numpy_draws_in_a_network_follows_from_the_seed(tmp_path: Path) -> None:
+    drawn = "n = {}; n[0].weight.data.copy_(torch.from_numpy(np.random.randn(w, 8))); return n"
+    path = recipe(tmp_path, (NETWORK, drawn.format(NETWORK.removeprefix("return "))))
+    bench = load_plan(path).bench
+    first, again, other = (bench.build(bench.reference, seed).get_parameter("0.weight") for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_a_resumed_search_finds_the_same_duplicates(tmp_path: Path) -> None:

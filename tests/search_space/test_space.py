@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from qanas.core.candidate import GROUPS, Candidate, Group, Value
 from qanas.networks.lstm import LSTMNetwork, LSTMSpace
 from qanas.networks.recurrent import REFERENCE_TRAINING
+from qanas.search_space.mutation import stepped
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import quantization_settings
 from qanas.search_space.settings import AtLeast, Choice, Condition, Float, Integer, OneOf, Setting
@@ -118,6 +120,17 @@ def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Sett
     assert set(ranges) == {"layers"}
 
 
+@pytest.mark.parametrize("setting", [RATE, replace(RATE, log=False), LAYERS, RULE])
+def test_a_step_leads_to_another_value_of_the_range(setting: Setting) -> None:
+    ranges: dict[type[Setting], tuple[Value, Value]] = {Float: (1e-4, 1e-1), Integer: (1, 3), Choice: ("adam", "sgd")}
+    ends = ranges[type(setting)]
+    for end in ends:
+        for seed in range(40):
+            moved = stepped(setting.distribution, end, np.random.default_rng(seed))
+            assert moved != end
+            assert setting.distribution._contains(setting.distribution.to_internal_repr(moved))
+
+
 @pytest.mark.parametrize(
     ("entries", "free", "message"),
     [
@@ -127,6 +140,13 @@ def test_a_seed_outside_its_range_is_kept_and_hidden_from_samplers(outside: Sett
         ([LAYERS], [], "nothing is searched"),
         ([replace(RATE, finer="larger")], ["training"], "'rate' says that larger values are finer, but has no next"),
         ([], ["architecture"], "nothing is searched"),
+        (
+            [replace(RULE, options=("adam", "sgd", "adam"))],
+            ["training"],
+            "'rule' have 'adam' and 'adam', which are equal",
+        ),
+        ([replace(RULE, options=(0, "adam", False))], ["training"], "'rule' have 0 and False, which are equal"),
+        ([replace(RULE, options=(8, 8.0))], ["training"], "'rule' have 8 and 8.0, which are equal; give each once"),
     ],
 )
 def test_spaces_that_make_no_sense_are_refused(entries: list[Setting], free: list[Group], message: str) -> None:

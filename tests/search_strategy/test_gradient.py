@@ -17,7 +17,7 @@ from qanas.hardware.device import Device
 from qanas.performance_estimation.gated_networks import GatedSharedWeights, candidate_of, held_out, places_of
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.performance_estimation.training import Training
-from qanas.search_space.gates import Choice, GateLoss, GateSettings, LearntGates, Places
+from qanas.search_space.gates import Choice, GateLoss, GateSettings, LearntGates, OptionCosts, Places
 from qanas.search_strategy.gradient import GradientSearch, collapse, likeliest, likeliest_within
 from qanas.testing.small import PlainStages, SmallSpace, small_bench
 
@@ -117,6 +117,21 @@ def test_the_likeliest_network_within_limits_is_that_of_all(
     assert ram.excess(exact[likeliest_within(offered, learnt, costs, [ram])]) <= 0
     with pytest.raises(InputError, match=r"^limits: alpha 0.1: no network is within packed_weight_bytes <= 5 "):
         likeliest_within(offered, learnt, costs, [Limit(BYTES, 5)])
+
+
+def test_gates_that_are_as_sure_as_can_be_choose(offered: GatedSharedWeights) -> None:
+    places, bound = offered.places, Limit(BYTES, 10_000)
+    options = tuple(torch.tensor([1e4, *[0.0] * (len(names) - 1)], dtype=torch.float64) for names in places.options)
+    bits = tuple(torch.tensor([0.0, 1e4], dtype=torch.float64) for _ in places.bits)
+    learnt = LearntGates(GateLoss("sum", 0.1, (BYTES.column,)), options, bits)
+    found = likeliest_within(offered, learnt, offered.option_costs([BYTES.column]), [bound])
+    assert found == likeliest(learnt)
+
+
+def test_a_cost_that_is_the_same_for_all_networks_has_no_say() -> None:
+    places = Places((("a", "b", "c"),) * 2, (0, 0), ((8,),), (0, 0))
+    shares = (((0.1 + 0.2, 0.3, 0.3),), ((0.0, 0.0, 0.0),))  # equal but for rounding
+    assert OptionCosts(7.0, ((0.0,),), shares).spread(places) == 1.0
 
 
 def test_bits_are_chosen_only_where_they_are_searched() -> None:

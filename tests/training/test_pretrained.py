@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from qanas.core.errors import InputError
@@ -41,6 +41,18 @@ def test_a_checkpoint_holds_the_weights_under_wrapped_names(tmp_path: Path, hold
     state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
     torch.save({"epoch": 3, holder: state, "optimizer": {"lr": 0.1}}, tmp_path / "last.ckpt")
     load_weights(target, tmp_path / "last.ckpt")
+    for name, tensor in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_what_layers_share_is_kept_by_one_name(tmp_path: Path) -> None:
+    def tied() -> nn.Sequential:
+        layer = nn.Linear(3, 3)
+        return nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 1))
+
+    source, target = tied(), tied()
+    save_model(source, str(tmp_path / "weights.safetensors"))
+    load_weights(target, tmp_path / "weights.safetensors")
     for name, tensor in source.state_dict().items():
         torch.testing.assert_close(target.state_dict()[name], tensor, rtol=0, atol=0)
 

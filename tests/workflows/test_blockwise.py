@@ -175,6 +175,15 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
             r"blocks\.width: .*teacher\.width",
         ),
         ({"estimation": {"epochs": 3}}, r"estimation\.epochs: .*teacher\.epochs"),
+        ({"estimation": {"name": "weight_sharing"}}, r"estimation\.name: .* not by 'weight_sharing'; leave it out"),
+        ({"teacher": {"weight_bits": [4]}}, r"teacher\.weight_bits: .*give table\.bits instead"),
+        ({"blocks": {"bits_per": "layer"}}, r"blocks\.bits_per: .*give table\.per instead"),
+        ({"teacher": {"weights": "a.pt"}, "seed": {"weights": "b.pt"}}, r"seed: the reference is the teacher"),
+        ({"table": {"bits": []}}, r"table\.bits: empty; give at least one"),
+        (
+            {"teacher": {"network": "deeplabv3"}, "blocks": {"layers": [1, 1]}},
+            r"blocks\.layers: \[1, 1\]: too few; give 6",
+        ),
         ({"objectives": {"weight_bytes": None}}, "objectives: .* one metric, .* and a cost"),
         (
             {"objectives": {"weight_bytes": None, "peak_ram_bytes": "minimize"}},

@@ -5,6 +5,8 @@ Nothing here takes long to import: a mistake in it is told at once.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +32,27 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not TOML: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}; save it as UTF-8") from error
+
+
+def path_named(text: str, folder: Path) -> Path:
+    """Return what a path of a recipe names: what is called just so, else with environment variables and ~ put in.
+
+    Args:
+        text: of the recipe.
+        folder: that relative paths start from.
+
+    Raises:
+        LookupError: names an environment variable that isn't set.
+        RuntimeError: nobody is called as behind the ~.
+    """
+    as_it_stands = folder / text
+    if os.path.exists(as_it_stands):  # noqa: PTH110 - of a name that no file can have it is false
+        return as_it_stands
+    expanded = os.path.expandvars(text)
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise LookupError(missing[1])
+    return folder / Path(expanded).expanduser()
 
 
 def set_key(content: dict[str, Any], override: str) -> None:
@@ -88,19 +111,40 @@ class Assignment:
 
         >>> Assignment.parse("strategy.trials=20"), Assignment.parse("container = int4")
         (Assignment(parts=('strategy', 'trials'), value=20), Assignment(parts=('container',), value='int4'))
+        >>> Assignment.parse('layers."head.0".weight_bits=4').parts
+        ('layers', 'head.0', 'weight_bits')
         """
         key, equals, value = text.partition("=")
-        parts = tuple(key.strip().split("."))
-        if not equals:
-            return cls(parts, None)
-        if len(parts) > MOST_PARTS:
+        parts = _parts(key)
+        if not equals or len(parts) > MOST_PARTS:
             return cls(parts, None)
         try:
-            return cls(parts, tomllib.loads(f"value = {value}")["value"])
+            found = tomllib.loads(f"value = {value}")
         except (tomllib.TOMLDecodeError, RecursionError):
             return cls(parts, value.strip())
+        return cls(parts, found["value"] if len(found) == 1 else value.strip())  # a line break may begin another key
 
     @property
     def complete(self) -> bool:
         """Whether there is a key and a value."""
         return self.value is not None and all(self.parts)
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    """Return the parts of a dotted key: between its dots, as TOML reads it where some are quoted.
+
+    >>> _parts('objectives.latency_ms@host'), _parts(' a . "b.c"')
+    (('objectives', 'latency_ms@host'), ('a', 'b.c'))
+    """
+    parts = tuple(part.strip() for part in key.split("."))
+    if len(parts) > MOST_PARTS or not {'"', "'"} & set(key):
+        return parts
+    try:
+        table: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return parts
+    found = []
+    while isinstance(table, dict) and len(table) == 1:
+        [(part, table)] = table.items()
+        found.append(part)
+    return tuple(found) if table == 0 else parts

@@ -54,6 +54,13 @@ def _models_in(annotation: object) -> list[type[BaseModel]]:
     return [kind for argument in get_args(annotation) for kind in _models_in(argument)]
 
 
+WRITTEN = {
+    **dict.fromkeys(("tuple_type", "list_type"), 'input should be a valid list; write ["...", "..."]'),
+    "bool_type": "input should be a valid boolean; write true or false",
+}
+"""What is told of a value of another type than its key's, and how that is written."""
+
+
 def message(key: str, known: Iterable[str], mistake: Mapping[str, Any]) -> str:
     """Say what is wrong with one key, and the mend.
 
@@ -77,13 +84,11 @@ def message(key: str, known: Iterable[str], mistake: Mapping[str, Any]) -> str:
         case "model_type" | "dict_type" | "mapping_type" | "model_attributes_type":
             told = f"{given!r} is not a table; write [{key}] and its keys below"
         case "too_short":
-            told = "empty; give at least one"
+            told = f"{[*given]}: too few; give {context['min_length']}" if given else "empty; give at least one"
         case "value_error":
             told = _of_validator(given, text.removeprefix("Value error, "))
-        case "tuple_type":
-            told = f'{given!r}: input should be a valid list; write ["...", "..."]'
         case _:
-            told = f"{given!r}: {text[0].lower()}{text[1:]}"
+            told = f"{given!r}: {WRITTEN.get(kind) or text[0].lower() + text[1:]}"
     return told
 
 

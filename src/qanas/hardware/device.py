@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -170,7 +171,8 @@ class Device(BaseModel):
             InputError: no device has that name, or the file is none.
         """
         if name.endswith(".toml"):
-            return cls.read((folder or Path()) / name, key)
+            own = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 - who is nobody stays as it is
+            return cls.read((folder or Path()) / own, key)
         known = device_names()
         if name not in known:
             raise InputError(f"{key}: {unknown('device', name, known)}, or a .toml file of your own")

@@ -23,6 +23,7 @@ from qanas.core.candidate import SEARCHED_BY_DEFAULT, Candidate, Group, Value
 from qanas.core.errors import InputError, NotBuilt, building, described, users_code
 from qanas.core.measures import FRONT_END_COSTS, Cost
 from qanas.core.run_folder import folder_written_atomically
+from qanas.core.seeds import others_seeded
 from qanas.hardware.costs import INPUT_COSTS, PROGRAM_COSTS, Blueprint, CostModel, costs_of
 from qanas.hardware.device import Device
 from qanas.quantization.graph import UnsupportedNetworkError
@@ -241,9 +242,19 @@ class Bench:
         Raises:
             InputError: names what is wrong.
         """
-        with users_code(f"space: the reference network of {type(self.networks).__name__} can't be built"):
+        kind = type(self.networks).__name__
+        with users_code(f"space: the reference network of {kind} can't be built"):
             self.blueprint(self.reference)
-            self.build(self.reference, 0, self.reference_start)
+            network = self.build(self.reference, 0, self.reference_start)
+            again = self.build(self.reference, 0)
+        weights = list(network.parameters())
+        if {id(own) for own in weights} & {id(own) for own in again.parameters()}:
+            raise InputError(
+                f"space: networks of {kind} share layers, so that each training would go on from the one before; make "
+                "all layers in build"
+            )
+        if not any(own.requires_grad for own in weights):
+            raise InputError(f"space: the reference network of {kind} has no weights to be trained; give it some")
 
     def training_set(self, candidate: Candidate, seed: int) -> TrainingSet:
         """Return the training data; its batches are changed at random where the task says how.
@@ -275,7 +286,7 @@ class Bench:
             start: further weights.
         """
         shape = self.shape_of(candidate)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), others_seeded(seed):
             torch.manual_seed(seed)
             network = self._built(candidate, shape)
             start.apply(candidate, network, shape)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from qanas.core.errors import InputError
 from qanas.core.events import Event, Watch
@@ -44,6 +44,7 @@ from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.distillation import DistillationSettings, distil
 from qanas.supernet.paths import Sampling
 from qanas.supernet.teacher_features import BlockFeatures, features_are_there, features_of, write_features
+from qanas.training.packed import packed
 
 T = TypeVar("T")
 
@@ -348,7 +349,7 @@ class DistillationUnit(BlockUnit):
             return watch(event)
 
         distil(supernet, features, self.settings.distillation.settings, derive_seed(seed, "order"), noted)
-        write_atomically(self.file.path, save(dict(supernet.state_dict())))
+        write_atomically(self.file.path, packed(supernet.state_dict()))
         return {"losses": losses}
 
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
@@ -46,6 +45,7 @@ from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Outputs, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
+from qanas.training.packed import packed
 
 logger = logging.getLogger("qanas")
 
@@ -118,7 +118,7 @@ class TrainingCache:
         """Keep a trained network's weights; where that can't be, the log says why, and nothing else is lost."""
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         seconds = repr(train_seconds)
-        content = save(tensors, {SECONDS: seconds, DIGEST: _digest_of(tensors, seconds)})
+        content = packed(tensors, {SECONDS: seconds, DIGEST: _digest_of(tensors, seconds)})
         # A name of its own: another process may be keeping the same.
         partial = path.with_name(f".{uuid.uuid4().hex}.partial")
         try:

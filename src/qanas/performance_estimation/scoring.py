@@ -64,10 +64,10 @@ def metrics_of(task: Task, outputs: Outputs, split: Split) -> dict[str, float]:
     if lacking or strange:
         more = f"; it returns {', '.join(strange)}, which its metrics don't have" if strange else ""
         raise TypeError(f"{name}.evaluate returns no {', '.join(lacking) or 'such metrics'}{more}")
-    return {metric: _number(f"{name}.evaluate: {metric}", found[metric]) for metric in task.metrics}
+    return {metric: number_of(f"{name}.evaluate: {metric}", found[metric]) for metric in task.metrics}
 
 
-def _number(place: str, value: object) -> float:
+def number_of(place: str, value: object) -> float:
     """Return a number of Python, NumPy or torch as a float; None is not defined."""
     if value is None:
         return math.nan

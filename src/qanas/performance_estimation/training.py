@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from safetensors.torch import save
-
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
 from qanas.core.events import Losses, Watch
@@ -20,6 +18,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.procedure import Procedure
 from qanas.search_space.growth import last_weights
 from qanas.search_space.start import KeptStart, Proposal, Start
+from qanas.training.packed import packed
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,8 @@ class Training(Estimator):
         losses = Losses(watch)
         trained = self.procedure.make(bench, candidate, proposal.start, seed, losses)
         if proposal.keep is not None:
-            tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
             proposal.keep.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(proposal.keep, save(tensors))
+            write_atomically(proposal.keep, packed(trained.network.state_dict()))
         scores = trained.evaluate(bench.task_of(candidate), bench.data_of(candidate).val)
         return Estimate(scores, trained.train_seconds, losses.values, trained.curve)
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save
 from torch import nn
 
 from qanas.core.candidate import Candidate
@@ -38,6 +37,7 @@ from qanas.search_space.start import Proposal, Start
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.network_supernet import NetworkSupernet, SharedStart, SharedTraining, train_shared
 from qanas.supernet.paths import CostWindows, PathsTrainer, Sampling, paths_a_step
+from qanas.training.packed import packed
 from qanas.training.trainer import PartOfSet, TrainingSet, refresh_batch_norms
 
 T = TypeVar("T")
@@ -289,7 +289,7 @@ class SupernetUnit(StageUnit):
             checkpoint=self.checkpoint.path,
             watch=watch,
         )
-        write_atomically(self.file.path, save({n: v.contiguous() for n, v in supernet.network.state_dict().items()}))
+        write_atomically(self.file.path, packed(supernet.network.state_dict()))
         return {}
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import typing
+import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from qanas.core.errors import InputError, described, import_object, unknown
 from qanas.core.validation import first_mistake, message, place_of
+from qanas.recipe.declared import from_toml, plain, to_toml
 from qanas.recipe.registry import REGISTRIES
 from qanas.recipe.tables import STRICT, NamedTable
 
@@ -34,11 +36,11 @@ def component(table: NamedTable, section: str, contract: type[T]) -> tuple[T, di
     """
     found = find(table.name, section, contract)
     own_keys = type(table).model_fields
+    require_free(found, section, own_keys)
     options = options_of(found, table.model_extra or {}, section, also_known=own_keys)
     made = made_from(found, options, section, table.name)
     own = {name: value for name in own_keys if (value := getattr(table, name)) is not None}
-    # As TOML gives it back: a list is a list, or a resumed run would seem another one.
-    return made, own | options.model_dump(mode="json", exclude_none=True)
+    return made, own | to_toml(options)
 
 
 def options_of(
@@ -60,6 +62,25 @@ def options_of(
         given: arguments that no key gives.
     """
     return validated(_options_model(found, section, frozenset(given)), values, section, also_known, tables)
+
+
+def require_free(found: type[Any], section: str, keys: Iterable[str]) -> None:
+    """Refuse a class whose constructor has an argument that no key can give, as the table's own is called so.
+
+    Args:
+        found: the class.
+        section: the table.
+        keys: the table's own.
+
+    Raises:
+        InputError: names the argument.
+    """
+    taken = [name for name in keys if name in arguments_of(found)]
+    if taken:
+        raise InputError(
+            f"{section}.name: the constructor of {found.__name__} takes {taken[0]}, which is a key of [{section}] "
+            "itself; call it otherwise"
+        )
 
 
 def made_from(found: type[T], options: BaseModel, section: str, name: str, **given: object) -> T:
@@ -137,25 +158,18 @@ def _options_model(component: type[Any], section: str, given: frozenset[str]) ->
             raise InputError(
                 f"{section}.name: the constructor of {component.__name__} takes *{name}; name its arguments"
             )
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (_with_lists(hints.get(name, Any)), default)
-    return create_model(f"{component.__name__}Options", __config__=STRICT, **fields)
+        fields[name] = (from_toml(hints.get(name, Any)), _default(component, parameter))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an argument called as a method of pydantic's
+        return create_model(f"{component.__name__}Options", __config__=STRICT, **fields)
 
 
-def _with_lists(hint: Any) -> Any:  # noqa: ANN401 - a type
-    """Return the type of an argument as TOML can give it: there are lists alone, no tuples, and texts for paths."""
-    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if plain is Path or (Path in get_args(plain) and str not in get_args(plain)):
-        return Annotated[hint, BeforeValidator(_path)]
-    return Annotated[hint, BeforeValidator(_tuples)] if get_origin(plain) is tuple else hint
-
-
-def _path(value: object) -> object:
-    return Path(value) if isinstance(value, str) else value
-
-
-def _tuples(value: object) -> object:
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+def _default(component: type[Any], parameter: inspect.Parameter) -> Any:  # noqa: ANN401 - of the argument's type
+    """Return the default of an argument as pydantic takes it; a dataclass may have it made anew for each object."""
+    field = getattr(component, "__dataclass_fields__", {}).get(parameter.name)
+    if field is not None and field.default_factory is not dataclasses.MISSING and field.init:
+        return Field(default_factory=field.default_factory)
+    return ... if parameter.default is parameter.empty else plain(parameter.default)
 
 
 def validated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -17,9 +18,11 @@ from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.core.even_spread import evenly_spread
+from qanas.hardware.device import Device
 from qanas.tasks.audio.reader import SOUND_SUFFIXES, opened
 from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
+from qanas.tasks.labelled_files import SYNTHETIC
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.pictures import IMAGE_SUFFIXES
 from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
@@ -106,7 +109,7 @@ class Suggestion:
         lines = [f"{name} = {_toml(value)}{f'   # {said}' if said else ''}" for name, value, said in values]
         task = "\n".join([*lines, *(f"# {name} = {_toml(value)}   # {said}" for name, value, said in self.others)])
         metric, way = self.objective
-        return _RECIPE.format(task=task, space=self.space, metric=metric, way=way, device=device)
+        return _RECIPE.format(task=task, space=self.space, metric=metric, way=way, device=_toml(device))
 
 
 _RECIPE = """# Written by `qanas new`: a first recipe, to be changed. Keys: docs/tasks.md and docs/recipes.md.
@@ -118,7 +121,7 @@ _RECIPE = """# Written by `qanas new`: a first recipe, to be changed. Keys: docs
 search = ["input", "architecture", "training", "quantization"]
 
 [device]
-name = "{device}"              # its flash and RAM are limits; qanas devices lists them
+name = {device}              # its flash and RAM are limits; qanas devices lists them
 
 [strategy]
 name = "tpe"
@@ -402,10 +405,15 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _toml(value: Any) -> str:  # noqa: ANN401 - of a recipe
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's own escapes
     if isinstance(value, bool):
         return str(value).lower()
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else str(value)
+
+
+def _from(path: Path, other: Path) -> str:
+    """Return how a recipe names another place."""
+    return os.path.relpath(other.resolve(), path.resolve().parent)
 
 
 def write_recipe(folder: Path, path: Path, device: str = "host", target: str | None = None) -> Suggestion:
@@ -418,13 +426,18 @@ def write_recipe(folder: Path, path: Path, device: str = "host", target: str | N
         target: of tables: the column that is predicted.
 
     Raises:
-        InputError: there is a file of that name, or the folder holds nothing that a task takes.
+        InputError: there is a file of that name, no such device, or the folder holds nothing that a task takes.
     """
     if path.exists():
         raise InputError(f"{path}: there is such a file: give another name by --out, or take it away")
+    Device.named(device, key="--device")
     suggestion = suggestion_for(folder, target)
-    place = os.path.relpath(folder.resolve(), path.resolve().parent)
-    content = suggestion.recipe(place, device)
+    if target is not None and suggestion.task != "timeseries":
+        raise InputError(f"--target {target}: a column of tables, and {folder} is for the task {suggestion.task}")
+    place = _from(path, folder)
+    named = _from(path, Path(device)) if device.endswith(".toml") else device
+    content = suggestion.recipe(f"./{place}" if place == SYNTHETIC else place, named)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.write_bytes(content.encode())
     except UnicodeEncodeError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qanas.core.errors import InputError, unknown, users_code
+from qanas.core.errors import InputError, told, unknown, users_code
+from qanas.core.keys import path_named
 from qanas.core.measures import FRONT_END_COSTS, Cost, Goal, Limit, Measure, parse_cost, parse_objective
 from qanas.hardware.costs import INPUT_COSTS, CostModel, cost_models
 from qanas.hardware.device import Device
@@ -22,7 +22,8 @@ from qanas.planning.dependence import made_from as stage_digest
 from qanas.planning.plan import SWEEP, FinalistsPlan, SchemeChoice, SearchBudget
 from qanas.planning.sharing import SharedStudy, checked_url
 from qanas.quantization.scheme import named_schemes
-from qanas.recipe.components import arguments_of, component, find, made_from, options_of, validated
+from qanas.recipe.components import arguments_of, component, find, made_from, options_of, require_free, validated
+from qanas.recipe.declared import to_toml
 from qanas.recipe.tables import (
     EstimationTable,
     FinalistsTable,
@@ -134,6 +135,7 @@ def estimator_of(
     """
     kind = find(table.name, "estimation", Estimator)
     own_keys = list(type(table).model_fields)
+    require_free(kind, "estimation", own_keys)
     arguments = [name for name in arguments_of(kind) if name != "procedure" and name not in kind.tables]
     extra = table.model_extra or {}
     others = {key: value for key, value in extra.items() if key not in arguments}
@@ -150,8 +152,8 @@ def estimator_of(
     resolved = {
         "name": table.name,
         "jobs": table.jobs,
-        **procedure_options.model_dump(mode="json", exclude_none=True),
-        **options.model_dump(mode="json", exclude_none=True),
+        **to_toml(procedure_options),
+        **to_toml(options),
     }
     return estimator, resolved, {name: value.model_dump(exclude_none=True) for name, value in tables.items()}
 
@@ -250,18 +252,18 @@ def make_absolute(table: NamedTable, section: str, key: str, folder: Path) -> No
 
 
 def _absolute(key: str, path: str, folder: Path) -> Path:
-    """Return a path of a recipe as an absolute one: environment variables first, then relative to the recipe."""
+    """Return a path of a recipe as an absolute one, relative to the recipe."""
     if "\0" in path:
         raise InputError(f"{key}: {path!r}: no path has the character 0; leave it out")
-    expanded = os.path.expandvars(path)
-    missing = re.search(r"\$\{?(\w+)", expanded)
-    if missing:
-        raise InputError(
-            f"{key}: the environment variable {missing[1]} of '{path}' is not set; set it or give the path"
-        )
-    found = (folder / Path(expanded).expanduser()).resolve()
     try:
+        found = path_named(path, folder).resolve()
         os.fspath(found).encode()
+    except LookupError as error:
+        raise InputError(
+            f"{key}: the environment variable {error.args[0]} of '{path}' is not set; set it or give the path"
+        ) from error
+    except RuntimeError as error:  # of ~somebody
+        raise InputError(f"{key}: {path!r}: {told(error).rstrip('.')}; give the whole path") from error
     except UnicodeEncodeError as error:
         raise InputError(f"{key}: {found}: its name is no UTF-8, which cards have to be: rename it") from error
     return found

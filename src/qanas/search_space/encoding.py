@@ -65,7 +65,7 @@ class Columns:
             most = max(len(self.options) - 1, 1)
             options: list[Any] = list(self.options)  # numbers, in order
             return [float(np.interp(float(value), options, np.arange(len(options)) / most))]
-        return [float(type(value) is type(option) and value == option) for option in self.options]
+        return [float(value == option) for option in self.options]
 
 
 class Encoding:

@@ -43,6 +43,10 @@ class Choice:
     bits: tuple[int, ...]
 
 
+ROUNDING = 1e-9
+"""Of a cost, relative to it: what differs by less does so because its shares were added up."""
+
+
 @dataclass(frozen=True)
 class OptionCosts:
     """What a cost is made of, where it adds up over layers.
@@ -93,10 +97,12 @@ class OptionCosts:
         return total
 
     def spread(self, places: Places) -> float:
-        """Return by how much the mean network costs more than the cheapest; 1 where all cost the same."""
+        """Return by how much the mean network costs more than the cheapest; 1 where all cost nearly the same."""
         options = [torch.full((len(names),), 1 / len(names), dtype=torch.float64) for names in places.options]
         bits = [torch.full((len(known),), 1 / len(known), dtype=torch.float64) for known in places.bits]
-        return float(self.expected(places, options, bits)) - self.least(places) or 1.0
+        least = self.least(places)
+        found = float(self.expected(places, options, bits)) - least
+        return found if found > ROUNDING * abs(least) else 1.0
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> OptionCosts:
@@ -204,6 +210,11 @@ class LearntGates:
     def probabilities(self) -> tuple[list[Tensor], list[Tensor]]:
         """The probabilities of each layer's options, shape (options,), and of each part's bits, shape (bits,)."""
         return [logits.softmax(0) for logits in self.options], [logits.softmax(0) for logits in self.bits]
+
+    @property
+    def logarithms(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Those of the probabilities, likewise; finite however sure gates are."""
+        return [logits.log_softmax(0) for logits in self.options], [logits.log_softmax(0) for logits in self.bits]
 
 
 class GatedNetworks(ABC):

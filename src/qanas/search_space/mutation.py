@@ -45,12 +45,15 @@ def stepped(distribution: BaseDistribution, value: Value, generator: np.random.G
     """Return another value of a range, near the given one where values have an order."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            others = [option for option in choices if not (type(option) is type(value) and option == value)]
+            others = [option for option in choices if option != value]  # the reference may have 6 for an option 6.0
             return cast("Value", others[int(generator.integers(len(others)))]) if others else value
         case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
             first, last = (np.log(low), np.log(high)) if log else (low, high)
             at = np.log(value) if log else float(value)
-            moved = float(np.clip(at + generator.normal(0, STEP * (last - first)), first, last))
+            step = generator.normal(0, STEP * (last - first))
+            moved = float(np.clip(at + step, first, last))
+            if moved == at and isinstance(distribution, FloatDistribution):  # beyond the end at which it is
+                moved = float(np.clip(at - step, first, last))
             moved = float(np.clip(np.exp(moved) if log else moved, low, high))
             if isinstance(distribution, FloatDistribution):
                 return moved

@@ -56,7 +56,9 @@ class SearchSpace:
                 named = setting.condition.setting
                 raise ValueError(f"the condition of '{setting.name}' names '{named}', which is no setting before it")
             for value in setting.values:
-                _require_plain(setting.name, value)
+                require_plain(setting.name, value)
+            if isinstance(setting, Choice):
+                _require_distinct(setting.name, setting.options)
             _require_range(setting)
             seen.add(setting.name)
         if not any(setting.group in self.free for setting in self.settings):
@@ -129,6 +131,14 @@ def _require_sound(setting: object) -> None:
         raise ValueError(f"the options of '{name}' are a {kind}; give a list or a tuple, whose order stays")  # noqa: TRY004
 
 
+def _require_distinct(name: str, options: Sequence[Value]) -> None:
+    """Refuse options that samplers can't tell apart, such as 8 and 8.0: a choice is known by its place among them."""
+    for place, option in enumerate(options):
+        first = next(other for other in options if other == option)
+        if options.index(first) != place:
+            raise ValueError(f"the options of '{name}' have {first!r} and {option!r}, which are equal; give each once")
+
+
 def _require_range(setting: Setting) -> None:
     """Refuse a range that nothing can be drawn from."""
     try:
@@ -140,7 +150,7 @@ def _require_range(setting: Setting) -> None:
         raise ValueError(f"'{setting.name}' has the range {bounds}; both ends have to be finite")
 
 
-def _require_plain(name: str, value: object) -> None:
+def require_plain(name: str, value: object) -> None:
     """Refuse a value that neither tables nor JSON hold as it is."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"'{name}' can be {value}, which is no number; give it a name, and make it in build")

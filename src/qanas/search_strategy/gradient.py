@@ -201,7 +201,7 @@ def likeliest_within(
 
 def _by_likelihood(places: Places, gates: LearntGates, costs: Sequence[OptionCosts]) -> Iterator[Choice]:
     """Yield the networks that are likelier than all that cost as little, from the likeliest on."""
-    options, bits = gates.probabilities
+    options, bits = gates.logarithms
     tables: list[Points] = []
     rows: list[list[tuple[int, ...]]] = []
     for part, own_bits in enumerate(places.bits):
@@ -209,7 +209,7 @@ def _by_likelihood(places: Places, gates: LearntGates, costs: Sequence[OptionCos
         losses, choices = [], []
         for position in range(len(own_bits)):
             found, picked = _part_front(layers, position, [options[layer] for layer in layers], costs)
-            found[:, 0] -= float(bits[part].log()[position])
+            found[:, 0] -= float(bits[part][position])
             found[:, 1:] += [cost.bits[part][position] for cost in costs]
             losses.append(found)
             choices += [(position, *row) for row in picked.tolist()]
@@ -229,11 +229,11 @@ def _part_front(
     Args:
         layers: the numbers of the part's.
         position: of the bits.
-        options: probabilities of each layer's, shape (options,).
+        options: logarithms of the probabilities of each layer's, shape (options,).
         costs: of the columns.
     """
     tables = [
-        np.column_stack([-chosen.log().numpy(), *(cost.options[layer][position] for cost in costs)])
+        np.column_stack([-chosen.numpy(), *(cost.options[layer][position] for cost in costs)])
         for layer, chosen in zip(layers, options, strict=True)
     ]
     found = ExactSearch().solve(tables)

@@ -111,9 +111,7 @@ def _bounds(distribution: IntDistribution | FloatDistribution) -> tuple[float, f
 def _action_of(distribution: BaseDistribution, value: Value) -> int:
     """Return the action that leads to a value."""
     if isinstance(distribution, CategoricalDistribution):
-        return next(
-            n for n, option in enumerate(distribution.choices) if type(option) is type(value) and option == value
-        )
+        return distribution.choices.index(value)
     assert isinstance(distribution, IntDistribution | FloatDistribution)  # noqa: S101 - there are no others
     first, last = _bounds(distribution)
     at = float(np.log(value)) if distribution.log else float(value)

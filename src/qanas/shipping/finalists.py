@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import Kind, LayerNoise, SplitName
@@ -44,6 +43,7 @@ from qanas.search_space.start import Start
 from qanas.shipping.mistaken import mistaken_inputs
 from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
+from qanas.training.packed import packed
 
 RUN_AT_A_TIME = 256
 """Samples that the runtime is handed at a time."""
@@ -273,7 +273,7 @@ class FinalistUnit(Unit[Bench, Training]):
         reasons += [_parity_failure(task, part, metrics) for part in parts]
         failure = next(filter(None, reasons), "")
         kept = {name: _kept(task, scored[name], splits[name], data.preprocessing) for name in splits}
-        contents = (content, save(dict(trained.network.state_dict())), packed_predictions(kept))
+        contents = (content, packed(trained.network.state_dict()), packed_predictions(kept))
         seconds = trained.train_seconds + time.process_time() - started
         units = {name: int(units_of(task, split).max()) + 1 for name, split in splits.items()}
         noise = [layer.model_dump() for layer in _noise(trained.quantized, data.val)]

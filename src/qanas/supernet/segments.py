@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from qanas.core.events import Event, Watch
 from qanas.core.run_folder import write_atomically
 from qanas.core.seeds import derive_seed
 from qanas.training.loop import Passes, Round, fit
+from qanas.training.packed import packed
 from qanas.training.trainer import Trainer
 
 SEGMENTS = 20
@@ -80,7 +80,7 @@ class Checkpoint:
                 state = optimizer.state.get(place, {})
                 tensors |= {f"{name}/{_STATE}/{parameter}/{k}": v for k, v in state.items() if v is not None}
         told = {_SEGMENTS_DONE: str(segments), _FACTS: json.dumps(dict(facts))}
-        write_atomically(self.path, save({name: values.contiguous() for name, values in tensors.items()}, told))
+        write_atomically(self.path, packed(tensors, told))
 
     def restored(self) -> tuple[int, dict[str, Any]]:
         """Give the modules and optimizers what the file holds; return the segments that are done, and the facts.

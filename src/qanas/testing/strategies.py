@@ -46,6 +46,10 @@ SMALL_SPACES: dict[str, Sequence[Setting]] = {
         Float("share", "training", 0.5, low=0.0, high=1.0),
         Choice("kind", "architecture", "b", options=("a", "b", 3, True)),
     ],
+    "a reference of another type": [
+        Choice("ratio", "architecture", 6, options=(3.0, 6.0)),
+        Integer("width", "architecture", 3, low=1, high=9),
+    ],
     "conditional": [
         Integer("layers", "architecture", 2, low=1, high=3),
         Integer("units_2", "architecture", 3, low=1, high=9, condition=AtLeast("layers", 2)),

@@ -42,7 +42,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         InputError: no such file, another format, or tensors that are missing, too many or of another shape.
     """
     wanted = network.state_dict()
-    found = _without_prefix(_read(path), wanted)
+    found = _with_shared(_without_prefix(_read(path), wanted), wanted)
     problems = [
         _listed("it lacks", [name for name in wanted if name not in found]),
         _listed("the network has no", [name for name in found if name not in wanted]),
@@ -126,6 +126,13 @@ def _without_prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
             break
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
+
+
+def _with_shared(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors by every name that a network has them by: writers keep what layers share by one of its names."""
+    others = {(wanted[name].data_ptr(), wanted[name].shape): name for name in found if name in wanted}
+    lacking = {name: others.get((own.data_ptr(), own.shape)) for name, own in wanted.items() if name not in found}
+    return {**found, **{name: found[other] for name, other in lacking.items() if other is not None}}
 
 
 def _misshapen(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qanas.core.errors import TrainingFailed
 from qanas.quantization.border import alone, named_parts
 from qanas.search_space.training_group import TrainingSettings
 from qanas.training.pointwise import strides_first
@@ -57,8 +58,14 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Copy the parameters into one vector, and let them be views of it."""
+        """Copy the parameters into one vector, and let them be views of it.
+
+        Raises:
+            TrainingFailed: there are none.
+        """
         self.parameters = list(parameters)
+        if not self.parameters:
+            raise TrainingFailed("the network has no weights to be trained")
         self.values = torch.cat([flattened(parameter.detach()) for parameter in self.parameters])
         self.gradient = torch.zeros_like(self.values)
         parts = zip(self.parameters, self._split(self.values), self._split(self.gradient), strict=True)

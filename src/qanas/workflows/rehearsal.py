@@ -28,7 +28,7 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import OUTPUT, alone, named_parts
-from qanas.search_space.training_group import TrainingSettings
+from qanas.search_space.training_group import Penalty, TrainingSettings
 from qanas.shipping.finalists import Training, packed_predictions, reference_finalist
 from qanas.shipping.models import make_card, statistics_of
 from qanas.tasks.base import Outputs, Split, Task, TaskData
@@ -71,6 +71,8 @@ def _rehearse(plan: Plan) -> list[str]:
 
     # 1. A step of training, without its change of weights.
     network = bench.build(bench.reference, 0)
+    with users_code(f"{type(bench.networks).__name__}.penalties"):
+        _check_penalties(bench.networks.penalties(bench.reference, network), network)
     _rehearse_step(bench, network)
 
     # 2. What is scored and kept of outputs.
@@ -135,6 +137,18 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _check_penalties(penalties: object, network: torch.nn.Module) -> None:
+    """Refuse what is no penalty on a weight of the network."""
+    if not isinstance(penalties, Mapping):
+        raise TypeError(f"it returns a {type(penalties).__name__}; return a penalty for each weight's name")
+    known = dict(network.named_parameters())
+    for name, penalty in penalties.items():
+        if name not in known:
+            raise ValueError(f"the network has no weight '{name}'; it has {', '.join(list(known)[:FEW_CLASSES])}")
+        if not isinstance(penalty, Penalty):
+            raise TypeError(f"'{name}' has a {type(penalty).__name__}; give a Penalty of the training group")
 
 
 def _check_augmented(train: Split, indices: torch.Tensor, inputs: torch.Tensor) -> None:

@@ -24,12 +24,15 @@ from qanas.execution.sharing import ALONE
 from qanas.hardware.costs import costs_of
 from qanas.performance_estimation.base import Estimate, Estimator
 from qanas.performance_estimation.bench import Bench
+from qanas.performance_estimation.scoring import number_of
 from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
+from qanas.search_space.encoding import values_of
 from qanas.search_space.growth import growth_of, weights_of_trial
+from qanas.search_space.space import SearchSpace, require_plain
 from qanas.search_space.start import Proposal
-from qanas.search_strategy.base import Sampler, Solution, Solver
+from qanas.search_strategy.base import History, Sampler, Solution, Solver
 from qanas.workflows.coordinators import Session
 from qanas.workflows.importance import write_importance
 from qanas.workflows.shared_store import SharedTrialStore
@@ -73,7 +76,16 @@ class TrialUnit(Unit[Bench, Estimate]):
     def run(self, bench: Bench, watch: Watch) -> Estimate:
         """Estimate, from a seed that follows from the index."""
         seed = derive_seed(bench.seed, "trial", self.index)
-        return self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
+        found = self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
+        place = f"{type(self.estimator).__name__}.estimate"
+        if not isinstance(found, Estimate):
+            raise TypeError(
+                f"{place} returns a {type(found).__name__}; return a qanas.performance_estimation.base.Estimate"
+            )
+        # Numbers of NumPy or torch, which no study keeps, are as good as Python's.
+        scores = {column: number_of(f"{place}: {column}", value) for column, value in found.scores.items()}
+        losses = [number_of(f"{place}: train_losses", value) for value in found.train_losses]
+        return replace(found, scores=scores, train_losses=losses)
 
     def record(self, outcome: Outcome, **more: Any) -> TrialRecord:  # noqa: ANN401 - fields of the record
         """Return what is known of it so far as a trial."""
@@ -94,6 +106,29 @@ class TrialUnit(Unit[Bench, Estimate]):
 def _identity(proposal: Proposal) -> tuple[str, str]:
     """Return what tells a training from others: of a candidate, from the weights of a parent."""
     return proposal.candidate.key, proposal.parent
+
+
+def _asked(sampler: Sampler, space: SearchSpace, history: History, seed: int) -> Proposal:
+    """Return what a sampler proposes; whatever is wrong with one of a user's own is told in a line.
+
+    Args:
+        sampler: that is asked.
+        space: of the candidates.
+        history: of the search.
+        seed: of the proposal.
+
+    Raises:
+        InputError: names the place in the user's code.
+    """
+    if type(sampler).__module__.startswith("qanas."):
+        return sampler.ask(space, history, seed)
+    with users_code(f"strategy: {type(sampler).__name__}.ask"):
+        proposal = sampler.ask(space, history, seed)
+        if not isinstance(proposal, Proposal):
+            raise TypeError(f"it returns a {type(proposal).__name__}; return a Proposal (qanas.search_space.start)")
+        for name, value in values_of(proposal.candidate).items():
+            require_plain(name, value)
+        return proposal
 
 
 @dataclass
@@ -412,7 +447,7 @@ class Search:
 
         for again in range(ASKED_AGAIN):
             seed = derive_seed(self.bench.seed, "sampler", index, attempt, *([again] if again else []))
-            proposal = sampler.ask(self.bench.space, self.store, seed)
+            proposal = _asked(sampler, self.bench.space, self.store, seed)
             if not is_known(proposal):
                 return proposal
             self.store.drop(proposal.number)
