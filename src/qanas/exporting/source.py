@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from qanas.core.errors import InputError, described, import_object, unknown
 from qanas.core.even_spread import evenly_spread
@@ -121,7 +123,7 @@ class Source:
         given = Samples.given("calibration", calibration)
         others = None if check is None else Samples.given("check", check)
         with contextlib.redirect_stdout(sys.stderr):
-            return cls._of(name, _ready(name, copy.deepcopy(network)), given, others)
+            return cls._of(name, _ready(name, _copied(name, network)), given, others)
 
     @classmethod
     def _of(cls, name: str, network: nn.Module, calibration: Samples, check: Samples | None) -> Source:
@@ -265,7 +267,8 @@ def _torch_outputs(name: str, network: nn.Module, samples: Mapping[str, Reals], 
     Raises:
         InputError: the samples don't fit the network, or it puts out something else than finite values of tensors.
     """
-    chunks = zip(*(torch.split(torch.from_numpy(values), CHUNK) for values in samples.values()), strict=True)
+    # Of copies: a network may change its input in place, and the file is run on the same samples.
+    chunks = zip(*(torch.split(torch.tensor(values), CHUNK) for values in samples.values()), strict=True)
     outputs: list[dict[str, Tensor]] = []
     for chunk in chunks:
         try:
@@ -364,6 +367,41 @@ def _ready(name: str, network: nn.Module) -> nn.Module:
         raise InputError(f"'{name}': {error}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"'{name}' can't be put into eval mode on the CPU: {described(error, __file__)}") from error
+
+
+class _Detaching(TorchFunctionMode):
+    """Copies what was computed from parameters, too: `weight_norm`, pruning and kept features leave such tensors."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever is called
+        """Copy a tensor that torch's own copy refuses without its history."""
+        if func is not Tensor.__deepcopy__ or args[0].is_leaf:
+            return func(*args, **(kwargs or {}))
+        tensor, copied = args
+        return copied.setdefault(id(tensor), tensor.detach().clone())
+
+
+def _copied(name: str, network: nn.Module) -> nn.Module:
+    """Return a network of the same values that can be changed.
+
+    Raises:
+        InputError: something in it can't be copied.
+    """
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        raise InputError(f"'{name}' has lazy modules without weights; call it on a sample, or train it, first")
+    try:
+        with _Detaching():
+            return copy.deepcopy(network)
+    except Exception as error:  # whatever a user's objects raise
+        reason = described(error, __file__)
+        raise InputError(
+            f"'{name}' can't be copied: {reason}; export it from the command line, MODULE:OBJECT"
+        ) from error
 
 
 def _found(name: str) -> object:
