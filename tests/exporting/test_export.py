@@ -775,3 +775,46 @@ class Locked(nn.Linear):
 def test_a_network_that_can_not_be_copied_is_refused_in_a_line(network: nn.Module, told: str) -> None:
     with pytest.raises(InputError, match=told):
         Source.of(network, samples_of((4,)))
+
+
+class WithAGain(nn.Module):
+    """A second input that a call may leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, gain: torch.Tensor | None = None) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x)
+        return y if gain is None else y * gain
+
+
+@pytest.mark.parametrize(
+    ("calibrating", "checking", "told"),
+    [
+        ({"x": (4,)}, {"x": (4,), "gain": (1,)}, "holds samples of x and gain, the calibration those of x; give"),
+        ({"x": (4,), "gain": (1,)}, {"x": (4,)}, "holds samples of x, the calibration those of x and gain; give"),
+        ({"x": (4,), "gain": (1,)}, {"x": (4,), "gain": (2,)}, "samples of 'gain' have the shape .2,., those of the "),
+        ({"x": (4,)}, {}, "holds no array"),
+    ],
+)
+def test_samples_to_compare_on_are_of_the_same_inputs(
+    calibrating: Mapping[str, tuple[int, ...]], checking: Mapping[str, tuple[int, ...]], told: str
+) -> None:
+    calibration, check = (
+        {name: samples_of(shape) for name, shape in given.items()} for given in (calibrating, checking)
+    )
+    with pytest.raises(InputError, match=f"^check: {told}"):
+        Source.of(WithAGain(), calibration, check=check)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_samples_may_be_tensors(dtype: torch.dtype) -> None:
+    values = torch.from_numpy(samples_of((4,))).to(dtype)
+    source = Source.of(nn.Linear(4, 2), values.requires_grad_())  # type: ignore[arg-type]  # what is given by mistake
+    assert np.array_equal(source.samples["input"], values.detach().float().numpy())
+
+
+def test_samples_of_several_shapes_are_no_array() -> None:
+    with pytest.raises(InputError, match=r"^calibration: 'arr_0' is no array \(ValueError: .*; give one of shape"):
+        Source.of(nn.Linear(4, 2), [np.zeros(4), np.zeros(5)])  # type: ignore[arg-type]  # what is given by mistake

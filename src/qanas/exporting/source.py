@@ -129,6 +129,8 @@ class Source:
     def _of(cls, name: str, network: nn.Module, calibration: Samples, check: Samples | None) -> Source:
         inputs, notes = calibration.of(Arguments.of(network))
         others = None if check is None else check.of(Arguments.of(network))[0]
+        if check is not None and others is not None:
+            _require_alike(check.path, others, inputs)
         split = _Split.of(inputs, others)
         outputs = _torch_outputs(name, network, split.compared, (check or calibration).path)
         shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
@@ -158,6 +160,29 @@ class Source:
     def compared_count(self) -> int:
         """How many samples are compared."""
         return len(next(iter(self.compared.values())))
+
+
+def _require_alike(path: Path, others: Mapping[str, Reals], samples: Mapping[str, Reals]) -> None:
+    """Refuse samples to compare on that are not of the inputs that the network is traced with.
+
+    Args:
+        path: of the others.
+        others: each of shape (n, *input shape), by the arguments' names.
+        samples: those of the calibration, in the same way.
+
+    Raises:
+        InputError: they have other inputs, or inputs of other shapes.
+    """
+    if set(others) != set(samples):
+        told, wanted = " and ".join(others), " and ".join(samples)
+        raise InputError(f"{path}: holds samples of {told}, the calibration those of {wanted}; give the same inputs")
+    for name, values in others.items():
+        shape, wanted_shape = values.shape[1:], samples[name].shape[1:]
+        if shape != wanted_shape:
+            raise InputError(
+                f"{path}: samples of '{name}' have the shape {shape}, those of the calibration {wanted_shape}; "
+                "a file has one shape, give both alike"
+            )
 
 
 def _shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -483,9 +508,14 @@ class Samples:
         Args:
             name: of them, for messages.
             samples: the arrays.
+
+        Raises:
+            InputError: one of them is no array, or there is none.
         """
         arrays = samples if isinstance(samples, Mapping) else {"arr_0": samples}
-        return cls(Path(name), {key: np.asarray(values) for key, values in arrays.items()}, None)
+        if not arrays:
+            raise InputError(f"{name}: holds no array; give one of shape (n, *input shape)")
+        return cls(Path(name), {key: _array(name, key, values) for key, values in arrays.items()}, None)
 
     def of(self, arguments: Arguments) -> tuple[dict[str, Reals], tuple[str, ...]]:
         """Return samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.
@@ -556,6 +586,22 @@ class Samples:
         if samples.min() == samples.max():
             raise InputError(f"{place} holds nothing but {samples.flat[0]:g}; ranges need samples that differ")
         return samples
+
+
+def _array(name: str, key: str, values: object) -> NDArray[Any]:
+    """Return what was given as an array, tensors too, wherever they are and with a gradient or without.
+
+    Raises:
+        InputError: it is none, such as a list of samples that differ in shape.
+    """
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.to(torch.float32) if values.is_floating_point() else values  # numpy has no bfloat16
+        return np.asarray(values)
+    except Exception as error:  # whatever a user's objects raise
+        reason = described(error, __file__)
+        raise InputError(f"{name}: '{key}' is no array ({reason}); give one of shape (n, *input shape)") from error
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
