@@ -25,6 +25,19 @@ class SelfAttention(nn.Module):
         return x + found
 
 
+class Named(nn.Module):
+    """A module that is given what it takes by the names that torch has for it."""
+
+    def __init__(self, module: Any, *names: str) -> None:  # noqa: ANN401 - a module
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Any = self.module(**{name: (0.5 + number) * x for number, name in enumerate(self.names)})
+        result: Tensor = found[0] if isinstance(found, tuple) else found
+        return result
+
+
 class TimeInFront(nn.Module):
     """Attention and an encoder as torch has them by default, with the time in front; shares are read, too."""
 
@@ -299,6 +312,21 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "rows and columns": (lambda x: (x @ x.mT)[(slice(None), *torch.triu_indices(3, 3, 1))], SERIES),
     "rows from behind and columns, each with the rest": (lambda x: x[:, [-1, 0, 2], [2, 1, -6]], IMAGE),
     "gather of the last": (lambda x: x.gather(1, torch.full((len(x), 1, 12), 2)), SERIES),
+    # arguments by torch's names, and by numpy's
+    "named operands": (lambda x: torch.add(input=x, other=x.mul(other=0.5), alpha=2) - x.pow(exponent=2), IMAGE),
+    "named axes": (lambda x: x.sum(axis=1, keepdims=True) + torch.mean(input=x, axis=(2,), keepdims=True), IMAGE),
+    "named shapes": (lambda x: torch.reshape(input=x, shape=(-1, 4, 30)).permute(dims=(0, 2, 1)).flip(dims=[2]), IMAGE),
+    "named tensors": (lambda x: torch.cat(tensors=[x, torch.matmul(input=x, other=x.mT)], dim=3), IMAGE),
+    "named bounds": (lambda x: torch.clamp_min(input=x, min=-0.5).clamp_max(max=0.75), IMAGE),
+    "named out of order": (lambda x: torch.movedim(x, destination=3, source=1), IMAGE),
+    "named queries": (
+        lambda x: F.scaled_dot_product_attention(query=x, value=x.flip(2), key=0.5 * x, scale=0.4),
+        IMAGE,
+    ),
+    "named condition": (lambda x: torch.where(condition=torch.arange(5) > 2, other=0.5 * x, input=x), IMAGE),
+    "where of a value": (lambda x: x.where(x > 0, 0.5 * x).where(condition=torch.arange(5) > 2, other=-0.3), IMAGE),
+    "named order of a norm": (lambda x: torch.linalg.vector_norm(x, ord=2, dim=1, keepdim=True), IMAGE),
+    "clone in a memory format": (lambda x: x.clone(memory_format=torch.contiguous_format) * 2.0, IMAGE),
     # single values
     "clamp": (lambda x: x.clamp(-0.5, 1.5), IMAGE),
     "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
@@ -417,6 +445,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: SelfAttention(attn_mask=torch.ones(7, 7, dtype=torch.bool).triu(1)),
         (7, 12),
     ),
+    "MultiheadAttention of named parts, out of order": (
+        lambda: Named(nn.MultiheadAttention(12, 3, batch_first=True), "value", "query", "key"),
+        (7, 12),
+    ),
+    "TransformerEncoder of a named sequence": (
+        lambda: Named(nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 20, batch_first=True), 1), "src"),
+        (7, 12),
+    ),
+    "RMSNorm of a named value": (lambda: Named(nn.RMSNorm(12), "x"), SERIES),
     "MultiheadAttention of padded keys": (
         lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
         (7, 12),

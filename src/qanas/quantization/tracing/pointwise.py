@@ -69,6 +69,11 @@ def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /)
     return add(builder, kept, rest) if bool(rest.any()) else kept
 
 
+def where_else(builder: Builder, value: Value, /, condition: Operand, other: Operand) -> Value:
+    """Take the method: a value where a condition holds, and another one elsewhere."""
+    return where(builder, condition, value, other)
+
+
 def _chosen(builder: Builder, condition: Value, one: Operand, other: Operand) -> Value:
     """Return a choice at places that depend on the input: each choice times 1 or 0, added up."""
     total: Value | None = None
@@ -182,9 +187,9 @@ def _with_constant(builder: Builder, computed: Add | Multiply, value: Value, con
     return builder.unary(WithConstant(computed, stored.contiguous()), source)
 
 
-def nothing(builder: Builder, value: Value, /) -> Value:
+def nothing(builder: Builder, value: Value, /, *, memory_format: object = None) -> Value:
     """Take what changes no number once the network is trained."""
-    del builder
+    del builder, memory_format
     return value
 
 
@@ -215,6 +220,7 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.lerp, "lerp"), lerp),
         **dict.fromkeys((torch.masked_fill, "masked_fill", "masked_fill_"), masked_fill),
         torch.where: where,
+        "where": where_else,
         **dict.fromkeys(("contiguous", "clone", "detach", torch.clone), nothing),
         **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout), dropout),
     },
