@@ -147,6 +147,12 @@ class Called(nn.Module):
         return result
 
 
+def written_whole(x: Tensor) -> Tensor:
+    y = torch.empty_like(x).copy_(0.5 * x)
+    y.copy_(y.flip(1))
+    return torch.cat([y, (x + 1.0).fill_(0.25), (x + 1.0).zero_()], 1)
+
+
 def written_where(x: Tensor) -> Tensor:
     y = 0.5 * x
     y[y > 0.4] = 0.2
@@ -209,6 +215,15 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         IMAGE,
     ),
     "a constant matmul": (lambda x: torch.linspace(-1, 1, 6).reshape(2, 3) @ x, SERIES),
+    "ones between values": (lambda x: torch.cat([x, torch.ones_like(x), 0.5 * x, torch.zeros_like(x), x], 2), IMAGE),
+    "a stack with zeros": (lambda x: torch.stack([x, torch.zeros_like(x), 0.5 * x], -1).flatten(-2), SERIES),
+    "hstack and dstack": (lambda x: torch.dstack([torch.hstack([x, 0.5 * x]), torch.ones(len(x), 8, 1, 5)]), IMAGE),
+    "matmul with a vector": (lambda x: (x @ torch.linspace(-1, 1, 12)).unsqueeze(1) * x.mT, SERIES),
+    "a vector matmul": (lambda x: torch.linspace(-1, 1, 6) @ x, IMAGE),
+    "matmul of vectors": (lambda x: x @ torch.linspace(-1, 1, 6), VECTOR),
+    "baddbmm": (lambda x: torch.baddbmm(x @ x.mT, x, x.mT, beta=0.5, alpha=0.1), SERIES),
+    "baddbmm of nothing": (lambda x: torch.baddbmm(torch.empty(1, 1, 1), x, x.mT, beta=0, alpha=0.3), SERIES),
+    "triangles": (lambda x: (x @ x.mT).tril(-1) + torch.triu(x @ x.mT, diagonal=2), IMAGE),
     # two values
     "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
     "matmul of heads": (lambda x: x @ (0.5 * x).transpose(2, 3), IMAGE),
@@ -255,6 +270,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "a condition and a constant one": (lambda x: ((x > 0) & (torch.arange(5) > 2)) * x, IMAGE),
     "a choice of constants": (lambda x: torch.where(x > 0, 0.7, torch.linspace(-1, 1, 5)), IMAGE),
     "masked_fill where a condition holds": (lambda x: x.masked_fill(x < -0.5, 0.3).masked_fill(x > 1, 0.0), IMAGE),
+    "writing into all of a value": (written_whole, IMAGE),
     "writing where a condition holds": (written_where, IMAGE),
     "comparisons of the time in front": (
         lambda x: (x.transpose(0, 1) * (x.transpose(0, 1) > torch.zeros(3, 1, 1))).transpose(0, 1),
@@ -308,6 +324,16 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         SERIES,
     ),
     "area": (lambda x: F.interpolate(x, (3, 5), mode="area"), IMAGE),
+    "area by a factor": (lambda x: F.interpolate(x, scale_factor=0.7, mode="area"), IMAGE),
+    "resized by a factor that is computed anew": (
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
+        IMAGE,
+    ),
+    "instance_norm": (lambda x: F.instance_norm(x, weight=torch.linspace(0.5, 2, 4), eps=1e-3), IMAGE),
+    "instance_norm with statistics": (
+        lambda x: F.instance_norm(x, torch.linspace(-1, 1, 4), torch.linspace(0.5, 2, 4), use_input_stats=False),
+        IMAGE,
+    ),
     "area of a series": (lambda x: F.interpolate(x, scale_factor=0.25, mode="area"), SERIES),
     "rows and columns": (lambda x: (x @ x.mT)[(slice(None), *torch.triu_indices(3, 3, 1))], SERIES),
     "rows from behind and columns, each with the rest": (lambda x: x[:, [-1, 0, 2], [2, 1, -6]], IMAGE),
@@ -332,6 +358,13 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
     "clamp below 0": (lambda x: x.clamp(max=-0.25), IMAGE),
     "clamp_min": (lambda x: x.clamp_min(-0.3), IMAGE),
+    "clamp between constants": (lambda x: x.clamp(torch.linspace(-1, 0, 5), torch.linspace(0, 1, 5)), IMAGE),
+    "clamp above values": (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), IMAGE),
+    "powers of a number": (lambda x: 2**x + torch.pow(torch.tensor(0.5), x), IMAGE),
+    "angles": (lambda x: torch.asin(x.clamp(-1, 1)) + torch.acos(x.clamp(-1, 1)) * x, IMAGE),
+    "logsumexp": (lambda x: x.logsumexp(2), IMAGE),
+    "logsumexp of many": (lambda x: torch.logsumexp(3 * x, dim=(1,), keepdim=True) - x, (40, 3)),
+    "nan_to_num": (lambda x: torch.nan_to_num(x, nan=0.0) * 2.0, IMAGE),
     "abs": (torch.abs, IMAGE),
     "square": (lambda x: x**2, IMAGE),
     "root": (lambda x: torch.sqrt(x.abs()), IMAGE),

@@ -193,6 +193,14 @@ def nothing(builder: Builder, value: Value, /, *, memory_format: object = None) 
     return value
 
 
+def finite(
+    builder: Builder, value: Value, /, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Value:
+    """Take `torch.nan_to_num`: codes have no other numbers than finite ones."""
+    del nan, posinf, neginf
+    return nothing(builder, value)
+
+
 def dropout(
     builder: Builder,
     value: Value,
@@ -221,7 +229,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.masked_fill, "masked_fill", "masked_fill_"), masked_fill),
         torch.where: where,
         "where": where_else,
-        **dict.fromkeys(("contiguous", "clone", "detach", torch.clone), nothing),
+        **dict.fromkeys(("contiguous", "clone", "detach", torch.clone, torch.positive), nothing),
+        **dict.fromkeys((torch.nan_to_num, "nan_to_num"), finite),
         **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout), dropout),
     },
     modules=dict.fromkeys(

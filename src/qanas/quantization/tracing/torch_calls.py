@@ -180,6 +180,9 @@ ALIASES = {
     "negative": "neg",
 }
 
+WRITES = names_in("copy_ fill_ zero_")
+"""Methods that write into all of a tensor, as ``x[:] = y`` does."""
+
 VIEWS = names_in(
     "view reshape flatten unflatten transpose swapaxes swapdims permute movedim moveaxis t unsqueeze squeeze "
     "getitem narrow select split chunk tensor_split hsplit vsplit dsplit unbind expand expand_as view_as "
