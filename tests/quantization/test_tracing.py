@@ -465,6 +465,15 @@ def test_what_torch_has_quantized_is_refused_for_the_float_network(convert: bool
         trace(refused, (4,))
 
 
+def test_a_float_network_that_is_ready_for_torchs_quantization_is_taken() -> None:
+    def function(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
+        joined: Tensor = network.layers.sums.cat([network.layers.sums.add_relu(network.layers.linear(x), x), x], 1)
+        return joined
+
+    sums = torch.ao.nn.quantized.FloatFunctional()
+    same_as_torch(Function(function, linear=nn.Linear(4, 4), sums=sums), (4,))
+
+
 def test_further_operators_of_a_call_are_numbered() -> None:
     names = [node.name for node in trace(Function(lambda _, x: x.cumsum(1).roll(1, 1).roll(2, 2)), (4, 6)).nodes]
     assert any(name.endswith("__3") for name in names)

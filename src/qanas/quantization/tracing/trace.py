@@ -161,6 +161,9 @@ def unwrapped(network: nn.Module) -> nn.Module:
 TORCHS_INTEGERS = re.compile(r"torch\.ao\..*(\.qat\.|\.quantized\.|\.observer$|\.fake_quantize$)")
 """Files of torch whose modules hold its own integers, or what comes before them."""
 
+OF_FLOATS = ("FloatFunctional", "FXFloatFunctional")
+"""Modules among these that compute sums and products in float, of networks that may be quantized by torch one day."""
+
 
 def _require_float(network: nn.Module) -> None:
     """Refuse a network that torch has quantized, or prepared for that.
@@ -169,7 +172,7 @@ def _require_float(network: nn.Module) -> None:
         UnsupportedNetworkError: it has such a module.
     """
     for path, module in network.named_modules():
-        if TORCHS_INTEGERS.match(type(module).__module__) is not None:
+        if TORCHS_INTEGERS.match(type(module).__module__) is not None and type(module).__name__ not in OF_FLOATS:
             raise UnsupportedNetworkError(
                 f"{path or type(network).__name__}: {type(module).__name__} of a network that torch has quantized or "
                 "prepared for it; give the float network that it was made from"
