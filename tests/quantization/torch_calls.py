@@ -112,6 +112,37 @@ class FromStates(nn.Module):
         return torch.cat([output.flatten(1), *(part[-1] for part in parts)], 1)
 
 
+class Decoder(nn.Module):
+    """Steps of a cell that start from a constant and from what is made of the input, then from what came out."""
+
+    def __init__(self, cell: Any) -> None:  # noqa: ANN401 - a recurrent cell
+        super().__init__()
+        self.made, self.cell, self.head = nn.Linear(6, cell.hidden_size), cell, nn.Linear(cell.hidden_size, 2)
+        self.start = nn.Parameter(torch.randn(1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        state: Any = self.made(x)
+        state = (state, torch.zeros_like(state)) if isinstance(self.cell, nn.LSTMCell) else state
+        outputs = [self.start.expand(len(x), -1)]
+        for _ in range(3):
+            state = self.cell(outputs[-1], state)
+            outputs.append(self.head(state[0] if isinstance(state, tuple) else state))
+        return torch.stack(outputs, 1)
+
+
+class Answers(nn.Module):
+    """An LSTM that starts from the states of another one, and gets nothing but a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = nn.LSTM(4, 3, batch_first=True), nn.LSTM(2, 3, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.cat([state, -state]) for state in self.asked(x)[1]]
+        found: Tensor = self.answers(torch.ones(len(x), 4, 2), tuple(states))[0]
+        return found
+
+
 class Cells(nn.Module):
     """A cell that is called step by step."""
 
@@ -467,6 +498,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (4, 4),
     ),
     "GRU from states of the input": (lambda: FromStates(nn.GRU(4, 3, batch_first=True), learned=False), (4, 4)),
+    "LSTMCell that decodes": (lambda: Decoder(nn.LSTMCell(2, 3)), VECTOR),
+    "GRUCell that decodes": (lambda: Decoder(nn.GRUCell(2, 3)), VECTOR),
+    "RNNCell that decodes": (lambda: Decoder(nn.RNNCell(2, 3)), VECTOR),
+    "LSTM from the states of another one": (Answers, (4, 4)),
     "LSTMCell": (lambda: Cells(nn.LSTMCell(4, 3)), (5, 4)),
     "GRUCell": (lambda: Cells(nn.GRUCell(4, 3)), (5, 4)),
     "squeezed state of an LSTM": (

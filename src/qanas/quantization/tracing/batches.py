@@ -18,7 +18,7 @@ from qanas.quantization.tracing.beside import Call, of_placed, picked, unsqueeze
 from qanas.quantization.tracing.builder import Builder, Translator
 from qanas.quantization.tracing.joining import stacked
 from qanas.quantization.tracing.torch_calls import NUMPYS_NAMES, in_order, names_in
-from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value, size_of
+from qanas.quantization.tracing.values import Factors, LackingCellError, Stacked, Unavailable, Value, size_of
 
 
 def translated(
@@ -47,7 +47,7 @@ def translated(
     values = _values((given, named))
     for entry in values:
         if isinstance(entry, Unavailable):
-            raise ValueError(entry.reason)  # noqa: TRY004 - of the network
+            raise LackingCellError(entry.layer)
     if any(isinstance(entry, Stacked) for entry in values):
         part = _layer(function, given, named) if isinstance(given[0], Stacked) else None
         if part is not None:
@@ -150,7 +150,7 @@ def whole(builder: Builder, value: Value | Stacked | Unavailable) -> Value:
         ValueError: the batch is elsewhere, or the value can't be had.
     """
     if isinstance(value, Unavailable):
-        raise ValueError(value.reason)  # noqa: TRY004 - of the network
+        raise LackingCellError(value.layer)
     found: Value = _put_together(builder, value)
     if any(found.torch[: found.batch]):
         raise ValueError(f"the batch is axis {found.batch} of it; put it in front: x.transpose(0, {found.batch})")
