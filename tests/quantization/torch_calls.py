@@ -178,6 +178,11 @@ class Called(nn.Module):
         return result
 
 
+def numpys_names(x: Any) -> Any:  # noqa: ANN401 - tensors, whose types don't tell these names
+    mean: Any = torch.mean
+    return x.sum(axis=1, keepdims=True) + mean(input=x, axis=(2,), keepdims=True)
+
+
 def written_whole(x: Tensor) -> Tensor:
     y = torch.empty_like(x).copy_(0.5 * x)
     y.copy_(y.flip(1))
@@ -371,7 +376,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "gather of the last": (lambda x: x.gather(1, torch.full((len(x), 1, 12), 2)), SERIES),
     # arguments by torch's names, and by numpy's
     "named operands": (lambda x: torch.add(input=x, other=x.mul(other=0.5), alpha=2) - x.pow(exponent=2), IMAGE),
-    "named axes": (lambda x: x.sum(axis=1, keepdims=True) + torch.mean(input=x, axis=(2,), keepdims=True), IMAGE),
+    "numpy's names": (numpys_names, IMAGE),
     "named shapes": (lambda x: torch.reshape(input=x, shape=(-1, 4, 30)).permute(dims=(0, 2, 1)).flip(dims=[2]), IMAGE),
     "named tensors": (lambda x: torch.cat(tensors=[x, torch.matmul(input=x, other=x.mT)], dim=3), IMAGE),
     "named bounds": (lambda x: torch.clamp_min(input=x, min=-0.5).clamp_max(max=0.75), IMAGE),

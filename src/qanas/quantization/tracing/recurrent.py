@@ -34,6 +34,7 @@ def lstm(
         output, (hidden, cell) = _from_states(builder, module, value, hx)
         return output, (hidden, cell)
     _check(module, value)
+    assert isinstance(value, Value)  # noqa: S101 - constants come with a state that is none
     output, hidden = _recurrence(builder, module, value, _lstm_of)
     return output, (hidden, Unavailable(hidden.whole_shape, module))
 
@@ -44,6 +45,7 @@ def gru(builder: Builder, module: nn.GRU, value: Value | Tensor, /, hx: object =
         output, (hidden,) = _from_states(builder, module, value, [hx])
         return output, hidden
     _check(module, value)
+    assert isinstance(value, Value)  # noqa: S101 - likewise
     return _recurrence(builder, module, value, _gru_of)
 
 

@@ -64,7 +64,8 @@ def in_order(
     """
     left = {NUMPYS_NAMES.get(key, key) if key not in taken else key: entry for key, entry in named.items()}
     unknown = {key for key, entry in left.items() if key not in taken and entry is not None}
-    for order in _orders(called if isinstance(called, str) else type(called)) if unknown else ():
+    kind = called if isinstance(called, str) else type(called)
+    for order in _orders(kind) if unknown else ():  # type: ignore[arg-type]  # classes are hashable
         if unknown <= set(order[len(given) :]):
             moved = order[len(given) : max(map(order.index, unknown)) + 1]
             if all(key in left for key in moved):
