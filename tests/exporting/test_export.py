@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils.prune import l1_unstructured
 
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
@@ -711,3 +713,109 @@ def test_a_channel_that_leaves_the_others_no_steps_is_told(tmp_path: Path) -> No
         notes = ship(source, integer_tflite(source, scheme), tmp_path / "m.tflite").notes
         found = [note for note in notes if "one scale serves all" in note]
         assert [note.partition(":")[0] for note in found] == (["layer '_0'"] if told else [])
+
+
+class AddsToItsInput(nn.Module):
+    """A shortcut that is written into what the network was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x += self.linear(x)
+        return x
+
+
+def test_samples_stay_as_they_are_where_a_network_changes_its_input() -> None:
+    torch.manual_seed(0)
+    source = Source.of(AddsToItsInput(), (samples := samples_of((4,), 100)))
+    assert float_tflite(source).failure == ""
+    assert np.isin(source.compared["x"], samples).all()
+
+
+def weight_normed() -> nn.Module:
+    return nn.utils.weight_norm(nn.Linear(4, 2))
+
+
+def pruned() -> nn.Module:
+    prune: Any = l1_unstructured  # torch has no types for it
+    return nn.Sequential(nn.Linear(4, 8), prune(nn.Linear(8, 2), "weight", 0.5))
+
+
+def with_kept_features() -> nn.Module:
+    network = nn.Linear(4, 2)
+    network.kept = network(torch.ones(1, 4))
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("build", [weight_normed, pruned, with_kept_features])
+def test_a_network_that_holds_computed_tensors_is_exported_and_stays_as_it_is(build: Callable[[], nn.Module]) -> None:
+    network = build().train()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    source = Source.of(network, samples_of((4,), 100))
+    assert float_tflite(source).failure == source.failure == ""
+    assert network.training
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+class Locked(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (Locked(), r"^'Locked' can't be copied: .*lock.*; export it from the command line"),
+        (nn.Sequential(nn.LazyLinear(3)), r"^'Sequential' has lazy modules without weights; call it on a sample"),
+    ],
+)
+def test_a_network_that_can_not_be_copied_is_refused_in_a_line(network: nn.Module, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        Source.of(network, samples_of((4,)))
+
+
+class WithAGain(nn.Module):
+    """A second input that a call may leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor, gain: torch.Tensor | None = None) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x)
+        return y if gain is None else y * gain
+
+
+@pytest.mark.parametrize(
+    ("calibrating", "checking", "told"),
+    [
+        ({"x": (4,)}, {"x": (4,), "gain": (1,)}, "holds samples of x and gain, the calibration those of x; give"),
+        ({"x": (4,), "gain": (1,)}, {"x": (4,)}, "holds samples of x, the calibration those of x and gain; give"),
+        ({"x": (4,), "gain": (1,)}, {"x": (4,), "gain": (2,)}, "samples of 'gain' have the shape .2,., those of the "),
+        ({"x": (4,)}, {}, "holds no array"),
+    ],
+)
+def test_samples_to_compare_on_are_of_the_same_inputs(
+    calibrating: Mapping[str, tuple[int, ...]], checking: Mapping[str, tuple[int, ...]], told: str
+) -> None:
+    calibration, check = (
+        {name: samples_of(shape) for name, shape in given.items()} for given in (calibrating, checking)
+    )
+    with pytest.raises(InputError, match=f"^check: {told}"):
+        Source.of(WithAGain(), calibration, check=check)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_samples_may_be_tensors(dtype: torch.dtype) -> None:
+    values = torch.from_numpy(samples_of((4,))).to(dtype)
+    source = Source.of(nn.Linear(4, 2), values.requires_grad_())  # type: ignore[arg-type]  # what is given by mistake
+    assert np.array_equal(source.samples["input"], values.detach().float().numpy())
+
+
+def test_samples_of_several_shapes_are_no_array() -> None:
+    with pytest.raises(InputError, match=r"^calibration: 'arr_0' is no array \(ValueError: .*; give one of shape"):
+        Source.of(nn.Linear(4, 2), [np.zeros(4), np.zeros(5)])  # type: ignore[arg-type]  # what is given by mistake

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from qanas.core.errors import InputError
 from qanas.exporting.export import exporter, ship
@@ -119,3 +120,12 @@ def test_a_float_file_has_nothing_to_change() -> None:
 def test_a_layer_that_the_network_lacks(source: Source) -> None:
     with pytest.raises(InputError, match=r"^--set layers\.tail: the network has no such layer; it has input, "):
         exporter("tflite", None, ["layers.tail.weight_bits=4"])(source)
+
+
+def test_a_layer_that_needs_other_bits_is_named_with_the_option_that_gives_them() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.PReLU(4)), samples)
+    told = r"^--scheme: _1: .* give this layer activation_bits = 8, by --set layers\.NAME\.FIELD=VALUE, or name another"
+    with pytest.raises(InputError, match=told):
+        ExportScheme.parse("int16", []).quantize(source)
+    assert ExportScheme.parse("int16", ["layers._1.activation_bits=8"]).quantize(source).precision == "int8 and int16"

@@ -436,7 +436,8 @@ def test_lstms_that_no_operator_computes_are_refused(lstm: nn.LSTM, message: str
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda m, x: m.layers.lstm(x)[1][1][0], "cell state"),
+        (lambda m, x: m.layers.lstm(x)[1][1][0], None),
+        (lambda m, x: m.layers.lstm(x)[1][1], "the batch is not in front"),
         (lambda m, x: m.layers.lstm(x)[1][0][0:1], "the batch is not in front"),
         (lambda m, x: m.layers.lstm(x, None)[0], None),
         (lambda m, x: m.layers.lstm(x), "the batch is not in front"),
@@ -463,6 +464,30 @@ def test_what_torch_has_quantized_is_refused_for_the_float_network(convert: bool
     refused = quantization.convert(prepared) if convert else prepared
     with pytest.raises(UnsupportedNetworkError, match=r"0.*give the float network that it was made from"):
         trace(refused, (4,))
+
+
+def test_a_float_network_that_is_ready_for_torchs_quantization_is_taken() -> None:
+    def function(network: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a `Function`
+        joined: Tensor = network.layers.sums.cat([network.layers.sums.add_relu(network.layers.linear(x), x), x], 1)
+        return joined
+
+    sums = torch.ao.nn.quantized.FloatFunctional()
+    same_as_torch(Function(function, linear=nn.Linear(4, 4), sums=sums), (4,))
+
+
+def test_an_lstm_is_fused_as_long_as_nobody_reads_its_cell() -> None:
+    lstms = {"fused": nn.LSTM(3, 4, batch_first=True), "read": nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True)}
+
+    def function(network: Any, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - a `Function`
+        output, (_, cell) = network.layers.read(network.layers.fused(x)[0])
+        return output, cell.transpose(0, 1)
+
+    network = Function(function, **lstms).eval()
+    graph, samples = trace(network, (5, 3)), torch.randn(4, 5, 3)
+    assert [type(node.operator).__name__ for node in graph.nodes].count("LSTM") == 1
+    computed = graph.forward({graph.border.input_names[0]: samples})
+    for wanted, got in zip(network(samples), computed.values(), strict=True):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_further_operators_of_a_call_are_numbered() -> None:

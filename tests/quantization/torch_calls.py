@@ -25,6 +25,19 @@ class SelfAttention(nn.Module):
         return x + found
 
 
+class Named(nn.Module):
+    """A module that is given what it takes by the names that torch has for it."""
+
+    def __init__(self, module: Any, *names: str) -> None:  # noqa: ANN401 - a module
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Any = self.module(**{name: (0.5 + number) * x for number, name in enumerate(self.names)})
+        result: Tensor = found[0] if isinstance(found, tuple) else found
+        return result
+
+
 class TimeInFront(nn.Module):
     """Attention and an encoder as torch has them by default, with the time in front; shares are read, too."""
 
@@ -99,6 +112,37 @@ class FromStates(nn.Module):
         return torch.cat([output.flatten(1), *(part[-1] for part in parts)], 1)
 
 
+class Decoder(nn.Module):
+    """Steps of a cell that start from a constant and from what is made of the input, then from what came out."""
+
+    def __init__(self, cell: Any) -> None:  # noqa: ANN401 - a recurrent cell
+        super().__init__()
+        self.made, self.cell, self.head = nn.Linear(6, cell.hidden_size), cell, nn.Linear(cell.hidden_size, 2)
+        self.start = nn.Parameter(torch.randn(1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        state: Any = self.made(x)
+        state = (state, torch.zeros_like(state)) if isinstance(self.cell, nn.LSTMCell) else state
+        outputs = [self.start.expand(len(x), -1)]
+        for _ in range(3):
+            state = self.cell(outputs[-1], state)
+            outputs.append(self.head(state[0] if isinstance(state, tuple) else state))
+        return torch.stack(outputs, 1)
+
+
+class Answers(nn.Module):
+    """An LSTM that starts from the states of another one, and gets nothing but a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = nn.LSTM(4, 3, batch_first=True), nn.LSTM(2, 3, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.cat([state, -state]) for state in self.asked(x)[1]]
+        found: Tensor = self.answers(torch.ones(len(x), 4, 2), tuple(states))[0]
+        return found
+
+
 class Cells(nn.Module):
     """A cell that is called step by step."""
 
@@ -132,6 +176,17 @@ class Called(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.function(x)
         return result
+
+
+def numpys_names(x: Any) -> Any:  # noqa: ANN401 - tensors, whose types don't tell these names
+    mean: Any = torch.mean
+    return x.sum(axis=1, keepdims=True) + mean(input=x, axis=(2,), keepdims=True)
+
+
+def written_whole(x: Tensor) -> Tensor:
+    y = torch.empty_like(x).copy_(0.5 * x)
+    y.copy_(y.flip(1))
+    return torch.cat([y, (x + 1.0).fill_(0.25), (x + 1.0).zero_()], 1)
 
 
 def written_where(x: Tensor) -> Tensor:
@@ -196,6 +251,15 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         IMAGE,
     ),
     "a constant matmul": (lambda x: torch.linspace(-1, 1, 6).reshape(2, 3) @ x, SERIES),
+    "ones between values": (lambda x: torch.cat([x, torch.ones_like(x), 0.5 * x, torch.zeros_like(x), x], 2), IMAGE),
+    "a stack with zeros": (lambda x: torch.stack([x, torch.zeros_like(x), 0.5 * x], -1).flatten(-2), SERIES),
+    "hstack and dstack": (lambda x: torch.dstack([torch.hstack([x, 0.5 * x]), torch.ones(len(x), 8, 1, 5)]), IMAGE),
+    "matmul with a vector": (lambda x: (x @ torch.linspace(-1, 1, 12)).unsqueeze(1) * x.mT, SERIES),
+    "a vector matmul": (lambda x: torch.linspace(-1, 1, 6) @ x, IMAGE),
+    "matmul of vectors": (lambda x: x @ torch.linspace(-1, 1, 6), VECTOR),
+    "baddbmm": (lambda x: torch.baddbmm(x @ x.mT, x, x.mT, beta=0.5, alpha=0.1), SERIES),
+    "baddbmm of nothing": (lambda x: torch.baddbmm(torch.empty(1, 1, 1), x, x.mT, beta=0, alpha=0.3), SERIES),
+    "triangles": (lambda x: (x @ x.mT).tril(-1) + torch.triu(x @ x.mT, diagonal=2), IMAGE),
     # two values
     "matmul": (lambda x: x @ x.transpose(1, 2), SERIES),
     "matmul of heads": (lambda x: x @ (0.5 * x).transpose(2, 3), IMAGE),
@@ -242,6 +306,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "a condition and a constant one": (lambda x: ((x > 0) & (torch.arange(5) > 2)) * x, IMAGE),
     "a choice of constants": (lambda x: torch.where(x > 0, 0.7, torch.linspace(-1, 1, 5)), IMAGE),
     "masked_fill where a condition holds": (lambda x: x.masked_fill(x < -0.5, 0.3).masked_fill(x > 1, 0.0), IMAGE),
+    "writing into all of a value": (written_whole, IMAGE),
     "writing where a condition holds": (written_where, IMAGE),
     "comparisons of the time in front": (
         lambda x: (x.transpose(0, 1) * (x.transpose(0, 1) > torch.zeros(3, 1, 1))).transpose(0, 1),
@@ -295,15 +360,47 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         SERIES,
     ),
     "area": (lambda x: F.interpolate(x, (3, 5), mode="area"), IMAGE),
+    "area by a factor": (lambda x: F.interpolate(x, scale_factor=0.7, mode="area"), IMAGE),
+    "resized by a factor that is computed anew": (
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
+        IMAGE,
+    ),
+    "instance_norm": (lambda x: F.instance_norm(x, weight=torch.linspace(0.5, 2, 4), eps=1e-3), IMAGE),
+    "instance_norm with statistics": (
+        lambda x: F.instance_norm(x, torch.linspace(-1, 1, 4), torch.linspace(0.5, 2, 4), use_input_stats=False),
+        IMAGE,
+    ),
     "area of a series": (lambda x: F.interpolate(x, scale_factor=0.25, mode="area"), SERIES),
     "rows and columns": (lambda x: (x @ x.mT)[(slice(None), *torch.triu_indices(3, 3, 1))], SERIES),
     "rows from behind and columns, each with the rest": (lambda x: x[:, [-1, 0, 2], [2, 1, -6]], IMAGE),
     "gather of the last": (lambda x: x.gather(1, torch.full((len(x), 1, 12), 2)), SERIES),
+    # arguments by torch's names, and by numpy's
+    "named operands": (lambda x: torch.add(input=x, other=x.mul(other=0.5), alpha=2) - x.pow(exponent=2), IMAGE),
+    "numpy's names": (numpys_names, IMAGE),
+    "named shapes": (lambda x: torch.reshape(input=x, shape=(-1, 4, 30)).permute(dims=(0, 2, 1)).flip(dims=[2]), IMAGE),
+    "named tensors": (lambda x: torch.cat(tensors=[x, torch.matmul(input=x, other=x.mT)], dim=3), IMAGE),
+    "named bounds": (lambda x: torch.clamp_min(input=x, min=-0.5).clamp_max(max=0.75), IMAGE),
+    "named out of order": (lambda x: torch.movedim(x, destination=3, source=1), IMAGE),
+    "named queries": (
+        lambda x: F.scaled_dot_product_attention(query=x, value=x.flip(2), key=0.5 * x, scale=0.4),
+        IMAGE,
+    ),
+    "named condition": (lambda x: torch.where(condition=torch.arange(5) > 2, other=0.5 * x, input=x), IMAGE),
+    "where of a value": (lambda x: x.where(x > 0, 0.5 * x).where(condition=torch.arange(5) > 2, other=-0.3), IMAGE),
+    "named order of a norm": (lambda x: torch.linalg.vector_norm(x, ord=2, dim=1, keepdim=True), IMAGE),
+    "clone in a memory format": (lambda x: x.clone(memory_format=torch.contiguous_format) * 2.0, IMAGE),
     # single values
     "clamp": (lambda x: x.clamp(-0.5, 1.5), IMAGE),
     "clamp above 0": (lambda x: x.clamp(0.25, 1.5), IMAGE),
     "clamp below 0": (lambda x: x.clamp(max=-0.25), IMAGE),
     "clamp_min": (lambda x: x.clamp_min(-0.3), IMAGE),
+    "clamp between constants": (lambda x: x.clamp(torch.linspace(-1, 0, 5), torch.linspace(0, 1, 5)), IMAGE),
+    "clamp above values": (lambda x: torch.clamp(x, min=x.mean(1, keepdim=True)), IMAGE),
+    "powers of a number": (lambda x: 2**x + torch.pow(torch.tensor(0.5), x), IMAGE),
+    "angles": (lambda x: torch.asin(x.clamp(-1, 1)) + torch.acos(x.clamp(-1, 1)) * x, IMAGE),
+    "logsumexp": (lambda x: x.logsumexp(2), IMAGE),
+    "logsumexp of many": (lambda x: torch.logsumexp(3 * x, dim=(1,), keepdim=True) - x, (40, 3)),
+    "nan_to_num": (lambda x: torch.nan_to_num(x, nan=0.0) * 2.0, IMAGE),
     "abs": (torch.abs, IMAGE),
     "square": (lambda x: x**2, IMAGE),
     "root": (lambda x: torch.sqrt(x.abs()), IMAGE),
@@ -406,6 +503,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (4, 4),
     ),
     "GRU from states of the input": (lambda: FromStates(nn.GRU(4, 3, batch_first=True), learned=False), (4, 4)),
+    "LSTMCell that decodes": (lambda: Decoder(nn.LSTMCell(2, 3)), VECTOR),
+    "GRUCell that decodes": (lambda: Decoder(nn.GRUCell(2, 3)), VECTOR),
+    "RNNCell that decodes": (lambda: Decoder(nn.RNNCell(2, 3)), VECTOR),
+    "LSTM from the states of another one": (Answers, (4, 4)),
     "LSTMCell": (lambda: Cells(nn.LSTMCell(4, 3)), (5, 4)),
     "GRUCell": (lambda: Cells(nn.GRUCell(4, 3)), (5, 4)),
     "squeezed state of an LSTM": (
@@ -417,6 +518,15 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: SelfAttention(attn_mask=torch.ones(7, 7, dtype=torch.bool).triu(1)),
         (7, 12),
     ),
+    "MultiheadAttention of named parts, out of order": (
+        lambda: Named(nn.MultiheadAttention(12, 3, batch_first=True), "value", "query", "key"),
+        (7, 12),
+    ),
+    "TransformerEncoder of a named sequence": (
+        lambda: Named(nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 20, batch_first=True), 1), "src"),
+        (7, 12),
+    ),
+    "RMSNorm of a named value": (lambda: Named(nn.RMSNorm(12), "x"), SERIES),
     "MultiheadAttention of padded keys": (
         lambda: SelfAttention(key_padding_mask=torch.arange(7)[None] > 4),
         (7, 12),

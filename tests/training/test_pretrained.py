@@ -14,6 +14,7 @@ from qanas.networks.lstm import LSTMNetwork
 from qanas.training.pretrained import load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -104,3 +105,27 @@ def test_no_state_dict(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_weights(network(), tmp_path / "none.safetensors")
+
+
+def tied() -> nn.Module:
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.BatchNorm1d(4), second)
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(4, bias=False), nn.BatchNorm1d(4), nn.LazyLinear(4, bias=False))
+
+
+@pytest.mark.parametrize(
+    ("build", "left_out"),
+    [(tied, ["1.num_batches_tracked"]), (tied, ["2.weight"]), (tied, ["0.weight"]), (lazy, ["1.num_batches_tracked"])],
+)
+def test_what_follows_from_the_rest_may_be_left_out(
+    tmp_path: Path, build: Callable[[], nn.Module], left_out: list[str]
+) -> None:
+    state = tied().state_dict()
+    torch.save({name: tensor for name, tensor in state.items() if name not in left_out}, tmp_path / "weights.pt")
+    load_weights(target := build(), tmp_path / "weights.pt")
+    for name, tensor in state.items():
+        assert torch.equal(target.state_dict()[name], tensor)

@@ -97,6 +97,7 @@ class ExportScheme:
         except UnknownLayerError as error:
             raise InputError(f"--set {error}") from error
         except UnsupportedSchemeError as error:
-            raise InputError(f"--scheme: {error}; name another one") from error
+            mend = "by --set layers.NAME.FIELD=VALUE, or name another scheme"
+            raise InputError(f"--scheme: {error}, {mend}") from error
         except ValueError as error:
             raise InputError(f"'{source.name}' can't be quantized: {error}") from error

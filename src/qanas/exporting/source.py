@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from qanas.core.errors import InputError, described, import_object, unknown
 from qanas.core.even_spread import evenly_spread
@@ -121,12 +123,14 @@ class Source:
         given = Samples.given("calibration", calibration)
         others = None if check is None else Samples.given("check", check)
         with contextlib.redirect_stdout(sys.stderr):
-            return cls._of(name, _ready(name, copy.deepcopy(network)), given, others)
+            return cls._of(name, _ready(name, _copied(name, network)), given, others)
 
     @classmethod
     def _of(cls, name: str, network: nn.Module, calibration: Samples, check: Samples | None) -> Source:
         inputs, notes = calibration.of(Arguments.of(network))
         others = None if check is None else check.of(Arguments.of(network))[0]
+        if check is not None and others is not None:
+            _require_alike(check.path, others, inputs)
         split = _Split.of(inputs, others)
         outputs = _torch_outputs(name, network, split.compared, (check or calibration).path)
         shapes = {argument: values.shape[1:] for argument, values in inputs.items()}
@@ -156,6 +160,29 @@ class Source:
     def compared_count(self) -> int:
         """How many samples are compared."""
         return len(next(iter(self.compared.values())))
+
+
+def _require_alike(path: Path, others: Mapping[str, Reals], samples: Mapping[str, Reals]) -> None:
+    """Refuse samples to compare on that are not of the inputs that the network is traced with.
+
+    Args:
+        path: of the others.
+        others: each of shape (n, *input shape), by the arguments' names.
+        samples: those of the calibration, in the same way.
+
+    Raises:
+        InputError: they have other inputs, or inputs of other shapes.
+    """
+    if set(others) != set(samples):
+        told, wanted = " and ".join(others), " and ".join(samples)
+        raise InputError(f"{path}: holds samples of {told}, the calibration those of {wanted}; give the same inputs")
+    for name, values in others.items():
+        shape, wanted_shape = values.shape[1:], samples[name].shape[1:]
+        if shape != wanted_shape:
+            raise InputError(
+                f"{path}: samples of '{name}' have the shape {shape}, those of the calibration {wanted_shape}; "
+                "a file has one shape, give both alike"
+            )
 
 
 def _shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -265,7 +292,8 @@ def _torch_outputs(name: str, network: nn.Module, samples: Mapping[str, Reals], 
     Raises:
         InputError: the samples don't fit the network, or it puts out something else than finite values of tensors.
     """
-    chunks = zip(*(torch.split(torch.from_numpy(values), CHUNK) for values in samples.values()), strict=True)
+    # Of copies: a network may change its input in place, and the file is run on the same samples.
+    chunks = zip(*(torch.split(torch.tensor(values), CHUNK) for values in samples.values()), strict=True)
     outputs: list[dict[str, Tensor]] = []
     for chunk in chunks:
         try:
@@ -366,6 +394,41 @@ def _ready(name: str, network: nn.Module) -> nn.Module:
         raise InputError(f"'{name}' can't be put into eval mode on the CPU: {described(error, __file__)}") from error
 
 
+class _Detaching(TorchFunctionMode):
+    """Copies what was computed from parameters, too: `weight_norm`, pruning and kept features leave such tensors."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever is called
+        """Copy a tensor that torch's own copy refuses without its history."""
+        if func is not Tensor.__deepcopy__ or args[0].is_leaf:
+            return func(*args, **(kwargs or {}))
+        tensor, copied = args
+        return copied.setdefault(id(tensor), tensor.detach().clone())
+
+
+def _copied(name: str, network: nn.Module) -> nn.Module:
+    """Return a network of the same values that can be changed.
+
+    Raises:
+        InputError: something in it can't be copied.
+    """
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        raise InputError(f"'{name}' has lazy modules without weights; call it on a sample, or train it, first")
+    try:
+        with _Detaching():
+            return copy.deepcopy(network)
+    except Exception as error:  # whatever a user's objects raise
+        reason = described(error, __file__)
+        raise InputError(
+            f"'{name}' can't be copied: {reason}; export it from the command line, MODULE:OBJECT"
+        ) from error
+
+
 def _found(name: str) -> object:
     try:
         return import_object(name)
@@ -445,9 +508,14 @@ class Samples:
         Args:
             name: of them, for messages.
             samples: the arrays.
+
+        Raises:
+            InputError: one of them is no array, or there is none.
         """
         arrays = samples if isinstance(samples, Mapping) else {"arr_0": samples}
-        return cls(Path(name), {key: np.asarray(values) for key, values in arrays.items()}, None)
+        if not arrays:
+            raise InputError(f"{name}: holds no array; give one of shape (n, *input shape)")
+        return cls(Path(name), {key: _array(name, key, values) for key, values in arrays.items()}, None)
 
     def of(self, arguments: Arguments) -> tuple[dict[str, Reals], tuple[str, ...]]:
         """Return samples for a network's arguments, each of shape (n, *input shape), and what is to be told of them.
@@ -518,6 +586,22 @@ class Samples:
         if samples.min() == samples.max():
             raise InputError(f"{place} holds nothing but {samples.flat[0]:g}; ranges need samples that differ")
         return samples
+
+
+def _array(name: str, key: str, values: object) -> NDArray[Any]:
+    """Return what was given as an array, tensors too, wherever they are and with a gradient or without.
+
+    Raises:
+        InputError: it is none, such as a list of samples that differ in shape.
+    """
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.to(torch.float32) if values.is_floating_point() else values  # numpy has no bfloat16
+        return np.asarray(values)
+    except Exception as error:  # whatever a user's objects raise
+        reason = described(error, __file__)
+        raise InputError(f"{name}: '{key}' is no array ({reason}); give one of shape (n, *input shape)") from error
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from qanas.core.candidate import Candidate
 from qanas.core.errors import InputError
@@ -41,8 +42,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         InputError: no such file, another format, or tensors that are missing, too many or of another shape.
     """
-    wanted = network.state_dict()
-    found = _with_shared(_without_prefix(_read(path), wanted), wanted)
+    wanted = network.state_dict(keep_vars=True)  # the tensors themselves: tied ones are one
+    found = _completed(_without_prefix(_read(path), wanted), wanted)
     problems = [
         _listed("it lacks", [name for name in wanted if name not in found]),
         _listed("the network has no", [name for name in found if name not in wanted]),
@@ -128,18 +129,25 @@ def _without_prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
     return found
 
 
-def _with_shared(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return tensors by every name that a network has them by: writers keep what layers share by one of its names."""
-    others = {(wanted[name].data_ptr(), wanted[name].shape): name for name in found if name in wanted}
-    lacking = {name: others.get((own.data_ptr(), own.shape)) for name, own in wanted.items() if name not in found}
-    return {**found, **{name: found[other] for name, other in lacking.items() if other is not None}}
+COUNTER = "num_batches_tracked"
+"""Of batch norms; training alone reads it, and files of other tools and old ones leave it out."""
+
+
+def _completed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors with those that follow from them: tied ones, which files hold once, and counters of batches."""
+    held = {id(wanted[name]): tensor for name, tensor in found.items() if name in wanted}
+    lacking = [name for name in wanted if name not in found]
+    tied = {name: held[id(wanted[name])] for name in lacking if id(wanted[name]) in held}
+    counters = {name: wanted[name] for name in lacking if name.rpartition(".")[2] == COUNTER}
+    return {**counters, **tied, **found} if found else found
 
 
 def _misshapen(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     return [
         f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        # A lazy module takes the shape that it is given.
+        if name in found and not is_lazy(tensor) and found[name].shape != tensor.shape
     ]
 
 

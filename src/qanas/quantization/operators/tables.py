@@ -64,7 +64,7 @@ class TabulatedFunction(Operator):
         output = Affine.from_range(*ranges.output, bits=scheme.activation_bits)
         source = inputs[0]
         every_code = torch.arange(source.low, source.high + 1, dtype=torch.float64)
-        values = self.function((every_code - source.zero_point) * source.scale)
+        values = _without_gaps(self.function((every_code - source.zero_point) * source.scale))
         codes = round_half_away(torch.nan_to_num(values / output.scale, posinf=1e9, neginf=-1e9)).clamp(-1e9, 1e9)
         table = clamp_codes(codes + output.zero_point, output, "none").to(torch.float32)
         return QuantizedTable(table, output), output
@@ -83,6 +83,15 @@ class TabulatedFunction(Operator):
             result = output if last else RuntimeTensor(output.shape, output.dtype)
             program.append(RuntimeOperator(kind, version, [source], [result], (self.options or {}).get(kind, {})))
             source = result
+
+
+def _without_gaps(values: Tensor) -> Tensor:
+    """Return a function's values, shape (codes,), with the nearest code's where it has none: just below a root's 0."""
+    known = (~values.isnan()).nonzero().flatten()
+    if len(known) in {0, len(values)}:
+        return values
+    distances = (torch.arange(len(values))[:, None] - known).abs()
+    return values[known[distances.argmin(1)]]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from qanas.quantization.tracing.norms import layer_norm_module
 from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import Operand, add, multiply
 from qanas.quantization.tracing.reductions import mean
-from qanas.quantization.tracing.shapes import flatten, repeated, transpose, unflatten
+from qanas.quantization.tracing.shapes import flatten, repeated, squeeze, transpose, unflatten
 from qanas.quantization.tracing.values import Value, new_axis
 
 
@@ -30,6 +30,8 @@ def matmul(builder: Builder, one: Operand, other: Operand, /) -> Value:
     """Take a product of two matrices, or of one with a constant, which is a linear layer."""
     for value, constant in ((one, other), (other, one)):
         if isinstance(constant, Tensor) and isinstance(value, Value):
+            if constant.ndim == 1:
+                return _with_vector(builder, value, constant, in_front=constant is one)
             return _with_matrix(builder, value, _within(constant, len(value.torch)), in_front=constant is one)
     assert isinstance(one, Value)  # noqa: S101 - translators are called with at least one
     assert isinstance(other, Value)  # noqa: S101 - likewise
@@ -46,6 +48,14 @@ def matmul(builder: Builder, one: Operand, other: Operand, /) -> Value:
     # Both may be made of the same axis (a sequence and itself): columns are another one.
     axes = (*outer, rows, new_axis(other.shape[-1]))
     return builder.emit(MatrixProduct(), [first, second], axes, axes)
+
+
+def _with_vector(builder: Builder, value: Value, constant: Tensor, *, in_front: bool) -> Value:
+    """Return the product of a value's rows, or with ``in_front`` of its columns, with a constant vector."""
+    if in_front and len(value.torch) == 1:  # the batch is what torch multiplies over
+        raise ValueError("a product over the batch; each sample must be computed by itself")
+    rows = transpose(builder, value, -2, -1) if in_front else value
+    return squeeze(builder, linear(builder, rows, constant.detach()[None]), -1)
 
 
 def _with_matrix(builder: Builder, value: Value, constant: Tensor, *, in_front: bool) -> Value:
@@ -115,13 +125,20 @@ def _matrix(constant: Tensor) -> Tensor:
 
 
 def add_matmul(
-    builder: Builder, bias: Tensor, one: Operand, other: Operand, /, *, beta: float = 1, alpha: float = 1
+    builder: Builder, bias: Operand, one: Operand, other: Operand, /, *, beta: float = 1, alpha: float = 1
 ) -> Value:
-    """Take a product of two matrices plus a constant."""
-    if isinstance(other, Tensor) and isinstance(one, Value) and bias.ndim == 1:
+    """Take a product of two matrices plus a value or a constant."""
+    if isinstance(other, Tensor) and isinstance(one, Value) and isinstance(bias, Tensor) and bias.ndim == 1:
         return linear(builder, one, alpha * _matrix(other).T.contiguous(), beta * bias.detach())
+    if not isinstance(one, Value) and not isinstance(other, Value):
+        raise ValueError("a product of two constants that is added to a value; take it apart: x + a @ b")  # noqa: TRY004
     product = matmul(builder, one, other)
-    return add(builder, multiply(builder, product, alpha) if alpha != 1 else product, beta * bias)
+    product = multiply(builder, product, alpha) if alpha != 1 else product
+    if beta == 0:  # torch doesn't even look at it then
+        return product
+    if isinstance(bias, Value):
+        return add(builder, multiply(builder, bias, beta) if beta != 1 else bias, product)
+    return add(builder, product, beta * bias)
 
 
 Part = Value | Tensor
@@ -273,9 +290,9 @@ def _by_heads(
         masks[0] = masks[0][: module.num_heads]
     if masks[1] is not None and len(masks[1]) != 1:
         raise ValueError("attention whose key_padding_mask is of several samples; give one for all, of shape (1, keys)")
-    for name, wanted in (("bias_k", None), ("add_zero_attn", False)):
-        if getattr(module, name) != wanted:
-            raise ValueError(f"attention with {name} = {getattr(module, name)}; take {name} = {wanted}")
+    for name, there in (("add_bias_kv", module.bias_k is not None), ("add_zero_attn", module.add_zero_attn)):
+        if there:
+            raise ValueError(f"attention with {name} = True; take {name} = False")
     weights, biases = _projections(module)
     # The queries' factor goes into their weights: one operator less.
     factor = 1.0 / math.sqrt(module.head_dim)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import nn
 from qanas.quantization.tracing.beside import Call, of_placed, picked, unsqueezed
 from qanas.quantization.tracing.builder import Builder, Translator
 from qanas.quantization.tracing.joining import stacked
-from qanas.quantization.tracing.torch_calls import names_in
-from qanas.quantization.tracing.values import Factors, Stacked, Unavailable, Value, size_of
+from qanas.quantization.tracing.torch_calls import NUMPYS_NAMES, in_order, names_in
+from qanas.quantization.tracing.values import Factors, LackingCellError, Stacked, Unavailable, Value, size_of
 
 
 def translated(
@@ -39,12 +39,15 @@ def translated(
     module = bool(arguments) and isinstance(arguments[0], nn.Module)
     given = list(arguments[1:] if module else arguments)
     named = dict(options)
+    if named:
+        taken = () if function in ORDERS else _taken(translator, named)
+        given, named = in_order(arguments[0] if module else function, given, named, taken)
     if "input" in named:
         given.insert(0, named.pop("input"))
     values = _values((given, named))
     for entry in values:
         if isinstance(entry, Unavailable):
-            raise ValueError(entry.reason)  # noqa: TRY004 - of the network
+            raise LackingCellError(entry.layer)
     if any(isinstance(entry, Stacked) for entry in values):
         part = _layer(function, given, named) if isinstance(given[0], Stacked) else None
         if part is not None:
@@ -108,6 +111,14 @@ def _signature(translator: Translator) -> inspect.Signature:
     return inspect.signature(translator)
 
 
+def _taken(translator: Translator, named: Mapping[str, Any]) -> Collection[str]:
+    """Return the names by which a translator takes arguments; those of ``named`` where it hands all of them on."""
+    entries = _signature(translator).parameters.values()
+    taken = {entry.name for entry in entries if entry.kind in {entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY}}
+    hands_on = any(entry.kind is entry.VAR_KEYWORD for entry in entries)
+    return taken | (named.keys() - NUMPYS_NAMES.keys()) if hands_on else taken
+
+
 def _values(entry: object) -> list[object]:
     if isinstance(entry, Mapping):
         return [found for part in entry.values() for found in _values(part)]
@@ -139,7 +150,7 @@ def whole(builder: Builder, value: Value | Stacked | Unavailable) -> Value:
         ValueError: the batch is elsewhere, or the value can't be had.
     """
     if isinstance(value, Unavailable):
-        raise ValueError(value.reason)  # noqa: TRY004 - of the network
+        raise LackingCellError(value.layer)
     found: Value = _put_together(builder, value)
     if any(found.torch[: found.batch]):
         raise ValueError(f"the batch is axis {found.batch} of it; put it in front: x.transpose(0, {found.batch})")

@@ -328,7 +328,7 @@ def _together(builder: Builder, results: Sequence[Any]) -> Any:  # noqa: ANN401 
         )
     if isinstance(one, Unavailable):
         layers, batch, *rest = one.whole_shape
-        return Unavailable((layers, batch * len(results), *rest), one.reason)
+        return Unavailable((layers, batch * len(results), *rest), one.layer)
     if isinstance(one, list | tuple):
         return type(one)(_together(builder, parts) for parts in zip(*results, strict=True))
     return one

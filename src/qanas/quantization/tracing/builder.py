@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
@@ -27,12 +27,16 @@ class Builder:
         inputs: of the network, by its names for them.
         call: the name of the call that is being translated; its last operator gets it.
         origin: where the weights of the call come from, see `Node`.
+        unrolled: LSTMs that are computed step by step, since their cells are read.
         rearranged: how many numbers of a sample are moved by transpositions, and how many operators it takes to
             store values otherwise; nothing where it takes none.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder]) -> None:
+    def __init__(
+        self, shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder], unrolled: Collection[nn.Module] = ()
+    ) -> None:
         """Start from inputs of torch shapes, by their names, stored in some order."""
+        self.unrolled = unrolled
         self.call, self.origin = INPUT, ""
         self._moved = 0
         self._rearrangements = 0

@@ -19,23 +19,23 @@ from qanas.quantization.tracing.functions import relu, sigmoid, tanh
 from qanas.quantization.tracing.joining import cat, stacked
 from qanas.quantization.tracing.layers import linear
 from qanas.quantization.tracing.parts import chunk, part
-from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
+from qanas.quantization.tracing.pointwise import add, multiply, subtract
 from qanas.quantization.tracing.shapes import flip
-from qanas.quantization.tracing.values import Stacked, Unavailable, Value
+from qanas.quantization.tracing.values import LackingCellError, Stacked, Unavailable, Value
 
-States = list[Operand]
+States = list[Value | Tensor]
 """Of one layer and direction, each of shape (units,) for a sample: the hidden state, of an LSTM the cell behind it."""
 
-Step = Callable[[Builder, Value, Sequence[Tensor], States], list[Value]]
+Step = Callable[[Builder, Value | Tensor, Sequence[Tensor], States], list[Value]]
 """Returns the states behind a step, for what the input adds to the gates, the recurrent weights and the states."""
 
 
-def lstm_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+def lstm_step(builder: Builder, from_input: Value | Tensor, recurrent: Sequence[Tensor], states: States) -> list[Value]:
     """Append a step of an LSTM, gates in the order i, f, g, o.
 
     Args:
         builder: appends the operators.
-        from_input: shape (4 * units,) for a sample, all biases added.
+        from_input: shape (4 * units,) for a sample, all biases added; a constant where the input is one.
         recurrent: weights, shape (4 * units, units).
         states: hidden and cell.
     """
@@ -46,12 +46,12 @@ def lstm_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], 
     return [multiply(builder, sigmoid(builder, o), tanh(builder, cell)), cell]
 
 
-def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+def gru_step(builder: Builder, from_input: Value | Tensor, recurrent: Sequence[Tensor], states: States) -> list[Value]:
     """Append a step of a GRU, gates in the order r, z, n.
 
     Args:
         builder: appends the operators.
-        from_input: shape (3 * units,) for a sample, with its biases.
+        from_input: shape (3 * units,) for a sample, with its biases; a constant where the input is one.
         recurrent: weights, shape (3 * units, units), and biases, shape (3 * units,).
         states: hidden.
     """
@@ -59,8 +59,8 @@ def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], s
     gates = 2 * recurrent[0].shape[1]
     weights, biases = ([tensor[:gates], tensor[gates:]] for tensor in recurrent)
     shares, new = (
-        part(builder, from_input, (..., slice(0, gates))),
-        part(builder, from_input, (..., slice(gates, None))),
+        part(builder, from_input, (..., kept)) if isinstance(from_input, Value) else from_input[kept]
+        for kept in (slice(0, gates), slice(gates, None))
     )
     shares = sigmoid(builder, _sum(builder, shares, _product(builder, hidden, weights[0], biases[0])))
     reset, update = chunk(builder, shares, 2, 1)
@@ -71,7 +71,7 @@ def gru_step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], s
 def rnn_step(activation: Callable[[Builder, Value], Value]) -> Step:
     """Return the step of a plain recurrence with an activation."""
 
-    def step(builder: Builder, from_input: Value, recurrent: Sequence[Tensor], states: States) -> list[Value]:
+    def step(builder: Builder, from_input: Value | Tensor, recurrent: Sequence[Tensor], states: States) -> list[Value]:
         return [activation(builder, add(builder, from_input, _product(builder, states[0], *recurrent)))]
 
     return step
@@ -81,23 +81,26 @@ RNN_STEPS = {"tanh": rnn_step(tanh), "relu": rnn_step(relu)}
 """By the module's nonlinearity."""
 
 
-def _zero(operand: Operand) -> bool:
+def _zero(operand: Value | Tensor) -> bool:
     return isinstance(operand, Tensor) and not bool(operand.any())
 
 
-def _sum(builder: Builder, value: Value, other: Operand) -> Value:
-    return value if _zero(other) else add(builder, value, other)
+def _sum(builder: Builder, one: Value | Tensor, other: Value | Tensor) -> Value:
+    return one if isinstance(one, Value) and _zero(other) else add(builder, one, other)
 
 
-def _product(builder: Builder, state: Operand, weight: Tensor, bias: Tensor | None = None) -> Operand:
-    """Return what a state adds to gates, shape (gates,) for a sample."""
-    if isinstance(state, Value):
-        return linear(builder, state, weight, bias)
-    return F.linear(torch.as_tensor(state), weight, bias)
+def _product(builder: Builder, state: Value | Tensor, weight: Tensor, bias: Tensor | None = None) -> Value | Tensor:
+    """Return what a state or an input adds to gates, shape (..., gates) for a sample."""
+    return linear(builder, state, weight, bias) if isinstance(state, Value) else F.linear(state, weight, bias)
 
 
 def unrolled(
-    builder: Builder, value: Value, step: Step, kernel: Sequence[Tensor], recurrent: Sequence[Tensor], states: States
+    builder: Builder,
+    value: Value | Tensor,
+    step: Step,
+    kernel: Sequence[Tensor],
+    recurrent: Sequence[Tensor],
+    states: States,
 ) -> tuple[Value, list[Value]]:
     """Append all steps of a layer.
 
@@ -113,12 +116,13 @@ def unrolled(
         The hidden states, shape (time, units) for a sample, and the last states.
     """
     origin = builder.origin or builder.call
-    from_input = linear(builder, value, *kernel)
+    from_input = _product(builder, value, *kernel)
     hidden: list[Value] = []
     last: list[Value] = []
     for time in range(value.shape[0]):
         builder.origin = f"{origin}, of states"
-        last = step(builder, part(builder, from_input, (slice(None), time)), recurrent, [*(last or states)])
+        entry = part(builder, from_input, (slice(None), time)) if isinstance(from_input, Value) else from_input[time]
+        last = step(builder, entry, recurrent, [*(last or states)])
         hidden.append(last[0])
     builder.origin = f"{origin}'"
     return stacked(builder, hidden, 1), last
@@ -143,31 +147,40 @@ def weights_of(module: nn.Module, suffix: str) -> list[Tensor]:
     return [getattr(module, f"{name}{suffix}").detach() for name in names]
 
 
-def rnn_cell(builder: Builder, module: nn.RNNCell, value: Value, /, hx: object = None) -> Value:
+def rnn_cell(builder: Builder, module: nn.RNNCell, value: Value | Tensor, /, hx: object = None) -> Value:
     """Take an `nn.RNNCell`."""
     kernel, recurrent = gru_weights(module, "")
     states = [_state_of_cell(hx, module.hidden_size)]
-    (hidden,) = RNN_STEPS[module.nonlinearity](builder, linear(builder, value, *kernel), recurrent, states)
+    (hidden,) = RNN_STEPS[module.nonlinearity](builder, _from_input(builder, value, kernel), recurrent, states)
     return hidden
 
 
-def lstm_cell(builder: Builder, module: nn.LSTMCell, value: Value, /, hx: object = None) -> tuple[Value, Value]:
+def lstm_cell(
+    builder: Builder, module: nn.LSTMCell, value: Value | Tensor, /, hx: object = None
+) -> tuple[Value, Value]:
     """Take an `nn.LSTMCell`."""
     kernel, recurrent = lstm_weights(module, "")
     given = (None, None) if hx is None else hx
     states = [_state_of_cell(entry, module.hidden_size) for entry in given]  # type: ignore[attr-defined]  # a pair
-    hidden, cell = lstm_step(builder, linear(builder, value, *kernel), recurrent, states)
+    hidden, cell = lstm_step(builder, _from_input(builder, value, kernel), recurrent, states)
     return hidden, cell
 
 
-def gru_cell(builder: Builder, module: nn.GRUCell, value: Value, /, hx: object = None) -> Value:
+def gru_cell(builder: Builder, module: nn.GRUCell, value: Value | Tensor, /, hx: object = None) -> Value:
     """Take an `nn.GRUCell`."""
     kernel, recurrent = gru_weights(module, "")
-    (hidden,) = gru_step(builder, linear(builder, value, *kernel), recurrent, [_state_of_cell(hx, module.hidden_size)])
+    (hidden,) = gru_step(
+        builder, _from_input(builder, value, kernel), recurrent, [_state_of_cell(hx, module.hidden_size)]
+    )
     return hidden
 
 
-def _state_of_cell(state: object, units: int) -> Operand:
+def _from_input(builder: Builder, value: Value | Tensor, kernel: Sequence[Tensor]) -> Value | Tensor:
+    """Return what a cell's input adds to gates, shape (gates,) for a sample; a constant where it is one."""
+    return _product(builder, _of_one_sample(value) if isinstance(value, Tensor) else value, *kernel)
+
+
+def _state_of_cell(state: object, units: int) -> Value | Tensor:
     """Return a cell's state, of shape (units,) for a sample; zeros where none is given."""
     if isinstance(state, Tensor):
         return _of_one_sample(state)
@@ -175,20 +188,20 @@ def _state_of_cell(state: object, units: int) -> Operand:
 
 
 def _of_one_sample(state: Tensor) -> Tensor:
-    """Return a constant state, shape (units,), of one that may have the batch of 1 in front."""
+    """Return a constant state or input, shape (units,), of one that may have the batch of 1 in front."""
     if state.ndim > 1 and len(state) != 1:
-        raise ValueError(f"a state of {len(state)} samples; it must have as many as the input")
+        raise ValueError(f"a constant of {len(state)} samples for a cell; it must have as many as the input")
     return state.detach().reshape(state.shape[-1])
 
 
-def states_of_layers(builder: Builder, given: object, layers: int) -> list[Operand]:
+def states_of_layers(builder: Builder, given: object, layers: int) -> list[Value | Tensor]:
     """Return a given state, shape (layers, batch, units), layer by layer.
 
     Raises:
         ValueError: it is of another shape.
     """
     if isinstance(given, Stacked):
-        parts: list[Operand] = list(given.parts)
+        parts: list[Value | Tensor] = list(given.parts)
     elif isinstance(given, Value):
         axis = given.batch
         if len(given.torch) != 2 or axis > 1 or (axis == 0 and layers > 1):  # noqa: PLR2004 - layers, units
@@ -200,7 +213,7 @@ def states_of_layers(builder: Builder, given: object, layers: int) -> list[Opera
     elif isinstance(given, Tensor):
         parts = [_of_one_sample(layer) for layer in given]
     elif isinstance(given, Unavailable):
-        raise ValueError(given.reason)  # noqa: TRY004 - of the network
+        raise LackingCellError(given.layer)
     else:
         raise ValueError(f"a state that is a {type(given).__name__}; give a tensor")  # noqa: TRY004 - of the network
     if len(parts) != layers:
@@ -209,14 +222,14 @@ def states_of_layers(builder: Builder, given: object, layers: int) -> list[Opera
 
 
 def from_states(
-    builder: Builder, module: nn.LSTM | nn.GRU | nn.RNN, value: Value, given: Sequence[object]
+    builder: Builder, module: nn.LSTM | nn.GRU | nn.RNN, value: Value | Tensor, given: Sequence[object]
 ) -> tuple[Value, list[Stacked]]:
     """Append every layer and direction of a recurrence that starts from given states.
 
     Args:
         builder: appends the operators.
         module: the recurrence.
-        value: shape (time, features) for a sample, the batch in front.
+        value: shape (time, features) for a sample, the batch in front; a constant without it.
         given: the hidden state, of an LSTM the cell behind it.
 
     Returns:
@@ -231,7 +244,7 @@ def from_states(
         for direction in range(directions):
             number, suffix = next(numbers), f"_l{layer}{'_reverse' * direction}"
             states = [kind[number] for kind in kinds]
-            source = flip(builder, value, 1) if direction else value
+            source = _reversed(builder, value) if direction else value
             builder.origin = f"{origin}, {suffix}"
             if isinstance(module, nn.LSTM):
                 output, found = unrolled(builder, source, lstm_step, *lstm_weights(module, suffix), states)
@@ -241,8 +254,13 @@ def from_states(
             outputs.append(flip(builder, output, 1) if direction else output)
             for kind, state in zip(last, found, strict=True):
                 kind.append(state)
-        value = outputs[0] if len(outputs) == 1 else cat(builder, outputs, 2)
-    return value, [Stacked(tuple(kind)) for kind in last]
+        value = output = outputs[0] if len(outputs) == 1 else cat(builder, outputs, 2)
+    return output, [Stacked(tuple(kind)) for kind in last]
+
+
+def _reversed(builder: Builder, value: Value | Tensor) -> Value | Tensor:
+    """Return a sequence, shape (time, features) for a sample, from its end to its beginning."""
+    return flip(builder, value, 1) if isinstance(value, Value) else value.flip(0)
 
 
 TRANSLATORS = Translators(functions={}, modules={nn.RNNCell: rnn_cell, nn.LSTMCell: lstm_cell, nn.GRUCell: gru_cell})

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -38,8 +38,17 @@ def relu6(builder: Builder, value: Value, /, inplace: bool = False) -> Value:
     return builder.unary(ReLU("relu6"), value)
 
 
-def clamp(builder: Builder, value: Value, /, min: float | None = None, max: float | None = None) -> Value:  # noqa: A002
+def clamp(
+    builder: Builder,
+    value: Value,
+    /,
+    min: Operand | None = None,  # noqa: A002 - as torch has it
+    max: Operand | None = None,  # noqa: A002 - likewise
+) -> Value:
     """Take a clamp: a ReLU, a ReLU6, or any other; what lies on one side of 0 is shifted there and back."""
+    if not _is_number(min) or not _is_number(max):
+        value = value if min is None else maximum(builder, value, min)
+        return value if max is None else minimum(builder, value, max)
     low, high = (-math.inf if min is None else float(min)), (math.inf if max is None else float(max))
     if low == -math.inf and high == math.inf:
         return value
@@ -52,6 +61,10 @@ def clamp(builder: Builder, value: Value, /, min: float | None = None, max: floa
     if offset == 0.0:
         return builder.unary(Clamp(low, high), value)
     return add(builder, clamp(builder, add(builder, value, -offset), low - offset, high - offset), offset)
+
+
+def _is_number(bound: Operand | None) -> TypeGuard[float | None]:
+    return not isinstance(bound, Value | Tensor) or (isinstance(bound, Tensor) and bound.numel() == 1)
 
 
 def hardtanh(
@@ -195,11 +208,16 @@ def _extreme_of_two(builder: Builder, extreme: ExtremeOfTwo, one: Operand, other
 
 def power(builder: Builder, value: Operand, exponent: Operand, /) -> Value:
     """Take a power; a square is a product."""
-    if not isinstance(value, Value) or isinstance(exponent, Value):
-        raise ValueError("a power whose exponent is a value; take a constant exponent")  # noqa: TRY004
-    if float(exponent) == 2.0:  # noqa: PLR2004 - a square
+    constant = value if isinstance(exponent, Value) else exponent
+    if isinstance(constant, Value) or torch.as_tensor(constant).numel() != 1:
+        raise ValueError("a power of two values, or of several constants; take a number as base or as exponent")
+    if not isinstance(value, Value):
+        assert isinstance(exponent, Value)  # noqa: S101 - translators are called with at least one
+        return tabulated(f"powers of {float(value):g}", partial(torch.pow, float(value)))(builder, exponent)
+    exponent = float(constant)
+    if exponent == 2.0:  # noqa: PLR2004 - a square
         return multiply(builder, value, value)
-    return tabulated(f"a power of {float(exponent):g}", partial(torch.pow, exponent=float(exponent)))(builder, value)
+    return tabulated(f"a power of {exponent:g}", partial(torch.pow, exponent=exponent))(builder, value)
 
 
 def square(builder: Builder, value: Value, /) -> Value:
@@ -260,15 +278,30 @@ BY_FUNCTION = {
                 torch.log1p,
                 torch.log2,
                 torch.log10,
+                torch.exp2,
+                torch.logit,
                 torch.erf,
+                torch.erfc,
                 torch.reciprocal,
+                torch.tan,
+                torch.asin,
+                torch.acos,
                 torch.atan,
                 torch.sinh,
                 torch.cosh,
+                torch.asinh,
+                torch.acosh,
+                torch.atanh,
+                torch.sinc,
+                torch.deg2rad,
+                torch.rad2deg,
                 torch.sign,
+                torch.sgn,
                 torch.floor,
                 torch.ceil,
                 torch.round,
+                torch.trunc,
+                torch.frac,
             )
         ),
     )

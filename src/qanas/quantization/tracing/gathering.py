@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -208,6 +208,16 @@ def cumsum(builder: Builder, value: Value, /, dim: int, *, dtype: object = None)
     return transpose(builder, found, dim, -1)
 
 
+def triangle(lower: bool) -> Callable[..., Value]:
+    """Return the translator of what keeps the lower or upper triangle of the last two axes."""
+
+    def translate(builder: Builder, value: Value, /, diagonal: int = 0) -> Value:
+        ones = torch.ones(value.shape[-2:])
+        return multiply(builder, value, ones.tril(diagonal) if lower else ones.triu(diagonal))
+
+    return translate
+
+
 def diff(
     builder: Builder,
     value: Value,
@@ -294,6 +304,8 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.tensor_split, "tensor_split"), tensor_split),
         **dict.fromkeys((torch.cumsum, "cumsum"), cumsum),
         **dict.fromkeys((torch.diff, "diff"), diff),
+        **dict.fromkeys((torch.tril, "tril"), triangle(lower=True)),
+        **dict.fromkeys((torch.triu, "triu"), triangle(lower=False)),
         **dict.fromkeys((torch.gather, "gather"), gather),
         "unfold": windows,
         F.unfold: unfold,

@@ -199,14 +199,15 @@ def interpolate(
     antialias: bool = False,
 ) -> Value:
     """Take a resize to the nearest pixels or between them."""
-    del recompute_scale_factor
     if len(value.torch) != 3:  # noqa: PLR2004 - channels, rows, columns
         raise ValueError(f"a resize of {value.shape}; it takes (channels, rows, columns)")
     if antialias:
         raise ValueError("a resize with antialias; take one without, or mode='area'")
     channels, rows, columns = value.torch
     before = (size_of(rows), size_of(columns))
-    wanted = pair(size) if size is not None else _scaled(before, scale_factor)
+    # What is computed anew, and windows of an area, follow from the size alone; all else from the factor itself.
+    rounds = bool(recompute_scale_factor) or mode == "area"
+    wanted = pair(size) if size is not None else _scaled(before, scale_factor, rounds=rounds)
     if wanted == before:
         return value
     if mode == "area":
@@ -225,7 +226,8 @@ def interpolate(
 
 def upsample(builder: Builder, module: nn.Upsample, value: Value, /) -> Value:
     """Take an `nn.Upsample`, under any of its names."""
-    return resized(builder, value, module.size, module.scale_factor, module.mode, module.align_corners)
+    anew = module.recompute_scale_factor
+    return resized(builder, value, module.size, module.scale_factor, module.mode, module.align_corners, anew)
 
 
 def resized(
@@ -312,12 +314,12 @@ def adaptive_max_pool1d(builder: Builder, value: Value, /, output_size: Sizes, r
     return as_row(adaptive_max_pool2d)(builder, value, _one(output_size, 1), return_indices)
 
 
-def _scaled(size: Pair, factor: Factor) -> Pair:
+def _scaled(size: Pair, factor: Factor, *, rounds: bool) -> Pair:
     if factor is None:
         raise ValueError("a resize without size and scale_factor")
     factors = (factor, factor) if isinstance(factor, int | float) else (factor[0], factor[-1])
     rows, columns = (side * by for side, by in zip(size, factors, strict=True))
-    if rows != int(rows) or columns != int(columns):
+    if not rounds and (rows != int(rows) or columns != int(columns)):
         raise ValueError(f"a resize of {size} by {factors}, to no whole size; give the size")
     return int(rows), int(columns)
 

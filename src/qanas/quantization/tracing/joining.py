@@ -49,8 +49,10 @@ def _beside_constants(builder: Builder, tensors: Sequence[Value | Tensor], axis:
     first = next(number for number, entry in enumerate(tensors) if isinstance(entry, Value))
     last = max(number for number, entry in enumerate(tensors) if isinstance(entry, Value))
     between = [entry for entry in tensors[first : last + 1] if isinstance(entry, Value)]
-    if len(between) <= last - first:
-        raise ValueError("a constant between two values; put it in front of them or behind")
+    if len(between) <= last - first:  # constants between values belong to those in front of them
+        gap = next(place for place in range(first, last) if not isinstance(tensors[place], Value))
+        behind = next(place for place in range(gap, last + 1) if isinstance(tensors[place], Value))
+        return cat(builder, [_beside_constants(builder, tensors[:behind], axis), *tensors[behind:]], axis + 1)
     whole = cat(builder, between, axis + 1)
     rows = [(0, 0)] * len(whole.torch)
     rows[axis] = (sum(sizes[:first]), sum(sizes[last + 1 :]))
@@ -66,22 +68,47 @@ def _beside_constants(builder: Builder, tensors: Sequence[Value | Tensor], axis:
     return add(builder, whole, constant)
 
 
-def stack(builder: Builder, tensors: Sequence[Value], /, dim: int = 0) -> Value | Stacked:
+def side_by_side(builder: Builder, tensors: Sequence[Value | Tensor], /) -> Value:
+    """Take `torch.hstack`: side by side along the first axis behind the batch."""
+    return cat(builder, tensors, 1)
+
+
+def in_depth(builder: Builder, tensors: Sequence[Value | Tensor], /) -> Value:
+    """Take `torch.dstack`: side by side along the third axis, the batch counted."""
+    if any(isinstance(entry, Value) and len(entry.torch) < 2 for entry in tensors):  # noqa: PLR2004 - torch's third
+        raise ValueError("a dstack of values that lack a third axis; take torch.stack(..., dim=2)")
+    return cat(builder, tensors, 2)
+
+
+def stack(builder: Builder, tensors: Sequence[Value | Tensor], /, dim: int = 0) -> Value | Stacked:
     """Take values side by side along a new axis; in front of the batch they stay apart, as states of layers."""
-    if dim % (len(tensors[0].torch) + 2) == 0:
-        return Stacked(tuple(tensors))
-    return stacked(builder, tensors, dim)
+    values = [entry for entry in tensors if isinstance(entry, Value)]
+    if dim % (len(values[0].torch) + 2) != 0:
+        return stacked(builder, tensors, dim)
+    if len(values) < len(tensors):
+        raise ValueError("a stack of values and constants in front of the batch; stack them behind it: dim=1")
+    return Stacked(tuple(values))
 
 
-def stacked(builder: Builder, values: Sequence[Value], dim: int) -> Value:
-    """Return values side by side along a new axis behind the batch."""
-    place = dim % (len(values[0].torch) + 2) - 1
-    wider = [value.with_torch_axes((*value.torch[:place], (), *value.torch[place:])) for value in values]
+def stacked(builder: Builder, tensors: Sequence[Value | Tensor], dim: int) -> Value:
+    """Return values, constants of the same axes among them, side by side along a new axis behind the batch."""
+    rank = next(len(entry.torch) for entry in tensors if isinstance(entry, Value))
+    place = dim % (rank + 2) - 1
+    wider = [
+        entry.with_torch_axes((*entry.torch[:place], (), *entry.torch[place:]))
+        if isinstance(entry, Value)
+        else entry.unsqueeze(place + 1)
+        for entry in tensors
+    ]
     return cat(builder, wider, place + 1)
 
 
-def roll(builder: Builder, value: Value, /, shifts: int | Sequence[int], dims: int | Sequence[int]) -> Value:
+def roll(
+    builder: Builder, value: Value, /, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None
+) -> Value:
     """Take axes from another position on, what comes before it behind the rest."""
+    if dims is None:
+        raise ValueError("a roll over everything, the batch included; name the axes: x.roll(1, dims=2)")
     for shift, dim in zip(listed([shifts]), listed([dims]), strict=True):
         start = -shift % value.shape[value.axis(dim)]
         if start:
@@ -180,6 +207,8 @@ def pad_module_of(mode: str) -> Callable[..., Value]:
 TRANSLATORS = Translators(
     functions={
         **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), cat),
+        **dict.fromkeys((torch.hstack, torch.column_stack), side_by_side),
+        torch.dstack: in_depth,
         torch.stack: stack,
         **dict.fromkeys((torch.roll, "roll"), roll),
         F.pad: pad,

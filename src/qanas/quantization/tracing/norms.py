@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qanas.quantization.operators.dense import FixedScaling
 from qanas.quantization.operators.tables import InverseRoot
 from qanas.quantization.tracing.builder import Builder, Translators
-from qanas.quantization.tracing.layers import batch_norm
+from qanas.quantization.tracing.layers import batch_norm, functional_batch_norm
 from qanas.quantization.tracing.pointwise import add, multiply, subtract
 from qanas.quantization.tracing.reductions import mean
 from qanas.quantization.tracing.values import Value, positions
@@ -81,8 +81,26 @@ def instance_norm(builder: Builder, module: nn.InstanceNorm1d | nn.InstanceNorm2
     """Take a norm of each channel; with running statistics it is a batch norm."""
     if module.track_running_stats:
         return batch_norm(builder, module, value)  # type: ignore[arg-type]  # it has all that is read
+    return functional_instance_norm(builder, value, None, None, module.weight, module.bias, eps=module.eps)
+
+
+def functional_instance_norm(  # noqa: PLR0913, PLR0917 - as torch has it
+    builder: Builder,
+    value: Value,
+    /,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Value:
+    """Take a norm of each channel that is called as a function; all tensors are of shape (channels,)."""
+    if not use_input_stats:
+        return functional_batch_norm(builder, value, running_mean, running_var, weight, bias, False, momentum, eps)
     axes = range(2, len(value.torch) + 1)
-    return _scaled_channels(builder, normalized(builder, value, axes, module.eps), module.weight, module.bias)
+    return _scaled_channels(builder, normalized(builder, value, axes, eps), weight, bias)
 
 
 def normalized(builder: Builder, value: Value, axes: Sequence[int], epsilon: float, *, centred: bool = True) -> Value:
@@ -138,6 +156,7 @@ TRANSLATORS = Translators(
     functions={
         **dict.fromkeys((F.layer_norm, torch.layer_norm), layer_norm),
         F.rms_norm: rms_norm,
+        F.instance_norm: functional_instance_norm,
         **dict.fromkeys((F.group_norm, torch.group_norm), group_norm),
     },
     modules={

@@ -69,6 +69,11 @@ def where(builder: Builder, condition: Operand, one: Operand, other: Operand, /)
     return add(builder, kept, rest) if bool(rest.any()) else kept
 
 
+def where_else(builder: Builder, value: Value, /, condition: Operand, other: Operand) -> Value:
+    """Take the method: a value where a condition holds, and another one elsewhere."""
+    return where(builder, condition, value, other)
+
+
 def _chosen(builder: Builder, condition: Value, one: Operand, other: Operand) -> Value:
     """Return a choice at places that depend on the input: each choice times 1 or 0, added up."""
     total: Value | None = None
@@ -182,10 +187,18 @@ def _with_constant(builder: Builder, computed: Add | Multiply, value: Value, con
     return builder.unary(WithConstant(computed, stored.contiguous()), source)
 
 
-def nothing(builder: Builder, value: Value, /) -> Value:
+def nothing(builder: Builder, value: Value, /, *, memory_format: object = None) -> Value:
     """Take what changes no number once the network is trained."""
-    del builder
+    del builder, memory_format
     return value
+
+
+def finite(
+    builder: Builder, value: Value, /, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Value:
+    """Take `torch.nan_to_num`: codes have no other numbers than finite ones."""
+    del nan, posinf, neginf
+    return nothing(builder, value)
 
 
 def dropout(
@@ -215,7 +228,9 @@ TRANSLATORS = Translators(
         **dict.fromkeys((torch.lerp, "lerp"), lerp),
         **dict.fromkeys((torch.masked_fill, "masked_fill", "masked_fill_"), masked_fill),
         torch.where: where,
-        **dict.fromkeys(("contiguous", "clone", "detach", torch.clone), nothing),
+        "where": where_else,
+        **dict.fromkeys(("contiguous", "clone", "detach", torch.clone, torch.positive), nothing),
+        **dict.fromkeys((torch.nan_to_num, "nan_to_num"), finite),
         **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout), dropout),
     },
     modules=dict.fromkeys(

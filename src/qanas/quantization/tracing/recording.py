@@ -37,6 +37,7 @@ from qanas.quantization.tracing.torch_calls import (
     SETTERS,
     TOLD,
     VIEWS,
+    WRITES,
     as_it_is,
     asked,
     plain,
@@ -279,7 +280,15 @@ class Recorder:
     def function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
         """Return what a function of torch gives."""
         with self._telling():
+            if getattr(function, "__name__", "") in WRITES:
+                return self._written_whole(function.__name__, arguments, options)
             return self._function(function, arguments, options)
+
+    def _written_whole(self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Write into all of a value, or of a constant that the forward has made."""
+        filling = 0.0 if name == "zero_" else [*arguments[1:], *options.values()][0]
+        self._function(Tensor.__setitem__, (arguments[0], slice(None), filling), {})
+        return arguments[0]
 
     def _function(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401 - a case a line
         getter = GETTERS.get(function)

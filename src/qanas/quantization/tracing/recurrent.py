@@ -25,37 +25,50 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
 
 
 def lstm(
-    builder: Builder, module: nn.LSTM, value: Value, /, hx: Sequence[object] | None = None
+    builder: Builder, module: nn.LSTM, value: Value | Tensor, /, hx: Sequence[object] | None = None
 ) -> tuple[Value, tuple[Stacked, Stacked | Unavailable]]:
     """Take an `nn.LSTM`; its two biases are added up."""
+    if hx is None or _zero(hx):
+        hx = [_zeros(module)] * 2 if module in builder.unrolled else None
+    if hx is not None:
+        output, (hidden, cell) = _from_states(builder, module, value, hx)
+        return output, (hidden, cell)
     _check(module, value)
-    if hx is not None and not _zero(hx):
-        output, (hidden, cell) = from_states(builder, module, replace(value, batch=0), hx)
-        return replace(output, batch=value.batch), (hidden, cell)
+    assert isinstance(value, Value)  # noqa: S101 - constants come with a state that is none
     output, hidden = _recurrence(builder, module, value, _lstm_of)
-    reason = (
-        "the cell state of an LSTM that starts from zeros, which its kernel keeps to itself; take its hidden state, or "
-        "give it the state that it starts from: self.lstm(x, (h, c))"
-    )
-    return output, (hidden, Unavailable(hidden.whole_shape, reason))
+    return output, (hidden, Unavailable(hidden.whole_shape, module))
 
 
-def gru(builder: Builder, module: nn.GRU, value: Value, /, hx: object = None) -> tuple[Value, Stacked]:
+def gru(builder: Builder, module: nn.GRU, value: Value | Tensor, /, hx: object = None) -> tuple[Value, Stacked]:
     """Take an `nn.GRU`."""
-    _check(module, value)
     if not _zero(hx):
-        output, (hidden,) = from_states(builder, module, replace(value, batch=0), [hx])
-        return replace(output, batch=value.batch), hidden
+        output, (hidden,) = _from_states(builder, module, value, [hx])
+        return output, hidden
+    _check(module, value)
+    assert isinstance(value, Value)  # noqa: S101 - likewise
     return _recurrence(builder, module, value, _gru_of)
 
 
-def rnn(builder: Builder, module: nn.RNN, value: Value, /, hx: object = None) -> tuple[Value, Stacked]:
+def rnn(builder: Builder, module: nn.RNN, value: Value | Tensor, /, hx: object = None) -> tuple[Value, Stacked]:
     """Take an `nn.RNN`, which no runtime has as a whole: step by step."""
+    output, (hidden,) = _from_states(builder, module, value, [_zeros(module) if hx is None else hx])
+    return output, hidden
+
+
+def _from_states(
+    builder: Builder, module: nn.LSTM | nn.GRU | nn.RNN, value: Value | Tensor, given: Sequence[object]
+) -> tuple[Value, list[Stacked]]:
+    """Append a recurrence that starts from given states, its input a value or a constant with the batch of 1."""
     _check(module, value)
-    if hx is None:
-        hx = torch.zeros(module.num_layers * (1 + module.bidirectional), 1, module.hidden_size)
-    output, (hidden,) = from_states(builder, module, replace(value, batch=0), [hx])
-    return replace(output, batch=value.batch), hidden
+    batch = 0 if module.batch_first else 1
+    sample = value.detach().squeeze(batch) if isinstance(value, Tensor) else replace(value, batch=0)
+    output, last = from_states(builder, module, sample, given)
+    return replace(output, batch=batch), last
+
+
+def _zeros(module: nn.LSTM | nn.RNN) -> Tensor:
+    """Return the state that a recurrence starts from by default, shape (layers, 1, units)."""
+    return torch.zeros(module.num_layers * (1 + module.bidirectional), 1, module.hidden_size)
 
 
 def _lstm_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> LSTM:
@@ -66,7 +79,7 @@ def _gru_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> GRU:
     return GRU(kernel, recurrent, *(biases or (torch.zeros_like(kernel[:, 0]),) * 2))
 
 
-def _check(module: nn.LSTM | nn.GRU | nn.RNN, value: Value) -> None:
+def _check(module: nn.LSTM | nn.GRU | nn.RNN, value: Value | Tensor) -> None:
     """Refuse what no operator covers.
 
     Raises:
@@ -75,6 +88,10 @@ def _check(module: nn.LSTM | nn.GRU | nn.RNN, value: Value) -> None:
     kind = type(module).__name__
     if module.proj_size:
         raise ValueError(f"a {kind} with proj_size = {module.proj_size}; take proj_size = 0")
+    if isinstance(value, Tensor):
+        if value.ndim != 3 or value.shape[0 if module.batch_first else 1] != 1:  # noqa: PLR2004 - batch, time, features
+            raise ValueError(f"a {kind} got a constant of shape {tuple(value.shape)}; give it an axis for the batch")
+        return
     if value.batch != (0 if module.batch_first else 1):
         raise ValueError(
             f"a {kind} with batch_first = {module.batch_first} and the batch as axis {value.batch}; take "

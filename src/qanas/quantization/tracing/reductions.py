@@ -15,6 +15,7 @@ from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.tracing.builder import Builder, Translators, with_settings
 from qanas.quantization.tracing.functions import BY_FUNCTION, absolute, maximum, minimum, over_axis, tabulated
 from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
+from qanas.quantization.tracing.shapes import squeeze
 from qanas.quantization.tracing.values import Axes, Factor, Value, flat
 
 Dims = int | Sequence[int] | None
@@ -178,6 +179,23 @@ def log_softmax(
     return subtract(builder, below, BY_FUNCTION[torch.log](builder, exponentials))
 
 
+def logsumexp(builder: Builder, value: Value, /, dim: int | Sequence[int], keepdim: bool = False) -> Value:
+    """Take the logarithm of a sum of exponentials over an axis: the largest value, and by how much it is exceeded."""
+    if not isinstance(dim, int):
+        if len(dim) > 1:
+            raise ValueError(f"a logsumexp over the axes {tuple(dim)}; take one axis: x.flatten(2).logsumexp(2)")
+        dim = dim[0]
+    most = amax(builder, value, dim, keepdim=True)
+    below = subtract(builder, value, most)
+    if value.shape[value.axis(dim)] > FEW:
+        shares = over_axis(builder, value, LogSoftmax(), dim)
+        found = subtract(builder, most, amax(builder, shares, dim, keepdim=True))
+    else:
+        exponentials = total(builder, BY_FUNCTION[torch.exp](builder, below), dim, keepdim=True)
+        found = add(builder, most, BY_FUNCTION[torch.log](builder, exponentials))
+    return found if keepdim else squeeze(builder, found, dim)
+
+
 class NoIndices:
     """What `torch.max` returns beside the largest values: no runtime gives positions in codes."""
 
@@ -267,6 +285,7 @@ TRANSLATORS = Translators(
         torch.nn.functional.normalize: normalize,
         **dict.fromkeys((torch.cosine_similarity, torch.nn.functional.cosine_similarity), cosine_similarity),
         **dict.fromkeys((torch.pairwise_distance, torch.nn.functional.pairwise_distance), pairwise_distance),
+        **dict.fromkeys((torch.logsumexp, "logsumexp"), logsumexp),
         **dict.fromkeys((torch.log_softmax, torch.nn.functional.log_softmax, "log_softmax"), log_softmax),
     },
     modules={torch.nn.LogSoftmax: with_settings(log_softmax, "dim")},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType, GetSetDescriptorType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def names_in(text: str) -> frozenset[str]:
@@ -43,6 +45,44 @@ def as_it_is(name: str, arguments: tuple[Any, ...], options: Mapping[str, Any]) 
     if any(kind != torch.float32 for kind in types):
         raise ValueError(f"a value as {types[0]}; values are float32 here, keep them so")
     return arguments[0] if type(arguments[0]) is not Tensor else arguments[0].to(torch.float32)
+
+
+NUMPYS_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+"""What torch lets arguments be called as well, as numpy does."""
+
+
+def in_order(
+    called: str | nn.Module, given: Sequence[Any], named: Mapping[str, Any], taken: Collection[str]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments as a translator takes them, those by torch's names that it doesn't know in torch's order.
+
+    Args:
+        called: the function's name, or the module.
+        given: arguments by their place.
+        named: arguments by their names in torch.
+        taken: the names by which the translator takes them.
+    """
+    left = {NUMPYS_NAMES.get(key, key) if key not in taken else key: entry for key, entry in named.items()}
+    unknown = {key for key, entry in left.items() if key not in taken and entry is not None}
+    kind = called if isinstance(called, str) else type(called)
+    for order in _orders(kind) if unknown else ():  # type: ignore[arg-type]  # classes are hashable
+        if unknown <= set(order[len(given) :]):
+            moved = order[len(given) : max(map(order.index, unknown)) + 1]
+            if all(key in left for key in moved):
+                return [*given, *map(left.pop, moved)], left
+    return list(given), left
+
+
+@functools.cache
+def _orders(name: str | type[nn.Module]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of a function's or a module's arguments in their order, for each form that torch has of it."""
+    if not isinstance(name, str):
+        return (tuple(inspect.signature(name.forward).parameters)[1:],)
+    schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
+    return tuple(
+        tuple("input" if entry.name == "self" else entry.name for entry in schema.arguments if not entry.kwarg_only)
+        for schema in schemas
+    )
 
 
 def without_dispatch(function: Any) -> Callable[..., Any] | None:  # noqa: ANN401
@@ -140,6 +180,9 @@ ALIASES = {
     "subtract": "sub",
     "negative": "neg",
 }
+
+WRITES = names_in("copy_ fill_ zero_")
+"""Methods that write into all of a tensor, as ``x[:] = y`` does."""
 
 VIEWS = names_in(
     "view reshape flatten unflatten transpose swapaxes swapdims permute movedim moveaxis t unsqueeze squeeze "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,7 @@ from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.torch_calls import plain
-from qanas.quantization.tracing.values import Value, mapped
+from qanas.quantization.tracing.values import LackingCellError, Value, mapped
 
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
@@ -122,8 +122,20 @@ class Trace:
         if type(network) in MODULES:
             network = nn.Sequential(network)
         shapes = _by_argument(network, given)
+        unrolled: set[nn.Module] = set()
+        while True:
+            try:
+                return cls._recorded(network, shapes, unrolled)
+            except UnsupportedNetworkError as error:
+                layer = _lacking_cell(error)
+                if layer is None or layer in unrolled:
+                    raise
+                unrolled.add(layer)
+
+    @classmethod
+    def _recorded(cls, network: nn.Module, shapes: Mapping[str, Shape], unrolled: Collection[nn.Module]) -> Trace:
         orders = {name: _likely(shape) for name, shape in shapes.items()}
-        recorder = Recorder(network, TABLES, Builder(shapes, orders))
+        recorder = Recorder(network, TABLES, Builder(shapes, orders, unrolled))
         try:
             returned = recorder.run(by_name=len(shapes) > 1)
         except UnsupportedNetworkError:
@@ -137,6 +149,13 @@ class Trace:
         except ValueError as error:
             raise UnsupportedNetworkError(f"what the network puts out: {error}") from error
         return cls(graph, network, recorder)
+
+
+def _lacking_cell(error: BaseException | None) -> nn.Module | None:
+    """Return the LSTM whose cell a network uses, by what its trace ended in; None where it ended in something else."""
+    while error is not None and not isinstance(error, LackingCellError):
+        error = error.__cause__
+    return None if error is None else error.layer
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -161,6 +180,9 @@ def unwrapped(network: nn.Module) -> nn.Module:
 TORCHS_INTEGERS = re.compile(r"torch\.ao\..*(\.qat\.|\.quantized\.|\.observer$|\.fake_quantize$)")
 """Files of torch whose modules hold its own integers, or what comes before them."""
 
+OF_FLOATS = ("FloatFunctional", "FXFloatFunctional")
+"""Modules among these that compute sums and products in float, of networks that may be quantized by torch one day."""
+
 
 def _require_float(network: nn.Module) -> None:
     """Refuse a network that torch has quantized, or prepared for that.
@@ -169,7 +191,7 @@ def _require_float(network: nn.Module) -> None:
         UnsupportedNetworkError: it has such a module.
     """
     for path, module in network.named_modules():
-        if TORCHS_INTEGERS.match(type(module).__module__) is not None:
+        if TORCHS_INTEGERS.match(type(module).__module__) is not None and type(module).__name__ not in OF_FLOATS:
             raise UnsupportedNetworkError(
                 f"{path or type(network).__name__}: {type(module).__name__} of a network that torch has quantized or "
                 "prepared for it; give the float network that it was made from"
@@ -222,7 +244,7 @@ def _cheapest(
                 continue
             most = (most[0], most[1] - 1)
         others = {**orders, name: AxisOrder() if image else _channels_last(shape)}
-        other = Builder(shapes, others)
+        other = Builder(shapes, others, builder.unrolled)
         found = _repeated(recorder.calls, other, returned, most)
         if found is not None:
             graph, builder, orders = found, other, others

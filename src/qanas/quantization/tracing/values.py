@@ -16,7 +16,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qanas.quantization.operators.base import Shape
 
@@ -197,15 +197,28 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Unavailable:
-    """A value that torch has and no runtime gives out: it may be there as long as nothing uses it.
+    """A value that torch has and no fused kernel gives out: it may be there as long as nothing uses it.
 
     Attributes:
         whole_shape: the shape in torch, with a batch of 1.
-        reason: for whoever uses it, with what to do instead.
+        layer: that gives it where its steps are operators of their own.
     """
 
     whole_shape: Shape
-    reason: str
+    layer: nn.Module
+
+
+class LackingCellError(ValueError):
+    """The cell state of an LSTM is used, which its fused kernel keeps to itself.
+
+    Attributes:
+        layer: the LSTM.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        """Note the layer."""
+        super().__init__("the cell state of an LSTM, which its kernel keeps to itself; take its hidden state")
+        self.layer = layer
 
 
 def _with_parts(axis: Factors, factor: Factor, parts: Sequence[Factor]) -> Factors:
