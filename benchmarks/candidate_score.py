@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import export
-from export import CLOCKS, SERIES, Stopwatch, samples_of
+from export import CLOCKS, SERIES, Stopwatch, samples_of, timed_by
 from qanas.exporting.report import sqnr_db
 from qanas.layers.mbconv import MBConv, MBConvChoice
 from qanas.networks.mobilenet import MobileNetSpace
@@ -254,13 +254,12 @@ def main() -> None:
     torch.set_num_threads(1)
     kept = json.loads(options.out.read_text())["networks"] if options.out and options.out.exists() else {}
     for name in options.networks:
-        kept[name] = compared(name, options)
+        kept[name] = timed_by(options) | compared(name, options)
         print(name, json.dumps(kept[name], indent=1), flush=True)
         if options.out is not None:
             versions = {package: version(package) for package in ("torch", "torchao", "numba")}
-            protocol = {"clock": options.clock, "rounds": options.rounds, "repeats": options.repeats}
             result = {
-                "protocol": protocol | {"evaluated_samples": EVALUATED},
+                "protocol": {"evaluated_samples": EVALUATED},
                 "versions": versions | {"python": platform.python_version()},
                 "networks": kept,
             }

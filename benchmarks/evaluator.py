@@ -228,15 +228,18 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--litert-samples", type=int, default=16)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="JSON file; other cases in it are kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
+    if options.out is not None and options.out.is_file():
+        results = json.loads(options.out.read_text("utf-8"))["cases"]
+    timed_by = {"torch": torch.__version__, "rounds": options.rounds, "litert_samples": options.litert_samples}
     for name in options.cases:
-        results[name] = measure(CASES[name], options.rounds, options.litert_samples)
+        results[name] = timed_by | measure(CASES[name], options.rounds, options.litert_samples)
         print(name, json.dumps(results[name], indent=1), flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps({"torch": torch.__version__, "cases": results}, indent=1) + "\n")
+        options.out.write_text(json.dumps({"cases": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

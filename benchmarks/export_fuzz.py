@@ -43,6 +43,7 @@ import fuzzed_code
 import fuzzed_images
 import fuzzed_sequences
 from fuzzed_modules import fuzzed
+from pages import write_page
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite import write_tflite
@@ -300,7 +301,7 @@ def main() -> None:
     print(table.counted())
     if options.out:
         options.out.write_text(json.dumps(table.as_json(), indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(page(table))
+        write_page(options.out.with_suffix(".md"), page(table))
     sys.exit(bool(table.bad))
 
 

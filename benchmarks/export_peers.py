@@ -124,14 +124,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="modules with a build")
     parser.add_argument("samples", type=Path, help="a folder of .npz files, named as the modules")
     parser.add_argument("--only", nargs="+", help="modules")
-    parser.add_argument("--out", type=Path, help="JSON file")
+    parser.add_argument("--out", type=Path, help="JSON file; results of other modules in it are kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(options.folder))
-    networks: dict[str, Any] = {}
+    versions = {package: version(package) for package in PEERS}
+    kept = json.loads(options.out.read_text("utf-8")) if options.out is not None and options.out.is_file() else {}
+    if kept.get("versions", versions) != versions:
+        parser.error(f"{options.out} is of {kept['versions']}, here is {versions}: begin another file with --out")
+    networks: dict[str, Any] = kept.get("networks", {})
     for path in sorted(options.folder.glob("*.py")):
         if not options.only or path.stem in options.only:
             try:
@@ -140,7 +144,6 @@ def main() -> None:
                 networks[path.stem] = {"refused": str(error)[:160]}
             print(path.stem, json.dumps(networks[path.stem]), flush=True)
     if options.out is not None:
-        versions = {package: version(package) for package in PEERS}
         options.out.write_text(json.dumps({"versions": versions, "networks": networks}, indent=1) + "\n")
 
 

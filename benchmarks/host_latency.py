@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
+from pages import write_page
 from qanas.core.errors import InputError
 from qanas.deployment.litert import LiteRTModel
 from qanas.deployment.tflite_reader import read_tflite
@@ -128,7 +129,7 @@ def main() -> None:
         f"The median of 20 in a row, twice: tau {tau(*before)}, {error(*before)} apart.", "",
         "`python benchmarks/host_latency.py docs/results/host_latency.md`", "",
     ]  # fmt: skip
-    out.write_text("\n".join(lines), "utf-8")
+    write_page(out, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ The search is examples/board_in_the_loop: LSTMs for the turbofan's synthetic eng
 generation), error and instructions of an emulated Cortex-M7. In the loop the board is asked for every candidate, by the
 command; table and surrogate are made of the operators of 16 random candidates, which the board takes one by one (`qanas
 table`). Each search's front is then taken on the board itself: hypervolumes are of those figures, over the logarithm of
-instructions from 10,000 to the reference's, and the error from 0 to 36.3, the constant answer. Seconds are of
-the processor, with those of the processes that were started.
+instructions from 10,000 to the reference's 12 million, and the error from 0 to 36.3, the constant answer. Seconds are
+of the processor, with those of the processes that were started.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from qanas.workflows.run import run_search
 EXAMPLE = Path(__file__).parents[1] / "examples" / "board_in_the_loop"
 SAMPLES = 16
 TRIALS, POPULATION = 48, 12
-FEWEST_INSTRUCTIONS, MOST_ERROR = 1e4, 36.3
+FEWEST_INSTRUCTIONS, MOST_INSTRUCTIONS, MOST_ERROR = 1e4, 1.2e7, 36.3
 SOURCES = ("command", "table", "surrogate")
 
 
@@ -75,6 +76,17 @@ def searched(folder: Path, kind: str, seed: int) -> dict[str, Any]:
     return {"points": points, "cpu_seconds": round(seconds, 1), "mean_error": float(np.abs(off).mean())}
 
 
+def worth(points: Sequence[Sequence[float]]) -> float:
+    """Return the hypervolume of a front, on one scale for all seeds and sources.
+
+    Args:
+        points: instructions and error first.
+    """
+    front = np.array([point[:2] for point in points])
+    sizes = np.log(front[:, 0] / FEWEST_INSTRUCTIONS) / np.log(MOST_INSTRUCTIONS / FEWEST_INSTRUCTIONS)
+    return float(hypervolume(np.stack([sizes, front[:, 1] / MOST_ERROR], axis=1), (1.0, 1.0)))
+
+
 def main() -> None:
     """Make the table, search by every source and seed, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,12 +108,8 @@ def main() -> None:
         content["table_cpu_seconds"] = round(cpu_seconds() - started, 1)
         for seed in range(arguments.seeds):
             found = {kind: searched(folder, kind, seed) for kind in SOURCES}
-            most = max(point[0] for entry in found.values() for point in entry["points"])
             for entry in found.values():
-                points = np.array([point[:2] for point in entry["points"]])
-                sizes = np.log(points[:, 0] / FEWEST_INSTRUCTIONS) / np.log(most / FEWEST_INSTRUCTIONS)
-                front = np.stack([sizes, points[:, 1] / MOST_ERROR], axis=1)
-                entry["hypervolume"] = round(float(hypervolume(front, (1.0, 1.0))), 4)
+                entry["hypervolume"] = round(worth(entry["points"]), 4)
             content["seeds"].append(found)
             print(seed, {kind: (e["hypervolume"], e["mean_error"], e["cpu_seconds"]) for kind, e in found.items()})
             if out is not None:

@@ -192,6 +192,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     if given.out is not None and given.out.is_file():
         found = json.loads(given.out.read_text("utf-8"))
+        if found["units"] != given.units:
+            parser.error(f"{given.out} is of {found['units']} units; --units {found['units']}, or another --out")
 
     def keep(name: str, part: object) -> None:
         """Write what is known so far: the whole takes a while."""

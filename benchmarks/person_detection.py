@@ -44,6 +44,7 @@ import numpy as np
 import torch
 
 import qanas
+from pages import write_page
 from person_detection_tables import METRIC, written
 from qanas.core.card import Card, SplitName
 from qanas.core.errors import InputError
@@ -375,7 +376,7 @@ def main() -> None:
         told += f"{len(pieces)} pieces are done. {asdict(study.size)}"
         asked.write.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(asked.write.with_suffix(".json"), json.dumps(found, indent=1).encode())
-        write_atomically(asked.write.with_suffix(".md"), written(found, told).encode())
+        write_page(asked.write.with_suffix(".md"), written(found, told))
 
 
 if __name__ == "__main__":

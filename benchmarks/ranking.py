@@ -41,7 +41,7 @@ from qanas.performance_estimation.block_table.table import TableBuilder, TableSe
 from qanas.performance_estimation.procedure import TrainedNetwork
 from qanas.performance_estimation.weight_sharing import SharedWeights
 from qanas.recipe import load_plan
-from qanas.regression.ranking import kendall_tau
+from qanas.regression.ranking import bootstrap_interval, kendall_tau
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.start import Proposal
 from qanas.supernet.block_supernet import BlockSupernet
@@ -233,13 +233,7 @@ def tau(score: Floats, metric: Floats, groups: NDArray[np.intp]) -> str:
         metric: shape (networks,).
         groups: which networks were one training, shape (networks,): those are drawn together.
     """
-    generator, found = np.random.default_rng(0), []
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    for _ in range(400):
-        drawn = generator.integers(0, len(members), len(members))
-        places = np.concatenate([members[place] for place in drawn])
-        found.append(kendall_tau(-score[places], metric[places]))
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = bootstrap_interval(-score, metric, groups=groups)
     return f"{kendall_tau(-score, metric):.2f} ({low:.2f} to {high:.2f})"
 
 

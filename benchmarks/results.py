@@ -16,6 +16,7 @@ import matplotlib as mpl
 import polars as pl
 from matplotlib import pyplot as plt
 
+from pages import write_page
 from qanas.core.run_folder import RunFolder, read_table
 
 mpl.use("svg")
@@ -134,7 +135,7 @@ def main() -> None:
     picture = f"![front]({arguments.out.name}.svg)"
     end = "Protocol, recipe and versions: the JSON file beside this one."
     text = [f"# {arguments.title}", "", picture, "", *told, "", counts, "", *table(result["models"]), "", end, ""]
-    arguments.out.with_suffix(".md").write_text("\n".join(text), "utf-8")
+    write_page(arguments.out.with_suffix(".md"), "\n".join(text))
 
 
 if __name__ == "__main__":

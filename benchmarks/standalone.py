@@ -170,13 +170,16 @@ def _macs(network: QuantizedGraph) -> int:
 def main() -> None:
     """Measure, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="JSON file; results of other networks in it are kept")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS))
     arguments = parser.parse_args()
-    found: dict[str, object] = {"compiler": said(["arm-none-eabi-gcc", "--version"], Path()).splitlines()[0]}
+    out, compiler = arguments.out, said(["arm-none-eabi-gcc", "--version"], Path()).splitlines()[0]
+    found: dict[str, object] = json.loads(out.read_text("utf-8")) if out.is_file() else {"compiler": compiler}
+    if found["compiler"] != compiler:
+        parser.error(f"{out} is of {found['compiler']}, here is {compiler}: begin another file")
     for name in arguments.networks:
         found[name] = measured(name, quantized(*NETWORKS[name]))
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -262,7 +262,11 @@ def runs_of(folder: Path, problem: Problem, name: str) -> list[list[float]]:
 
 def _needed(run: Sequence[float], mark: float) -> int:
     """Return the trials that a run needed, one more than there were where it didn't reach the mark."""
-    return len(run) if run[-1] >= mark else MOST_TRIALS + 1
+    if run[-1] < mark and len(run) < MOST_TRIALS:
+        raise SystemExit(
+            f"a run ended after {len(run)} trials, at a lower mark than {mark:.3f}: remove the runs' folder"
+        )
+    return next((number for number, reached in enumerate(run, 1) if reached >= mark), MOST_TRIALS + 1)
 
 
 def interval(needed: Sequence[int]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from host_latency import files
+from pages import write_page
 from qanas.core.errors import InputError
 from qanas.hardware.device import Device
 from qanas.hardware.latency.surrogate import Surrogate
@@ -77,7 +78,7 @@ def main() -> None:
         "|---|---|---:|---|---:|---:|---:|---:|", *table, "",
         "`PYTHONPATH=benchmarks python benchmarks/surrogate.py docs/results/surrogate.md`", "",
     ]  # fmt: skip
-    arguments.out.write_text("\n".join(lines), "utf-8")
+    write_page(arguments.out, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 import turbofan_modes
+from pages import write_page
 from qanas.core.run_folder import SEED_ID
 from qanas.core.seeds import derive_seed
 from qanas.shipping.baselines import PREFIX
@@ -336,7 +337,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     draw(results, arguments.out.with_suffix(".svg"))
-    arguments.out.with_suffix(".md").write_text("\n".join(markdown(results, arguments.out.name)), "utf-8")
+    write_page(arguments.out.with_suffix(".md"), "\n".join(markdown(results, arguments.out.name)))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,14 @@ def test_the_interval_of_a_tau_holds_as_often_as_it_says() -> None:
     assert 0.91 <= held / 200 <= 0.99
 
 
+def test_the_interval_of_a_tau_is_no_narrower_for_what_is_told_twice() -> None:
+    generator = np.random.default_rng(0)
+    one, other = generator.normal(size=(2, 12))
+    alone = bootstrap_interval(one, other)
+    twice = bootstrap_interval(np.tile(one, 2), np.tile(other, 2), groups=np.tile(np.arange(12), 2))
+    assert twice == pytest.approx(alone)
+
+
 def test_the_best_of_many_that_know_nothing_is_seldom_better_than_its_bar() -> None:
     generator = np.random.default_rng(0)
     passed = 0

@@ -53,15 +53,26 @@ def _places(values: Array) -> Array:
     return means[which]
 
 
-def bootstrap_interval(first: Array, second: Array, draws: int = 400, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of Kendall's tau over what is ranked, by bootstrap; shape (n,) each.
+def bootstrap_interval(
+    first: Array, second: Array, draws: int = 400, seed: int = 0, groups: NDArray[np.intp] | None = None
+) -> tuple[float, float]:
+    """Return the 95 % interval of Kendall's tau over what is ranked, by bootstrap.
 
     Tau-b leaves out the pairs of what was drawn twice with itself, so that a draw keeps its repetitions.
+
+    Args:
+        first: a ranking, shape (n,).
+        second: another one, shape (n,).
+        draws: how many.
+        seed: of them.
+        groups: what is drawn together, such as several roundings of one training, shape (n,); each by itself if None.
     """
     generator = np.random.default_rng(seed)
+    groups = np.arange(len(first)) if groups is None else groups
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     found = []
     for _ in range(draws):
-        places = generator.integers(0, len(first), len(first))
+        places = np.concatenate([members[group] for group in generator.integers(0, len(members), len(members))])
         found.append(kendall_tau(first[places], second[places]))
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
