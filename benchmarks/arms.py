@@ -34,7 +34,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 Overrides = Mapping[str, Any]
 Record = Mapping[str, Any]
-"""What is kept of a run: "models", "effort_cpu_seconds", "trials", "units" and "drawn"."""
+"""What is kept of a run: "asked", "models", "effort_cpu_seconds", "trials", "units" and "drawn"."""
 
 Runs = dict[str, dict[str, Record]]
 """What is kept, by the arm's name and the seed."""
@@ -102,8 +102,14 @@ class Comparison:
         for seed in asked.seeds:
             for arm in (arm for arm in arms if arm.name in asked.arms):
                 known = {name: seeds[str(seed)] for name, seeds in self.kept().items() if str(seed) in seeds}
+                wanted = self.asked(arm, overrides(arm, known))
                 if arm.name not in known:
-                    self._keep(arm, seed, self._run(arm, seed, overrides(arm, known)))
+                    self._keep(arm, seed, {"asked": wanted, **self._run(arm, seed, wanted)})
+                elif known[arm.name]["asked"] != wanted:
+                    raise SystemExit(
+                        f"{self.result}.json: {arm.name}, seed {seed}, was asked for with other settings; write to "
+                        "another file, or take it out of that one"
+                    )
                 write_atomically(self.result.with_suffix(".md"), written(self.kept()).encode())
 
     def _keep(self, arm: Arm, seed: int, record: Record) -> None:
@@ -118,25 +124,38 @@ class Comparison:
         """Return where a run of an arm lies."""
         return self.home / f"{name.replace(', ', '-').replace(' ', '_')}-s{seed}"
 
-    def _run(self, arm: Arm, seed: int, overrides: Overrides) -> Record:
-        """Run an arm to its end, or go on with it; return what is to be kept.
+    def asked(self, arm: Arm, overrides: Overrides) -> dict[str, Any]:
+        """Return the recipe of an arm and its overrides, as JSON has them: what a run follows from, but for its seed.
 
         Args:
             arm: which.
-            seed: of the run.
             overrides: of its recipe, beside its own.
         """
         content = tomllib.loads((RECIPES / f"{arm.recipe}.toml").read_text("utf-8"))
         left = {name: table for name, table in content.items() if name not in arm.without}
         left["objectives"] = {f"{self.metric}_quantized": "maximize", **dict.fromkeys(arm.costs, "minimize")}
+        # The reference is that of all arms of a seed.
+        shared = {"reference.tune": 0, "baselines.enabled": False}
+        found: dict[str, Any] = json.loads(
+            json.dumps({"recipe": left, "overrides": {**shared, **overrides, **arm.more}})
+        )
+        return found
+
+    def _run(self, arm: Arm, seed: int, wanted: Mapping[str, Any]) -> Record:
+        """Run an arm to its end, or go on with it; return what is to be kept.
+
+        Args:
+            arm: which.
+            seed: of the run.
+            wanted: as `asked` returns it.
+        """
         folder = self.folder(arm.name, seed)
         if arm.after and not folder.exists():
             self._take(self.folder(arm.after, seed), folder)
         path = self.home / "recipes" / f"{folder.name}.toml"
-        write_atomically(path, tomli_w.dumps(left).encode())
-        # The reference is that of all arms of a seed.
-        shared = {"run.seed": seed, "estimation.cache": str(self.home.resolve() / "trainings")}
-        qanas.run(path, {**shared, "reference.tune": 0, "baselines.enabled": False, **overrides, **arm.more}, folder)
+        write_atomically(path, tomli_w.dumps(wanted["recipe"]).encode())
+        own = {"run.seed": seed, "estimation.cache": str(self.home.resolve() / "trainings")}
+        qanas.run(path, {**own, **wanted["overrides"]}, folder)
         return self._record(RunFolder(folder))
 
     @staticmethod

@@ -7,13 +7,13 @@ Protocol: CamVid at 96 x 128, DeepLabv3 of width 0.5, 18 layers of 6 options (Lu
 run of its own by recipe: its finalists are trained from scratch for as many epochs as all others', exported, and
 scored by LiteRT on validation and test images; latencies are those of the exported files, by formula or compiler.
 Gates and SPOS begin with a supernet of 2,400 steps; gates are trained for 120 steps an alpha, four alphas.
-Arms: gates by MACs, by the latency of each of two devices, and by packed bytes with 4, 6 or 8 bits a block; `exact`
-over block tables, by MACs and with bits by packed bytes; SPOS (`nsga2` over a supernet of as many steps) by MACs, with
-as many trials as take the CPU time that gates took. Claims of Shaw et al. (ICCVW 2019) that are tested: networks found
-by latency are faster at equal mIoU, though they have more MACs; those found for one device are worse on the other.
-Compared are means over what each search found: of test mIoU, in brackets 95 % over the same draws of test images, which
-say nothing of other trainings, and of costs; and hypervolumes of (1 - mIoU on test data, cost) below the worst of both
-arms, the one's relative to the other's. Every network is trained once.
+Arms: gates by MACs, by the latency of each of two devices, and by packed bytes with 4, 6 or 8 bits a block or a layer;
+`exact` over block tables, by MACs and with bits by packed bytes; SPOS (`nsga2` over a supernet of as many steps) by
+MACs, with as many trials as take the CPU time that gates took. Claims of Shaw et al. (ICCVW 2019) that are tested:
+networks found by latency are faster at equal mIoU, though they have more MACs; those found for one device are worse on
+the other. Compared are means over what each search found: of test mIoU, in brackets 95 % over the same draws of test
+images, which say nothing of other trainings, and of costs; and hypervolumes of (1 - mIoU on test data, cost) below the
+worst of both arms, the one's relative to the other's. Every network is trained once.
 """
 
 from __future__ import annotations
@@ -50,6 +50,20 @@ ARMS = (
     SPOS,
     Arm("gates, packed bytes", GATES, ("packed_weight_bytes",), BITS),
     Arm("exact, packed bytes", "camvid_bwnas_bits", ("packed_weight_bytes",), after="exact, MACs"),
+    Arm(
+        "gates, bits by layer",
+        GATES,
+        ("packed_weight_bytes",),
+        {**BITS, "space.bits_per": "layer"},
+        after="gates, packed bytes",
+    ),
+    Arm(
+        "exact, bits by layer",
+        "camvid_bwnas_bits",
+        ("packed_weight_bytes",),
+        {"table.per": "layer"},
+        after="exact, packed bytes",
+    ),
 )
 
 
@@ -98,6 +112,7 @@ COMPARED = (
     ("gates, or exact", "gates, MACs", "exact, MACs", "macs"),
     ("gates, or SPOS", "gates, MACs", "SPOS, MACs", "macs"),
     ("bits by gates, or by tables", "gates, packed bytes", "exact, packed bytes", "packed_weight_bytes"),
+    ("bits by gates, or by tables", "gates, bits by layer", "exact, bits by layer", "packed_weight_bytes"),
 )  # fmt: skip
 """What is asked, one arm, the other, and the cost that both are measured by."""
 
