@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from qanas.core.errors import InputError
+from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
 from tests.robustness.small import recipe, run
 
@@ -52,6 +53,19 @@ def test_no_network_is_trained_twice(tmp_path: Path, strategy: str) -> None:
     result, lines = run(path, tmp_path / "out")
     assert sorted(result.trials["width"]) == [2, 4, 8]
     assert any("ends after 3 of 12 trials" in line for line in lines)
+
+
+def test_changed_files_of_own_classes_are_told(tmp_path: Path) -> None:
+    path = recipe(tmp_path, strategy={"trials": 1})
+    _, first = run(path, tmp_path / "out")
+    _, same = run(path, tmp_path / "out")
+    folder = RunFolder(tmp_path / "out")
+    before = folder.read_recipe()
+    assert {"task_source", "space_source"} <= before["versions"].keys()
+    folder.write_recipe(before | {"versions": before["versions"] | {"space_source": "0" * 12}})
+    _, changed = run(path, tmp_path / "out")
+    told = "space: files of its class changed since this run was last gone on with"
+    assert [sum(line.startswith(told) for line in lines) for lines in (first, same, changed)] == [0, 0, 1]
 
 
 SHARED = {

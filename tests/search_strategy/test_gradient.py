@@ -18,7 +18,7 @@ from qanas.performance_estimation.gated_networks import GatedSharedWeights, cand
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.performance_estimation.training import Training
 from qanas.search_space.gates import Choice, GateLoss, GateSettings, LearntGates, OptionCosts, Places
-from qanas.search_strategy.gradient import GradientSearch, collapse, likeliest, likeliest_within
+from qanas.search_strategy.gradient import GradientSearch, collapse, likeliest, likeliest_within, require_reachable
 from qanas.testing.small import PlainStages, SmallSpace, small_bench
 
 BYTES, LATENCY = Cost("packed_weight_bytes"), Cost("latency_ms", "stm32h743")
@@ -117,6 +117,9 @@ def test_the_likeliest_network_within_limits_is_that_of_all(
     assert ram.excess(exact[likeliest_within(offered, learnt, costs, [ram])]) <= 0
     with pytest.raises(InputError, match=r"^limits: alpha 0.1: no network is within packed_weight_bytes <= 5 "):
         likeliest_within(offered, learnt, costs, [Limit(BYTES, 5)])
+    require_reachable(offered.places, costs, [Limit(BYTES, bounds[0]), ram])
+    with pytest.raises(InputError, match=r"^limits.packed_weight_bytes: no network .* is within 5, the least"):
+        require_reachable(offered.places, costs, [Limit(BYTES, 5)])
 
 
 def test_gates_that_are_as_sure_as_can_be_choose(offered: GatedSharedWeights) -> None:

@@ -12,6 +12,7 @@ from qanas.core.errors import InputError
 from qanas.core.keys import flatten
 from qanas.core.measures import Cost
 from qanas.core.run_folder import RunFolder
+from qanas.core.sources import own_digest
 from qanas.planning.plan import SWEEP, Plan
 
 IRRELEVANT: tuple[str, ...] = (
@@ -142,6 +143,30 @@ def check_resumable(plan: Plan, folder: RunFolder) -> None:
             f"{folder.path}: holds the run of another recipe ({'; '.join(differences)}); "
             f"choose another folder with --out, or change it back"
         )
+
+
+def sources_told(**components: object) -> dict[str, str]:
+    """Return which files a person's own classes followed from, by their tables, as a resolved recipe's versions."""
+    told = {f"{table}_source": own_digest(component) for table, component in components.items()}
+    return {name: digest for name, digest in told.items() if digest}
+
+
+def changed_sources(plan: Plan, folder: RunFolder) -> list[str]:
+    """Say of which tables' classes the files changed since an earlier session: nobody knows what that changes.
+
+    Args:
+        plan: with the resolved recipe.
+        folder: new, or with an earlier session's run.
+    """
+    if not folder.recipe.is_file():
+        return []
+    before = folder.read_recipe().get("versions", {})
+    return [
+        f"{name.removesuffix('_source')}: files of its class changed since this run was last gone on with; what was "
+        "measured before is of the former ones"
+        for name, digest in plan.recipe.get("versions", {}).items()
+        if name.endswith("_source") and before.get(name, digest) != digest
+    ]
 
 
 def _concerns(plan: Plan, key: str, fixed: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from qanas.core.own_modules import find_first_in, hiding_libraries
 from qanas.execution.executors import LOCAL
 from qanas.hardware.device import Device
 from qanas.performance_estimation.bench import Bench, PreparedData
-from qanas.planning.dependence import upgraded
+from qanas.planning.dependence import sources_told, upgraded
 from qanas.planning.plan import Plan, check_meeting
 from qanas.recipe.components import component, validated
 from qanas.recipe.defaults import tuned, with_defaults
@@ -121,7 +121,7 @@ def _plan(content: dict[str, Any], folder: Path) -> Plan:
         "reference": {"tune": finalists.tune},
         **_plain_tables(recipe),
         "source": {"folder": str(folder)},
-        "versions": _versions(),
+        "versions": _versions() | sources_told(task=task, space=networks),
         "data_fingerprint": fingerprint_of(task),
     }
     store = None if recipe.store is None else store_of(recipe.store, resolved, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -132,6 +132,7 @@ class GradientSearch(Solver):
         losses = [GateLoss(self.loss, alpha, columns, self.factor) for alpha in self.alphas]
         bounded = [limit.cost.column for limit in limits if limit.cost.column in ADDITIVE_COLUMNS]
         costs = offered.option_costs(tuple(dict.fromkeys([*columns, *bounded])))
+        require_reachable(offered.places, costs, limits)
         learnt = offered.learnt(self.settings, losses)
         chosen = [likeliest_within(offered, gates, costs, limits) for gates in learnt]
         candidates = {choice: offered.candidate(choice) for choice in chosen}
@@ -156,6 +157,31 @@ class GradientSearch(Solver):
 def _loss(solution: Solution, axis: Measure) -> float:
     values = {**solution.costs, **solution.scores}
     return axis.loss(values[axis.column])
+
+
+def require_reachable(places: Places, costs: Mapping[str, OptionCosts], limits: Sequence[Limit]) -> None:
+    """Refuse, before gates are trained, a limit that no network is within.
+
+    Args:
+        places: that are chosen.
+        costs: what networks cost, by column.
+        limits: bounds; those on costs that don't add up are seen later.
+
+    Raises:
+        InputError: names the limit and the least that there is.
+    """
+    for limit in limits:
+        column = limit.cost.column
+        if column in costs and (least := costs[column].least(places)) > limit.bound * _room(column):
+            raise InputError(
+                f"limits.{column}: no network of the space is within {limit.bound:g}, the least is {least:g}; raise it "
+                "or widen the space"
+            )
+
+
+def _room(column: str) -> float:
+    """Return up to what multiple of a bound a sum over layers is let through: the network itself is costed later."""
+    return 1.0 if column in ADDITIVE_COLUMNS else 1 + SLACK
 
 
 def likeliest(gates: LearntGates) -> Choice:
@@ -189,7 +215,7 @@ def likeliest_within(
     nearest: dict[str, float] = {}
     for choice in _by_likelihood(offered.places, gates, [costs[name] for name in columns]):
         seen = {name: costs[name].of(offered.places, choice) for name in columns if name in bounds}
-        if all(value <= bounds[name] * (1 + SLACK * (name not in ADDITIVE_COLUMNS)) for name, value in seen.items()):
+        if all(value <= bounds[name] * _room(name) for name, value in seen.items()):
             seen = offered.costs(offered.candidate(choice))
             if all(limit.excess(seen) <= 0 for limit in limits):
                 return choice

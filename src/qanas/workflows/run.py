@@ -16,7 +16,7 @@ from qanas.core.run_folder import DONE, RunFolder
 from qanas.core.trials import TrialRecord
 from qanas.execution.sharing import ALONE, Sharing, one_at_a_time
 from qanas.performance_estimation.bench import Bench
-from qanas.planning.dependence import check_resumable, made_from
+from qanas.planning.dependence import changed_sources, check_resumable, made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import NOBODY, Follower, Progress
 from qanas.planning.scheme_sweep import with_scheme_chosen
@@ -79,7 +79,7 @@ def run_search(plan: Plan, folder: RunFolder, progress: Progress, follower: Foll
     """
     find_first_in(Path(plan.recipe["source"]["folder"]))  # other recipes may have been read since this one
     check_resumable(plan, folder)
-    remarks = [f"data: {remark}" for remark in rehearse(plan)]
+    remarks = [*changed_sources(plan, folder), *(f"data: {remark}" for remark in rehearse(plan))]
     remarks += [f"latency: {why}" for why in plan.lacking_latency()]
     with folder.locked():
         folder.write_recipe(plan.recipe)
