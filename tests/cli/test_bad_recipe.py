@@ -39,6 +39,8 @@ NO_OBJECTIVE = "objectives = {}\n" + "".join(f"[{table}]\nname = 'x'\n" for tabl
         pytest.param({"limits": {"macs": "many"}}, ["limits.macs: ", "'many'", "number"], id="text for a bound"),
         pytest.param({"limits": {"file_bytes": "64 KB"}}, ["limits.file_bytes: ", "'64 KB'", "kB, KiB"], id="a unit"),
         pytest.param({"limits": {"file_bytes": "0 kB"}}, ["limits.file_bytes: ", "'0 kB'", "0"], id="nothing, in kB"),
+        pytest.param({"limits": {"macs": True}}, ["limits.macs: ", "True", "number"], id="truth value for a bound"),
+        pytest.param({"finalists": {"confirm": True}}, ["finalists.confirm: ", "True", "number"], id="yes"),
         # Out of range
         pytest.param({"strategy": {"trials": 0}}, ["strategy.trials: ", "0", "1"], id="no trials"),
         pytest.param({"strategy": {"hours": -1.0}}, ["strategy.hours: ", "-1", "0"], id="negative hours"),

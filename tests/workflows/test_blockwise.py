@@ -176,6 +176,8 @@ def test_limits_are_met(tmp_path: Path, finished: tuple[Path, RunResult]) -> Non
         ),
         ({"estimation": {"epochs": 3}}, r"estimation\.epochs: .*teacher\.epochs"),
         ({"estimation": {"name": "weight_sharing"}}, r"estimation\.name: .* not by 'weight_sharing'; leave it out"),
+        ({"blocks": {"name": "lstm"}}, r"blocks\.name: .*leave it out"),
+        ({"teacher": {"search": ["input"]}}, r"teacher\.search: .*leave it out"),
         ({"teacher": {"weight_bits": [4]}}, r"teacher\.weight_bits: .*give table\.bits instead"),
         ({"blocks": {"bits_per": "layer"}}, r"blocks\.bits_per: .*give table\.per instead"),
         ({"teacher": {"weights": "a.pt"}, "seed": {"weights": "b.pt"}}, r"seed: the reference is the teacher"),

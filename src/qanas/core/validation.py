@@ -17,6 +17,10 @@ def first_mistake(error: ValidationError) -> Mapping[str, Any]:
     return min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
 
 
+_KINDS = ("bool", "int", "float", "str")
+"""What pydantic names, behind the key, of values that may be of several types."""
+
+
 def place_of(mistake: Mapping[str, Any], model: type[BaseModel]) -> tuple[list[str], list[str]]:
     """Return the keys that lead to a mistake, and the keys that are known there.
 
@@ -25,6 +29,8 @@ def place_of(mistake: Mapping[str, Any], model: type[BaseModel]) -> tuple[list[s
         model: of the whole table.
     """
     location = [str(part) for part in mistake["loc"] if part != "[key]"]
+    if len(location) > 2 and location[-1] in _KINDS:  # noqa: PLR2004 - behind a table and its key
+        location.pop()
     keys: list[str] = []
     kinds: list[type[BaseModel]] = []
     for place, part in enumerate(location, 1):

@@ -136,6 +136,10 @@ def _require_told_once(teacher: TeacherTable, blocks: Mapping[str, Any], content
         given = next((name for name, keys in (("blocks", blocks), ("teacher", family)) if key in keys), None)
         if given:
             raise InputError(f"{given}.{key}: a block-wise search has the bits of its tables; give {place} instead")
+    for key in ("name", "search"):
+        given = next((name for name, keys in (("blocks", blocks), ("teacher", family)) if key in keys), None)
+        if given:
+            raise InputError(f"{given}.{key}: a block-wise search is of teacher.network, all its blocks; leave it out")
     if teacher.weights is not None and "seed" in content:
         raise InputError("seed: the reference is the teacher, whose weights are teacher.weights; leave it out")
 

@@ -93,7 +93,7 @@ class FinalistsTable(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     qat_epochs: int | None = Field(default=None, ge=0)
     start: str = "scratch"
-    confirm: float = Field(default=0.0, ge=0, le=10, strict=False)
+    confirm: float = Field(default=0.0, ge=0, le=10)
 
 
 class ReferenceTable(BaseModel):
@@ -122,8 +122,8 @@ class ExecutionTable(BaseModel):
     model_config = STRICT
     engine: Literal["processes", "ray"] = "processes"
     address: str = "auto"
-    cpus: float = Field(default=1.0, ge=0, strict=False)
-    gpus: float = Field(default=0.0, ge=0, strict=False)
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
     resources: dict[str, float] = Field(default_factory=dict)
 
     def chosen(self) -> Engine:
@@ -141,7 +141,7 @@ class StoreTable(BaseModel):
     model_config = STRICT
     url: str
     name: str | None = Field(default=None, min_length=1, max_length=200)
-    lease: float = Field(default=LEASE, gt=0, le=86400, strict=False)
+    lease: float = Field(default=LEASE, gt=0, le=86400)
     folder: str | None = None
 
 
