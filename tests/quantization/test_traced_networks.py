@@ -159,6 +159,10 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
         Layered(lambda _, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)),
         ["PADV2", "MAX_POOL_2D"],
     ),
+    "padding of a maximum with a very low number": (
+        Layered(lambda _, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-1e9), 3, 2)),
+        ["PADV2", "MAX_POOL_2D"],
+    ),
     "gate": (Layered(gated, gate=nn.Sigmoid(), **MEAN_GATE), ["MEAN", "CONV_2D", "CONV_2D", "LOGISTIC", "MUL"]),
     "hard gate": (
         Layered(gated, gate=nn.Hardsigmoid(), **MEAN_GATE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
+from qanas.quantization.operators.masked_softmax import BLOCKED
 from qanas.quantization.operators.moves import MirrorPad
 from qanas.quantization.operators.shapes import Concatenate
 from qanas.quantization.operators.windows import Fill, Pad
@@ -117,8 +117,6 @@ def roll(
     return value
 
 
-FILLS: dict[float, Fill] = {0.0: "zero", -math.inf: "lowest"}
-
 Sides = list[tuple[int, int]]
 """Rows before and behind, an entry for each torch axis of the sample."""
 
@@ -169,8 +167,9 @@ def padded(builder: Builder, image: Value, sides: Sides, fill: Fill | None = "ze
 
 def _with_constant_rows(builder: Builder, image: Value, sides: Sides, value: float) -> Value:
     """Return a value with rows of a number around it: of zeros, to which that is added, where no code stands for it."""
-    if value in FILLS:
-        return padded(builder, image, sides, FILLS[value])
+    fill: Fill | None = "zero" if value == 0 else "lowest" if value <= BLOCKED else None
+    if fill is not None:
+        return padded(builder, image, sides, fill)
     amounts = [rows for side in reversed(sides) for rows in side]
     added = F.pad(torch.zeros(1, *image.shape), amounts, value=value)
     return add(builder, padded(builder, image, sides), added)
