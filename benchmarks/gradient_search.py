@@ -111,6 +111,7 @@ COMPARED = (
      f"latency_ms@{DEVICES[1]}"),
     ("gates, or exact", "gates, MACs", "exact, MACs", "macs"),
     ("gates, or SPOS", "gates, MACs", "SPOS, MACs", "macs"),
+    ("exact, or SPOS", "exact, MACs", "SPOS, MACs", "macs"),
     ("bits by gates, or by tables", "gates, packed bytes", "exact, packed bytes", "packed_weight_bytes"),
     ("bits by gates, or by tables", "gates, bits by layer", "exact, bits by layer", "packed_weight_bytes"),
 )  # fmt: skip
