@@ -13,6 +13,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.anomaly.task import Anomaly
 from qanas.tasks.base import Task
 from qanas.tasks.images.task import Images
+from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.splits import SPLITS, divided, together, told_group
 from qanas.tasks.timeseries.task import TimeSeries
 
@@ -65,3 +66,11 @@ def test_something_is_left_for_training(of: Callable[..., Task]) -> None:
 def test_patterns_that_tell_no_group(pattern: str, message: str) -> None:
     with pytest.raises(InputError, match=f"task.group_pattern: .*{message}"):
         told_group(pattern, "p1_left.png", "people/p1_left.png")
+
+
+def test_intervals_name_what_they_are_over() -> None:
+    assert Images("synthetic").unit == "picture"
+    assert Images("synthetic", group="person").unit == "person"
+    assert Anomaly("synthetic", group_pattern=r"(m\d)").unit == "group"
+    assert Segmentation("synthetic").unit == "image"
+    assert Segmentation("synthetic", group_pattern=r"(drive\d)").unit == "group"

@@ -115,6 +115,11 @@ class LabelledFiles(Task):
         with self.divided() as found:
             return found.digest
 
+    @property
+    def unit(self) -> str:  # type: ignore[override]  # of the settings, where others have a constant
+        """A group, where there are such, as its column is called; else a file."""
+        return self.group or ("group" if self.group_pattern else self.what.removesuffix("s"))
+
     def units(self, split: Split) -> NDArray[Any]:
         """Return the group of each sample, shape (n,)."""
         groups: NDArray[Any] = split.extras["group"]

@@ -59,7 +59,6 @@ class Anomaly(LabelledFiles):
     parity_tolerance: ClassVar[Mapping[str, float]] = {"auc": 0.01}
     what: ClassVar[str] = "recordings"
     suffixes: ClassVar[tuple[str, ...]] = SOUND_SUFFIXES
-    unit: ClassVar[str] = "recording"
 
     def write_synthetic(self, folder: Path) -> None:
         """Write generated hums and rattles."""

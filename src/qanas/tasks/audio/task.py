@@ -65,7 +65,6 @@ class Audio(ClassifiedFiles):
 
     what: ClassVar[str] = "recordings"
     suffixes: ClassVar[tuple[str, ...]] = SOUND_SUFFIXES
-    unit: ClassVar[str] = "recording"
 
     def write_synthetic(self, folder: Path) -> None:
         """Write generated calls of ten speakers."""

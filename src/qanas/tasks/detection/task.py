@@ -101,7 +101,6 @@ class Detection(LabelledFiles):
 
     what: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
-    unit: ClassVar[str] = "picture"
     losses: ClassVar[tuple[str, ...]] = ("fastestdet",)
     metrics: ClassVar[Mapping[str, Direction]] = dict.fromkeys(METRICS, "maximize")
     parity_tolerance: ClassVar[Mapping[str, float]] = {"ap50": 0.001, "ap": 0.001}

@@ -80,7 +80,6 @@ class Images(ClassifiedFiles):
 
     what: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = (*IMAGE_SUFFIXES, ".gif")
-    unit: ClassVar[str] = "picture"
 
     def write_synthetic(self, folder: Path) -> None:
         """Write generated pictures of three shapes."""

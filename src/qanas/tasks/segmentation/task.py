@@ -116,10 +116,14 @@ class Segmentation(Task):
     group_pattern: str | None = None
 
     parity_tolerance: ClassVar[Mapping[str, float]] = {"miou": 0.01}
-    unit: ClassVar[str] = "image"
 
     @property
-    def losses(self) -> tuple[LossName, ...]:  # type: ignore[override]  # of the settings, where others have a constant
+    def unit(self) -> str:  # type: ignore[override]  # of the settings, where others have a constant
+        """An image, or what a group of them belongs to."""
+        return "group" if self.group_pattern else "image"
+
+    @property
+    def losses(self) -> tuple[LossName, ...]:  # type: ignore[override]  # likewise
         """The one that is asked for; else the two of which the first is the default."""
         return (self.training_loss,) if self.training_loss else ("cross_entropy", "hard_cross_entropy")
 
