@@ -19,6 +19,7 @@ from torch import nn
 import qanas
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.core.sources import digests_of_sources
 from qanas.performance_estimation.procedure import TrainingCache
 from qanas.recipe import load_plan
 from qanas.shipping.shipped import verify_models
@@ -223,6 +224,8 @@ def test_the_cache_knows_the_users_other_files(tmp_path: Path) -> None:
     before = cache.path(*facts)
     assert cache.path(*facts) == before
     (tmp_path / "blocks_of_mine.py").write_text("GAIN = 2\n", "utf-8")
+    assert cache.path(*facts) == before, "this process has imported the former one"
+    digests_of_sources.cache_clear()  # as a process has it that starts now
     assert cache.path(*facts) != before
 
 
