@@ -122,6 +122,14 @@ def test_a_layer_that_the_network_lacks(source: Source) -> None:
         exporter("tflite", None, ["layers.tail.weight_bits=4"])(source)
 
 
+def test_bits_of_weights_for_a_layer_without_weights() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)), samples)
+    with pytest.raises(InputError, match=r"^--set layers\.1\.weight_bits: it has no weights; leave it out$"):
+        exporter("tflite", None, ["layers.1.weight_bits=4"])(source)
+    exporter("tflite", None, ["layers.2.weight_bits=4", "layers.1.activation_bits=8"])(source)
+
+
 def test_a_layer_that_needs_other_bits_is_named_with_the_option_that_gives_them() -> None:
     samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.PReLU(4)), samples)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from qanas.core.errors import InputError, unknown
 from qanas.core.keys import Assignment
 from qanas.exporting.source import Source
+from qanas.quantization.graph import Graph
 from qanas.quantization.mean_error import without_mean_error
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (
@@ -17,6 +18,7 @@ from qanas.quantization.scheme import (
     Scheme,
     UnknownLayerError,
     UnsupportedSchemeError,
+    covers,
     named_schemes,
 )
 
@@ -90,6 +92,9 @@ class ExportScheme:
             InputError: the network can't have the scheme, or its values can't be quantized.
         """
         scheme = self.scheme
+        without = _without_weights(scheme, source.graph)
+        if without:
+            raise InputError(f"--set layers.{without}.weight_bits: it has no weights; leave it out")
         try:
             ranges = source.graph.calibrate(source.tensors, scheme)
             graph = without_mean_error(source.graph, source.tensors, ranges, scheme)
@@ -101,3 +106,12 @@ class ExportScheme:
             raise InputError(f"--scheme: {error}, {mend}") from error
         except ValueError as error:
             raise InputError(f"'{source.name}' can't be quantized: {error}") from error
+
+
+def _without_weights(scheme: Scheme, graph: Graph) -> str:
+    """Return a layer of the network that is to have bits of weights and has none; empty where there is none such."""
+    for layer, own in scheme.layers.items():
+        covered = [node for node in graph.nodes if covers(layer, node.name)]
+        if "weight_bits" in own and covered and not any(node.operator.tensors() for node in covered):
+            return layer
+    return ""
