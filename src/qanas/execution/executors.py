@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.errors import TrainingFailed, described
+from qanas.core.errors import TrainingFailed, described, told
 from qanas.core.events import Event, Watch
 from qanas.execution.interrupts import interrupts_ignored
 
@@ -37,6 +37,9 @@ ATTEMPTS = 3
 
 STARTS = 20
 """How many workers a unit is given that somebody kills before they begin with it, which is not the unit's fault."""
+
+END_S = 5.0
+"""Seconds that a worker has to end by itself; one that is stopped, or whose code holds the signal, never would."""
 
 
 class Unit(ABC, Generic[C, R]):
@@ -68,7 +71,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Return what an error tells."""
         if isinstance(error, TrainingFailed):
-            return cls(str(error))
+            return cls(told(error))
         return cls(described(error), "".join(traceback.format_exception(error)))
 
     def log(self) -> None:
@@ -270,7 +273,7 @@ class ProcessExecutor(Executor[C, R]):
         worker, unit = (busy := self._busy[connection]).worker, busy.unit
         try:
             kind, *content = connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # the second where it died in the middle of a long result
             worker.process.join()
             del self._busy[connection]
             reason = f"the worker process ended with exit code {worker.process.exitcode}"
@@ -298,8 +301,12 @@ class ProcessExecutor(Executor[C, R]):
 
     def close(self) -> None:
         """End the workers at once; what they were working on is lost."""
-        for worker in [*self._idle, *(busy.worker for busy in self._busy.values())]:
+        workers = [*self._idle, *(busy.worker for busy in self._busy.values())]
+        for worker in workers:
             worker.process.terminate()
+        for worker in workers:
+            worker.process.join(END_S)
+            worker.process.kill()
             worker.process.join()
             worker.connection.close()
         self._idle, self._busy = [], {}
@@ -343,7 +350,7 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
                 continue
             running = number
             connection.send(("begun",))
-            connection.send(("result", attempt(partial(_run, content, bench, watch))))
+            connection.send_bytes(_packed(attempt(partial(_run, content, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return
 
@@ -351,6 +358,12 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
 def _run(content: bytes, bench: Any, watch: Watch) -> Any:  # noqa: ANN401 - whatever the unit returns
     """Run a unit that came through the pipe."""
     return pickle.loads(content).run(bench, watch)  # noqa: S301 - our own
+
+
+def _packed(result: Any) -> bytes:  # noqa: ANN401 - whatever the unit returns
+    """Return a result as the main process reads it; of one that can't be sent, why."""
+    found = attempt(lambda: bytes(ForkingPickler.dumps(("result", result))))
+    return bytes(ForkingPickler.dumps(("result", found))) if isinstance(found, Failure) else found
 
 
 def _end_with_parent() -> None:
