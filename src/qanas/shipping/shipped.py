@@ -11,7 +11,7 @@ import polars as pl
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName, common_cost, sound
-from qanas.core.errors import InputError, unknown
+from qanas.core.errors import InputError, described, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
@@ -100,18 +100,37 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
         model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
         return Verdict(identity, (*differences, str(error)), runs=False)
+    try:
+        differences += _rescored(plan, identity, card, model)
+    except Exception as error:
+        if found == card.sha256:
+            raise
+        # What is there in its place may have other inputs, or be broken in any way.
+        return Verdict(identity, (*differences, f"it can't be run: {described(error)}"), runs=False)
+    return Verdict(identity, tuple(differences))
+
+
+def _rescored(plan: Plan, identity: str, card: Card, model: LiteRTModel) -> list[str]:
+    """Return where a model's scores are not those on its card, a line each."""
+    differences = []
     candidate = Candidate(**card.config)
     bench = bench_of(plan, identity)
     task, data = bench.task_of(candidate), bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
         measured = metrics_of(task, _outputs(model, split), split)
+        on_card = card.metrics["deployed"][name]
+        differences += [f"{metric} on {name} is on the card, and no metric of the task" for metric in on_card
+                        if metric not in measured]  # fmt: skip
         for metric, value in measured.items():
-            claimed = card.metric("deployed", name, metric).shipped
+            if metric not in on_card:
+                differences.append(f"{metric} on {name} is {value:.8g}, the card has none")
+                continue
+            claimed = on_card[metric].shipped
             undefined = math.isnan(value) and math.isnan(claimed)
             if not (undefined or abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed))):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
-    return Verdict(identity, tuple(differences))
+    return differences
 
 
 @dataclass(frozen=True)
