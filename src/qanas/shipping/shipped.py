@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from qanas.core.errors import InputError, described, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
 from qanas.core.run_folder import RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
+from qanas.hardware.device import Device
 from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
@@ -197,9 +200,20 @@ def limits_of(folder: RunFolder, named: Sequence[Limit] = ()) -> list[Limit]:
         folder: of the run.
         named: limits that stand in place of the recipe's on the same costs.
     """
-    found = ((Cost.parse(column), bound) for column, bound in folder.read_recipe().get("limits", {}).items())
+    recipe = folder.read_recipe()
+    found = ((Cost.parse(column), bound) for column, bound in recipe.get("limits", {}).items())
     given = {limit.cost for limit in named}
-    return [Limit(cost, float(bound)) for cost, bound in found if cost is not None and cost not in given]
+    limits = [Limit(cost, float(bound)) for cost, bound in found if cost is not None and cost not in given]
+    device = _device_of(recipe)
+    return limits if device is None else [device.completed(limit) for limit in limits]
+
+
+def _device_of(recipe: Mapping[str, Any]) -> Device | None:
+    """Return the device of a resolved recipe; None where its file is somewhere else by now."""
+    try:
+        return Device.named(recipe["device"]["name"], Path(recipe["source"]["folder"]))
+    except (KeyError, InputError):  # recipes of early runs tell less
+        return None
 
 
 def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = ()) -> Pick:

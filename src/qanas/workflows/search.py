@@ -289,10 +289,13 @@ class Search:
         """
         additive = {model.measure.column for model in self.bench.additive_costs}
         kept_by_solver = additive | ({*solved[0].costs} if solved else set())
-        others = [limit for limit in self.plan.limits if limit.cost.column not in kept_by_solver]
+        known = {model.measure for model in self.bench.costs}
+        others = [limit for limit in self.plan.limits
+                  if limit.cost.column not in kept_by_solver or limit.beside in known]  # fmt: skip
         if not others:
             return solved
-        wanted = {limit.cost.column for limit in others}
+        besides = {limit.beside.column for limit in others if limit.beside is not None}
+        wanted = {limit.cost.column for limit in others} | besides
         models = [model for model in self.bench.costs if model.measure.column in wanted]
         costed = [
             replace(found, costs={**found.costs, **costs_of(self.bench.blueprint(found.candidate), models)})
