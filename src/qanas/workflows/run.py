@@ -133,6 +133,7 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     verdict = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.costs)
     account.write(
         DONE,
+        front=len(found.front),  # confirmed: another one than the search's
         finalists={**counted(shipments), **found.told},
         **({"baselines": counted(simple) | {"cpu_seconds": cpu_seconds(compared.trainings)}} if plan.baselines else {}),
         **found.further,
