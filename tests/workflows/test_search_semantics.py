@@ -17,7 +17,7 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.shipping import finalists as finalists_module
-from qanas.shipping.finalists import Training, TrainingFiles
+from qanas.shipping.finalists import FinalistUnit, Training, TrainingFiles
 from qanas.shipping.models import median_training
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.trial_store import TrialStore
@@ -287,6 +287,29 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
     again = run(plan, tmp_path)
     assert len(records(plan, tmp_path)) == len(found), "an exhausted budget is not renewed"
     assert again.shipped == result.shipped
+
+
+def test_what_finalists_took_is_counted_where_they_end_early(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = FinalistUnit.run
+
+    def interrupted(self: FinalistUnit, bench: Bench, watch: Watch) -> Training:
+        if self.repetition:
+            raise KeyboardInterrupt
+        return train(self, bench, watch)
+
+    monkeypatch.setattr(FinalistUnit, "run", interrupted)
+    plan = make_plan(strategy={"trials": 1}, finalists={"count": 1, "seeds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, tmp_path)
+    summary = RunFolder(tmp_path / "run").read_summary()
+    before = summary["seconds"]["finalists"]
+    assert summary["status"] == "interrupted"
+    assert before > 0
+    monkeypatch.setattr(FinalistUnit, "run", train)
+    run(plan, tmp_path)
+    assert RunFolder(tmp_path / "run").read_summary()["seconds"]["finalists"] > before
 
 
 def test_the_median_training_ships(make_plan: MakePlan, tmp_path: Path) -> None:

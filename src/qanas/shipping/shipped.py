@@ -15,7 +15,7 @@ from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName, common_cost, sound
 from qanas.core.errors import InputError, described, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
-from qanas.core.run_folder import RunFolder, digest
+from qanas.core.run_folder import DONE, RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
 from qanas.hardware.device import Device
 from qanas.performance_estimation.scoring import metrics_of
@@ -143,7 +143,7 @@ class Pick:
     Attributes:
         identity: of the model's folder.
         reason: why this one.
-        warning: why it is no success; empty where it is one.
+        warning: why it is no success, or not the last word; empty where it is both.
     """
 
     identity: str
@@ -257,7 +257,7 @@ def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = 
     best = min(sound(fitting or within), key=rank)
     bounds = [*limits, *own] if fitting else limits
     reason = _reason(cards[best], score, bounds, len(fitting or within), len(cards))
-    return Pick(best, reason, _warning(best, cards[best], own))
+    return Pick(best, reason, _warning(folder, best, cards[best], own))
 
 
 def _excess(card: Card, limits: Sequence[Limit]) -> float:
@@ -290,17 +290,19 @@ def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goa
         f"smallest by {cost.column} of the {reaching} of {len(cards)} shipped models within the limits that reach "
         f"{goals.told(wanted)} on validation data ({goals.scores(card, wanted)}); {_sizes(card)}"
     )
-    return Pick(found, reason, _warning(found, card, own))
+    return Pick(found, reason, _warning(folder, found, card, own))
 
 
-def _warning(name: str, card: Card, own: Sequence[Limit]) -> str:
-    """Return why a model is no success: it is degenerate, or over limits of the recipe."""
+def _warning(folder: RunFolder, name: str, card: Card, own: Sequence[Limit]) -> str:
+    """Return why a model is no success, being degenerate or over limits of the recipe, or that its run goes on."""
+    status = folder.read_summary().get("status", DONE)  # early runs tell none
+    open_end = "" if status == DONE else "the run has not ended, and may ship others: go on with it by the same command"
     costs = card.costs_everywhere()
     over = [limit.told(costs) for limit in own if not goals.within(card, [limit])]
     broken = f"is degenerate on validation data: it {card.degenerate.told()}" if card.degenerate else ""
     unfit = f"is over the recipe's limits: {', '.join(over)}" if over else ""
     told = "; it ".join(filter(None, [broken, unfit]))
-    return f"{name} {told}" if told else ""
+    return "; ".join(filter(None, [f"{name} {told}" if told else "", open_end]))
 
 
 def _sizes(card: Card) -> str:
