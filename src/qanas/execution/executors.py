@@ -38,6 +38,9 @@ ATTEMPTS = 3
 STARTS = 20
 """How many workers a unit is given that somebody kills before they begin with it, which is not the unit's fault."""
 
+KILLED = -9
+"""The exit code of a process that SIGKILL ended."""
+
 END_S = 5.0
 """Seconds that a worker has to end by itself; one that is stopped, or whose code holds the signal, never would."""
 
@@ -277,6 +280,8 @@ class ProcessExecutor(Executor[C, R]):
             worker.process.join()
             del self._busy[connection]
             reason = f"the worker process ended with exit code {worker.process.exitcode}"
+            if worker.process.exitcode == KILLED:
+                reason += " (killed, as the system does where memory runs out: fewer jobs take less)"
             killed = worker.process.exitcode is not None and worker.process.exitcode < 0
             suspect = busy.suspect + (busy.begun or not killed)
             if suspect >= ATTEMPTS or busy.given >= STARTS:
