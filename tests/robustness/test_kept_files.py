@@ -114,6 +114,19 @@ def test_metrics_that_a_card_and_its_task_do_not_share_are_told(place: Path) -> 
     assert [text for text in seed.differences if text.startswith("accuracy on test is ")]
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_metric_that_is_no_number_is_as_its_card_says(
+    place: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(place / "out")
+    for identity, card in folder.cards().items():
+        for metrics in card.metrics["deployed"].values():
+            metrics["accuracy"] = metrics["accuracy"].model_copy(update={"shipped": value})
+        (folder.model(identity) / "card.json").write_text(card.to_json(), "utf-8")
+    monkeypatch.setattr("qanas.shipping.shipped.metrics_of", lambda *_: {"accuracy": value})
+    assert not any(verdict.differences for verdict in verify_models(load_plan(folder.recipe), folder))
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_study_is_told(place: Path, damage: str) -> None:
     path = place / "out/study.db"

@@ -130,7 +130,7 @@ def _rescored(plan: Plan, identity: str, card: Card, model: LiteRTModel) -> list
                 differences.append(f"{metric} on {name} is {value:.8g}, the card has none")
                 continue
             claimed = on_card[metric].shipped
-            undefined = math.isnan(value) and math.isnan(claimed)
+            undefined = not math.isfinite(value) and math.isnan(claimed)  # a card has no infinity
             if not (undefined or abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed))):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
     return differences
