@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from qanas.core.errors import TrainingFailed
+import pytest
+
+from qanas.core.errors import InputError, TrainingFailed
 from qanas.execution import executors
 from qanas.execution.executors import Failure, ProcessExecutor, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from qanas.core.events import Watch
 
@@ -96,3 +98,14 @@ def test_a_stopped_one_does_not_keep_the_rest_from_ending(monkeypatch: pytest.Mo
 def test_a_reason_is_one_line_that_any_file_holds() -> None:
     assert Failure.of(TrainingFailed("no file\n b\udcff")) == Failure("no file b\\udcff")
     assert "b\\udcff" in Failure.of(OSError("b\udcff")).reason
+
+
+@pytest.mark.parametrize("unsendable", [lambda: None, Lock(), sys.__stderr__], ids=["lambda", "lock", "file"])
+def test_what_cannot_be_given_to_a_worker_is_told_in_a_line(unsendable: Any) -> None:  # noqa: ANN401
+    for bench, unit in ((unsendable, Deaf()), (None, Unsendable(unsendable))):
+        with (
+            ProcessExecutor[Any, Any](bench, 2, lambda *_: True) as executor,
+            pytest.raises(InputError, match=r"^estimation\.jobs: .* can't be given .*pickle.*or set it to 1$"),
+        ):
+            executor.submit(unit)
+        assert not executor._busy

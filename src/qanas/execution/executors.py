@@ -23,8 +23,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.errors import TrainingFailed, described, told
+from qanas.core.errors import InputError, TrainingFailed, described, told
 from qanas.core.events import Event, Watch
+from qanas.core.own_modules import OURS
 from qanas.execution.interrupts import interrupts_ignored
 
 logger = logging.getLogger("qanas")
@@ -237,7 +238,7 @@ class ProcessExecutor(Executor[C, R]):
         process = self._context.Process(target=_work, args=(self._bench, theirs), daemon=True)
         # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
         # when a process starts stays so, even while it still imports.
-        with interrupts_ignored(), _main_module_hidden():
+        with interrupts_ignored(), _main_module_hidden(), _sending():
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -252,9 +253,11 @@ class ProcessExecutor(Executor[C, R]):
         self._give(unit, 0, 1)
 
     def _give(self, unit: Unit[C, R], suspect: int, given: int) -> None:
+        with _sending():
+            content = bytes(ForkingPickler.dumps(unit))
         worker = self._idle.pop() if self._idle else self._start()
         try:
-            worker.connection.send((worker.units + 1, bytes(ForkingPickler.dumps(unit))))
+            worker.connection.send((worker.units + 1, content))
         except ConnectionError:  # it died while it was idle
             worker.process.join()
             worker.connection.close()
@@ -315,6 +318,24 @@ class ProcessExecutor(Executor[C, R]):
             worker.process.join()
             worker.connection.close()
         self._idle, self._busy = [], {}
+
+
+@contextmanager
+def _sending() -> Iterator[None]:
+    """Tell in a line what can't be given to a worker process, such as a user's class that holds an open file.
+
+    Raises:
+        InputError: says what, and the mend.
+    """
+    try:
+        yield
+    except OSError:  # there is no room for a process
+        raise
+    except Exception as error:
+        reason = f"what is trained can't be given to other processes ({described(error, OURS, mp.__path__[0])})"
+        raise InputError(
+            f"estimation.jobs: {reason}: let your classes hold no lambda, lock or open file, or set it to 1"
+        ) from error
 
 
 @contextmanager
