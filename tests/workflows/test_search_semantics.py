@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from qanas.shipping import finalists as finalists_module
 from qanas.shipping.finalists import FinalistUnit, Training, TrainingFiles
 from qanas.shipping.models import median_training
 from qanas.workflows.run import RunResult, run_search
+from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -288,6 +290,26 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
     again = run(plan, tmp_path)
     assert len(records(plan, tmp_path)) == len(found), "an exhausted budget is not renewed"
     assert again.shipped == result.shipped
+
+
+def test_hours_are_spent_by_trials_that_are_cut_off_as_well(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> TrainedNetwork:
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FullTraining, "make", interrupted)
+    plan = make_plan(strategy={"trials": 500, "hours": 0.3 / 3600})
+    for session in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path)
+        seconds = RunFolder(tmp_path / "run").read_summary()["seconds"]["search"]
+        assert seconds >= 0.2 * session
+    monkeypatch.undo()
+    search = Search(plan, RunFolder(tmp_path / "run"), LiveDisplay(Console(file=io.StringIO())))
+    search.run()
+    assert not search.records
 
 
 def test_what_finalists_took_is_counted_where_they_end_early(
