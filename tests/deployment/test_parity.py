@@ -223,3 +223,9 @@ def test_a_metric_beyond_its_tolerance_is_outside_parity(deployed: float, red: b
     failure = parity_failure(ParitySteps(0, 0.0, 1), {"mae": 8.0}, {"mae": deployed}, {"mae": 0.1000001})
     assert (failure is not None) is red
     assert failure is None or "mae" in failure
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_metric_that_is_no_number_in_both_is_the_same(value: float) -> None:
+    assert parity_failure(ParitySteps(0, 0.0, 1), {"snr": value}, {"snr": value}, {"snr": 0.1}) is None
+    assert parity_failure(ParitySteps(0, 0.0, 1), {"snr": value}, {"snr": 1.0}, {"snr": 0.1}) is not None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -91,6 +92,40 @@ def test_a_damaged_model_is_seen_and_made_anew(place: Path, name: str) -> None:
     assert not any(differences.values())
     run(place / "r.toml", place / "out")
     assert models(place) == before
+
+
+def test_another_network_in_a_models_place_is_told(place: Path) -> None:
+    samples = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    qanas.export(nn.Linear(5, 2), samples, place / "out/models/seed/model.tflite")
+    folder = RunFolder(place / "out")
+    verdicts = {verdict.identity: verdict for verdict in verify_models(load_plan(folder.recipe), folder)}
+    seed = verdicts.pop("seed")
+    assert not seed.runs
+    assert seed.differences[-1].startswith("it can't be run: ")
+    assert not any(verdict.differences for verdict in verdicts.values())
+
+
+def test_metrics_that_a_card_and_its_task_do_not_share_are_told(place: Path) -> None:
+    path = place / "out/models/seed/card.json"
+    path.write_text(path.read_text("utf-8").replace('"accuracy":', '"other":'), "utf-8")
+    folder = RunFolder(place / "out")
+    seed = next(verdict for verdict in verify_models(load_plan(folder.recipe), folder) if verdict.identity == "seed")
+    assert seed.runs
+    assert "other on val is on the card, and no metric of the task" in seed.differences
+    assert [text for text in seed.differences if text.startswith("accuracy on test is ")]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_metric_that_is_no_number_is_as_its_card_says(
+    place: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(place / "out")
+    for identity, card in folder.cards().items():
+        for metrics in card.metrics["deployed"].values():
+            metrics["accuracy"] = metrics["accuracy"].model_copy(update={"shipped": value})
+        (folder.model(identity) / "card.json").write_text(card.to_json(), "utf-8")
+    monkeypatch.setattr("qanas.shipping.shipped.metrics_of", lambda *_: {"accuracy": value})
+    assert not any(verdict.differences for verdict in verify_models(load_plan(folder.recipe), folder))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -20,7 +20,10 @@ NETWORK = "return nn.Sequential(nn.Linear(8, w), nn.ReLU(), nn.Linear(w, 2))"
 BUILD = '        w = candidate.architecture["width"]\n'
 
 
-@pytest.mark.parametrize("error", ["raise ValueError('too wide')", "raise SystemExit(1)", "return nn.Linear(9, 2)"])
+@pytest.mark.parametrize(
+    "error",
+    ["raise ValueError('too wide')", "raise SystemExit(1)", "return nn.Linear(9, 2)", r"raise OSError('b\udcff')"],
+)
 def test_a_candidate_that_gives_no_network_is_rejected(tmp_path: Path, error: str) -> None:
     path = recipe(tmp_path, (BUILD, f"{BUILD}        if w > 6: {error}\n"), strategy={"trials": 5})
     result, _ = run(path, tmp_path / "out")

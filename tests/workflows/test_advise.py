@@ -70,3 +70,27 @@ def test_trainings_of_another_recipe_or_other_data_are_not_taken(
         made = len(done)
         run_pilot(changed, tmp_path / "pilot", 6, lambda _: None)
         assert len(done) == made
+
+
+def test_what_was_damaged_or_ended_unexpectedly_is_trained_again(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    broken = {"full_001"}
+
+    def counted(unit: PilotUnit, *_: object) -> dict[str, Any]:
+        done.append(unit.name)
+        if unit.name[:8] in broken:
+            raise MemoryError
+        return crossing(unit) | ({"loss": float("nan")} if unit.name.startswith("again_002") else {})
+
+    monkeypatch.setattr(PilotUnit, "run", counted)
+    plan = make_plan(estimation={"epochs": EPOCHS})
+    first = run_pilot(plan, tmp_path / "pilot", 6, lambda _: None)
+    assert first.figures["noise"] == 0  # an undefined score tells nothing of noise
+    broken.clear()
+    damaged = next((tmp_path / "pilot").glob("*/full_003*.json"))
+    damaged.write_text(damaged.read_text()[:-9], "utf-8")
+    made = len(done)
+    run_pilot(plan, tmp_path / "pilot", 6, lambda _: None)
+    assert [name[:8] for name in done[made:]] == ["full_001", "full_003"]

@@ -145,6 +145,16 @@ def test_a_run_ships_what_was_confirmed(make_plan: MakePlan, tmp_path: Path) -> 
     assert result.shipped
 
 
+def test_the_summary_counts_the_front_that_the_table_has(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder = make_plan(finalists={"count": 1, "seeds": 1, "confirm": 0.3}), RunFolder(tmp_path / "run")
+    found = Confirmation.front
+    monkeypatch.setattr(Confirmation, "front", lambda self: found(self)[:1])
+    run_search(plan, folder, LiveDisplay(Console(file=io.StringIO())))
+    assert folder.read_summary()["front"] == len(pl.read_csv(folder.front)) == 1
+
+
 def test_a_front_by_scores_of_blocks_has_nothing_to_confirm(tmp_path: Path) -> None:
     path = blockwise_runs.recipe(tmp_path, finalists={"confirm": 0.3})
     with pytest.raises(

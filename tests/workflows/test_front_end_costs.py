@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from qanas.core.measures import FRONT_END_COSTS, Cost
+from qanas.core.measures import FRONT_END_COSTS, Cost, Limit
+from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
+from qanas.reporting.live import LiveDisplay
+from qanas.search_strategy.base import Solution
+from qanas.shipping.shipped import limits_of
+from qanas.workflows.search import Search
 
 RECIPE = """
 [task]
@@ -53,3 +60,29 @@ def test_it_counts_in_the_device_s_limits(tmp_path: Path) -> None:
     ram = next(limit for limit in plan.limits if limit.cost == Cost("arena_bytes"))
     total = costs["arena_bytes"] + costs["front_end_ram_bytes"]
     assert ram.excess(costs) == pytest.approx((total - ram.bound) / ram.bound)
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(plan.recipe)
+    assert {*limits_of(folder)} == {*plan.limits}
+    assert {*load_plan(folder.recipe).limits} == {*plan.limits}
+    (tmp_path / "small.toml").unlink()
+    assert {limit.cost for limit in limits_of(folder)} == {limit.cost for limit in plan.limits}
+
+
+def test_a_solvers_front_is_held_against_all_that_has_to_fit() -> None:
+    """The front end counts, which is no cost that a solver knows."""
+
+    def cost(name: str, value: float) -> SimpleNamespace:
+        return SimpleNamespace(measure=Cost(name), additive=False, of=lambda blueprint: value * blueprint)
+
+    limit = Limit(Cost("arena_bytes"), 100.0, Cost("front_end_ram_bytes"))
+    bench = SimpleNamespace(
+        costs=[cost("arena_bytes", 60.0), cost("front_end_ram_bytes", 30.0)],
+        additive_costs=[],
+        blueprint=lambda candidate: candidate,
+    )
+    search: Any = SimpleNamespace(bench=bench, plan=SimpleNamespace(limits=[limit]), progress=LiveDisplay())
+    for known in ({}, {"arena_bytes": 60.0}):
+        solved = [Solution(cast("Any", size), {}, dict(known), {}) for size in (1.0, 1.5)]
+        kept = Search._within_other_limits(search, solved)
+        assert [found.candidate for found in kept] == [1.0]
+        assert kept[0].costs["front_end_ram_bytes"] == 30.0

@@ -103,6 +103,25 @@ def test_the_smallest_that_reaches_it_is_recommended_and_picked(run: RunFolder) 
         parse_goal("mae", run)
 
 
+def test_what_is_picked_of_a_run_that_has_not_ended_is_not_the_last_word(run: RunFolder) -> None:
+    for status, told in (("done", ""), ("interrupted", "the run has not ended, and may ship others: ")):
+        run.write_summary({"status": status})
+        for wanted in ([], goals_of(run)):
+            assert pick_model(run, [], wanted).warning.partition("go on")[0] == told
+
+
+def test_the_closest_to_a_goal_is_within_the_limits(run: RunFolder) -> None:
+    found = recommend(run, METRIC, [parse_limit("weight_bytes=100")], goals_of(run))
+    assert found is not None
+    assert found.name == "small"
+    assert found.sentences[0].startswith(
+        "No shipped model within the limits reaches mae <= 11 on validation data; the closest is small with mae "
+    )
+    nothing = recommend(run, METRIC, [parse_limit("weight_bytes=10")], goals_of(run))
+    assert nothing is not None
+    assert nothing.sentences[0] == "No shipped model is within the limits, so that none there reaches mae <= 11."
+
+
 def test_a_file_that_reaches_it_by_luck_says_so(run: RunFolder) -> None:
     card = run.cards()["good"]
     lucky = Statistic.of([card.metric("deployed", "val", "mae").shipped, 13.0], 0)

@@ -91,6 +91,23 @@ def test_killed_it_goes_on_and_a_damaged_file_is_nothing(
     assert len(scored) == 9
 
 
+def test_scores_of_another_metric_are_not_taken_for_its_own(
+    make_plan: MakePlan, tmp_path: Path, scored: list[str]
+) -> None:
+    folder, display = RunFolder(tmp_path / "run"), LiveDisplay()
+    tuned_reference(make_plan(**SHORT), folder, display)
+    (kept,) = folder.trainings.glob("*tuning*.json")
+    content = json.loads(kept.read_text("utf-8"))
+    assert content["metric"] == "worst_quantized"
+    kept.write_text(json.dumps({**content, "metric": "other_quantized"}), "utf-8")
+    tuned_reference(make_plan(**SHORT), folder, display)
+    assert len(scored) == 8
+    of_an_early_run = {name: scores for name, scores in content.items() if name != "metric"}
+    kept.write_text(json.dumps(of_an_early_run), "utf-8")
+    tuned_reference(make_plan(**SHORT), folder, display)
+    assert len(scored) == 8
+
+
 def test_it_is_really_trained(make_plan: MakePlan, tmp_path: Path) -> None:
     found = tuned_reference(make_plan(**SHORT, reference={"tune": 1}), RunFolder(tmp_path / "run"), LiveDisplay())
     assert list(found.scores) == [8, 4]

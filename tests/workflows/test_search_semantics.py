@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.shipping import finalists as finalists_module
-from qanas.shipping.finalists import Training, TrainingFiles
+from qanas.shipping.finalists import FinalistUnit, Training, TrainingFiles
 from qanas.shipping.models import median_training
 from qanas.workflows.run import RunResult, run_search
+from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 
 if TYPE_CHECKING:
@@ -263,7 +265,8 @@ def test_a_worker_that_dies_fails_its_trial_and_not_the_run(make_plan: MakePlan,
     assert len(found) == 6
     failed = [record for record in found if record.outcome == "failed"]
     assert failed
-    assert {record.reason for record in failed} == {"the worker process ended with exit code -9"}
+    (reason,) = {record.reason for record in failed}
+    assert reason.startswith("the worker process ended with exit code -9 (killed, as the system does ")
     assert {record.config["architecture"]["width"] for record in failed} == {1}
     assert result.shipped
 
@@ -287,6 +290,49 @@ def test_hours_stop_the_search_and_the_finalists_still_ship(
     again = run(plan, tmp_path)
     assert len(records(plan, tmp_path)) == len(found), "an exhausted budget is not renewed"
     assert again.shipped == result.shipped
+
+
+def test_hours_are_spent_by_trials_that_are_cut_off_as_well(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> TrainedNetwork:
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FullTraining, "make", interrupted)
+    plan = make_plan(strategy={"trials": 500, "hours": 0.3 / 3600})
+    for session in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path)
+        seconds = RunFolder(tmp_path / "run").read_summary()["seconds"]["search"]
+        assert seconds >= 0.2 * session
+    monkeypatch.undo()
+    search = Search(plan, RunFolder(tmp_path / "run"), LiveDisplay(Console(file=io.StringIO())))
+    search.run()
+    assert not search.records
+
+
+def test_what_finalists_took_is_counted_where_they_end_early(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = FinalistUnit.run
+
+    def interrupted(self: FinalistUnit, bench: Bench, watch: Watch) -> Training:
+        if self.repetition:
+            raise KeyboardInterrupt
+        return train(self, bench, watch)
+
+    monkeypatch.setattr(FinalistUnit, "run", interrupted)
+    plan = make_plan(strategy={"trials": 1}, finalists={"count": 1, "seeds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, tmp_path)
+    summary = RunFolder(tmp_path / "run").read_summary()
+    before = summary["seconds"]["finalists"]
+    assert summary["status"] == "interrupted"
+    assert before > 0
+    monkeypatch.setattr(FinalistUnit, "run", train)
+    run(plan, tmp_path)
+    assert RunFolder(tmp_path / "run").read_summary()["seconds"]["finalists"] > before
 
 
 def test_the_median_training_ships(make_plan: MakePlan, tmp_path: Path) -> None:

@@ -122,3 +122,9 @@ def test_scores_while_training_are_lists_and_no_settings() -> None:
     assert table["curve_val_mae"].list.last().to_list() == [None, None, 4.5]
     assert not any(is_setting(name) for name in table.columns if name.startswith("curve_"))
     assert is_setting("curve_fit"), "a user's own"
+
+
+def test_a_reason_of_an_earlier_version_that_is_no_utf_8_stands_in_no_ones_way(tmp_path: Path) -> None:
+    record = replace(RECORDS[0], outcome="failed", metrics={}, reason="no file b\udcff")
+    write_parquet(tmp_path / "trials.parquet", trial_table([record]))
+    assert read_table(tmp_path / "trials.parquet")["reason"].to_list() == ["no file b\\udcff"]

@@ -25,7 +25,7 @@ class InputError(Exception):
 
     def __init__(self, message: str) -> None:
         """Store ``message`` on one line, whatever line breaks it came with."""
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class NotBuilt(InputError):  # noqa: N818 - it names what happened to the candidate, not a defect
@@ -140,6 +140,11 @@ def described(error: BaseException, *callers: str) -> str:
 def told(error: BaseException) -> str:
     """Return what an error says, on one line; nothing where its own code can't tell."""
     try:
-        return " ".join(str(error).split())
+        return one_line(str(error))
     except Exception:  # noqa: BLE001 - of a user's class
         return ""
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, as any file holds it: what of it is no UTF-8, as in names of files, is escaped."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

@@ -75,6 +75,7 @@ def parity_failure(
     for metric, allowed in tolerance.items():
         gap = abs(simulated[metric] - deployed[metric])
         undefined = math.isnan(simulated[metric]) and math.isnan(deployed[metric])
-        if not (undefined or gap <= allowed):
+        equal = simulated[metric] == deployed[metric]  # both may be infinite, as the ratio of a signal to no noise
+        if not (undefined or equal or gap <= allowed):
             return f"{metric} differs by {gap:.3g}, more than {allowed:g}"
     return None

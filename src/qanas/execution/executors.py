@@ -23,8 +23,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-from qanas.core.errors import TrainingFailed, described
+from qanas.core.errors import InputError, TrainingFailed, described, told
 from qanas.core.events import Event, Watch
+from qanas.core.own_modules import OURS
 from qanas.execution.interrupts import interrupts_ignored
 
 logger = logging.getLogger("qanas")
@@ -37,6 +38,12 @@ ATTEMPTS = 3
 
 STARTS = 20
 """How many workers a unit is given that somebody kills before they begin with it, which is not the unit's fault."""
+
+KILLED = -9
+"""The exit code of a process that SIGKILL ended."""
+
+END_S = 5.0
+"""Seconds that a worker has to end by itself; one that is stopped, or whose code holds the signal, never would."""
 
 
 class Unit(ABC, Generic[C, R]):
@@ -68,7 +75,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Return what an error tells."""
         if isinstance(error, TrainingFailed):
-            return cls(str(error))
+            return cls(told(error))
         return cls(described(error), "".join(traceback.format_exception(error)))
 
     def log(self) -> None:
@@ -231,7 +238,7 @@ class ProcessExecutor(Executor[C, R]):
         process = self._context.Process(target=_work, args=(self._bench, theirs), daemon=True)
         # Ctrl-C reaches the whole process group; the main process decides what becomes of it. What is ignored
         # when a process starts stays so, even while it still imports.
-        with interrupts_ignored(), _main_module_hidden():
+        with interrupts_ignored(), _main_module_hidden(), _sending():
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -246,9 +253,11 @@ class ProcessExecutor(Executor[C, R]):
         self._give(unit, 0, 1)
 
     def _give(self, unit: Unit[C, R], suspect: int, given: int) -> None:
+        with _sending():
+            content = bytes(ForkingPickler.dumps(unit))
         worker = self._idle.pop() if self._idle else self._start()
         try:
-            worker.connection.send((worker.units + 1, bytes(ForkingPickler.dumps(unit))))
+            worker.connection.send((worker.units + 1, content))
         except ConnectionError:  # it died while it was idle
             worker.process.join()
             worker.connection.close()
@@ -270,10 +279,12 @@ class ProcessExecutor(Executor[C, R]):
         worker, unit = (busy := self._busy[connection]).worker, busy.unit
         try:
             kind, *content = connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # the second where it died in the middle of a long result
             worker.process.join()
             del self._busy[connection]
             reason = f"the worker process ended with exit code {worker.process.exitcode}"
+            if worker.process.exitcode == KILLED:
+                reason += " (killed, as the system does where memory runs out: fewer jobs take less)"
             killed = worker.process.exitcode is not None and worker.process.exitcode < 0
             suspect = busy.suspect + (busy.begun or not killed)
             if suspect >= ATTEMPTS or busy.given >= STARTS:
@@ -298,11 +309,33 @@ class ProcessExecutor(Executor[C, R]):
 
     def close(self) -> None:
         """End the workers at once; what they were working on is lost."""
-        for worker in [*self._idle, *(busy.worker for busy in self._busy.values())]:
+        workers = [*self._idle, *(busy.worker for busy in self._busy.values())]
+        for worker in workers:
             worker.process.terminate()
+        for worker in workers:
+            worker.process.join(END_S)
+            worker.process.kill()
             worker.process.join()
             worker.connection.close()
         self._idle, self._busy = [], {}
+
+
+@contextmanager
+def _sending() -> Iterator[None]:
+    """Tell in a line what can't be given to a worker process, such as a user's class that holds an open file.
+
+    Raises:
+        InputError: says what, and the mend.
+    """
+    try:
+        yield
+    except OSError:  # there is no room for a process
+        raise
+    except Exception as error:
+        reason = f"what is trained can't be given to other processes ({described(error, OURS, mp.__path__[0])})"
+        raise InputError(
+            f"estimation.jobs: {reason}: let your classes hold no lambda, lock or open file, or set it to 1"
+        ) from error
 
 
 @contextmanager
@@ -343,7 +376,7 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
                 continue
             running = number
             connection.send(("begun",))
-            connection.send(("result", attempt(partial(_run, content, bench, watch))))
+            connection.send_bytes(_packed(attempt(partial(_run, content, bench, watch))))
     except (EOFError, ConnectionError, OSError):
         return
 
@@ -351,6 +384,12 @@ def _work(bench: Any, connection: Connection) -> None:  # noqa: ANN401 - whateve
 def _run(content: bytes, bench: Any, watch: Watch) -> Any:  # noqa: ANN401 - whatever the unit returns
     """Run a unit that came through the pipe."""
     return pickle.loads(content).run(bench, watch)  # noqa: S301 - our own
+
+
+def _packed(result: Any) -> bytes:  # noqa: ANN401 - whatever the unit returns
+    """Return a result as the main process reads it; of one that can't be sent, why."""
+    found = attempt(lambda: bytes(ForkingPickler.dumps(("result", result))))
+    return bytes(ForkingPickler.dumps(("result", found))) if isinstance(found, Failure) else found
 
 
 def _end_with_parent() -> None:

@@ -213,6 +213,15 @@ class Device(BaseModel):
         """Return a scheme for this device: with what it has to avoid, where the scheme itself avoids nothing."""
         return replace(asked, avoid=self.avoid) if asked.avoid == "nothing" else asked
 
+    def completed(self, limit: Limit) -> Limit:
+        """Return a limit with what has to fit in beside, where it is this device's: resolved recipes name bounds alone.
+
+        Args:
+            limit: as a recipe has it.
+        """
+        own = (each for each in self.limits() if (each.cost, each.bound) == (limit.cost, limit.bound))
+        return next(own, limit)
+
     @property
     def built_for(self) -> tuple[Core, Optimized] | None:
         """The core that the model is compiled for as C, and what the compiler is told; None where it isn't known."""

@@ -93,7 +93,7 @@ def measures_of(recipe: Recipe, task: Task, device: Device, folder: Path) -> Mea
         if not isinstance(metrics, Mapping):
             raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
     objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
-    limits = tuple(_limit(name, bound) for name, bound in recipe.limits.items())
+    limits = tuple(device.completed(_limit(name, bound)) for name, bound in recipe.limits.items())
     goals = tuple(Goal.parse(name, bound, metrics) for name, bound in recipe.goals.items())
     own = {limit.cost for limit in limits}
     limits = (*limits, *(limit for limit in device.limits() if limit.cost not in own))

@@ -32,6 +32,9 @@ from qanas.shipping.finalists import variant_of
 logger = logging.getLogger("qanas")
 
 HALVINGS = 4
+METRIC = "metric"
+"""The key of the file of scores that tells which metric they are of."""
+
 FEWEST_EPOCHS = 3
 """Of a training that is tried, but for one that the recipe asks for."""
 
@@ -124,7 +127,7 @@ def tuned_reference(
     if not plan.finalists.tune or plan.bench.reference_start.trained or len(lengths) == 1:
         return TunedReference(own, metric.name, {})
     place = folder.trainings / f"{plan.bench.reference.key}-tuning{variant_of(plan, own)}.json"
-    done = _read(place)
+    done = _read(place, metric)
     if own == plan.estimator.procedure:
         for record in records:
             if record.is_seed and metric.column in record.metrics:
@@ -148,7 +151,7 @@ def tuned_reference(
             if isinstance(result, Failure):
                 raise InputError(f"reference.tune: the reference can't be trained: {result.reason}")
             done[unit.name] = result
-            write_atomically(place, json.dumps(done, sort_keys=True).encode())
+            write_atomically(place, json.dumps({**done, METRIC: metric.column}, sort_keys=True).encode())
             progress.unit_finished(unit.name)
     scores = {epochs: [done[unit.name][0] for unit in units if unit.procedure.epochs == epochs] for epochs in lengths}
     losses = np.array([np.mean([metric.loss(score) for score in scores[epochs]]) for epochs in lengths])
@@ -158,10 +161,17 @@ def tuned_reference(
     return TunedReference(chosen, metric.name, scores, len(waiting), sum(done[unit.name][1] for unit in units))
 
 
-def _read(path: Path) -> dict[str, tuple[float, float]]:
-    """Return what earlier sessions found; nothing where the file was damaged, which is written anew."""
+def _read(path: Path, metric: Metric) -> dict[str, tuple[float, float]]:
+    """Return what earlier sessions found; nothing where the file was damaged, or is of another metric: it is replaced.
+
+    Args:
+        path: of the file; early runs didn't say there which metric it is of.
+        metric: that is asked for.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
+        if content.pop(METRIC, metric.column) != metric.column:
+            return {}
         return {str(name): (float(score), float(seconds)) for name, (score, seconds) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from qanas.core.candidate import Candidate
 from qanas.core.card import Card, SplitName, common_cost, sound
-from qanas.core.errors import InputError, unknown
+from qanas.core.errors import InputError, described, unknown
 from qanas.core.measures import COST_UNITS, Cost, Goal, Limit, Metric, counted, measure_of
-from qanas.core.run_folder import RunFolder, digest
+from qanas.core.run_folder import DONE, RunFolder, digest
 from qanas.deployment.litert import LiteRTModel
+from qanas.hardware.device import Device
 from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
@@ -100,18 +103,37 @@ def _verify(plan: Plan, folder: RunFolder, identity: str, card: Card) -> Verdict
         model = LiteRTModel(content, border=border_of(card))
     except ValueError as error:
         return Verdict(identity, (*differences, str(error)), runs=False)
+    try:
+        differences += _rescored(plan, identity, card, model)
+    except Exception as error:
+        if found == card.sha256:
+            raise
+        # What is there in its place may have other inputs, or be broken in any way.
+        return Verdict(identity, (*differences, f"it can't be run: {described(error)}"), runs=False)
+    return Verdict(identity, tuple(differences))
+
+
+def _rescored(plan: Plan, identity: str, card: Card, model: LiteRTModel) -> list[str]:
+    """Return where a model's scores are not those on its card, a line each."""
+    differences = []
     candidate = Candidate(**card.config)
     bench = bench_of(plan, identity)
     task, data = bench.task_of(candidate), bench.data_of(candidate)
     splits: tuple[tuple[SplitName, Split], ...] = (("val", data.val), ("test", data.test))
     for name, split in splits:
         measured = metrics_of(task, _outputs(model, split), split)
+        on_card = card.metrics["deployed"][name]
+        differences += [f"{metric} on {name} is on the card, and no metric of the task" for metric in on_card
+                        if metric not in measured]  # fmt: skip
         for metric, value in measured.items():
-            claimed = card.metric("deployed", name, metric).shipped
-            undefined = math.isnan(value) and math.isnan(claimed)
+            if metric not in on_card:
+                differences.append(f"{metric} on {name} is {value:.8g}, the card has none")
+                continue
+            claimed = on_card[metric].shipped
+            undefined = not math.isfinite(value) and math.isnan(claimed)  # a card has no infinity
             if not (undefined or abs(value - claimed) <= TOLERANCE * max(1.0, abs(claimed))):
                 differences.append(f"{metric} on {name} is {value:.8g}, the card says {claimed:.8g}")
-    return Verdict(identity, tuple(differences))
+    return differences
 
 
 @dataclass(frozen=True)
@@ -121,7 +143,7 @@ class Pick:
     Attributes:
         identity: of the model's folder.
         reason: why this one.
-        warning: why it is no success; empty where it is one.
+        warning: why it is no success, or not the last word; empty where it is both.
     """
 
     identity: str
@@ -178,9 +200,20 @@ def limits_of(folder: RunFolder, named: Sequence[Limit] = ()) -> list[Limit]:
         folder: of the run.
         named: limits that stand in place of the recipe's on the same costs.
     """
-    found = ((Cost.parse(column), bound) for column, bound in folder.read_recipe().get("limits", {}).items())
+    recipe = folder.read_recipe()
+    found = ((Cost.parse(column), bound) for column, bound in recipe.get("limits", {}).items())
     given = {limit.cost for limit in named}
-    return [Limit(cost, float(bound)) for cost, bound in found if cost is not None and cost not in given]
+    limits = [Limit(cost, float(bound)) for cost, bound in found if cost is not None and cost not in given]
+    device = _device_of(recipe)
+    return limits if device is None else [device.completed(limit) for limit in limits]
+
+
+def _device_of(recipe: Mapping[str, Any]) -> Device | None:
+    """Return the device of a resolved recipe; None where its file is somewhere else by now."""
+    try:
+        return Device.named(recipe["device"]["name"], Path(recipe["source"]["folder"]))
+    except (KeyError, InputError):  # recipes of early runs tell less
+        return None
 
 
 def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = ()) -> Pick:
@@ -224,7 +257,7 @@ def pick_model(folder: RunFolder, limits: list[Limit], wanted: Sequence[Goal] = 
     best = min(sound(fitting or within), key=rank)
     bounds = [*limits, *own] if fitting else limits
     reason = _reason(cards[best], score, bounds, len(fitting or within), len(cards))
-    return Pick(best, reason, _warning(best, cards[best], own))
+    return Pick(best, reason, _warning(folder, best, cards[best], own))
 
 
 def _excess(card: Card, limits: Sequence[Limit]) -> float:
@@ -257,17 +290,19 @@ def _smallest(folder: RunFolder, cards: Mapping[str, Card], wanted: Sequence[Goa
         f"smallest by {cost.column} of the {reaching} of {len(cards)} shipped models within the limits that reach "
         f"{goals.told(wanted)} on validation data ({goals.scores(card, wanted)}); {_sizes(card)}"
     )
-    return Pick(found, reason, _warning(found, card, own))
+    return Pick(found, reason, _warning(folder, found, card, own))
 
 
-def _warning(name: str, card: Card, own: Sequence[Limit]) -> str:
-    """Return why a model is no success: it is degenerate, or over limits of the recipe."""
+def _warning(folder: RunFolder, name: str, card: Card, own: Sequence[Limit]) -> str:
+    """Return why a model is no success, being degenerate or over limits of the recipe, or that its run goes on."""
+    status = folder.read_summary().get("status", DONE)  # early runs tell none
+    open_end = "" if status == DONE else "the run has not ended, and may ship others: go on with it by the same command"
     costs = card.costs_everywhere()
     over = [limit.told(costs) for limit in own if not goals.within(card, [limit])]
     broken = f"is degenerate on validation data: it {card.degenerate.told()}" if card.degenerate else ""
     unfit = f"is over the recipe's limits: {', '.join(over)}" if over else ""
     told = "; it ".join(filter(None, [broken, unfit]))
-    return f"{name} {told}" if told else ""
+    return "; ".join(filter(None, [f"{name} {told}" if told else "", open_end]))
 
 
 def _sizes(card: Card) -> str:

@@ -149,7 +149,7 @@ def recommend(
     finalists = {name: card for name, card in compared.items() if card.kind != "baseline"}
     tau = _agreement(finalists, metric)
     sentences = (
-        _by_goals(scored, reaching, wanted) if wanted else "",
+        _by_goals(scored, limits, reaching, wanted) if wanted else "",
         _chosen(cards, chosen, best, metric, differences, smallest=alike[0]) if reaching is None else "",
         _unfitting(cards, fitting, best, metric),
         _others(differences, alike, best, compared[best].intervals) if compared else "",
@@ -174,10 +174,13 @@ def _unfitting(cards: Mapping[str, Card], fitting: Mapping[str, Card], best: str
     return f"Better on validation data, but over the limits: {', '.join(better)}." if better else ""
 
 
-def _by_goals(cards: Mapping[str, Card], found: str | None, wanted: Sequence[Goal]) -> str:
+def _by_goals(cards: Mapping[str, Card], limits: Sequence[Limit], found: str | None, wanted: Sequence[Goal]) -> str:
     """Tell which model reaches the goals, or which comes closest, and what test data says of that."""
+    within = {name: card for name, card in cards.items() if goals.within(card, limits)}
+    if found is None and not within:
+        return f"No shipped model is within the limits, so that none there reaches {goals.told(wanted)}."
     if found is None:
-        near = goals.closest(cards, wanted)
+        near = goals.closest(within, wanted)
         return (
             f"No shipped model within the limits reaches {goals.told(wanted)} on validation data; the closest is "
             f"{near} with {goals.scores(cards[near], wanted)}."

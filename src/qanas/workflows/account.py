@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from qanas.core.run_folder import RunFolder
@@ -35,6 +36,17 @@ class Account:
     def took(self, part: Part, since: float) -> None:
         """Count the time from a moment of `time.monotonic` on as a part's."""
         self._seconds[part] = self._seconds.get(part, 0.0) + time.monotonic() - since
+
+    @contextmanager
+    def lasting(self, part: Part) -> Iterator[None]:
+        """Count the time of what is inside where it ends early, for what it has finished stays."""
+        since = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.took(part, since)
+            self.write("interrupted")
+            raise
 
     def save(self, status: str) -> None:
         """Write what the search has found so far."""

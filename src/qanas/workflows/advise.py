@@ -124,13 +124,13 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
     candidates = pilot_candidates(bench, count)
     results = _work_off(plan, _folder_of(folder, plan), _units(plan, candidates), tell)
     full = [results.get(f"full_{number:03d}_{each.key}", {}) for number, each in enumerate(candidates)]
-    kept = [number for number, result in enumerate(full) if np.isfinite(result.get("loss", np.nan))]
+    kept = [number for number, result in enumerate(full) if _scored(result)]
     if len(kept) < 3:  # noqa: PLR2004 - two rank nothing
         raise InputError(
             f"{folder}: {len(kept)} of {len(candidates)} candidates of the pilot could be trained; see above"
         )
     repeated = [
-        [full[number]["loss"], *(results[name]["loss"] for name in names if "loss" in results.get(name, {}))]
+        [full[number]["loss"], *(results[name]["loss"] for name in names if _scored(results.get(name, {})))]
         for number in kept
         for names in [[f"again_{number:03d}_{candidates[number].key}_{again}" for again in range(REPETITIONS)]]
     ]
@@ -138,7 +138,7 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
         (full[number]["loss"], results[name]["loss"])
         for number in kept
         for name in [f"reference_{number:03d}_{candidates[number].key}"]
-        if "loss" in results.get(name, {})
+        if _scored(results.get(name, {}))
     ]
     losses = np.array([full[number]["loss"] for number in kept])
     seconds = float(np.mean([full[number]["seconds"] for number in kept]))
@@ -150,6 +150,11 @@ def run_pilot(plan: Plan, folder: Path, count: int, tell: Callable[[str], None])
         estimates[name], shares[name] = own
     pilot = Pilot(losses, [values for values in repeated if len(values) > 1], pairs, estimates, shares, seconds)
     return advise(pilot, bench.space, trials, has_cost=cost is not None)
+
+
+def _scored(result: Mapping[str, Any]) -> bool:
+    """Tell whether a training has a loss that others can be held against."""
+    return bool(np.isfinite(result.get("loss", np.nan)))
 
 
 def _folder_of(folder: Path, plan: Plan) -> Path:
@@ -186,24 +191,35 @@ def _reference_training(bench: Bench, candidate: Candidate) -> Mapping[str, Any]
 def _work_off(
     plan: Plan, folder: Path, units: Sequence[PilotUnit], tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """Return every training's result by name; made where it isn't in the folder."""
+    """Return every training's result by name; made where it isn't in the folder, as nothing is that nobody expected."""
     results: dict[str, dict[str, Any]] = {}
     waiting = []
     for unit in units:
-        path = folder / f"{unit.name}.json"
-        if path.is_file():
-            results[unit.name] = json.loads(path.read_text("utf-8"))
-        else:
+        kept = _read(folder / f"{unit.name}.json")
+        if kept is None:
             waiting.append(unit)
+        else:
+            results[unit.name] = kept
     jobs = min(plan.jobs, max(1, len(waiting)))
     with plan.engine.executor(plan.bench, jobs, lambda *_: True) as executor:
         for done, result in executor.work_off(waiting):
             unit = cast("PilotUnit", done)
             found = {"failed": result.reason} if isinstance(result, Failure) else result
-            write_atomically(folder / f"{unit.name}.json", json.dumps(found).encode())
+            if not isinstance(result, Failure):  # what ended it may be mended by the next time
+                write_atomically(folder / f"{unit.name}.json", json.dumps(found).encode())
             results[unit.name] = found
             tell(f"{len(results)}/{len(units)} {unit.name}: {found.get('loss', found.get('failed'))}")
     return results
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what an earlier session found; None where there is nothing, or it was damaged: it is made anew."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(content, dict) and ("failed" in content or content.keys() >= {"loss", "curve", "seconds"})
+    return content if whole else None
 
 
 def _estimates(

@@ -122,8 +122,10 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     account = Account(plan, folder, search)
     _search(search, account, progress)
     files = ALONE if session is None else session.files
-    found = _finalists(plan, search, account, progress, files)
-    compared = _baselines(found, account, progress, files)
+    with account.lasting("finalists"):
+        found = _finalists(plan, search, account, progress, files)
+    with account.lasting("baselines"):
+        compared = _baselines(found, account, progress, files)
     timed = with_latency(plan.devices, folder, [*found.shipments, *compared.shipments], progress)
     shipments, simple = timed[: len(found.shipments)], timed[len(found.shipments) :]
     remove_stale_models(folder, timed)
@@ -133,6 +135,7 @@ def _conducted(plan: Plan, folder: RunFolder, progress: Followed, session: Sessi
     verdict = recommend(folder, plan.main_metric, plan.limits, plan.goals, plan.costs)
     account.write(
         DONE,
+        front=len(found.front),  # confirmed: another one than the search's
         finalists={**counted(shipments), **found.told},
         **({"baselines": counted(simple) | {"cpu_seconds": cpu_seconds(compared.trainings)}} if plan.baselines else {}),
         **found.further,

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -231,9 +232,19 @@ class Search:
             InputError: the recipe asks for what can't be found.
         """
         self.estimator = self.plan.estimator.prepare(self.bench, self.stages, self.plan.measures)
-        self.plan.strategy.conduct(self)
+        try:
+            self.plan.strategy.conduct(self)
+        except BaseException:
+            self._count_what_is_cut_off()
+            raise
         if self.store.records:
             write_importance(self.folder.importance, self.store.study, self.plan.axes, self.store.records)
+
+    def _count_what_is_cut_off(self) -> None:
+        """Keep the time of trials that end early: it is the search's, too. What others share may be away just now."""
+        if self.running and self.plan.store is None:
+            with suppress(InputError):
+                self.store.set_search_seconds(self._seconds())
 
     def front(self) -> list[TrialRecord]:
         """Return the networks within the limits that no other one dominates, sorted by the axes."""
@@ -289,10 +300,13 @@ class Search:
         """
         additive = {model.measure.column for model in self.bench.additive_costs}
         kept_by_solver = additive | ({*solved[0].costs} if solved else set())
-        others = [limit for limit in self.plan.limits if limit.cost.column not in kept_by_solver]
+        known = {model.measure for model in self.bench.costs}
+        others = [limit for limit in self.plan.limits
+                  if limit.cost.column not in kept_by_solver or limit.beside in known]  # fmt: skip
         if not others:
             return solved
-        wanted = {limit.cost.column for limit in others}
+        besides = {limit.beside.column for limit in others if limit.beside is not None}
+        wanted = {limit.cost.column for limit in others} | besides
         models = [model for model in self.bench.costs if model.measure.column in wanted]
         costed = [
             replace(found, costs={**found.costs, **costs_of(self.bench.blueprint(found.candidate), models)})
