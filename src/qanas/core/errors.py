@@ -146,5 +146,10 @@ def told(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, as any file holds it: what of it is no UTF-8, as in names of files, is escaped."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    """Return a text on one line, as any file holds it."""
+    return escaped(" ".join(text.split()))
+
+
+def escaped(text: str) -> str:
+    """Return a text as any file holds it: what of it is no UTF-8, as in names of files, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

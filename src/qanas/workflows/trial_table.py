@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from qanas.core.candidate import GROUPS, Value
+from qanas.core.errors import escaped
 from qanas.core.measures import CURVE, TRAIN_LOSSES, Cost, setting_columns
 from qanas.core.trials import TrialRecord
 
@@ -71,13 +72,8 @@ def _series(name: str, values: list[Value | None], dtype: pl.DataType) -> pl.Ser
     if dtype == _TIME:
         return pl.Series(name, [_microseconds(value) for value in values], pl.Int64()).cast(_TIME)
     if dtype == pl.String():
-        return pl.Series(name, [None if value is None else _text(value) for value in values], dtype)
+        return pl.Series(name, [None if value is None else escaped(str(value)) for value in values], dtype)
     return pl.Series(name, values, dtype, strict=False)
-
-
-def _text(value: Value) -> str:
-    """Return text as a file holds it: studies of earlier versions have reasons with parts that are no UTF-8."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _microseconds(seconds: Value | None) -> int | None:
