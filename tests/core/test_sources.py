@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qanas.core.own_modules import find_first_in
-from qanas.core.sources import sources_of
+from qanas.core.sources import own_digest, sources_of
 from qanas.networks.lstm import LSTMSpace
 
 FILES = {
@@ -55,3 +55,10 @@ def test_they_are_what_it_imports_wherever_that_is(folder: Path) -> None:
 
 def test_of_a_library_they_are_those_beside_it() -> None:
     assert [path.name for path in sources_of(LSTMSpace)] == ["__init__.py", "lstm.py", "recurrent.py"]
+
+
+def test_a_class_without_a_file_has_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = type("Typed", (), {"__module__": "__main__"})
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    assert own_digest(typed()) == ""
+    assert own_digest(LSTMSpace()) == ""

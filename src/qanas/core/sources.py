@@ -29,9 +29,13 @@ def digests_of_sources(kind: type) -> tuple[str, ...]:
 
 
 def own_digest(component: object) -> str:
-    """Return twelve hexadecimal digits that change with the files of a person's own class; empty for a library's."""
+    """Return twelve hexadecimal digits that change with a person's own class's files; else, or without one, nothing."""
     kind = type(component)
-    if is_library(inspect.getfile(kind)):
+    try:
+        file = inspect.getfile(kind)
+    except (TypeError, OSError):  # typed into a notebook or a prompt
+        return ""
+    if is_library(file):
         return ""
     return hashlib.sha256("".join(digests_of_sources(kind)).encode()).hexdigest()[:12]  # type: ignore[arg-type]
 
