@@ -115,6 +115,14 @@ def _bits(table: Any) -> tuple[list[int], str]:  # noqa: ANN401 - as the recipe 
     return list(options.bits), options.per
 
 
+_TOLD_ELSEWHERE = {
+    "weight_bits": "has the bits of its tables; give table.bits instead",
+    "bits_per": "has the bits of its tables; give table.per instead",
+    **dict.fromkeys(("name", "search"), "is of teacher.network, all its blocks; leave it out"),
+}
+"""Settings of a space that this form gives itself, and why."""
+
+
 def _require_told_once(teacher: TeacherTable, blocks: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Refuse what ``[teacher]`` and ``[blocks]`` both tell, or one of them and another table.
 
@@ -132,14 +140,10 @@ def _require_told_once(teacher: TeacherTable, blocks: Mapping[str, Any], content
     twice = sorted((blocks.keys() - {"width"}) & family.keys())
     if twice:
         raise InputError(f"blocks.{twice[0]}: given in [teacher], too; give it once")
-    for key, place in (("weight_bits", "table.bits"), ("bits_per", "table.per")):
+    for key, reason in _TOLD_ELSEWHERE.items():
         given = next((name for name, keys in (("blocks", blocks), ("teacher", family)) if key in keys), None)
         if given:
-            raise InputError(f"{given}.{key}: a block-wise search has the bits of its tables; give {place} instead")
-    for key in ("name", "search"):
-        given = next((name for name, keys in (("blocks", blocks), ("teacher", family)) if key in keys), None)
-        if given:
-            raise InputError(f"{given}.{key}: a block-wise search is of teacher.network, all its blocks; leave it out")
+            raise InputError(f"{given}.{key}: a block-wise search {reason}")
     if teacher.weights is not None and "seed" in content:
         raise InputError("seed: the reference is the teacher, whose weights are teacher.weights; leave it out")
 
