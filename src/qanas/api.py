@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qanas.core.card import Card
     from qanas.exporting.report import Export
-    from qanas.exporting.source import Given
+    from qanas.exporting.samples import Given
     from qanas.hardware.profile import Profile
     from qanas.planning.progress import Progress
     from qanas.quantization.border import Arrays

@@ -35,9 +35,11 @@ from qanas.exporting.export import (
     ship,
 )
 from qanas.exporting.folder import Place, ship_folder
+from qanas.exporting.own_network import load_network
 from qanas.exporting.report import Export, ratios_about_mean, sqnr_db
+from qanas.exporting.samples import COMPARED_SAMPLES
 from qanas.exporting.scheme import ExportScheme
-from qanas.exporting.source import COMPARED_SAMPLES, NotShippedError, Source, load_network
+from qanas.exporting.source import NotShippedError, Source
 from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
