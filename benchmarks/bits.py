@@ -1,18 +1,21 @@
 """Bits of weights by layer, by block, and all alike: fronts of one run's supernets, and networks of them retrained.
 
-    python benchmarks/bits.py runs/camvid_s0 --train 3 --epochs 15
+    python benchmarks/bits.py runs/camvid_s0 runs/camvid_s1 --train 3 --epochs 15 --write docs/results/bits
 
-RUN is a finished block-wise run in INT8. Fronts are of score and packed bytes, exact (`blockwise_fronts.py`). How many
-bytes a front saves is asked at each point of another front: the fewest bytes with no worse a score, over that point's.
-With `--train`, networks of equal packed bytes are trained, as finalists are but for the epochs; nothing that lies in a
-folder is done again. Results are printed and written to the run's `bits.json`.
+Each RUN is a finished block-wise run in INT8, of a seed of its own. Fronts are of score and packed bytes, exact
+(`blockwise_fronts.py`). How many bytes a front saves is asked at each point of another front: the fewest bytes with no
+worse a score, over that point's. With `--train`, the largest network of each front within some packed bytes is
+trained, as finalists are but for the epochs, and scored by LiteRT on test images, once; networks of equal bytes are
+held against each other over the same draws of test images (95 %), which say nothing of other trainings. Nothing that
+lies in a folder is done again. `--write` takes the name of a result: its JSON is written after each training, its
+tables in the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ import numpy as np
 import torch
 
 from blockwise_fronts import Front, Variant, least_cost
+from pages import write_page
 from qanas.core.pareto import hypervolume
 from qanas.core.run_folder import RunFolder, write_atomically
+from qanas.shipping.verdict import draws_in
+from qanas.tasks.resampling import difference
 from ranked_networks import unit_of
 
 PACKED = "packed_weight_bytes"
@@ -63,6 +69,8 @@ def trained(front: Front, packed: float, epochs: int) -> dict[str, Any]:
     if training is None:
         print(f"{run.folder.path.name}: {candidate.key}", flush=True)
         training = unit.run(run.plan.bench, lambda _: True)
+    predictions = unit.files.content(".npz", training)
+    assert predictions is not None, training.failure
     return {
         "key": candidate.key,
         "described": run.plan.bench.describe(candidate),
@@ -70,24 +78,27 @@ def trained(front: Front, packed: float, epochs: int) -> dict[str, Any]:
         "parity_steps": training.parity.max,
         "val": training.metrics["deployed"]["val"]["miou"],
         "test": training.metrics["deployed"]["test"]["miou"],
+        "images": training.units["test"],
+        "drawn": [round(float(value), 5) for value in draws_in(predictions, "test")["miou"]],
     }
 
 
-def main() -> None:
-    """Make the fronts, compare them, train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--train", type=int, default=0, help=f"of {len(SHARES)} sizes, how many")
-    parser.add_argument("--epochs", type=int, default=15)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    source = RunFolder(arguments.run)
+def measured(path: Path, train: int, epochs: int, keep: Callable[[Mapping[str, Any]], None]) -> None:
+    """Make one run's fronts and train what is asked for.
+
+    Args:
+        path: of the run.
+        train: of how many sizes.
+        epochs: of each training.
+        keep: called with what is known so far.
+    """
+    source = RunFolder(path)
     variants = {name: Variant.of(source, name, table, [PACKED]) for name, table in VARIANTS.items()}
     fronts = {name: variant.front(PACKED) for name, variant in variants.items()}
     bench = variants["8"].run.plan.bench
     whole = bench.costs_of(bench.reference)[PACKED]
     volumes = hypervolumes(fronts)
-    content: dict[str, Any] = {"fronts": {}, "trained": []}
+    content: dict[str, Any] = {"reference_packed_bytes": whole, "fronts": {}, "trained": []}
     for name, front in fronts.items():
         tables = variants[name].run.scored.block_tables
         content["fronts"][name] = {
@@ -99,16 +110,90 @@ def main() -> None:
             "hypervolume": round(volumes[name], 4),
             "saved_at_equal_score": {f"against {other}": compared(front, fronts[other]) for other in ("8", "block")},
         }
-        print(name, json.dumps(content["fronts"][name]), flush=True)
-    path = arguments.run / "bits.json"
-    for share in SHARES[: arguments.train]:
-        for name in ("8", "block", "layer"):
-            if fronts[name].cost.min() <= share * whole:
-                entry = {"bits": name, "share": share, **trained(fronts[name], share * whole, arguments.epochs)}
-                content["trained"].append(entry)
-                print(json.dumps(entry), flush=True)
-            write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
-    write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
+    keep(content)
+    for share in SHARES[:train]:
+        for name, front in fronts.items():
+            if front.cost.min() <= share * whole:
+                content["trained"].append({"bits": name, "share": share, **trained(front, share * whole, epochs)})
+                keep(content)
+
+
+TOLD = {"8": "8", "6": "6", "4": "4", "block": "4, 6, 8 by block", "layer": "4, 6, 8 by layer"}
+"""What a page calls each."""
+
+
+def saved(shares: Sequence[float] | None) -> str:
+    """Return what `compared` found in words."""
+    if shares is None:
+        return "no score as good"
+    low, median, high = (f"{100 * share:.2g}" for share in shares)
+    return f"{low} to {high} %, median {median} %"
+
+
+def fronts_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a table of the fronts, a row for each run and bits."""
+    titles = ["run", "bits", "rows of the tables", "left by the races", "networks on the front", "tables, CPU s"]
+    titles += ["search, CPU s", "hypervolume", "packed bytes saved at equal score: against INT8", "bits by block"]
+    lines = [
+        f"| {' | '.join(titles)} |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for run, content in runs.items():
+        for name, front in content["fronts"].items():
+            against = {o: saved(front["saved_at_equal_score"][f"against {o}"]) for o in ("8", "block")}
+            of_8 = "" if name == "8" else against["8"]
+            of_block = "" if name in {"8", "block"} else against["block"]
+            lines.append(
+                f"| {run} | {TOLD[name]} | {sum(front['rows']):,} | {sum(front['exact_rows'])} | {front['networks']} "
+                f"| {front['table_cpu_seconds']} | {front['search_cpu_seconds']} | {front['hypervolume']:.4f} "
+                f"| {of_8} | {of_block} |"
+            )
+    return lines
+
+
+def gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return by how many points of test mIoU a network is ahead, with 95 % over the same draws of images."""
+    found = difference(np.array(one["drawn"]), np.array(other["drawn"]), one["images"])
+    return f"{100 * (one['test'] - other['test']):+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def trained_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a table of the retrained networks, a row for each run, size and bits."""
+    lines = [
+        "| run | of the reference's packed bytes | bits | packed bytes | mIoU val | test | ahead of bits by block |",
+        "|---|---:|---|---:|---:|---:|---|",
+    ]
+    for run, content in runs.items():
+        for entry in content["trained"]:
+            same = [o for o in content["trained"] if o["share"] == entry["share"] and o["bits"] == "block"]
+            ahead = gap(entry, same[0]) if same and entry["bits"] != "block" else ""
+            lines.append(
+                f"| {run} | {entry['share']:.0%} | {TOLD[entry['bits']]} | {entry[PACKED]:,} "
+                f"| {100 * entry['val']:.1f} | {100 * entry['test']:.1f} | {ahead} |"
+            )
+    return lines
+
+
+def main() -> None:
+    """Make the fronts of each run, compare them, train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--train", type=int, default=0, help=f"of {len(SHARES)} sizes, how many")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--write", type=Path, required=True, help="of the result, without .json and .md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    runs: dict[str, Mapping[str, Any]] = {}
+    for path in arguments.runs:
+
+        def keep(content: Mapping[str, Any], name: str = path.name) -> None:
+            runs[name] = content
+            told = json.dumps({"epochs": arguments.epochs, "runs": runs})
+            write_atomically(arguments.write.with_suffix(".json"), f"{told}\n".encode())
+
+        measured(path, arguments.train, arguments.epochs, keep)
+    tables = [*fronts_table(runs), "", *trained_table(runs)]
+    write_page(arguments.write.with_suffix(".md"), "\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":
