@@ -82,15 +82,21 @@ def test_the_lucky_ones_leave_and_the_rest_has_means(make_plan: MakePlan, tmp_pa
             assert record.metrics["worst_quantized"] == pytest.approx(TRUE[record.index])
     assert once.summary() == {"budget": 12, "trainings": 12, "candidates": 6, "train_cpu_seconds": 0.0}
     assert len(scored) == once.trained == 12
-    # What was done before is not done again, and more of it is what it would have been at once.
+    # What was done before is not done again but for what failed, and more of it is what it would have been at once.
     again = confirmed(plan, folder, records)
     assert again.front() == front
-    assert (again.trained, len(scored)) == (0, 12)
+    assert (again.trained, len(scored)) == (1, 13)
+    assert scored[-1].startswith(records[0].candidate.key)
     rest = confirmed(make_plan(finalists={"confirm": 10}), folder, records)
     fresh = confirmed(make_plan(finalists={"confirm": 10}), RunFolder(tmp_path / "fresh"), records)
     assert rest.front() == fresh.front()
     assert {record.origin["confirmed"] for record in rest.front()} == {4}
     assert rest.trained < fresh.trained == rest.spent < rest.budget
+
+
+@pytest.mark.parametrize(("share", "measured", "trainings"), [(0.29, 100, 29), (0.3, 1, 0), (1.1, 10, 11), (2, 3, 6)])
+def test_a_share_of_the_trials_is_exact(make_plan: MakePlan, share: float, measured: int, trainings: int) -> None:
+    assert make_plan(finalists={"confirm": share}).finalists.confirmations(measured) == trainings
 
 
 def test_what_is_undefined_or_of_the_search_alone_throws_nobody_off(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -71,6 +72,10 @@ class FinalistsPlan:
     def of_reference(self) -> Procedure:
         """How the reference is trained, and what is made of it."""
         return self.tuned or self.procedure
+
+    def confirmations(self, measured: int) -> int:
+        """Return how many further trainings candidates near the front get after so many measured trials."""
+        return int(Fraction(str(self.confirm)) * measured)  # 0.29 of 100 are 28 in floating point
 
 
 @dataclass(frozen=True)

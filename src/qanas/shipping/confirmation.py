@@ -85,7 +85,7 @@ class Confirmation:
         self._scores: dict[str, list[Scores]] = {}
         scored = any(isinstance(axis, Metric) for axis in plan.axes)
         measured = sum(record.outcome == "measured" for record in self._records) if scored else 0
-        self.budget = int(plan.finalists.confirm * measured)
+        self.budget = plan.finalists.confirmations(measured)
         self.spent = 0
         self.trained = 0
 
@@ -188,10 +188,15 @@ class Confirmation:
                     if isinstance(result, Failure):
                         logger.info("confirmation: %s failed: %s", unit.name, result.reason)
                     self._known[unit.name] = {} if isinstance(result, Failure) else result
-                    write_atomically(self._place, json.dumps(self._known, sort_keys=True).encode())
+                    self._keep()
                     self._progress.unit_finished(unit.name)
         self.trained += len(waiting)
         return {unit.candidate.key: self._known[unit.name] for unit in units}
+
+    def _keep(self) -> None:
+        """Write scores down for a later session. A failure may be of the moment: that session tries again."""
+        content = {name: scores for name, scores in self._known.items() if scores}
+        write_atomically(self._place, json.dumps(content, sort_keys=True).encode())
 
 
 def _in_all(scores: Sequence[Scores], name: str) -> bool:

@@ -108,7 +108,7 @@ def _forecast(plan: Plan) -> Forecast:
         elif search != finalists:
             reference_seconds = search.forecast(bench, bench.reference)
             typical = float(np.mean([search.forecast(bench, candidate) for candidate in probed]))
-        estimates += int(plan.finalists.confirm * estimates)
+        estimates += plan.finalists.confirmations(estimates)
         trials = ((estimates - 1) * typical + reference_seconds) / plan.jobs
         seconds += trials if plan.budget.hours is None else min(trials, plan.budget.hours * 3600)
 
