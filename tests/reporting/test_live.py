@@ -131,6 +131,18 @@ def test_time_left_counts_only_this_session() -> None:
     assert "about 21 s left" in _output(console)
 
 
+def test_time_left_is_no_more_than_the_search_may_take() -> None:
+    console, clock = _console(terminal=False), Clock()
+    with LiveDisplay(console, clock) as display:
+        display.start(60, 0, resumed=False, seconds=60)
+        for index in range(6):
+            clock.now += 11
+            display.trial_finished(index, "measured", VALUES, "")
+    lines = _output(console).splitlines()
+    assert lines[3].endswith("about 16 s left")  # at 11 s a trial
+    assert "left" not in lines[5]  # what is at work is waited for
+
+
 def test_interrupted_trials_do_not_count() -> None:
     console = _console(terminal=False)
     with LiveDisplay(console) as display:

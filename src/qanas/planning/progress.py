@@ -12,8 +12,8 @@ from qanas.core.events import Event
 class Progress(Protocol):
     """A watcher of a run; told often, so it has to be cheap."""
 
-    def start(self, total_trials: int, done: int, resumed: bool) -> None:
-        """The search starts, or goes on."""
+    def start(self, total_trials: int, done: int, resumed: bool, *, seconds: float | None = None) -> None:
+        """The search starts, or goes on; after so many seconds, if it is bounded, it begins no further trial."""
 
     def trial_started(self, index: int, label: str) -> None:
         """A trial starts."""

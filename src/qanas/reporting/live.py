@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class _Running:
 
 @dataclass
 class _Work:
-    """A number of equal units of which some are done."""
+    """A number of equal units of which some are done; none begins once it ``ends``."""
 
     name: str = ""
     total: int = 0
@@ -57,6 +58,7 @@ class _Work:
     done_before: int = 0
     started: float = 0.0
     counted_from: float | None = None
+    ends: float = math.inf
 
     def leave_out_so_far(self, now: float) -> None:
         """Forecast from what comes alone: the reference is far larger than candidates, or far smaller."""
@@ -68,11 +70,12 @@ class _Work:
         return min(_FEWEST, self.total) - (self.done - self.done_before)
 
     def seconds_left(self, now: float) -> float | None:
-        """Extrapolate from the units finished since the start; None before there are some."""
-        if self.lacking > 0 or self.done >= self.total:
+        """Extrapolate from the units finished since the start; None before there are some, and once none begins."""
+        if self.lacking > 0 or self.done >= self.total or now >= self.ends:
             return None
         started = self.started if self.counted_from is None else self.counted_from
-        return (now - started) / (self.done - self.done_before) * (self.total - self.done)
+        wanted = (now - started) / (self.done - self.done_before) * (self.total - self.done)
+        return min(wanted, self.ends - now)
 
 
 class LiveDisplay:
@@ -119,10 +122,19 @@ class LiveDisplay:
         self._waiting.update(text=Text(text))
         self._open()
 
-    def start(self, total_trials: int, done: int, resumed: bool) -> None:
-        """Begin the search, of which ``done`` trials were finished by an earlier run of the same folder."""
+    def start(self, total_trials: int, done: int, resumed: bool, *, seconds: float | None = None) -> None:
+        """Begin the search, of which ``done`` trials were finished by an earlier run of the same folder.
+
+        Args:
+            total_trials: those included.
+            done: how many.
+            resumed: whether that is to be said.
+            seconds: after which no further trial begins; None where trials alone are counted.
+        """
         with self._lock:
-            self._trials = _Work("search", total_trials, done, done, self._clock())
+            now = self._clock()
+            ends = math.inf if seconds is None else now + seconds
+            self._trials = _Work("search", total_trials, done, done, now, ends=ends)
         self._open()
         if resumed:
             self.message(f"resumed: {done} of {counted(total_trials, 'trial')} done before")

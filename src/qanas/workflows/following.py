@@ -39,10 +39,10 @@ class Followed:
             self.save()
             self._follower.show(self.doing)
 
-    def start(self, total_trials: int, done: int, resumed: bool) -> None:
-        """The search starts, or goes on."""
+    def start(self, total_trials: int, done: int, resumed: bool, *, seconds: float | None = None) -> None:
+        """The search starts, or goes on, for so many seconds at most."""
         self._what, self._unit, self._total, self._done = "search", " trials", total_trials, done
-        self._progress.start(total_trials, done, resumed)
+        self._progress.start(total_trials, done, resumed, seconds=seconds)
         self._tell()
 
     def trial_started(self, index: int, label: str) -> None:

@@ -336,7 +336,9 @@ class Search:
         """
         sampler = self._with_weights(sampler.costed(self._exact_costs))
         counted = len(self._known.counted)
-        self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0)
+        hours = self.plan.budget.hours
+        seconds = None if hours is None else hours * 3600 - self._seconds()
+        self.progress.start(self.plan.budget.trials, counted, resumed=counted > 0, seconds=seconds)
         self.progress.front(self._front_rows())
         refused = self.estimator.refusal(self.bench, self.bench.reference)
         first = 1 if refused else 0  # the reference is always trial 0, where it can be estimated
