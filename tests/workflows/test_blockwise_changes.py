@@ -93,6 +93,20 @@ def test_a_changed_stage_is_done_again_and_those_before_it_are_not(continued: Ru
     assert len(before) == len(after)  # the old tables are gone
 
 
+def test_a_solver_of_ones_own_that_fails_is_one_line(continued: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "solver_of_mine.py").write_text(
+        "from qanas.search_strategy.solvers import ExactSearch\n\n"
+        "class Mine(ExactSearch):\n"
+        "    def solve(self, tables):\n"
+        "        raise LookupError('no front today')\n"
+    )
+    path = recipe(tmp_path, strategy={"name": "solver_of_mine:Mine"})
+    with pytest.raises(
+        InputError, match=r"^strategy: Mine\.front: LookupError: no front today \(solver_of_mine.py, line 5\)$"
+    ):
+        run(path, continued.path)
+
+
 def test_other_objectives_give_what_they_give_in_a_new_folder(
     continued: RunFolder, fresh: RunResult, tmp_path: Path
 ) -> None:

@@ -282,7 +282,9 @@ class Search:
         """Give a solver what it needs of the estimator, and take its front."""
         assert solver.needs is not None  # noqa: S101 - `Plan.check_combination` has seen to it
         with self.stages.timed("search"):
-            solved = solver.front(self.estimator.offer(solver.needs), self.plan.axes, self.plan.limits)
+            offered = self.estimator.offer(solver.needs)
+            with users_code(f"strategy: {type(solver).__name__}.front"):
+                solved = solver.front(offered, self.plan.axes, self.plan.limits)
             solved = self._within_other_limits(solved)
         for found in solved:
             config = found.candidate.config
