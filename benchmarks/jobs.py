@@ -26,8 +26,8 @@ from qanas.performance_estimation.bench import Bench
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.search_space.start import Proposal
-from qanas.workflows.search import TrialUnit
 from qanas.workflows.trial_store import suggest
+from qanas.workflows.trial_unit import TrialUnit
 
 
 def draw_trials(plan: Plan, count: int) -> list[TrialUnit]:

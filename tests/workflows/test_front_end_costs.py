@@ -10,10 +10,9 @@ import pytest
 from qanas.core.measures import FRONT_END_COSTS, Cost, Limit
 from qanas.core.run_folder import RunFolder
 from qanas.recipe import load_plan
-from qanas.reporting.live import LiveDisplay
 from qanas.search_strategy.base import Solution
 from qanas.shipping.shipped import limits_of
-from qanas.workflows.search import Search
+from qanas.workflows.costing import within_other_limits
 
 RECIPE = """
 [task]
@@ -80,9 +79,11 @@ def test_a_solvers_front_is_held_against_all_that_has_to_fit() -> None:
         additive_costs=[],
         blueprint=lambda candidate: candidate,
     )
-    search: Any = SimpleNamespace(bench=bench, plan=SimpleNamespace(limits=[limit]), progress=LiveDisplay())
+    plan: Any = SimpleNamespace(bench=bench, limits=[limit])
     for known in ({}, {"arena_bytes": 60.0}):
         solved = [Solution(cast("Any", size), {}, dict(known), {}) for size in (1.0, 1.5)]
-        kept = Search._within_other_limits(search, solved)
+        told: list[str] = []
+        kept = within_other_limits(plan, solved, told.append)
+        assert "1 of the front's 2 networks" in told[0]
         assert [found.candidate for found in kept] == [1.0]
         assert kept[0].costs["front_end_ram_bytes"] == 30.0

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from qanas.core.candidate import Candidate, Value
-from qanas.core.errors import InputError, NotBuilt, building, users_code
-from qanas.core.events import Event, Watch
-from qanas.core.measures import Measure, columns_of, setting_columns
+from qanas.core.errors import InputError, users_code
+from qanas.core.events import Event
+from qanas.core.measures import columns_of, setting_columns
 from qanas.core.run_folder import RunFolder, write_parquet
 from qanas.core.seeds import derive_seed
-from qanas.core.trials import Outcome, TrialRecord, front_of
+from qanas.core.trials import TrialRecord, front_of
 from qanas.execution.executors import LOCAL, Executor, Failure, Unit
 from qanas.execution.sharing import ALONE
-from qanas.hardware.costs import costs_of
-from qanas.performance_estimation.base import Estimate, Estimator
+from qanas.performance_estimation.base import Estimate
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.scoring import number_of
 from qanas.planning.dependence import made_from
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
@@ -33,13 +29,16 @@ from qanas.search_space.encoding import values_of
 from qanas.search_space.growth import growth_of, weights_of_trial
 from qanas.search_space.space import SearchSpace, require_plain
 from qanas.search_space.start import Proposal
-from qanas.search_strategy.base import History, Sampler, Solution, Solver
+from qanas.search_strategy.base import History, Sampler, Solver, Strategy
 from qanas.workflows.coordinators import Session
+from qanas.workflows.costing import Costed, Costing, within_other_limits
 from qanas.workflows.importance import write_importance
+from qanas.workflows.known_trials import KnownTrials, identity
 from qanas.workflows.shared_store import SharedTrialStore
 from qanas.workflows.stages import RunStages
 from qanas.workflows.trial_store import TrialStore, most_blamed, require_reference
 from qanas.workflows.trial_table import trial_table
+from qanas.workflows.trial_unit import TrialUnit
 
 logger = logging.getLogger("qanas")
 
@@ -49,64 +48,13 @@ ASKED_AGAIN = 5
 DRAWN = 300
 """Candidates drawn at random then; where all of them are known, less than one in a hundred isn't, most likely."""
 
-
 KEPT = "search"
 """The kind of weights that finalists start from where they go on from those of their trial."""
 
 
-@dataclass(frozen=True)
-class TrialUnit(Unit[Bench, Estimate]):
-    """The estimate of one candidate.
-
-    Attributes:
-        index: of the counted trial.
-        proposal: what is estimated.
-        costs: known before, by column.
-        estimator: prepared.
-        history: the trials that were finished when it was proposed, if the estimator reads them.
-        started_at: seconds since 1970.
-    """
-
-    index: int
-    proposal: Proposal
-    costs: dict[str, float]
-    estimator: Estimator
-    history: tuple[TrialRecord, ...]
-    started_at: float
-
-    def run(self, bench: Bench, watch: Watch) -> Estimate:
-        """Estimate, from a seed that follows from the index."""
-        seed = derive_seed(bench.seed, "trial", self.index)
-        found = self.estimator.estimate(bench, self.proposal, seed, self.history, watch)
-        place = f"{type(self.estimator).__name__}.estimate"
-        if not isinstance(found, Estimate):
-            raise TypeError(
-                f"{place} returns a {type(found).__name__}; return a qanas.performance_estimation.base.Estimate"
-            )
-        # Numbers of NumPy or torch, which no study keeps, are as good as Python's.
-        scores = {column: number_of(f"{place}: {column}", value) for column, value in found.scores.items()}
-        losses = [number_of(f"{place}: train_losses", value) for value in found.train_losses]
-        return replace(found, scores=scores, train_losses=losses)
-
-    def record(self, outcome: Outcome, **more: Any) -> TrialRecord:  # noqa: ANN401 - fields of the record
-        """Return what is known of it so far as a trial."""
-        proposal = self.proposal
-        origin = {"parent": proposal.parent} if proposal.parent else {}
-        return TrialRecord(
-            self.index,
-            outcome,
-            proposal.candidate.config,
-            self.costs,
-            started_at=self.started_at,
-            finished_at=time.time(),
-            origin=origin,
-            **more,
-        )
-
-
-def _identity(proposal: Proposal) -> tuple[str, str]:
-    """Return what tells a training from others: of a candidate, from the weights of a parent."""
-    return proposal.candidate.key, proposal.parent
+def _is_ours(strategy: Strategy) -> bool:
+    """Tell whether what it raises is a defect of qanas, to be told in full, or of a user's class: in a line."""
+    return type(strategy).__module__.startswith("qanas.")
 
 
 def _asked(sampler: Sampler, space: SearchSpace, history: History, seed: int) -> Proposal:
@@ -121,7 +69,7 @@ def _asked(sampler: Sampler, space: SearchSpace, history: History, seed: int) ->
     Raises:
         InputError: names the place in the user's code.
     """
-    if type(sampler).__module__.startswith("qanas."):
+    if _is_ours(sampler):
         return sampler.ask(space, history, seed)
     with users_code(f"strategy: {type(sampler).__name__}.ask"):
         proposal = sampler.ask(space, history, seed)
@@ -130,50 +78,6 @@ def _asked(sampler: Sampler, space: SearchSpace, history: History, seed: int) ->
         for name, value in values_of(proposal.candidate).items():
             require_plain(name, value)
         return proposal
-
-
-@dataclass
-class _Known:
-    """What follows from the records so far, kept up with each: looking through all at each trial takes ever longer.
-
-    Attributes:
-        axes: of the front.
-        counted: indices of trials that count.
-        measured: which trainings there were, see `_identity`.
-        rejected: the records of rejected candidates, by key.
-        attempts: rejected candidates of each index.
-        front: see `front_of`.
-    """
-
-    axes: Sequence[Measure]
-    counted: set[int] = field(default_factory=set)
-    measured: set[tuple[str, str]] = field(default_factory=set)
-    rejected: dict[str, TrialRecord] = field(default_factory=dict)
-    attempts: Counter[int] = field(default_factory=Counter)
-    front: list[TrialRecord] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, records: Sequence[TrialRecord], axes: Sequence[Measure]) -> _Known:
-        """Take what was found before."""
-        known = cls(axes)
-        for record in records:
-            known._count(record)
-        known.front = front_of(records, axes)
-        return known
-
-    def add(self, record: TrialRecord) -> None:
-        """Take a further record."""
-        self._count(record)
-        if record.outcome == "measured":  # what is dominated once stays so: the rest needs no second look
-            self.front = front_of([*self.front, record], self.axes)
-
-    def _count(self, record: TrialRecord) -> None:
-        if record.outcome == "rejected":
-            self.rejected[record.candidate.key] = record
-            self.attempts[record.index] += 1
-        else:
-            self.counted.add(record.index)
-            self.measured.add((record.candidate.key, str(record.origin.get("parent", ""))))
 
 
 def _at_once(plan: Plan) -> bool:
@@ -218,8 +122,8 @@ class Search:
         self.exhausted = False
         self._trial_0: tuple[str, str] | None = None
         self._keeps = False
-        self._known = _Known.of(self.store.records, plan.axes)
-        self._shapes: dict[str, dict[str, float]] = {}
+        self._known = KnownTrials.of(self.store.records, plan.axes)
+        self._costing = Costing(plan, lambda candidate: self.estimator.refusal(self.bench, candidate))
         self.started = time.monotonic()
         self.stopped: float | None = None
         before = folder.seconds_before("seconds").get("search", 0.0) if _at_once(plan) else 0.0
@@ -283,50 +187,13 @@ class Search:
         assert solver.needs is not None  # noqa: S101 - `Plan.check_combination` has seen to it
         with self.stages.timed("search"):
             offered = self.estimator.offer(solver.needs)
-            with users_code(f"strategy: {type(solver).__name__}.front"):
+            with nullcontext() if _is_ours(solver) else users_code(f"strategy: {type(solver).__name__}.front"):
                 solved = solver.front(offered, self.plan.axes, self.plan.limits)
-            solved = self._within_other_limits(solved)
+            solved = within_other_limits(self.plan, solved, self.progress.message)
         for found in solved:
             config = found.candidate.config
             self.solutions.append(TrialRecord(-1, "measured", config, found.costs, found.scores, origin=found.origin))
         self.progress.message(f"front of {len(self.solutions)} networks")
-
-    def _within_other_limits(self, solved: list[Solution]) -> list[Solution]:
-        """Hold a solver's front against limits on what is no sum over its places, such as RAM.
-
-        Each network is built and costed. That is exact for each of them; but the solver didn't look for others: one
-        behind the front that is within the limits isn't found.
-
-        Raises:
-            InputError: none is within them.
-        """
-        additive = {model.measure.column for model in self.bench.additive_costs}
-        kept_by_solver = additive | ({*solved[0].costs} if solved else set())
-        known = {model.measure for model in self.bench.costs}
-        others = [limit for limit in self.plan.limits
-                  if limit.cost.column not in kept_by_solver or limit.beside in known]  # fmt: skip
-        if not others:
-            return solved
-        besides = {limit.beside.column for limit in others if limit.beside is not None}
-        wanted = {limit.cost.column for limit in others} | besides
-        models = [model for model in self.bench.costs if model.measure.column in wanted]
-        costed = [
-            replace(found, costs={**found.costs, **costs_of(self.bench.blueprint(found.candidate), models)})
-            for found in solved
-        ]
-        kept = [found for found in costed if all(limit.excess(found.costs) <= 0 for limit in others)]
-        told = " and ".join(f"{limit.cost.column} <= {limit.bound:g}" for limit in others)
-        if not kept:
-            least = ", ".join(f"{name} {min(found.costs[name] for found in costed):g}" for name in sorted(wanted))
-            raise InputError(
-                f"limits: none of the front's {len(solved)} networks has {told}, which is no sum over the blocks "
-                f"and was held against the front; the least there: {least}"
-            )
-        self.progress.message(
-            f"{told}: {len(kept)} of the front's {len(solved)} networks, each costed exactly; it is no sum over the "
-            "blocks, so that networks behind the front were not looked at"
-        )
-        return kept
 
     # Asking and telling
 
@@ -336,7 +203,7 @@ class Search:
         Raises:
             InputError: the limits reject nearly everything.
         """
-        sampler = self._with_weights(sampler.costed(self._exact_costs))
+        sampler = self._with_weights(sampler.costed(self._costing.exact))
         counted = len(self._known.counted)
         hours = self.plan.budget.hours
         seconds = None if hours is None else hours * 3600 - self._seconds()
@@ -344,7 +211,7 @@ class Search:
         self.progress.front(self._front_rows())
         refused = self.estimator.refusal(self.bench, self.bench.reference)
         first = 1 if refused else 0  # the reference is always trial 0, where it can be estimated
-        self._trial_0 = None if refused else _identity(self._reference_proposal())
+        self._trial_0 = None if refused else identity(self._reference_proposal())
         jobs, engine = (1, LOCAL) if self.plan.estimator.cheap else (self.plan.jobs, self.plan.engine)
         with engine.executor(self.bench, jobs, self._on_event) as executor:
             while True:
@@ -428,12 +295,12 @@ class Search:
                 self.exhausted = True
                 self.store.release(index)
                 return None
-            costs, reason, blamed = self._costs_or_reason(proposal.candidate) if index else self._reference_costs()
+            costs, reason, blamed = self._costed(proposal.candidate) if index else self._costing.of_reference()
             unit = self._unit(index, proposal, costs)
             if reason:
                 self._reject(unit, reason, blamed)
                 attempt += 1
-            elif self.store.begin(self.bench.space, index, proposal, _identity(proposal)):
+            elif self.store.begin(self.bench.space, index, proposal, identity(proposal)):
                 return unit
             else:
                 self.store.drop(proposal.number)
@@ -443,11 +310,6 @@ class Search:
 
     def _reference_proposal(self) -> Proposal:
         return Proposal(self.bench.reference, self.bench.reference_start)
-
-    def _reference_costs(self) -> tuple[dict[str, float], str, str]:
-        """Return the costs of the reference, which no limit rejects."""
-        with users_code("space: the reference network can't be built"):
-            return self.bench.costs_of(self.bench.reference), "", ""
 
     def _new_proposal(self, sampler: Sampler, index: int, attempt: int) -> Proposal | None:
         """Return a proposal that was neither measured nor rejected, nor is being measured.
@@ -459,7 +321,7 @@ class Search:
         """
 
         def is_known(proposal: Proposal) -> bool:
-            training = _identity(proposal)
+            training = identity(proposal)
             known = training in {self._trial_0, *self.store.under_way.values()} or training in self._known.measured
             return known or training in self.store.elsewhere or proposal.candidate.key in self._known.rejected
 
@@ -492,39 +354,9 @@ class Search:
             proposal = replace(proposal, keep=weights_of_trial(self.folder.trained, index, proposal.candidate))
         return TrialUnit(index, proposal, costs, self.estimator, history, time.time())
 
-    def _costs_or_reason(self, candidate: Candidate) -> tuple[dict[str, float], str, str]:
-        """Return a candidate's costs, why it is rejected, empty if it isn't, and the cost that is to blame."""
+    def _costed(self, candidate: Candidate) -> Costed:
         known = self._known.rejected.get(candidate.key)
-        if known is not None:
-            return dict(known.costs), known.reason, known.blamed
-        try:
-            with building():
-                blueprint = self.bench.blueprint(candidate)
-                limited = {limit.cost.column for limit in self.plan.limits}
-                first = [model for model in self.bench.costs if model.at_once or model.measure.column in limited]
-                costs = costs_of(blueprint, first)
-                over = {limit: limit.excess(costs) for limit in self.plan.limits}
-                worst = max(over, key=lambda limit: over[limit], default=None)
-                if worst is not None and over[worst] > 0:
-                    return costs, worst.told(costs), worst.cost.column
-                costs |= costs_of(blueprint, [model for model in self.bench.costs if model.measure.column not in costs])
-        except NotBuilt as error:
-            return {}, f"it can't be built: {error}", ""
-        costs = {model.measure.column: costs[model.measure.column] for model in self.bench.costs}
-        return costs, self.estimator.refusal(self.bench, candidate), ""
-
-    def _exact_costs(self, candidate: Candidate) -> dict[str, float]:
-        """Return the costs of a candidate that wasn't proposed yet, as samplers are told them."""
-        by_shape = json.dumps({group: values for group, values in candidate.config.items() if group != "training"})
-        if by_shape not in self._shapes:
-            models = [model for model in self.bench.costs if model.repeatable and model.measure in self.plan.measures]
-            try:
-                with building():
-                    self._shapes[by_shape] = costs_of(self.bench.blueprint(candidate), models)
-            except NotBuilt as error:
-                logger.info("not proposed, it can't be built: %s", error)
-                self._shapes[by_shape] = {}
-        return self._shapes[by_shape]
+        return self._costing.of(candidate) if known is None else Costed(dict(known.costs), known.reason, known.blamed)
 
     def _reject(self, unit: TrialUnit, reason: str, blamed: str) -> None:
         record = unit.record("rejected", reason=reason, blamed=blamed, feasible=False)
