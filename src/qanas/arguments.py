@@ -5,8 +5,9 @@ Nothing heavy is imported: each Tab asks anew.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -110,6 +111,21 @@ def require_page(out: Path | None) -> None:
     """
     if out is not None and out.suffix != ".html":
         raise InputError(f"--out {out}: a page is written there; name it *.html, such as {out.with_suffix('.html')}")
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Return a command line with the home folder in ``--out=~/runs``: shells expand what a word begins with alone.
+
+    >>> with_home(["run", "--out=~/runs"])[1] == f"--out={Path.home()}/runs"
+    True
+    """
+    found = []
+    for word in words:
+        name, _, value = word.partition("=")
+        at_home = name.startswith("--") and value.startswith("~")
+        # A name that nobody has stays as it is, as in a shell.
+        found.append(f"{name}={os.path.expanduser(value)}" if at_home else word)  # noqa: PTH111 - see above
+    return found
 
 
 def tell_at_once(text: str) -> None:

@@ -22,6 +22,7 @@ from qanas.arguments import (
     SetOption,
     look_at,
     tell_at_once,
+    with_home,
 )
 from qanas.cli_devices import devices, profile, space, table
 from qanas.core.errors import InputError
@@ -405,7 +406,7 @@ def _main() -> None:
 def _ended(answering: Answering) -> int:
     """Run the command that the command line names, and return the code that it ends with."""
     try:
-        return answering.tell(app(standalone_mode=False))
+        return answering.tell(app(with_home(sys.argv[1:]), standalone_mode=False))
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command by itself prints its help
             cast("Any", error).show()

@@ -39,3 +39,20 @@ def test_a_page_is_opened_where_there_is_a_browser(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("DISPLAY", ":0")
     assert following.opened(page) == f"opened {page.as_uri()}"
     assert asked == [page.as_uri()]
+
+
+def test_the_home_folder_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = [
+        "run",
+        "a.toml",
+        "--out=~/runs",
+        "--set",
+        "task.data=~/data",
+        "--set=task.data=~/data",
+        "--out=~nobody_at_all/x",
+    ]
+    assert arguments.with_home(given) == [
+        *("run", "a.toml", "--out=/home/me/runs", "--set", "task.data=~/data", "--set=task.data=~/data"),
+        "--out=~nobody_at_all/x",
+    ]
