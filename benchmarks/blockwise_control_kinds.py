@@ -36,7 +36,8 @@ from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.planning.plan import Plan
 from qanas.search_space.network_space import TaskShape
 from qanas.search_space.start import RANDOM, Start
-from qanas.shipping.finalists import Finalist, FinalistUnit, Training, variant_of
+from qanas.shipping.finalists import FinalistUnit, variant_of
+from qanas.shipping.trainings import Finalist, Training
 from qanas.training.pretrained import FileStart
 
 TRAINED_ON = "trained_on"

@@ -28,7 +28,8 @@ from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.scored_blocks import ScoredBlocks
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.shipping.finalists import Finalist, FinalistUnit, Training, reference_finalist
+from qanas.shipping.finalists import FinalistUnit, reference_finalist
+from qanas.shipping.trainings import Finalist, Training
 from qanas.shipping.verdict import draws_in
 from qanas.tasks.resampling import difference
 from qanas.workflows.stages import RunStages

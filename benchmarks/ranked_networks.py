@@ -24,7 +24,8 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.seeds import derive_seed
 from qanas.search_space.additive import AdditiveScores
 from qanas.search_strategy.solvers import ExactSearch
-from qanas.shipping.finalists import Finalist, FinalistUnit, variant_of
+from qanas.shipping.finalists import FinalistUnit, variant_of
+from qanas.shipping.trainings import Finalist
 
 ROOM = 0.02
 """Of its bytes: how far a random network may be from those wanted."""

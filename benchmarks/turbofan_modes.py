@@ -37,8 +37,9 @@ from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.shipping.baselines import baselines_of, train_baselines
 from qanas.shipping.choice import choose_finalists
-from qanas.shipping.finalists import Finalist, Training, reference_finalist, train_finalists, training_files
+from qanas.shipping.finalists import reference_finalist, train_finalists
 from qanas.shipping.reference import tuned_reference
+from qanas.shipping.trainings import Finalist, Training, training_files
 from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
 

@@ -357,7 +357,7 @@ def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) ->
         InputError: there is no such model.
     """
     from qanas.deployment.litert import LiteRTModel
-    from qanas.shipping.models import border_of
+    from qanas.shipping.cards import border_of
 
     folder = _folder_of(run)
     name = pick(run).identity if model is None else model

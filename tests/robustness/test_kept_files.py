@@ -21,7 +21,7 @@ import qanas
 from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.core.sources import digests_of_sources
-from qanas.performance_estimation.procedure import TrainingCache
+from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.recipe import load_plan
 from qanas.shipping.shipped import verify_models
 from qanas.supernet import teacher_features

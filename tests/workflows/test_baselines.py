@@ -25,8 +25,9 @@ from qanas.reporting.live import LiveDisplay
 from qanas.reporting.report import write_report
 from qanas.shipping import baselines
 from qanas.shipping.baselines import baselines_of, constant_scores
-from qanas.shipping.finalists import training_files, variant_of
+from qanas.shipping.finalists import variant_of
 from qanas.shipping.shipped import pick_model, verify_models
+from qanas.shipping.trainings import training_files
 from qanas.tasks.base import FloatArray, Split, Task, TaskData
 from qanas.workflows.run import RunResult, run_search
 

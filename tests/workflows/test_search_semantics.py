@@ -18,8 +18,9 @@ from qanas.deployment.litert import LiteRTModel
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.reporting.live import LiveDisplay
 from qanas.shipping import finalists as finalists_module
-from qanas.shipping.finalists import FinalistUnit, Training, TrainingFiles
+from qanas.shipping.finalists import FinalistUnit
 from qanas.shipping.models import median_training
+from qanas.shipping.trainings import Training, TrainingFiles
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.search import Search
 from qanas.workflows.trial_store import TrialStore
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from qanas.performance_estimation.procedure import TrainedNetwork
     from qanas.planning.plan import Plan
     from qanas.search_space.start import Start
-    from qanas.shipping.finalists import Metrics
+    from qanas.shipping.trainings import Metrics
     from qanas.tasks.base import Task
 
 

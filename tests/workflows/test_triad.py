@@ -28,8 +28,8 @@ from qanas.planning.dependence import STAGES, Stage, made_from
 from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
-from qanas.shipping.finalists import Training
 from qanas.shipping.models import median_training
+from qanas.shipping.trainings import Training
 from qanas.workflows.run import RunResult, run_search
 from qanas.workflows.search import Search
 

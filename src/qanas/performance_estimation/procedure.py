@@ -1,17 +1,12 @@
-"""Procedures: from a candidate to a trained, quantized network, and the cache of trained weights."""
+"""Procedures: from a candidate to a trained, quantized network."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from qanas.core.candidate import Candidate
@@ -28,11 +22,11 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.events import Event, Watch, go_on
 from qanas.core.measures import Metric
 from qanas.core.seeds import derive_seed
-from qanas.core.sources import digests_of_sources
 from qanas.core.trials import CurvePoint
 from qanas.performance_estimation.bench import Bench
 from qanas.performance_estimation.learning import LearningCurve, Look
 from qanas.performance_estimation.scoring import chunk_size, float_outputs, metrics_of
+from qanas.performance_estimation.training_cache import TrainingCache
 from qanas.quantization.border import alone, only
 from qanas.quantization.graph import Graph
 from qanas.quantization.quantization_aware import FakeQuantizedGraph
@@ -45,110 +39,8 @@ from qanas.search_space.training_group import TrainingSettings
 from qanas.tasks.base import Outputs, Split, Task
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
-from qanas.training.packed import packed
 
 logger = logging.getLogger("qanas")
-
-SECONDS = "train_seconds"
-DIGEST = "sha256"
-
-
-@dataclass(frozen=True)
-class TrainingCache:
-    """A folder of trained weights. Several processes may use it at once; deleting it, or files of it, is safe.
-
-    Attributes:
-        folder: made when something is first kept.
-    """
-
-    folder: Path
-
-    def path(
-        self,
-        bench: Bench,
-        candidate: Candidate,
-        start: Start,
-        seed: int,
-        epochs: int,
-        further: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Path:
-        """Return where a training's weights are kept; its name follows from all that the weights depend on.
-
-        That is input, architecture and training of the candidate (not how it is quantized), the weights that it
-        starts from, seed, epochs, training data, the arguments and source files of task and networks, and the versions
-        of this package and of torch, and what further facts there are. Which trainer it was is left out: they differ by
-        rounding alone.
-        """
-        facts = {
-            **({"input": dict(candidate.input)} if candidate.input else {}),
-            **({"start": start.digest} if start.digest else {}),
-            **further,
-            "architecture": dict(candidate.architecture),
-            "training": dict(candidate.training),
-            "seed": seed,
-            "epochs": epochs,
-            "data": bench.training_data_digest,
-            "task": _description(bench.task),
-            "networks": _description(bench.networks),
-            "versions": [metadata.version(name) for name in ("qanas", "torch")],
-        }
-        text = json.dumps(facts, sort_keys=True, default=str)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-
-    @staticmethod
-    def load(path: Path, network: nn.Module) -> float | None:
-        """Give a network the kept weights and return the CPU seconds that they took, or None where there are none.
-
-        A damaged file, and one that has no digest, counts as none.
-        """
-        try:
-            with safe_open(path, "pt") as file:
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                facts = file.metadata()
-            if facts[DIGEST] != _digest_of(tensors, facts[SECONDS]):
-                return None
-            network.load_state_dict(tensors)
-        except Exception:  # noqa: BLE001 - whatever is wrong with the file, training gives the same weights
-            return None
-        network.eval()
-        return float(facts[SECONDS])
-
-    @staticmethod
-    def keep(path: Path, network: nn.Module, train_seconds: float) -> None:
-        """Keep a trained network's weights; where that can't be, the log says why, and nothing else is lost."""
-        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        seconds = repr(train_seconds)
-        content = packed(tensors, {SECONDS: seconds, DIGEST: _digest_of(tensors, seconds)})
-        # A name of its own: another process may be keeping the same.
-        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            logger.warning("estimation.cache: %s can't be kept: %s", path, error.strerror)
-
-
-def _digest_of(tensors: Mapping[str, Tensor], seconds: str) -> str:
-    """Return the SHA-256 of weights of any shapes and of the seconds that they took."""
-    total = hashlib.sha256(seconds.encode())
-    for name, tensor in sorted(tensors.items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def _description(component: object) -> Mapping[str, Any]:
-    """Return what a task's or a space's behaviour follows from: its class, its source files, its arguments."""
-    kind = type(component)
-    return {
-        "class": f"{kind.__module__}:{kind.__qualname__}",
-        "source": digests_of_sources(kind),  # type: ignore[arg-type]  # mypy takes no class for hashable
-        "arguments": {name: repr(value) for name, value in sorted(vars(component).items())},
-    }
-
 
 QAT_RATE = 0.3
 """The learning rate of quantization-aware training, relative to the candidate's own.

@@ -32,7 +32,8 @@ from qanas.planning.progress import Progress
 from qanas.quantization.numbers.affine import WeightBits
 from qanas.search_space.start import RANDOM
 from qanas.search_space.training_group import TrainingSettings
-from qanas.shipping.finalists import Finalist, FinalistUnit, Training, train, training_files, variant_of
+from qanas.shipping.finalists import FinalistUnit, train, variant_of
+from qanas.shipping.trainings import Finalist, Training, training_files
 from qanas.tasks.base import Outputs, Split, TaskData
 from qanas.training.pretrained import FileStart
 

@@ -14,8 +14,9 @@ from qanas.core.trials import TrialRecord
 from qanas.performance_estimation.base import Estimator
 from qanas.planning.plan import Plan
 from qanas.shipping import goals
-from qanas.shipping.finalists import Finalist, reference_finalist, variant_of
+from qanas.shipping.finalists import reference_finalist, variant_of
 from qanas.shipping.soundness import Scores
+from qanas.shipping.trainings import Finalist
 
 USEFUL = 0.5
 """Of the best front point's gain over a constant answer: points that gain less are no finalists, however small.

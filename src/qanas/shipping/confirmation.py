@@ -26,7 +26,8 @@ from qanas.core.seeds import derive_seed
 from qanas.core.trials import TrialRecord, front_of
 from qanas.execution.executors import Failure, Unit
 from qanas.performance_estimation.bench import Bench
-from qanas.performance_estimation.procedure import SECONDS, Procedure
+from qanas.performance_estimation.procedure import Procedure
+from qanas.performance_estimation.training_cache import SECONDS
 from qanas.planning.plan import Plan
 from qanas.planning.progress import Progress
 

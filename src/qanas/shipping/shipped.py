@@ -23,8 +23,9 @@ from qanas.planning.plan import Plan
 from qanas.quantization.border import alone
 from qanas.shipping import goals
 from qanas.shipping.baselines import bench_of
+from qanas.shipping.cards import border_of
 from qanas.shipping.finalists import RUN_AT_A_TIME
-from qanas.shipping.models import MODEL_FILES, border_of, changed_files
+from qanas.shipping.models import MODEL_FILES, changed_files
 from qanas.tasks.base import Outputs, Split
 
 TOLERANCE = 1e-6

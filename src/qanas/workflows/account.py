@@ -9,8 +9,8 @@ from typing import Literal
 
 from qanas.core.run_folder import RunFolder
 from qanas.planning.plan import Plan
-from qanas.shipping.finalists import Training
 from qanas.shipping.models import Shipment, front_rows
+from qanas.shipping.trainings import Training
 from qanas.workflows.search import Search
 
 Part = Literal["finalists", "baselines"]

@@ -29,8 +29,9 @@ from qanas.performance_estimation.scoring import metrics_of
 from qanas.planning.plan import Plan
 from qanas.quantization.border import OUTPUT, alone, named_parts
 from qanas.search_space.training_group import Penalty, TrainingSettings
-from qanas.shipping.finalists import Training, packed_predictions, reference_finalist
-from qanas.shipping.models import make_card, statistics_of
+from qanas.shipping.cards import make_card, statistics_of
+from qanas.shipping.finalists import packed_predictions, reference_finalist
+from qanas.shipping.trainings import Training
 from qanas.tasks.base import Outputs, Split, Task, TaskData
 from qanas.tasks.resampling import units_of
 

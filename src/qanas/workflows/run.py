@@ -23,10 +23,11 @@ from qanas.planning.scheme_sweep import with_scheme_chosen
 from qanas.shipping.baselines import baselines_of, constant_row, constant_scores, train_baselines
 from qanas.shipping.choice import choose, choose_finalists
 from qanas.shipping.confirmation import Confirmation
-from qanas.shipping.finalists import Finalist, Training, train_finalists
+from qanas.shipping.finalists import train_finalists
 from qanas.shipping.latency import with_latency
 from qanas.shipping.models import Shipment, front_rows, remove_stale_models, ship
 from qanas.shipping.reference import tuned_reference
+from qanas.shipping.trainings import Finalist, Training
 from qanas.shipping.verdict import recommend
 from qanas.workflows.account import Account, counted, cpu_seconds
 from qanas.workflows.coordinators import Session, use_shared_folder
