@@ -19,7 +19,7 @@ from qanas.core.errors import described
 from qanas.quantization.border import named_parts, tensors_by_name
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
-from qanas.quantization.tracing.recording import Passed, Slot
+from qanas.quantization.tracing.calls import Passed, Slot
 from qanas.quantization.tracing.trace import Trace, unwrapped
 from qanas.quantization.tracing.values import Value
 

@@ -18,6 +18,7 @@ from qanas.quantization.passes.folding import folded, unfolded
 from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
+from qanas.quantization.tracing.calls import Call, Known, Slot, Tables
 from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
 from qanas.quantization.tracing.comparisons import TRANSLATORS as OF_CONDITIONS
 from qanas.quantization.tracing.contractions import TRANSLATORS as OF_CONTRACTIONS
@@ -29,7 +30,7 @@ from qanas.quantization.tracing.layers import TRANSLATORS as OF_LAYERS
 from qanas.quantization.tracing.norms import TRANSLATORS as OF_NORMS
 from qanas.quantization.tracing.parts import TRANSLATORS as OF_PARTS
 from qanas.quantization.tracing.pointwise import TRANSLATORS as OF_PAIRS
-from qanas.quantization.tracing.recording import RECORDING, Call, Known, Recorder, Slot, Tables
+from qanas.quantization.tracing.recording import RECORDING, Recorder
 from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
