@@ -41,7 +41,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a recipe's [table] says of each."""
 
-SHARES = (0.35, 0.5, 0.65)
+SHARES = (0.42, 0.5, 0.65)
 """Of the packed bytes of the reference, that networks are trained at."""
 
 

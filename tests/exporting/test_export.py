@@ -498,6 +498,35 @@ def test_arrays_are_found_by_the_arguments_names(tmp_path: Path) -> None:
     assert not any("stands for" in note for note in (*source.notes, *by_number.notes))
 
 
+class ByName(nn.Module):
+    """Takes its input by name alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, *, gain: float = 1.0, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = gain * self.layer(x)
+        return found
+
+
+class ByPlace(ByName):
+    """Takes its inputs by their places alone, but for the last."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, /, *, c: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        found: torch.Tensor = self.layer(a) - self.layer(b) * c
+        return found
+
+
+@pytest.mark.parametrize(("network", "names"), [(ByName(), ["x"]), (ByPlace(), ["a", "b", "c"])])
+def test_inputs_are_given_as_the_forward_takes_them(network: nn.Module, names: list[str], tmp_path: Path) -> None:
+    shapes = {"a": (4,), "b": (4,), "c": (3,), "x": (4,)}
+    given = {name: samples_of(shapes[name]) + place for place, name in enumerate(names)}
+    source = Source.of(network, given)
+    assert len(source.samples) == len(names)
+    assert ship(source, integer_tflite(source, ExportScheme()), tmp_path / "model.tflite").failure == ""
+
+
 def test_samples_of_one_input_stand_for_all_but_in_another_order_and_it_is_said(tmp_path: Path) -> None:
     given = samples_of((4,))
     source = Source.load(f"{NETWORKS}:Siamese", written(tmp_path, x=given))

@@ -484,6 +484,13 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (6, 4),
     ),
+    "LSTM with projections": (
+        lambda: Recurrent(
+            nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True, proj_size=3),
+            lambda output, states: output.mean(1) + torch.cat([states[0][-2], states[1][-1, :, :3]], 1),
+        ),
+        (4, 4),
+    ),
     "RNN": (lambda: Recurrent(nn.RNN(12, 5, batch_first=True), output_of), SERIES),
     "RNN of two layers in both directions": (
         lambda: Recurrent(

@@ -19,7 +19,7 @@ from qanas.exporting.samples import OF_CALIBRATION, Given, Samples, Split
 from qanas.quantization.border import named_parts
 from qanas.quantization.graph import Graph, OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
-from qanas.quantization.tracing import trace, traced_difference
+from qanas.quantization.tracing import called, trace, traced_difference
 
 CHUNK = 64
 """Samples that torch computes at a time."""
@@ -190,7 +190,7 @@ def _torch_outputs(name: str, network: nn.Module, samples: Mapping[str, Reals], 
     outputs: list[dict[str, Tensor]] = []
     for chunk in chunks:
         try:
-            returned = network(*chunk) if len(chunk) == 1 else network(**dict(zip(samples, chunk, strict=True)))
+            returned = called(network, dict(zip(samples, chunk, strict=True)))
         except (Exception, SystemExit) as error:
             shapes = " and ".join(str(values.shape[1:]) for values in samples.values())
             reason = described(error, __file__)

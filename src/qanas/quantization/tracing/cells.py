@@ -36,14 +36,21 @@ def lstm_step(builder: Builder, from_input: Value | Tensor, recurrent: Sequence[
     Args:
         builder: appends the operators.
         from_input: shape (4 * units,) for a sample, all biases added; a constant where the input is one.
-        recurrent: weights, shape (4 * units, units).
+        recurrent: weights, shape (4 * units, units of the hidden state), and where that is a projection its weights,
+            shape (units of the hidden state, units).
         states: hidden and cell.
     """
     hidden, cell = states
-    i, f, g, o = chunk(builder, _sum(builder, from_input, _product(builder, hidden, *recurrent)), 4, 1)
+    weights, *projection = recurrent
+    origin = builder.origin
+    i, f, g, o = chunk(builder, _sum(builder, from_input, _product(builder, hidden, weights)), 4, 1)
     kept = torch.zeros(1) if _zero(cell) else multiply(builder, sigmoid(builder, f), cell)
     cell = _sum(builder, multiply(builder, sigmoid(builder, i), tanh(builder, g)), kept)
-    return [multiply(builder, sigmoid(builder, o), tanh(builder, cell)), cell]
+    hidden = multiply(builder, sigmoid(builder, o), tanh(builder, cell))
+    if projection:
+        builder.origin = f"{origin}, projected"
+        hidden = linear(builder, hidden, projection[0])
+    return [hidden, cell]
 
 
 def gru_step(builder: Builder, from_input: Value | Tensor, recurrent: Sequence[Tensor], states: States) -> list[Value]:
@@ -129,9 +136,10 @@ def unrolled(
 
 
 def lstm_weights(module: nn.LSTM | nn.LSTMCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:
-    """Return weights and biases of the input, and the recurrent weights; both biases are added up."""
+    """Return weights and biases of the input, and the recurrent weights, a projection's too; biases are added up."""
     kernel, recurrent, *biases = weights_of(module, suffix)
-    return [kernel, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0])], [recurrent]
+    projection = [getattr(module, f"weight_hr{suffix}").detach()] if getattr(module, "proj_size", 0) else []
+    return [kernel, biases[0] + biases[1] if biases else torch.zeros_like(kernel[:, 0])], [recurrent, *projection]
 
 
 def gru_weights(module: nn.GRU | nn.GRUCell | nn.RNN | nn.RNNCell, suffix: str) -> tuple[list[Tensor], list[Tensor]]:

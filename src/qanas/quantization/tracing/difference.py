@@ -19,6 +19,7 @@ from qanas.core.errors import described
 from qanas.quantization.border import named_parts, tensors_by_name
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
+from qanas.quantization.tracing.calling import called
 from qanas.quantization.tracing.calls import Passed, Slot
 from qanas.quantization.tracing.trace import Trace, unwrapped
 from qanas.quantization.tracing.values import Value
@@ -119,8 +120,7 @@ def _outputs(network: nn.Module, samples: Mapping[str, Tensor]) -> dict[str, Ten
 
 def _called(network: nn.Module, samples: Mapping[str, Tensor]) -> Any:  # noqa: ANN401 - what the network returns
     # The samples stay as they are, whatever the network does to its input.
-    own = {name: values.clone() for name, values in samples.items()}
-    return network(*own.values()) if len(own) == 1 else network(**own)
+    return called(network, {name: values.clone() for name, values in samples.items()})
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from qanas.quantization.border import INPUT
 from qanas.quantization.graph import OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.tracing.builder import Builder, Names, Translator
+from qanas.quantization.tracing.calling import called
 from qanas.quantization.tracing.calls import Call, Known, Passed, Slot, Tables
 from qanas.quantization.tracing.torch_calls import (
     ALIASES,
@@ -127,11 +128,8 @@ class Recorder:
         self._constants: list[Any] = []
         self._refusal: UnsupportedNetworkError | None = None
 
-    def run(self, *, by_name: bool) -> Any:  # noqa: ANN401 - what the network returns, with slots in place of values
+    def run(self) -> Any:  # noqa: ANN401 - what the network returns, with slots in place of values
         """Run the network's forward in evaluation mode and return what it returns, slots in place of values.
-
-        Args:
-            by_name: whether its inputs are given by the arguments' names.
 
         Raises:
             UnsupportedNetworkError: a call that has no translation.
@@ -144,7 +142,7 @@ class Recorder:
         before, Recorder.active = Recorder.active, self
         try:
             with torch.no_grad(), _evaluated(self._network), _intercepted():
-                result = self._network(**inputs) if by_name else self._network(*inputs.values())
+                result = called(self._network, inputs)
             if self._refusal is not None:  # somebody's own code has caught it
                 raise self._refusal
             with self._telling():

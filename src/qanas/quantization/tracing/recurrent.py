@@ -27,9 +27,10 @@ def one_bias_lstm(builder: Builder, module: OneBiasLSTM, value: Value, /) -> Val
 def lstm(
     builder: Builder, module: nn.LSTM, value: Value | Tensor, /, hx: Sequence[object] | None = None
 ) -> tuple[Value, tuple[Stacked, Stacked | Unavailable]]:
-    """Take an `nn.LSTM`; its two biases are added up."""
+    """Take an `nn.LSTM`; its two biases are added up. One with a projection, which no operator has, goes by steps."""
     if hx is None or _zero(hx):
-        hx = [_zeros(module)] * 2 if module in builder.unrolled else None
+        by_steps = module in builder.unrolled or module.proj_size
+        hx = [_zeros(module, module.proj_size), _zeros(module)] if by_steps else None
     if hx is not None:
         output, (hidden, cell) = _from_states(builder, module, value, hx)
         return output, (hidden, cell)
@@ -66,9 +67,9 @@ def _from_states(
     return replace(output, batch=batch), last
 
 
-def _zeros(module: nn.LSTM | nn.RNN) -> Tensor:
-    """Return the state that a recurrence starts from by default, shape (layers, 1, units)."""
-    return torch.zeros(module.num_layers * (1 + module.bidirectional), 1, module.hidden_size)
+def _zeros(module: nn.LSTM | nn.RNN, units: int = 0) -> Tensor:
+    """Return the state that a recurrence starts from by default, shape (layers, 1, units); by default those of it."""
+    return torch.zeros(module.num_layers * (1 + module.bidirectional), 1, units or module.hidden_size)
 
 
 def _lstm_of(kernel: Tensor, recurrent: Tensor, *biases: Tensor) -> LSTM:
@@ -86,8 +87,6 @@ def _check(module: nn.LSTM | nn.GRU | nn.RNN, value: Value | Tensor) -> None:
         ValueError: it is of another kind, or has the batch elsewhere.
     """
     kind = type(module).__name__
-    if module.proj_size:
-        raise ValueError(f"a {kind} with proj_size = {module.proj_size}; take proj_size = 0")
     if isinstance(value, Tensor):
         if value.ndim != 3 or value.shape[0 if module.batch_first else 1] != 1:  # noqa: PLR2004 - batch, time, features
             raise ValueError(f"a {kind} got a constant of shape {tuple(value.shape)}; give it an axis for the batch")

@@ -138,7 +138,7 @@ class Trace:
         orders = {name: _likely(shape) for name, shape in shapes.items()}
         recorder = Recorder(network, TABLES, Builder(shapes, orders, unrolled))
         try:
-            returned = recorder.run(by_name=len(shapes) > 1)
+            returned = recorder.run()
         except UnsupportedNetworkError:
             raise
         except (Exception, SystemExit) as error:  # what a user's code does with values that have no numbers
