@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.anomaly.task import Anomaly
 from qanas.tasks.base import Task
 from qanas.tasks.images.task import Images
+from qanas.tasks.labels import Sample
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.splits import SPLITS, divided, together, told_group
 from qanas.tasks.timeseries.task import TimeSeries
@@ -74,3 +76,19 @@ def test_intervals_name_what_they_are_over() -> None:
     assert Anomaly("synthetic", group_pattern=r"(m\d)").unit == "group"
     assert Segmentation("synthetic").unit == "image"
     assert Segmentation("synthetic", group_pattern=r"(drive\d)").unit == "group"
+
+
+def test_anomalies_are_held_out_with_the_normal_recordings_of_their_machine(tmp_path: Path) -> None:
+    labels = [label for machine in range(10) for label in ("normal", "normal", "rattle")]
+    machines = [number // 3 for number in range(len(labels))]
+    samples = [Sample(tmp_path, f"{number}.wav", label) for number, label in enumerate(labels)]
+    splits, said = Anomaly("synthetic")._splits(samples, machines, "here")
+    of_normal = {m: s for m, s, label in zip(machines, splits, labels, strict=True) if label == "normal"}
+    of_anomalies = {m: s for m, s, label in zip(machines, splits, labels, strict=True) if label != "normal"}
+    assert set(of_normal.values()) == set(SPLITS)
+    assert all(of_anomalies[machine] == split for machine, split in of_normal.items() if split != "train")
+    trained = [of_anomalies[machine] for machine, split in of_normal.items() if split == "train"]
+    assert set(trained) == {"val", "test"}
+    assert f"have anomalies, {len(trained)} of them" in said[-1]
+    alone = list(range(len(labels)))  # each recording is a group of its own
+    assert not any("groups" in line for line in Anomaly("synthetic")._splits(samples, alone, "here")[1])

@@ -116,6 +116,8 @@ def divided(labels: Sequence[str], groups: Sequence[int], shares: Mapping[str, f
     >>> divided(["a"] * 6 + ["b"] * 3, range(9), {"train": 0.6, "val": 0.2, "test": 0.2}, 0).count("train")
     4
     """
+    if not labels:
+        return []
     classes = {label: place for place, label in enumerate(sorted(set(labels)))}
     names = list(shares)
     numbers = {group: place for place, group in enumerate(sorted(set(groups)))}
@@ -164,9 +166,7 @@ def completed(
     if lacking:
         free = [index for index, name in enumerate(found) if name == "train"]
         shares = {"train": 1.0 - sum(held_out[name] for name in lacking)} | {name: held_out[name] for name in lacking}
-        dealt = (
-            divided([labels[index] for index in free], [groups[index] for index in free], shares, seed) if free else []
-        )
+        dealt = divided([labels[index] for index in free], [groups[index] for index in free], shares, seed)
         for index, name in zip(free, dealt, strict=True):
             found[index] = name
     for name in SPLITS:

@@ -214,8 +214,19 @@ class Anomaly(LabelledFiles):
             alone = sorted(given - {""})
             if alone:
                 said.append(f"{alone[0]} alone has anomalies: they are dealt out over val and test, a half each")
-            dealt = divided([samples[at].label for at in free], [groups[at] for at in free], _EVEN, self.split_seed)
-            splits |= dict(zip(free, dealt, strict=True))
+            # Where a machine's normal recordings are held out, so are its anomalies: else what tells machines apart
+            # would tell anomalies.
+            held_out = {groups[at]: split for at, split in splits.items() if split != "train"}
+            splits |= {at: held_out[groups[at]] for at in free if groups[at] in held_out}
+            left = [at for at in free if groups[at] not in held_out]
+            dealt = divided([samples[at].label for at in left], [groups[at] for at in left], _EVEN, self.split_seed)
+            splits |= dict(zip(left, dealt, strict=True))
+            trained = {groups[at] for at in normal if splits[at] == "train"} & {groups[at] for at in left}
+            if trained:
+                said.append(
+                    f"groups that are trained on have anomalies, {len(trained)} of them, which are held out without "
+                    "their normal recordings: scores may tell groups apart; give splits of your own"
+                )
         for name in ("val", "test"):
             if all(splits[at] != name for at in free):
                 raise InputError(
