@@ -180,3 +180,6 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
         folder.cards()
     shutil.rmtree(folder.models)
     assert folder.cards() == {}
+    folder.model("resnet").mkdir(parents=True)
+    (folder.model("resnet") / "card.json").write_text('{"model": "resnet50", "license": "mit"}')  # no run wrote it
+    assert folder.cards() == {}

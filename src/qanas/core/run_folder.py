@@ -316,16 +316,19 @@ class RunFolder:
         return found | told
 
     def cards(self) -> dict[str, Card]:
-        """Return the cards of the shipped models, the reference first, then by size.
+        """Return the cards of the shipped models, the reference first, then by size; others' folders are passed over.
 
         Raises:
             InputError: a card that is no card.
         """
         cards = {}
         for path in sorted(self.models.glob("[!.]*/card.json")):
+            content = path.read_bytes()
             try:
-                cards[path.parent.name] = Card.model_validate_json(path.read_bytes())
+                cards[path.parent.name] = Card.model_validate_json(content)
             except ValueError as error:
+                if _is_of_others(content):
+                    continue
                 first = str(error).splitlines()[0]
                 raise InputError(f"{path}: {first}; the card was damaged, run again to write it anew") from error
         order = sorted(cards, key=lambda name: (name != SEED_ID, cards[name].weight_bytes, name))
@@ -374,6 +377,15 @@ def locks_lacking(error: BaseException) -> bool:
 
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def _is_of_others(content: bytes) -> bool:
+    """Tell whether a card is another program's: a JSON object with nothing in it that tells a shipped model."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and bool(told) and not {"candidate", "sha256"} & told.keys()
 
 
 def _process_of(holder: Path) -> int | None:
