@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ from qanas.search_strategy.solvers import ExactSearch
 from qanas.workflows.stages import RunStages
 
 Floats = NDArray[np.float64]
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file that lacks: files are named by all that they are made from."""
+    if not Path(target).exists():
+        shutil.copy2(source, target)
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class Variant:
         if not folder.path.exists():
             folder.path.mkdir()
             (folder.path / "features").symlink_to((source.path / "features").resolve())
-            for part in ("blocks", "trainings"):
-                shutil.copytree(source.path / part, folder.path / part)
+        for part in ("blocks", "trainings"):
+            shutil.copytree(source.path / part, folder.path / part, copy_function=_copy, dirs_exist_ok=True)
         recipe = tomllib.loads(source.recipe.read_text("utf-8"))
         recipe["table"] |= table
         recipe["objectives"] = {"miou_quantized": "maximize", **dict.fromkeys(costs, "minimize")}
