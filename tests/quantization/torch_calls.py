@@ -200,6 +200,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), SERIES),
     "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1), SERIES),
     "avg_pool1d without padding": (lambda x: F.avg_pool1d(x, 4, 2, 1, count_include_pad=False), SERIES),
+    "avg_pool1d over all": (lambda x: F.avg_pool1d(x, x.shape[-1]), SERIES),
     "adaptive_avg_pool1d": (lambda x: F.adaptive_avg_pool1d(x, 4), SERIES),
     "adaptive_avg_pool1d to one": (lambda x: F.adaptive_avg_pool1d(x, 1), SERIES),
     "adaptive_avg_pool1d of another size": (lambda x: F.adaptive_avg_pool1d(x, 5), SERIES),

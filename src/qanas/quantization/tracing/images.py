@@ -70,13 +70,29 @@ def avg_pool2d(
 
 
 def _averaged(builder: Builder, value: Value, window: Window, *, counts_padding: bool) -> Value:
-    """Append an average pool; where the kernel can't leave the padding out, what it counted too much is made good."""
+    """Append an average pool; where the kernel can't leave the padding out, what it counted too much is made good.
+
+    Over whole rows, columns or images it is a mean: that has a scale of its own, where a pool's output has its input's,
+    in whose steps averages of many numbers are few (7 to 9 dB of a small classifier's output).
+    """
+    whole = _whole_axes(window, _image(value))
+    if whole:
+        return mean(builder, value, whole, keepdim=True)
     shape = (*_image(value), value.shape[0])
     pool = AveragePool(window, counts_padding=counts_padding)
     if counts_padding or window.is_valid(shape) or window.is_same(shape):
         return _pooled(builder, value, pool)
     missing = prod(window.size) / pool.counts(shape)[0, :, :, 0]
     return multiply(builder, _pooled(builder, value, AveragePool(window)), missing)
+
+
+def _whole_axes(window: Window, image: Pair) -> tuple[int, ...]:
+    """Return the axes that windows cover whole, if they leave the other one as it is; else none."""
+    if any(map(any, window.padding)):
+        return ()
+    covered = [axis for axis in (0, 1) if window.size[axis] == image[axis] > 1]
+    left = [axis for axis in (0, 1) if window.size[axis] == window.stride[axis] == 1 or image[axis] == 1]
+    return tuple(axis - 2 for axis in covered) if {*covered, *left} == {0, 1} else ()
 
 
 def same_pool(builder: Builder, module: SameMaxPool2d | SameAvgPool2d, value: Value, /) -> Value:
