@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from qanas.quantization.operators.arithmetic import Add, Multiply, Subtract
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
 from qanas.quantization.operators.dense import Dense, QuantizedDense, append_dense
 from qanas.quantization.operators.functions import Logistic, Tanh
+from qanas.quantization.operators.recurrence import Recurrence
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, TensorQuantization
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
@@ -26,7 +26,7 @@ PACK_VERSIONS = {"float32": 1, "int8": 1}
 
 
 @dataclass(frozen=True)
-class GRU(Operator):
+class GRU(Recurrence):
     """One GRU layer over a whole sequence from a zero state; shapes (time, features) to (time, units).
 
     ``r, z = sigmoid(gates)``, ``n = tanh(new)``, ``h = n + z * (h - n)`` with ``gates = from_input + from_state`` and
@@ -39,28 +39,8 @@ class GRU(Operator):
         bias_hh: shape (3 * units,).
     """
 
-    activation_bits = (8,)
-
-    weight_ih: Tensor
-    weight_hh: Tensor
     bias_ih: Tensor
     bias_hh: Tensor
-
-    @property
-    def units(self) -> int:
-        """Size of the state."""
-        return self.weight_hh.shape[1]
-
-    def reading(self, positions: Tensor) -> Self:
-        """Return the layer for features that come in another order, given by their positions in torch's."""
-        return replace(self, weight_ih=self.weight_ih[:, positions])
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (time, units)."""
-        time, features = inputs[0]
-        if features != self.weight_ih.shape[1]:
-            raise ValueError(f"a GRU of {self.weight_ih.shape[1]} features got {features}")
-        return time, self.units
 
     def parameters(self) -> int:
         """Return 3 * units * (features + units + 2)."""

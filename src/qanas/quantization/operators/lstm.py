@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from qanas.quantization.numbers.affine import Affine, BiasCodes, QuantizedWeight
 from qanas.quantization.numbers.functions import GATE_INTEGER_BITS, logistic_table, look_up, tanh_table
 from qanas.quantization.numbers.requantization import FixedPoint, step_bounds
 from qanas.quantization.numbers.rounding import AWAY, round_half_away
-from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
+from qanas.quantization.operators.base import QuantizedOperator, Shape
+from qanas.quantization.operators.recurrence import Recurrence
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor, SymmetricQuantization
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
@@ -51,7 +51,7 @@ def cell_exponent(largest: float) -> int:
 
 
 @dataclass(frozen=True)
-class LSTM(Operator):
+class LSTM(Recurrence):
     """One LSTM layer over a whole sequence; shapes (time, features) to (time, units).
 
     Attributes:
@@ -60,27 +60,7 @@ class LSTM(Operator):
         bias: shape (4 * units,).
     """
 
-    activation_bits = (8,)
-
-    weight_ih: Tensor
-    weight_hh: Tensor
     bias: Tensor
-
-    @property
-    def units(self) -> int:
-        """Size of the hidden and of the cell state."""
-        return self.weight_hh.shape[1]
-
-    def reading(self, positions: Tensor) -> Self:
-        """Return the layer for features that come in another order, given by their positions in torch's."""
-        return replace(self, weight_ih=self.weight_ih[:, positions])
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (time, units)."""
-        time, features = inputs[0]
-        if features != self.weight_ih.shape[1]:
-            raise ValueError(f"an LSTM of {self.weight_ih.shape[1]} features got {features}")
-        return time, self.units
 
     def parameters(self) -> int:
         """Return 4 * units * (features + units + 1)."""
