@@ -18,6 +18,7 @@ from qanas.quantization.operators.base import Operator
 from qanas.quantization.operators.convolution import Convolution, Kernel
 from qanas.quantization.operators.dense import Dense
 from qanas.quantization.operators.extremes import Clamp, Extreme, ExtremeOfTwo
+from qanas.quantization.operators.float_terms import X, gelu
 from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReLU, Logistic, Tanh
 from qanas.quantization.operators.gru import GRU
 from qanas.quantization.operators.log_softmax import LogSoftmax
@@ -77,7 +78,7 @@ OPERATORS: list[tuple[Operator, tuple[tuple[int, ...], ...]]] = [
     (MatrixProduct(), ((3, 5), (2, 5))),
     (Absolute(), (IMAGE,)),
     (Clamp(-0.3, 1.7), (IMAGE,)),
-    (TabulatedFunction("GELU", F.gelu, (("GELU", 1),)), (IMAGE,)),
+    (TabulatedFunction("GELU", F.gelu, gelu(X)), (IMAGE,)),
     (MaskedSoftmax(torch.ones(5, 4, dtype=torch.bool).tril(1)), (IMAGE,)),
     (InverseRoot.of(1e-5), (IMAGE,)),
     (ParametricReLU(normal(4)), (IMAGE,)),

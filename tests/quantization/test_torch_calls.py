@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.quantization.tracing import trace
-from tests.quantization.conftest import steps_from_runtime
+from tests.quantization.conftest import float_gap, steps_from_runtime
 from tests.quantization.torch_calls import FUNCTIONS, LAYERS, Called, with_statistics
 
 
@@ -15,7 +15,7 @@ def samples_of(shape: tuple[int, ...]) -> Tensor:
 
 
 def check(network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Compare the graph with torch, and the simulation with the runtime."""
+    """Compare the graph and the float32 file with torch, and the simulation with the runtime."""
     samples = samples_of(shape)
     with torch.no_grad():
         expected = network(samples)
@@ -23,6 +23,7 @@ def check(network: nn.Module, shape: tuple[int, ...]) -> None:
     assert computed.shape == expected.shape
     assert np.allclose(computed, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert not steps_from_runtime(network, samples).any()
+    assert float_gap(network, samples) < 1e-3
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -15,6 +15,7 @@ from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.arithmetic import Add, Subtract
 from qanas.quantization.operators.base import Operator, Shape
 from qanas.quantization.operators.extremes import Clamp, Extreme, ExtremeOfTwo
+from qanas.quantization.operators.float_terms import X, gelu
 from qanas.quantization.operators.functions import Absolute
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.matrix import MatrixProduct
@@ -143,7 +144,7 @@ def test_slopes_by_channel_are_those_of_the_kernel(seed: int) -> None:
 
 FUNCTIONS: dict[str, Operator] = {
     "absolute": Absolute(),
-    "gelu": TabulatedFunction("GELU", F.gelu, (("GELU", 1),)),
+    "gelu": TabulatedFunction("GELU", F.gelu, gelu(X)),
     "reciprocal": TabulatedFunction("a reciprocal", torch.reciprocal),
     "clamp": Clamp(-0.3, 1.7),
     "clamp from 0": Clamp(0.0, 1.0),

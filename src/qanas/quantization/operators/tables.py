@@ -7,7 +7,7 @@ the true one, rounded once. It takes 4 bytes a number twice while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -20,14 +20,12 @@ from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.numbers.requantization import clamp_codes
 from qanas.quantization.numbers.rounding import round_half_away
 from qanas.quantization.operators.base import Operator, QuantizedOperator, Shape
+from qanas.quantization.operators.float_terms import Term, X, relu, rsqrt
 from qanas.quantization.operators.functions import look_up
 from qanas.quantization.program import Program, RuntimeOperator, RuntimeTensor
 from qanas.quantization.ranges import Ranges
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.simulation.fast import FastKernel, tabulated
-
-FloatKernels = Sequence[tuple[str, int]]
-"""Builtin operators one behind the other, and their versions, that compute a function of float32."""
 
 INT8, INT32 = 9, 2
 """Types' numbers in the file format."""
@@ -40,14 +38,12 @@ class TabulatedFunction(Operator):
     Attributes:
         name: what people call it.
         function: f in torch.
-        kernels: that compute it in float32; none where the runtime has none.
-        options: option tables of these kernels.
+        in_float: what computes it in float32; None where the runtime has nothing for it.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
-    kernels: FloatKernels = ()
-    options: Mapping[str, Mapping[str, int | float | bool]] | None = None
+    in_float: Term | None = None
 
     activation_bits = (8,)
 
@@ -75,14 +71,9 @@ class TabulatedFunction(Operator):
         Raises:
             ValueError: the runtime has none.
         """
-        if not self.kernels:
+        if self.in_float is None:
             raise ValueError(f"{self.name} has no kernel of float32; export it with 8 bits")
-        source = inputs[0]
-        for position, (kind, version) in enumerate(self.kernels):
-            last = position == len(self.kernels) - 1
-            result = output if last else RuntimeTensor(output.shape, output.dtype)
-            program.append(RuntimeOperator(kind, version, [source], [result], (self.options or {}).get(kind, {})))
-            source = result
+        self.in_float.append(program, inputs[0], output)
 
 
 def _without_gaps(values: Tensor) -> Tensor:
@@ -107,15 +98,8 @@ class InverseRoot(TabulatedFunction):
     @classmethod
     def of(cls, epsilon: float) -> Self:
         """Return the function for an epsilon."""
-        return cls("an inverse root", partial(_inverse_root, epsilon=epsilon), epsilon=epsilon)
-
-    def lower(self, program: Program, inputs: Sequence[RuntimeTensor], output: RuntimeTensor) -> None:
-        """Append the float32 operators."""
-        positive, above = (RuntimeTensor(output.shape, output.dtype) for _ in range(2))
-        epsilon = RuntimeTensor.constant(np.full(1, self.epsilon, np.float32))
-        program.append(RuntimeOperator("RELU", 1, inputs, [positive]))
-        program.append(RuntimeOperator("ADD", 1, [positive, epsilon], [above]))
-        program.append(RuntimeOperator("RSQRT", 1, [above], [output]))
+        in_float = rsqrt(relu(X) + epsilon)
+        return cls("an inverse root", partial(_inverse_root, epsilon=epsilon), in_float, epsilon=epsilon)
 
 
 def _inverse_root(squares: Tensor, epsilon: float) -> Tensor:

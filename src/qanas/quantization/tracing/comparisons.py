@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from qanas.quantization.operators.float_terms import COMPARISONS, X
 from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.tracing.builder import Builder, Translator, Translators
 from qanas.quantization.tracing.functions import absolute, maximum
@@ -43,7 +44,8 @@ def comparison(compare: Comparison) -> Translator:
         bound = float(other)
         if compare in EQUALITIES and bound != 0.0:
             raise ValueError(f"a comparison with exactly {bound:g}, which codes may miss; take >= and <= around it")
-        return builder.unary(TabulatedFunction("a comparison", partial(_holds, compare, bound)), one)
+        in_float = COMPARISONS[compare.__name__](X, bound)
+        return builder.unary(TabulatedFunction("a comparison", partial(_holds, compare, bound), in_float), one)
 
     return translate
 

@@ -13,13 +13,15 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.numbers.requantization import BOUNDS
+from qanas.quantization.operators import float_terms
 from qanas.quantization.operators.extremes import Clamp, ExtremeOfTwo
+from qanas.quantization.operators.float_terms import FORMULAS, Formula, term_of
 from qanas.quantization.operators.functions import Absolute, HardSwish, LeakyReLU, Logistic, Tanh
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.prelu import ParametricReLU
 from qanas.quantization.operators.reductions import Softmax
 from qanas.quantization.operators.rescaling import HardSigmoid, ReLU
-from qanas.quantization.operators.tables import FloatKernels, TabulatedFunction
+from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.tracing.builder import Builder, Translators, of_module, with_settings
 from qanas.quantization.tracing.parts import chunk
 from qanas.quantization.tracing.pointwise import Operand, add, multiply, negate, of_two
@@ -84,7 +86,8 @@ def threshold(builder: Builder, value: Value, /, threshold: float, value_below: 
     """Take a threshold; from 0 to 0 it is a ReLU."""
     if threshold == value_below == 0.0:
         return relu(builder, value, inplace)
-    return tabulated("threshold", partial(F.threshold, threshold=threshold, value=value_below))(builder, value)
+    of_both = partial(F.threshold, threshold=threshold, value=value_below)
+    return tabulated("threshold", of_both, lambda x: float_terms.threshold(x, threshold, value_below))(builder, value)
 
 
 def absolute(builder: Builder, value: Value, /) -> Value:
@@ -213,11 +216,13 @@ def power(builder: Builder, value: Operand, exponent: Operand, /) -> Value:
         raise ValueError("a power of two values, or of several constants; take a number as base or as exponent")
     if not isinstance(value, Value):
         assert isinstance(exponent, Value)  # noqa: S101 - translators are called with at least one
-        return tabulated(f"powers of {float(value):g}", partial(torch.pow, float(value)))(builder, exponent)
+        base = float(value)
+        return tabulated(f"powers of {base:g}", partial(torch.pow, base), lambda x: base**x)(builder, exponent)
     exponent = float(constant)
     if exponent == 2.0:  # noqa: PLR2004 - a square
         return multiply(builder, value, value)
-    return tabulated(f"a power of {exponent:g}", partial(torch.pow, exponent=exponent))(builder, value)
+    power_of = partial(torch.pow, exponent=exponent)
+    return tabulated(f"a power of {exponent:g}", power_of, lambda x: x**exponent)(builder, value)
 
 
 def square(builder: Builder, value: Value, /) -> Value:
@@ -228,23 +233,21 @@ def square(builder: Builder, value: Value, /) -> Value:
 def tabulated(
     name: str,
     function: Callable[..., Tensor],
-    kernels: FloatKernels = (),
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    formula: Formula | None = None,
 ) -> Callable[..., Value]:
     """Return the translator of a function of single values that is looked up.
 
     Args:
         name: what people call it.
         function: in torch; takes what the translator takes.
-        kernels: that compute it in float32, for calls without further arguments.
-        options: of these kernels.
+        formula: of what computes it in float32; None where the runtime has nothing for it.
     """
 
     def translate(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401
         settings.pop("inplace", None)
         computed = partial(_called, function, arguments, settings) if arguments or settings else function
-        given = () if arguments or settings else kernels
-        return builder.unary(TabulatedFunction(name, computed, given, options), value)
+        in_float = term_of(formula, *arguments, **settings)
+        return builder.unary(TabulatedFunction(name, computed, in_float), value)
 
     return translate
 
@@ -255,55 +258,53 @@ def _called(
     return function(values, *arguments, **settings)
 
 
-gelu = tabulated("GELU", F.gelu, (("GELU", 1),))
-elu = tabulated("ELU", F.elu, (("ELU", 1),))
-celu, selu, mish = tabulated("CELU", F.celu), tabulated("SELU", F.selu), tabulated("Mish", F.mish)
-softplus, softsign = tabulated("Softplus", F.softplus), tabulated("Softsign", F.softsign)
-logsigmoid, tanhshrink = tabulated("LogSigmoid", F.logsigmoid), tabulated("Tanhshrink", F.tanhshrink)
-softshrink, hardshrink = tabulated("Softshrink", F.softshrink), tabulated("Hardshrink", F.hardshrink)
+gelu = tabulated("GELU", F.gelu, float_terms.gelu)
+elu, celu = tabulated("ELU", F.elu, float_terms.elu), tabulated("CELU", F.celu, float_terms.celu)
+selu, mish = tabulated("SELU", F.selu, float_terms.selu), tabulated("Mish", F.mish, float_terms.mish)
+softplus = tabulated("Softplus", F.softplus, float_terms.softplus)
+softsign = tabulated("Softsign", F.softsign, lambda x: x / (1.0 + float_terms.absolute(x)))
+logsigmoid = tabulated("LogSigmoid", F.logsigmoid, lambda x: -float_terms.softplus(-x))
+tanhshrink = tabulated("Tanhshrink", F.tanhshrink, lambda x: x - float_terms.tanh(x))
+softshrink = tabulated("Softshrink", F.softshrink, float_terms.softshrink)
+hardshrink = tabulated("Hardshrink", F.hardshrink, float_terms.hardshrink)
 
 BY_FUNCTION = {
-    function: tabulated(function.__name__, function, kernels)
-    for function, kernels in (
-        (torch.exp, (("EXP", 1),)),
-        (torch.log, (("LOG", 1),)),
-        (torch.sqrt, (("SQRT", 1),)),
-        (torch.rsqrt, (("RSQRT", 1),)),
-        (torch.sin, (("SIN", 1),)),
-        (torch.cos, (("COS", 1),)),
-        *(
-            (function, ())
-            for function in (
-                torch.expm1,
-                torch.log1p,
-                torch.log2,
-                torch.log10,
-                torch.exp2,
-                torch.logit,
-                torch.erf,
-                torch.erfc,
-                torch.reciprocal,
-                torch.tan,
-                torch.asin,
-                torch.acos,
-                torch.atan,
-                torch.sinh,
-                torch.cosh,
-                torch.asinh,
-                torch.acosh,
-                torch.atanh,
-                torch.sinc,
-                torch.deg2rad,
-                torch.rad2deg,
-                torch.sign,
-                torch.sgn,
-                torch.floor,
-                torch.ceil,
-                torch.round,
-                torch.trunc,
-                torch.frac,
-            )
-        ),
+    function: tabulated(function.__name__, function, FORMULAS.get(function.__name__))
+    for function in (
+        torch.exp,
+        torch.log,
+        torch.sqrt,
+        torch.rsqrt,
+        torch.sin,
+        torch.cos,
+        torch.expm1,
+        torch.log1p,
+        torch.log2,
+        torch.log10,
+        torch.exp2,
+        torch.logit,
+        torch.erf,
+        torch.erfc,
+        torch.reciprocal,
+        torch.tan,
+        torch.asin,
+        torch.acos,
+        torch.atan,
+        torch.sinh,
+        torch.cosh,
+        torch.asinh,
+        torch.acosh,
+        torch.atanh,
+        torch.sinc,
+        torch.deg2rad,
+        torch.rad2deg,
+        torch.sign,
+        torch.sgn,
+        torch.floor,
+        torch.ceil,
+        torch.round,
+        torch.trunc,
+        torch.frac,
     )
 }
 
@@ -360,14 +361,8 @@ TRANSLATORS = Translators(
         nn.Softmax: with_settings(softmax, "dim"),
         nn.Softmin: with_settings(softmin, "dim"),
         nn.Softmax2d: lambda builder, _, value: softmax(builder, value, 1),
-        nn.GELU: lambda builder, module, value: (
-            gelu(builder, value)
-            if module.approximate == "none"
-            else gelu(builder, value, approximate=module.approximate)
-        ),
-        nn.ELU: lambda builder, module, value: (
-            elu(builder, value) if module.alpha == 1.0 else elu(builder, value, module.alpha)
-        ),
+        nn.GELU: lambda builder, module, value: gelu(builder, value, approximate=module.approximate),
+        nn.ELU: with_settings(elu, "alpha"),
         nn.CELU: with_settings(celu, "alpha"),
         nn.SELU: of_module(selu),
         nn.Mish: of_module(mish),

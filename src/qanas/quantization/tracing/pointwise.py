@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qanas.quantization.operators.arithmetic import Add, BinaryOperator, Multiply, Subtract, WithConstant
 from qanas.quantization.operators.extremes import ExtremeOfTwo
+from qanas.quantization.operators.float_terms import COMPARISONS, X
 from qanas.quantization.operators.masked_softmax import BLOCKED
 from qanas.quantization.operators.tables import TabulatedFunction
 from qanas.quantization.passes.masks import BLOCKING, blocked
@@ -20,9 +21,9 @@ from qanas.quantization.tracing.values import OtherwiseError, Value, size_of
 
 Operand = Value | Tensor | float
 
-NEGATION = TabulatedFunction("a negation", lambda values: (values == 0.0).to(torch.float32))
+NEGATION = TabulatedFunction("a negation", lambda values: (values == 0.0).to(torch.float32), COMPARISONS["eq"](X, 0.0))
 
-RECIPROCAL = TabulatedFunction("a reciprocal", torch.reciprocal)
+RECIPROCAL = TabulatedFunction("a reciprocal", torch.reciprocal, 1.0 / X)
 
 
 def add(builder: Builder, one: Operand, other: Operand, /, *, alpha: float = 1) -> Value:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from qanas.quantization.operators.extremes import Extreme, Side
+from qanas.quantization.operators.float_terms import inverse_norm
 from qanas.quantization.operators.log_softmax import LogSoftmax
 from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.tracing.builder import Builder, Translators, with_settings
@@ -148,7 +149,7 @@ def normalize(builder: Builder, value: Value, /, p: float = 2.0, dim: int = 1, e
     if p != 2.0:  # noqa: PLR2004 - the usual norm
         raise ValueError(f"a normalization with p = {p}; take p = 2")
     squares = total(builder, multiply(builder, value, value), dim, keepdim=True)
-    inverse = tabulated("an inverse norm", _inverse_root)(builder, squares, eps)
+    inverse = tabulated("an inverse norm", _inverse_root, inverse_norm)(builder, squares, eps)
     return multiply(builder, value, inverse)
 
 
