@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from qanas.core.errors import InputError
-from qanas.exporting.export import exporter, ship
+from qanas.exporting.export import exporter, integer_tflite, ship
 from qanas.exporting.report import Export
 from qanas.exporting.scheme import ExportScheme
 from qanas.exporting.source import Source
@@ -130,10 +130,30 @@ def test_bits_of_weights_for_a_layer_without_weights() -> None:
     exporter("tflite", None, ["layers.2.weight_bits=4", "layers.1.activation_bits=8"])(source)
 
 
-def test_a_layer_that_needs_other_bits_is_named_with_the_option_that_gives_them() -> None:
+def test_what_has_no_kernel_of_16_bits_has_8_and_it_is_told() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.PReLU(4), nn.LayerNorm(4), nn.Linear(4, 2)), samples)
+    scheme = ExportScheme.parse("int16", [])
+    deployed = integer_tflite(source, scheme)
+    assert deployed.failure == ""
+    assert deployed.precision == "int8 and int16"
+    assert deployed.quantization is not None
+    assert deployed.quantization.endswith(
+        "8 bits where the runtime has no kernel of 16: 2 of InverseRoot, ParametricReLU"
+    )
+    assert "no kernel" not in ExportScheme().description(source.graph)
+
+
+def test_a_layer_that_can_not_have_the_bits_that_it_is_to_have_is_named_with_the_option_that_gives_others() -> None:
     samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.PReLU(4)), samples)
     told = r"^--scheme: _1: .* give this layer activation_bits = 8, by --set layers\.NAME\.FIELD=VALUE, or name another"
     with pytest.raises(InputError, match=told):
-        ExportScheme.parse("int16", []).quantize(source)
+        ExportScheme.parse("int16", ["layers._1.activation_bits=16"]).quantize(source)
     assert ExportScheme.parse("int16", ["layers._1.activation_bits=8"]).quantize(source).precision == "int8 and int16"
+
+
+def test_what_moves_codes_without_a_kernel_of_16_bits_moves_8() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 2, 4, 4)).astype(np.float32)
+    source = Source.of(nn.Sequential(nn.Conv2d(2, 8, 1), nn.PixelShuffle(2), nn.Conv2d(2, 3, 1)), samples)
+    assert integer_tflite(source, ExportScheme.parse("int16", [])).failure == ""

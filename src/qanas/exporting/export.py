@@ -114,7 +114,7 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
         model=model,
         precision=quantized.precision,
         scheme=scheme.name,
-        quantization=scheme.scheme.description(),
+        quantization=scheme.description(source.graph),
         outputs=_real(quantized, codes),
         costs=costs_of(Blueprint(source.graph, quantized), SHIPPED_COSTS),
         parity=parity,
@@ -126,7 +126,7 @@ def integer_tflite(source: Source, scheme: ExportScheme) -> Deployed:
 def _loaded(
     source: Source, program: Program, content: bytes, kernels: Sequence[Kernels] = ("reference",)
 ) -> LiteRTModel:
-    """Return a file in LiteRT, with the first kernels that load it: the reference ones lack ELU in float32.
+    """Return a file in LiteRT, with the first kernels that load it: the reference ones lack some of float32.
 
     Raises:
         InputError: LiteRT refuses it.
@@ -235,7 +235,7 @@ def int8_onnx(source: Source, scheme: ExportScheme) -> Deployed:
         model=model,
         precision="int8",
         scheme=scheme.name,
-        quantization=scheme.scheme.description(),
+        quantization=scheme.description(source.graph),
         outputs=_real(quantized, codes),
         costs={"file_bytes": len(content), "macs": source.graph.macs},
         parity=parity,

@@ -11,6 +11,7 @@ from qanas.core.keys import Assignment
 from qanas.exporting.source import Source
 from qanas.quantization.graph import Graph
 from qanas.quantization.mean_error import without_mean_error
+from qanas.quantization.passes.parameters import lacking_kernels
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import (
     DEFAULT_SCHEME,
@@ -85,13 +86,24 @@ class ExportScheme:
         except ValueError as error:
             raise InputError(f"--set {error}") from error
 
+    def description(self, graph: Graph) -> str:
+        """Return how a network is quantized, in words."""
+        lacking = lacking_kernels(graph, self.scheme)
+        kinds = ", ".join(sorted({type(node.operator).__name__ for node in lacking.values()}))
+        told = f"; 8 bits where the runtime has no kernel of 16: {len(lacking)} of {kinds}" if lacking else ""
+        return f"{self.scheme.description()}{told}"
+
     def quantize(self, source: Source) -> QuantizedGraph:
-        """Quantize with the ranges of the calibration samples.
+        """Quantize with the ranges of the calibration samples; with 8 bits where there is no kernel of more.
 
         Raises:
             InputError: the network can't have the scheme, or its values can't be quantized.
         """
         scheme = self.scheme
+        layers = {name: dict(own) for name, own in scheme.layers.items()}
+        for name, node in lacking_kernels(source.graph, scheme).items():
+            layers.setdefault(name, {})["activation_bits"] = node.operator.activation_bits[0]
+        scheme = replace(scheme, layers=layers)
         without = _without_weights(scheme, source.graph)
         if without:
             raise InputError(f"--set layers.{without}.weight_bits: it has no weights; leave it out")

@@ -131,12 +131,22 @@ def with_equal_widths(graph: Graph, scheme: Scheme) -> Widened:
 def _bits_of(node: Node, given: Sequence[ActivationBits], scheme: Scheme) -> ActivationBits:
     """Return the bits that an operator computes in, for those of its inputs."""
     operator = node.operator
-    if operator.parameters_from == "input":
+    if operator.parameters_from == "input" and given[0] in operator.activation_bits:
         return given[0]
     named = scheme.fixes("activation_bits", node.name)
     if named or operator.tensors() or len(set(given)) > 1 or given[0] not in operator.activation_bits:
         return scheme.of(node.name).activation_bits
     return given[0]
+
+
+def lacking_kernels(graph: Graph, scheme: Scheme) -> Mapping[str, Node]:
+    """Return the nodes that have no kernel of the scheme's bits and that no layer of it names, by name."""
+    return {
+        node.name: node
+        for node in graph.nodes
+        if scheme.of(node.name).activation_bits not in node.operator.activation_bits
+        and not scheme.fixes("activation_bits", node.name)
+    }
 
 
 def _check_kernel(node: Node, bits: ActivationBits) -> None:
