@@ -340,6 +340,9 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         lambda x: F.cosine_similarity(x.unsqueeze(1), torch.linspace(-1, 1, 12).view(2, 6), -1),
         VECTOR,
     ),
+    "cdist to constants": (lambda x: torch.cdist(x, torch.linspace(-1, 1, 18).reshape(3, 6)), VECTOR),
+    "cdist of rows": (lambda x: torch.cdist(x, x.flip(1)[:, :3]), SERIES),
+    "cdist from constants, of sizes": (lambda x: torch.cdist(torch.linspace(-1, 1, 24).reshape(2, 12), x, p=1), SERIES),
     "pairwise_distance": (lambda x: F.pairwise_distance(x, 0.5 * x.flip(1), keepdim=True), VECTOR),
     "a mean over one of many axes": (lambda x: x.view(-1, 2, 3, 2, 2, 3, 2).mean(2).flatten(1), (24, 6)),
     # neighbours

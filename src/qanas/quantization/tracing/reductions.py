@@ -16,7 +16,7 @@ from qanas.quantization.operators.reductions import Mean
 from qanas.quantization.tracing.builder import Builder, Translators, with_settings
 from qanas.quantization.tracing.functions import BY_FUNCTION, absolute, maximum, minimum, over_axis, tabulated
 from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract
-from qanas.quantization.tracing.shapes import squeeze
+from qanas.quantization.tracing.shapes import squeeze, unsqueeze
 from qanas.quantization.tracing.values import Axes, Factor, Value, flat
 
 Dims = int | Sequence[int] | None
@@ -142,6 +142,16 @@ def pairwise_distance(
     """Take the norm of differences along the last axis; what torch adds to them is far below a step."""
     del eps
     return norm(builder, subtract(builder, x1, x2), p, -1, keepdim)
+
+
+def distances(builder: Builder, x1: Operand, x2: Operand, /, p: float = 2.0, compute_mode: object = None) -> Value:
+    """Take the norms of differences between all rows of one and all of the other: products would round them away."""
+    del compute_mode
+    one, other = (
+        unsqueeze(builder, rows, axis) if isinstance(rows, Value) else torch.as_tensor(rows).detach().unsqueeze(axis)
+        for rows, axis in ((x1, -2), (x2, -3))
+    )
+    return norm(builder, subtract(builder, one, other), p, -1)
 
 
 def normalize(builder: Builder, value: Value, /, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Value:
@@ -285,6 +295,7 @@ TRANSLATORS = Translators(
         torch.linalg.norm: matrix_or_vector_norm,
         torch.nn.functional.normalize: normalize,
         **dict.fromkeys((torch.cosine_similarity, torch.nn.functional.cosine_similarity), cosine_similarity),
+        torch.cdist: distances,
         **dict.fromkeys((torch.pairwise_distance, torch.nn.functional.pairwise_distance), pairwise_distance),
         **dict.fromkeys((torch.logsumexp, "logsumexp"), logsumexp),
         **dict.fromkeys((torch.log_softmax, torch.nn.functional.log_softmax, "log_softmax"), log_softmax),
