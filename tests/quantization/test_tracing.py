@@ -396,10 +396,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
         r"\[:, a tensor of shape \(3,\), a tensor of shape \(2,\)\]; take lists of rows and columns",
     ),
     "rows that aren't there": (lambda _, x: x[:, torch.tensor([4]), torch.tensor([0])], "of axes of 4 and 6"),
-    "a resize that smooths": (
-        lambda _, x: F.interpolate(x, (3, 3), mode="bilinear", antialias=True),
-        "with antialias; take one without",
-    ),
     "a norm of matrices": (lambda _, x: torch.linalg.norm(x, 2, (2, 3)), "take ord = 'fro'"),
     "a missing axis": (lambda _, x: x.transpose(1, 4), "axis 4 of a value of 4 axes"),
     "an option that is not known": (lambda _, x: x.transpose(1, 2, copy=True), "copy"),  # type: ignore[call-arg]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
-from torch import nn
+from torch import Tensor, nn
 
 from qanas.layers.images import SameAvgPool2d, SameMaxPool2d, same_padding
 from qanas.quantization.operators.resize import ResizeBilinear, ResizeNearest
 from qanas.quantization.operators.windows import AveragePool, MaxPool, Pair, Window
-from qanas.quantization.tracing.builder import Builder, Sizes, Translator, Translators, pair, with_settings
+from qanas.quantization.tracing.attention import matmul
+from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair, with_settings
 from qanas.quantization.tracing.joining import cat
 from qanas.quantization.tracing.parts import along
 from qanas.quantization.tracing.pointwise import multiply
 from qanas.quantization.tracing.reductions import amax, mean
+from qanas.quantization.tracing.shapes import as_row
 from qanas.quantization.tracing.values import Factors, Value, new_axis, size_of
 
 
@@ -214,11 +214,9 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Value:
-    """Take a resize to the nearest pixels or between them."""
+    """Take a resize: to the nearest pixels, between two, or by a sum of more, which is a product of matrices."""
     if len(value.torch) != 3:  # noqa: PLR2004 - channels, rows, columns
         raise ValueError(f"a resize of {value.shape}; it takes (channels, rows, columns)")
-    if antialias:
-        raise ValueError("a resize with antialias; take one without, or mode='area'")
     channels, rows, columns = value.torch
     before = (size_of(rows), size_of(columns))
     # What is computed anew, and windows of an area, follow from the size alone; all else from the factor itself.
@@ -228,16 +226,52 @@ def interpolate(
         return value
     if mode == "area":
         return adaptive_avg_pool2d(builder, value, wanted)
+    if mode == "bicubic" or (mode == "bilinear" and antialias):
+        factors = None if size is not None or rounds else _of_both(scale_factor)
+        return _by_matrices(builder, value, wanted, factors, mode, align_corners, antialias)
     operators = {
         "nearest": ResizeNearest(*wanted),
         "nearest-exact": ResizeNearest(*wanted, from_centres=True),
         "bilinear": ResizeBilinear(*wanted, aligns_corners=bool(align_corners)),
     }
     if mode not in operators:
-        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(operators)}, area")
+        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(operators)}, bicubic, area")
     source, order = builder.last(value, (rows, columns), channels)
     down, across = map(new_axis, wanted)
     return builder.emit(operators[mode], [source], (channels, down, across), (down, across, order))
+
+
+def _by_matrices(
+    builder: Builder,
+    value: Value,
+    wanted: Pair,
+    factors: tuple[float, float] | None,
+    mode: str,
+    align_corners: bool | None,
+    antialias: bool,
+) -> Value:
+    """Take a resize by torch's own weights: what it makes of an image of each row, and of each column, alone.
+
+    Args:
+        builder: appends the operators.
+        value: an image.
+        wanted: its rows and columns then.
+        factors: by which positions are stretched; None: those of the sizes.
+        mode: of the resize.
+        align_corners: whether the outermost pixels stay where they are.
+        antialias: whether it smooths what gets smaller.
+    """
+
+    def weights(axis: int) -> Tensor:
+        """Return what each pixel before adds to each one then, shape (then, before)."""
+        pixels = torch.eye(_image(value)[axis])[None, None]
+        size = None if factors else (wanted[axis], len(pixels[0, 0]))
+        stretched = (factors[axis], 1.0) if factors else None
+        resized = F.interpolate(pixels, size, stretched, mode, align_corners, antialias=antialias)
+        return resized[0, 0]
+
+    down, across = weights(0), weights(1)
+    return matmul(builder, matmul(builder, down, value), across.T)
 
 
 def upsample(builder: Builder, module: nn.Upsample, value: Value, /) -> Value:
@@ -268,20 +302,6 @@ def resized(
     )
     mode = {"linear": "bilinear"}.get(mode, mode)
     return as_row(interpolate)(builder, value, wanted, factors, mode, align_corners, recompute_scale_factor, antialias)
-
-
-def as_row(translate: Translator) -> Callable[..., Value]:
-    """Return the translator of what goes over time for one over images of a row."""
-
-    def translated(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401
-        if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
-            raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
-        channels, time = value.torch
-        image: Value = replace(value, torch=(channels, value.beside, time), beside=())
-        channels, rows, time = (image := translate(builder, image, *arguments, **settings)).torch
-        return replace(image, torch=(channels, time), beside=rows)
-
-    return translated
 
 
 def _one(sizes: Sizes | None, of_row: int) -> tuple[int, int] | None:
@@ -331,13 +351,18 @@ def adaptive_max_pool1d(builder: Builder, value: Value, /, output_size: Sizes, r
 
 
 def _scaled(size: Pair, factor: Factor, *, rounds: bool) -> Pair:
-    if factor is None:
-        raise ValueError("a resize without size and scale_factor")
-    factors = (factor, factor) if isinstance(factor, int | float) else (factor[0], factor[-1])
+    factors = _of_both(factor)
     rows, columns = (side * by for side, by in zip(size, factors, strict=True))
     if not rounds and (rows != int(rows) or columns != int(columns)):
         raise ValueError(f"a resize of {size} by {factors}, to no whole size; give the size")
     return int(rows), int(columns)
+
+
+def _of_both(factor: Factor) -> tuple[float, float]:
+    """Return the factors of rows and of columns."""
+    if factor is None:
+        raise ValueError("a resize without size and scale_factor")
+    return (factor, factor) if isinstance(factor, int | float) else (factor[0], factor[-1])
 
 
 MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")

@@ -16,8 +16,8 @@ from qanas.quantization.operators.dense import BatchNorm, Dense
 from qanas.quantization.operators.transposed import Spread, TransposedConvolution
 from qanas.quantization.operators.windows import Window
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
-from qanas.quantization.tracing.images import as_row
 from qanas.quantization.tracing.joining import pad
+from qanas.quantization.tracing.shapes import as_row
 from qanas.quantization.tracing.values import Factors, OtherwiseError, Value, new_axis, positions, size_of
 
 

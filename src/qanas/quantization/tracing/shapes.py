@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.operators.moves import DepthToSpace, Repeat, Reverse, SpaceToDepth
-from qanas.quantization.tracing.builder import Builder, Translators, numbers
+from qanas.quantization.tracing.builder import Builder, Translator, Translators, numbers
 from qanas.quantization.tracing.values import Value, new_axis, size_of
 
 
@@ -299,6 +299,20 @@ def listed(numbers: Sequence[int | Sequence[int]]) -> list[int]:
     for entry in numbers:
         entries += [entry] if isinstance(entry, int) else entry
     return entries
+
+
+def as_row(translate: Translator) -> Callable[..., Value]:
+    """Return the translator of what goes over time for one over images of a row."""
+
+    def translated(builder: Builder, value: Value, /, *arguments: Any, **settings: Any) -> Value:  # noqa: ANN401
+        if len(value.torch) != 2:  # noqa: PLR2004 - channels, time
+            raise ValueError(f"a pool over time got {value.shape}; it takes (channels, time)")
+        channels, time = value.torch
+        image: Value = replace(value, torch=(channels, value.beside, time), beside=())
+        channels, rows, time = (image := translate(builder, image, *arguments, **settings)).torch
+        return replace(image, torch=(channels, time), beside=rows)
+
+    return translated
 
 
 TRANSLATORS = Translators(
