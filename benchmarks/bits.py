@@ -168,7 +168,7 @@ def trained_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
             same = [o for o in content["trained"] if o["share"] == entry["share"] and o["bits"] == "block"]
             ahead = gap(entry, same[0]) if same and entry["bits"] != "block" else ""
             lines.append(
-                f"| {run} | {entry['share']:.0%} | {TOLD[entry['bits']]} | {entry[PACKED]:,} "
+                f"| {run} | {entry['share']:.0%} | {TOLD[entry['bits']]} | {entry[PACKED]:,.0f} "
                 f"| {100 * entry['val']:.1f} | {100 * entry['test']:.1f} | {ahead} |"
             )
     return lines
