@@ -12,8 +12,8 @@ means over the finalists of a seed; their intervals are of the same draws of tes
 nothing of other trainings. The volume is QA-BWNAS's hypervolume of (1 - mIoU on test data, weight bytes), below the
 worst of both sides, relative to the other's. What a finalist begins from is part of its method, and part of what it is
 ahead by; the reference (`seed`), trained for the same 20 epochs from random weights, stands among the models. SPOS'
-seeds 0 and 1 were run before statistics of batch norms got faster, FairNAS' after: each of its trials takes 0.75 of the
-time.
+seeds 0 and 1 were run before statistics of batch norms got faster, its seed 2 and FairNAS' after: a trial takes 0.75 of
+the time then. SPOS and FairNAS are given about three times QA-BWNAS's time, more than an equal budget.
 """
 
 from __future__ import annotations
