@@ -22,10 +22,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from arms import Arm, Comparison, Overrides, Pair, Record, Runs, hours_of, parser_of, protocol_of, volume_ratio
+from qanas.tasks.resampling import student_quantile
 
 METRIC, COST = "miou", "weight_bytes"
 EPOCHS, TEACHER_EPOCHS = 20, 40
+FEWEST_SEEDS = 3
 
 OWN = Arm("QA-BWNAS", "camvid_bwnas_int8", (COST,), {"teacher.epochs": TEACHER_EPOCHS})
 OTHERS = (
@@ -59,6 +63,7 @@ def written(runs: Runs) -> str:
             cells = [other.name, pair.seed, *scores, pair.ahead, *kilobytes]
             volume = volume_ratio(pair.one, pair.other, COST)
             lines.append("| " + " | ".join([*cells, f"{volume:.2f}"]) + " |")
+    lines += ["", *(_over_seeds(runs, other.name) for other in OTHERS)]
     lines += [
         "",
         "## Effort",
@@ -77,6 +82,16 @@ def written(runs: Runs) -> str:
         _row(arm, seed, row) for arm, seeds in runs.items() for seed, own in seeds.items() for row in own["models"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _over_seeds(runs: Runs, other: str) -> str:
+    """Return by how much QA-BWNAS is ahead of another arm over seeds: other teachers, supernets and trainings."""
+    gaps = np.array([np.subtract(*pair.means("test")) for pair in Pair.of(runs, OWN.name, other)])
+    if len(gaps) < FEWEST_SEEDS:
+        return ""
+    half = student_quantile(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    low, middle, high = (f"{100 * (gaps.mean() + side * half):.1f}" for side in (-1, 0, 1))
+    return f"- Over {len(gaps)} seeds ahead of {other} by {middle} points ({low} to {high}, Student, 95 %)."
 
 
 def _row(arm: str, seed: str, row: Mapping[str, Any]) -> str:
