@@ -109,8 +109,9 @@ def by_network(
 
 
 def features_of_run(run: FinishedRun) -> FeatureFolders:
-    """Return where the teacher's features lie."""
-    (home,) = {path.parent for path in (run.folder.path / "features").rglob("train")}
+    """Return where the teacher's features lie: the newest ones, where another version of qanas left some as well."""
+    homes = {path.parent for path in (run.folder.path / "features").rglob("train")}
+    home = max(homes, key=lambda path: (path / "train").stat().st_mtime)
     return FeatureFolders(home / "train", home / "held_out")
 
 
