@@ -229,6 +229,19 @@ def hours_of(records: Sequence[Record]) -> dict[str, float]:
     return {stage: statistics.mean(own.get(stage, 0.0) for own in each) / 3600 for stage in each[0]}
 
 
+def points_ahead(gap: float, one: Sequence[float], other: Sequence[float], units: int) -> str:
+    """Return a gap between scores in points, with 95 % over the same draws of units on both sides.
+
+    Args:
+        gap: between the scores.
+        one: side's score over every draw, shape (draws,).
+        other: side's, likewise.
+        units: that each draw has.
+    """
+    found = difference(np.array(one), np.array(other), units)
+    return f"{100 * gap:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
 @dataclass(frozen=True)
 class Pair:
     """One search beside another one, of the same seed.
@@ -258,8 +271,7 @@ class Pair:
     def ahead(self) -> str:
         """By how many points the one's mean score on test data is ahead, with 95 % over the same draws of its units."""
         one, other = self.means("test")
-        gap = difference(np.array(self.one["drawn"]), np.array(self.other["drawn"]), self.one["units"])
-        return f"{100 * (one - other):+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+        return points_ahead(one - other, self.one["drawn"], self.other["drawn"], self.one["units"])
 
 
 def volume_ratio(one: Record, other: Record, cost: str) -> float:

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from arms import points_ahead
 from blockwise_fronts import Front, Variant, least_cost
 from pages import write_page
 from qanas.core.pareto import hypervolume
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.shipping.verdict import draws_in
-from qanas.tasks.resampling import difference
 from ranked_networks import unit_of
 
 PACKED = "packed_weight_bytes"
@@ -151,12 +151,6 @@ def fronts_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return by how many points of test mIoU a network is ahead, with 95 % over the same draws of images."""
-    found = difference(np.array(one["drawn"]), np.array(other["drawn"]), one["images"])
-    return f"{100 * (one['test'] - other['test']):+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
-
-
 def trained_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the lines of a table of the retrained networks, a row for each run, size and bits."""
     lines = [
@@ -166,7 +160,11 @@ def trained_table(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for run, content in runs.items():
         for entry in content["trained"]:
             same = [o for o in content["trained"] if o["share"] == entry["share"] and o["bits"] == "block"]
-            ahead = gap(entry, same[0]) if same and entry["bits"] != "block" else ""
+            ahead = ""
+            if same and entry["bits"] != "block":
+                (other,) = same
+                gap = entry["test"] - other["test"]
+                ahead = points_ahead(gap, entry["drawn"], other["drawn"], entry["images"])
             lines.append(
                 f"| {run} | {entry['share']:.0%} | {TOLD[entry['bits']]} | {entry[PACKED]:,.0f} "
                 f"| {100 * entry['val']:.1f} | {100 * entry['test']:.1f} | {ahead} |"

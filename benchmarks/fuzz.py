@@ -48,9 +48,9 @@ from torch import nn
 
 from qanas import cli
 from qanas.core.errors import InputError
-from qanas.exporting.own_network import Arguments
 from qanas.exporting.samples import Samples
 from qanas.exporting.source import NotShippedError
+from qanas.quantization.tracing import Arguments
 from qanas.recipe import load_plan
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.turbofan import Turbofan

@@ -82,6 +82,7 @@ CASES: dict[str, tuple[nn.Module, list[str]]] = {
     "average of what is there": (nn.AvgPool2d(3, 1, 1, count_include_pad=False), ["AVERAGE_POOL_2D"]),
     "average pool function": (Layered(lambda _, x: F.avg_pool2d(x, 2)), ["AVERAGE_POOL_2D"]),
     "average of the image": (nn.AdaptiveAvgPool2d(1), ["MEAN"]),
+    "averages of rows": (nn.AdaptiveAvgPool2d((1, None)), ["MEAN"]),
     "average pool over the image": (Layered(lambda _, x: F.avg_pool2d(x, x.shape[2:])), ["MEAN"]),
     "average pool over rows": (Layered(lambda _, x: F.avg_pool2d(x, (x.shape[2], 1), 1)), ["MEAN"]),
     "average pool over columns": (Layered(lambda _, x: F.avg_pool2d(x, (1, x.shape[3]))), ["MEAN"]),

@@ -21,8 +21,8 @@ from qanas.core.errors import InputError
 from qanas.core.keys import Assignment
 from qanas.core.run_folder import RunFolder
 from qanas.execution.executors import InlineExecutor, Unit
-from qanas.exporting.own_network import Arguments
 from qanas.exporting.samples import Samples
+from qanas.quantization.tracing import Arguments
 from qanas.recipe import load_plan
 from qanas.training.pretrained import load_weights
 from qanas.workflows import trial_store

@@ -6,9 +6,8 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,38 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from qanas.core.errors import InputError, described, import_object
 from qanas.core.own_modules import find_first_in
-from qanas.quantization.border import INPUT
 from qanas.quantization.graph import UnsupportedNetworkError
 from qanas.quantization.tracing import unwrapped
 from qanas.training.pretrained import load_weights
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments of a network's forward that tensors can be given for.
-
-    Attributes:
-        needed: those that a call can't leave out, in their order.
-        optional: the others.
-    """
-
-    needed: tuple[str, ...]
-    optional: tuple[str, ...]
-
-    @classmethod
-    def of(cls, network: nn.Module) -> Self:
-        """Look at a network's forward."""
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        named = [
-            entry for entry in inspect.signature(network.forward).parameters.values() if entry.kind not in variable
-        ]
-        needed = tuple(entry.name for entry in named if entry.default is entry.empty)
-        return cls(needed, tuple(entry.name for entry in named if entry.name not in needed))
-
-    @property
-    def first(self) -> str:
-        """The one that a single array is for."""
-        return next(iter((*self.needed, *self.optional)), INPUT)
 
 
 def load_network(name: str, weights: Path | None = None) -> nn.Module:

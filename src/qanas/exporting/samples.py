@@ -15,8 +15,8 @@ from torch import Tensor
 
 from qanas.core.errors import InputError, described, unknown
 from qanas.core.even_spread import evenly_spread
-from qanas.exporting.own_network import Arguments
 from qanas.exporting.report import Reals
+from qanas.quantization.tracing import Arguments
 
 Given = NDArray[Any] | Mapping[str, NDArray[Any]]
 """Samples that are there already: an array of shape (n, *input shape), or one for each input by its name."""

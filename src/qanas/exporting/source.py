@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError, described
-from qanas.exporting.own_network import Arguments, copied, load_network, ready
+from qanas.exporting.own_network import copied, load_network, ready
 from qanas.exporting.report import Reals
 from qanas.exporting.samples import OF_CALIBRATION, Given, Samples, Split
 from qanas.quantization.border import named_parts
 from qanas.quantization.graph import Graph, OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.ranges import joined
-from qanas.quantization.tracing import called, trace, traced_difference
+from qanas.quantization.tracing import Arguments, called, trace, traced_difference
 
 CHUNK = 64
 """Samples that torch computes at a time."""

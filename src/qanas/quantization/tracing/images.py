@@ -103,7 +103,7 @@ def same_pool(builder: Builder, module: SameMaxPool2d | SameAvgPool2d, value: Va
     window = Window(size, stride, sides)
     if isinstance(module, SameMaxPool2d):
         return _pooled(builder, value, MaxPool(window))
-    return _pooled(builder, value, AveragePool(window, counts_padding=False))
+    return _averaged(builder, value, window, counts_padding=False)
 
 
 def adaptive_avg_pool2d(builder: Builder, value: Value, /, output_size: Sizes) -> Value:
@@ -113,7 +113,7 @@ def adaptive_avg_pool2d(builder: Builder, value: Value, /, output_size: Sizes) -
         return mean(builder, value, (-2, -1), keepdim=True)
     window = _even(size, wanted)
     if window is not None:
-        return _pooled(builder, value, AveragePool(window))
+        return _averaged(builder, value, window, counts_padding=True)
     return _uneven(builder, value, wanted, mean)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ import torch
 from torch import nn
 
 from qanas.core.errors import described, nearest
-from qanas.quantization.border import INPUT, AxisOrder, named_parts
+from qanas.quantization.border import AxisOrder, named_parts
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
 from qanas.quantization.tracing.attention import TRANSLATORS as OF_MATRICES
 from qanas.quantization.tracing.batches import whole
 from qanas.quantization.tracing.builder import Builder, FunctionTranslators, ModuleTranslators
+from qanas.quantization.tracing.calling import Arguments
 from qanas.quantization.tracing.calls import Call, Known, Slot, Tables
 from qanas.quantization.tracing.cells import TRANSLATORS as OF_CELLS
 from qanas.quantization.tracing.comparisons import TRANSLATORS as OF_CONDITIONS
@@ -205,17 +205,15 @@ def _by_argument(network: nn.Module, given: InputShapes) -> Mapping[str, Shape]:
     Raises:
         UnsupportedNetworkError: they are not those of the network.
     """
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(network.forward).parameters.values()
-    named = [entry.name for entry in parameters if entry.kind not in variable]
-    needed = [entry.name for entry in parameters if entry.kind not in variable and entry.default is entry.empty]
+    arguments = Arguments.of(network)
+    needed = arguments.needed
     if isinstance(given, Mapping):
-        if not set(needed) <= set(given) <= set(named):
+        if not set(needed) <= set(given) <= set(arguments.names):
             raise UnsupportedNetworkError(f"inputs {', '.join(given)} for a network that takes {', '.join(needed)}")
-        return {name: given[name] for name in named if name in given}
+        return {name: given[name] for name in arguments.names if name in given}
     if len(needed) > 1:
         raise UnsupportedNetworkError(f"{needed[1]}: a second input; give the shape of each by its name")
-    return {next(iter((*needed, *named)), INPUT): given}
+    return {arguments.first: given}
 
 
 def _likely(shape: Shape) -> AxisOrder:
