@@ -195,6 +195,15 @@ def written_where(x: Tensor) -> Tensor:
     return y
 
 
+def written_in_steps(x: Tensor) -> Tensor:
+    made = torch.full((len(x), 3, 7), 0.5)
+    made[:, :, ::3] = x[..., :3]
+    made[:, 1:, 1:5:2] = x[:, :1, 3:5]
+    y = 1.0 * x
+    y[..., 1:4:2], y[:, ::2, 0] = 0.25, made[:, :1, 0]
+    return torch.cat([made, y], -1)
+
+
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     # of one row
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), SERIES),
@@ -316,6 +325,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "a choice of constants": (lambda x: torch.where(x > 0, 0.7, torch.linspace(-1, 1, 5)), IMAGE),
     "masked_fill where a condition holds": (lambda x: x.masked_fill(x < -0.5, 0.3).masked_fill(x > 1, 0.0), IMAGE),
     "writing into all of a value": (written_whole, IMAGE),
+    "writing at every second and third position": (written_in_steps, SERIES),
     "writing where a condition holds": (written_where, IMAGE),
     "comparisons of the time in front": (
         lambda x: (x.transpose(0, 1) * (x.transpose(0, 1) > torch.zeros(3, 1, 1))).transpose(0, 1),

@@ -7,7 +7,7 @@ an array, a graph or a runtime answers with an array; asked with arrays by name,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -172,7 +172,7 @@ def arrays_like(asked: Arrays, named: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def named_parts(returned: object, kind: type[Part]) -> dict[str, Part]:
-    """Return what a network returns by name, flattened: the names of its dicts and named tuples, else numbers.
+    """Return what a network returns by name, flattened: the names of dicts, named tuples and dataclasses, else numbers.
 
     One value of a kind has the name ``output``, the parts of a tuple ``output_0``, ``output_1``; what is nested has
     both names, such as ``boxes_0``. None is left out.
@@ -216,6 +216,8 @@ def _leaves(value: object, kind: type, path: tuple[str, ...]) -> Iterator[tuple[
         entries = [(str(name), part) for name, part in value.items()]
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         entries = list(zip(value._fields, value, strict=True))
+    elif is_dataclass(value) and not isinstance(value, type):
+        entries = [(field.name, getattr(value, field.name)) for field in fields(value)]
     elif isinstance(value, list | tuple):
         entries = [(str(number), part) for number, part in enumerate(value)]
     else:

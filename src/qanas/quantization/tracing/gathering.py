@@ -1,4 +1,4 @@
-"""Positions of an axis by lists, writing into parts of a value, windows along an axis, and running sums."""
+"""Positions of an axis by lists, windows along an axis, and running sums."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from qanas.quantization.tracing.builder import Builder, Sizes, Translators, pair
-from qanas.quantization.tracing.joining import cat, padded, stacked
+from qanas.quantization.tracing.joining import cat, stacked
 from qanas.quantization.tracing.layers import conv2d, linear
 from qanas.quantization.tracing.parts import along, part, split, told
-from qanas.quantization.tracing.pointwise import Operand, add, multiply, subtract, where
+from qanas.quantization.tracing.pointwise import Operand, multiply, subtract
 from qanas.quantization.tracing.shapes import flatten, flip, permute, reshape, transpose, unflatten
 from qanas.quantization.tracing.values import Value
 
@@ -108,82 +108,6 @@ def _run(builder: Builder, value: Value, dim: int, run: Sequence[int]) -> Value:
     if step > 0:
         return along(builder, value, dim, slice(run[0], run[-1] + 1, step))
     return flip(builder, along(builder, value, dim, slice(run[-1], run[0] + 1, -step)), dim)
-
-
-def written(builder: Builder, target: Operand, index: object, filling: Operand, /) -> Value:
-    """Take a value, or a constant, with a value or a number at some places: what is around them stays there."""
-    assert isinstance(target, Value | Tensor)  # noqa: S101 - nothing else is written into
-    if isinstance(index, Value) and not isinstance(filling, Value) and torch.as_tensor(filling).numel() == 1:
-        return where(builder, index, filling, target)
-    size = target.shape if isinstance(target, Value) else tuple(target.shape[1:])
-    entries = _written_entries(index, len(size) + 1)
-    bounds = []
-    for entry, whole in zip(entries, size, strict=True):
-        places = range(whole)[entry if isinstance(entry, slice) else slice(entry % whole, entry % whole + 1)]
-        if places.step != 1 or not places:
-            raise ValueError(f"writing at {told(index)}; write at positions that follow each other")
-        bounds.append((places.start, places.stop))
-    shape = [stop - start for start, stop in bounds]
-    kept = [own for own, entry in zip(shape, entries, strict=True) if isinstance(entry, slice)]
-    if isinstance(filling, Value):
-        if list(filling.shape) != kept:
-            raise ValueError(f"a value of shape {filling.shape} written to {tuple(kept)}; give it that shape")
-        inner = reshape(builder, filling, 1, *shape)
-        return (
-            _around(builder, target, bounds, inner)
-            if isinstance(target, Value)
-            else _on(builder, target, bounds, inner)
-        )
-    assert isinstance(target, Value)  # noqa: S101 - translators are called with at least one
-    inner = target
-    for number, (start, stop) in enumerate(bounds):
-        inner = along(builder, inner, number + 1, slice(start, stop))
-    constant = torch.as_tensor(filling, dtype=torch.float32).detach().expand(1, *kept).reshape(1, *shape)
-    return _around(builder, target, bounds, add(builder, multiply(builder, inner, 0.0), constant))
-
-
-def _written_entries(index: object, rank: int) -> list[Any]:
-    """Return the whole numbers and slices of an index, one for each axis of a sample."""
-    entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(entry, Value) for entry in entries):
-        raise ValueError("writing at places that depend on the input; choose by torch.where(mask, y, x)")
-    if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
-        raise ValueError(f"writing at {told(index)}; write at whole numbers and slices")
-    if ... in entries:
-        place = entries.index(...)
-        entries[place : place + 1] = [slice(None)] * (rank - len(entries) + 1)
-    entries += [slice(None)] * (rank - len(entries))
-    if entries[0] != slice(None):
-        raise ValueError(f"writing at {told(index)}; write into the whole batch: x[:, ...] = y")
-    return entries[1:]
-
-
-def _on(builder: Builder, constant: Tensor, bounds: Sequence[tuple[int, int]], inner: Value) -> Value:
-    """Return a constant of shape (1, ...) with a value between bounds of every axis: with rows around it, and a sum."""
-    if len(constant) != 1:
-        raise ValueError(
-            "a value is written into a constant of several samples; compute a new tensor instead: torch.cat"
-        )
-    whole = constant.detach().clone()
-    whole[(slice(None), *(slice(*bound) for bound in bounds))] = 0.0
-    sides = [(start, own - stop) for (start, stop), own in zip(bounds, constant.shape[1:], strict=True)]
-    found = padded(builder, inner, sides)
-    return add(builder, found, whole) if bool(whole.any()) else found
-
-
-def _around(builder: Builder, value: Value, bounds: Sequence[tuple[int, int]], inner: Value) -> Value:
-    """Return a value with another one between bounds of every axis, the last axis put together first."""
-    for number in reversed(range(len(bounds))):
-        start, stop = bounds[number]
-        outer = value
-        for before in range(number):
-            outer = along(builder, outer, before + 1, slice(*bounds[before]))
-        pieces = [along(builder, outer, number + 1, slice(0, start))] if start else []
-        pieces.append(inner)
-        if stop < value.shape[number]:
-            pieces.append(along(builder, outer, number + 1, slice(stop, None)))
-        inner = cat(builder, pieces, number + 1)
-    return inner
 
 
 def tensor_split(
@@ -299,7 +223,6 @@ def fold(
 TRANSLATORS = Translators(
     functions={
         operator.getitem: indexed,
-        operator.setitem: written,
         **dict.fromkeys((torch.index_select, "index_select"), index_select),
         **dict.fromkeys((torch.tensor_split, "tensor_split"), tensor_split),
         **dict.fromkeys((torch.cumsum, "cumsum"), cumsum),

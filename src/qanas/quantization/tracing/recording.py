@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import told
-from qanas.quantization.border import INPUT
+from qanas.quantization.border import INPUT, named_parts
 from qanas.quantization.graph import OtherNetworkError, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.tracing.builder import Builder, Names, Translator
@@ -128,11 +128,11 @@ class Recorder:
         self._constants: list[Any] = []
         self._refusal: UnsupportedNetworkError | None = None
 
-    def run(self) -> Any:  # noqa: ANN401 - what the network returns, with slots in place of values
-        """Run the network's forward in evaluation mode and return what it returns, slots in place of values.
+    def run(self) -> dict[str, Slot]:
+        """Run the network's forward in evaluation mode and return where each of its outputs is, by name.
 
         Raises:
-            UnsupportedNetworkError: a call that has no translation.
+            UnsupportedNetworkError: a call that has no translation, or something is put out that is no value.
             Exception: whatever the network's own code raises.
         """
         inputs = {
@@ -145,8 +145,12 @@ class Recorder:
                 result = called(self._network, inputs)
             if self._refusal is not None:  # somebody's own code has caught it
                 raise self._refusal
+            try:
+                outputs = named_parts(result, Traced)
+            except ValueError as error:
+                raise UnsupportedNetworkError(f"what the network puts out: {error}") from error
             with self._telling():
-                return mapped(result, Traced, self._used)
+                return {name: self._used(one) for name, one in outputs.items()}
         finally:
             Recorder.active = before
             for constant in self._constants:  # whoever keeps one has what it was

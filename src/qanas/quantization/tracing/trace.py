@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qanas.core.errors import described, nearest
-from qanas.quantization.border import AxisOrder, named_parts
+from qanas.quantization.border import AxisOrder
 from qanas.quantization.graph import Graph, UnsupportedNetworkError
 from qanas.quantization.operators.base import Shape
 from qanas.quantization.passes.folding import folded, unfolded
@@ -35,7 +35,8 @@ from qanas.quantization.tracing.recurrent import TRANSLATORS as OF_RECURRENCES
 from qanas.quantization.tracing.reductions import TRANSLATORS as OF_AXES
 from qanas.quantization.tracing.shapes import TRANSLATORS as OF_SHAPES
 from qanas.quantization.tracing.torch_calls import plain
-from qanas.quantization.tracing.values import LackingCellError, Value, mapped
+from qanas.quantization.tracing.values import LackingCellError
+from qanas.quantization.tracing.writing import TRANSLATORS as OF_WRITING
 
 InputShapes = Shape | Mapping[str, Shape]
 """The shape of one sample of the only input, or of every input by the name of forward's argument; as torch has it."""
@@ -226,7 +227,7 @@ def _channels_last(shape: Shape) -> AxisOrder:
 
 
 def _cheapest(
-    recorder: Recorder, returned: object, shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder]
+    recorder: Recorder, returned: Mapping[str, Slot], shapes: Mapping[str, Shape], orders: Mapping[str, AxisOrder]
 ) -> Graph:
     """Return the graph with that order of the inputs in which fewer numbers are moved, then fewer operators needed.
 
@@ -250,7 +251,9 @@ def _cheapest(
     return graph
 
 
-def _repeated(calls: Sequence[Call], builder: Builder, returned: object, most: tuple[int, ...]) -> Graph | None:
+def _repeated(
+    calls: Sequence[Call], builder: Builder, returned: Mapping[str, Slot], most: tuple[int, ...]
+) -> Graph | None:
     """Translate calls anew; None as soon as more than ``most`` is rearranged (`Builder.rearranged`)."""
     values: list[Known] = list(builder.inputs.values())
     for call in calls:
@@ -261,14 +264,13 @@ def _repeated(calls: Sequence[Call], builder: Builder, returned: object, most: t
     return None if builder.rearranged > most else graph
 
 
-def _finished(builder: Builder, returned: object, values: Sequence[Known]) -> Graph:
-    """Return the graph of what a network returned, slots in place of values.
+def _finished(builder: Builder, returned: Mapping[str, Slot], values: Sequence[Known]) -> Graph:
+    """Return the graph of what a network returned.
 
     Raises:
-        ValueError: it is no structure of values with the batch in front.
+        ValueError: an output has its batch elsewhere than in front.
     """
-    outputs = named_parts(mapped(returned, Slot, lambda slot: whole(builder, values[slot.number])), Value)
-    return builder.finished(outputs)
+    return builder.finished({name: whole(builder, values[slot.number]) for name, slot in returned.items()})
 
 
 KINDS = (
@@ -283,6 +285,7 @@ KINDS = (
     OF_PAIRS,
     OF_PARTS,
     OF_POSITIONS,
+    OF_WRITING,
     OF_RECURRENCES,
     OF_SEVERAL_VALUES,
     OF_SHAPES,
