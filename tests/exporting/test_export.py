@@ -749,6 +749,38 @@ def test_a_channel_that_leaves_the_others_no_steps_is_told(tmp_path: Path) -> No
         assert [note.partition(":")[0] for note in found] == (["layer '_0'"] if told else [])
 
 
+class Attends(nn.Module):
+    """Every position looks at all others; what they see comes out, or how they look, too."""
+
+    def __init__(self, weights: bool = False) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.weights = weights
+
+    def forward(self, x: torch.Tensor) -> Any:  # noqa: ANN401 - one output or two
+        found, weights = self.attention(x, x, x, average_attn_weights=False)
+        return (found, weights) if self.weights else found
+
+
+def test_a_softmax_whose_steps_are_coarse_for_what_it_puts_out_is_told_with_the_mend(tmp_path: Path) -> None:
+    def shipped(network: nn.Module, positions: int, *changes: str) -> tuple[list[str], float]:
+        torch.manual_seed(0)
+        source = Source.of(network, samples_of((positions, 8), 100))
+        told = ship(source, integer_tflite(source, ExportScheme.parse("int8", changes)), tmp_path / "m.tflite")
+        return [note for note in told.notes if "steps of 1/256" in note], told.sqnr_db
+
+    torch.manual_seed(0)
+    attends = Attends().eval()
+    assert shipped(attends, 8)[0] == []
+    (note,), coarse = shipped(attends, 128)
+    mend = note.rpartition("--set ")[2]
+    assert mend.endswith(".activation_bits=16")
+    found, finer = shipped(attends, 128, mend)
+    assert found == []
+    assert finer > coarse + 3  # measured: 3.6
+    assert shipped(Attends(weights=True).eval(), 128)[0] == []  # as an output: whoever takes it has asked for it
+
+
 class AddsToItsInput(nn.Module):
     """A shortcut that is written into what the network was given."""
 

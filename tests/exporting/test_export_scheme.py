@@ -144,6 +144,22 @@ def test_what_has_no_kernel_of_16_bits_has_8_and_it_is_told() -> None:
     assert "no kernel" not in ExportScheme().description(source.graph)
 
 
+def test_of_a_module_with_16_bits_what_can_has_them() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 6, 4)).astype(np.float32)
+    block = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Tanh())
+    source = Source.of(nn.Sequential(block, nn.Linear(4, 2)), samples)
+    scheme = ExportScheme.parse("int8", ["layers.0.activation_bits=16"])
+    deployed = integer_tflite(source, scheme)
+    assert deployed.failure == ""
+    assert deployed.quantization is not None
+    assert deployed.quantization.endswith("8 bits where the runtime has no kernel of 16: 1 of InverseRoot")
+    assert deployed.quantized is not None
+    bits = {name: affine.bits for name, affine in deployed.quantized.affines.items()}
+    (root,) = (node.name for node in source.graph.nodes if type(node.operator).__name__ == "InverseRoot")
+    assert bits["_0_0"] == bits["_0_2"] == 16
+    assert bits[root] == bits["_1"] == 8
+
+
 def test_a_layer_that_can_not_have_the_bits_that_it_is_to_have_is_named_with_the_option_that_gives_others() -> None:
     samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     source = Source.of(nn.Sequential(nn.Linear(4, 4), nn.PReLU(4)), samples)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qanas.quantization.layer_noise import layer_noise
+from qanas.quantization.layer_noise import coarse_steps, layer_noise
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
@@ -62,3 +62,16 @@ def test_what_only_moves_codes_makes_none(network: nn.Sequential) -> None:
     found = layer_noise(quantized(network, Scheme()), samples(1))
     assert {layer.layer for layer in found} <= {"_0", "_2", "_6"}
     assert all(math.isfinite(layer.own_sqnr_db) for layer in found)
+
+
+@pytest.mark.parametrize(("positions", "coarse"), [(16, False), (100, True), (256, True)])
+def test_how_coarse_a_softmax_is_follows_from_the_positions_that_share_it(positions: int, coarse: bool) -> None:
+    network = nn.Sequential(nn.Softmax(1), nn.Linear(positions, 3)).eval()
+    graph = trace(network, (positions,))
+    same = torch.zeros(4, positions)  # each has 1 / n, the mean square of which is 1 / n²
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(same), Scheme())
+    expected = 10 * math.log10(12 * (256 / positions) ** 2)
+    assert coarse_steps(quantized, same, graph) == ({"_0": pytest.approx(expected)} if coarse else {})
+    wide = Scheme(layers={"_0": {"activation_bits": 16}})
+    quantized = QuantizedGraph.quantize(graph, graph.calibrate(same, wide), wide)
+    assert coarse_steps(quantized, same, graph) == {}

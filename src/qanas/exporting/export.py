@@ -35,7 +35,7 @@ from qanas.exporting.scheme import ExportScheme
 from qanas.exporting.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
-from qanas.quantization.layer_noise import layer_noise, samples_affordable
+from qanas.quantization.layer_noise import coarse_steps, layer_noise, samples_affordable
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.transposed import QuantizedTransposedConvolution
@@ -309,7 +309,7 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
         },
         samples=source.compared_count,
         checked_on=source.checked_on,
-        notes=(*source.notes, *_coarse(source, deployed), *_uneven(deployed)),
+        notes=(*source.notes, *_coarse(source, deployed), *_uneven(deployed), *_fixed_steps(source, deployed)),
     )
 
 
@@ -351,6 +351,22 @@ def _uneven(deployed: Deployed) -> list[str]:
             )
     return found
 
+
+def _fixed_steps(source: Source, deployed: Deployed) -> list[str]:
+    """Return what to tell of softmaxes, and other kernels whose step is fixed, between layers that it is coarse for."""
+    if deployed.quantized is None:
+        return []
+    few = {name: torch.from_numpy(values[:FEW]) for name, values in source.compared.items()}
+    affines = deployed.quantized.affines
+    return [
+        f"layer '{name}': its values are small for its kernel's steps of 1/{1 / affines[name].scale:g}, whose rounding "
+        f"leaves {ratio:.0f} dB; finer ones, in a .tflite, for more RAM: --set layers.{name}.activation_bits=16"
+        for name, ratio in coarse_steps(deployed.quantized, few, source.graph).items()
+    ]
+
+
+FEW = 8
+"""Samples that tell how large values are."""
 
 FEWEST_STEPS, UNEVEN = 8, 4
 """A channel whose weights use fewer, and less than this part of those that there are, has next to nothing of them."""

@@ -3,7 +3,7 @@
 One layer after the other is replaced by its float self: real weights and real arithmetic between the codes that come in
 and the codes that go out; everything else stays exact integers. What the outputs' noise falls by is that layer's part.
 Parts need not add up: errors of one layer cancel or feed another's, and the rounding of the values between layers
-belongs to none of them.
+belongs to none of them. `coarse_steps` tells of those whose step no range can make finer.
 """
 
 from __future__ import annotations
@@ -71,6 +71,45 @@ def layer_noise(quantized: QuantizedGraph, inputs: Tensors, floating: Graph | No
         operator = type(node.operator).__name__
         found.append(LayerNoise(layer=node.name, operator=operator, own_sqnr_db=own, share=share))
     return sorted(found, key=lambda layer: -layer.share)
+
+
+COARSE_DB = 20.0
+"""Of values over the noise of their rounding: below it, these values spoil what the layers around them keep."""
+
+
+@torch.no_grad()
+def coarse_steps(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) -> dict[str, float]:
+    """Return values between layers for which the kernel's own step is coarse, and how coarse, in dB.
+
+    Kernels of 8 bits put out what is between 0 and 1 in steps of 1/256, whatever there is of it: attention over n
+    positions that are looked at alike has values of 1 / n. Values of 16 bits have finer ones. The noise of rounding is
+    step² / 12 (Widrow and Kollár 2008, equation 1.1).
+
+    Args:
+        quantized: the network.
+        inputs: a few samples, of shape (n, *shape) as the torch network takes them; by name where it has several.
+        floating: the network that it is of.
+    """
+    asked = {
+        node.name
+        for node in floating.nodes
+        if node.operator.parameters_from == "kernel"
+        and max(node.operator.activation_bits) > quantized.affines[node.name].bits
+        and node.name not in floating.outputs
+    }
+    if not asked:
+        return {}
+    values = floating.stored_inputs(tensors_by_name(inputs, floating.border.input_names))
+    found = {}
+    for node in floating.nodes:
+        values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
+        if node.name in asked:
+            noise = quantized.affines[node.name].scale ** 2 / 12.0
+            signal = float(values[node.name].double().square().mean())
+            found[node.name] = 10.0 * math.log10(max(signal / noise, FAINTEST))
+        for name in floating.last_uses[node.name]:
+            del values[name]
+    return {name: ratio for name, ratio in found.items() if ratio < COARSE_DB}
 
 
 def _integers(quantized: QuantizedGraph, node: Node, codes: Mapping[str, Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from qanas.quantization.numbers.affine import ActivationBits
 from qanas.quantization.operators.rescaling import Quantize
 from qanas.quantization.operators.shapes import Concatenate
 from qanas.quantization.ranges import Ranges
-from qanas.quantization.scheme import Scheme, UnsupportedSchemeError
+from qanas.quantization.scheme import Scheme, UnsupportedSchemeError, covers
 
 
 def with_shared_parameters(graph: Graph) -> Graph:
@@ -140,12 +140,23 @@ def _bits_of(node: Node, given: Sequence[ActivationBits], scheme: Scheme) -> Act
 
 
 def lacking_kernels(graph: Graph, scheme: Scheme) -> Mapping[str, Node]:
-    """Return the nodes that have no kernel of the scheme's bits and that no layer of it names, by name."""
-    return {
+    """Return the nodes that have no kernel of the scheme's bits, by name, but those of layers that have none at all.
+
+    Such a layer was named by mistake, and `with_equal_widths` refuses it.
+    """
+    named = [layer for layer, own in scheme.layers.items() if "activation_bits" in own]
+    lacking = {
         node.name: node
         for node in graph.nodes
         if scheme.of(node.name).activation_bits not in node.operator.activation_bits
-        and not scheme.fixes("activation_bits", node.name)
+    }
+    mistaken = [
+        layer for layer in named if all(node.name in lacking for node in graph.nodes if covers(layer, node.name))
+    ]
+    return {
+        name: node
+        for name, node in lacking.items()
+        if name not in named and not any(covers(layer, name) for layer in mistaken)
     }
 
 
