@@ -72,6 +72,24 @@ def test_the_smallest_that_is_not_told_from_the_best(tmp_path: Path) -> None:
     assert told["difference_from_best"]["worse"]["val"][0] > 0
 
 
+def test_what_takes_less_flash_and_ram_is_told_though_its_weights_are_more(tmp_path: Path) -> None:
+    # An LSTM of few weights is a file of many operators; a dense network of a few more weights is not.
+    folder = RunFolder(tmp_path)
+    sizes = {"lstm": (290, 4700, 8600), "dense": (400, 1400, 1700), "flat": (500, 1300, 9000), "worse": (300, 900, 900)}
+    for place, (name, (weights, file_bytes, arena)) in enumerate(sizes.items()):
+        card = put(folder, name, weights, dict.fromkeys(SPLITS, 2.0 if name == "worse" else 0.0), place)
+        card = card.model_copy(update={"file_bytes": file_bytes, "arena_bytes": arena})
+        write_atomically(folder.model(name) / "card.json", card.to_json().encode())
+    found = recommend(folder, METRIC, costs=[Cost("weight_bytes")])
+    assert found is not None
+    assert found.name == "lstm"
+    told = "As good, and less of the device: dense, 1,400 file bytes, 400 weight bytes, 1,700 arena bytes."
+    assert found.sentences[1] == told
+    fitting = recommend(folder, METRIC, [Limit(Cost("weight_bytes"), 299)], costs=[Cost("weight_bytes")])
+    assert fitting is not None
+    assert not any("less of the device" in sentence for sentence in fitting.sentences)
+
+
 def test_what_is_smaller_but_over_a_limit_is_not_said_to_be_worse(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     put(folder, "seed", 9000, {"val": 0.0, "test": 0.0}, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,7 @@ def recommend(
     sentences = (
         _by_goals(scored, limits, reaching, wanted) if wanted else "",
         _chosen(cards, chosen, best, metric, differences, smallest=alike[0]) if reaching is None else "",
+        _lighter(cards, alike, chosen, fitting) if reaching is None else "",
         _unfitting(cards, fitting, best, metric),
         _others(differences, alike, best, compared[best].intervals) if compared else "",
         _unsound(shipped),
@@ -328,6 +329,24 @@ def _chosen(
         f"on {intervals.units['val']} validation {intervals.unit}s, {agrees} (difference {val.low:+.3g} to "
         f"{val.high:+.3g}{on_test}): {size}; {told}."
     )
+
+
+def _lighter(cards: Mapping[str, Card], alike: Sequence[str], chosen: str, fitting: Collection[str]) -> str:
+    """Tell which network that is as good takes less of the device, file and RAM, than the one of the smallest cost."""
+    taken = cards[chosen]
+    lighter = {
+        name: card
+        for name in alike
+        if (card := cards[name]).arena_bytes is not None
+        and taken.arena_bytes is not None
+        and card.arena_bytes < taken.arena_bytes
+        and card.file_bytes < taken.file_bytes
+        and (name in fitting or chosen not in fitting)
+    }
+    if not lighter:
+        return ""
+    name = min(lighter, key=lambda name: (cards[name].file_bytes, name))
+    return f"As good, and less of the device: {_named(name, cards[name])}, {_costs(cards[name])}."
 
 
 def _others(
