@@ -56,6 +56,23 @@ def test_plain_lines_tell_each_trial_without_control_codes() -> None:
     ]
 
 
+def test_a_long_training_is_heard_of_once_a_minute_where_there_is_no_terminal() -> None:
+    console, clock = _console(terminal=False), Clock()
+    with LiveDisplay(console, clock) as display:
+        display.stage("teacher", 1, 0)
+        for epoch in range(1, 31):
+            clock.now += 40
+            display.epoch(0, Event(epoch, 30, 0.5))
+        display.unit_finished("seed, training 1")
+        clock.now += 50
+        display.epoch(0, Event(1, 30, 0.5))
+    first, *told, last = _output(console).splitlines()
+    assert (first, last) == ("teacher: 0 of 1 done", "teacher 1/1 seed, training 1")
+    assert told[0] == "teacher: epoch 2/30, loss 0.5 about 19 min left"
+    assert told[-1] == "teacher: epoch 28/30, loss 0.5 about 1 min left"
+    assert len(told) == 14  # every second epoch; the last one is said by what is finished
+
+
 def test_a_forecast_is_not_made_of_the_reference() -> None:
     """A reference that takes a hundred times as long as candidates made it jump from hours to minutes."""
     console, clock = _console(terminal=False), Clock()

@@ -40,12 +40,31 @@ _FEWEST = 3
 _COUNTED = ("measured", "failed")
 
 
+_QUIET_S = 60.0
+"""After so long without a line a plain output says how far a training is."""
+
+
 @dataclass
 class _Running:
-    """A trial in training."""
+    """A trial, or another unit, in training; its time per epoch is known from the second event on."""
 
     label: str
     event: Event | None = None
+    first: Event | None = None
+    first_at: float = 0.0
+
+    def tell(self, event: Event, now: float) -> None:
+        """Take in how far it is."""
+        self.event = event
+        if self.first is None:
+            self.first, self.first_at = event, now
+
+    def seconds_left(self, now: float) -> float | None:
+        """Extrapolate from the epochs since the first event."""
+        if self.event is None or self.first is None or self.event.done <= self.first.done:
+            return None
+        a_unit = (now - self.first_at) / (self.event.done - self.first.done)
+        return a_unit * (self.event.total - self.event.done)
 
 
 @dataclass
@@ -82,7 +101,8 @@ class LiveDisplay:
     """The progress of a run, told by the workflow and shown as far as the output allows.
 
     On a terminal a live region is redrawn at most four times a second by a thread of its own, so that telling
-    is cheap however often it happens. Elsewhere one plain line is printed for each finished trial and unit.
+    is cheap however often it happens. Elsewhere one plain line is printed for each finished trial and unit, and where
+    none is for a minute, one for a training that goes on.
 
     Attributes:
         plain: no live region: the output is no terminal.
@@ -106,6 +126,7 @@ class LiveDisplay:
         self._reason = ""
         self._waiting = Spinner("line")
         self._live: Live | None = None
+        self._printed = clock()
 
     def __enter__(self) -> Self:
         """Nothing is shown before ``waiting``, ``start``, ``stage`` or ``message``."""
@@ -147,9 +168,16 @@ class LiveDisplay:
     def epoch(self, index: int, event: Event) -> None:
         """Tell how far a trial's training, or another unit, is."""
         with self._lock:
-            self._running.setdefault(index, _Running("")).event = event
+            now = self._clock() if self.plain else 0.0
+            running = self._running.setdefault(index, _Running(""))
+            running.tell(event, now)
             if self._stage is not None and event.done >= event.total:
                 del self._running[index]
+                return
+            quiet = self.plain and now - self._printed >= _QUIET_S
+            line = self._running_line(index, running, now) if quiet else ""
+        if line:
+            self._print(line)
 
     def trial_finished(self, index: int, outcome: str, values: Mapping[str, float] | None, reason: str) -> None:
         """Record how a trial ended; ``values`` are its objectives if it was measured."""
@@ -217,6 +245,7 @@ class LiveDisplay:
         self._live.start()
 
     def _print(self, line: str) -> None:
+        self._printed = self._clock()
         # Plain text, not markup: labels and reasons come from data and may hold brackets.
         self._console.print(Text(line), soft_wrap=True)
 
@@ -227,11 +256,15 @@ class LiveDisplay:
         told = " ".join(f"{name} {number(value).replace(',', '')}" for name, value in (values or {}).items())
         return f"{head} {told} (front: {len(self._front)}){self._left(self._trials)}"
 
+    def _running_line(self, index: int, running: _Running, now: float) -> str:
+        """Return how far a training is, in one line."""
+        event = running.event
+        assert event is not None  # noqa: S101 - it has just been told
+        name = f"trial {index}" if self._stage is None else self._stage.name
+        return f"{name}: epoch {event.done}/{event.total}, loss {event.loss:.4g}{_told_left(running.seconds_left(now))}"
+
     def _left(self, work: _Work) -> str:
-        seconds = work.seconds_left(self._clock())
-        if seconds is None:
-            return ""
-        return f" about {rough_duration(seconds)} left"
+        return _told_left(work.seconds_left(self._clock()))
 
     @staticmethod
     def _no_forecast(work: _Work) -> str:
@@ -285,6 +318,10 @@ class LiveDisplay:
         for row in rows:
             table.add_row(*(Text(_cell(name, row, self._objectives)) for name in columns))
         return table
+
+
+def _told_left(seconds: float | None) -> str:
+    return "" if seconds is None else f" about {rough_duration(seconds)} left"
 
 
 def _cell(name: str, row: Row, objectives: tuple[str, ...]) -> str:
