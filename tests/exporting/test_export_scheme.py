@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,26 @@ def test_of_a_module_with_16_bits_what_can_has_them() -> None:
     (root,) = (node.name for node in source.graph.nodes if type(node.operator).__name__ == "InverseRoot")
     assert bits["_0_0"] == bits["_0_2"] == 16
     assert bits[root] == bits["_1"] == 8
+
+
+def test_parts_of_an_encoder_are_named_as_torch_does() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 5, 8)).astype(np.float32)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.Sequential(nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False))
+    source = Source.of(network.eval(), samples)
+    names = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    assert "0.layers.1.self_attn.out_proj" in names
+    for name in names:
+        deployed = integer_tflite(source, ExportScheme.parse("int8", [f"layers.{name}.weight_bits=4"]))
+        assert deployed.failure == ""
+        assert deployed.quantized is not None
+        few = [part for part, own in deployed.quantized.operators.items() if _bits_of_weights(own) == 4]
+        assert few == [f"_{name.replace('.', '_')}"]
+
+
+def _bits_of_weights(operator: Any) -> int | None:  # noqa: ANN401 - any quantized operator
+    weights = getattr(operator, "weights", None)
+    return None if weights is None else weights.bits
 
 
 def test_a_layer_that_can_not_have_the_bits_that_it_is_to_have_is_named_with_the_option_that_gives_others() -> None:

@@ -310,7 +310,8 @@ def _by_heads(
         scores = _scores(builder, asked, keys)
     found, shares = _attended(builder, scores, contents, masks)
     found = flatten(builder, transpose(builder, found, 1, 2), 2, 3)
-    return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
+    with builder.within("out_proj"):
+        return linear(builder, found, module.out_proj.weight, module.out_proj.bias), shares
 
 
 def _heads(builder: Builder, part: Part, weight: Tensor, bias: Tensor, heads: int) -> Part:
@@ -368,15 +369,23 @@ def _encoded(
     builder: Builder, module: nn.TransformerEncoderLayer, value: Value, mask: object, padding: object
 ) -> Value:
     """Append an encoder's layer over (positions, width) with the batch in front."""
-    inner = layer_norm_module(builder, module.norm1, value) if module.norm_first else value
-    found, _ = _by_heads(builder, module.self_attn, (inner, inner, inner), padding, mask)
+    inner = _normed(builder, module, "norm1", value) if module.norm_first else value
+    with builder.within("self_attn"):
+        found, _ = _by_heads(builder, module.self_attn, (inner, inner, inner), padding, mask)
     value = add(builder, value, found)
-    value = value if module.norm_first else layer_norm_module(builder, module.norm1, value)
-    inner = layer_norm_module(builder, module.norm2, value) if module.norm_first else value
-    hidden = linear(builder, inner, module.linear1.weight, module.linear1.bias)
-    hidden = _activated(builder, module, hidden)
-    value = add(builder, value, linear(builder, hidden, module.linear2.weight, module.linear2.bias))
-    return value if module.norm_first else layer_norm_module(builder, module.norm2, value)
+    value = value if module.norm_first else _normed(builder, module, "norm1", value)
+    inner = _normed(builder, module, "norm2", value) if module.norm_first else value
+    with builder.within("linear1"):
+        hidden = _activated(builder, module, linear(builder, inner, module.linear1.weight, module.linear1.bias))
+    with builder.within("linear2"):
+        hidden = linear(builder, hidden, module.linear2.weight, module.linear2.bias)
+    value = add(builder, value, hidden)
+    return value if module.norm_first else _normed(builder, module, "norm2", value)
+
+
+def _normed(builder: Builder, module: nn.TransformerEncoderLayer, name: str, value: Value) -> Value:
+    with builder.within(name):
+        return layer_norm_module(builder, getattr(module, name), value)
 
 
 def _activated(builder: Builder, module: nn.TransformerEncoderLayer, hidden: Value) -> Value:
@@ -397,15 +406,17 @@ def encoder(
     is_causal: bool | None = None,
 ) -> Value:
     """Take an `nn.TransformerEncoder`."""
-    for layer in module.layers:
+    for number, layer in enumerate(module.layers):
         if type(layer) is not nn.TransformerEncoderLayer:
             raise ValueError(f"an encoder of {type(layer).__name__}; call its layers one by one")
-        value = encoder_layer(builder, layer, value, mask, src_key_padding_mask, bool(is_causal))
+        with builder.within(f"layers_{number}"):
+            value = encoder_layer(builder, layer, value, mask, src_key_padding_mask, bool(is_causal))
     if module.norm is None:
         return value
     if not isinstance(module.norm, nn.LayerNorm):
         raise ValueError(f"an encoder with {type(module.norm).__name__} behind it; call it by itself")  # noqa: TRY004
-    return replace(layer_norm_module(builder, module.norm, replace(value, batch=0)), batch=value.batch)
+    with builder.within("norm"):
+        return replace(layer_norm_module(builder, module.norm, replace(value, batch=0)), batch=value.batch)
 
 
 TRANSLATORS = Translators(

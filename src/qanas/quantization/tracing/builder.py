@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from math import prod
@@ -56,6 +57,24 @@ class Builder:
     def rearranged(self) -> tuple[int, ...]:
         """See the class."""
         return (self._moved, self._rearrangements) if self._rearrangements else ()
+
+    @contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """Name what is appended by a part of the module that is translated as a whole, as torch's paths would.
+
+        >>> builder = Builder({}, {})
+        >>> builder.call = "encoder"
+        >>> with builder.within("layers_0"), builder.within("linear1"):
+        ...     builder.call
+        'encoder_layers_0_linear1'
+        >>> builder.call
+        'encoder'
+        """
+        whole, self.call = self.call, f"{self.call}_{part}"
+        try:
+            yield
+        finally:
+            self.call = whole
 
     def emit(self, operator: Operator, inputs: Sequence[Value], torch: Axes, stored: Axes) -> Value:
         """Append an operator and return its output.
