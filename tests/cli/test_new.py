@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.recipe import load_plan
@@ -113,6 +114,17 @@ def test_a_table_of_labels_of_another_name_is_found(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("\n".join(["file,label", *lines]))
     write_recipe(tmp_path, tmp_path / "mine.toml")
     assert 'labels = "mine.csv"' in (tmp_path / "mine.toml").read_text("utf-8")
+
+
+def test_texts_beside_pictures_are_no_tables_and_gifs_are_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 0)
+    for path in sorted(tmp_path.glob("*/*.png")):
+        Image.open(path).save(path.with_suffix(".gif"))
+        path.unlink()
+    (tmp_path / "README.txt").write_text("Pictures of three shapes.")
+    (tmp_path / "licence.txt").write_text('Free for all, "and nothing else\n')
+    assert write_recipe(tmp_path, tmp_path / "mine.toml").task == "images"
+    assert len(load_plan(tmp_path / "mine.toml").bench.task.load().train) > 0
 
 
 def test_what_holds_nothing_is_refused(tmp_path: Path) -> None:

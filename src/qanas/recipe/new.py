@@ -22,12 +22,12 @@ from qanas.hardware.device import Device
 from qanas.tasks.audio.reader import SOUND_SUFFIXES, opened
 from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.folders import all_files, visible_files, visible_folders
+from qanas.tasks.images.task import Images
 from qanas.tasks.labelled_files import SYNTHETIC
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
-from qanas.tasks.pictures import IMAGE_SUFFIXES
 from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS
-from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table
+from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table, without_notes
 from qanas.tasks.timeseries.reader import seconds_of
 from qanas.tasks.timeseries.targets import MOST_CLASSES
 
@@ -164,9 +164,9 @@ def suggestion_for(folder: Path, target: str | None = None) -> Suggestion:
         return _masks([pair.mask for pair in pairs["train"]])
     files = all_files(folder)
     kinds = {
-        "images": [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES],
+        "images": [path for path in files if path.suffix.lower() in Images.suffixes],
         "audio": [path for path in files if path.suffix.lower() in SOUND_SUFFIXES],
-        "timeseries": [path for path in files if path.name.lower().endswith(TABLE_SUFFIXES)],
+        "timeseries": without_notes([path for path in files if path.name.lower().endswith(TABLE_SUFFIXES)]),
     }
     kind = max(kinds, key=lambda name: len(kinds[name]))
     found = kinds[kind]
@@ -182,7 +182,10 @@ def _label_table(folder: Path) -> list[tuple[str, Any, str]]:
     """Return the key that names a table of labels of another name than the one that is looked for."""
     for path in visible_files(folder):
         if path.name.lower().endswith(TEXT_SUFFIXES) and path.name != LABEL_TABLE:
-            table = read_table(path)
+            try:
+                table = read_table(path)
+            except InputError:  # a README.txt, most likely
+                continue
             if table.has(FILE_COLUMNS) and table.has(LABEL_COLUMNS):
                 return [("labels", path.name, "the table of labels")]
     return []

@@ -15,7 +15,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
 from qanas.tasks.pictures import readable_name
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS, told_group
-from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table
+from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table, without_notes
 
 LABEL_TABLE = "labels.csv"
 """The table that is looked for in a folder."""
@@ -190,7 +190,7 @@ def _classes_of(top: Path, folder: Path, wanted: Wanted, split: str) -> tuple[li
         if twin is not path:
             raise InputError(f"{path}: {twin.name} is beside it: is it the same class? Give both one name, or others")
         files = all_files(path)
-        found = _fitting(files, wanted)
+        found = without_notes(_fitting(files, wanted))
         if not found:
             held = f"none of its {len(files)} files ends in {_ends(wanted)}" if files else "empty"
             raise InputError(f"{path}: {held}: put {wanted.what} of the class there, or take the folder away")

@@ -171,9 +171,11 @@ def completed(
             found[index] = name
     for name in SPLITS:
         if name not in found:
+            together = len(set(groups))
+            why = f", {together} of them apart: a group stays together, and so do copies" * (together < len(labels))
             raise InputError(
-                f"{place}: nothing is left for {name}: {len(labels)} samples in {len(set(groups))} groups that stay "
-                "together; give more of each class, or splits of your own"
+                f"{place}: nothing is left for {name}: {len(labels)} samples{why}; give more of each class, or splits "
+                "of your own"
             )
     return found, _remarks(labels, groups, found)
 

@@ -19,16 +19,29 @@ from qanas.core.errors import InputError, nearest
 from qanas.tasks.folders import read_bytes
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz")
+NOTE_SUFFIX = ".txt"
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 
-MISSING = ("", "nan", "na", "n/a", "null", "none", "-")
+MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 """What stands where there is no value, in small letters."""
 
 _SEPARATORS = ",;\t|"
+_BLANKS = " "
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _ROWS_LOOKED_AT = 50
+
+
+def without_notes(tables: Sequence[Path]) -> list[Path]:
+    """Return tables without the texts beside them: .txt files are tables where no others are, else notes.
+
+    >>> [path.name for path in without_notes([Path("1.csv"), Path("README.txt")])]
+    ['1.csv']
+    >>> [path.name for path in without_notes([Path("1.txt"), Path("2.TXT")])]
+    ['1.txt', '2.TXT']
+    """
+    return [path for path in tables if path.suffix.lower() != NOTE_SUFFIX] or list(tables)
 
 
 @dataclass(frozen=True)
@@ -137,9 +150,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV file (commas, semicolons, tabs or bars; UTF-8, UTF-16 or Windows' code page) or a Parquet file.
+    """Read a CSV file (commas, semicolons, tabs, bars; UTF-8, UTF-16 or Windows' code page) or a Parquet file.
 
-    A first line of numbers alone is no header: columns are then called 1, 2, ...
+    A first line of numbers alone is no header: columns are then called 1, 2, ... Blanks separate columns, one or more
+    of them, where nothing else does and all lines then have as many.
 
     Raises:
         InputError: it is damaged; names the line and the mend.
@@ -155,7 +169,7 @@ def read_table(path: Path) -> Table:
     if not numbered:
         raise InputError(f"{path}: empty: fetch the file again, or take it away")
     lines = [line for _, line in numbered]
-    separator = max(_SEPARATORS, key=lines[0].count)
+    separator = _separator(lines)
     if all(line.endswith(separator) for line in lines):
         lines = [line[:-1] for line in lines]
     rows, ends = _cells(path, lines, separator)
@@ -169,6 +183,8 @@ def read_table(path: Path) -> Table:
     names = _sound_names(path, names)
     if not rows:
         raise InputError(f"{path}: a header, and no rows: add some, or take the file away")
+    if all(len(row) == len(names) + 1 and not row[-1] for row in rows):  # loggers end all lines so but the header
+        rows = [row[:-1] for row in rows]
     _require_even(path, rows, places, separator, len(names))
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     # What spreadsheets and data frames put in front without a name, a row's number.
@@ -201,8 +217,19 @@ def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252", "replace"), (f"{path}: no UTF-8: read in Windows' western code page",)
 
 
+def _separator(lines: Sequence[str]) -> str:
+    """Return what separates the columns of a text's lines, see `read_table`."""
+    separator = max(_SEPARATORS, key=lines[0].count)
+    if separator in lines[0]:
+        return separator
+    columns = {len(line.split()) for line in lines}
+    return _BLANKS if len(columns) == 1 and columns != {1} else separator
+
+
 def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
     """Return rows of cells, and at which of the lines, from 1, each ends."""
+    if separator == _BLANKS:
+        return [line.split() for line in lines], [*range(1, len(lines) + 1)]
     reader = csv.reader(lines, delimiter=separator, strict=True)
     rows, ends = [], []
     try:

@@ -16,7 +16,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, require_folder
 from qanas.tasks.labels import LABEL_TABLE, Sample, Wanted, find_samples, grouped
 from qanas.tasks.pictures import readable_name
-from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, Table, read_table
+from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, Table, read_table, without_notes
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +149,8 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
 
 def _plain_files(data: Path, wanted: Wanted) -> list[Sample]:
     require_folder(data, "tables of readings, or name one file")
-    files = [path for path in all_files(data) if path.suffix.lower() in wanted.suffixes and path.name != LABEL_TABLE]
+    tables = [path for path in all_files(data) if path.suffix.lower() in wanted.suffixes and path.name != LABEL_TABLE]
+    files = without_notes(tables)
     if not files:
         raise InputError(f"{data}: no {wanted.what}: put files there that end in {', '.join(wanted.suffixes)}")
     return [Sample(path, readable_name(path.relative_to(data).as_posix()), "") for path in files]
