@@ -108,10 +108,13 @@ IMAGE, MASK = "train/train_1.png", "trainannot/train_1.png"
             id="label out of range",
         ),
         pytest.param(
-            lambda f: save(f / MASK, np.zeros((12, 16, 3), dtype=np.uint8)), MASK, ["RGB", "8-bit"], id="colour"
+            lambda f: save(f / MASK, np.tile(np.arange(3, dtype=np.uint8), (12, 16, 1))),
+            MASK,
+            ["RGB", "8-bit"],
+            id="colour",
         ),
         pytest.param(
-            lambda f: save(f / MASK, np.zeros((12, 16), dtype=np.uint16)),
+            lambda f: save(f / MASK, np.full((12, 16), 257, dtype=np.uint16)),
             MASK,
             ["I;16", "8-bit"],
             id="16 bits",
@@ -205,6 +208,20 @@ def test_masks_with_a_palette_or_in_black_and_white(scenes: Path) -> None:
     Image.fromarray(np.eye(12, 16) > 0).save(scenes / MASK)
     assert mode_of(scenes / MASK) == "1"
     np.testing.assert_array_equal(task_of(scenes).load().train.targets[1], np.eye(12, 16))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+def test_masks_that_were_saved_as_colours_or_sixteen_bits_hold_their_ids(scenes: Path, mode: str) -> None:
+    expected = task_of(scenes).load().train.targets
+    for path in (scenes / "trainannot").iterdir():
+        mask = Image.open(path)
+        saved = Image.fromarray(np.asarray(mask).astype(np.uint16)) if mode == "I;16" else mask.convert(mode)
+        saved.save(path)
+        assert mode_of(path) == mode
+    np.testing.assert_array_equal(task_of(scenes).load().train.targets, expected)
+    Image.merge("LA", [Image.new("L", (16, 12), 1), Image.new("L", (16, 12), 128)]).save(scenes / MASK)
+    with pytest.raises(InputError, match="its pixels are LA"):
+        task_of(scenes).load()
 
 
 def grey_png(ids: NDArray[np.uint8], bits: int) -> bytes:

@@ -26,6 +26,7 @@ from qanas.tasks.images.task import Images
 from qanas.tasks.labelled_files import SYNTHETIC
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
 from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
+from qanas.tasks.segmentation.reader import mask_ids
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS
 from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table, without_notes
 from qanas.tasks.timeseries.reader import seconds_of
@@ -379,7 +380,7 @@ def _masks(files: Sequence[Path]) -> Suggestion:
         try:
             with Image.open(path) as mask:
                 sizes.append(mask.size)
-                numbers |= set(np.unique(np.asarray(mask)).tolist())
+                numbers |= set(np.unique(mask_ids(path, mask)).tolist())
         except OSError as error:
             raise InputError(f"{path}: not a readable mask: fetch it again, or take it away") from error
     count = max(2, 1 + max((number for number in numbers if number != _VOID), default=1))

@@ -210,6 +210,8 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
     text = folder / "labels" / "3.txt"
     for line, said in (
         ("0 0.5 0.5 0.2", "write class, and centre x"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "write class, and centre x"),  # a detector's confidence: no truth
+        ("nan 0.5 0.5 0.2 0.2", "write class, and centre x"),
         ("5 0.5 0.5 0.2 0.2", "unknown class 5: data.yaml names 2"),
         ("0 0.99 0.5 0.2 0.2", "outside of its picture of 40 x 20"),
     ):
@@ -217,6 +219,16 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             find_pictures(folder, [])
         assert "3.txt: line 2" in str(caught.value)
+        with pytest.raises(InputError, match=r"3\.txt: line 2"):
+            suggestion_for(folder)  # one wrong line among many that are right makes it no other kind of data
+
+
+def test_polygons_are_the_boxes_around_them(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "data")
+    (folder / "labels" / "3.txt").write_text("0 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5\n")
+    found, _, _ = find_pictures(folder, ["person"])
+    (box,) = next(sample.boxes for sample in found if sample.path.name == "3.png")
+    assert box.corners == pytest.approx((0.25 * WIDTH, 0.25 * HEIGHT, 0.75 * WIDTH, 0.75 * HEIGHT))
 
 
 def test_a_byte_order_mark_is_no_number(tmp_path: Path) -> None:

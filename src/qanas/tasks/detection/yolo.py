@@ -11,6 +11,9 @@ from qanas.tasks.folders import read_bytes, visible_files
 NUMBERS = 5
 """Of a line: class, and centre, width and height in shares of the picture."""
 
+_FEWEST_CORNERS = 3
+"""Of a polygon, as files for segmentation have."""
+
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
@@ -34,13 +37,28 @@ def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
             values = [float(word) for word in words]
         except ValueError:
             values = []
-        if len(values) != NUMBERS or values[0] != int(values[0]):
+        box = _box_of(values[1:])
+        if box is None or not values[0].is_integer():
             raise InputError(
                 f"{path}: line {number}: '{line.strip()[:60]}': write class, and centre x, centre y, width and height "
-                "as shares of the picture"
+                "as shares of the picture, or a polygon's corners"
             )
-        found.append((number, int(values[0]), values[1:]))
+        found.append((number, int(values[0]), box))
     return found
+
+
+def _box_of(numbers: list[float]) -> list[float] | None:
+    """Return centre, width and height; of a polygon's corners, x and y by turns, those of the box around it.
+
+    >>> _box_of([0.25, 0.5, 0.75, 0.5, 0.5, 1.0])
+    [0.5, 0.75, 0.5, 0.5]
+    """
+    if len(numbers) == NUMBERS - 1:
+        return numbers
+    if len(numbers) < _FEWEST_CORNERS * 2 or len(numbers) % 2:
+        return None
+    (left, right), (top, bottom) = ((min(part), max(part)) for part in (numbers[::2], numbers[1::2]))
+    return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
 
 
 def are_boxes(path: Path) -> bool:

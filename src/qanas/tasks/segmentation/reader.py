@@ -139,12 +139,7 @@ def nearest_pixels(first: Fraction | int, length: Fraction | int, wanted: int) -
 
 def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: Labels) -> Bytes:
     """Return a mask's classes, shape (height, width)."""
-    if mask.mode not in MASK_MODES:
-        raise InputError(
-            f"{path}: its pixels are {mask.mode}: a mask has one 8-bit number a pixel, the id of its class: "
-            "save it as grey or with a palette"
-        )
-    ids = np.asarray(mask).astype(np.uint8)
+    ids = mask_ids(path, mask)
     if not np.isin(ids, (0, 255)).all():  # else black and white, as masks of two classes are saved
         ids //= _factor(path)
     classes = table[ids]
@@ -156,6 +151,28 @@ def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: La
             "mend the mask, or change task.classes or task.void_id"
         )
     return classes.astype(np.uint8)
+
+
+def mask_ids(path: Path, mask: Image.Image) -> Bytes:
+    """Return a mask's numbers, shape (height, width): of grey ones that were saved as colours or 16 bits, too.
+
+    Raises:
+        InputError: it has colours, or larger numbers.
+    """
+    values = np.asarray(mask)
+    if mask.mode in (*MASK_MODES, *DEEP_MODES):
+        ids = values.astype(np.uint8)
+        if (ids == values).all():
+            return ids
+    if mask.mode in ("RGB", "RGBA", "LA"):
+        opaque = "A" not in mask.mode or bool((values[..., -1] == np.iinfo(np.uint8).max).all())
+        colours = values[..., : 1 if mask.mode == "LA" else 3]
+        if opaque and (colours == colours[..., :1]).all():
+            return np.ascontiguousarray(colours[..., 0])
+    raise InputError(
+        f"{path}: its pixels are {mask.mode}: a mask has one 8-bit number a pixel, the id of its class: "
+        "save it as grey or with a palette"
+    )
 
 
 def _factor(path: Path) -> int:
