@@ -46,6 +46,11 @@ def rehearsed(folder: Path, *changes: tuple[str, str]) -> list[str]:
         pytest.param(
             [(LOSS, 'return F.cross_entropy(outputs, targets, reduction="none")')], "scalar", id="loss a vector"
         ),
+        pytest.param(
+            [(TARGETS, "np.where(np.arange(len(x)) == len(x) - 1, 2, x[:, 0] > 0)")],
+            "loss 'ce': IndexError: Target 2 is out of bounds",
+            id="a class without an output, in the last sample alone",
+        ),
         pytest.param([(LOSS, "return outputs.detach().mean()")], "has no gradient", id="loss without gradient"),
         pytest.param(
             [(LOSS, "return outputs.mean() * float('nan')")], "is nan on the first training batch", id="NaN loss"
@@ -207,3 +212,14 @@ def test_the_data_is_looked_at(tmp_path: Path) -> None:
     assert "train: every target is 0" in constant
     with pytest.raises(InputError, match="task: test data: inputs hold NaN"):
         rehearsed(tmp_path, (DATA, "t = part(41); t.inputs[3] = np.nan; return TaskData(part(96), part(40), t, 2)"))
+
+
+def test_losses_are_names_in_a_tuple(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"MyTask\.losses: TypeError: 'ce'; give a tuple of names"):
+        load_plan(recipe(tmp_path, ('losses = ("ce",)', 'losses = "ce"')))
+
+
+def test_a_space_without_settings_of_the_training_is_told_where_they_are(tmp_path: Path) -> None:
+    plan = load_plan(recipe(tmp_path, (", *training_settings(shape.losses, own)]", "]")))
+    with pytest.raises(InputError, match=r"MySpace lacks settings of the training: give all that .*training_settings"):
+        plan.check()

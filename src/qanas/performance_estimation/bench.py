@@ -222,9 +222,15 @@ class Bench:
             settings = [*inputs, *self.networks.settings(shape)]
         try:
             space = space_of(settings, self.search, self.encoding)
-            TrainingSettings.from_group(space.reference.training)
         except (TypeError, ValueError) as error:
             raise InputError(f"space: the settings of {name} can't be searched: {error}") from error
+        try:
+            TrainingSettings.from_group(space.reference.training)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"space: {name} lacks settings of the training: give all that "
+                f"qanas.search_space.training_group.training_settings returns ({error})"
+            ) from error
         return space
 
     @cached_property

@@ -92,6 +92,9 @@ def measures_of(recipe: Recipe, task: Task, device: Device, folder: Path) -> Mea
         metrics = task.metrics
         if not isinstance(metrics, Mapping):
             raise TypeError(f"a {type(metrics).__name__}; give each metric's name and which way it is better")
+    with users_code(f"{type(task).__name__}.losses"):
+        if isinstance(task.losses, str) or not all(isinstance(name, str) for name in task.losses):
+            raise TypeError(f"{task.losses!r}; give a tuple of names, the default one first")
     objectives = tuple(parse_objective(name, way, metrics) for name, way in recipe.objectives.items())
     limits = tuple(device.completed(_limit(name, bound)) for name, bound in recipe.limits.items())
     goals = tuple(Goal.parse(name, bound, metrics) for name, bound in recipe.goals.items())

@@ -117,7 +117,7 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     if settings.loss not in task.losses:
         raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
     with users_code(f"{name}: a training batch"):
-        indices = torch.arange(min(settings.batch_size, len(data), REHEARSED))
+        indices = torch.from_numpy(_rehearsed(bench.data_of(bench.reference).train, settings.batch_size, len(data)))
         inputs, targets = data.batch(indices)
         _check_augmented(bench.data_of(bench.reference).train, indices, inputs)
     network.train(len(inputs) > 1)
@@ -138,6 +138,22 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _rehearsed(train: Split, batch_size: int, count: int) -> NDArray[np.int64]:
+    """Return the first samples of a training set, the smallest and the largest class among them, shape (batch,).
+
+    A loss of classes fails on those that the network has no output for, of which the first ones may be none.
+    """
+    indices = np.arange(min(batch_size, count, REHEARSED))
+    if not train.targets_in_memory or len(train) != count:
+        return indices
+    targets = np.asarray(train.targets)
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        return indices
+    ends = [int(targets.argmin()), int(targets.argmax())]
+    # As many samples as before, which is what a network's batch norms and the memory are known to take.
+    return np.array([*(end for end in dict.fromkeys(ends) if end >= len(indices)), *indices])[: len(indices)]
 
 
 def _check_penalties(penalties: object, network: torch.nn.Module) -> None:
