@@ -157,7 +157,7 @@ class PenaltiesOfNothing(SmallSpace):
 @pytest.mark.parametrize(
     ("space", "told"),
     [
-        (NoReference(), "the settings of NoReference can't be searched"),
+        (NoReference(), "NoReference lacks settings of the training"),
         (NoClipping(), "the group training lacks gradient_clip"),
         (TwiceNamed(), "two settings are called 'option_0_0'"),
         (Headless(), "reference: outputs of shape (2, 6, 8, 8) for a batch of 2"),
