@@ -160,7 +160,11 @@ class Window:
             raise ValueError(f"a window over {shape}; it takes (height, width, channels)")
         height, width = (self._positions(shape[axis], axis) for axis in (0, 1))
         if min(height, width) < 1:
-            raise ValueError(f"a window of {self.size[0]} x {self.size[1]} on {shape}, padded by {self.padding}")
+            padded = f", padded by {self.padding}" if any(map(any, self.padding)) else ""
+            raise ValueError(
+                f"a window of {self.size[0]} x {self.size[1]} on {shape[0]} x {shape[1]} values of {shape[2]} channels"
+                f"{padded}: pool or stride less in front of it, or give larger inputs"
+            )
         return height, width
 
     def _positions(self, size: int, axis: int) -> int:
