@@ -214,6 +214,12 @@ def test_the_data_is_looked_at(tmp_path: Path) -> None:
         rehearsed(tmp_path, (DATA, "t = part(41); t.inputs[3] = np.nan; return TaskData(part(96), part(40), t, 2)"))
 
 
+def test_a_network_of_other_outputs_than_the_task_says_is_refused(tmp_path: Path) -> None:
+    wider = (NETWORK, NETWORK.replace("nn.Linear(w, 2)", "nn.Linear(w, 3)"))
+    with pytest.raises(InputError, match=r"MySpace puts out values of shape \(3,\) .* MyTask has output_size = 2"):
+        rehearsed(tmp_path, wider)
+
+
 def test_losses_are_names_in_a_tuple(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"MyTask\.losses: TypeError: 'ce'; give a tuple of names"):
         load_plan(recipe(tmp_path, ('losses = ("ce",)', 'losses = "ce"')))

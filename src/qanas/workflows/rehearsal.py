@@ -121,6 +121,7 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
         inputs, targets = data.batch(indices)
         _check_augmented(bench.data_of(bench.reference).train, indices, inputs)
     network.train(len(inputs) > 1)
+    _check_width(bench, network, inputs)
     for kind in task.losses:
         with users_code(f"{name}.loss '{kind}'"):
             outputs: Any = alone(named_parts(network(inputs), torch.Tensor))
@@ -138,6 +139,19 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
             raise InputError(f"{name}.loss '{kind}' is {loss.item()} on the first training batch: look at its targets")
     network.zero_grad()
     network.eval()
+
+
+def _check_width(bench: Bench, network: torch.nn.Module, inputs: torch.Tensor) -> None:
+    """Refuse more or fewer outputs than the task says; where there are several by name, it alone knows them."""
+    with torch.no_grad(), users_code(f"{type(bench.networks).__name__}: the reference network"):
+        outputs: Any = network(inputs)
+    wanted = bench.shape.output_size
+    if isinstance(outputs, torch.Tensor) and outputs.ndim > 1 and outputs.shape[1] != wanted:
+        raise InputError(
+            f"space: the reference network of {type(bench.networks).__name__} puts out values of shape "
+            f"{tuple(outputs.shape[1:])} for a sample, and {type(bench.task).__name__} has output_size = {wanted}: "
+            "build it with shape.output_size"
+        )
 
 
 def _rehearsed(train: Split, batch_size: int, count: int) -> NDArray[np.int64]:
