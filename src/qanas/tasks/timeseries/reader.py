@@ -129,7 +129,9 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
         files, said = find_samples(data, wanted)
         found.remarks += said
     else:
-        files = grouped(_plain_files(data, wanted), wanted)
+        plain, said = _plain_files(data, wanted)
+        files = grouped(plain, wanted)
+        found.remarks += said
     for sample in files:
         table = read_table(sample.path)
         found.remarks += table.remarks
@@ -147,13 +149,16 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
     return found
 
 
-def _plain_files(data: Path, wanted: Wanted) -> list[Sample]:
+def _plain_files(data: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
+    """Return a folder's tables, and remarks."""
     require_folder(data, "tables of readings, or name one file")
     tables = [path for path in all_files(data) if path.suffix.lower() in wanted.suffixes and path.name != LABEL_TABLE]
     files = without_notes(tables)
     if not files:
         raise InputError(f"{data}: no {wanted.what}: put files there that end in {', '.join(wanted.suffixes)}")
-    return [Sample(path, readable_name(path.relative_to(data).as_posix()), "") for path in files]
+    notes = len(tables) - len(files)
+    remarks = [f"{notes} texts (.txt) beside other tables: left out"] if notes else []
+    return [Sample(path, readable_name(path.relative_to(data).as_posix()), "") for path in files], remarks
 
 
 def _channels(table: Table, columns: Columns) -> tuple[str, ...]:
