@@ -83,7 +83,7 @@ def coarse_steps(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) ->
 
     Kernels of 8 bits put out what is between 0 and 1 in steps of 1/256, whatever there is of it: attention over n
     positions that are looked at alike has values of 1 / n. Values of 16 bits have finer ones. The noise of rounding is
-    step² / 12 (Widrow and Kollár 2008, equation 1.1).
+    step² / 12 (Bennett 1948).
 
     Args:
         quantized: the network.
@@ -94,8 +94,9 @@ def coarse_steps(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) ->
         node.name
         for node in floating.nodes
         if node.operator.parameters_from == "kernel"
-        and max(node.operator.activation_bits) > quantized.affines[node.name].bits
         and node.name not in floating.outputs
+        and (affine := quantized.affines.get(node.name)) is not None
+        and max(node.operator.activation_bits) > affine.bits
     }
     if not asked:
         return {}
