@@ -78,6 +78,12 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
 }
 
 
+def put(x: Tensor, index: object, filling: Tensor | float) -> Tensor:
+    y = 1.0 * x
+    y[index] = filling  # type: ignore[index]  # what torch makes of it is the test
+    return y
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_picked_and_written_is_torchs(name: str) -> None:
     function, shape = FUNCTIONS[name]
@@ -94,6 +100,9 @@ def test_what_is_picked_and_written_is_torchs(name: str) -> None:
         (lambda x: x[[0]], "one axis"),
         (written_into_a_buffer, "a constant of several samples"),
         (lambda x: zeroed(x[:1]), "the whole batch"),
+        (lambda x: put(x, (slice(None), slice(None, None, 2)), x[:, 0]), "give it that shape"),
+        (lambda x: put(x, (slice(None), *[slice(None, None, 2)] * 3), 0.0), "along 2 axes at most"),
+        (lambda x: put(x, (slice(None), True), 0.0), "write at whole numbers and slices"),
         (lambda x: F.fold(F.unfold(x, 3), (6, 5), 3), "overlap"),
     ],
 )

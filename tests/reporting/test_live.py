@@ -73,6 +73,17 @@ def test_a_long_training_is_heard_of_once_a_minute_where_there_is_no_terminal() 
     assert len(told) == 14  # every second epoch; the last one is said by what is finished
 
 
+def test_a_trial_behind_a_stage_is_told_as_a_trial() -> None:
+    console, clock = _console(terminal=False), Clock()
+    with LiveDisplay(console, clock) as display:
+        display.stage("teacher", 1, 0)
+        display.unit_finished("seed, training 1")
+        display.start(60, 0, resumed=False)
+        clock.now += 70
+        display.epoch(5, Event(1, 20, 0.5))
+    assert _output(console).splitlines()[-1] == "trial 5: epoch 1/20, loss 0.5"
+
+
 def test_a_forecast_is_not_made_of_the_reference() -> None:
     """A reference that takes a hundred times as long as candidates made it jump from hours to minutes."""
     console, clock = _console(terminal=False), Clock()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qanas.core.errors import InputError
 from qanas.recipe import load_plan
-from qanas.workflows.rehearsal import rehearse
+from qanas.tasks.base import Split
+from qanas.workflows.rehearsal import rehearse, rehearsed_samples
 from tests.robustness.small import MODULE, recipe, run
 
 SCORE = 'return {"accuracy": float(right.mean())}'
@@ -218,6 +221,22 @@ def test_a_network_of_other_outputs_than_the_task_says_is_refused(tmp_path: Path
     wider = (NETWORK, NETWORK.replace("nn.Linear(w, 2)", "nn.Linear(w, 3)"))
     with pytest.raises(InputError, match=r"MySpace puts out values of shape \(3,\) .* MyTask has output_size = 2"):
         rehearsed(tmp_path, wider)
+
+
+@pytest.mark.parametrize(
+    ("classes", "batch_size", "expected"),
+    [
+        ([1] * 9, 8, range(8)),
+        ([1] * 7 + [0, *[1] * 4, 2], 8, [12, 7, 0, 1, 2, 3, 4, 5]),
+        ([0, 1, 2], 1, [2]),
+        ([0.5, 9.5, 0.1], 2, [0, 1]),
+    ],
+)
+def test_the_largest_and_the_smallest_class_are_rehearsed(
+    classes: list[float], batch_size: int, expected: Sequence[int]
+) -> None:
+    split = Split(np.zeros((len(classes), 1), np.float32), np.array(classes))
+    assert rehearsed_samples(split, batch_size, len(split)).tolist() == list(expected)
 
 
 def test_losses_are_names_in_a_tuple(tmp_path: Path) -> None:

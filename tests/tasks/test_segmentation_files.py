@@ -116,7 +116,7 @@ IMAGE, MASK = "train/train_1.png", "trainannot/train_1.png"
         pytest.param(
             lambda f: save(f / MASK, np.full((12, 16), 257, dtype=np.uint16)),
             MASK,
-            ["I;16", "8-bit"],
+            ["reach 257", "8-bit"],
             id="16 bits",
         ),
         pytest.param(lambda f: shutil.copy(f / IMAGE, f / "train/train_1.jpg"), "train", ["take one"], id="twice"),

@@ -25,10 +25,11 @@ from qanas.tasks.folders import all_files, visible_files, visible_folders
 from qanas.tasks.images.task import Images
 from qanas.tasks.labelled_files import SYNTHETIC
 from qanas.tasks.labels import FILE_COLUMNS, LABEL_COLUMNS, LABEL_TABLE, Sample, Wanted, find_samples
+from qanas.tasks.pictures import open_picture
 from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
 from qanas.tasks.segmentation.reader import mask_ids
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS
-from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table, without_notes
+from qanas.tasks.tables import MISSING, NOTE_SUFFIX, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table, without_notes
 from qanas.tasks.timeseries.reader import seconds_of
 from qanas.tasks.timeseries.targets import MOST_CLASSES
 
@@ -185,8 +186,10 @@ def _label_table(folder: Path) -> list[tuple[str, Any, str]]:
         if path.name.lower().endswith(TEXT_SUFFIXES) and path.name != LABEL_TABLE:
             try:
                 table = read_table(path)
-            except InputError:  # a README.txt, most likely
-                continue
+            except InputError:
+                if path.suffix.lower() == NOTE_SUFFIX:  # a README.txt, most likely
+                    continue
+                raise
             if table.has(FILE_COLUMNS) and table.has(LABEL_COLUMNS):
                 return [("labels", path.name, "the table of labels")]
     return []
@@ -377,12 +380,9 @@ def _masks(files: Sequence[Path]) -> Suggestion:
     numbers: set[int] = set()
     sizes = []
     for path in (files[place] for place in evenly_spread(len(files), LOOKED_AT)):
-        try:
-            with Image.open(path) as mask:
-                sizes.append(mask.size)
-                numbers |= set(np.unique(mask_ids(path, mask)).tolist())
-        except OSError as error:
-            raise InputError(f"{path}: not a readable mask: fetch it again, or take it away") from error
+        mask, _, halved = open_picture(path)
+        sizes.append(mask.size)
+        numbers |= set(np.unique(mask_ids(path, mask, halved)).tolist())
     count = max(2, 1 + max((number for number in numbers if number != _VOID), default=1))
     names = ["background", *(f"class_{number}" for number in range(1, count))]
     typical = np.median(np.array(sizes), axis=0)

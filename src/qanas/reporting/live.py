@@ -156,6 +156,7 @@ class LiveDisplay:
             now = self._clock()
             ends = math.inf if seconds is None else now + seconds
             self._trials = _Work("search", total_trials, done, done, now, ends=ends)
+            self._stage = None
         self._open()
         if resumed:
             self.message(f"resumed: {done} of {counted(total_trials, 'trial')} done before")

@@ -15,7 +15,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
 from qanas.tasks.pictures import readable_name
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS, told_group
-from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table, without_notes
+from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table, told_notes, without_notes
 
 LABEL_TABLE = "labels.csv"
 """The table that is looked for in a folder."""
@@ -183,22 +183,27 @@ def _classes_of(top: Path, folder: Path, wanted: Wanted, split: str) -> tuple[li
         )
     small: dict[str, Path] = {}
     samples: list[Sample] = []
-    others = 0
+    others = notes = 0
+    held_by = {path: _fitting(all_files(path), wanted) for path in classes}
+    kept = set(without_notes([file for files in held_by.values() for file in files]))
     for path in classes:
         name = readable_name(path.name).strip()
         twin = small.setdefault(name.lower(), path)
         if twin is not path:
             raise InputError(f"{path}: {twin.name} is beside it: is it the same class? Give both one name, or others")
         files = all_files(path)
-        found = without_notes(_fitting(files, wanted))
+        found = [file for file in held_by[path] if file in kept]
         if not found:
             held = f"none of its {len(files)} files ends in {_ends(wanted)}" if files else "empty"
             raise InputError(f"{path}: {held}: put {wanted.what} of the class there, or take the folder away")
-        others += len(files) - len(found)
+        others += len(files) - len(held_by[path])
+        notes += len(held_by[path]) - len(found)
         samples += [Sample(file, _name(top, file), name, split=split, place=str(file)) for file in found]
     remarks = []
     if beside:
         remarks.append(f"{len(beside)} {wanted.what} lie beside the classes' folders of {folder.name}/: left out")
+    if notes:
+        remarks.append(told_notes(notes))
     if others:
         remarks.append(f"{others} files of {folder.name}/ are no {wanted.what} ({_ends(wanted)}): left out")
     return samples, remarks

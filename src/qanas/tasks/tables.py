@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ def without_notes(tables: Sequence[Path]) -> list[Path]:
     ['1.txt', '2.TXT']
     """
     return [path for path in tables if path.suffix.lower() != NOTE_SUFFIX] or list(tables)
+
+
+def told_notes(count: int) -> str:
+    """Return what a person should know of so many texts that `without_notes` left out."""
+    return f"{count} texts ({NOTE_SUFFIX}) beside other tables: left out"
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,8 @@ def read_table(path: Path) -> Table:
     names = _sound_names(path, names)
     if not rows:
         raise InputError(f"{path}: a header, and no rows: add some, or take the file away")
-    if all(len(row) == len(names) + 1 and not row[-1] for row in rows):  # loggers end all lines so but the header
+    # Loggers end all lines so but the header.
+    if all(len(row) == len(names) + 1 and not row[-1].strip() for row in rows):
         rows = [row[:-1] for row in rows]
     _require_even(path, rows, places, separator, len(names))
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
@@ -222,14 +228,22 @@ def _separator(lines: Sequence[str]) -> str:
     separator = max(_SEPARATORS, key=lines[0].count)
     if separator in lines[0]:
         return separator
-    columns = {len(line.split()) for line in lines}
+    try:
+        columns = {len(row) for row in _by_blanks(lines)}
+    except csv.Error:
+        return separator
     return _BLANKS if len(columns) == 1 and columns != {1} else separator
+
+
+def _by_blanks(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the cells of lines whose columns have one or more blanks between them; in quotes they are a cell's own."""
+    return csv.reader(map(str.strip, lines), delimiter=_BLANKS, skipinitialspace=True, strict=True)
 
 
 def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
     """Return rows of cells, and at which of the lines, from 1, each ends."""
     if separator == _BLANKS:
-        return [line.split() for line in lines], [*range(1, len(lines) + 1)]
+        return [*_by_blanks(lines)], [*range(1, len(lines) + 1)]
     reader = csv.reader(lines, delimiter=separator, strict=True)
     rows, ends = [], []
     try:

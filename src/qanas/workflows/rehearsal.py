@@ -117,7 +117,9 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     if settings.loss not in task.losses:
         raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
     with users_code(f"{name}: a training batch"):
-        indices = torch.from_numpy(_rehearsed(bench.data_of(bench.reference).train, settings.batch_size, len(data)))
+        indices = torch.from_numpy(
+            rehearsed_samples(bench.data_of(bench.reference).train, settings.batch_size, len(data))
+        )
         inputs, targets = data.batch(indices)
         _check_augmented(bench.data_of(bench.reference).train, indices, inputs)
     network.train(len(inputs) > 1)
@@ -154,7 +156,7 @@ def _check_width(bench: Bench, network: torch.nn.Module, inputs: torch.Tensor) -
         )
 
 
-def _rehearsed(train: Split, batch_size: int, count: int) -> NDArray[np.int64]:
+def rehearsed_samples(train: Split, batch_size: int, count: int) -> NDArray[np.int64]:
     """Return the first samples of a training set, the smallest and the largest class among them, shape (batch,).
 
     A loss of classes fails on those that the network has no output for, of which the first ones may be none.
@@ -165,9 +167,9 @@ def _rehearsed(train: Split, batch_size: int, count: int) -> NDArray[np.int64]:
     targets = np.asarray(train.targets)
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         return indices
-    ends = [int(targets.argmin()), int(targets.argmax())]
+    ends = [int(targets.argmax()), int(targets.argmin())]
     # As many samples as before, which is what a network's batch norms and the memory are known to take.
-    return np.array([*(end for end in dict.fromkeys(ends) if end >= len(indices)), *indices])[: len(indices)]
+    return np.array(list(dict.fromkeys([*ends, *indices.tolist()])))[: len(indices)]
 
 
 def _check_penalties(penalties: object, network: torch.nn.Module) -> None:

@@ -212,6 +212,8 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.2", "write class, and centre x"),
         ("0 0.5 0.5 0.2 0.2 0.9", "write class, and centre x"),  # a detector's confidence: no truth
         ("nan 0.5 0.5 0.2 0.2", "write class, and centre x"),
+        ("0 0.1 0.1 0.5 0.1 0.9 nan", "write class, and centre x"),
+        ("0 10 10 50 10 90 90", "write class, and centre x"),  # readings, or pixels
         ("5 0.5 0.5 0.2 0.2", "unknown class 5: data.yaml names 2"),
         ("0 0.99 0.5 0.2 0.2", "outside of its picture of 40 x 20"),
     ):

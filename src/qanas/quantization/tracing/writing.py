@@ -18,6 +18,9 @@ from qanas.quantization.tracing.pointwise import Operand, add, multiply, where
 from qanas.quantization.tracing.shapes import flatten, repeated, reshape, unflatten
 from qanas.quantization.tracing.values import Value
 
+_MOST_STEPPED = 2
+"""Axes: each takes another one while it is written to, and the runtime has six."""
+
 
 def written(builder: Builder, target: Operand, index: object, filling: Operand, /) -> Value:
     """Take a value, or a constant, with a value or a number at some places: what is around them stays there."""
@@ -34,9 +37,11 @@ def written(builder: Builder, target: Operand, index: object, filling: Operand, 
         ranges.append(places)
     kept = [len(places) for places, entry in zip(ranges, entries, strict=True) if isinstance(entry, slice)]
     filling = _of_shape(builder, filling, kept)
-    for number, places in enumerate(ranges):
-        if len(places) > 1 and places.step > 1:
-            return _in_steps(builder, target, entries, number, places, filling)
+    stepped = [number for number, places in enumerate(ranges) if len(places) > 1 and places.step > 1]
+    if len(stepped) > _MOST_STEPPED:
+        raise ValueError(f"writing at {told(index)}; write in steps along {_MOST_STEPPED} axes at most")
+    if stepped:
+        return _in_steps(builder, target, entries, stepped[0], ranges[stepped[0]], filling)
     return _put(builder, target, _Block.of(ranges, kept), filling)
 
 
@@ -45,7 +50,7 @@ def _entries(index: object, rank: int) -> list[int | slice]:
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(entry, Value) for entry in entries):
         raise ValueError("writing at places that depend on the input; choose by torch.where(mask, y, x)")
-    if any(not isinstance(entry, int | slice) and entry is not ... for entry in entries):
+    if any(isinstance(entry, bool) or not (isinstance(entry, int | slice) or entry is ...) for entry in entries):
         raise ValueError(f"writing at {told(index)}; write at whole numbers and slices")
     if ... in entries:
         place = entries.index(...)
@@ -60,10 +65,10 @@ def _of_shape(builder: Builder, filling: Operand, kept: Sequence[int]) -> Operan
     """Return a value repeated along axes of one, as torch does; constants are when they are added."""
     if not isinstance(filling, Value) or list(filling.shape) == kept:
         return filling
-    own = (1,) * (len(kept) - len(filling.shape)) + filling.shape
+    own = filling.shape  # of fewer axes torch would take the batch for one of a sample's
     if len(own) != len(kept) or any(size not in (1, wanted) for size, wanted in zip(own, kept, strict=True)):
-        raise ValueError(f"a value of shape {filling.shape} written to {tuple(kept)}; give it that shape")
-    return repeated(builder, reshape(builder, filling, 1, *own), kept)
+        raise ValueError(f"a value of shape {own} written to {tuple(kept)}; give it that shape")
+    return repeated(builder, filling, kept)
 
 
 def _in_steps(

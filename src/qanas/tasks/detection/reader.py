@@ -109,7 +109,8 @@ def has_boxes(folder: Path) -> bool:
     if form == "yolo":
         stems = {path.stem for path in all_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES}
         texts = [path for path in all_files(folder) if path.suffix.lower() == ".txt" and path.stem in stems]
-        return 2 * sum(map(are_boxes, texts)) > len(texts)  # a line that is wrong is to be told, not passed over
+        # A line that is wrong among right ones is to be told, not passed over.
+        return bool(texts) and 2 * sum(map(are_boxes, texts)) >= len(texts)
     return form is not None
 
 

@@ -14,6 +14,9 @@ NUMBERS = 5
 _FEWEST_CORNERS = 3
 """Of a polygon, as files for segmentation have."""
 
+_BEYOND = 0.05
+"""Of the picture: how far outside of it a corner may lie; what is further, or NaN, is of something else."""
+
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
@@ -55,7 +58,8 @@ def _box_of(numbers: list[float]) -> list[float] | None:
     """
     if len(numbers) == NUMBERS - 1:
         return numbers
-    if len(numbers) < _FEWEST_CORNERS * 2 or len(numbers) % 2:
+    inside = all(-_BEYOND <= one <= 1 + _BEYOND for one in numbers)
+    if not inside or len(numbers) < _FEWEST_CORNERS * 2 or len(numbers) % 2:
         return None
     (left, right), (top, bottom) = ((min(part), max(part)) for part in (numbers[::2], numbers[1::2]))
     return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]

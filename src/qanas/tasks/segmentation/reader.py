@@ -87,14 +87,14 @@ def read_pairs(pairs: Sequence[Pair], labels: Labels, size: Size, mask_size: Siz
     frames: set[Size] = set()
     for index, pair in enumerate(pairs):
         image, was_turned, was_halved = open_picture(pair.image)
-        mask, *_ = open_picture(pair.mask)
+        mask, _, mask_halved = open_picture(pair.mask)
         turned += was_turned
         halved += was_halved
         _require_same_size(pair, image, mask, was_turned=was_turned)
         if (image.mode in DEEP_MODES) != deep:
             modes = f"{image.mode}, those of {pairs[0].image.name} {'more than bytes' if deep else 'bytes'}"
             raise InputError(f"{pair.image}: its pixels are {modes}: save all images with values of the same kind")
-        classes = _classes(pair.mask, mask, table, labels)
+        classes = _classes(pair.mask, mask_ids(pair.mask, mask, mask_halved), table, labels)
         top, left, height, width = camera.part((mask.height, mask.width))
         rows, columns = nearest_pixels(top, height, mask_size[0]), nearest_pixels(left, width, mask_size[1])
         image = camera.seen(pair.image, image)
@@ -137,11 +137,10 @@ def nearest_pixels(first: Fraction | int, length: Fraction | int, wanted: int) -
     return doubled // (2 * wanted * parts)
 
 
-def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: Labels) -> Bytes:
+def _classes(path: Path, ids: Bytes, table: NDArray[np.int16], labels: Labels) -> Bytes:
     """Return a mask's classes, shape (height, width)."""
-    ids = mask_ids(path, mask)
     if not np.isin(ids, (0, 255)).all():  # else black and white, as masks of two classes are saved
-        ids //= _factor(path)
+        ids = ids // _factor(path)
     classes = table[ids]
     unknown = classes == UNKNOWN
     if unknown.any():
@@ -153,24 +152,35 @@ def _classes(path: Path, mask: Image.Image, table: NDArray[np.int16], labels: La
     return classes.astype(np.uint8)
 
 
-def mask_ids(path: Path, mask: Image.Image) -> Bytes:
+def mask_ids(path: Path, mask: Image.Image, halved: bool) -> Bytes:
     """Return a mask's numbers, shape (height, width): of grey ones that were saved as colours or 16 bits, too.
+
+    Args:
+        path: for messages.
+        mask: decoded.
+        halved: whether that took its lower 8 bits away (`open_picture`).
 
     Raises:
         InputError: it has colours, or larger numbers.
     """
     values = np.asarray(mask)
     if mask.mode in (*MASK_MODES, *DEEP_MODES):
-        ids = values.astype(np.uint8)
+        with np.errstate(invalid="ignore"):
+            ids = values.astype(np.uint8)
         if (ids == values).all():
             return ids
-    if mask.mode in ("RGB", "RGBA", "LA"):
+        raise InputError(
+            f"{path}: its pixels reach {values.max():g}: a mask has one 8-bit number a pixel, the id of its class: "
+            "number the classes from 0 on"
+        )
+    if not halved and mask.mode in ("RGB", "RGBA", "LA"):
         opaque = "A" not in mask.mode or bool((values[..., -1] == np.iinfo(np.uint8).max).all())
         colours = values[..., : 1 if mask.mode == "LA" else 3]
         if opaque and (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
+    kind = f"{mask.mode} of 16 bits" if halved else mask.mode
     raise InputError(
-        f"{path}: its pixels are {mask.mode}: a mask has one 8-bit number a pixel, the id of its class: "
+        f"{path}: its pixels are {kind}: a mask has one 8-bit number a pixel, the id of its class: "
         "save it as grey or with a palette"
     )
 

@@ -16,7 +16,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, require_folder
 from qanas.tasks.labels import LABEL_TABLE, Sample, Wanted, find_samples, grouped
 from qanas.tasks.pictures import readable_name
-from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, Table, read_table, without_notes
+from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, Table, read_table, told_notes, without_notes
 
 Floats = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ def _plain_files(data: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
     if not files:
         raise InputError(f"{data}: no {wanted.what}: put files there that end in {', '.join(wanted.suffixes)}")
     notes = len(tables) - len(files)
-    remarks = [f"{notes} texts (.txt) beside other tables: left out"] if notes else []
+    remarks = [told_notes(notes)] if notes else []
     return [Sample(path, readable_name(path.relative_to(data).as_posix()), "") for path in files], remarks
 
 
