@@ -12,6 +12,7 @@ import pytest
 from tests.tasks.bad_folders import Case, both, refused, taken, try_case, write
 
 from qanas.core.errors import InputError
+from qanas.tasks.tables import read_table
 from qanas.tasks.timeseries import TimeSeries
 
 ROWS, COUNT = 12, 5
@@ -234,3 +235,11 @@ def test_remaining_life_counts_down_to_the_end_of_each_recording_over_gaps(tmp_p
         TimeSeries(str(tmp_path), predict="life", target="x").load()
     with pytest.raises(InputError, match="only with"):
         TimeSeries(str(tmp_path), life_cap=9).load()
+
+
+def test_quotes_between_blanks_may_go_over_lines(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write(path, '"time"  "what was seen"\n1  "a\nb"\n2  c\n')
+    table = read_table(path)
+    assert table.columns == ["time", "what was seen"]
+    assert table.lines.tolist() == [3, 4]  # a row is where it ends

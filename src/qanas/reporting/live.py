@@ -176,7 +176,7 @@ class LiveDisplay:
                 del self._running[index]
                 return
             quiet = self.plain and now - self._printed >= _QUIET_S
-            line = self._running_line(index, running, now) if quiet else ""
+            line = self._plain_line(index, event, running.seconds_left(now)) if quiet else ""
         if line:
             self._print(line)
 
@@ -257,12 +257,10 @@ class LiveDisplay:
         told = " ".join(f"{name} {number(value).replace(',', '')}" for name, value in (values or {}).items())
         return f"{head} {told} (front: {len(self._front)}){self._left(self._trials)}"
 
-    def _running_line(self, index: int, running: _Running, now: float) -> str:
+    def _plain_line(self, index: int, event: Event, seconds_left: float | None) -> str:
         """Return how far a training is, in one line."""
-        event = running.event
-        assert event is not None  # noqa: S101 - it has just been told
         name = f"trial {index}" if self._stage is None else self._stage.name
-        return f"{name}: epoch {event.done}/{event.total}, loss {event.loss:.4g}{_told_left(running.seconds_left(now))}"
+        return f"{name}: epoch {event.done}/{event.total}, loss {event.loss:.4g}{_told_left(seconds_left)}"
 
     def _left(self, work: _Work) -> str:
         return _told_left(work.seconds_left(self._clock()))

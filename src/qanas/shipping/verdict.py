@@ -333,16 +333,19 @@ def _chosen(
 
 def _lighter(cards: Mapping[str, Card], alike: Sequence[str], chosen: str, fitting: Collection[str]) -> str:
     """Tell which network that is as good takes less of the device, file and RAM, than the one of the smallest cost."""
-    taken = cards[chosen]
-    lighter = {
-        name: card
+
+    def arena(name: str) -> float:
+        """Where it isn't known, none is less than another."""
+        known = cards[name].arena_bytes
+        return math.nan if known is None else known
+
+    lighter = [
+        name
         for name in alike
-        if (card := cards[name]).arena_bytes is not None
-        and taken.arena_bytes is not None
-        and card.arena_bytes < taken.arena_bytes
-        and card.file_bytes < taken.file_bytes
+        if arena(name) < arena(chosen)
+        and cards[name].file_bytes < cards[chosen].file_bytes
         and (name in fitting or chosen not in fitting)
-    }
+    ]
     if not lighter:
         return ""
     name = min(lighter, key=lambda name: (cards[name].file_bytes, name))

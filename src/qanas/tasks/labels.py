@@ -184,20 +184,21 @@ def _classes_of(top: Path, folder: Path, wanted: Wanted, split: str) -> tuple[li
     small: dict[str, Path] = {}
     samples: list[Sample] = []
     others = notes = 0
-    held_by = {path: _fitting(all_files(path), wanted) for path in classes}
-    kept = set(without_notes([file for files in held_by.values() for file in files]))
-    for path in classes:
+    held_by = {path: all_files(path) for path in classes}
+    tables = without_notes(_fitting([file for files in held_by.values() for file in files], wanted))
+    meant = {file.suffix.lower() for file in tables}
+    for path, files in held_by.items():
         name = readable_name(path.name).strip()
         twin = small.setdefault(name.lower(), path)
         if twin is not path:
             raise InputError(f"{path}: {twin.name} is beside it: is it the same class? Give both one name, or others")
-        files = all_files(path)
-        found = [file for file in held_by[path] if file in kept]
+        fitting = _fitting(files, wanted)
+        found = [file for file in fitting if file.suffix.lower() in meant]
         if not found:
             held = f"none of its {len(files)} files ends in {_ends(wanted)}" if files else "empty"
             raise InputError(f"{path}: {held}: put {wanted.what} of the class there, or take the folder away")
-        others += len(files) - len(held_by[path])
-        notes += len(held_by[path]) - len(found)
+        others += len(files) - len(fitting)
+        notes += len(fitting) - len(found)
         samples += [Sample(file, _name(top, file), name, split=split, place=str(file)) for file in found]
     remarks = []
     if beside:

@@ -171,8 +171,8 @@ def completed(
             found[index] = name
     for name in SPLITS:
         if name not in found:
-            together = len(set(groups))
-            why = f", {together} of them apart: a group stays together, and so do copies" * (together < len(labels))
+            apart = len(set(groups))
+            why = f", {apart} of them apart: a group stays together, and so do copies" if apart < len(labels) else ""
             raise InputError(
                 f"{place}: nothing is left for {name}: {len(labels)} samples{why}; give more of each class, or splits "
                 "of your own"

@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def read_table(path: Path) -> Table:
     if not numbered:
         raise InputError(f"{path}: empty: fetch the file again, or take it away")
     lines = [line for _, line in numbered]
-    separator = _separator(lines)
+    separator = _separator(path, lines)
     if all(line.endswith(separator) for line in lines):
         lines = [line[:-1] for line in lines]
     rows, ends = _cells(path, lines, separator)
@@ -223,28 +223,24 @@ def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252", "replace"), (f"{path}: no UTF-8: read in Windows' western code page",)
 
 
-def _separator(lines: Sequence[str]) -> str:
+def _separator(path: Path, lines: Sequence[str]) -> str:
     """Return what separates the columns of a text's lines, see `read_table`."""
     separator = max(_SEPARATORS, key=lines[0].count)
     if separator in lines[0]:
         return separator
     try:
-        columns = {len(row) for row in _by_blanks(lines)}
-    except csv.Error:
+        rows, _ = _cells(path, lines, _BLANKS)
+    except InputError:
         return separator
+    columns = {len(row) for row in rows}
     return _BLANKS if len(columns) == 1 and columns != {1} else separator
-
-
-def _by_blanks(lines: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the cells of lines whose columns have one or more blanks between them; in quotes they are a cell's own."""
-    return csv.reader(map(str.strip, lines), delimiter=_BLANKS, skipinitialspace=True, strict=True)
 
 
 def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
     """Return rows of cells, and at which of the lines, from 1, each ends."""
-    if separator == _BLANKS:
-        return [*_by_blanks(lines)], [*range(1, len(lines) + 1)]
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    blanks = separator == _BLANKS  # one or more of them
+    given = map(str.strip, lines) if blanks else lines
+    reader = csv.reader(given, delimiter=separator, skipinitialspace=blanks, strict=True)
     rows, ends = [], []
     try:
         for row in reader:

@@ -117,16 +117,16 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     if settings.loss not in task.losses:
         raise InputError(f"space: the reference's loss '{settings.loss}' is none of {name}'s: {', '.join(task.losses)}")
     with users_code(f"{name}: a training batch"):
-        indices = torch.from_numpy(
-            rehearsed_samples(bench.data_of(bench.reference).train, settings.batch_size, len(data))
-        )
+        train = bench.data_of(bench.reference).train
+        indices = torch.from_numpy(rehearsed_samples(train, settings.batch_size, len(data)))
         inputs, targets = data.batch(indices)
-        _check_augmented(bench.data_of(bench.reference).train, indices, inputs)
+        _check_augmented(train, indices, inputs)
     network.train(len(inputs) > 1)
-    _check_width(bench, network, inputs)
     for kind in task.losses:
         with users_code(f"{name}.loss '{kind}'"):
-            outputs: Any = alone(named_parts(network(inputs), torch.Tensor))
+            returned = network(inputs)
+            _check_width(bench, returned)
+            outputs: Any = alone(named_parts(returned, torch.Tensor))
             loss = task.loss(kind, outputs, targets)
             if not isinstance(loss, torch.Tensor) or loss.ndim:
                 shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
@@ -143,10 +143,8 @@ def _rehearse_step(bench: Bench, network: torch.nn.Module) -> None:
     network.eval()
 
 
-def _check_width(bench: Bench, network: torch.nn.Module, inputs: torch.Tensor) -> None:
+def _check_width(bench: Bench, outputs: object) -> None:
     """Refuse more or fewer outputs than the task says; where there are several by name, it alone knows them."""
-    with torch.no_grad(), users_code(f"{type(bench.networks).__name__}: the reference network"):
-        outputs: Any = network(inputs)
     wanted = bench.shape.output_size
     if isinstance(outputs, torch.Tensor) and outputs.ndim > 1 and outputs.shape[1] != wanted:
         raise InputError(

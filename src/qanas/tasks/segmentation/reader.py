@@ -32,6 +32,8 @@ RESIZING = (
 MASK_MODES = ("L", "P", "1")
 """Pillow's names of one number a pixel: grey, palette, black and white."""
 
+ONE_NUMBER = "a mask has one 8-bit number a pixel, the id of its class"
+
 FEW_BITS: Mapping[str, int] = {"L;2": 85, "L;4": 17}
 """Pillow's names of how grey pixels of 2 and 4 bits are stored, and what it multiplies them with: white is 255."""
 
@@ -169,20 +171,14 @@ def mask_ids(path: Path, mask: Image.Image, halved: bool) -> Bytes:
             ids = values.astype(np.uint8)
         if (ids == values).all():
             return ids
-        raise InputError(
-            f"{path}: its pixels reach {values.max():g}: a mask has one 8-bit number a pixel, the id of its class: "
-            "number the classes from 0 on"
-        )
+        raise InputError(f"{path}: its pixels reach {values.max():g}: {ONE_NUMBER}: number the classes from 0 on")
     if not halved and mask.mode in ("RGB", "RGBA", "LA"):
         opaque = "A" not in mask.mode or bool((values[..., -1] == np.iinfo(np.uint8).max).all())
         colours = values[..., : 1 if mask.mode == "LA" else 3]
         if opaque and (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
     kind = f"{mask.mode} of 16 bits" if halved else mask.mode
-    raise InputError(
-        f"{path}: its pixels are {kind}: a mask has one 8-bit number a pixel, the id of its class: "
-        "save it as grey or with a palette"
-    )
+    raise InputError(f"{path}: its pixels are {kind}: {ONE_NUMBER}: save it as grey or with a palette")
 
 
 def _factor(path: Path) -> int:
