@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,16 @@ def test_of_a_module_with_16_bits_what_can_has_them() -> None:
     (root,) = (node.name for node in source.graph.nodes if type(node.operator).__name__ == "InverseRoot")
     assert bits["_0_0"] == bits["_0_2"] == 16
     assert bits[root] == bits["_1"] == 8
+
+
+def test_a_name_that_begins_like_that_of_a_layer_without_a_kernel_keeps_its_bits() -> None:
+    samples = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    parts = OrderedDict(act=nn.PReLU(4), act_conv=nn.Linear(4, 4), act_out=nn.Tanh())
+    deployed = integer_tflite(Source.of(nn.Sequential(parts), samples), ExportScheme.parse("int16", []))
+    assert deployed.failure == ""
+    assert deployed.quantized is not None
+    bits = {name: affine.bits for name, affine in deployed.quantized.affines.items()}
+    assert (bits["act"], bits["act_conv"], bits["act_out"]) == (8, 16, 16)
 
 
 def test_parts_of_an_encoder_are_named_as_torch_does() -> None:

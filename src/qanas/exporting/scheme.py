@@ -99,11 +99,7 @@ class ExportScheme:
         Raises:
             InputError: the network can't have the scheme, or its values can't be quantized.
         """
-        scheme = self.scheme
-        layers = {name: dict(own) for name, own in scheme.layers.items()}
-        for name, node in lacking_kernels(source.graph, scheme).items():
-            layers.setdefault(name, {})["activation_bits"] = node.operator.activation_bits[0]
-        scheme = replace(scheme, layers=layers)
+        scheme = _with_kernels(self.scheme, source.graph)
         without = _without_weights(scheme, source.graph)
         if without:
             raise InputError(f"--set layers.{without}.weight_bits: it has no weights; leave it out")
@@ -118,6 +114,19 @@ class ExportScheme:
             raise InputError(f"--scheme: {error}, {mend}") from error
         except ValueError as error:
             raise InputError(f"'{source.name}' can't be quantized: {error}") from error
+
+
+def _with_kernels(scheme: Scheme, graph: Graph) -> Scheme:
+    """Return a scheme in which what has no kernel of its bits has those of one that there is."""
+    lacking = lacking_kernels(graph, scheme)
+    layers = {name: dict(own) for name, own in scheme.layers.items()}
+    for node in graph.nodes:
+        if node.name in lacking:
+            layers.setdefault(node.name, {})["activation_bits"] = node.operator.activation_bits[0]
+        elif any(covers(name, node.name) for name in lacking):
+            # What is said of "lstm" holds for everything in it, and "lstm_head" looks as if it were.
+            layers.setdefault(node.name, {})["activation_bits"] = scheme.of(node.name).activation_bits
+    return replace(scheme, layers=layers)
 
 
 def _without_weights(scheme: Scheme, graph: Graph) -> str:
