@@ -8,7 +8,8 @@ from torch import nn
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.settings import Choice, Integer
 from qanas.search_space.training_group import TrainingSettings, training_settings
-from qanas.tasks.base import Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import Split
 
 
 class MyTask(Task):

@@ -26,8 +26,9 @@ from sklearn.preprocessing import StandardScaler
 from qanas.core.card import SplitName
 from qanas.core.run_folder import RunFolder, write_atomically
 from qanas.recipe import load_plan
-from qanas.tasks.base import Split, Task
+from qanas.tasks.base import Task
 from qanas.tasks.resampling import interval_of, resampled_metrics, units_of
+from qanas.tasks.samples import Split
 from qanas.tasks.segmentation.files import VOID
 
 Floats = NDArray[np.float32]

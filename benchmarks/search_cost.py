@@ -44,8 +44,8 @@ from qanas.planning.plan import Plan
 from qanas.recipe import load_plan
 from qanas.reporting.live import LiveDisplay
 from qanas.search_space.start import RANDOM
-from qanas.tasks.base import Split
 from qanas.tasks.resampling import Interval, interval_of
+from qanas.tasks.samples import Split
 from qanas.workflows.search import Search
 
 RECIPE = Path(__file__).with_suffix(".toml")

@@ -15,11 +15,12 @@ from tests.workflows.tiny_blocks import Blobs
 
 from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.audio import Audio
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.synthetic import write_scenes
 from qanas.tasks.front_end import CForm, FrontEnd
 from qanas.tasks.images import Images
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.synthetic import write_synthetic
 from qanas.tasks.timeseries import TimeSeries

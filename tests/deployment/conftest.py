@@ -10,7 +10,7 @@ from qanas.networks.recurrent import REFERENCE_TRAINING
 from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit

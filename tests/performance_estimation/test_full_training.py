@@ -20,7 +20,7 @@ from qanas.performance_estimation.bench import RANDOM, PreparedData
 from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
 from qanas.search_space.network_space import NetworkSpace
 from qanas.search_space.space import space_of
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.tasks.turbofan.task import Turbofan
 from qanas.testing.small import SIDES, SmallTask, small_bench
 

@@ -16,7 +16,8 @@ from qanas.performance_estimation.bench import RANDOM
 from qanas.performance_estimation.learning import LearningCurve
 from qanas.performance_estimation.procedure import FullTraining, TrainedNetwork
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
-from qanas.tasks.base import Outputs, Split
+from qanas.tasks.base import Outputs
+from qanas.tasks.samples import Split
 from qanas.tasks.turbofan.task import Turbofan
 
 TASK = Turbofan("synthetic", stride=24)

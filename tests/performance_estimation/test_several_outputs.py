@@ -17,7 +17,7 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.scheme import Scheme
 from qanas.quantization.tracing import trace
 from qanas.shipping.finalists import _score
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 
 
 class TwoHeads(nn.Module):

@@ -20,7 +20,7 @@ from qanas.reporting.models import model_table
 from qanas.reporting.report import write_report
 from qanas.reporting.run_data import read_run
 from qanas.shipping.mistaken import mistaken_inputs
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 
 EVIL = '"><script>alert("x")</script><img src=x onerror=alert(1)>'
 ALL_PLOTS = ["front", "shipped", "quantization", "lives", "scatter", "errors", "progress", "importance", "parallel"]

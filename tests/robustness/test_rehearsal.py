@@ -10,7 +10,7 @@ import pytest
 
 from qanas.core.errors import InputError
 from qanas.recipe import load_plan
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.workflows.rehearsal import rehearse, rehearsed_samples
 from tests.robustness.small import MODULE, recipe, run
 

@@ -24,7 +24,7 @@ from qanas.quantization.numbers.affine import QuantizedWeights
 from qanas.search_space.gates import Choice, GateLoss, GateSettings, OptionCosts, Places
 from qanas.supernet.gated_supernet import Gates, GatesTrainer, mixed_bits, train_gates
 from qanas.supernet.network_supernet import SharedStart
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.testing.small import SmallSpace, SmallTask, small_bench
 from qanas.training.trainer import PartOfSet, TrainingSet
 

@@ -6,8 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from qanas.tasks.anomaly import Anomaly
 from qanas.tasks.anomaly.metrics import roc_area
-from qanas.tasks.base import Split
 from qanas.tasks.resampling import drawn_units, resampled_metrics
+from qanas.tasks.samples import Split
 
 
 @pytest.mark.parametrize("seed", range(5))

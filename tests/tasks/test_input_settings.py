@@ -15,9 +15,10 @@ from torch import Tensor
 from qanas.core.candidate import Candidate, Value
 from qanas.search_space.settings import Choice, Integer, Setting
 from qanas.search_space.space import space_of
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.frames import Camera
 from qanas.tasks.pictures import standardise
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import find_pairs, numbered_labels
 from qanas.tasks.segmentation.metrics import at_size

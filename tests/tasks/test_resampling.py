@@ -13,7 +13,6 @@ from tests.workflows.tiny_blocks import Blobs
 
 from qanas.regression.ranking import rank_correlation
 from qanas.tasks import resampling
-from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.resampling import (
     difference,
     drawn_units,
@@ -22,6 +21,7 @@ from qanas.tasks.resampling import (
     student_quantile,
     units_of,
 )
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.metrics import score, score_draws
 from qanas.tasks.turbofan import Turbofan

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from qanas.recipe.components import component
 from qanas.recipe.tables import NamedTable
-from qanas.tasks.base import DecodedSplit, FloatArray, RememberedSplit, Samples, Split, Task, TaskData, ragged
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.tasks.samples import DecodedSplit, FloatArray, RememberedSplit, Samples, Split, ragged
 from qanas.testing.small import SmallTask
 
 BOXES = (2, 0, 3, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.metrics import score

@@ -17,8 +17,9 @@ from qanas.core.errors import InputError
 from qanas.core.run_folder import RunFolder
 from qanas.planning.dependence import check_resumable
 from qanas.recipe import TASKS, load_plan
-from qanas.tasks.base import Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.tasks.samples import Split
 from qanas.tasks.segmentation import Segmentation
 from qanas.tasks.segmentation.files import CAMVID_CLASSES, VOID
 from qanas.tasks.segmentation.metrics import KEPT_IMAGES, LONGEST_SIDE, examples

@@ -7,7 +7,8 @@ import torch
 
 from qanas.networks.lstm import LSTMNetwork
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import FloatArray, Split, TaskData
+from qanas.tasks.base import TaskData
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.turbofan import Turbofan
 from qanas.tasks.turbofan.reader import read_table
 from qanas.tasks.turbofan.synthetic import ENGINES, damage, write_synthetic

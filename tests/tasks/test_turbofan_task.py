@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import Split, Task
+from qanas.tasks.base import Task
+from qanas.tasks.samples import Split
 from qanas.tasks.turbofan import Turbofan
 from qanas.tasks.turbofan.task import SubsetName, phm08_score
 

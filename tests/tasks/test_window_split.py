@@ -10,7 +10,7 @@ import torch
 
 from qanas.performance_estimation.bench import training_set_of
 from qanas.tasks import window_front_end, window_split
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.tasks.timeseries import TimeSeries
 from qanas.tasks.window_split import WindowSplit
 from qanas.testing import check_task

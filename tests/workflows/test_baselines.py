@@ -28,7 +28,8 @@ from qanas.shipping.baselines import baselines_of, constant_scores
 from qanas.shipping.finalists import variant_of
 from qanas.shipping.shipped import pick_model, verify_models
 from qanas.shipping.trainings import training_files
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import FloatArray, Split
 from qanas.workflows.run import RunResult, run_search
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from qanas.reporting.live import LiveDisplay
 from qanas.reporting.report import write_report
 from qanas.shipping.shipped import pick_model
 from qanas.shipping.soundness import Scores, degenerate
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import FloatArray, Split
 from qanas.workflows.run import RunResult, run_search
 
 RARE = 5

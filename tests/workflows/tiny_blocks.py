@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from qanas.layers.images import ConvNorm
 from qanas.layers.mbconv import MBConvChoice
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import FloatArray, Split
 from qanas.testing.small import CHANNELS, CLASSES, SmallNetwork, SmallSpace
 
 SIZE = 8

@@ -34,9 +34,10 @@ from qanas.search_space.network_space import NetworkSpace, TaskShape
 from qanas.search_space.space import Encoding, SearchSpace, space_of
 from qanas.search_space.start import RandomStart, Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.front_end import FrontEnd
 from qanas.tasks.prepared import load_prepared, save_prepared
+from qanas.tasks.samples import Split
 from qanas.tasks.sound import sound
 from qanas.training.trainer import DecodedSet, TrainingSet
 

@@ -13,7 +13,8 @@ from qanas.core.errors import described
 from qanas.core.events import Event, Watch
 from qanas.core.trials import CurvePoint
 from qanas.performance_estimation.scoring import float_outputs, metrics_of, sample_of
-from qanas.tasks.base import Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import Split
 from qanas.training.trainer import SNAPSHOT_SAMPLES, SnapshotTrainer
 
 FEWEST_SAMPLES, MOST_SAMPLES = 32, 256

@@ -22,7 +22,8 @@ from qanas.performance_estimation.bench import Bench, PreparedData, training_set
 from qanas.performance_estimation.procedure import FullTraining
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import DecodedSplit, FloatArray, Split, Task
+from qanas.tasks.base import Task
+from qanas.tasks.samples import DecodedSplit, FloatArray, Split
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
 

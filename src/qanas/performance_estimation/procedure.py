@@ -36,7 +36,8 @@ from qanas.quantization.scheme import WHOLE_BITS, Scheme
 from qanas.quantization.tracing import trace
 from qanas.search_space.start import Start
 from qanas.search_space.training_group import TrainingSettings
-from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.base import Outputs, Task
+from qanas.tasks.samples import Split
 from qanas.training.choice import make_trainer
 from qanas.training.loop import Epochs, fit
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from qanas.core.even_spread import evenly_spread
 from qanas.quantization.border import alone, named_parts
 from qanas.quantization.ranges import joined
-from qanas.tasks.base import Outputs, Split, Task
+from qanas.tasks.base import Outputs, Task
+from qanas.tasks.samples import Split
 from qanas.training.trainer import channels_last
 
 CHUNK_BYTES = 8 << 20

@@ -34,7 +34,8 @@ from qanas.search_space.start import RANDOM
 from qanas.search_space.training_group import TrainingSettings
 from qanas.shipping.finalists import FinalistUnit, train, variant_of
 from qanas.shipping.trainings import Finalist, Training, training_files
-from qanas.tasks.base import Outputs, Split, TaskData
+from qanas.tasks.base import Outputs, TaskData
+from qanas.tasks.samples import Split
 from qanas.training.pretrained import FileStart
 
 logger = logging.getLogger("qanas")

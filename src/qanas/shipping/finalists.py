@@ -37,8 +37,9 @@ from qanas.quantization.quantized_graph import QuantizedGraph
 from qanas.quantization.tracing import trace, traced_difference
 from qanas.shipping.mistaken import mistaken_inputs
 from qanas.shipping.trainings import SHIPPED_SUFFIXES, Finalist, Metrics, Training, TrainingFiles, training_files
-from qanas.tasks.base import Outputs, Split, Task, TaskData
+from qanas.tasks.base import Outputs, Task, TaskData
 from qanas.tasks.resampling import resampled_metrics, units_of
+from qanas.tasks.samples import Split
 from qanas.training.packed import packed
 
 RUN_AT_A_TIME = 256

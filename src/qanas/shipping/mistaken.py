@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.mistakes import misclassified
-from qanas.tasks.base import Outputs, Split
+from qanas.tasks.base import Outputs
+from qanas.tasks.samples import Split
 
 KEPT = 6
 LONGEST_SIDE = 256

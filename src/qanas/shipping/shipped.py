@@ -26,7 +26,8 @@ from qanas.shipping.baselines import bench_of
 from qanas.shipping.cards import border_of
 from qanas.shipping.finalists import RUN_AT_A_TIME
 from qanas.shipping.models import MODEL_FILES, changed_files
-from qanas.tasks.base import Outputs, Split
+from qanas.tasks.base import Outputs
+from qanas.tasks.samples import Split
 
 TOLERANCE = 1e-6
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from qanas.core.classes import confusion
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ClassWeights = Literal["balanced"] | Annotated[tuple[Weight, ...], Field(strict=False)] | None

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from qanas.core.measures import Direction
-from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.classification import (
     CLASS_LOSSES,
     CLASS_METRICS,
@@ -24,6 +23,7 @@ from qanas.tasks.classification import (
 from qanas.tasks.labelled_files import Divided, LabelledFiles
 from qanas.tasks.labels import Sample
 from qanas.tasks.remembered import Remembered
+from qanas.tasks.samples import FloatArray, Split
 
 _COUNTS = Remembered[tuple[int, ...]]()
 """Training samples by class."""

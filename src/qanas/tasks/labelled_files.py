@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qanas.tasks.base import FloatArray, Split, Task
+from qanas.tasks.base import Task
 from qanas.tasks.labels import Sample, Wanted, digests_of, find_samples, fingerprint_of
 from qanas.tasks.likeness import Likeness, likeness, near_remarks
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.splits import SPLITS, completed, shares_held_out, together
 
 SYNTHETIC = "synthetic"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 from qanas.tasks.splits import linked
 
 FARTHEST = 0.12

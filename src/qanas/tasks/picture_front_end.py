@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
 from qanas.tasks.frames import Frame
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
 from qanas.tasks.pictures import Images, Size, grey_of, resized, standardise
+from qanas.tasks.samples import FloatArray
 
 IMAGE_AXES = (1, 2, 0)
 """Of a stored picture: channels last."""

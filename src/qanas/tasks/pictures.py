@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from pydantic import Field
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 Bytes = NDArray[np.uint8]
 Images = Bytes | NDArray[np.float32]

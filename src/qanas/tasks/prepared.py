@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import DecodedSplit, Split, TaskData, ragged
+from qanas.tasks.base import TaskData
+from qanas.tasks.samples import DecodedSplit, Split, ragged
 
 SPLITS = ("train", "val", "test")
 DESCRIPTION = "data.json"

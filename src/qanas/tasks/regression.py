@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 NUMBER_LOSSES = ("mae", "mse", "huber")
 NUMBER_METRICS: Mapping[str, Direction] = {"mae": "minimize", "rmse": "minimize"}

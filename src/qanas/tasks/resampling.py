@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.seeds import derive_seed
-from qanas.tasks.base import FloatArray, Outputs, Split, Task
+from qanas.tasks.base import Outputs, Task
+from qanas.tasks.samples import FloatArray, Split
 
 logger = logging.getLogger("qanas")
 

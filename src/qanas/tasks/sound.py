@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import DecodedSplit, Split, TaskData
+from qanas.tasks.base import TaskData
+from qanas.tasks.samples import DecodedSplit, Split
 
 SPLITS = ("train", "val", "test")
 

@@ -8,8 +8,8 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost
+from qanas.tasks.samples import FloatArray
 from qanas.tasks.windows import cut_windows, describe_windows, feature_multiply_adds, slope_weights
 
 Integers = NDArray[np.int64]

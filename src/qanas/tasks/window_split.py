@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import Batch, FloatArray, Indices, Split
+from qanas.tasks.samples import Batch, FloatArray, Indices, Split
 from qanas.tasks.window_front_end import WindowFrontEnd
 
 Integers = NDArray[np.int64]

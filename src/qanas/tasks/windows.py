@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 Integers = NDArray[np.int64]
 FeatureNames = Literal["none", "mean", "mean+slope", "mean+slope+deviation", "mean+slope+deviation+last"]

@@ -28,7 +28,8 @@ from qanas.search_space.network_space import TaskShape
 from qanas.search_space.quantization_group import BitsPer, BlockBits
 from qanas.search_space.settings import Choice, Setting
 from qanas.search_space.training_group import TrainingSettings, training_settings
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
+from qanas.tasks.samples import FloatArray, Split
 
 CLASSES = 3
 SIDES = (8, 4)

@@ -19,9 +19,10 @@ from qanas.core.candidate import Value
 from qanas.core.even_spread import evenly_spread
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Setting
-from qanas.tasks.base import FloatArray, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.prepared import SPLITS, load_prepared, save_prepared
 from qanas.tasks.resampling import metrics_of_draws, units_of
+from qanas.tasks.samples import FloatArray, Split
 from qanas.testing.front_ends import check_front_end
 from qanas.testing.properties import difference, expect, extremes, hold, random_samples, refusal, through_pickle
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qanas.core.even_spread import evenly_spread
 from qanas.search_space.training_group import Penalty
-from qanas.tasks.base import Samples
+from qanas.tasks.samples import Samples
 
 Loss = Callable[[str, Tensor, Tensor], Tensor]
 """``loss(kind, outputs, targets)``: a scalar tensor, as `qanas.tasks.base.Task.loss`."""

@@ -32,8 +32,9 @@ from qanas.search_space.training_group import Penalty, TrainingSettings
 from qanas.shipping.cards import make_card, statistics_of
 from qanas.shipping.finalists import packed_predictions, reference_finalist
 from qanas.shipping.trainings import Training
-from qanas.tasks.base import Outputs, Split, Task, TaskData
+from qanas.tasks.base import Outputs, Task, TaskData
 from qanas.tasks.resampling import units_of
+from qanas.tasks.samples import Split
 
 REHEARSED = 8
 """Samples that the untrained network is given; its outputs stand for those on all of a split."""

@@ -12,13 +12,13 @@ from PIL import Image
 
 from qanas.core.errors import InputError
 from qanas.core.maps import doubles
-from qanas.tasks.base import Split
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.boxes import IGNORED, KIND, OBJECT, Fitting, placed, target_rows
 from qanas.tasks.detection.decoding import Decoder, Found
 from qanas.tasks.detection.examples import shown_boxes
 from qanas.tasks.detection.images import Augmentation, Look, in_shares
 from qanas.tasks.detection.losses import detection_loss
+from qanas.tasks.samples import Split
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,7 +30,7 @@ from qanas.performance_estimation.scoring import sample_of
 from qanas.search_space.training_group import TrainingSettings
 from qanas.supernet.block_supernet import BlockSupernet
 from qanas.supernet.teacher_features import BlockFeatures
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.training.trainer import TrainingSet, refresh_batch_norms
 
 

@@ -17,10 +17,11 @@ from qanas.tasks.anomaly.synthetic import write_hums
 from qanas.tasks.audio.features import MelFrames
 from qanas.tasks.audio.front_end import SoundFrontEnd
 from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, print_of_recording, read_recording
-from qanas.tasks.base import Arrays, FloatArray, Indices, Split, TaskData
+from qanas.tasks.base import Arrays, TaskData
 from qanas.tasks.labelled_files import LabelledFiles, counted
 from qanas.tasks.labels import Sample, Wanted
 from qanas.tasks.regression import number_loss, number_loss_gradient
+from qanas.tasks.samples import FloatArray, Indices, Split
 from qanas.tasks.splits import completed, divided
 
 _SYNTHETIC_SEED = 0

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 Floats = NDArray[np.float64]
 Samples = NDArray[np.int16]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.tasks.audio.features import FLOOR, MelFrames
-from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEnd, FrontEndCost, RawType
+from qanas.tasks.samples import FloatArray
 
 Layout = Literal["image", "sequence", "vector"]
 

@@ -13,7 +13,7 @@ import soxr
 
 from qanas.core.errors import InputError
 from qanas.tasks.audio.features import Samples
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 

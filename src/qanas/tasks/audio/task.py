@@ -17,10 +17,11 @@ from qanas.tasks.audio.features import MelFrames
 from qanas.tasks.audio.front_end import SoundFrontEnd
 from qanas.tasks.audio.reader import SOUND_SUFFIXES, Heard, clips_in, print_of_recording, read_recording
 from qanas.tasks.audio.synthetic import write_recordings
-from qanas.tasks.base import FloatArray, Indices, Split, TaskData
+from qanas.tasks.base import TaskData
 from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.labelled_files import Divided, counted
 from qanas.tasks.labels import Sample
+from qanas.tasks.samples import FloatArray, Indices, Split
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(gt=0, le=1000)]

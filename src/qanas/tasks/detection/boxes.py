@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qanas.core.overlaps import Floats, overlaps
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 
 Fitting = Literal["stretch", "letterbox"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
 from qanas.tasks.detection.boxes import KIND, OBJECT, Fitting
 from qanas.tasks.detection.decoding import BOX, CLASSES, OBJECTNESS
 from qanas.tasks.detection.images import in_shares
+from qanas.tasks.samples import FloatArray
 
 _MIDDLE = np.arctanh(0.5)
 """The raw number of the middle of a cell."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.core.overlaps import Floats
-from qanas.tasks.base import FloatArray
 from qanas.tasks.detection.boxes import Fitting, kept_by_suppression, placed
+from qanas.tasks.samples import FloatArray
 
 OBJECTNESS, BOX, CLASSES = "objectness", "box", "classes"
 """The names of a detector's outputs; a network of one output has them behind each other in that order."""

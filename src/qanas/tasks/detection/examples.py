@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qanas.core.even_spread import evenly_spread
-from qanas.tasks.base import Split
 from qanas.tasks.detection.boxes import KIND, OBJECT, letterboxed
 from qanas.tasks.detection.decoding import SHOWN_FROM, Found
 from qanas.tasks.pictures import colours
+from qanas.tasks.samples import Split
 
 KEPT_PICTURES = 6
 MOST_SHOWN = 20

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from qanas.tasks.augmentation import Augmentation as PictureAugmentation
 from qanas.tasks.augmentation import moved, placement_grid
-from qanas.tasks.base import FloatArray
 from qanas.tasks.detection.boxes import AREA, IGNORED, LEAST_VISIBLE, Fitting, cut, letterboxed
 from qanas.tasks.detection.mosaic import in_mosaics
 from qanas.tasks.detection.reader import Annotated, Box
 from qanas.tasks.frames import Camera
 from qanas.tasks.picture_front_end import in_middle
 from qanas.tasks.pictures import Images, Size, open_picture, resized, standardise
+from qanas.tasks.samples import FloatArray
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qanas.core.overlaps import Floats, areas, overlaps
-from qanas.tasks.base import FloatArray
 from qanas.tasks.detection.boxes import AREA, CLASS, IGNORED, KIND, OBJECT
 from qanas.tasks.detection.decoding import MOST_BOXES, Found
+from qanas.tasks.samples import FloatArray
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)

@@ -19,7 +19,7 @@ from qanas.core.even_spread import evenly_spread
 from qanas.core.maps import fitting_side
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
-from qanas.tasks.base import Arrays, DecodedSplit, FloatArray, Indices, Outputs, Split, TaskData
+from qanas.tasks.base import Arrays, Outputs, TaskData
 from qanas.tasks.detection.back_end import BoxesBackEnd
 from qanas.tasks.detection.boxes import COLUMNS, OBJECT, Fitting, target_rows
 from qanas.tasks.detection.constant import mean_boxes
@@ -35,6 +35,7 @@ from qanas.tasks.labelled_files import SYNTHETIC, Divided, LabelledFiles
 from qanas.tasks.labels import grouped
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import IMAGE_SUFFIXES, Side, Size, channel_statistics, print_of_picture
+from qanas.tasks.samples import DecodedSplit, FloatArray, Indices, Split
 
 Share = Checked[float, Field(ge=0, le=1)]
 Scale = Checked[float, Field(ge=0.1, le=10)]

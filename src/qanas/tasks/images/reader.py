@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import DecodedSplit, FloatArray, Split
 from qanas.tasks.frames import Camera
 from qanas.tasks.pictures import DEEP_MODES, LEAST_OF_UPPER, Images, Size, grey_of, open_picture, resized, standardise
+from qanas.tasks.samples import DecodedSplit, FloatArray, Split
 
 Colour = Literal["rgb", "grey"]
 Fitting = Literal["stretch", "crop"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from qanas.core.errors import InputError
 from qanas.search_space.settings import Choice
 from qanas.tasks.augmentation import Augmentation
-from qanas.tasks.base import FloatArray, Indices, Split, TaskData
+from qanas.tasks.base import TaskData
 from qanas.tasks.classified import ClassifiedFiles
 from qanas.tasks.detection.presence import presence
 from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
@@ -25,6 +25,7 @@ from qanas.tasks.labels import Sample, grouped
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import GREY, IMAGE_SUFFIXES, Side, channel_statistics, print_of_picture, sides_searched
 from qanas.tasks.remembered import Remembered
+from qanas.tasks.samples import FloatArray, Indices, Split
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(ge=0.1, le=10)]

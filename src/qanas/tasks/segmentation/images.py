@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qanas.tasks.augmentation import Augmentation as PictureAugmentation
 from qanas.tasks.augmentation import Placement, moved, placement_grid
-from qanas.tasks.base import FloatArray
+from qanas.tasks.samples import FloatArray
 from qanas.tasks.segmentation.files import VOID
 
 SURROUNDINGS = 8

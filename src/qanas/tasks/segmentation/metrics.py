@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from qanas.core.classes import confusion
 from qanas.core.even_spread import evenly_spread
-from qanas.tasks.base import FloatArray, Split
 from qanas.tasks.pictures import Bytes, Size, colours
+from qanas.tasks.samples import FloatArray, Split
 from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.reader import nearest_pixels
 

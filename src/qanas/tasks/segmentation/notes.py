@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import Split
 from qanas.tasks.frames import CUT
 from qanas.tasks.pictures import Size
+from qanas.tasks.samples import Split
 from qanas.tasks.segmentation.files import VOID
 from qanas.tasks.segmentation.images import PIXEL_FEATURES, SURROUNDINGS, Augmentation
 from qanas.tasks.segmentation.layouts import Division

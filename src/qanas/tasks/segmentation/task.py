@@ -14,12 +14,13 @@ from qanas.core.candidate import Value
 from qanas.core.errors import InputError, unknown
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice
-from qanas.tasks.base import Arrays, FloatArray, Indices, Split, Task, TaskData
+from qanas.tasks.base import Arrays, Task, TaskData
 from qanas.tasks.classification import ClassWeights, balanced_weights, require_weights
 from qanas.tasks.frames import Camera, Frame, FrameSize, Pixels
 from qanas.tasks.picture_front_end import PictureFrontEnd
 from qanas.tasks.pictures import Side, Size, channel_statistics, sides_searched, standardise
 from qanas.tasks.remembered import Remembered
+from qanas.tasks.samples import FloatArray, Indices, Split
 from qanas.tasks.segmentation.back_end import ClassesBackEnd
 from qanas.tasks.segmentation.files import OWN_VOID, VOID, Dataset, Labels, digest, labels_of
 from qanas.tasks.segmentation.images import Augmentation, pixel_features

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from qanas.core.errors import InputError
-from qanas.tasks.base import FloatArray
 from qanas.tasks.likeness import likeness, near_remarks
+from qanas.tasks.samples import FloatArray
 from qanas.tasks.splits import SPLITS, completed, together
 from qanas.tasks.timeseries.reader import Floats, Series
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import FloatArray
 from qanas.tasks.front_end import CForm, FrontEndCost, RawType
+from qanas.tasks.samples import FloatArray
 from qanas.tasks.timeseries.reader import Floats
 from qanas.tasks.window_front_end import WindowFrontEnd, window_c_form, window_cost
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qanas.tasks.base import Split
+from qanas.tasks.samples import Split
 from qanas.tasks.timeseries.reader import Floats, Found
 
 _TOLD = 8

@@ -17,7 +17,7 @@ from qanas.core.candidate import Value
 from qanas.core.errors import InputError
 from qanas.core.measures import Direction
 from qanas.search_space.settings import Choice, Integer, Setting
-from qanas.tasks.base import FloatArray, Indices, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.classification import (
     CLASS_LOSSES,
     CLASS_METRICS,
@@ -30,6 +30,7 @@ from qanas.tasks.labelled_files import SYNTHETIC, Fraction
 from qanas.tasks.labels import Wanted
 from qanas.tasks.regression import NUMBER_LOSSES, NUMBER_METRICS, number_loss, number_loss_gradient, number_metrics
 from qanas.tasks.remembered import Remembered
+from qanas.tasks.samples import FloatArray, Indices, Split
 from qanas.tasks.splits import SPLITS, shares_held_out
 from qanas.tasks.timeseries.division import Division, numbered_groups
 from qanas.tasks.timeseries.front_end import SeriesFrontEnd

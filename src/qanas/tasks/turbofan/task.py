@@ -18,8 +18,9 @@ from qanas.core.errors import InputError
 from qanas.core.measures import Direction
 from qanas.core.seeds import derive_seed
 from qanas.search_space.settings import Choice, Integer, Setting
-from qanas.tasks.base import FloatArray, Indices, Split, Task, TaskData
+from qanas.tasks.base import Task, TaskData
 from qanas.tasks.regression import NUMBER_LOSSES, number_loss, number_loss_gradient
+from qanas.tasks.samples import FloatArray, Indices, Split
 from qanas.tasks.turbofan.front_end import EngineFrontEnd
 from qanas.tasks.turbofan.preprocessing import Preprocessing, window_ends
 from qanas.tasks.turbofan.reader import Floats, Integers, Subset, SubsetFiles, Trajectories, read_trajectories
