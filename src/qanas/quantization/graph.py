@@ -7,7 +7,7 @@ network has it, and the border of the graph says how the two belong together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -109,11 +109,22 @@ class Graph:
         uses.update(self.outputs)
         return uses
 
+    def walk(self, values: dict[str, Tensor]) -> Iterator[tuple[Node, list[Tensor]]]:
+        """Yield every node with its inputs, and forget each value behind its last use: outputs are what is left.
+
+        Args:
+            values: those that go in, by name; whoever walks puts in each node's own.
+        """
+        for node in self.nodes:
+            yield node, [values[name] for name in node.inputs]
+            for name in self.last_uses[node.name]:
+                del values[name]
+
     def forward(self, inputs: Tensors) -> Tensors:
         """Compute in float32, one tensor or tensors by name, each of shape (batch, *shape), in torch's order."""
         values = self.stored_inputs(inputs)
-        for node in self.nodes:
-            values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
+        for node, sources in self.walk(values):
+            values[node.name] = node.operator.forward(*sources)
         return tensors_like(inputs, self.torch_outputs(values))
 
     @property
@@ -211,11 +222,9 @@ class Graph:
         values = {name: value.contiguous() for name, value in self.stored_inputs(samples).items()}
         for name, value in values.items():
             ranges.add(name, value)
-        for node in self.nodes:
-            values[node.name], internals = node.operator.observe(*(values[name] for name in node.inputs))
+        for node, sources in self.walk(values):
+            values[node.name], internals = node.operator.observe(*sources)
             ranges.add(node.name, values[node.name], internals)
-            for name in self.last_uses[node.name]:
-                del values[name]
         return self.torch_outputs(values)
 
     def program(self) -> Program:

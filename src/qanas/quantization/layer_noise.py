@@ -102,14 +102,12 @@ def coarse_steps(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) ->
         return {}
     values = floating.stored_inputs(tensors_by_name(inputs, floating.border.input_names))
     found = {}
-    for node in floating.nodes:
-        values[node.name] = node.operator.forward(*(values[name] for name in node.inputs))
+    for node, sources in floating.walk(values):
+        values[node.name] = node.operator.forward(*sources)
         if node.name in asked:
             noise = quantized.affines[node.name].scale ** 2 / 12.0
             signal = float(values[node.name].double().square().mean())
             found[node.name] = 10.0 * math.log10(max(signal / noise, FAINTEST))
-        for name in floating.last_uses[node.name]:
-            del values[name]
     return {name: ratio for name, ratio in found.items() if ratio < COARSE_DB}
 
 

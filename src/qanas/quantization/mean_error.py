@@ -62,11 +62,8 @@ def _mean_inputs(graph: Graph, samples: Mapping[str, Tensor]) -> dict[str, Tenso
     count = len(next(iter(few.values())))
     for chunk in chunks_by_name(few, graph.largest_value):
         values = dict(graph.stored_inputs(chunk))
-        for node in graph.nodes:
-            inputs = [values[name] for name in node.inputs]
+        for node, inputs in graph.walk(values):
             if type(node.operator).products is not Operator.products:
                 means[node.name] = means.get(node.name, 0.0) + inputs[0].sum(0, keepdim=True) / count
             values[node.name] = node.operator.forward(*inputs)
-            for name in graph.last_uses[node.name]:
-                del values[name]
     return means

@@ -265,8 +265,6 @@ class Evaluator:
 
     def _passed_on(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kept = dict(values)
-        for node in self.graph.nodes:
-            kept[node.name] = self.kernels[node.name](*(kept[name] for name in node.inputs))
-            for name in self.graph.last_uses[node.name]:
-                del kept[name]
+        for node, sources in self.graph.walk(kept):
+            kept[node.name] = self.kernels[node.name](*sources)
         return {name: kept[name] for name in self.graph.outputs}

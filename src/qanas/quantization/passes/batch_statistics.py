@@ -70,18 +70,16 @@ class UnfoldedGraph:
         for name, value in values.items():
             ranges.add(name, value)
         nodes = []
-        for node in graph.nodes:
+        for node, sources in graph.walk(values):
             operator = node.operator
             internals: Mapping[str, Tensor] = {}
             if isinstance(operator, BatchNorm):
-                operator, values[node.name] = operator.with_statistics_of(values[node.inputs[0]])
+                operator, values[node.name] = operator.with_statistics_of(sources[0])
             else:
-                values[node.name], internals = operator.observe(*(values[name] for name in node.inputs))
+                values[node.name], internals = operator.observe(*sources)
             nodes.append(replace(node, operator=operator))
             owner = self.owners[node.name]
             if last[owner] == node.name:
                 ranges.add(owner, values[node.name], internals)
-            for name in graph.last_uses[node.name]:
-                del values[name]
         outputs = graph.torch_output(values[graph.output])
         return BatchStatistics(replace(graph, nodes=tuple(nodes)), ranges.found(), outputs)
