@@ -16,7 +16,7 @@ from qanas.core.errors import InputError
 from qanas.recipe.new import suggestion_for
 from qanas.tasks.detection import Detection
 from qanas.tasks.detection.boxes import IGNORED, OBJECT
-from qanas.tasks.detection.reader import find_pictures
+from qanas.tasks.detection.reader import find_pictures, has_boxes
 from qanas.tasks.images import Images
 
 COUNT, HEIGHT, WIDTH = 12, 20, 40
@@ -231,6 +231,22 @@ def test_polygons_are_the_boxes_around_them(tmp_path: Path) -> None:
     found, _, _ = find_pictures(folder, ["person"])
     (box,) = next(sample.boxes for sample in found if sample.path.name == "3.png")
     assert box.corners == pytest.approx((0.25 * WIDTH, 0.25 * HEIGHT, 0.75 * WIDTH, 0.75 * HEIGHT))
+
+
+@pytest.mark.parametrize("shape", ["[3, 3]", "[4, 2]"], ids=["visibility", "points alone"])
+def test_keypoints_behind_boxes_are_passed_over(tmp_path: Path, shape: str) -> None:
+    folder = yolo(tmp_path / "data")
+    expected = find_pictures(folder, [])
+    points, numbers = map(int, shape.strip("[]").split(","))
+    behind = " ".join(["0.9 0.9 2.0"[: 4 * numbers]] * points)
+    for path in folder.glob("labels/*.txt"):
+        path.write_text("".join(f"{line} {behind}\n" for line in path.read_text().splitlines()))
+    if numbers == 3:
+        assert not has_boxes(folder)
+    with (folder / "data.yaml").open("a") as file:
+        file.write(f"kpt_shape: {shape}\n")
+    assert has_boxes(folder)
+    assert find_pictures(folder, []) == expected
 
 
 def test_a_byte_order_mark_is_no_number(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from qanas.core.errors import InputError, unknown
 from qanas.tasks.archives import archives_in, unpacked
 from qanas.tasks.detection.boxes import IGNORED, OBJECT
-from qanas.tasks.detection.yolo import are_boxes, class_names, lines_of, text_of
+from qanas.tasks.detection.yolo import are_boxes, class_names, keypoint_numbers, lines_of, text_of
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files
 from qanas.tasks.labels import Sample
 from qanas.tasks.pictures import IMAGE_SUFFIXES, ORIENTATION, readable_name
@@ -110,7 +110,8 @@ def has_boxes(folder: Path) -> bool:
         stems = {path.stem for path in all_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES}
         texts = [path for path in all_files(folder) if path.suffix.lower() == ".txt" and path.stem in stems]
         # A line that is wrong among right ones is to be told, not passed over.
-        return bool(texts) and 2 * sum(map(are_boxes, texts)) >= len(texts)
+        keypoints = keypoint_numbers(folder)
+        return bool(texts) and 2 * sum(are_boxes(path, keypoints) for path in texts) >= len(texts)
     return form is not None
 
 
@@ -429,6 +430,7 @@ def _image_sets(folder: Path) -> dict[str, str]:
 
 def _yolo(folder: Path) -> list[_Raw]:
     names, said = class_names(folder)
+    keypoints = keypoint_numbers(folder)
     texts = {path: path for path in all_files(folder) if path.suffix.lower() == ".txt"}
     raws = []
     for path in all_files(folder):
@@ -441,7 +443,7 @@ def _yolo(folder: Path) -> list[_Raw]:
         boxes = [
             (f"{text}: line {line}", _yolo_class(f"{text}: line {line}", number, names, said),
              _yolo_corners(numbers, size), OBJECT, None)
-            for line, number, numbers in (lines_of(text) if text is not None else ())
+            for line, number, numbers in (lines_of(text, keypoints) if text is not None else ())
         ]  # fmt: skip
         name = path.relative_to(folder).as_posix()
         raws.append(_Raw(name, _split_in(path, folder), str(text or path), None, boxes))

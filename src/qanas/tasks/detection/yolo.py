@@ -17,6 +17,7 @@ _FEWEST_CORNERS = 3
 _BEYOND = 0.05
 """Of the picture: how far outside of it a corner may lie; what is further, or NaN, is of something else."""
 
+_YAML = (".yaml", ".yml")
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
@@ -25,8 +26,12 @@ def text_of(path: Path) -> str:
     return read_bytes(path).decode("utf-8-sig", "replace")
 
 
-def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
+def lines_of(path: Path, keypoints: int = 0) -> list[tuple[int, int, list[float]]]:
     """Return the boxes of a file: number of the line, class, and x, y, width, height.
+
+    Args:
+        path: of the file.
+        keypoints: numbers of keypoints behind each box, see `keypoint_numbers`.
 
     Raises:
         InputError: a line is something else; names it.
@@ -40,7 +45,7 @@ def lines_of(path: Path) -> list[tuple[int, int, list[float]]]:
             values = [float(word) for word in words]
         except ValueError:
             values = []
-        box = _box_of(values[1:])
+        box = _box_of(values[1:NUMBERS] if keypoints and len(values) == NUMBERS + keypoints else values[1:])
         if box is None or not values[0].is_integer():
             raise InputError(
                 f"{path}: line {number}: '{line.strip()[:60]}': write class, and centre x, centre y, width and height "
@@ -65,10 +70,10 @@ def _box_of(numbers: list[float]) -> list[float] | None:
     return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
 
 
-def are_boxes(path: Path) -> bool:
+def are_boxes(path: Path, keypoints: int = 0) -> bool:
     """Tell whether all lines of a file are boxes."""
     try:
-        lines_of(path)
+        lines_of(path, keypoints)
     except InputError:
         return False
     return True
@@ -76,16 +81,36 @@ def are_boxes(path: Path) -> bool:
 
 def class_names(folder: Path) -> tuple[list[str], str]:
     """Return the names of the classes in the order of their numbers, and the file that has them; none: nobody says."""
-    for place in (folder, folder / "labels"):
-        for path in visible_files(place) if place.is_dir() else ():
-            if path.name in _NAME_LISTS:
-                lines = text_of(path).splitlines()
-                return [line.strip() for line in lines if line.strip()], path.name
-            if path.suffix in (".yaml", ".yml"):
-                names = _names_in(text_of(path))
-                if names:
-                    return names, path.name
+    for path in _files_about(folder):
+        if path.name in _NAME_LISTS:
+            lines = text_of(path).splitlines()
+            return [line.strip() for line in lines if line.strip()], path.name
+        if path.suffix in _YAML:
+            names = _names_in(text_of(path))
+            if names:
+                return names, path.name
     return [], ""
+
+
+def keypoint_numbers(folder: Path) -> int:
+    """Return how many numbers of keypoints are behind each box, as a YAML file says in ``kpt_shape``; 0: none does."""
+    found = (_keypoints_in(text_of(path)) for path in _files_about(folder) if path.suffix in _YAML)
+    return next((numbers for numbers in found if numbers), 0)
+
+
+def _files_about(folder: Path) -> list[Path]:
+    """Return the files that may say something of all boxes."""
+    return [path for place in (folder, folder / "labels") if place.is_dir() for path in visible_files(place)]
+
+
+def _keypoints_in(text: str) -> int:
+    r"""Return the product of the entry ``kpt_shape`` of a YAML file, such as 17 points of 3 numbers; 0: it has none.
+
+    >>> _keypoints_in("nc: 1\nkpt_shape: [17, 3]  # x, y, visible"), _keypoints_in("kpt_shape:\n- 4\n- 2\n")
+    (51, 8)
+    """
+    found = re.search(r"^kpt_shape:[\s\[-]*(\d+)[\s,-]+(\d+)", text, re.MULTILINE)
+    return 0 if found is None else int(found[1]) * int(found[2])
 
 
 def _names_in(text: str) -> list[str]:
