@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -15,7 +18,6 @@ from qanas.training.pretrained import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def network(units: tuple[int, ...] = (3, 2)) -> LSTMNetwork:
@@ -91,8 +93,76 @@ def test_another_format_is_one_line(tmp_path: Path, ending: str, content: bytes)
 def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(InputError, match="can't be read as weights"):
+    told = r"weights\.pt: holds torch\.nn\.modules\.linear\.Linear beside tensors .* save the state dict alone"
+    with pytest.raises(InputError, match=told):
         load_weights(network(), path)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    with pytest.raises(InputError, match=r"holds TorchScript .* save the state dict alone"):
+        load_weights(nn.Linear(2, 2), path)
+
+
+def test_what_trainers_keep_beside_weights_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    kept = {"best": np.float32(0.9), "epoch": np.int64(3), "args": argparse.Namespace(lr=0.1, out=Path("runs"))}
+    source, target = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save({"state_dict": source.state_dict(), **kept}, path)
+    load_weights(target, path)
+    assert torch.equal(target.weight, source.weight)
+
+
+def parts(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+class Compiled(nn.Module):
+    """Names its weights as `torch.compile` does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = network
+
+
+def test_a_network_is_found_in_what_it_was_trained_in(tmp_path: Path) -> None:
+    source, target = tied(), tied()
+    others = {
+        "criterion.weight": torch.ones(3),
+        "model.total_ops": torch.ones(1),
+        "model.0.total_params": torch.ones(1),
+    }
+    for prefix in ("model._orig_mod.", "student.net.", ""):
+        state = parts(prefix, source.state_dict())
+        torch.save(state | (others if prefix else {"0.total_ops": torch.ones(1)}), tmp_path / "weights.pt")
+        load_weights(target, tmp_path / "weights.pt")
+        for name, tensor in source.state_dict().items():
+            assert torch.equal(target.state_dict()[name], tensor)
+    inner = nn.Sequential(Compiled(source), nn.Linear(4, 1))
+    other = nn.Sequential(tied(), nn.Linear(4, 1))
+    torch.save(inner.state_dict(), tmp_path / "weights.pt")
+    load_weights(other, tmp_path / "weights.pt")
+    torch.save(other.state_dict(), tmp_path / "weights.pt")
+    load_weights(inner, tmp_path / "weights.pt")
+
+
+def test_which_of_two_networks_is_meant_is_asked(tmp_path: Path) -> None:
+    state = network().state_dict()
+    torch.save(parts("student.", state) | parts("teacher.", state), tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"several networks that fit, under student\. and teacher\.; save the state"):
+        load_weights(network(), tmp_path / "weights.pt")
+    wide = network((5, 2)).state_dict()
+    torch.save(parts("student.", state) | parts("teacher.", wide), tmp_path / "weights.pt")
+    load_weights(network(), tmp_path / "weights.pt")
+    load_weights(network((5, 2)), tmp_path / "weights.pt")
+
+
+def test_what_is_too_much_is_told_with_its_mend(tmp_path: Path) -> None:
+    torch.save(network().state_dict() | {"criterion.weight": torch.ones(2)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"has no criterion\.weight; take out of the file what is not the network's"):
+        load_weights(network(), tmp_path / "weights.pt")
 
 
 def test_no_state_dict(tmp_path: Path) -> None:
