@@ -30,8 +30,8 @@ from qanas.tasks.segmentation.layouts import Division, find_folders, has_masks
 from qanas.tasks.segmentation.reader import mask_ids
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS
 from qanas.tasks.tables import MISSING, NOTE_SUFFIX, TABLE_SUFFIXES, TEXT_SUFFIXES, Table, read_table, without_notes
-from qanas.tasks.timeseries.reader import seconds_of
 from qanas.tasks.timeseries.targets import MOST_CLASSES
+from qanas.tasks.timeseries.times import seconds_of, time_column
 
 LOOKED_AT = 64
 """Files whose sizes are looked at, spread over all."""
@@ -202,7 +202,7 @@ def _pictures(files: Sequence[Path], labels: Sequence[tuple[str, Any, str]]) -> 
             with Image.open(path) as image:
                 shorter.append(min(image.size))
                 grey.append(image.mode in ("L", "1", "I;16"))
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise InputError(f"{path}: not a readable image: fetch it again, or take it away") from error
     typical = int(np.median(shorter))
     size = max([side for side in _SIDES if side <= typical], default=_SIDES[0])
@@ -279,12 +279,17 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
     if target is not None and target not in table.columns:
         raise InputError(f"--target: {files[0]} has no column {target}: it has {', '.join(table.columns)}")
     numbers = [name for name in table.columns if table.is_numeric(name)]
-    time = table.has(("time", "timestamp", "date", "datetime", "t"))
+    time = time_column(table)
     classes = bool(_class_folders(folder)) or (folder / "labels.csv").is_file()
     rows = int(np.median([len(read_table(path)) for path in files[:8]]))
     if classes and target is None:
-        keys = [("time", time, "the column of times")] if time else []
-        return Suggestion("timeseries", [*keys, _window(rows, "table")], ("accuracy", "maximize"))
+        if time is None:
+            return Suggestion("timeseries", [_window(rows, "table")], ("accuracy", "maximize"))
+        if all(_goes_on(other, time) for other in map(read_table, files) if time in other.columns):
+            keys = [("time", time, "the column of times"), _window(rows, "table")]
+            return Suggestion("timeseries", keys, ("accuracy", "maximize"))
+        channels = ("channels", [name for name in numbers if name != time], f"'{time}' does not go on from row to row")
+        return Suggestion("timeseries", [channels, _window(rows, "table")], ("accuracy", "maximize"))
     others = [name for name in numbers if name != time]
     if not others:
         raise InputError(f"{files[0]}: no column of numbers: it has {', '.join(table.columns)}")
@@ -328,7 +333,7 @@ def _of_column(
     if recording is not None:
         rows = len(table) // len(set(table.texts(recording)))
         keys.append(("recording", recording, "tells recordings apart"))
-    if time is not None and (recording is not None or _goes_on(table, time, np.zeros(len(table), np.intp))):
+    if time is not None and (recording is not None or _goes_on(table, time)):
         keys.append(("time", time, "the column of times"))
     elif time is not None:
         others.insert(0, ("time", time, "the column of times: here it goes back; see the key recording"))
@@ -361,8 +366,9 @@ def _recording_column(table: Table, time: str | None, target: str) -> str | None
     return name if several and (time is None or _goes_on(table, time, numbers)) else None
 
 
-def _goes_on(table: Table, time: str, numbers: NDArray[np.intp]) -> bool:
-    """Tell whether times go forward in each recording; ``numbers``, shape (rows,), says of which each row is."""
+def _goes_on(table: Table, time: str, recordings: NDArray[np.intp] | None = None) -> bool:
+    """Tell whether times go forward in each recording: of which each row is, shape (rows,); None: all of one."""
+    numbers = np.zeros(len(table), np.intp) if recordings is None else recordings
     try:
         times = seconds_of(table, time)
     except InputError:

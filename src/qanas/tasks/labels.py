@@ -15,7 +15,7 @@ from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, read_bytes, require_folder, visible_files, visible_folders
 from qanas.tasks.pictures import readable_name
 from qanas.tasks.splits import SPLIT_NAMES, SPLITS, told_group
-from qanas.tasks.tables import TEXT_SUFFIXES, Table, read_table, told_notes, without_notes
+from qanas.tasks.tables import NO_CLASS, TEXT_SUFFIXES, Table, read_table, told_notes, without_notes
 
 LABEL_TABLE = "labels.csv"
 """The table that is looked for in a folder."""
@@ -228,7 +228,7 @@ def _by_table(folder: Path, wanted: Wanted, path: Path) -> tuple[list[Sample], l
     twice = 0
     for row, (name, label, group, told) in enumerate(zip(files, labels, groups, splits, strict=True)):
         found = places.file_of(table, row, name)
-        if not label:
+        if label.lower() in NO_CLASS:
             raise InputError(f"{table.place(row)}: {name} has no label: give it one, or take the line away")
         if found in seen:
             before = seen[found]

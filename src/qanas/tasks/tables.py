@@ -26,6 +26,9 @@ TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 """What stands where there is no value, in small letters."""
 
+NO_CLASS = ("", "nan", "na", "n/a", "null", "?")
+"""The same where there is no class: "none" and "-" may well be one."""
+
 _SEPARATORS = ",;\t|"
 _BLANKS = " "
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
@@ -224,16 +227,34 @@ def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _separator(path: Path, lines: Sequence[str]) -> str:
-    """Return what separates the columns of a text's lines, see `read_table`."""
-    separator = max(_SEPARATORS, key=lines[0].count)
-    if separator in lines[0]:
-        return separator
+    """Return what separates the columns of a text's lines, see `read_table`.
+
+    Of several that stand in the header, as in ``time, s;current, A``, it is that which leaves lines of as many columns,
+    and then that which leaves numbers whole.
+    """
+    there = [separator for separator in _SEPARATORS if separator in lines[0]]
+    if there:
+        return (
+            there[0]
+            if len(there) == 1
+            else max(there, key=lambda own: (*_sense(path, lines, own), lines[0].count(own)))
+        )
     try:
         rows, _ = _cells(path, lines, _BLANKS)
     except InputError:
-        return separator
+        return _SEPARATORS[0]
     columns = {len(row) for row in rows}
-    return _BLANKS if len(columns) == 1 and columns != {1} else separator
+    return _BLANKS if len(columns) == 1 and columns != {1} else _SEPARATORS[0]
+
+
+def _sense(path: Path, lines: Sequence[str], separator: str) -> tuple[bool, float]:
+    """Return whether the first lines have as many columns with a separator, and which share of cells are numbers."""
+    try:
+        rows, _ = _cells(path, lines[: _ROWS_LOOKED_AT + 1], separator)
+    except InputError:  # a quote that goes on behind them, too
+        return False, 0.0
+    cells = [cell.strip() for row in rows[1:] for cell in row]
+    return len({len(row) for row in rows}) == 1, sum(map(bool, map(_NUMBER.fullmatch, cells))) / max(1, len(cells))
 
 
 def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:

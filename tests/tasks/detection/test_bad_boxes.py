@@ -249,6 +249,61 @@ def test_keypoints_behind_boxes_are_passed_over(tmp_path: Path, shape: str) -> N
     assert find_pictures(folder, []) == expected
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: [person, dog]",
+        "names:\n  1: dog\n  0: person",
+        "names: {1: dog, 0: person}",
+        "names: [\n  'person',\n  'dog'\n]",
+        "names:\n\n- person\n- dog  # barks",
+    ],
+)
+def test_names_of_classes_go_by_their_numbers(tmp_path: Path, names: str) -> None:
+    folder = yolo(tmp_path / "data")
+    expected = find_pictures(folder, [])
+    (folder / "data.yaml").write_text(f"nc: 2\n{names}\npath: ../data\n")
+    assert find_pictures(folder, []) == expected
+
+
+def test_names_that_look_like_other_things_are_names(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "data")
+    for names, told in (("[no, 'a, b']", ("a, b", "no")), ("{0: 7, 1: 8, 3: 9}", ("7", "8"))):
+        (folder / "data.yaml").write_text(f"names: {names}\n")
+        assert find_pictures(folder, [])[1] == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("names: [a, b", r"data\.yaml: no YAML: "), ("names: {first: a}", r"names: first is no class's number: write")],
+)
+def test_a_description_that_can_not_be_read_is_told(tmp_path: Path, text: str, told: str) -> None:
+    folder = yolo(tmp_path / "data")
+    (folder / "data.yaml").write_text(text)
+    with pytest.raises(InputError, match=told):
+        find_pictures(folder, [])
+
+
+def test_json_about_a_project_is_no_table_of_boxes(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "data")
+    expected = find_pictures(folder, [])
+    (folder / "notes.json").write_text('{"categories": [], "info": {"version": "1.0"}}')
+    assert has_boxes(folder)
+    assert find_pictures(folder, []) == expected
+
+
+def test_sides_of_a_picture_may_be_written_with_a_fraction(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "data")
+    expected = find_pictures(folder, [])
+    paths = sorted(folder.glob("Annotations/*.xml"))
+    for path in paths:
+        path.write_text(path.read_text().replace("</width>", ".0</width>"))
+    assert find_pictures(folder, []) == expected
+    paths[0].write_text(paths[0].read_text().replace("<width>", "<width>wide "))
+    with pytest.raises(InputError, match=rf"{paths[0].name}: size: .* are no numbers: mend them"):
+        find_pictures(folder, [])
+
+
 def test_a_byte_order_mark_is_no_number(tmp_path: Path) -> None:
     folder = yolo(tmp_path / "data")
     expected = find_pictures(folder, [])

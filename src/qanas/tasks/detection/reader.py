@@ -91,14 +91,17 @@ class _Raw:
 
 def form_of(folder: Path) -> Form | None:
     """Return the form of a folder's boxes, or None: there are none that are known."""
-    if _coco_files(folder):
+    tables = _coco_files(folder)
+    if any(b'"images"' in read_bytes(path) for path in tables):
         return "coco"
     files = all_files(folder)
     if any(_is_voc(path) for path in files if path.suffix.lower() == ".xml"):
         return "voc"
     stems = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
     texts = [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]
-    return "yolo" if texts or (folder / "labels").is_dir() else None
+    if texts or (folder / "labels").is_dir():
+        return "yolo"  # whose tools write JSON about the project beside it
+    return "coco" if tables else None
 
 
 def has_boxes(folder: Path) -> bool:
@@ -362,8 +365,12 @@ def _coco_pictures(path: Path, table: Mapping[str, Any], split: str) -> Iterator
 def _numbers(place: str, values: Sequence[Any]) -> list[float]:
     try:
         return [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise InputError(f"{place}: {list(values)} are no numbers: mend them") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{place}: {str(list(values))[:_SHOWN]} are no numbers: mend them") from None
+
+
+_SHOWN = 80
+"""Letters of what is wrong: a number may have thousands."""
 
 
 def _named_split(stem: str) -> str:
@@ -391,7 +398,8 @@ def _voc(folder: Path) -> list[_Raw]:
             raise InputError(f"{path}: no XML: {error}: mend the file, or take it away") from error
         name = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"
         size = root.find("size")
-        sides = [] if size is None else [int(size.findtext(side) or 0) for side in ("height", "width")]
+        told = [] if size is None else [size.findtext(side) or 0 for side in ("height", "width")]
+        sides = [round(side) for side in _numbers(f"{path}: size", told)]
         split = listed.get(path.stem, "") or _split_in(path, folder)
         raws.append(_Raw(name, split, str(path), _size(sides), [_voc_box(path, at, o)
                          for at, o in enumerate(root.iter("object"), 1)]))  # fmt: skip

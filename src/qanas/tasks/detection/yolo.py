@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from qanas.core.errors import InputError
 from qanas.tasks.folders import read_bytes, visible_files
@@ -18,6 +22,7 @@ _BEYOND = 0.05
 """Of the picture: how far outside of it a corner may lie; what is further, or NaN, is of something else."""
 
 _YAML = (".yaml", ".yml")
+_MOST_CLASSES = 10**5
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
@@ -85,17 +90,19 @@ def class_names(folder: Path) -> tuple[list[str], str]:
         if path.name in _NAME_LISTS:
             lines = text_of(path).splitlines()
             return [line.strip() for line in lines if line.strip()], path.name
-        if path.suffix in _YAML:
-            names = _names_in(text_of(path))
-            if names:
-                return names, path.name
+        names = _named(_described_in(path).get("names"), path)
+        if names:
+            return names, path.name
     return [], ""
 
 
 def keypoint_numbers(folder: Path) -> int:
     """Return how many numbers of keypoints are behind each box, as a YAML file says in ``kpt_shape``; 0: none does."""
-    found = (_keypoints_in(text_of(path)) for path in _files_about(folder) if path.suffix in _YAML)
-    return next((numbers for numbers in found if numbers), 0)
+    for path in _files_about(folder):
+        shape = _described_in(path).get("kpt_shape")
+        if isinstance(shape, list) and all(str(side).isdecimal() for side in shape):
+            return math.prod(map(int, shape))
+    return 0
 
 
 def _files_about(folder: Path) -> list[Path]:
@@ -103,26 +110,38 @@ def _files_about(folder: Path) -> list[Path]:
     return [path for place in (folder, folder / "labels") if place.is_dir() for path in visible_files(place)]
 
 
-def _keypoints_in(text: str) -> int:
-    r"""Return the product of the entry ``kpt_shape`` of a YAML file, such as 17 points of 3 numbers; 0: it has none.
+def _described_in(path: Path) -> dict[str, Any]:
+    """Return the entries of a YAML file that describes data; none where it is of something else.
 
-    >>> _keypoints_in("nc: 1\nkpt_shape: [17, 3]  # x, y, visible"), _keypoints_in("kpt_shape:\n- 4\n- 2\n")
-    (51, 8)
+    Raises:
+        InputError: it can't be read, and would describe the data.
     """
-    found = re.search(r"^kpt_shape:[\s\[-]*(\d+)[\s,-]+(\d+)", text, re.MULTILINE)
-    return 0 if found is None else int(found[1]) * int(found[2])
+    text = text_of(path) if path.suffix.lower() in _YAML else ""
+    try:
+        # Nothing but texts, lists and mappings: a class may be called "no", or 1.
+        found = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - which makes no objects of other kinds
+    except yaml.YAMLError as error:
+        if re.search(r"^(names|kpt_shape)\s*:", text, re.MULTILINE):
+            raise InputError(f"{path}: no YAML: {' '.join(str(error).split())[:120]}: mend it") from error
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _names_in(text: str) -> list[str]:
-    r"""Return the entry ``names`` of a YAML file: a list in a line, a line an entry, or number: name.
+def _named(names: object, path: Path) -> list[str]:
+    """Return the names of the classes in the order of their numbers, of a list or of names by their numbers.
 
-    >>> _names_in("nc: 2\nnames: ['a', b]"), _names_in("names:\n  0: a\n  1: b\nnc: 2"), _names_in("names:\n- a")
-    (['a', 'b'], ['a', 'b'], ['a'])
+    Raises:
+        InputError: a number is none.
+
+    >>> _named({"1": "dog", "0": "person", "3": "bus"}, Path("data.yaml"))
+    ['person', 'dog', 'class_2', 'bus']
     """
-    found = re.search(r"^names:[ \t]*(.*)$((?:\n(?:[ \t]+|-).*)*)", text, re.MULTILINE)
-    if found is None:
+    if isinstance(names, list):
+        return [str(name) for name in names]
+    if not isinstance(names, dict):
         return []
-    inline = found[1].strip().strip("[]{}")
-    entries = inline.split(",") if inline else found[2].strip().splitlines()
-    plain = [re.sub(r"^\s*(?:-|\d+\s*:)\s*", "", entry.partition("#")[0]).strip().strip("'\"") for entry in entries]
-    return [entry for entry in plain if entry]
+    wrong = next((key for key in names if not str(key).isdecimal() or int(key) >= _MOST_CLASSES), None)
+    if wrong is not None:
+        raise InputError(f"{path}: names: {wrong} is no class's number: write numbers from 0 on, such as 0: person")
+    numbered = {int(number): str(name) for number, name in names.items()}
+    return [numbered.get(number, f"class_{number}") for number in range(max(numbered, default=-1) + 1)]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.tasks.folders import all_files, require_folder
 from qanas.tasks.labels import LABEL_TABLE, Sample, Wanted, find_samples, grouped
 from qanas.tasks.pictures import readable_name
-from qanas.tasks.tables import MISSING, TABLE_SUFFIXES, Table, read_table, told_notes, without_notes
+from qanas.tasks.tables import TABLE_SUFFIXES, Table, read_table, told_notes, without_notes
+from qanas.tasks.timeseries.times import seconds_of
 
 Floats = NDArray[np.float64]
 
@@ -146,7 +145,24 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
             )
         for part in _recordings(table, sample, columns):
             _add(found, table, part, columns)
+    if not columns.channels:
+        found.remarks += _clocks(found)
     return found
+
+
+def _clocks(found: Found) -> list[str]:
+    """Say which channels rise from row to row in every recording: of a clock a network learns nothing that holds."""
+    steps = [np.diff(one.values, axis=0) for one in found.series]
+    if sum(map(len, steps)) < _ROWS_OF_A_CLOCK:
+        return []
+    rising = np.logical_and.reduce([(step > 0).all(axis=0) for step in steps])
+    names = [name for name, rises in zip(found.channels, rising, strict=True) if rises]
+    told = "name it task.time, or leave it out by task.channels"
+    return [f"column '{name}' rises from row to row in every recording, as a clock does: {told}" for name in names]
+
+
+_ROWS_OF_A_CLOCK = 20
+"""Steps from which on that is no chance."""
 
 
 def _plain_files(data: Path, wanted: Wanted) -> tuple[list[Sample], list[str]]:
@@ -272,45 +288,8 @@ def _gaps(table: Table, rows: NDArray[np.intp], time: str | None) -> list[int]:
         step = steps[wrong[0]]
         told = "back in time: sort the lines, or name the column that tells recordings apart (task.recording)"
         if step == 0:
-            told = "the time of the line before: take one of them away"
+            told = "the time of the line before: take one of them away, or leave task.time out"
         elif np.isnan(step):
             told = "no time here or before: give it one, or take the line away"
         raise InputError(f"{table.place(int(rows[wrong[0] + 1]))}, column '{column}': {told}")
     return [int(place) + 1 for place in np.flatnonzero(steps > GAP * np.median(steps))]
-
-
-_DATES = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%d.%m.%Y", "%m/%d/%Y")
-"""Forms of dates beside those of ISO 8601."""
-
-
-def seconds_of(table: Table, column: str) -> Floats:
-    """Return times in seconds, of numbers or dates, NaN where there is none, shape (rows,)."""
-    series = table.frame[column]
-    if series.dtype.is_temporal():
-        return np.asarray(series.cast(pl.Datetime("us")).cast(pl.Int64).cast(pl.Float64).to_numpy() / 1e6)
-    if table.is_numeric(column):
-        return table.numbers(column)
-    found = np.full(len(table), np.nan)
-    for row, text in enumerate(table.texts(column)):
-        if text.lower() in MISSING:
-            continue
-        moment = _moment(text)
-        if moment is None:
-            raise InputError(
-                f"{table.place(row)}, column '{column}': '{text}' is no time: write seconds, or 2026-11-29 12:00:00"
-            )
-        found[row] = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    return found
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    for form in _DATES:
-        try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from qanas.core.errors import InputError
 from qanas.tasks.classification import ClassWeights, require_weights
-from qanas.tasks.tables import MISSING
+from qanas.tasks.tables import MISSING, NO_CLASS
 from qanas.tasks.timeseries.reader import Floats, Series
 
 Integers = NDArray[np.int64]
@@ -23,6 +24,9 @@ Parts = Mapping[str, Sequence[Series]]
 Windows = Mapping[str, Sequence[Integers]]
 """The rows at which their windows end."""
 
+
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+"""A whole number as columns write it that have held others or none: ``1.0`` is class 1."""
 
 MOST_CLASSES = 10
 """Different numbers up to which they may be anything."""
@@ -46,6 +50,16 @@ def are_measured(texts: Sequence[str]) -> bool:
         return False
     whole = all(number.is_integer() for number in numbers)
     return len(numbers) > MOST_CLASSES and (not whole or len(numbers) * MOST_CLASSES > len(there))
+
+
+def _class_of(text: str) -> str:
+    """Return the name of a class.
+
+    >>> _class_of("1.0"), _class_of("1.5"), _class_of("v1.0")
+    ('1', '1.5', 'v1.0')
+    """
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
 
 
 @dataclass(frozen=True)
@@ -150,9 +164,14 @@ class Targets:
             labels[name] = []
             for one, ends in zip(series, windows[name], strict=True):
                 own = [one.label] * len(ends) if one.targets is None else one.targets[ends + self.horizon].tolist()
-                if "" in own:
-                    line = one.lines[ends[own.index("")]]
-                    raise InputError(f"{self.place}: {one.recording}, line {line}, column '{self.name}': no class")
+                if one.targets is not None:
+                    lacking = next((place for place, label in enumerate(own) if label.lower() in NO_CLASS), None)
+                    if lacking is not None:
+                        raise InputError(
+                            f"{self.place}: {one.recording}, line {one.lines[ends[lacking] + self.horizon]}, column "
+                            f"'{self.name}': no class: give it one, or take the line away"
+                        )
+                    own = [_class_of(label) for label in own]
                 labels[name] += own
         classes = tuple(sorted({label for own in labels.values() for label in own}))
         if len(classes) == 1:
