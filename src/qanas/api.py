@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -231,7 +232,7 @@ def profile(subject: FilePath, overrides: Overrides = (), device: str | None = N
     from qanas.recipe import load_plan
 
     path, settings = Path(subject), override_texts(overrides)
-    if path.suffix != ".tflite":
+    if path.suffix.lower() != ".tflite":
         with _process_left_as_it_was():
             plan = load_plan(path, settings)
             plan.check()
@@ -241,6 +242,8 @@ def profile(subject: FilePath, overrides: Overrides = (), device: str | None = N
             return profiled(bench.blueprint(bench.reference).program, chosen, parts)
     if settings:
         raise InputError(f"{path}: a file has no settings; leave them out, or name a recipe")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a recipe, or a model as .tflite")
     try:
         return profiled(read_tflite(path.read_bytes()), Device.named(device or "host"))
     except (InputError, ValueError) as error:
@@ -263,7 +266,7 @@ def pick(
     from qanas.shipping.shipped import goals_of, parse_goal, parse_limit, pick_model
 
     folder = _folder_of(run)
-    wanted = goals_of(folder) if goals is None else [parse_goal(f"{n}={b!r}", folder) for n, b in goals.items()]
+    wanted = goals_of(folder) if goals is None else [parse_goal(f"{n}={b}", folder) for n, b in goals.items()]
     return pick_model(folder, [parse_limit(f"{name}={bound}") for name, bound in (limits or {}).items()], wanted)
 
 
@@ -347,6 +350,8 @@ def export(  # noqa: PLR0913 - its options
 def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) -> Arrays:
     """Return what a shipped model answers, as the runtime computes it: real values in, real values out.
 
+    Several outputs come by name, and so does what is given by name.
+
     Args:
         run: a result, or the folder of a run.
         inputs: preprocessed as its card says, shape (n, *input shape) in the torch network's order of axes; of several
@@ -354,9 +359,10 @@ def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) ->
         model: its name; None: what `pick` names.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or the inputs are no finite numbers of its shape.
     """
     from qanas.deployment.litert import LiteRTModel
+    from qanas.quantization.border import alone
     from qanas.shipping.cards import border_of
 
     folder = _folder_of(run)
@@ -365,7 +371,12 @@ def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) ->
     if name not in cards:
         raise InputError(f"{folder.models}: {unknown('model', name, cards)}")
     found = LiteRTModel((folder.model(name) / "model.tflite").read_bytes(), border=border_of(cards[name]))
-    return found.predict(inputs)
+    try:
+        given = found.accepted(inputs)
+    except ValueError as error:
+        raise InputError(f"inputs of {name}: {error}") from error
+    answers = found.predict(given)
+    return answers if isinstance(inputs, Mapping) else alone(answers)
 
 
 def _folder_of(run: Result | FilePath) -> RunFolder:
@@ -379,15 +390,29 @@ def override_texts(overrides: Overrides) -> list[str]:
 
     >>> override_texts({"strategy": {"trials": 20}, "space.name": "lstm"})
     ['strategy.trials=20', 'space.name="lstm"']
+    >>> override_texts({"quantization": {"layers": {"block.0": {"weight_bits": 4}}}})
+    ['quantization.layers."block.0".weight_bits=4']
 
     Raises:
         InputError: a value that TOML can't hold.
     """
     if isinstance(overrides, str):
         return [overrides]
+    if overrides is None:
+        return []
     if not isinstance(overrides, Mapping):
         return list(overrides)
-    return [f"{key}={_toml(key, value)}" for key, value in flatten(overrides).items()]
+    return [f"{key}={_toml(key, value)}" for key, value in flatten(_quoted(overrides)).items()]
+
+
+def _quoted(table: Mapping[str, Any], *, whole: bool = True) -> dict[str, Any]:
+    """Return nested tables whose inner keys, the paths of modules among them, are quoted where they have dots."""
+    return {
+        key if whole or "." not in key else json.dumps(key): _quoted(value, whole=False)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in table.items()
+    }
 
 
 def _toml(key: str, value: object) -> str:

@@ -211,7 +211,7 @@ def advise(
 @app.command()
 @with_json
 def status(
-    subject: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A recipe with [store], or a run's folder.")],
+    subject: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A recipe with \\[store], or a run's folder.")],
     settings: SetOption = None,
 ) -> Answer:
     """Who works on a study that several machines share, how fast it goes, and how long it will take."""
@@ -308,7 +308,9 @@ def pick(
     limit: Annotated[list[str] | None, typer.Option(metavar="cost=bound", help="May be repeated.")] = None,
     goal: Annotated[
         list[str] | None,
-        typer.Option(metavar="metric=bound", help="To be reached; the recipe's [goals] if left out. May be repeated."),
+        typer.Option(
+            metavar="metric=bound", help="To be reached; the recipe's \\[goals] if left out. May be repeated."
+        ),
     ] = None,
 ) -> Answer:
     """Name the best shipped model within some limits, or the smallest that reaches a score, and why."""

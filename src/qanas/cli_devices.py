@@ -44,7 +44,7 @@ def profile(
     from qanas import api
     from qanas.reporting.profile_page import print_profile, profile_json, write_profile
 
-    if subject.suffix != ".tflite":
+    if subject.suffix.lower() != ".tflite":
         look_at(subject, settings or [])
     found = api.profile(subject, settings or [], device)
     if not json_asked():

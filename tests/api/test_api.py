@@ -68,7 +68,7 @@ def test_a_run_returns_its_tables_as_data_frames(recipe: Path) -> None:
     # What the commands do with it.
     picked = qanas.pick(result, limits={"arena_bytes": "1 MiB"})
     assert picked.identity == qanas.pick("runs/sine").identity
-    assert qanas.pick(result, goals={"worst": 1e6}).reason.startswith("smallest by weight_bytes of the ")
+    assert qanas.pick(result, goals={"worst": np.float64(1e6)}).reason.startswith("smallest by weight_bytes of the ")
     with pytest.raises(qanas.InputError, match=r"--goal wurst: unknown goal"):
         qanas.pick(result, goals={"wurst": 1.0})
     assert qanas.verify(result) == dict.fromkeys(result.models, ())
@@ -76,6 +76,20 @@ def test_a_run_returns_its_tables_as_data_frames(recipe: Path) -> None:
     task: Task = import_object("sine:Sine")()  # type: ignore[operator]  # a class
     outputs = qanas.predict(result, task.load().val.inputs[:5])
     np.testing.assert_array_equal(outputs, kept["val_outputs"][:5])
+    inputs = task.load().val.inputs
+    shape = ", ".join(map(str, inputs.shape[1:]))
+    for wrong, said in (
+        (
+            inputs[0],
+            rf"inputs of {picked.identity}: 'input' has the shape .*, the model takes \(n, {shape}\): n samples",
+        ),
+        (inputs[:0], "has the shape"),
+        (np.full_like(inputs[:1], np.nan), "holds other things than finite numbers"),
+        (inputs[:1].astype(str), "holds other things than finite numbers"),
+    ):
+        with pytest.raises(qanas.InputError, match=said):
+            qanas.predict(result, wrong)
+    np.testing.assert_array_equal(qanas.predict(result, inputs[:2].tolist()), outputs[:2])
     with pytest.raises(qanas.InputError, match="unknown model 'sed': did you mean 'seed'"):
         qanas.predict(result, outputs, "sed")
     with pytest.raises(qanas.InputError, match="compare: give the folders of two or more runs"):
@@ -87,6 +101,10 @@ def test_a_recipe_is_checked_as_the_command_does(recipe: Path) -> None:
     found = qanas.check(recipe)
     assert found.reference_costs["arena_bytes"] > found.reference_costs["peak_ram_bytes"]
     assert any("samples" in remark for remark in found.remarks)
+    with pytest.raises(qanas.InputError, match=r"quantization\.layers\.conv\.9: the network has no such layer"):
+        qanas.check(recipe, {"quantization": {"layers": {"conv.9": {"weight_bits": 4}}}})
+    with pytest.raises(qanas.InputError, match=r"none\.tflite: no such file; give a recipe, or a model as \.tflite"):
+        qanas.profile("none.tflite")
     with pytest.raises(qanas.InputError, match=r"strategy.trails: unknown key; did you mean 'trials'"):
         qanas.check(recipe, {"strategy.trails": 3})
 

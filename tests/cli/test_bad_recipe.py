@@ -229,6 +229,18 @@ def test_the_command_as_a_shell_starts_it(workplace: Workplace) -> None:
     assert not (workplace.folder / "runs").exists()
 
 
+@pytest.mark.parametrize(("command", "said"), [("status", "[store]"), ("pick", "[goals]")])
+def test_help_has_the_names_of_tables(workplace: Workplace, command: str, said: str) -> None:
+    ran = subprocess.run(
+        [workplace.python, "-m", "qanas", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert said in ran.stdout
+
+
 def test_help_does_not_wait_for_torch(workplace: Workplace) -> None:
     code = "import sys, qanas.cli; sys.exit(any(name in sys.modules for name in ('torch', 'optuna', 'plotly')))"
     assert subprocess.run([str(Path(workplace.python)), "-c", code], check=False).returncode == 0

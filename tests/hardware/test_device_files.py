@@ -58,7 +58,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         (WHOLE.replace("command", "comand"), "; did you mean 'command'?"),
         (WHOLE.replace('method = "command"\n', ""), "latency.method: missing; add it"),
         (WHOLE.replace('["python", "x.py", "{model}"]', '"python x.py"'),
-         "latency.argv: 'python x.py': input should be a valid list; write [\"...\", \"...\"]"),
+         "latency.argv: 'python x.py': input should be a valid list; write [..., ...]"),
         (WHOLE.replace("{model}", "model"), "latency.argv: no part holds {model}, the file that is to be run"),
         (WHOLE.replace('"b"', '"My Board"'), "name: 'My Board': give small letters, digits, '.', '_' and '-'"),
         (HEAD + "latency = 3\n", "latency: 3 is not a table; write [latency] and its keys below"),

@@ -108,6 +108,7 @@ def test_a_model_that_never_answers_a_class_is_no_success(ran: RunResult) -> Non
         assert "The smallest, " not in text
     assert "seed (degenerate)" in terminal.getvalue()
     assert pick_model(ran.folder, []).warning.endswith(f"it {told}")
+    assert ran.folder.read_summary()["verdict"]["recommended"] == pick_model(ran.folder, []).identity
     assert any("No shipped model is a success" in line for line in ran.folder.read_summary()["verdict"]["sentences"])
 
 

@@ -13,9 +13,21 @@ from qanas.core.errors import nearest
 
 
 def first_mistake(error: ValidationError) -> Mapping[str, Any]:
-    """Return the mistake that is told: a misspelt key before the missing one that it was meant to be."""
-    return min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    """Return the mistake that is told: a misspelt key before the missing one that it was meant to be.
 
+    Of a value that may be a word or something else, and is no word, the mistake is in that.
+    """
+
+    def rank(entry: Mapping[str, Any]) -> tuple[bool, bool]:
+        return entry["type"] != "extra_forbidden", entry["type"] == "literal_error" and not isinstance(
+            entry["input"], str
+        )
+
+    return min(error.errors(), key=rank)
+
+
+_OF_A_UNION = re.compile(r"(literal|constrained|tuple|list|function|nullable)\b.*\[")
+"""The like of values whose types have no name of their own."""
 
 _KINDS = ("bool", "int", "float", "str")
 """What pydantic names, behind the key, of values that may be of several types."""
@@ -28,7 +40,7 @@ def place_of(mistake: Mapping[str, Any], model: type[BaseModel]) -> tuple[list[s
         mistake: as pydantic reports it.
         model: of the whole table.
     """
-    location = [str(part) for part in mistake["loc"] if part != "[key]"]
+    location = [part for part in map(str, mistake["loc"]) if part != "[key]" and not _OF_A_UNION.match(part)]
     if len(location) > 2 and location[-1] in _KINDS:  # noqa: PLR2004 - behind a table and its key
         location.pop()
     keys: list[str] = []
@@ -61,7 +73,7 @@ def _models_in(annotation: object) -> list[type[BaseModel]]:
 
 
 WRITTEN = {
-    **dict.fromkeys(("tuple_type", "list_type"), 'input should be a valid list; write ["...", "..."]'),
+    **dict.fromkeys(("tuple_type", "list_type"), "input should be a valid list; write [..., ...]"),
     "bool_type": "input should be a valid boolean; write true or false",
 }
 """What is told of a value of another type than its key's, and how that is written."""

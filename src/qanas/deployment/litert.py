@@ -127,6 +127,25 @@ class LiteRTModel:
         given = arrays_by_name(inputs, self.border.input_names)
         return arrays_like(inputs, self._outputs(self.quantize(given)))
 
+    def accepted(self, inputs: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401 - whatever a person gives
+        """Return what is given as real inputs of the torch network by their names, if it is that.
+
+        Raises:
+            ValueError: it isn't: another shape, no samples, or no finite numbers.
+        """
+        whole = inputs if isinstance(inputs, Mapping) else np.asarray(inputs)
+        given = arrays_by_name(whole, self.border.input_names)
+        found = {}
+        for port in self.border.inputs:
+            values, shape = np.asarray(given[port.name]), port.order.torch_shape(self.input_shapes[port.name][1:])
+            if values.shape[1:] != shape or values.ndim == 0 or not len(values):
+                wanted = ", ".join(map(str, ("n", *shape)))
+                raise ValueError(f"'{port.name}' has the shape {values.shape}, the model takes ({wanted}): n samples")
+            if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+                raise ValueError(f"'{port.name}' holds other things than finite numbers, for which there are no codes")
+            found[port.name] = values
+        return found
+
     def predict(self, inputs: Arrays) -> Arrays:
         """Return real outputs of real inputs, shape (n, *shape), one at a time, all in the torch network's order."""
         given = arrays_by_name(inputs, self.border.input_names)
