@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import tomli_w
 
@@ -375,8 +375,8 @@ def predict(run: Result | FilePath, inputs: Arrays, model: str | None = None) ->
         given = found.accepted(inputs)
     except ValueError as error:
         raise InputError(f"inputs of {name}: {error}") from error
-    answers = found.predict(given)
-    return answers if isinstance(inputs, Mapping) else alone(answers)
+    answers: Mapping[str, Any] = found.predict(given)
+    return cast("Arrays", answers if isinstance(inputs, Mapping) else alone(answers))
 
 
 def _folder_of(run: Result | FilePath) -> RunFolder:

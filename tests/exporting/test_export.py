@@ -36,10 +36,11 @@ from qanas.exporting.export import (
 )
 from qanas.exporting.folder import Place, ship_folder
 from qanas.exporting.own_network import load_network
-from qanas.exporting.report import Export, ratios_about_mean, sqnr_db
+from qanas.exporting.report import Export, coarse_parts, ratios_about_mean, sqnr_db
 from qanas.exporting.samples import COMPARED_SAMPLES
 from qanas.exporting.scheme import ExportScheme
 from qanas.exporting.source import NotShippedError, Source
+from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.program import Program
 
 NETWORKS = "exported_networks"
@@ -713,6 +714,33 @@ def test_an_output_that_is_lost_is_told(tmp_path: Path) -> None:
         source = Source.of(network, calibration, check=samples)
         notes = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "m.tflite").notes
         assert any("hardly anything of what torch computes" in note for note in notes) == told
+
+
+class Shares(nn.Module):
+    """Each part's share of a sum that may be hardly more than 0."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole = torch.relu(x[:, 4:5])
+        shares: torch.Tensor = x[:, :4] * whole / (whole + 1e-5)
+        return shares
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16"])
+def test_a_division_by_what_is_near_0_is_named(tmp_path: Path, scheme: str) -> None:
+    source = Source.of(Shares(), np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32))
+    (note,) = ship(source, integer_tflite(source, ExportScheme(scheme)), tmp_path / "m.tflite").notes
+    assert "many values of 'div' are less than half of its step of 392, as some reach 1e+05" in note
+    assert "16" not in note
+
+
+def test_noise_from_inside_is_not_the_outputs_step() -> None:
+    affine = Affine.from_range(-1.0, 1.0)
+    wanted = np.stack([np.linspace(-1, 1, 50), np.linspace(-0.05, 0.05, 50)], 1).astype(np.float32)
+    rounded = np.round(wanted / affine.scale) * affine.scale
+    assert "too coarse" not in str(coarse_parts(wanted, (rounded + 0.03).astype(np.float32), affine))
+    wanted[:, 1] /= 10
+    rounded = np.round(wanted / affine.scale) * affine.scale
+    assert "too coarse" in str(coarse_parts(wanted, rounded.astype(np.float32), affine))
 
 
 def test_a_file_that_is_read_is_not_written_and_its_name_tells_the_format(tmp_path: Path) -> None:

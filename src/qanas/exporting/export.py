@@ -35,7 +35,7 @@ from qanas.exporting.scheme import ExportScheme
 from qanas.exporting.source import Source
 from qanas.hardware.costs import PROGRAM_COSTS, SHIPPED_COSTS, Blueprint, costs_of
 from qanas.quantization.border import Border
-from qanas.quantization.layer_noise import coarse_steps, layer_noise, samples_affordable
+from qanas.quantization.layer_noise import coarse_steps, layer_noise, samples_affordable, vanishing
 from qanas.quantization.numbers.affine import Affine
 from qanas.quantization.operators.convolution import QuantizedConvolution
 from qanas.quantization.operators.transposed import QuantizedTransposedConvolution
@@ -323,10 +323,34 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
             continue
         wanted = source.compared_outputs[port.name]
         got = deployed.outputs[port.name]
-        note = far_from_zero(wanted, affine) or coarse_parts(wanted, got, affine) or lost(wanted, got)
+        note = far_from_zero(wanted, affine) or coarse_parts(wanted, got, affine)
+        if note is None and (little := lost(wanted, got)):
+            note = f"{little}: {_mend_of_noise(source, deployed)}"
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found
+
+
+def _mend_of_noise(source: Source, deployed: Deployed) -> str:
+    """Return what may help where little is left: what most values of a layer vanish in, else what helps in general."""
+    gone = {}
+    if deployed.quantized is not None:
+        gone = vanishing(deployed.quantized, _few_compared(source, MANY), source.graph)
+    if gone:
+        name, (largest, step) = next(iter(gone.items()))
+        return (
+            f"many values of '{name}' are less than half of its step of {step:.3g}, as some reach {largest:.3g}; after "
+            "a division by what may be near 0 a larger constant in the divisor, or a clamp, keeps them"
+        )
+    finer = "" if "16" in deployed.precision else ", or take --scheme int16"
+    return (
+        "--noise tells the layers; calibrate with samples as the network will see them, train it "
+        f"quantization-aware{finer}"
+    )
+
+
+def _few_compared(source: Source, count: int) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values[:count]) for name, values in source.compared.items()}
 
 
 def _uneven(deployed: Deployed) -> list[str]:
@@ -356,7 +380,7 @@ def _fixed_steps(source: Source, deployed: Deployed) -> list[str]:
     """Return what to tell of softmaxes, and other kernels whose step is fixed, between layers that it is coarse for."""
     if deployed.quantized is None:
         return []
-    few = {name: torch.from_numpy(values[:FEW]) for name, values in source.compared.items()}
+    few = _few_compared(source, FEW)
     affines = deployed.quantized.affines
     return [
         f"layer '{name}': its values are small for its kernel's steps of 1/{1 / affines[name].scale:g}, whose rounding "
@@ -365,8 +389,8 @@ def _fixed_steps(source: Source, deployed: Deployed) -> list[str]:
     ]
 
 
-FEW = 8
-"""Samples that tell how large values are."""
+FEW, MANY = 8, 64
+"""Samples that tell how large values are, and how they are spread."""
 
 FEWEST_STEPS, UNEVEN = 8, 4
 """A channel whose weights use fewer, and less than this part of those that there are, has next to nothing of them."""

@@ -292,6 +292,9 @@ COARSE_DB = 10.0
 COARSE_SHARE = 1 / 8
 """Of the range that an output's codes cover: what reaches less far had a finer step by itself."""
 
+MOSTLY_ROUNDING = 4
+"""Times what an output's rounding makes of noise: with more it is another's."""
+
 NAMED_PARTS = 6
 """Parts that are named at most."""
 
@@ -306,10 +309,7 @@ def lost(wanted: Reals, got: Reals) -> str | None:
     ratio, *_ = ratios_about_mean(wanted, got)
     if ratio >= COARSE_DB:
         return None
-    return (
-        f"{ratio:.1f} dB about the mean are hardly anything of what torch computes: --noise tells the layers; "
-        "calibrate with samples as the network will see them, train it quantization-aware, or take --scheme int16"
-    )
+    return f"{ratio:.1f} dB about the mean are hardly anything of what torch computes"
 
 
 def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:
@@ -337,7 +337,9 @@ def coarse_parts(wanted: Reals, got: Reals, affine: Affine) -> str | None:
         )
         signal, noise = parts.var(1), (errors**2).mean(1)
         ratios = 10.0 * np.log10(np.maximum(signal, 1e-300) / np.maximum(noise, 1e-300))
-        coarse = (signal > 0) & (ratios < COARSE_DB) & (np.abs(parts).max(1) < COARSE_SHARE * (high - low))
+        rounding = affine.scale**2 / 12  # of the output itself: what comes from inside no step of it mends
+        coarse = (signal > 0) & (ratios < COARSE_DB) & (noise < MOSTLY_ROUNDING * rounding)
+        coarse &= np.abs(parts).max(1) < COARSE_SHARE * (high - low)
         if coarse.any() and not coarse.all():
             numbers = np.flatnonzero(coarse)
             named = ", ".join(map(str, numbers[:NAMED_PARTS])) + (", ..." if len(numbers) > NAMED_PARTS else "")

@@ -100,7 +100,12 @@ class Samples:
         if self.wanted is not None:
             return {first: self.wanted}, ()
         if first not in self.arrays and len(left) != 1:
-            raise InputError(f"{self.path}: holds several arrays, {', '.join(self.arrays)}; name one with --array")
+            held = ", ".join(self.arrays)
+            raise InputError(
+                f"{self.path}: holds several arrays, {held}, and the network takes one, '{first}'; name it with "
+                f"--array; where '{first}' stands for several tensors, wrap the network in a module whose forward has "
+                "an argument for each"
+            )
         return {first: first if first in self.arrays else left[0], **others}, ()
 
     def _several(self, arguments: Arguments) -> tuple[dict[str, str], tuple[str, ...]]:

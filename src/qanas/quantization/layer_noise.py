@@ -3,7 +3,8 @@
 One layer after the other is replaced by its float self: real weights and real arithmetic between the codes that come in
 and the codes that go out; everything else stays exact integers. What the outputs' noise falls by is that layer's part.
 Parts need not add up: errors of one layer cancel or feed another's, and the rounding of the values between layers
-belongs to none of them. `coarse_steps` tells of those whose step no range can make finer.
+belongs to none of them. `coarse_steps` tells of those whose step no range can make finer, `vanishing` of those whose
+range a few values have made too coarse for all others.
 """
 
 from __future__ import annotations
@@ -109,6 +110,37 @@ def coarse_steps(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) ->
             signal = float(values[node.name].double().square().mean())
             found[node.name] = 10.0 * math.log10(max(signal / noise, FAINTEST))
     return {name: ratio for name, ratio in found.items() if ratio < COARSE_DB}
+
+
+@torch.no_grad()
+def vanishing(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) -> dict[str, tuple[float, float]]:
+    """Return values between layers that hardly outlast their rounding: their largest magnitude, and their step.
+
+    Many of those that aren't 0 are below half a step there, as others reach far, and much farther than what they are
+    made of: so it is behind a division by what is near 0.
+
+    Args:
+        quantized: the network.
+        inputs: some samples, of shape (n, *shape) as the torch network takes them; by name where it has several.
+        floating: the network that it is of.
+    """
+    values = floating.stored_inputs(tensors_by_name(inputs, floating.border.input_names))
+    found = {}
+    for node, sources in floating.walk(values):
+        values[node.name] = node.operator.forward(*sources)
+        affine = quantized.affines.get(node.name)
+        sizes = values[node.name].abs()
+        there, largest = sizes[sizes > 0], float(sizes.max())
+        before = max((float(value.abs().max()) for value in sources), default=math.inf)
+        if affine is None or largest < max(map(abs, affine.span)) / 2 or largest < FARTHER * before:
+            continue  # a range that these samples don't need is the calibration's
+        if float((there < affine.scale / 2).float().mean()) > MANY:
+            found[node.name] = (largest, affine.scale)
+    return found
+
+
+MANY, FARTHER = 0.25, 10
+"""Of values; times what they are made of."""
 
 
 def _integers(quantized: QuantizedGraph, node: Node, codes: Mapping[str, Tensor]) -> Tensor:
