@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -714,6 +714,25 @@ def test_an_output_that_is_lost_is_told(tmp_path: Path) -> None:
         source = Source.of(network, calibration, check=samples)
         notes = ship(source, integer_tflite(source, ExportScheme()), tmp_path / "m.tflite").notes
         assert any("hardly anything of what torch computes" in note for note in notes) == told
+
+
+def test_compiled_parts_run_as_they_are_written() -> None:
+    def refuse(*_: object) -> Any:  # noqa: ANN401
+        pytest.fail("nothing is to be compiled")
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scaled = torch.compile(lambda x: x * torch.sigmoid(1.7 * x), backend=refuse)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scaled: torch.Tensor = self.scaled(x)
+            return scaled
+
+    samples = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32)
+    inner = cast("nn.Module", torch.compile(nn.Linear(4, 4), backend=refuse))
+    for network in (nn.Sequential(inner, nn.ReLU()), nn.Sequential(nn.Linear(4, 4), Part())):
+        assert integer_tflite(Source.of(network.eval(), samples), ExportScheme()).failure == ""
 
 
 class Shares(nn.Module):

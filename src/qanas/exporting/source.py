@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,9 @@ class Source:
     def _load(cls, name: str, calibration: Path, weights: Path | None, array: str | None, check: Path | None) -> Source:
         samples = Samples.read(calibration, array)
         network = load_network(name, weights)
-        return cls._of(name, network, samples, None if check is None else Samples.read(check, array))
+        others = None if check is None else Samples.read(check, array)
+        with _as_written():  # now that the network's own modules are imported
+            return cls._of(name, network, samples, others)
 
     @classmethod
     def of(cls, network: nn.Module, calibration: Given, *, check: Given | None = None) -> Source:
@@ -103,7 +105,7 @@ class Source:
         name = type(network).__name__
         given = Samples.given("calibration", calibration)
         others = None if check is None else Samples.given("check", check)
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _as_written():
             return cls._of(name, ready(name, copied(name, network)), given, others)
 
     @classmethod
@@ -141,6 +143,16 @@ class Source:
     def compared_count(self) -> int:
         """How many samples are compared."""
         return len(next(iter(self.compared.values())))
+
+
+@contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """Run compiled parts as they are written: to compile takes minutes, a compiler, and another order of sums."""
+    if "torch._dynamo" not in sys.modules:  # which to import takes seconds, and without it nothing is compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _require_alike(path: Path, others: Mapping[str, Reals], samples: Mapping[str, Reals]) -> None:
