@@ -735,6 +735,34 @@ def test_compiled_parts_run_as_they_are_written() -> None:
         assert integer_tflite(Source.of(network.eval(), samples), ExportScheme()).failure == ""
 
 
+class Closure(nn.Module):
+    """Calls its parts by a function, as nanoGPT's forerunner does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"inner": nn.Linear(4, 8), "outer": nn.Linear(8, 4), "dropout": nn.Dropout(0.5)})
+        parts = self.parts
+        self.whole: Any = lambda x: parts["dropout"](parts["outer"](torch.relu(parts["inner"](x))))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        summed: torch.Tensor = x + self.whole(x)
+        return summed
+
+
+def test_a_network_that_its_own_functions_hold_is_taken_itself() -> None:
+    samples = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32)
+    network = Closure()
+    told = r"'Closure' can't be copied: 'whole' is a function .* call network\.cpu\(\)\.float\(\)\.eval\(\) first"
+    with pytest.raises(InputError, match=told):
+        Source.of(network, samples)
+    assert integer_tflite(Source.of(network.eval(), samples), ExportScheme()).failure == ""
+    layer = nn.Linear(4, 4)
+    hooked = nn.Sequential(layer, nn.ReLU())
+    hooked[1].register_forward_hook(lambda *_: print(layer))
+    with pytest.raises(InputError, match="'a hook of 1' is a function"):
+        Source.of(hooked, samples)
+
+
 class Shares(nn.Module):
     """Each part's share of a sum that may be hardly more than 0."""
 

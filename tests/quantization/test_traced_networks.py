@@ -234,7 +234,6 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a mean of everything": (Layered(lambda _, x: x.mean()), "name the axes"),
     "a mean over the batch": (Layered(lambda _, x: x.mean(0)), "over the batch"),
     "an unknown resize": (nn.Upsample(scale_factor=2, mode="lanczos"), "'lanczos'; known are nearest"),
-    "a resize to no whole size": (nn.Upsample(scale_factor=1.3), "to no whole size"),
     "different shapes side by side": (
         Layered(lambda _, x: torch.cat([x, x[:, :, 1:]], 1)),
         "a concatenation of shapes",

@@ -386,6 +386,13 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], object], str]] = {
     "a transposition of the batch": (lambda _, x: x.transpose(0, 1), "the batch is axis 1"),
     "an expansion of the batch": (lambda _, x: x.expand(3, -1, -1, -1), "the batch stays"),
     "positions of largest values": (lambda _, x: x.argmax(1), "return the scores, and take argmax outside"),
+    "a spectrum": (lambda _, x: torch.fft.rfft(x).abs(), "a conv1d with cosines and sines"),
+    "kernels of each sample's own": (
+        lambda _, x: F.conv2d(
+            x.reshape(1, -1, 6, 5), (x.mean((2, 3)) @ torch.ones(4, 72)).reshape(-1, 4, 3, 3), groups=len(x)
+        ),
+        "convolve with every expert, and weigh what comes out",
+    ),
     "a guard on numbers": (lambda _, x: x if torch.isnan(x).any() else -x, "leave the check to whoever calls"),
     "noise": (lambda _, x: x + torch.randn_like(x), "a file computes the same each time"),
     "positions that depend on the input": (lambda _, x: x.gather(1, x), "take constant ones"),

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import CellType
 from typing import Any
 
 import torch
@@ -79,11 +80,22 @@ class _Detaching(TorchFunctionMode):
 def copied(name: str, network: nn.Module) -> nn.Module:
     """Return a network of the same values that can be changed.
 
+    One that functions of its own hold is its own copy, where nothing has to be changed: they would see no other.
+
     Raises:
         InputError: something in it can't be copied.
     """
     if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
         raise InputError(f"'{name}' has lazy modules without weights; call it on a sample, or train it, first")
+    holder = _holder(network)
+    if holder:
+        tensors = [*network.parameters(), *network.buffers()]
+        if any(module.training for module in network.modules()) or any(map(_is_elsewhere, tensors)):
+            raise InputError(
+                f"'{name}' can't be copied: '{holder}' is a function that holds modules of the network; call "
+                "network.cpu().float().eval() first, or export it from the command line, MODULE:OBJECT"
+            )
+        return network
     try:
         with _Detaching():
             return copy.deepcopy(network)
@@ -92,6 +104,31 @@ def copied(name: str, network: nn.Module) -> nn.Module:
         raise InputError(
             f"'{name}' can't be copied: {reason}; export it from the command line, MODULE:OBJECT"
         ) from error
+
+
+def _is_elsewhere(tensor: Tensor) -> bool:
+    """Tell whether `ready` would change a tensor."""
+    return tensor.device.type != "cpu" or (tensor.is_floating_point() and tensor.dtype != torch.float32)
+
+
+def _holder(network: nn.Module) -> str:
+    """Return the path of a function in a network, a hook too, that holds modules of it; empty where there is none.
+
+    Python copies no functions: in a copy of the network these would go on with the modules of the original.
+    """
+    modules = {id(module) for module in network.modules()}
+    for path, module in network.named_modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks)
+        held = {**vars(module), **{f"a hook of {path or 'it'}": hook for own in hooks for hook in own.values()}}
+        for attribute, value in held.items():
+            cells = getattr(value, "__closure__", None) or ()
+            if any(id(cell.cell_contents) in modules for cell in cells if cell != _EMPTY):
+                return attribute if attribute.startswith("a hook") or not path else f"{path}.{attribute}"
+    return ""
+
+
+_EMPTY = CellType()
+"""A variable of an outer function that has no value yet."""
 
 
 def _found(name: str) -> object:

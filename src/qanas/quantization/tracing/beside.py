@@ -99,7 +99,7 @@ def of_placed(function: str, call: Call, builder: Builder, arguments: Sequence[A
         return _of_outer(function, call, builder, arguments, options)
     # The batch is behind what is beside it: each is computed alike in either order.
     if not all(value.inner for value in values):
-        raise ValueError(f"{function} of values of which one has axes joined to the batch; take them apart before it")
+        raise ValueError(_joined(function))
     outer = mapped((tuple(arguments), dict(options)), Value, lambda value: replace(value, inner=False))
     result = _of_outer(function, call, builder, *outer)
     return mapped(result, Value, lambda value: replace(value, inner=bool(value.beside)))
@@ -157,9 +157,17 @@ def _refuse(function: str, value: Value) -> NoReturn:
     )
 
 
+def _joined(function: str) -> str:
+    """Return what is wrong where some values have axes joined to the batch, and others haven't, and the mend."""
+    told = f"{function} of values of which one has axes joined to the batch"
+    if function.startswith("conv"):
+        return f"{told}: with kernels of each sample's own; convolve with every expert, and weigh what comes out"
+    return f"{told}; take them apart before it"
+
+
 def _require_alike(function: str, values: Sequence[Value]) -> None:
     if len({size_of(value.beside) for value in values}) > 1:
-        raise ValueError(f"{function} of values of which one has axes joined to the batch; take them apart before it")
+        raise ValueError(_joined(function))
     places = sorted({value.batch for value in values})
     if len(places) > 1:
         raise ValueError(f"{function} of values with the batch as axes {' and '.join(map(str, places))}")

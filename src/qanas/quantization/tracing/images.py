@@ -202,6 +202,9 @@ def _pooled(builder: Builder, value: Value, pool: MaxPool | AveragePool) -> Valu
 
 Factor = float | tuple[float, ...] | None
 
+MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
+"""Of resizes, beside that by areas."""
+
 
 def interpolate(
     builder: Builder,
@@ -220,14 +223,15 @@ def interpolate(
     channels, rows, columns = value.torch
     before = (size_of(rows), size_of(columns))
     # What is computed anew, and windows of an area, follow from the size alone; all else from the factor itself.
-    rounds = bool(recompute_scale_factor) or mode == "area"
-    wanted = pair(size) if size is not None else _scaled(before, scale_factor, rounds=rounds)
-    if wanted == before:
+    rounds = size is not None or bool(recompute_scale_factor) or mode == "area"
+    wanted, whole = (pair(size), True) if size is not None else _scaled(before, scale_factor)
+    if wanted == before and (whole or rounds):
         return value
     if mode == "area":
         return adaptive_avg_pool2d(builder, value, wanted)
-    if mode == "bicubic" or (mode == "bilinear" and antialias):
-        factors = None if size is not None or rounds else _of_both(scale_factor)
+    between = not (whole or rounds or align_corners)  # no kernel stretches positions by anything but the sizes' ratio
+    if mode in MODES and (mode == "bicubic" or (mode == "bilinear" and antialias) or between):
+        factors = None if rounds else _of_both(scale_factor)
         return _by_matrices(builder, value, wanted, factors, mode, align_corners, antialias)
     operators = {
         "nearest": ResizeNearest(*wanted),
@@ -235,7 +239,7 @@ def interpolate(
         "bilinear": ResizeBilinear(*wanted, aligns_corners=bool(align_corners)),
     }
     if mode not in operators:
-        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(operators)}, bicubic, area")
+        raise ValueError(f"a resize with mode = {mode!r}; known are {', '.join(MODES)}, area")
     source, order = builder.last(value, (rows, columns), channels)
     down, across = map(new_axis, wanted)
     return builder.emit(operators[mode], [source], (channels, down, across), (down, across, order))
@@ -350,12 +354,10 @@ def adaptive_max_pool1d(builder: Builder, value: Value, /, output_size: Sizes, r
     return as_row(adaptive_max_pool2d)(builder, value, _one(output_size, 1), return_indices)
 
 
-def _scaled(size: Pair, factor: Factor, *, rounds: bool) -> Pair:
-    factors = _of_both(factor)
-    rows, columns = (side * by for side, by in zip(size, factors, strict=True))
-    if not rounds and (rows != int(rows) or columns != int(columns)):
-        raise ValueError(f"a resize of {size} by {factors}, to no whole size; give the size")
-    return int(rows), int(columns)
+def _scaled(size: Pair, factor: Factor) -> tuple[Pair, bool]:
+    """Return a size times a factor, rounded down as torch does, and whether it was whole before."""
+    rows, columns = (side * by for side, by in zip(size, _of_both(factor), strict=True))
+    return (int(rows), int(columns)), rows == int(rows) and columns == int(columns)
 
 
 def _of_both(factor: Factor) -> tuple[float, float]:

@@ -315,6 +315,23 @@ _INSTEAD: dict[str, str] = {
         ("scatter", "scatter_add", "index_add", "index_copy", "index_fill", "index_put", "masked_select", "nonzero"),
         "positions must be constants: write x[:, a:b] = y, take index_select, or choose by torch.where",
     ),
+    **dict.fromkeys(
+        ("stft", "fft_fft", "fft_rfft", "fft_rfft2", "fft_fft2", "istft", "fft_irfft", "spectrogram"),
+        "a conv1d with cosines and sines as its kernels is one; or give the spectrum as the input",
+    ),
+    **dict.fromkeys(
+        ("complex", "view_as_complex", "view_as_real", "polar"),
+        "keep real and imaginary parts as two tensors; (a**2 + b**2).sqrt() is a magnitude",
+    ),
+    **dict.fromkeys(
+        ("bucketize", "searchsorted"), "(x.unsqueeze(-1) > borders).float().sum(-1) is the same without it"
+    ),
+    **dict.fromkeys(
+        ("affine_grid_generator", "affine_grid", "grid_sampler", "grid_sample"),
+        "no runtime here samples at positions that are computed; do it before the network, or resize",
+    ),
+    "logcumsumexp": "x.exp().cumsum(dim).log() is the same for values that are not large",
+    "atan2": "return sine and cosine, and take the angle outside of the network",
     **dict.fromkeys(("take_along_dim", "take"), "positions must be constants; take index_select"),
     **dict.fromkeys(
         ("_pack_padded_sequence", "_pad_packed_sequence"),
