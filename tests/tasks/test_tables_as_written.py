@@ -134,3 +134,43 @@ def test_a_missing_class_is_none(tmp_path: Path, missing: str) -> None:
 def test_none_may_be_a_class_and_one_may_be_written_with_a_fraction(tmp_path: Path) -> None:
     write_states(tmp_path, ["1.0", "none", "1", "none", "1", "0"])
     assert states_in(tmp_path).load().preprocessing["classes"] == ["0", "1", "none"]
+
+
+def test_a_row_of_units_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("time,current,state\ns,mA,\n0,1.5,on\n1,2.5,off\n2,3.5,on\n3,4.5,on\n", "utf-8")
+    table = read_table(path)
+    assert table.numbers("current").tolist() == [1.5, 2.5, 3.5, 4.5]
+    assert table.texts("state") == ["on", "off", "on", "on"]
+    assert table.place(0) == f"{path}: line 3"
+    assert table.remarks == (f"{path}: line 2 has units, s, mA, : left out",)
+    path.write_text("time,current\nNaN,\n0,1.5\n1,2.5\n2,3.5\n", "utf-8")
+    assert len(read_table(path)) == 4  # of missing values
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Device: X12\ntime,x\n0,1\n", r"line 2: 2 columns, the header has 1: is the first line a title\? Put # in"),
+        ('x,y\n"1,234",2\n', r"column 'x': '1,234' is no number: write it without a comma, decimals with a point"),
+    ],
+)
+def test_what_stands_in_the_way_is_told_with_its_mend(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=told):
+        read_table(path).numbers("x")
+
+
+def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:
+    write_classes(tmp_path, "t", [str(row) for row in range(ROWS)])
+    for path in tmp_path.glob("*/*.csv"):
+        path.write_bytes(path.read_text("utf-8").replace("x", "Kr\u00e4fte").encode("cp1252"))
+    data = TimeSeries(str(tmp_path), window=5, time="t", val_fraction=0.2, test_fraction=0.2).load()
+    (remark,) = [remark for remark in data.remarks if "western" in remark]
+    assert remark == f"{tmp_path / 'rest' / '0.csv'} and 9 more: no UTF-8: read in Windows' western code page"
+
+
+def test_a_window_that_is_thinned_to_one_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"task\.stride_in_window: every 60th row of a window of 25 is one row"):
+        TimeSeries(str(tmp_path), window=25, stride_in_window=60).load()

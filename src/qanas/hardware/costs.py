@@ -284,7 +284,10 @@ def _device_cost(cost: Cost, device: Device, folder: Path | None) -> DeviceCost 
     found = Device.named(cost.device, folder, cost.column) if cost.device else device
     if cost.name in FOOTPRINT_COSTS:
         if found.built_for is None:
-            raise InputError(f"{cost.column}: the device {found.name} names no core that C can be compiled for")
+            raise InputError(
+                f"{cost.column}: the device {found.name} names no core that C can be "
+                "compiled for: name a device that does, or take file_bytes"
+            )
         return FootprintCost(cost, found)
     if cost.name not in found.figures:
         raise InputError(f"{cost.column}: of the device {found.name}, {' and '.join(found.figures)} can be had")

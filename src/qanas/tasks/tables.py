@@ -148,9 +148,8 @@ class Table:
             try:
                 values[row] = float(given.replace(",", ".") if commas and _DECIMAL_COMMA.fullmatch(given) else given)
             except ValueError as error:
-                mend = (
-                    "write decimals with a point" if _DECIMAL_COMMA.fullmatch(given) else "mend it, or leave it empty"
-                )
+                comma = _DECIMAL_COMMA.fullmatch(given) is not None
+                mend = "write it without a comma, decimals with a point" if comma else "mend it, or leave it empty"
                 raise InputError(
                     f"{self.place(row)}, column '{column}': '{_short(given)}' is no number: {mend}"
                 ) from error
@@ -195,6 +194,9 @@ def read_table(path: Path) -> Table:
     if all(len(row) == len(names) + 1 and not row[-1].strip() for row in rows):
         rows = [row[:-1] for row in rows]
     _require_even(path, rows, places, separator, len(names))
+    if _are_units(rows):
+        remarks = (*remarks, f"{path}: line {places[0]} has units, {_listed(rows[0])}: left out")
+        rows, places = rows[1:], places[1:]
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     # What spreadsheets and data frames put in front without a name, a row's number.
     kept = {
@@ -203,6 +205,19 @@ def read_table(path: Path) -> Table:
     return Table(path, pl.DataFrame(kept), places, separator, remarks)
 
 
+def _are_units(rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the first row has units: short words, or nothing, wherever all other rows have numbers."""
+    first, others = rows[0], rows[1:_ROWS_LOOKED_AT]
+    if len(others) < _FEWEST_ROWS or any(len(cell.strip()) > _LONGEST_UNIT for cell in first):
+        return False
+    of_numbers = [
+        place for place, _ in enumerate(first) if all(_NUMBER.fullmatch(row[place].strip()) for row in others)
+    ]
+    words = [first[place].strip() for place in of_numbers]
+    return not any(map(_NUMBER.fullmatch, words)) and any(word.lower() not in MISSING for word in words)
+
+
+_LONGEST_UNIT, _FEWEST_ROWS = 12, 3
 _UNNAMED = "\0"
 
 
@@ -292,8 +307,11 @@ def _require_even(
     """Refuse rows with more or fewer columns."""
     for number, row in zip(places, rows, strict=True):
         if len(row) != columns:
-            commas = separator == "," and len(row) == 2 * columns
-            mend = "are these decimal commas? Separate columns by ;" if commas else "mend the line"
+            mend = "mend the line"
+            if columns == 1:
+                mend = "is the first line a title? Put # in front, or take it away"
+            elif separator == "," and len(row) == 2 * columns:
+                mend = "are these decimal commas? Separate columns by ;"
             raise InputError(f"{path}: line {number}: {len(row)} columns, the header has {columns}: {mend}")
 
 

@@ -131,23 +131,39 @@ def find_series(data: Path, columns: Columns, wanted: Wanted) -> Found:
         plain, said = _plain_files(data, wanted)
         files = grouped(plain, wanted)
         found.remarks += said
+    told: list[tuple[Path, str]] = []
     for sample in files:
         table = read_table(sample.path)
-        found.remarks += table.remarks
+        told += [(sample.path, remark.removeprefix(f"{sample.path}: ")) for remark in table.remarks]
         if not found.channels:
             found.channels = _channels(table, columns)
             found.remarks += _left_out(table, columns, found.channels)
-        lacking = [name for name in found.channels if table.has([name]) is None]
-        if lacking:
-            raise InputError(
-                f"{sample.path}: no column '{lacking[0]}', which {files[0].path.name} has: "
-                "give all files the same columns"
-            )
+        _require_channels(table, found.channels, files[0].path)
         for part in _recordings(table, sample, columns):
             _add(found, table, part, columns)
+    found.remarks += _once(told)
     if not columns.channels:
         found.remarks += _clocks(found)
     return found
+
+
+def _require_channels(table: Table, channels: Sequence[str], first: Path) -> None:
+    """Refuse a file without the columns of the first one."""
+    lacking = [name for name in channels if table.has([name]) is None]
+    if lacking:
+        raise InputError(
+            f"{table.path}: no column '{lacking[0]}', which {first.name} has: give all files the same columns"
+        )
+
+
+def _once(told: Sequence[tuple[Path, str]]) -> list[str]:
+    """Return what is told of files, of several alike once."""
+    alike: dict[str, list[Path]] = {}
+    for path, said in told:
+        alike.setdefault(said, []).append(path)
+    return [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {said}" for said, paths in alike.items()
+    ]
 
 
 def _clocks(found: Found) -> list[str]:

@@ -160,6 +160,11 @@ class TimeSeries(Task):
         Raises:
             InputError: the data is missing or damaged, or settings don't fit.
         """
+        if self.features == "none" and self.stride_in_window >= self.window:
+            raise InputError(
+                f"task.stride_in_window: every {self.stride_in_window}th row of a window of {self.window} is one row: "
+                f"take less than {self.window}, or a longer window"
+            )
         found = self._found()
         parts, said = self._division.of(found.series)
         kept = self._kept(parts)
