@@ -129,7 +129,12 @@ def new(
 ) -> Answer:
     """Look at a folder of data, say what is in it, and write a recipe to begin with; runs nothing."""
     path = _new(data, out or _recipe_of(data), device, target)
-    found = check(path)
+    try:
+        found = check(path)
+    except InputError as error:
+        raise InputError(
+            f"{error} ({path} is written: mend the data, or change it there, then qanas check {path})"
+        ) from error
     typer.echo(f"change it as you like; then: qanas run {path}")
     return found
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from qanas import cli
 from qanas.core.errors import InputError
 from qanas.recipe import load_plan
 from qanas.recipe.new import suggestion_for, write_recipe
@@ -165,3 +166,16 @@ def test_a_devices_file_is_named_from_the_recipe_on(tmp_path: Path, monkeypatch:
     Path("mine.toml").write_text(device, "utf-8")
     write_recipe(Path("data"), Path("below/recipe.toml"), "mine.toml")
     assert load_plan(Path("below/recipe.toml")).bench.device.name == "nrf5340"
+
+
+def test_a_recipe_that_fails_its_check_is_said_to_be_there(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_activities(folder, 0)
+    path = min(folder.glob("**/*.csv"))
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([*lines[:5], lines[5].rpartition(",")[0] + ",oops", *lines[6:]]), "utf-8")
+    told = rf"line 6, column .*'oops' is no number: .* \({tmp_path}/mine\.toml is written: mend the data, or change it"
+    with pytest.raises(InputError, match=told):
+        cli.new(folder, tmp_path / "mine.toml")
+    assert (tmp_path / "mine.toml").is_file()
