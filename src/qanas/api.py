@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from qanas.workflows.check import Forecast
 
 FilePath = str | os.PathLike[str]
+
+LAYERS = "layers"
+"""The table of a recipe whose keys are paths of modules."""
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """``{"strategy.trials": 20}``, ``{"strategy": {"trials": 20}}`` or ``["strategy.trials=20"]``."""
@@ -405,14 +409,18 @@ def override_texts(overrides: Overrides) -> list[str]:
     return [f"{key}={_toml(key, value)}" for key, value in flatten(_quoted(overrides)).items()]
 
 
-def _quoted(table: Mapping[str, Any], *, whole: bool = True) -> dict[str, Any]:
-    """Return nested tables whose inner keys, the paths of modules among them, are quoted where they have dots."""
-    return {
-        key if whole or "." not in key else json.dumps(key): _quoted(value, whole=False)
-        if isinstance(value, Mapping)
-        else value
-        for key, value in table.items()
-    }
+_PLAIN = re.compile(r"[\w.-]+", re.ASCII)
+
+
+def _quoted(table: Mapping[Any, Any], within: str = "") -> dict[str, Any]:
+    """Return tables in which inner keys are quoted that dots would take apart: paths of modules, below ``layers``."""
+    found = {}
+    for key, value in table.items():
+        name = str(key)
+        whole = not within or (_PLAIN.fullmatch(name) and not (within == LAYERS and "." in name))
+        inner = _quoted(value, name.rpartition(".")[2]) if isinstance(value, Mapping) else value
+        found[name if whole else json.dumps(name)] = inner
+    return found
 
 
 def _toml(key: str, value: object) -> str:

@@ -752,15 +752,19 @@ class Closure(nn.Module):
 def test_a_network_that_its_own_functions_hold_is_taken_itself() -> None:
     samples = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32)
     network = Closure()
-    told = r"'Closure' can't be copied: 'whole' is a function .* call network\.cpu\(\)\.float\(\)\.eval\(\) first"
+    told = (
+        r"'Closure' can't be copied: .* holds its module 'parts\..*'; call network\.cpu\(\)\.float\(\)\.eval\(\) first"
+    )
     with pytest.raises(InputError, match=told):
         Source.of(network, samples)
-    assert integer_tflite(Source.of(network.eval(), samples), ExportScheme()).failure == ""
-    layer = nn.Linear(4, 4)
-    hooked = nn.Sequential(layer, nn.ReLU())
-    hooked[1].register_forward_hook(lambda *_: layer.train(False) and None)
-    with pytest.raises(InputError, match="'a hook of 1' is a function"):
-        Source.of(hooked, samples)
+    assert network.training
+    before = {name: values.clone() for name, values in network.eval().state_dict().items()}
+    source = Source.of(network, samples)
+    expected = network(torch.from_numpy(source.compared["x"])).detach().numpy()
+    np.testing.assert_array_equal(source.compared_outputs["output"], expected)
+    assert integer_tflite(source, ExportScheme()).failure == ""
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in network.modules())
 
 
 class Shares(nn.Module):

@@ -25,16 +25,23 @@ ROWS = 30
         ("Zeit, s;Beschleunigung, g", "0,02;1,500"),
         ("Zeit;x, g;y, g;z, g", "0,1;2,3;4,5;6,7"),
         ("time;name, first", '1.5;"a, b"'),
+        ("time, s;name, first", '1.5;"a,\nb"'),
     ],
 )
 def test_a_header_with_commas_in_its_names(tmp_path: Path, header: str, row: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(f"{header}\n{row}\n{row}\n", "utf-8")
+    path.write_text(f"{header}\n" + f"{row}\n" * 60, "utf-8")
     table = read_table(path)
     assert table.columns == header.split(";")
     if "first" not in header:
         last = float(row.rpartition(";")[2].replace(",", "."))
-        assert table.numbers(table.columns[-1]).tolist() == [last, last]
+        assert table.numbers(table.columns[-1]).tolist() == [last] * 60
+
+
+def test_lines_that_end_in_a_separator_but_for_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("time, s;current, A\n0,1;2,5;\n0,2;2,6;\n", "utf-8")
+    assert read_table(path).columns == ["time, s", "current, A"]
 
 
 def test_a_header_with_a_semicolon_in_a_name(tmp_path: Path) -> None:
@@ -60,6 +67,10 @@ def times(values: Sequence[object]) -> list[float]:
         (["01.02.2024 10:00:00.250", "01.02.2024 10:00:00.500"], 0.25),
         (["11:30:00 AM", "12:30:00 PM"], 3600),
         (["12:00:00", "12:00:01"], 1),
+        (["12:00:00", "12:00:00.5"], 0.5),
+        (["23:59:59", "00:00:01"], 2),
+        (["29.11.2026 23:00", "30.11.2026"], 3600),
+        (["20000000000001", "20000000000003"], 2),
         (["12:00:00,5", "12:00:01,5"], 1),
         (["2024-01-01T10:00:00Z", "2024-01-01T11:00:01+01:00"], 1),
         ([timedelta(seconds=3), timedelta(seconds=5)], 2),
@@ -123,7 +134,7 @@ def states_in(folder: Path) -> TimeSeries:
     )
 
 
-@pytest.mark.parametrize("missing", ["NaN", "NA", "", "null"])
+@pytest.mark.parametrize("missing", ["NaN", "nan", "", "?"])
 def test_a_missing_class_is_none(tmp_path: Path, missing: str) -> None:
     write_states(tmp_path, ["on", "off", "on", missing, "on", "off"])
     told = r"line 5, column 'state': no class: give it one, or take the line away"
@@ -131,9 +142,9 @@ def test_a_missing_class_is_none(tmp_path: Path, missing: str) -> None:
         states_in(tmp_path).load()
 
 
-def test_none_may_be_a_class_and_one_may_be_written_with_a_fraction(tmp_path: Path) -> None:
-    write_states(tmp_path, ["1.0", "none", "1", "none", "1", "0"])
-    assert states_in(tmp_path).load().preprocessing["classes"] == ["0", "1", "none"]
+def test_null_may_be_a_class_and_one_may_be_written_with_a_fraction(tmp_path: Path) -> None:
+    write_states(tmp_path, ["1.0", "Null", "1", "Null", "1.", "0"])
+    assert states_in(tmp_path).load().preprocessing["classes"] == ["0", "1", "Null"]
 
 
 def test_a_row_of_units_is_left_out(tmp_path: Path) -> None:
@@ -144,6 +155,8 @@ def test_a_row_of_units_is_left_out(tmp_path: Path) -> None:
     assert table.texts("state") == ["on", "off", "on", "on"]
     assert table.place(0) == f"{path}: line 3"
     assert table.remarks == (f"{path}: line 2 has units, s, mA, : left out",)
+    path.write_text("file,label\n0.wav,noise\n1.wav,1\n2.wav,2\n3.wav,noise\n4.wav,3\n", "utf-8")
+    assert len(read_table(path)) == 5
     path.write_text("time,current\nNaN,\n0,1.5\n1,2.5\n2,3.5\n", "utf-8")
     assert len(read_table(path)) == 4  # of missing values
 
@@ -151,6 +164,7 @@ def test_a_row_of_units_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("value\n1,5\n2,5\n", r"line 2: 2 columns, the header has 1: are these decimal commas\? Separate columns by ;"),
         ("Device: X12\ntime,x\n0,1\n", r"line 2: 2 columns, the header has 1: is the first line a title\? Put # in"),
         ('x,y\n"1,234",2\n', r"column 'x': '1,234' is no number: write it without a comma, decimals with a point"),
     ],
@@ -171,6 +185,9 @@ def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:
     assert remark == f"{tmp_path / 'rest' / '0.csv'} and 9 more: no UTF-8: read in Windows' western code page"
 
 
-def test_a_window_that_is_thinned_to_one_row_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"task\.stride_in_window: every 60th row of a window of 25 is one row"):
-        TimeSeries(str(tmp_path), window=25, stride_in_window=60).load()
+def test_a_window_that_is_thinned_to_one_row_is_told(tmp_path: Path) -> None:
+    write_classes(tmp_path, "t", [str(row) for row in range(ROWS)])
+    task = TimeSeries(str(tmp_path), window=25, time="t", val_fraction=0.2, test_fraction=0.2)
+    told = "one row alone of each window of 25 is given: see task.stride_in_window"
+    assert told not in task.load().remarks
+    assert told in task.with_input({"window": 25, "stride_in_window": 60}).load().remarks

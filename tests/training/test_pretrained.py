@@ -159,6 +159,13 @@ def test_which_of_two_networks_is_meant_is_asked(tmp_path: Path) -> None:
     load_weights(network((5, 2)), tmp_path / "weights.pt")
 
 
+def test_a_part_of_another_network_is_not_taken_for_it(tmp_path: Path) -> None:
+    whole = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="not the weights of this Linear"):
+        load_weights(nn.Linear(4, 2), tmp_path / "weights.pt")
+
+
 def test_what_is_too_much_is_told_with_its_mend(tmp_path: Path) -> None:
     torch.save(network().state_dict() | {"criterion.weight": torch.ones(2)}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"has no criterion\.weight; take out of the file what is not the network's"):

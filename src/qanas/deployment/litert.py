@@ -140,10 +140,15 @@ class LiteRTModel:
             values, shape = np.asarray(given[port.name]), port.order.torch_shape(self.input_shapes[port.name][1:])
             if values.shape[1:] != shape or values.ndim == 0 or not len(values):
                 wanted = ", ".join(map(str, ("n", *shape)))
-                raise ValueError(f"'{port.name}' has the shape {values.shape}, the model takes ({wanted}): n samples")
+                raise ValueError(
+                    f"'{port.name}' has the shape {values.shape}, the model takes ({wanted}): n samples, at least one"
+                )
             if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
                 raise ValueError(f"'{port.name}' holds other things than finite numbers, for which there are no codes")
             found[port.name] = values
+        if len(set(map(len, found.values()))) > 1:
+            told = " and ".join(f"{len(values)} of '{name}'" for name, values in found.items())
+            raise ValueError(f"{told}: give as many samples of each")
         return found
 
     def predict(self, inputs: Arrays) -> Arrays:

@@ -316,7 +316,7 @@ def ship(source: Source, deployed: Deployed, out: Path) -> Export:
 def _coarse(source: Source, deployed: Deployed) -> list[str]:
     """Return what to tell of outputs whose step is too coarse for a part of them; that of a softmax is the kernel's."""
     nodes = {node.name: node.operator for node in source.graph.nodes}
-    found = []
+    found, mend = [], ""
     for port, value in zip(source.graph.border.outputs, source.graph.outputs, strict=True):
         affine = deployed.model.outputs[port.name]
         if affine is None or (value in nodes and nodes[value].parameters_from == "kernel"):
@@ -325,7 +325,8 @@ def _coarse(source: Source, deployed: Deployed) -> list[str]:
         got = deployed.outputs[port.name]
         note = far_from_zero(wanted, affine) or coarse_parts(wanted, got, affine)
         if note is None and (little := lost(wanted, got)):
-            note = f"{little}: {_mend_of_noise(source, deployed)}"
+            mend = mend or _mend_of_noise(source, deployed)
+            note = f"{little}: {mend}"
         if note is not None:
             found.append(f"output '{port.name}': {note}")
     return found

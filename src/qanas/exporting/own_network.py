@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import CellType
 from typing import Any
 
 import torch
@@ -80,22 +80,11 @@ class _Detaching(TorchFunctionMode):
 def copied(name: str, network: nn.Module) -> nn.Module:
     """Return a network of the same values that can be changed.
 
-    One that functions of its own hold is its own copy, where nothing has to be changed: they would see no other.
-
     Raises:
         InputError: something in it can't be copied.
     """
     if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
         raise InputError(f"'{name}' has lazy modules without weights; call it on a sample, or train it, first")
-    holder = _holder(network)
-    if holder:
-        tensors = [*network.parameters(), *network.buffers()]
-        if any(module.training for module in network.modules()) or any(map(_is_elsewhere, tensors)):
-            raise InputError(
-                f"'{name}' can't be copied: '{holder}' is a function that holds modules of the network; call "
-                "network.cpu().float().eval() first, or export it from the command line, MODULE:OBJECT"
-            )
-        return network
     try:
         with _Detaching():
             return copy.deepcopy(network)
@@ -106,29 +95,31 @@ def copied(name: str, network: nn.Module) -> nn.Module:
         ) from error
 
 
-def _is_elsewhere(tensor: Tensor) -> bool:
-    """Tell whether `ready` would change a tensor."""
-    return tensor.device.type != "cpu" or (tensor.is_floating_point() and tensor.dtype != torch.float32)
+@contextmanager
+def watched(network: nn.Module) -> Iterator[list[str]]:
+    """Yield the paths of a network's modules that are called meanwhile, in a list that grows.
 
-
-def _holder(network: nn.Module) -> str:
-    """Return the path of a function in a network, a hook too, that holds modules of it; empty where there is none.
-
-    Python copies no functions: in a copy of the network these would go on with the modules of the original.
+    Python copies no functions: those in a copy of a network that hold modules go on with the modules of the original.
     """
-    modules = {id(module) for module in network.modules()}
-    for path, module in network.named_modules():
-        hooks = (module._forward_hooks, module._forward_pre_hooks)
-        held = {**vars(module), **{f"a hook of {path or 'it'}": hook for own in hooks for hook in own.values()}}
-        for attribute, value in held.items():
-            cells = getattr(value, "__closure__", None) or ()
-            if any(id(cell.cell_contents) in modules for cell in cells if cell != _EMPTY):
-                return attribute if attribute.startswith("a hook") or not path else f"{path}.{attribute}"
-    return ""
+    called: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_, path=path: called.append(path))
+        for path, module in network.named_modules()
+    ]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-_EMPTY = CellType()
-"""A variable of an outer function that has no value yet."""
+def is_ready(network: nn.Module) -> bool:
+    """Tell whether `ready` would change nothing."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return not any(module.training for module in network.modules()) and all(
+        tensor.device.type == "cpu" and (tensor.dtype == torch.float32 or not tensor.is_floating_point())
+        for tensor in tensors
+    )
 
 
 def _found(name: str) -> object:

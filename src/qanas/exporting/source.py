@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qanas.core.errors import InputError, described
-from qanas.exporting.own_network import copied, load_network, ready
+from qanas.exporting.own_network import copied, is_ready, load_network, ready, watched
 from qanas.exporting.report import Reals
 from qanas.exporting.samples import OF_CALIBRATION, Given, Samples, Split
 from qanas.quantization.border import named_parts
@@ -106,7 +106,21 @@ class Source:
         given = Samples.given("calibration", calibration)
         others = None if check is None else Samples.given("check", check)
         with contextlib.redirect_stdout(sys.stderr), _as_written():
-            return cls._of(name, ready(name, copied(name, network)), given, others)
+            copy = ready(name, copied(name, network))
+            with watched(network) as called_ones:
+                try:
+                    source = cls._of(name, copy, given, others)
+                except InputError:
+                    if not called_ones:
+                        raise
+            if not called_ones:
+                return source
+            if not is_ready(network):
+                raise InputError(
+                    f"'{name}' can't be copied: a function or hook in it holds its module '{called_ones[0]}'; call "
+                    "network.cpu().float().eval() first, or export it from the command line, MODULE:OBJECT"
+                )
+            return cls._of(name, network, given, others)
 
     @classmethod
     def _of(cls, name: str, network: nn.Module, calibration: Samples, check: Samples | None) -> Source:

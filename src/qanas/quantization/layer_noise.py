@@ -134,12 +134,12 @@ def vanishing(quantized: QuantizedGraph, inputs: Tensors, floating: Graph) -> di
         before = max((float(value.abs().max()) for value in sources), default=math.inf)
         if affine is None or largest < max(map(abs, affine.span)) / 2 or largest < FARTHER * before:
             continue  # a range that these samples don't need is the calibration's
-        if float((there < affine.scale / 2).float().mean()) > MANY:
+        if float((there < affine.scale / 2).float().mean()) > SMALL_SHARE:
             found[node.name] = (largest, affine.scale)
     return found
 
 
-MANY, FARTHER = 0.25, 10
+SMALL_SHARE, FARTHER = 0.25, 10
 """Of values; times what they are made of."""
 
 

@@ -288,8 +288,9 @@ def _tables(folder: Path, files: Sequence[Path], target: str | None) -> Suggesti
         if all(_goes_on(other, time) for other in map(read_table, files) if time in other.columns):
             keys = [("time", time, "the column of times"), _window(rows, "table")]
             return Suggestion("timeseries", keys, ("accuracy", "maximize"))
-        channels = ("channels", [name for name in numbers if name != time], f"'{time}' does not go on from row to row")
-        return Suggestion("timeseries", [channels, _window(rows, "table")], ("accuracy", "maximize"))
+        left = [name for name in numbers if name != time]
+        channels = [("channels", left, f"'{time}' does not go on from row to row")] if left else []
+        return Suggestion("timeseries", [*channels, _window(rows, "table")], ("accuracy", "maximize"))
     others = [name for name in numbers if name != time]
     if not others:
         raise InputError(f"{files[0]}: no column of numbers: it has {', '.join(table.columns)}")

@@ -144,9 +144,9 @@ def recommend(
     differences = _differences(folder, compared, best, metric)
     by_size = sorted(cards, key=lambda name: (*goals.size(cards[name], cost), name))
     alike = [name for name in by_size if name == best or (compared and differences[name]["val"].holds(0.0))]
-    chosen = next((name for name in alike if name in fitting), alike[0])
     if all(card.degenerate is not None for card in cards.values()):
-        chosen = best  # the smallest of what is no success is none either
+        alike = [best]  # the smallest of what is no success is none either
+    chosen = next((name for name in alike if name in fitting), alike[0])
     reaching = goals.smallest(scored, limits, wanted, cost) if wanted else None
     finalists = {name: card for name, card in compared.items() if card.kind != "baseline"}
     tau = _agreement(finalists, metric)

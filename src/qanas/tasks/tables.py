@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -26,8 +27,8 @@ TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 """What stands where there is no value, in small letters."""
 
-NO_CLASS = ("", "nan", "na", "n/a", "null", "?")
-"""The same where there is no class: "none" and "-" may well be one."""
+NO_CLASS = ("", "nan", "n/a", "?")
+"""The same where there is no class: "Null", "NA" and "none" may well be one."""
 
 _SEPARATORS = ",;\t|"
 _BLANKS = " "
@@ -206,15 +207,15 @@ def read_table(path: Path) -> Table:
 
 
 def _are_units(rows: Sequence[Sequence[str]]) -> bool:
-    """Tell whether the first row has units: short words, or nothing, wherever all other rows have numbers."""
-    first, others = rows[0], rows[1:_ROWS_LOOKED_AT]
-    if len(others) < _FEWEST_ROWS or any(len(cell.strip()) > _LONGEST_UNIT for cell in first):
+    """Tell whether the first row has units: short words in columns that have numbers below, nothing in all others."""
+    first, others = [cell.strip() for cell in rows[0]], rows[1:]
+    words = [place for place, cell in enumerate(first) if cell.lower() not in MISSING]
+    if not words or len(others) < _FEWEST_ROWS or any(len(cell) > _LONGEST_UNIT for cell in first):
         return False
-    of_numbers = [
-        place for place, _ in enumerate(first) if all(_NUMBER.fullmatch(row[place].strip()) for row in others)
-    ]
-    words = [first[place].strip() for place in of_numbers]
-    return not any(map(_NUMBER.fullmatch, words)) and any(word.lower() not in MISSING for word in words)
+    below = (row[place].strip() for place in words for row in others)
+    return not any(_NUMBER.fullmatch(first[place]) for place in words) and all(
+        _NUMBER.fullmatch(cell) or cell.lower() in MISSING for cell in below
+    )
 
 
 _LONGEST_UNIT, _FEWEST_ROWS = 12, 3
@@ -264,12 +265,17 @@ def _separator(path: Path, lines: Sequence[str]) -> str:
 
 def _sense(path: Path, lines: Sequence[str], separator: str) -> tuple[bool, float]:
     """Return whether the first lines have as many columns with a separator, and which share of cells are numbers."""
-    try:
-        rows, _ = _cells(path, lines[: _ROWS_LOOKED_AT + 1], separator)
-    except InputError:  # a quote that goes on behind them, too
-        return False, 0.0
-    cells = [cell.strip() for row in rows[1:] for cell in row]
-    return len({len(row) for row in rows}) == 1, sum(map(bool, map(_NUMBER.fullmatch, cells))) / max(1, len(cells))
+    rows: list[list[str]] = []
+    for count in (_ROWS_LOOKED_AT + 1, _ROWS_LOOKED_AT // 2, 2):  # fewer, where a quote goes on behind them
+        with contextlib.suppress(InputError):
+            rows, _ = _cells(path, lines[:count], separator)
+            break
+    columns = len(rows[0]) if rows else 0
+    # Loggers end lines with a separator, but for the header.
+    cut = [row[:-1] if len(row) == columns + 1 and not row[-1].strip() else row for row in rows[1:]]
+    cells = [cell.strip() for row in cut for cell in row]
+    even = bool(rows) and all(len(row) == columns for row in cut)
+    return even, sum(map(bool, map(_NUMBER.fullmatch, cells))) / max(1, len(cells))
 
 
 def _cells(path: Path, lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
@@ -308,11 +314,16 @@ def _require_even(
     for number, row in zip(places, rows, strict=True):
         if len(row) != columns:
             mend = "mend the line"
-            if columns == 1:
-                mend = "is the first line a title? Put # in front, or take it away"
-            elif separator == "," and len(row) == 2 * columns:
+            if separator == "," and len(row) == 2 * columns and _is_cut(row):
                 mend = "are these decimal commas? Separate columns by ;"
+            elif columns == 1:
+                mend = "is the first line a title? Put # in front, or take it away"
             raise InputError(f"{path}: line {number}: {len(row)} columns, the header has {columns}: {mend}")
+
+
+def _is_cut(row: Sequence[str]) -> bool:
+    """Tell whether all of a row's cells are digits, as those of numbers are that were cut at their decimal commas."""
+    return len(row) % 2 == 0 and all(cell.strip().lstrip("+-").isdecimal() for cell in row)
 
 
 def _read_parquet(path: Path) -> Table:

@@ -125,7 +125,9 @@ def _loaded(path: Path) -> object:
     """Return what ``torch.save`` wrote, read without running anything."""
     make_scalar = np.float64().__reduce__()[0]  # what a pickled one calls
     scalars: list[Any] = [make_scalar, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
-    with torch.serialization.safe_globals([*scalars, argparse.Namespace, PosixPath]):
+    # As numpy 1 and Python 3.13 call them.
+    others: list[Any] = [(make_scalar, "numpy.core.multiarray.scalar"), (PosixPath, "pathlib._local.PosixPath")]
+    with torch.serialization.safe_globals([*scalars, *others, argparse.Namespace, PosixPath]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -161,7 +163,8 @@ def _own_of(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
         prefix: {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
         for prefix in sorted(prefixes, key=len)
     }
-    whole = [prefix for prefix, own in behind.items() if _is_whole(own, wanted)]
+    # Less than half of what was saved is a part of another network, such as its head, that happens to fit.
+    whole = [prefix for prefix, own in behind.items() if 2 * len(own) >= len(found) and _is_whole(own, wanted)]
     if len(whole) > 1 and whole[0]:
         raise InputError(
             f"{path}: holds several networks that fit, under {' and '.join(whole[:NAMED])}; save the state dict of one"

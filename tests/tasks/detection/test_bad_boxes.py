@@ -256,6 +256,9 @@ def test_keypoints_behind_boxes_are_passed_over(tmp_path: Path, shape: str) -> N
         "names:\n  1: dog\n  0: person",
         "names: {1: dog, 0: person}",
         "names: [\n  'person',\n  'dog'\n]",
+        "names: person, dog",
+        "path: C:\\x: y\nnames:\n- person\n- dog",
+        "---\nnames: [person, dog]\n---\nother: 1",
         "names:\n\n- person\n- dog  # barks",
     ],
 )
@@ -275,7 +278,11 @@ def test_names_that_look_like_other_things_are_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("names: [a, b", r"data\.yaml: no YAML: "), ("names: {first: a}", r"names: first is no class's number: write")],
+    [
+        ("names: [a, b", r"data\.yaml: no YAML: "),
+        ("names: [%a]", r"data\.yaml: no YAML: "),
+        ("names: {first: a}", r"names: first is no class's number: write"),
+    ],
 )
 def test_a_description_that_can_not_be_read_is_told(tmp_path: Path, text: str, told: str) -> None:
     folder = yolo(tmp_path / "data")

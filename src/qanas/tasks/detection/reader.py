@@ -92,7 +92,7 @@ class _Raw:
 def form_of(folder: Path) -> Form | None:
     """Return the form of a folder's boxes, or None: there are none that are known."""
     tables = _coco_files(folder)
-    if any(b'"images"' in read_bytes(path) for path in tables):
+    if any(b'"images"' in content and b'"annotations"' in content for content in map(read_bytes, tables)):
         return "coco"
     files = all_files(folder)
     if any(_is_voc(path) for path in files if path.suffix.lower() == ".xml"):
@@ -399,7 +399,7 @@ def _voc(folder: Path) -> list[_Raw]:
         name = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"
         size = root.find("size")
         told = [] if size is None else [size.findtext(side) or 0 for side in ("height", "width")]
-        sides = [round(side) for side in _numbers(f"{path}: size", told)]
+        sides = [round(side) for side in _numbers(f"{path}: size", told) if math.isfinite(side)]
         split = listed.get(path.stem, "") or _split_in(path, folder)
         raws.append(_Raw(name, split, str(path), _size(sides), [_voc_box(path, at, o)
                          for at, o in enumerate(root.iter("object"), 1)]))  # fmt: skip

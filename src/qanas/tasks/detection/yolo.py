@@ -23,6 +23,7 @@ _BEYOND = 0.05
 
 _YAML = (".yaml", ".yml")
 _MOST_CLASSES = 10**5
+_POINT_SHAPE = ("points", "numbers of each")
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 
 
@@ -100,7 +101,7 @@ def keypoint_numbers(folder: Path) -> int:
     """Return how many numbers of keypoints are behind each box, as a YAML file says in ``kpt_shape``; 0: none does."""
     for path in _files_about(folder):
         shape = _described_in(path).get("kpt_shape")
-        if isinstance(shape, list) and all(str(side).isdecimal() for side in shape):
+        if isinstance(shape, list) and len(shape) == len(_POINT_SHAPE) and all(str(side).isdecimal() for side in shape):
             return math.prod(map(int, shape))
     return 0
 
@@ -118,13 +119,22 @@ def _described_in(path: Path) -> dict[str, Any]:
     """
     text = text_of(path) if path.suffix.lower() in _YAML else ""
     try:
-        # Nothing but texts, lists and mappings: a class may be called "no", or 1.
-        found = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - which makes no objects of other kinds
-    except yaml.YAMLError as error:
-        if re.search(r"^(names|kpt_shape)\s*:", text, re.MULTILINE):
+        found = _mapping(text)
+    except yaml.YAMLError:
+        try:  # what is beside these is nothing to us
+            found = _mapping("\n".join(entry[0] for entry in _ENTRY.finditer(text)))
+        except yaml.YAMLError as error:
             raise InputError(f"{path}: no YAML: {' '.join(str(error).split())[:120]}: mend it") from error
-        return {}
-    return found if isinstance(found, dict) else {}
+    return found
+
+
+_ENTRY = re.compile(r"^(?:names|kpt_shape):.*(?:\n(?:[ \t]+\S.*|-.*|[\]}].*|[ \t]*$))*", re.MULTILINE)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    # Nothing but texts, lists and mappings: a class may be called "no", or 1.
+    documents = yaml.load_all(text, Loader=yaml.BaseLoader)  # which makes no objects of other kinds
+    return {key: value for one in documents if isinstance(one, dict) for key, value in one.items()}
 
 
 def _named(names: object, path: Path) -> list[str]:
@@ -136,8 +146,10 @@ def _named(names: object, path: Path) -> list[str]:
     >>> _named({"1": "dog", "0": "person", "3": "bus"}, Path("data.yaml"))
     ['person', 'dog', 'class_2', 'bus']
     """
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",") if name.strip()]
     if isinstance(names, list):
-        return [str(name) for name in names]
+        return [str(name) or f"class_{number}" for number, name in enumerate(names)]
     if not isinstance(names, dict):
         return []
     wrong = next((key for key in names if not str(key).isdecimal() or int(key) >= _MOST_CLASSES), None)

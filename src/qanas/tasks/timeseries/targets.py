@@ -25,7 +25,7 @@ Windows = Mapping[str, Sequence[Integers]]
 """The rows at which their windows end."""
 
 
-_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0*")
 """A whole number as columns write it that have held others or none: ``1.0`` is class 1."""
 
 MOST_CLASSES = 10

@@ -160,11 +160,6 @@ class TimeSeries(Task):
         Raises:
             InputError: the data is missing or damaged, or settings don't fit.
         """
-        if self.features == "none" and self.stride_in_window >= self.window:
-            raise InputError(
-                f"task.stride_in_window: every {self.stride_in_window}th row of a window of {self.window} is one row: "
-                f"take less than {self.window}, or a longer window"
-            )
         found = self._found()
         parts, said = self._division.of(found.series)
         kept = self._kept(parts)
@@ -209,6 +204,10 @@ class TimeSeries(Task):
             remarks=(
                 *counted(splits, classes, self.target or self.predict, mean),
                 *found.remarks,
+                *(
+                    [f"one row alone of each window of {self.window} is given: see task.stride_in_window"]
+                    * (thinning >= self.window)
+                ),
                 *seen(found, kept),
                 *said,
             ),
