@@ -22,6 +22,7 @@ _BEYOND = 0.05
 """Of the picture: how far outside of it a corner may lie; what is further, or NaN, is of something else."""
 
 _YAML = (".yaml", ".yml")
+
 _MOST_CLASSES = 10**5
 _POINT_SHAPE = ("points", "numbers of each")
 _NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
@@ -117,7 +118,9 @@ def _described_in(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it can't be read, and would describe the data.
     """
-    text = text_of(path) if path.suffix.lower() in _YAML else ""
+    if path.suffix.lower() not in _YAML:
+        return {}
+    text = text_of(path)
     try:
         found = _mapping(text)
     except yaml.YAMLError:

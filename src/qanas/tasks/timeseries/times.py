@@ -66,16 +66,16 @@ def seconds_of(table: Table, column: str) -> Floats:
         return np.asarray(series.cast(pl.Int64).cast(pl.Float64).to_numpy() / 1e9)
     if series.dtype.is_temporal():
         return np.asarray(series.cast(pl.Datetime("us")).cast(pl.Int64).cast(pl.Float64).to_numpy() / 1e6)
+    if series.dtype != pl.String:
+        return table.numbers(column)
     texts = table.texts(column)
     there = [row for row, text in enumerate(texts) if text.lower() not in MISSING]
+    known = [texts[row] for row in there]
+    seconds = _of_digits(known) if table.is_numeric(column) else _of_texts(known, table, column, there)
+    if seconds is None:
+        return table.numbers(column)
     found = np.full(len(table), np.nan)
-    if table.is_numeric(column):
-        digits = _of_digits([texts[row] for row in there])
-        if digits is None:
-            return table.numbers(column)
-        found[there] = digits
-        return found
-    found[there] = _of_texts([texts[row] for row in there], table, column, there)
+    found[there] = seconds
     return found
 
 
