@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tomli_w
 
 from qanas.core.errors import InputError, unknown
-from qanas.core.keys import flatten
+from qanas.core.keys import LAYERS, flatten
 from qanas.core.own_modules import callers_modules_kept
 from qanas.core.run_folder import RunFolder, read_table
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from qanas.workflows.check import Forecast
 
 FilePath = str | os.PathLike[str]
-
-LAYERS = "layers"
-"""The table of a recipe whose keys are paths of modules."""
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """``{"strategy.trials": 20}``, ``{"strategy": {"trials": 20}}`` or ``["strategy.trials=20"]``."""

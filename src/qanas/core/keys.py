@@ -89,6 +89,9 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+LAYERS = "layers"
+"""The table of a scheme whose keys are paths of modules, with dots of their own."""
+
 MOST_PARTS = 20
 """Of a key: no recipe is nested as deep, and what follows each table into the next must not be asked for thousands."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from qanas.core.errors import InputError, unknown
-from qanas.core.keys import Assignment
+from qanas.core.keys import LAYERS, Assignment
 from qanas.exporting.source import Source
 from qanas.quantization.graph import Graph
 from qanas.quantization.mean_error import without_mean_error
@@ -22,8 +22,6 @@ from qanas.quantization.scheme import (
     covers,
     named_schemes,
 )
-
-LAYERS = "layers"
 
 
 @dataclass(frozen=True)

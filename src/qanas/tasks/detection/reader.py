@@ -94,14 +94,18 @@ def form_of(folder: Path) -> Form | None:
     tables = _coco_files(folder)
     if any(b'"images"' in content and b'"annotations"' in content for content in map(read_bytes, tables)):
         return "coco"
-    files = all_files(folder)
-    if any(_is_voc(path) for path in files if path.suffix.lower() == ".xml"):
+    if any(_is_voc(path) for path in all_files(folder) if path.suffix.lower() == ".xml"):
         return "voc"
-    stems = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
-    texts = [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]
-    if texts or (folder / "labels").is_dir():
+    if _texts_of_pictures(folder) or (folder / "labels").is_dir():
         return "yolo"  # whose tools write JSON about the project beside it
     return "coco" if tables else None
+
+
+def _texts_of_pictures(folder: Path) -> list[Path]:
+    """Return the texts that are called as pictures are."""
+    files = all_files(folder)
+    stems = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    return [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]
 
 
 def has_boxes(folder: Path) -> bool:
@@ -110,8 +114,7 @@ def has_boxes(folder: Path) -> bool:
     if form == "coco":
         return any(b'"bbox"' in read_bytes(path) for path in _coco_files(folder))
     if form == "yolo":
-        stems = {path.stem for path in all_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES}
-        texts = [path for path in all_files(folder) if path.suffix.lower() == ".txt" and path.stem in stems]
+        texts = _texts_of_pictures(folder)
         # A line that is wrong among right ones is to be told, not passed over.
         keypoints = keypoint_numbers(folder)
         return bool(texts) and 2 * sum(are_boxes(path, keypoints) for path in texts) >= len(texts)

@@ -158,21 +158,26 @@ class Targets:
         found: Floats = series.targets[ends + self.horizon].astype(np.float64)
         return found - series.targets[ends].astype(np.float64) if self.change else found
 
+    def _labels(self, series: Series, ends: Integers) -> list[str]:
+        """Return the class of each window of a recording."""
+        if series.targets is None:
+            return [series.label] * len(ends)
+        rows = ends + self.horizon
+        texts = series.targets[rows].tolist()
+        lacking = next((row for row, text in zip(rows, texts, strict=True) if text.lower() in NO_CLASS), None)
+        if lacking is not None:
+            raise InputError(
+                f"{self.place}: {series.recording}, line {series.lines[lacking]}, column '{self.name}': no class: give "
+                "it one, or take the line away"
+            )
+        return [_class_of(text) for text in texts]
+
     def _classes(self, parts: Parts, windows: Windows) -> Told:
         labels: dict[str, list[str]] = {}
         for name, series in parts.items():
             labels[name] = []
             for one, ends in zip(series, windows[name], strict=True):
-                own = [one.label] * len(ends) if one.targets is None else one.targets[ends + self.horizon].tolist()
-                if one.targets is not None:
-                    lacking = next((place for place, label in enumerate(own) if label.lower() in NO_CLASS), None)
-                    if lacking is not None:
-                        raise InputError(
-                            f"{self.place}: {one.recording}, line {one.lines[ends[lacking] + self.horizon]}, column "
-                            f"'{self.name}': no class: give it one, or take the line away"
-                        )
-                    own = [_class_of(label) for label in own]
-                labels[name] += own
+                labels[name] += self._labels(one, ends)
         classes = tuple(sorted({label for own in labels.values() for label in own}))
         if len(classes) == 1:
             raise InputError(f"{self.place}: one class, '{classes[0]}': there is nothing to tell apart; add another")

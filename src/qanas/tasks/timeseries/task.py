@@ -191,6 +191,8 @@ class TimeSeries(Task):
             name: self._split(parts[name], windows[name], told.targets[name], (front_end, kept), numbers[name])
             for name in SPLITS
         }
+        alone = f"one row alone of each window of {self.window} is given: see task.stride_in_window"
+        thinned = [alone] if thinning >= self.window else []
         return TaskData(
             train=splits["train"],
             val=splits["val"],
@@ -204,10 +206,7 @@ class TimeSeries(Task):
             remarks=(
                 *counted(splits, classes, self.target or self.predict, mean),
                 *found.remarks,
-                *(
-                    [f"one row alone of each window of {self.window} is given: see task.stride_in_window"]
-                    * (thinning >= self.window)
-                ),
+                *thinned,
                 *seen(found, kept),
                 *said,
             ),

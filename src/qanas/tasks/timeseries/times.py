@@ -122,10 +122,12 @@ def _second(text: str, form: str | None) -> float | None:
         except ValueError:
             return None
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    date, _, clock = ("", "", text) if form == _NO_DATE else text.partition(" ")
-    midnight = 0.0 if form == _NO_DATE else _midnight(date, form)
-    hours = 0.0 if form != _NO_DATE and not clock.strip() else _of_clock(clock.strip())
-    return None if midnight is None or hours is None else midnight + hours
+    if form == _NO_DATE:
+        return _of_clock(text)
+    date, _, clock = text.partition(" ")
+    midnight = _midnight(date, form)
+    since = _of_clock(clock.strip()) if clock.strip() else 0.0
+    return None if midnight is None or since is None else midnight + since
 
 
 @lru_cache(maxsize=1024)
