@@ -164,6 +164,11 @@ def test_a_part_of_another_network_is_not_taken_for_it(tmp_path: Path) -> None:
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
     with pytest.raises(InputError, match="not the weights of this Linear"):
         load_weights(nn.Linear(4, 2), tmp_path / "weights.pt")
+    torch.save(nn.Sequential(whole, nn.BatchNorm1d(2)).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(
+        InputError, match=r"not the weights of this BatchNorm1d: it lacks weight, .* has no 0\.0\.weight"
+    ):
+        load_weights(nn.BatchNorm1d(2), tmp_path / "weights.pt")
 
 
 def test_what_is_too_much_is_told_with_its_mend(tmp_path: Path) -> None:

@@ -164,14 +164,15 @@ def _own_of(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
         for prefix in sorted(prefixes, key=len)
     }
     # Less than half of what was saved is a part of another network, such as its head, that happens to fit.
-    whole = [prefix for prefix, own in behind.items() if 2 * len(own) >= len(found) and _is_whole(own, wanted)]
+    likely = {prefix: own for prefix, own in behind.items() if 2 * len(own) >= len(found)}
+    whole = [prefix for prefix, own in likely.items() if _is_whole(own, wanted)]
     if len(whole) > 1 and whole[0]:
         raise InputError(
             f"{path}: holds several networks that fit, under {' and '.join(whole[:NAMED])}; save the state dict of one"
         )
     # Of what doesn't fit, that which comes nearest: what is wrong is told of it.
-    nearest = max(behind, key=lambda prefix: len(wanted.keys() & behind[prefix].keys()), default="")
-    return behind.get(whole[0] if whole else nearest, found)
+    nearest = max(likely, key=lambda prefix: len(wanted.keys() & likely[prefix].keys()), default="")
+    return likely.get(whole[0] if whole else nearest, found)
 
 
 def _is_whole(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
